@@ -1,0 +1,58 @@
+"""Train text classifiers that read forward and backward, and ship exactly the model you trained.
+
+::
+
+    import bothways
+
+    bothways.train("reviews.csv", text="review", label="sentiment", out="reviews.bundle")
+    model = bothways.load("reviews.bundle")
+    model.predict(["what a lovely film"])
+"""
+
+__version__ = "0.1.0"
+
+from bothways.errors import (
+    BothwaysError,
+    BundleBroken,
+    BundleError,
+    BundleMissing,
+    BundleTooNew,
+    ConfigError,
+    DataError,
+    DependencyMissing,
+    DirectionError,
+    OutputExists,
+    ShapeError,
+    TextError,
+    TrainingError,
+)
+from bothways.runtime.classifier import Classifier, Prediction, load
+from bothways.runtime.verify import Verification, verify
+from bothways.text.reading import Direction, MarkerPlacement
+from bothways.training.entry import pretrain, train
+
+__all__ = [
+    "BothwaysError",
+    "BundleBroken",
+    "BundleError",
+    "BundleMissing",
+    "BundleTooNew",
+    "Classifier",
+    "ConfigError",
+    "DataError",
+    "DependencyMissing",
+    "Direction",
+    "DirectionError",
+    "MarkerPlacement",
+    "OutputExists",
+    "Prediction",
+    "ShapeError",
+    "TextError",
+    "TrainingError",
+    "Verification",
+    "__version__",
+    "load",
+    "pretrain",
+    "train",
+    "verify",
+]

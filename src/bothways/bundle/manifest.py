@@ -1,0 +1,170 @@
+"""What ``bundle.json`` holds: the labels, the members and how they are combined, and the digest of every file.
+
+In: parsed JSON. Out: a validated ``Manifest``. Owns what the labels mean: their order is stored here, once. Does not
+read files.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+
+from bothways.text.reading import Direction, MarkerPlacement
+
+FORMAT: Final = 1
+MANIFEST_FILE = "bundle.json"
+TOKENIZER_FILE: Final = "tokenizer.json"
+PROOF_FILE: Final = "proof.jsonl"
+CARD_FILE: Final = "README.md"
+
+LARGEST_MANIFEST_BYTES = 16 * 1024 * 1024
+LARGEST_FILE_BYTES = 4 * 1024 * 1024 * 1024
+LONGEST_LABEL = 1000
+
+FileName = Literal["tokenizer.json", "forward.safetensors", "backward.safetensors", "proof.jsonl", "README.md"]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Width = Annotated[int, Field(ge=1, le=65_536)]
+Label = Annotated[str, Field(min_length=1, max_length=LONGEST_LABEL)]
+
+
+class Kind(StrEnum):
+    """What a bundle is for."""
+
+    CLASSIFIER = "classifier"
+    LANGUAGE_MODEL = "language-model"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Architecture(_Part):
+    """The sizes of one AWD-LSTM: V, E, H and L.
+
+    The last layer is as wide as the embedding, so that the language model's decoder can be tied to it.
+    """
+
+    vocabulary_size: Annotated[int, Field(ge=1, le=10_000_000)]
+    width_embedding: Width
+    width_hidden: Width
+    layers: Annotated[int, Field(ge=1, le=64)]
+
+    @property
+    def layer_widths(self) -> list[tuple[int, int]]:
+        """Input and output width of each layer, first to last."""
+        inner = [self.width_hidden] * (self.layers - 1)
+        return list(zip([self.width_embedding, *inner], [*inner, self.width_embedding], strict=True))
+
+
+class Member(_Part):
+    """One model of the bundle, and the way it reads."""
+
+    direction: Direction
+    markers: MarkerPlacement
+    weights: FileName
+    architecture: Architecture
+    width_head: Width | None = None
+
+    @model_validator(mode="after")
+    def _weights_are_named_by_direction(self) -> Member:
+        if self.weights != f"{self.direction}.safetensors":
+            raise ValueError(f"the weights of a {self.direction} member must be {self.direction}.safetensors")
+        return self
+
+
+class Combination(_Part):
+    """How the members' probabilities become the ensemble's: a weighted mean, in the order of the members."""
+
+    method: Literal["mean"]
+    weights: list[Annotated[FiniteFloat, Field(gt=0, le=1)]]
+
+
+class Calibration(_Part):
+    """The temperature that the logarithm of the ensemble's probabilities is divided by; 1 leaves them as they are."""
+
+    temperature: Annotated[FiniteFloat, Field(gt=0, le=1000)]
+
+
+class FileRecord(_Part):
+    """Size and SHA-256 of one file."""
+
+    size_bytes: Annotated[int, Field(ge=0, le=LARGEST_FILE_BYTES)]
+    sha256: Digest
+
+
+class TrainingRecord(_Part):
+    """What the model was made from: enough to tell models apart and to read the same columns again.
+
+    Holds no date and no duration, so that the same seed gives the same bytes.
+    """
+
+    bothways_version: str
+    seed: int
+    size: str
+    text_column: str | None = None
+    label_column: str | None = None
+    rows: dict[str, int] = {}
+    validation: dict[str, dict[str, FiniteFloat]] = {}
+    pretrained: str | None = None
+    recipe: dict[str, object] = {}
+
+
+class Manifest(_Part):
+    """The whole of ``bundle.json``."""
+
+    format: Literal[1]
+    kind: Kind
+    task: Literal["single-label", "next-token"]
+    labels: Annotated[list[Label], Field(max_length=100_000)]
+    members: Annotated[list[Member], Field(min_length=1, max_length=2)]
+    combination: Combination | None
+    calibration: Calibration | None
+    training: TrainingRecord
+    files: dict[FileName, FileRecord]
+
+    @model_validator(mode="after")
+    def _agree(self) -> Manifest:
+        directions = [member.direction for member in self.members]
+        if len(set(directions)) != len(directions):
+            raise ValueError(f"two members read {directions[0]}")
+        expected = {TOKENIZER_FILE, PROOF_FILE, CARD_FILE, *(member.weights for member in self.members)}
+        if set(self.files) != expected:
+            wrong = ", ".join(sorted(set(self.files) ^ expected))
+            raise ValueError(f"the files listed are not those of these members: {wrong}")
+        if len({member.architecture.vocabulary_size for member in self.members}) > 1:
+            raise ValueError("the members have vocabularies of different sizes, but share one tokenizer")
+        if self.kind is Kind.CLASSIFIER:
+            self._check_classifier()
+        elif self.labels or self.combination or self.calibration or self.task != "next-token":
+            raise ValueError("a language model has no labels, combination or calibration")
+        return self
+
+    def _check_classifier(self) -> None:
+        if self.task != "single-label":
+            raise ValueError(f"a classifier can't have the task {self.task!r}")
+        if len(self.labels) < 2:
+            raise ValueError(f"a classifier needs at least two labels, found {len(self.labels)}")
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("a label occurs twice")
+        for label in self.labels:
+            if any("\ud800" <= character <= "\udfff" for character in label):
+                raise ValueError(f"the label {label!r} holds a lone surrogate")
+        if self.combination is None or self.calibration is None:
+            raise ValueError("a classifier needs a combination and a calibration")
+        if len(self.combination.weights) != len(self.members):
+            raise ValueError(f"{len(self.combination.weights)} weights for {len(self.members)} members")
+        if abs(sum(self.combination.weights) - 1) > 1e-9:
+            raise ValueError(f"the members' weights add up to {sum(self.combination.weights)}, expected 1")
+        if any(member.width_head is None for member in self.members):
+            raise ValueError("a classifier's member needs a width_head")
+
+    def member(self, direction: Direction) -> Member:
+        """Give the member that reads in this direction."""
+        return next(member for member in self.members if member.direction is direction)
+
+    @property
+    def directions(self) -> list[Direction]:
+        """The directions of the members, in order."""
+        return [member.direction for member in self.members]

@@ -1,0 +1,104 @@
+"""The trainer's own numbers for a list of texts, kept in ``proof.jsonl`` so that anyone can replay them.
+
+In: texts, tokens, and what the model in the trainer's memory says of them. Out: rows. Holds no text of a user: the
+texts are a fixed list of nasty ones and words put together from the tokenizer's own pieces (docs/decisions/004).
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+
+from bothways import strict_json
+from bothways.bundle.manifest import Kind, Manifest
+from bothways.errors import BundleBroken
+from bothways.text.cleaning import WORD_START
+from bothways.text.tokenizer import FIRST_PIECE_ID, Tokenizer
+
+ENSEMBLE = "ensemble"
+LARGEST_DIFFERENCE = 1e-5
+"""How far a replayed probability may lie from the trainer's."""
+
+NASTY_TEXTS = (
+    "",
+    " \t\n ",
+    "\x00",
+    "a",
+    "I",
+    "xxbos xxpad xxunk xxmaj xxup xxrep-3",
+    "HELLO World!!! sooooooo very very very (Nice)",
+    "&lt;b&gt;5 &amp; 6&lt;/b&gt;<br />1000",
+    "👩‍👩‍👧‍👦 👍🏽 🇩🇪",
+    "שלום עולם مرحبا بالعالم",
+    "日本語のテキスト 中文 한국어",
+    "e\u0301\u0323\u0301 Ä ß İ ﬁ",
+    "\ufeff\ufffe\u200d\u202e▁",
+    "a" * 5000,
+    "word " * 700,
+)
+_COMPOSED_TEXTS = 24
+_LONGEST_COMPOSED_WORDS = 400
+
+
+class ProofRow(BaseModel):
+    """What the trainer's model said of one text.
+
+    Attributes:
+        text: The raw text.
+        ids: Its tokens as written, before any reading order.
+        probabilities: For a classifier: the classes' probabilities by direction and for the ensemble.
+        loss: For a language model: the mean negative log-likelihood (nats a token) by direction.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    text: str
+    ids: list[int]
+    probabilities: dict[str, list[Annotated[FiniteFloat, Field(ge=0, le=1)]]] | None = None
+    loss: dict[str, FiniteFloat] | None = None
+
+
+def proof_texts(tokenizer: Tokenizer, seed: int) -> list[str]:
+    """Give the texts that a proof is made of; the same for the same tokenizer and seed."""
+    chance = random.Random(seed)  # noqa: S311  (no secret)
+    pieces = tokenizer.tokens(list(range(FIRST_PIECE_ID, len(tokenizer))))
+    composed = []
+    for number in range(_COMPOSED_TEXTS):
+        longest = max(1, _LONGEST_COMPOSED_WORDS >> (number % 8))
+        words = "".join(chance.choices(pieces, k=chance.randint(1, longest)))
+        composed.append(words.replace(WORD_START, " ").strip())
+    return [*NASTY_TEXTS, *composed]
+
+
+def dump_proof(rows: list[ProofRow]) -> bytes:
+    """Give the content of ``proof.jsonl``."""
+    return "".join(strict_json.dump(row.model_dump(exclude_none=True)) + "\n" for row in rows).encode()
+
+
+def parse_proof(data: bytes, manifest: Manifest, name: str) -> list[ProofRow]:
+    """Give the rows of ``proof.jsonl``, checked against the manifest.
+
+    Raises:
+        BundleBroken: A line is not a row of such a proof, or there is none.
+    """
+    rows = []
+    directions = set(map(str, manifest.directions))
+    for number, line in enumerate(data.splitlines(), start=1):
+        try:
+            row = ProofRow.model_validate(strict_json.parse(line))
+        except ValidationError as error:
+            raise BundleBroken(f"{name}, line {number}: {error.errors()[0]['msg']}") from None
+        except ValueError as error:
+            raise BundleBroken(f"{name}, line {number}: not strict JSON: {error}") from None
+        found = row.probabilities if manifest.kind is Kind.CLASSIFIER else row.loss
+        expected = directions | ({ENSEMBLE} if manifest.kind is Kind.CLASSIFIER else set())
+        if found is None or set(found) != expected:
+            raise BundleBroken(f"{name}, line {number}: expected numbers for {', '.join(sorted(expected))}")
+        if row.probabilities and any(len(p) != len(manifest.labels) for p in row.probabilities.values()):
+            raise BundleBroken(f"{name}, line {number}: expected {len(manifest.labels)} probabilities")
+        rows.append(row)
+    if not rows:
+        raise BundleBroken(f"{name} holds no row: nothing proves this bundle")
+    return rows

@@ -1,0 +1,121 @@
+"""Say which tensors a member's weights file holds, and read and write such files.
+
+In: bytes of a safetensors file. Out: float32 arrays by name, checked. The names are those of the modules in ``nn``.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+
+import numpy as np
+import safetensors
+from numpy.typing import NDArray
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from bothways import strict_json
+from bothways.bundle.manifest import Architecture, Member
+from bothways.errors import BundleBroken
+
+Weights = Mapping[str, NDArray[np.float32]]
+_LARGEST_HEADER_BYTES = 16 * 1024 * 1024
+
+
+def encoder_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+    """Give the name and shape of every tensor of an encoder."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "embedding.weight": (architecture.vocabulary_size, architecture.width_embedding)
+    }
+    for layer, (width_in, width_out) in enumerate(architecture.layer_widths):
+        shapes |= {
+            f"layers.{layer}.weight_ih": (4 * width_out, width_in),
+            f"layers.{layer}.weight_hh": (4 * width_out, width_out),
+            f"layers.{layer}.bias_ih": (4 * width_out,),
+            f"layers.{layer}.bias_hh": (4 * width_out,),
+        }
+    return shapes
+
+
+def head_shapes(width_pooled: int, width_head: int, classes: int) -> dict[str, tuple[int, ...]]:
+    """Give the name and shape of every tensor of a two-layer head: 3E pooled features, then C logits."""
+
+    def norm(name: str, width: int) -> dict[str, tuple[int, ...]]:
+        return {f"{name}.{part}": (width,) for part in ("weight", "bias", "running_mean", "running_var")}
+
+    return {
+        **norm("norm_pooled", width_pooled),
+        "hidden.weight": (width_head, width_pooled),
+        "hidden.bias": (width_head,),
+        **norm("norm_hidden", width_head),
+        "output.weight": (classes, width_head),
+        "output.bias": (classes,),
+    }
+
+
+def member_shapes(member: Member, classes: int) -> dict[str, tuple[int, ...]]:
+    """Give the name and shape of every tensor in a member's file.
+
+    Args:
+        member: A classifier's member, or a language model's if it has no head.
+        classes: Labels of the bundle, C; not looked at for a language model.
+    """
+    encoder = {f"encoder.{name}": shape for name, shape in encoder_shapes(member.architecture).items()}
+    if member.width_head is None:
+        return {**encoder, "decoder.bias": (member.architecture.vocabulary_size,)}
+    head = head_shapes(3 * member.architecture.width_embedding, member.width_head, classes)
+    return {**encoder, **{f"head.{name}": shape for name, shape in head.items()}}
+
+
+def write_weights(weights: Weights) -> bytes:
+    """Give a safetensors file; the same bytes for the same arrays."""
+    arrays = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in sorted(weights.items())}
+    return bytes(save_tensors(arrays))
+
+
+def read_weights(data: bytes, expected: Mapping[str, tuple[int, ...]], name: str) -> dict[str, NDArray[np.float32]]:
+    """Give the arrays of a safetensors file after checking names, shapes, type and values.
+
+    Args:
+        data: The file's bytes; never a mapped file, which could change or vanish under a running process.
+        expected: Name and shape of every tensor there must be, and no other.
+        name: The file's name for messages.
+
+    Raises:
+        BundleBroken: It is not a safetensors file, or holds other tensors than expected, or values that are not finite.
+    """
+    declared = _read_header(data, name)
+    if missing := expected.keys() - declared.keys():
+        raise BundleBroken(f"{name} lacks the tensor {min(missing)!r}")
+    if surplus := declared.keys() - expected.keys():
+        raise BundleBroken(f"{name} holds the unexpected tensor {min(surplus)!r}")
+    for tensor, shape in expected.items():
+        found = declared[tensor]
+        if found != ("F32", list(shape)):
+            raise BundleBroken(f"{name}: {tensor} is {found[0]} {found[1]}, expected F32 {list(shape)}")
+    try:
+        arrays: dict[str, NDArray[np.float32]] = load_tensors(data)
+    except safetensors.SafetensorError as error:
+        raise BundleBroken(f"{name} is not a valid safetensors file: {error}") from None
+    for tensor, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise BundleBroken(f"{name}: {tensor} holds values that are not finite numbers")
+        if tensor.endswith("running_var") and (array < 0).any():
+            raise BundleBroken(f"{name}: {tensor} holds a negative variance")
+    return arrays
+
+
+def _read_header(data: bytes, name: str) -> dict[str, tuple[object, object]]:
+    """Give type and shape by tensor name, from a header that is strict JSON (the library lets duplicate keys pass)."""
+    if len(data) < 8:
+        raise BundleBroken(f"{name} is not a safetensors file: it has only {len(data)} bytes")
+    (size,) = struct.unpack("<Q", data[:8])
+    if size > min(_LARGEST_HEADER_BYTES, len(data) - 8):
+        raise BundleBroken(f"{name} is not a safetensors file: its header claims {size} bytes")
+    try:
+        header = strict_json.parse(data[8 : 8 + size])
+    except ValueError as error:
+        raise BundleBroken(f"{name} has a broken header: {error}") from None
+    if not isinstance(header, dict) or not all(isinstance(value, dict) for value in header.values()):
+        raise BundleBroken(f"{name} has a broken header: it is not an object of objects")
+    return {key: (value.get("dtype"), value.get("shape")) for key, value in header.items() if key != "__metadata__"}

@@ -1,0 +1,157 @@
+"""Put a bundle on disk, all of it or nothing, and only after it has proven itself.
+
+In: a manifest's parts, a tokenizer, weights and a proof. Out: a directory that appears by one rename. Before that, a
+fresh process without torch reads it back and replays the proof; a bundle that does not give the trainer's numbers is
+never published.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from bothways.bundle.card import write_card
+from bothways.bundle.manifest import (
+    CARD_FILE,
+    FORMAT,
+    MANIFEST_FILE,
+    PROOF_FILE,
+    TOKENIZER_FILE,
+    Calibration,
+    Combination,
+    FileName,
+    FileRecord,
+    Kind,
+    Manifest,
+    Member,
+    TrainingRecord,
+)
+from bothways.bundle.proof import ProofRow, dump_proof
+from bothways.bundle.weights import Weights, write_weights
+from bothways.data.files import refuse_existing, writing_failed
+from bothways.errors import TrainingError
+from bothways.text.reading import Direction
+from bothways.text.tokenizer import Tokenizer
+
+UNFINISHED_SUFFIX = ".unfinished"
+
+
+def write_bundle(
+    path: str | os.PathLike[str],
+    *,
+    kind: Kind,
+    labels: list[str],
+    members: list[Member],
+    weights: Mapping[Direction, Weights],
+    tokenizer: Tokenizer,
+    proof: list[ProofRow],
+    training: TrainingRecord,
+) -> None:
+    """Publish a bundle at ``path``.
+
+    Law 1: what is published gave the trainer's numbers in a process of its own.
+
+    Args:
+        path: Where the directory appears; nothing may be there.
+        kind: Classifier or language model.
+        labels: In the order of the classes' probabilities; empty for a language model.
+        members: One a direction, all with the same vocabulary.
+        weights: Arrays by tensor name, for each member's direction.
+        tokenizer: The members' common one.
+        proof: The numbers of the models in memory.
+        training: What the model was made from.
+
+    Raises:
+        OutputExists: Something is at ``path``.
+        DataError: The disk is full or can't be written; nothing is left behind.
+        TrainingError: The bundle did not give the trainer's numbers.
+    """
+    is_classifier = kind is Kind.CLASSIFIER
+    contents: dict[FileName, bytes] = {
+        TOKENIZER_FILE: tokenizer.to_bytes(),
+        PROOF_FILE: dump_proof(proof),
+        **{member.weights: write_weights(weights[member.direction]) for member in members},
+    }
+    contents[CARD_FILE] = write_card(kind, labels, members, training).encode()
+    manifest = Manifest(
+        format=FORMAT,
+        kind=kind,
+        task="single-label" if is_classifier else "next-token",
+        labels=labels,
+        members=members,
+        combination=Combination(method="mean", weights=[1 / len(members)] * len(members)) if is_classifier else None,
+        calibration=Calibration(temperature=1.0) if is_classifier else None,
+        training=training,
+        files={
+            name: FileRecord(size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+            for name, data in sorted(contents.items())
+        },
+    )
+    with _published_directory(Path(path)) as folder:
+        for name, data in contents.items():
+            _write_durably(folder / name, data)
+        _write_durably(folder / MANIFEST_FILE, (manifest.model_dump_json(indent=1) + "\n").encode())
+        _prove(folder)
+
+
+@contextlib.contextmanager
+def _published_directory(target: Path) -> Iterator[Path]:
+    """Give a temporary directory beside ``target`` that becomes it when the block ends well."""
+    refuse_existing(target)
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=UNFINISHED_SUFFIX, dir=target.parent))
+    except OSError as error:
+        raise writing_failed(target, error) from None
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        _flush_directory(temporary)
+        refuse_existing(target)
+        temporary.rename(target)
+        _flush_directory(target.parent)
+    except OSError as error:
+        raise writing_failed(target, error) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _flush_directory(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _prove(folder: Path) -> None:
+    """Replay the proof in a fresh process that can't import torch.
+
+    Raises:
+        TrainingError: It did not give the trainer's numbers.
+    """
+    command = [sys.executable, "-m", "bothways.runtime.verify", str(folder)]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        result = json.loads(finished.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        result = {"passed": False, "problem": finished.stderr.strip()[-500:] or f"exit status {finished.returncode}"}
+    if finished.returncode != 0 or not result["passed"]:
+        raise TrainingError(
+            "the bundle did not give the trainer's numbers in a fresh process and was not published: "
+            + str(result["problem"])
+        )

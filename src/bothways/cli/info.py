@@ -1,0 +1,43 @@
+"""``bothways info``: what a bundle says of itself."""
+
+from __future__ import annotations
+
+import hashlib
+
+from rich.table import Table
+
+from bothways.bundle.read import read_manifest
+from bothways.cli.options import BundlePath, output_console
+
+
+def info(bundle: BundlePath) -> None:
+    """Show what a bundle or pack is: labels, members, training, files. Reads its manifest only.
+
+    Example: bothways info reviews.bundle
+    """
+    manifest, data = read_manifest(bundle)
+    training = manifest.training
+    table = Table(title=str(bundle), title_justify="left", show_header=False)
+    table.add_row("kind", f"{manifest.kind}, format {manifest.format}")
+    table.add_row("digest", hashlib.sha256(data).hexdigest())
+    if manifest.labels:
+        table.add_row("labels", ", ".join(manifest.labels))
+    for member in manifest.members:
+        sizes = member.architecture
+        table.add_row(
+            f"reads {member.direction}",
+            f"markers {member.markers}, vocabulary {sizes.vocabulary_size}, "
+            f"AWD-LSTM {sizes.width_embedding}/{sizes.width_hidden}/{sizes.layers}",
+        )
+    table.add_row("trained", f"bothways {training.bothways_version}, size {training.size}, seed {training.seed}")
+    table.add_row("rows", ", ".join(f"{count} {name}" for name, count in training.rows.items()))
+    if training.text_column:
+        label = f", labels {training.label_column!r}" if training.label_column else ""
+        table.add_row("columns", f"texts {training.text_column!r}{label}")
+    if training.pretrained:
+        table.add_row("started from", f"pack {training.pretrained}")
+    for name, measures in training.validation.items():
+        table.add_row(f"validation, {name}", ", ".join(f"{key} {value:.4g}" for key, value in measures.items()))
+    for name, record in manifest.files.items():
+        table.add_row(name, f"{record.size_bytes:,} bytes")
+    output_console().print(table)

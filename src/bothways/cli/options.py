@@ -1,0 +1,70 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bothways.errors import ConfigError
+
+
+class SizeName(StrEnum):
+    """The presets of a recipe."""
+
+    TINY = "tiny"
+    SMALL = "small"
+    BASE = "base"
+
+
+class DirectionsName(StrEnum):
+    """Which models to train."""
+
+    BOTH = "both"
+    FORWARD = "forward"
+    BACKWARD = "backward"
+
+
+class DeviceName(StrEnum):
+    """Where to train."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class FormatName(StrEnum):
+    """Formats of a table, where the suffix does not tell."""
+
+    CSV = "csv"
+    TSV = "tsv"
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+
+
+BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's directory.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides every random choice.")]
+Config = Annotated[
+    Path | None, typer.Option(metavar="FILE.toml", help="Changes numbers of the recipe; see docs/recipe.md.")
+]
+Device = Annotated[DeviceName, typer.Option(help="Where to train.")]
+
+
+def output_console() -> Console:
+    """Give the console for results: standard output, as wide as it needs to be when it is no terminal."""
+    return Console() if sys.stdout.isatty() else Console(width=160)
+
+
+def choose_column(given: str | None, recorded: str | None, option: str) -> str:
+    """Give the column to read: the option's, or the one that the bundle was trained on.
+
+    Raises:
+        ConfigError: There is neither.
+    """
+    column = given or recorded
+    if column is None:
+        raise ConfigError(f"the bundle does not record which column to read: name it with {option}")
+    return column

@@ -1,0 +1,61 @@
+"""``bothways train``: from a file of labelled texts to a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+import bothways
+from bothways.cli.options import Config, Device, DeviceName, DirectionsName, Seed, SizeName, output_console
+
+
+def train(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="CSV, TSV, JSONL or Parquet, also compressed.")],
+    text: Annotated[str, typer.Option(metavar="COLUMN", help="The column of the texts.")],
+    label: Annotated[str, typer.Option(metavar="COLUMN", help="The column of the labels.")],
+    out: Annotated[Path, typer.Option(metavar="BUNDLE", help="Where the bundle appears; nothing may be there.")],
+    valid: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Rows to validate on; else a tenth of DATA is set aside.")
+    ] = None,
+    unlabelled: Annotated[str | None, typer.Option(metavar="FILE", help="More texts, for the language models.")] = None,
+    pretrained: Annotated[
+        Path | None, typer.Option(metavar="PACK", help="A language-model pack to start from.")
+    ] = None,
+    size: Annotated[SizeName, typer.Option(help="How large the models are.")] = SizeName.SMALL,
+    directions: Annotated[DirectionsName, typer.Option(help="Which models to train.")] = DirectionsName.BOTH,
+    seed: Seed = 0,
+    config: Config = None,
+    device: Device = DeviceName.CPU,
+) -> None:
+    """Train a classifier in both directions and publish it as a bundle.
+
+    Example: bothways train reviews.csv --text review --label sentiment --out reviews.bundle
+    """
+    model = bothways.train(
+        data,
+        text=text,
+        label=label,
+        out=out,
+        valid=valid,
+        unlabelled=unlabelled,
+        pretrained=pretrained,
+        size=size,
+        directions=directions,
+        seed=seed,
+        config=config,
+        device=device,
+    )
+    table = Table(title=f"{out}: on the validation rows", title_justify="left")
+    table.add_column("reads")
+    for name in ("accuracy", "loss"):
+        table.add_column(name, justify="right")
+    for name, measures in model.manifest.training.validation.items():
+        table.add_row(name, f"{measures['accuracy']:.1%}", f"{measures['loss']:.3f}")
+    console = output_console()
+    console.print(table)
+    console.print(
+        f"Next: bothways evaluate {out} FILE · bothways predict {out} FILE --out FILE · bothways verify {out}"
+    )

@@ -1,0 +1,82 @@
+r"""Every error that bothways raises on purpose.
+
+::
+
+    BothwaysError
+     ├── ConfigError          wrong use: an option, a config file, an output that exists      exit 2
+     │    └── OutputExists
+     ├── DataError            a file of texts: file, row and column are named                 exit 1
+     │    └── TextError       one text that can't be classified
+     ├── DependencyMissing    an optional library is not installed                            exit 1
+     ├── DirectionError       a model of the wrong reading direction                          exit 1
+     ├── BundleError          a bundle or pack on disk                                        exit 1
+     │    ├── BundleMissing
+     │    ├── BundleBroken
+     │    └── BundleTooNew
+     ├── ShapeError           an array of the wrong shape                                     exit 1
+     └── TrainingError        training can't go on or its result can't be proven              exit 1
+
+Messages say what was found, what was expected and what to do. Faults of a user raise one of these; faults of ours
+are ``assert``\ s.
+"""
+# ruff: noqa: N818  (a name says what happened: the word error would add nothing)
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class BothwaysError(Exception):
+    """The root of all errors raised on purpose."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ConfigError(BothwaysError, ValueError):
+    """Wrong use: an option, a config file or an argument that can't be meant."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class OutputExists(ConfigError):
+    """The place to write to is taken; nothing is ever overwritten."""
+
+
+class DataError(BothwaysError, ValueError):
+    """A file or table of texts that can't be used; the message names file, row and column."""
+
+
+class TextError(DataError):
+    """One text that can't be classified, such as one that holds half a surrogate pair."""
+
+
+class DependencyMissing(BothwaysError, ImportError):
+    """An optional library is needed and not installed; the message says how to get it."""
+
+
+class DirectionError(BothwaysError):
+    """A language model or pack reads the other way; the message names both directions."""
+
+
+class BundleError(BothwaysError):
+    """A bundle or pack that can't be used."""
+
+
+class BundleMissing(BundleError):
+    """There is no bundle at this path."""
+
+
+class BundleBroken(BundleError):
+    """The bundle is damaged, incomplete or not what its manifest says."""
+
+
+class BundleTooNew(BundleError):
+    """The bundle was written in a format that this version does not know."""
+
+
+class ShapeError(BothwaysError, ValueError):
+    """An array or tensor does not have the shape that its place in the flow asks for."""
+
+
+class TrainingError(BothwaysError):
+    """Training can't go on, or its result did not prove itself."""

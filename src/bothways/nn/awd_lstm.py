@@ -1,0 +1,171 @@
+"""The AWD-LSTM encoder and language model (Merity et al., arXiv 1708.02182), sizes as in ULMFiT (arXiv 1801.06146).
+
+In: ids in reading order and a state. Out: hidden states and the next state. Carries its direction, but never reverses
+anything: ids come in the order in which they are read. Letters: B texts, T tokens, V vocabulary, E embedding, H hidden.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bothways.bundle.manifest import Architecture
+from bothways.nn.dropout import embedding_dropout, locked_dropout, weight_dropout
+from bothways.text.reading import Direction
+
+State = list[tuple[Tensor, Tensor]]
+"""Hidden and cell state of each layer, each (1, B, width of the layer)."""
+
+
+class Dropouts(BaseModel):
+    """Probabilities of the AWD-LSTM's dropouts, each 0..1; the defaults are ULMFiT's for language models."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    embedding: float = Field(0.02, ge=0, lt=1)
+    input: float = Field(0.25, ge=0, lt=1)
+    weight: float = Field(0.2, ge=0, lt=1)
+    hidden: float = Field(0.15, ge=0, lt=1)
+    output: float = Field(0.1, ge=0, lt=1)
+
+    def scaled(self, factor: float) -> Dropouts:
+        """Give these probabilities times a factor, each at most 0.9."""
+        return Dropouts(**{name: min(0.9, value * factor) for name, value in self.model_dump().items()})
+
+
+class LstmLayer(nn.Module):
+    """One LSTM layer with weight dropout; the gates are stacked as input, forget, cell, output."""
+
+    def __init__(self, width_in: int, width_out: int) -> None:
+        super().__init__()
+        bound = width_out**-0.5
+        self.weight_ih = nn.Parameter(torch.empty(4 * width_out, width_in).uniform_(-bound, bound))
+        self.weight_hh = nn.Parameter(torch.empty(4 * width_out, width_out).uniform_(-bound, bound))
+        self.bias_ih = nn.Parameter(torch.empty(4 * width_out).uniform_(-bound, bound))
+        self.bias_hh = nn.Parameter(torch.empty(4 * width_out).uniform_(-bound, bound))
+        self.width = width_out
+
+    def forward(
+        self, inputs: Tensor, state: tuple[Tensor, Tensor], probability: float
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Read a batch of equally long texts.
+
+        Un-packed input takes the fused path of oneDNN on a CPU and of cuDNN on a GPU.
+
+        Args:
+            inputs: (B, T, width_in).
+            state: Hidden and cell state, each (1, B, width).
+            probability: Of dropping a hidden-to-hidden weight.
+
+        Returns:
+            Outputs, (B, T, width), and the state after the last token.
+        """
+        weight_hh = weight_dropout(self.weight_hh, probability, self.training)
+        weights = [weight.to(inputs.dtype) for weight in (self.weight_ih, weight_hh, self.bias_ih, self.bias_hh)]
+        outputs, hidden, cell = torch.lstm(inputs, state, weights, True, 1, 0.0, self.training, False, True)
+        return outputs, (hidden, cell)
+
+
+class Encoder(nn.Module):
+    """Turns ids into hidden states, reading in one direction.
+
+    Attributes:
+        architecture: Its sizes.
+        direction: The way it reads.
+        dropouts: Set anew for each stage of training.
+        compute_type: float32, or bfloat16 on a GPU: the type of activations and products; weights stay float32.
+    """
+
+    def __init__(self, architecture: Architecture, direction: Direction, dropouts: Dropouts) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.direction = direction
+        self.dropouts = dropouts
+        self.compute_type = torch.float32
+        self.embedding = nn.Embedding(architecture.vocabulary_size, architecture.width_embedding)
+        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        self.layers = nn.ModuleList(LstmLayer(*widths) for widths in architecture.layer_widths)
+
+    def zero_state(self, texts: int) -> State:
+        """Give the state before the first token of ``texts`` texts."""
+        widths = [width for _, width in self.architecture.layer_widths]
+        zeros = [self.embedding.weight.new_zeros(1, texts, width, dtype=self.compute_type) for width in widths]
+        return [(zero, zero.clone()) for zero in zeros]
+
+    def forward(self, ids: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
+        """Read a batch of windows.
+
+        Args:
+            ids: (B, T) int64, in reading order.
+            state: From ``zero_state`` or from the window before.
+
+        Returns:
+            The top layer's outputs before and after dropout, each (B, T, E), and the state after the window.
+        """
+        weight = embedding_dropout(self.embedding.weight, self.dropouts.embedding, self.training)
+        embedded = functional.embedding(ids, weight).to(self.compute_type)
+        values = locked_dropout(embedded, self.dropouts.input, self.training)
+        raw, next_state = values, []
+        for number, (layer, layer_state) in enumerate(zip(self.layers, state, strict=True)):
+            raw, new = layer(values, layer_state, self.dropouts.weight)
+            next_state.append(new)
+            is_top = number == len(self.layers) - 1
+            values = locked_dropout(raw, self.dropouts.output if is_top else self.dropouts.hidden, self.training)
+        return raw, values, next_state
+
+
+class LanguageModel(nn.Module):
+    """Predicts the next token in its reading direction; the decoder shares its weights with the embedding."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = _DecoderBias(encoder.architecture.vocabulary_size)
+
+    @property
+    def direction(self) -> Direction:
+        """The way it reads."""
+        return self.encoder.direction
+
+    def forward(self, ids: Tensor, state: State) -> tuple[Tensor, Tensor, Tensor, State]:
+        """Score every next token.
+
+        Returns:
+            Logits, (B, T, V) float32; the encoder's outputs before and after dropout, (B, T, E); the next state.
+        """
+        raw, dropped, next_state = self.encoder(ids, state)
+        weight, bias = self.encoder.embedding.weight.to(dropped.dtype), self.decoder.bias.to(dropped.dtype)
+        return functional.linear(dropped, weight, bias).float(), raw, dropped, next_state
+
+
+class _DecoderBias(nn.Module):
+    def __init__(self, vocabulary_size: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(vocabulary_size))
+
+
+def activation_penalty(
+    raw: Tensor, dropped: Tensor, alpha: float, beta: float, lengths: Tensor | None = None
+) -> Tensor:
+    """Give activation regularisation (AR) and temporal activation regularisation (TAR) (arXiv 1708.01009).
+
+    Padding never contributes.
+
+    Args:
+        raw: The top layer's outputs before dropout, (B, T, E).
+        dropped: The same after dropout.
+        alpha: Weight of AR, the mean square of the dropped outputs.
+        beta: Weight of TAR, the mean square of the change of the raw outputs from token to token.
+        lengths: Real tokens of each text, (B,) int64, each in 1..T; None if all are real.
+    """
+    squares = dropped.float().pow(2).mean(dim=2)  # (B, T)
+    changes = (raw[:, 1:] - raw[:, :-1]).float().pow(2).mean(dim=2)  # (B, T - 1)
+    if lengths is None:
+        penalty = alpha * squares.mean()
+        return penalty + beta * changes.mean() if changes.shape[1] else penalty
+    real = torch.arange(raw.shape[1], device=raw.device) < lengths[:, None]  # (B, T)
+    mean_square = (squares * real).sum() / real.sum()
+    mean_change = (changes * real[:, 1:]).sum() / real[:, 1:].sum().clamp(min=1)
+    return alpha * mean_square + beta * mean_change

@@ -1,0 +1,204 @@
+"""Classify texts with a bundle.
+
+In: texts. Out: labels and probabilities, forward, backward and averaged, in the order of the texts. Every surface
+(Python, command line, later the server) goes through ``Classifier.stream``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bothways.bundle.manifest import Kind, Manifest
+from bothways.bundle.proof import ENSEMBLE
+from bothways.bundle.read import Bundle, read_bundle
+from bothways.bundle.weights import Weights
+from bothways.errors import ConfigError
+from bothways.runtime.graph import EncoderSession
+from bothways.runtime.slots import SLOTS, Pooled, SlotEngine
+from bothways.text.checking import check_texts
+from bothways.text.tokenizer import Tokenizer
+
+Probabilities = NDArray[np.float64]
+_NORM_EPS = 1e-5
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the model says of one text.
+
+    Attributes:
+        label: The most probable label; the first of the labels on a tie.
+        probability: The ensemble's probability of that label, 0..1.
+        labels: All labels, in the order of the probabilities.
+        probabilities: For ``forward``, ``backward`` (those the bundle has) and ``ensemble``, each (C,).
+    """
+
+    label: str
+    probability: float
+    labels: tuple[str, ...]
+    probabilities: Mapping[str, Probabilities]
+
+
+class Classifier:
+    """A text classifier that gives the numbers its trainer saw. Made by ``bothways.load``.
+
+    Holds nothing of torch, and nothing on disk once loaded. Safe to use from several threads.
+
+    Attributes:
+        labels: All labels, in the order of every row of probabilities.
+        manifest: What the bundle says of itself.
+        digest: The bundle's identity, a SHA-256.
+        tokenizer: Shared by both directions.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.manifest: Manifest = bundle.manifest
+        self.labels: tuple[str, ...] = tuple(bundle.manifest.labels)
+        self.digest: str = bundle.digest
+        self.tokenizer: Tokenizer = bundle.tokenizer
+        members = bundle.manifest.members
+        weights = [bundle.weights[member.direction] for member in members]
+        sessions = [EncoderSession(m.architecture, w) for m, w in zip(members, weights, strict=True)]
+        self._engine = SlotEngine(members, sessions)
+        self._heads = [_Head(w) for w in weights]
+
+    @property
+    def directions(self) -> list[str]:
+        """The directions that this model reads, in the bundle's order."""
+        return [str(direction) for direction in self.manifest.directions]
+
+    def predict(self, texts: Iterable[object]) -> NDArray[np.object_]:
+        """Give the label of each text, (N,) objects of type str, in the order of the texts.
+
+        Args:
+            texts: A list, array, Series or any other iterable of strings.
+
+        Raises:
+            TextError: ``texts`` is a lone string, or one of the texts can't be classified.
+        """
+        found = [prediction.label for prediction in self.stream(texts)]
+        labels = np.empty(len(found), dtype=object)
+        labels[:] = found
+        return labels
+
+    def predict_proba(self, texts: Iterable[object]) -> Probabilities:
+        """Give the ensemble's probabilities of each text, (N, C) float64, columns in the order of ``labels``.
+
+        Law 2: a text's row is bit-identical alone, in any batch and in any order.
+
+        Raises:
+            TextError: ``texts`` is a lone string, or one of the texts can't be classified.
+        """
+        return self.predict_proba_by_direction(texts)[ENSEMBLE]
+
+    def predict_proba_by_direction(self, texts: Iterable[object]) -> dict[str, Probabilities]:
+        """Give ``forward``, ``backward`` (those the bundle has) and ``ensemble`` side by side, each (N, C) float64.
+
+        Raises:
+            TextError: ``texts`` is a lone string, or one of the texts can't be classified.
+        """
+        rows = [prediction.probabilities for prediction in self.stream(texts)]
+        names = [*self.directions, ENSEMBLE]
+        shape = (len(rows), len(self.labels))
+        return {name: np.array([row[name] for row in rows], dtype=np.float64).reshape(shape) for name in names}
+
+    def stream(self, texts: Iterable[object], lookahead: int = SLOTS) -> Iterator[Prediction]:
+        """Give a prediction for each text of an iterable that may never end, in its order.
+
+        Laws 3, 4 and 6: each text is tokenized once; prediction *i* belongs to text *i*; memory is bounded.
+
+        Args:
+            texts: Any iterable of strings.
+            lookahead: How many texts are read ahead to fill the slots, 1 or more: large is fast, 1 answers each text
+                before the next is asked for.
+
+        Raises:
+            TextError: ``texts`` is a lone string (at once), or one of the texts can't be classified (when it is
+                reached; predictions of texts before it that were not given yet are lost).
+            ConfigError: ``lookahead`` is below 1.
+        """
+        if lookahead < 1:
+            raise ConfigError(f"lookahead is {lookahead}, expected 1 or more")
+        checked = check_texts(texts)
+        return self._predictions(checked, lookahead)
+
+    def _predictions(self, texts: Iterator[str], lookahead: int) -> Iterator[Prediction]:
+        for pooled in self._engine.run(map(self.tokenizer.tokenize, texts), lookahead):
+            yield self._prediction(pooled)
+
+    def _prediction(self, pooled: list[Pooled]) -> Prediction:
+        combination, calibration = self.manifest.combination, self.manifest.calibration
+        assert combination is not None
+        assert calibration is not None
+        each = [head.probabilities(vector) for head, vector in zip(self._heads, pooled, strict=True)]
+        mean = sum((weight * row for weight, row in zip(combination.weights, each, strict=True)), np.zeros(1))
+        ensemble = with_temperature(mean, calibration.temperature)
+        best = int(ensemble.argmax())
+        by_name = {**dict(zip(self.directions, each, strict=True)), ENSEMBLE: ensemble}
+        return Prediction(self.labels[best], float(ensemble[best]), self.labels, by_name)
+
+
+def load(path: str | os.PathLike[str]) -> Classifier:
+    """Give the classifier in a bundle.
+
+    Args:
+        path: The bundle's directory.
+
+    Raises:
+        BundleMissing: There is no bundle at the path.
+        BundleTooNew: The bundle's format is newer than this version.
+        BundleBroken: The bundle is damaged or not a classifier's.
+    """
+    return Classifier(read_bundle(path, Kind.CLASSIFIER))
+
+
+def with_temperature(probabilities: Probabilities, temperature: float) -> Probabilities:
+    """Give calibrated probabilities: the softmax of their logarithms over the temperature (Guo et al., 2017)."""
+    if temperature == 1:
+        return probabilities
+    with np.errstate(divide="ignore"):
+        return _softmax(np.log(probabilities) / temperature)
+
+
+class _Head:
+    """Batch norm, linear, ReLU, batch norm, linear, with the norms folded into the linear layers.
+
+    Runs on one text at a time, so that no product's rounding depends on a batch.
+    """
+
+    def __init__(self, weights: Weights) -> None:
+        scale, shift = _folded_norm(weights, "head.norm_pooled")
+        self._hidden_weight, self._hidden_bias = _folded_linear(weights, "head.hidden", scale, shift)
+        scale, shift = _folded_norm(weights, "head.norm_hidden")
+        self._output_weight, self._output_bias = _folded_linear(weights, "head.output", scale, shift)
+
+    def probabilities(self, pooled: Pooled) -> Probabilities:
+        """Give one text's class probabilities, (C,) float64, from its pooled vector, (3E,)."""
+        hidden = np.maximum(self._hidden_weight @ pooled.astype(np.float64) + self._hidden_bias, 0)
+        return _softmax(self._output_weight @ hidden + self._output_bias)
+
+
+def _folded_norm(weights: Weights, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Give scale and shift of a batch norm in evaluation."""
+    part = {
+        key: weights[f"{name}.{key}"].astype(np.float64) for key in ("weight", "bias", "running_mean", "running_var")
+    }
+    scale = part["weight"] / np.sqrt(part["running_var"] + _NORM_EPS)
+    return scale, part["bias"] - part["running_mean"] * scale
+
+
+def _folded_linear(
+    weights: Weights, name: str, scale: NDArray[np.float64], shift: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    weight = weights[f"{name}.weight"].astype(np.float64)
+    return weight * scale, weights[f"{name}.bias"] + weight @ shift
+
+
+def _softmax(logits: NDArray[np.float64]) -> Probabilities:
+    exponentials = np.exp(logits - logits.max())
+    return np.asarray(exponentials / exponentials.sum(), dtype=np.float64)

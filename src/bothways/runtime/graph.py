@@ -1,0 +1,214 @@
+"""Build ONNX graphs from a member's weights, in memory.
+
+In: an architecture and arrays. Out: an ONNX Runtime session that advances a batch of texts by one window of tokens.
+Does not know directions, slots or labels. Torch's exporter bakes sizes into LSTM graphs and a stored ONNX file could
+hold anything, so the graph is written here, node by node.
+
+Letters: T tokens of the window, B texts, V vocabulary, E embedding, H hidden, L layers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from bothways.bundle.manifest import Architecture
+from bothways.bundle.weights import Weights
+
+_OPSET = 21
+_IR_VERSION = 10
+
+
+def available_cores() -> int:
+    """How many cores this process may really use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+class EncoderSession:
+    """Advances texts by one window: embedding and LSTM layers with carried state, and running pooled values.
+
+    Law 2: a row's result does not depend on the other rows, to the last bit.
+    Law 6: windows with carried state give what the whole text gives.
+    """
+
+    def __init__(self, architecture: Architecture, weights: Weights) -> None:
+        self.architecture = architecture
+        self.state_widths = [width for _, width in architecture.layer_widths for _ in ("hidden", "cell")]
+        nodes, inputs, outputs = _encoder_nodes(architecture)
+        width = architecture.width_embedding
+        nodes += [
+            helper.make_node("Squeeze", ["hidden_top", "axis_1"], ["outputs"]),  # (T, B, E), 0 past a text's end
+            helper.make_node("Shape", ["ids"], ["steps"], start=0, end=1),
+            helper.make_node("Squeeze", ["steps", "axis_0"], ["step_count"]),
+            helper.make_node("Range", ["zero", "step_count", "one"], ["step_numbers"]),
+            helper.make_node("Unsqueeze", ["step_numbers", "axis_1"], ["step_column"]),  # (T, 1)
+            helper.make_node("Cast", ["lengths"], ["lengths_64"], to=TensorProto.INT64),
+            helper.make_node("Less", ["step_column", "lengths_64"], ["is_real"]),  # (T, B)
+            helper.make_node("Unsqueeze", ["is_real", "axis_2"], ["is_real_3d"]),
+            helper.make_node("Where", ["is_real_3d", "outputs", "lowest"], ["candidates"]),
+            helper.make_node("ReduceMax", ["candidates", "axis_0"], ["window_largest"], keepdims=0),
+            helper.make_node("Max", ["largest", "window_largest"], ["next_largest"]),
+            helper.make_node("ReduceSum", ["outputs", "axis_0"], ["window_total"], keepdims=0),
+            helper.make_node("Add", ["total", "window_total"], ["next_total"]),
+        ]
+        inputs += [_tensor("largest", ["B", width]), _tensor("total", ["B", width])]
+        outputs += [_tensor("next_largest", ["B", width]), _tensor("next_total", ["B", width])]
+        constants = {
+            **_encoder_constants(architecture, weights),
+            "axis_0": np.array([0]),
+            "axis_1": np.array([1]),
+            "axis_2": np.array([2]),
+            "zero": np.array(0),
+            "one": np.array(1),
+            "lowest": np.array(-np.inf, dtype=np.float32),
+        }
+        self._session = _session(nodes, inputs, outputs, constants)
+        self._names = [value.name for value in outputs]
+
+    def advance(
+        self,
+        ids: NDArray[np.int64],
+        lengths: NDArray[np.int32],
+        states: list[NDArray[np.float32]],
+        largest: NDArray[np.float32],
+        total: NDArray[np.float32],
+    ) -> tuple[list[NDArray[np.float32]], NDArray[np.float32], NDArray[np.float32]]:
+        """Read one window of each text.
+
+        Args:
+            ids: (T, B), anything valid past a text's length.
+            lengths: Real tokens of each text in this window, (B,), each in 1..T.
+            states: Hidden and cell state of each layer, 2L arrays (B, H) or (B, E) for the last layer.
+            largest: Running maximum of the outputs, (B, E), -inf at a text's start.
+            total: Running sum of the outputs, (B, E), 0 at a text's start.
+
+        Returns:
+            The states, largest and total after the window, shaped as they came.
+        """
+        feed: dict[str, NDArray[Any]] = {"ids": ids, "lengths": lengths, "largest": largest, "total": total}
+        feed |= {name: state[None] for name, state in zip(_state_names(self.architecture), states, strict=True)}
+        *new_states, new_largest, new_total = self._session.run(self._names, feed)
+        return [state[0] for state in new_states], new_largest, new_total
+
+
+class LanguageModelSession:
+    """Gives the negative log-likelihood of each next token of one text, from a zero state."""
+
+    def __init__(self, architecture: Architecture, weights: Weights) -> None:
+        self._architecture = architecture
+        nodes, inputs, outputs = _encoder_nodes(architecture)
+        nodes += [
+            helper.make_node("Squeeze", ["hidden_top", "axis_1"], ["outputs"]),
+            helper.make_node("Transpose", ["embedding"], ["decoder"], perm=[1, 0]),
+            helper.make_node("MatMul", ["outputs", "decoder"], ["products"]),
+            helper.make_node("Add", ["products", "decoder_bias"], ["logits"]),  # (T, B, V)
+            helper.make_node("LogSoftmax", ["logits"], ["log_probabilities"], axis=-1),
+            helper.make_node("GatherElements", ["log_probabilities", "targets"], ["likelihoods"], axis=2),
+        ]
+        inputs.append(_tensor("targets", ["T", "B", 1], TensorProto.INT64))
+        outputs.append(_tensor("likelihoods", ["T", "B", 1]))
+        constants = {
+            **_encoder_constants(architecture, weights),
+            "axis_1": np.array([1]),
+            "decoder_bias": weights["decoder.bias"],
+        }
+        self._session = _session(nodes, inputs, outputs, constants)
+        self._names = [value.name for value in outputs]
+
+    def loss(self, ids: NDArray[np.int32], window: int = 128) -> float:
+        """Give the mean negative log-likelihood of a text's tokens after the first, in nats a token.
+
+        Args:
+            ids: In the order in which the model reads, (T,), T ≥ 2.
+            window: Tokens read at a time; bounds the memory for a long text.
+        """
+        names = _state_names(self._architecture)
+        widths = [width for _, width in self._architecture.layer_widths for _ in range(2)]
+        states = [np.zeros((1, 1, width), dtype=np.float32) for width in widths]
+        total = 0.0
+        for start in range(0, len(ids) - 1, window):
+            stop = min(start + window, len(ids) - 1)
+            feed: dict[str, NDArray[Any]] = {
+                "ids": ids[start:stop, None].astype(np.int64),
+                "lengths": np.array([stop - start], dtype=np.int32),
+                "targets": ids[start + 1 : stop + 1, None, None].astype(np.int64),
+            }
+            *states, likelihoods = self._session.run(self._names, feed | dict(zip(names, states, strict=True)))
+            total -= float(likelihoods.sum(dtype=np.float64))
+        return total / (len(ids) - 1)
+
+
+def _state_names(architecture: Architecture) -> list[str]:
+    return [f"{part}_{layer}" for layer in range(architecture.layers) for part in ("hidden", "cell")]
+
+
+def _encoder_nodes(architecture: Architecture) -> tuple[list[Any], list[Any], list[Any]]:
+    """Give the nodes from ids to the top layer's ``hidden_top``, and the graph's inputs and outputs so far."""
+    nodes = [helper.make_node("Gather", ["embedding", "ids"], ["embedded"])]
+    inputs = [_tensor("ids", ["T", "B"], TensorProto.INT64), _tensor("lengths", ["B"], TensorProto.INT32)]
+    outputs = []
+    below = "embedded"
+    for layer, (_, width) in enumerate(architecture.layer_widths):
+        is_top = layer == architecture.layers - 1
+        sequence = "hidden_top" if is_top else f"sequence_{layer}"
+        nodes.append(
+            helper.make_node(
+                "LSTM",
+                [
+                    below,
+                    f"weight_ih_{layer}",
+                    f"weight_hh_{layer}",
+                    f"bias_{layer}",
+                    "lengths",
+                    f"hidden_{layer}",
+                    f"cell_{layer}",
+                ],
+                [sequence, f"next_hidden_{layer}", f"next_cell_{layer}"],
+                hidden_size=width,
+            )
+        )
+        for part in ("hidden", "cell"):
+            inputs.append(_tensor(f"{part}_{layer}", [1, "B", width]))
+            outputs.append(_tensor(f"next_{part}_{layer}", [1, "B", width]))
+        if not is_top:
+            below = f"input_{layer + 1}"
+            nodes.append(helper.make_node("Squeeze", [sequence, "axis_1"], [below]))
+    return nodes, inputs, outputs
+
+
+def _encoder_constants(architecture: Architecture, weights: Weights) -> dict[str, NDArray[Any]]:
+    constants: dict[str, NDArray[Any]] = {"embedding": weights["encoder.embedding.weight"]}
+    for layer in range(architecture.layers):
+        part = {name: weights[f"encoder.layers.{layer}.{name}"] for name in ("weight_ih", "weight_hh")}
+        biases = [_in_onnx_gate_order(weights[f"encoder.layers.{layer}.{name}"]) for name in ("bias_ih", "bias_hh")]
+        constants |= {f"{name}_{layer}": _in_onnx_gate_order(array)[None] for name, array in part.items()}
+        constants[f"bias_{layer}"] = np.concatenate(biases)[None]
+    return constants
+
+
+def _in_onnx_gate_order(stacked: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Reorder stacked gates from torch's input, forget, cell, output to ONNX's input, output, forget, cell."""
+    gate_in, gate_forget, gate_cell, gate_out = np.split(stacked, 4)
+    return np.concatenate([gate_in, gate_out, gate_forget, gate_cell])
+
+
+def _tensor(name: str, shape: list[int | str], kind: int = TensorProto.FLOAT) -> Any:
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+def _session(
+    nodes: list[Any], inputs: list[Any], outputs: list[Any], constants: Mapping[str, NDArray[Any]]
+) -> onnxruntime.InferenceSession:
+    initializers = [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in constants.items()]
+    graph = helper.make_graph(nodes, "window", inputs, outputs, initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = available_cores()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,40 @@
+"""Score texts with the language models of a pack.
+
+In: a text and a direction. Out: how surprising the text is, read that way.
+"""
+
+from __future__ import annotations
+
+from bothways.bundle.read import Bundle
+from bothways.runtime.graph import LanguageModelSession
+from bothways.text.reading import Direction, read, require_direction
+from bothways.text.tokenizer import Tokenizer
+
+
+class LanguageModel:
+    """The language models of a pack, one a direction."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.tokenizer: Tokenizer = bundle.tokenizer
+        self._name = bundle.name
+        self._manifest = bundle.manifest
+        self._sessions = {
+            member.direction: LanguageModelSession(member.architecture, bundle.weights[member.direction])
+            for member in bundle.manifest.members
+        }
+
+    def loss(self, text: str, direction: Direction) -> float:
+        """Give the mean negative log-likelihood of a text's tokens, in nats a token; 0 for a text without any word.
+
+        Args:
+            text: A checked text.
+            direction: Which of the models reads it.
+
+        Raises:
+            DirectionError: The pack has no model that reads this way.
+        """
+        require_direction(direction, self._manifest.directions, self._name)
+        tokens = self.tokenizer.tokenize(text)
+        if len(tokens) < 2:
+            return 0.0
+        return self._sessions[direction].loss(read(tokens, direction, self._manifest.member(direction).markers))

@@ -1,0 +1,167 @@
+"""Run texts of any number and length through all members in slots, with bounded memory.
+
+In: an iterable of tokenized texts. Out: each text's pooled vector for each member, in the order of the texts. Owns
+padding at inference. Does not know labels.
+
+Texts in flight hold a slot each: their tokens and, for every member, the carried state. A round advances every one of
+them by one window, in batches of slots whose next windows are about equally long, so that little padding is executed.
+Finished texts leave, waiting ones take their slots. A text's arithmetic is the same whoever its neighbours are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bothways.bundle.manifest import Member
+from bothways.runtime.graph import EncoderSession
+from bothways.text.reading import Ids, TokenizedText, read
+from bothways.text.tokenizer import PADDING_ID
+
+WINDOW_TOKENS = 32
+BATCH_SLOTS = 64
+SLOTS = 512
+"""Texts in flight at most, and so how far an input is read ahead of its results."""
+
+_TOKENS_IN_FLIGHT = 2_000_000
+_RESULTS_WAITING = 20_000
+
+Pooled = NDArray[np.float32]
+
+
+@dataclass(eq=False)
+class _Flight:
+    """One text on its way: its number, and its ids in each member's reading order."""
+
+    number: int
+    ids_by_member: list[Ids]
+    position: int = 0
+
+    @property
+    def next_window(self) -> int:
+        return min(WINDOW_TOKENS, len(self.ids_by_member[0]) - self.position)
+
+    @property
+    def is_finished(self) -> bool:
+        return self.position >= len(self.ids_by_member[0])
+
+
+class _MemberStates:
+    """The carried arrays of one member, one row a slot."""
+
+    def __init__(self, session: EncoderSession, slots: int) -> None:
+        width = session.architecture.width_embedding
+        self.session = session
+        self.states = [np.zeros((slots, w), dtype=np.float32) for w in session.state_widths]
+        self.largest = np.zeros((slots, width), dtype=np.float32)
+        self.total = np.zeros((slots, width), dtype=np.float32)
+
+    def clear(self, slot: int) -> None:
+        for state in self.states:
+            state[slot] = 0
+        self.largest[slot] = -np.inf
+        self.total[slot] = 0
+
+    def advance(self, slots: NDArray[np.intp], ids: NDArray[np.int64], lengths: NDArray[np.int32]) -> None:
+        states, largest, total = self.session.advance(
+            ids, lengths, [state[slots] for state in self.states], self.largest[slots], self.total[slots]
+        )
+        for state, new in zip(self.states, states, strict=True):
+            state[slots] = new
+        self.largest[slots] = largest
+        self.total[slots] = total
+
+    def pooled(self, slot: int, length: int) -> Pooled:
+        """Give last | largest | mean of the outputs of a finished text, (3E,)."""
+        last_hidden = self.states[-2]
+        mean = self.total[slot] / np.float32(length)
+        return np.concatenate([last_hidden[slot], self.largest[slot], mean])
+
+
+class SlotEngine:
+    """Reads texts with every member of an ensemble.
+
+    Law 2: a text's result is bit-identical alone, in any company and in any order.
+    Law 4: result *i* belongs to text *i*.
+    Law 6: memory is bounded by the slots, for any number of texts and for a text of any length.
+
+    Safe to use from several threads: nothing is kept between runs.
+    """
+
+    def __init__(self, members: list[Member], sessions: list[EncoderSession]) -> None:
+        self._readings = [(member.direction, member.markers) for member in members]
+        self._sessions = sessions
+
+    def run(self, texts: Iterable[TokenizedText], lookahead: int = SLOTS) -> Iterator[list[Pooled]]:
+        """Give each text's pooled vectors, one (3E,) float32 a member, in the order of the texts.
+
+        Args:
+            texts: Read as slots fall free, never more than ``lookahead`` ahead of what is in work.
+            lookahead: Texts in flight at most, 1..SLOTS. 1 gives each result before the next text is asked for.
+        """
+        slot_count = min(lookahead, SLOTS)
+        members: list[_MemberStates] = []
+        flights: dict[int, _Flight] = {}  # by slot
+        free: list[int] = []
+        finished: dict[int, list[Pooled]] = {}  # by number
+        source = iter(texts)
+        admitted, told, tokens_in_flight = 0, 0, 0
+        has_more = True
+
+        while True:
+            while has_more and len(flights) < slot_count and admitted - told < _RESULTS_WAITING:
+                if flights and tokens_in_flight > _TOKENS_IN_FLIGHT:
+                    break
+                text = next(source, None)
+                if text is None:
+                    has_more = False
+                    break
+                if not free:
+                    free, members = self._grow(members, len(flights), slot_count)
+                slot = free.pop()
+                for member in members:
+                    member.clear(slot)
+                flights[slot] = _Flight(admitted, [read(text, *reading) for reading in self._readings])
+                admitted += 1
+                tokens_in_flight += len(text)
+            if not flights:
+                return
+            self._advance_all(members, flights)
+            for slot, flight in list(flights.items()):
+                if flight.is_finished:
+                    del flights[slot]
+                    free.append(slot)
+                    tokens_in_flight -= flight.position
+                    finished[flight.number] = [member.pooled(slot, flight.position) for member in members]
+            while told in finished:
+                yield finished.pop(told)
+                told += 1
+
+    def _grow(self, members: list[_MemberStates], used: int, slot_count: int) -> tuple[list[int], list[_MemberStates]]:
+        """Give twice the slots, with the states of those in use kept; starts small for a single text."""
+        size = min(slot_count, max(8, 2 * used))
+        grown = [_MemberStates(session, size) for session in self._sessions]
+        for old, new in zip(members, grown, strict=False):
+            new.largest[:used], new.total[:used] = old.largest, old.total
+            for old_state, new_state in zip(old.states, new.states, strict=True):
+                new_state[:used] = old_state
+        return list(range(size - 1, used - 1, -1)), grown
+
+    def _advance_all(self, members: list[_MemberStates], flights: dict[int, _Flight]) -> None:
+        """Advance every text in flight by one window."""
+        by_length = sorted(flights.items(), key=lambda item: -item[1].next_window)
+        for start in range(0, len(by_length), BATCH_SLOTS):
+            batch = by_length[start : start + BATCH_SLOTS]
+            slots = np.array([slot for slot, _ in batch])
+            lengths = np.array([flight.next_window for _, flight in batch], dtype=np.int32)
+            for number, member in enumerate(members):
+                ids = np.full((lengths[0], len(batch)), PADDING_ID, dtype=np.int64)
+                for column, (_, flight) in enumerate(batch):
+                    stop = flight.position + lengths[column]
+                    ids[: lengths[column], column] = flight.ids_by_member[number][flight.position : stop]
+                member.advance(slots, ids, lengths)
+            for (_, flight), length in zip(batch, lengths.tolist(), strict=True):
+                flight.position += length

@@ -1,0 +1,105 @@
+"""Replay a bundle's proof on this machine: does it give the trainer's numbers?
+
+In: a bundle. Out: the largest difference for each direction. Run as ``python -m bothways.runtime.verify PATH`` it does
+so in a process that can't import torch, and prints one line of JSON; that is how a bundle is checked before it is
+published.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bothways import strict_json
+from bothways.bundle.manifest import Kind
+from bothways.bundle.proof import ENSEMBLE, LARGEST_DIFFERENCE
+from bothways.bundle.read import Bundle, read_bundle, read_manifest
+from bothways.errors import BothwaysError
+from bothways.runtime.classifier import Classifier
+from bothways.runtime.language_model import LanguageModel
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The outcome of a replay.
+
+    Attributes:
+        kind: ``classifier`` or ``language-model``.
+        texts: How many texts were replayed.
+        differences: The largest absolute difference against the trainer's numbers, by direction and for the ensemble:
+            of probabilities for a classifier, of the loss in nats a token for a language model.
+        different_tokens: Texts whose tokens are not the trainer's.
+        limit: The largest difference allowed.
+    """
+
+    kind: str
+    texts: int
+    differences: dict[str, float]
+    different_tokens: int
+    limit: float = LARGEST_DIFFERENCE
+
+    @property
+    def passed(self) -> bool:
+        """Whether every number is the trainer's."""
+        return self.different_tokens == 0 and all(value <= self.limit for value in self.differences.values())
+
+    @property
+    def problem(self) -> str:
+        """What is wrong, empty if nothing is."""
+        if self.different_tokens:
+            return f"{self.different_tokens} of {self.texts} texts become other tokens than in training"
+        worst = max(self.differences, key=lambda name: self.differences[name])
+        if not self.passed:
+            return f"{worst} differs by {self.differences[worst]:.3g} from the trainer, allowed are {self.limit:g}"
+        return ""
+
+
+def verify(path: str | os.PathLike[str]) -> Verification:
+    """Replay the proof of a bundle or pack.
+
+    Law 1: probabilities are the trainer's (≤ 1e-5) in another process, on another day, on another machine.
+
+    Raises:
+        BundleError: There is no bundle at the path, or it can't be read.
+    """
+    manifest, _ = read_manifest(Path(path))
+    bundle = read_bundle(path, manifest.kind)
+    different_tokens = sum(bundle.tokenizer.tokenize(row.text).ids.tolist() != row.ids for row in bundle.proof)
+    is_classifier = manifest.kind is Kind.CLASSIFIER
+    differences = _classifier_differences(bundle) if is_classifier else _language_model_differences(bundle)
+    return Verification(str(manifest.kind), len(bundle.proof), differences, different_tokens)
+
+
+def _classifier_differences(bundle: Bundle) -> dict[str, float]:
+    found = Classifier(bundle).predict_proba_by_direction([row.text for row in bundle.proof])
+    names = [*map(str, bundle.manifest.directions), ENSEMBLE]
+    expected = {name: np.array([(row.probabilities or {})[name] for row in bundle.proof]) for name in names}
+    return {name: float(np.abs(found[name] - expected[name]).max()) for name in names}
+
+
+def _language_model_differences(bundle: Bundle) -> dict[str, float]:
+    model = LanguageModel(bundle)
+    return {
+        str(direction): max(abs(model.loss(row.text, direction) - (row.loss or {})[direction]) for row in bundle.proof)
+        for direction in bundle.manifest.directions
+    }
+
+
+def _main(path: str) -> int:
+    for name in ("torch", "spacy"):
+        sys.modules[name] = None  # type: ignore[assignment]  # an import of it fails from here on
+    try:
+        result = verify(path)
+    except BothwaysError as error:
+        sys.stdout.write(strict_json.dump({"passed": False, "problem": str(error)}) + "\n")
+        return 1
+    sys.stdout.write(strict_json.dump({**asdict(result), "passed": result.passed, "problem": result.problem}) + "\n")
+    return 0 if result.passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.argv[1]))

@@ -1,0 +1,68 @@
+"""Read JSON without any of the liberties that Python's reader takes.
+
+In: bytes. Out: plain Python values. Refused: other encodings than UTF-8, byte order marks, NaN and infinities,
+duplicate keys, numbers that don't fit, nesting without end. Knows nothing of bundles or tables.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import math
+from typing import NoReturn
+
+LARGEST_INTEGER = 2**63
+
+
+def parse(data: bytes) -> object:
+    """Give the value that a JSON document holds.
+
+    Args:
+        data: The whole document, UTF-8.
+
+    Raises:
+        ValueError: The document is not strict JSON; the message says where.
+    """
+    if data.startswith(codecs.BOM_UTF8):
+        raise ValueError("it starts with a byte order mark: save it as UTF-8 without one")
+    try:
+        return json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_object_without_duplicates,
+            parse_constant=_refuse_constant,
+            parse_float=_finite_float,
+            parse_int=_small_integer,
+        )
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def dump(value: object) -> str:
+    """Give a value as one line of JSON, always the same for the same value."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(", ", ": "))
+
+
+def _object_without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {twice!r} occurs twice in one object")
+    return found
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _finite_float(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"the number {digits[:40]} is too large")
+    return number
+
+
+def _small_integer(digits: str) -> int:
+    if len(digits) > 20 or abs(int(digits)) >= LARGEST_INTEGER:
+        raise ValueError(f"the integer {digits[:40]} does not fit into 64 bits")
+    return int(digits)

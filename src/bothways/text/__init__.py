@@ -1,0 +1,1 @@
+"""From a text to the ids that a model reads: cleaning, tokens, reading order."""

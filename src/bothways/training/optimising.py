@@ -1,0 +1,74 @@
+"""Schedules, discriminative learning rates and gradual unfreezing (arXiv 1801.06146, sections 3.2 and 3.3).
+
+In: a model's layer groups and a stage's recipe. Out: an optimiser whose rates follow a schedule.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+_BETAS = (0.7, 0.99)
+
+
+def rate_factor(schedule: str, progress: float) -> float:
+    """Give the share of the peak rate at a point of a stage.
+
+    Args:
+        schedule: ``slanted-triangular`` (linear up for 10 %, linear down to 1/32) or ``one-cycle`` (cosine up from 1/25
+            for 25 %, cosine down to nearly 0).
+        progress: 0..1.
+    """
+    if schedule == "slanted-triangular":
+        cut, ratio = 0.1, 32
+        share = progress / cut if progress < cut else 1 - (progress - cut) / (1 - cut)
+        return (1 + share * (ratio - 1)) / ratio
+    warm, start, end = 0.25, 1 / 25, 1e-3
+    if progress < warm:
+        return start + (1 - start) * (1 - math.cos(math.pi * progress / warm)) / 2
+    return end + (1 - end) * (1 + math.cos(math.pi * (progress - warm) / (1 - warm))) / 2
+
+
+class StageOptimiser:
+    """AdamW over layer groups, lowest first: each learns more slowly than the one above; frozen ones not at all."""
+
+    def __init__(
+        self,
+        groups: Sequence[nn.Module],
+        *,
+        unfrozen: int,
+        steps: int,
+        schedule: str,
+        rate_peak: float,
+        rate_divisor: float,
+        weight_decay: float,
+        gradient_norm_max: float,
+    ) -> None:
+        self._schedule, self._steps, self._done = schedule, steps, 0
+        self._gradient_norm_max = gradient_norm_max
+        for depth, group in enumerate(reversed(groups)):
+            group.requires_grad_(depth < unfrozen)
+        self._rates = [rate_peak / rate_divisor**depth for depth in range(unfrozen)]
+        trained = list(reversed(groups))[:unfrozen]
+        self._parameters = [parameter for group in trained for parameter in group.parameters()]
+        self._optimiser = torch.optim.AdamW(
+            [{"params": list(group.parameters())} for group in trained],
+            lr=rate_peak,
+            betas=_BETAS,
+            weight_decay=weight_decay,
+        )
+
+    def step(self, loss: torch.Tensor) -> float:
+        """Take one gradient step, and give the rate of the top group."""
+        factor = rate_factor(self._schedule, min(1.0, (self._done + 1) / self._steps))
+        for group, rate in zip(self._optimiser.param_groups, self._rates, strict=True):
+            group["lr"] = rate * factor
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self._parameters, self._gradient_norm_max)
+        self._optimiser.step()
+        self._done += 1
+        return self._rates[0] * factor

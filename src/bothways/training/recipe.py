@@ -1,0 +1,169 @@
+"""Every number of a training run, with its limits; read from presets and TOML.
+
+In: a size and, if given, a TOML file. Out: a ``Recipe``. All faults of a file are reported at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bothways.errors import ConfigError
+from bothways.nn.awd_lstm import Dropouts
+from bothways.text.reading import MarkerPlacement
+
+Size = Literal["tiny", "small", "base"]
+SIZES: tuple[str, ...] = get_args(Size)
+
+Rate = Annotated[float, Field(gt=0, le=1)]
+Count = Annotated[int, Field(ge=1, le=10_000_000)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EncoderRecipe(_Section):
+    """Sizes of the AWD-LSTM, and where markers stand in backward reading."""
+
+    width_embedding: Count
+    width_hidden: Count
+    layers: Annotated[int, Field(ge=1, le=8)]
+    markers: MarkerPlacement = MarkerPlacement.READING_ORDER
+
+
+class TokenizerRecipe(_Section):
+    """How many subword pieces are learnt; fewer come of a small corpus."""
+
+    vocabulary_size: Annotated[int, Field(ge=8, le=200_000)]
+
+
+class _StageRecipe(_Section):
+    schedule: Literal["one-cycle", "slanted-triangular"] = "one-cycle"
+    rate_peak: Rate
+    rate_divisor: Annotated[float, Field(ge=1, le=10)] = 2.6
+    """Each layer learns by this factor more slowly than the one above it."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
+    gradient_norm_max: Annotated[float, Field(gt=0)] = 1.0
+    dropouts: Dropouts = Dropouts()
+    dropout_factor: Annotated[float, Field(ge=0, le=2)] = 1.0
+    penalty_activation: Annotated[float, Field(ge=0)] = 2.0
+    penalty_change: Annotated[float, Field(ge=0)] = 1.0
+
+
+class LanguageModelRecipe(_StageRecipe):
+    """How a language model is trained or fine-tuned."""
+
+    epochs: Annotated[int, Field(ge=0, le=1000)]
+    rate_peak: Rate = 4e-3
+    rate_divisor: Annotated[float, Field(ge=1, le=10)] = 1.0
+    batch_rows: Count = 32
+    window_tokens: Count = 48
+
+
+class ClassifierRecipe(_StageRecipe):
+    """How a classifier is trained on top of a language model."""
+
+    epochs_frozen: Annotated[int, Field(ge=0, le=1000)] = 1
+    """Epochs of each step of gradual unfreezing, before the whole model is trained."""
+    epochs: Annotated[int, Field(ge=1, le=1000)]
+    rate_peak: Rate = 5e-3
+    batch_texts: Annotated[int, Field(ge=2)] = 32
+    batch_tokens: Count = 8192
+    longest_text_tokens: Annotated[int, Field(ge=16)] = 10_000
+    width_head: Count = 50
+    dropout_head: Annotated[float, Field(ge=0, lt=1)] = 0.4
+    dropouts: Dropouts = Dropouts(embedding=0.05, input=0.4, weight=0.5, hidden=0.3, output=0.4)
+    dropout_factor: Annotated[float, Field(ge=0, le=2)] = 0.5
+    class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Field(gt=0)]] = "none"
+    validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+
+
+class Recipe(_Section):
+    """A whole training run."""
+
+    encoder: EncoderRecipe
+    tokenizer: TokenizerRecipe
+    language_model: LanguageModelRecipe
+    classifier: ClassifierRecipe
+
+
+_PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "tiny": {
+        "encoder": {"width_embedding": 128, "width_hidden": 256, "layers": 2},
+        "tokenizer": {"vocabulary_size": 2000},
+        "language_model": {"epochs": 6},
+        "classifier": {"epochs": 6},
+    },
+    "small": {
+        "encoder": {"width_embedding": 256, "width_hidden": 512, "layers": 3},
+        "tokenizer": {"vocabulary_size": 4000},
+        "language_model": {"epochs": 4},
+        "classifier": {"epochs": 4},
+    },
+    "base": {
+        "encoder": {"width_embedding": 400, "width_hidden": 1152, "layers": 3},
+        "tokenizer": {"vocabulary_size": 15_000},
+        "language_model": {"epochs": 4},
+        "classifier": {"epochs": 4},
+    },
+}
+
+
+def load_recipe(size: str, config: str | Path | None = None) -> Recipe:
+    """Give the recipe of a size, with what a TOML file changes.
+
+    Args:
+        size: tiny, small or base.
+        config: A TOML file with any of the sections and keys of ``Recipe``.
+
+    Raises:
+        ConfigError: The size is unknown, or the file is missing, not TOML, or has faults; all of them are listed.
+    """
+    if size not in _PRESETS:
+        raise ConfigError(f"the size {size!r} is unknown, expected one of {', '.join(_PRESETS)}")
+    values = {section: dict(keys) for section, keys in _PRESETS[size].items()}
+    if config is None:
+        return Recipe.model_validate(values)
+    path = Path(config)
+    try:
+        given = tomllib.loads(path.read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} can't be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from None
+    for section, keys in given.items():
+        if isinstance(keys, dict):
+            values.setdefault(section, {}).update(keys)
+        else:
+            values[section] = keys
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        faults = [_fault(e["loc"], e["type"], e["msg"], e.get("input")) for e in error.errors()]
+        raise ConfigError(f"{path} has {len(faults)} fault{'s' * (len(faults) > 1)}: " + "; ".join(faults)) from None
+
+
+def _fault(place: tuple[int | str, ...], kind: str, message: str, value: object) -> str:
+    where = ".".join(map(str, place))
+    if kind != "extra_forbidden":
+        return f"{where}: {message[0].lower()}{message[1:]}, found {value!r}"
+    known = _known_keys(place[:-1])
+    close = difflib.get_close_matches(str(place[-1]), known, n=1)
+    return f"{where}: unknown key" + (
+        f", did you mean {close[0]}?" if close else f", expected one of {', '.join(known)}"
+    )
+
+
+def _known_keys(place: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = Recipe
+    for part in place:
+        annotation = model.model_fields[str(part)].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return list(model.model_fields)
