@@ -5,10 +5,13 @@ Exit status: 0 done, 1 bad data or a failed check, 2 wrong use, 130 interrupted,
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
 import traceback
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -29,8 +32,47 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+@contextlib.contextmanager
+def _errors_in_one_line() -> Iterator[None]:
+    """Turn whatever goes wrong in the block, or in a verb that this decorates, into one line and an exit status."""
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except BothwaysError as error:
+        _leave(f"error: {error}", error.exit_code)
+    except KeyboardInterrupt:
+        _leave("interrupted: nothing was published; run the same command again to start over", 130)
+    except BrokenPipeError:
+        _forget_output()
+        sys.exit(141)
+    except Exception as error:  # noqa: BLE001  (the outermost frame)
+        if os.environ.get("BOTHWAYS_TRACEBACK"):
+            traceback.print_exc()
+        _leave(
+            f"internal error: {type(error).__name__}: {error} (a fault of bothways: please report it with the output "
+            "of the same command under BOTHWAYS_TRACEBACK=1)",
+            70,
+        )
+
+
+def _leave(message: str, status: int) -> NoReturn:
+    one_line = " ".join(message.splitlines())
+    sys.stderr.write(f"bothways: {one_line}\n")
+    sys.exit(status)
+
+
+def _forget_output() -> None:
+    """Let what is still in a buffer go nowhere, so that Python does not complain of a closed pipe at its exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())
+
+
 for verb in (train, predict, evaluate, verify, info, pretrain):
-    app.command()(verb)
+    app.command()(_errors_in_one_line()(verb))  # typer has its own words for an interrupt and a closed pipe
 
 
 def _print_version(value: bool) -> None:
@@ -50,26 +92,8 @@ def _root(
 
 def main() -> None:
     """Run the command line and leave with its exit status."""
-    try:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a label that a terminal can't show is no reason to fail
+    with _errors_in_one_line():
         app()
-    except BothwaysError as error:
-        _leave(f"error: {error}", error.exit_code)
-    except KeyboardInterrupt:
-        _leave("interrupted: nothing was published; run the same command again to start over", 130)
-    except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  (so that Python does not complain at its exit)
-        sys.exit(141)
-    except Exception as error:  # noqa: BLE001  (the outermost frame)
-        if os.environ.get("BOTHWAYS_TRACEBACK"):
-            traceback.print_exc()
-        _leave(
-            f"internal error: {type(error).__name__}: {error} (a fault of bothways: please report it with the output "
-            "of the same command under BOTHWAYS_TRACEBACK=1)",
-            70,
-        )
-
-
-def _leave(message: str, status: int) -> None:
-    one_line = " ".join(message.splitlines())
-    sys.stderr.write(f"bothways: {one_line}\n")
-    sys.exit(status)

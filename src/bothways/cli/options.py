@@ -54,8 +54,12 @@ Device = Annotated[DeviceName, typer.Option(help="Where to train.")]
 
 
 def output_console() -> Console:
-    """Give the console for results: standard output, as wide as it needs to be when it is no terminal."""
-    return Console() if sys.stdout.isatty() else Console(width=160)
+    """Give the console for results: standard output, as wide as it needs to be when it is no terminal.
+
+    It shows labels, columns and paths as they are, also ``[red]`` and ``:smile:``.
+    """
+    width = None if sys.stdout.isatty() else 160
+    return Console(width=width, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def choose_column(given: str | None, recorded: str | None, option: str) -> str:

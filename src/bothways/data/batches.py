@@ -49,6 +49,8 @@ def plan_batches(lengths: NDArray[np.int64], texts: int, tokens: int) -> list[ND
         lengths: Tokens of each text, (N,).
         texts: Most texts in a batch, ≥ 2.
         tokens: Most executed tokens in a batch (texts x longest), except where two texts alone exceed it.
+
+    Of an odd number of texts, where two fill a batch, the last batch has three.
     """
     order = np.argsort(lengths, kind="stable")
     batches: list[list[int]] = []
@@ -60,7 +62,10 @@ def plan_batches(lengths: NDArray[np.int64], texts: int, tokens: int) -> list[ND
         else:
             current.append(row)
     if len(batches) > 1 and len(batches[-1]) == 1:  # a batch norm can't be trained on one text
-        batches[-2].extend(batches.pop())
+        if len(batches[-2]) > 2:
+            batches[-1].append(batches[-2].pop())
+        else:
+            batches[-2].extend(batches.pop())
     return [np.array(batch, dtype=np.intp) for batch in batches]
 
 

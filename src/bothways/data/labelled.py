@@ -21,7 +21,7 @@ from bothways.text.checking import check_text
 TableSource = str | os.PathLike[str] | Mapping[str, Any]
 """A path, or a table in memory: anything that gives a column by its name, such as a dict of lists or a DataFrame."""
 
-_SHOWN = 5
+_PANDAS_MISSING = ("NAType", "NaTType")
 
 
 @dataclass(frozen=True)
@@ -117,19 +117,25 @@ def split_by_label(data: LabelledTexts, share: float, seed: int) -> Split:
 
     Args:
         data: Checked rows (``check_labels``).
-        share: Of each class's texts, above 0 and below 1; at least one text of each class goes to either side.
+        share: Of each class's texts, above 0 and below 1; at least one text of each class goes to either side (where
+            texts stand there with several labels, at least to the training side).
         seed: Decides which.
     """
-    first_label = dict(zip(reversed(data.texts), reversed(data.labels), strict=True))
+    labels_by_text = _labels_by_text(data)
     texts_by_label: dict[str, list[str]] = defaultdict(list)
-    for text, label in first_label.items():
-        texts_by_label[label].append(text)
+    for text, labels in labels_by_text.items():
+        texts_by_label[labels[0]].append(text)
+    texts_left = Counter(label for labels in labels_by_text.values() for label in labels)  # to train on
     chance = np.random.default_rng(seed)
     held: set[str] = set()
     for label in sorted(texts_by_label):
         texts = sorted(texts_by_label[label])
-        count = min(max(1, round(share * len(texts))), len(texts) - 1)
-        held.update(texts[i] for i in chance.permutation(len(texts))[:count])
+        wanted = max(1, round(share * len(texts)))
+        for text in (texts[i] for i in chance.permutation(len(texts))):
+            if wanted > 0 and all(texts_left[each] > 1 for each in labels_by_text[text]):
+                held.add(text)
+                texts_left.subtract(labels_by_text[text])
+                wanted -= 1
     is_held = [text in held for text in data.texts]
     return Split(_selected(data, [not h for h in is_held]), _selected(data, is_held), _ambiguous(data))
 
@@ -159,11 +165,16 @@ def _selected(data: LabelledTexts, keep: list[bool]) -> LabelledTexts:
     return LabelledTexts(data.name, texts, labels)
 
 
-def _ambiguous(data: LabelledTexts) -> list[str]:
-    labels_by_text: dict[str, set[str]] = defaultdict(set)
+def _labels_by_text(data: LabelledTexts) -> dict[str, list[str]]:
+    """Give each text's different labels, in the order in which they come."""
+    found: dict[str, dict[str, None]] = defaultdict(dict)
     for text, label in zip(data.texts, data.labels, strict=True):
-        labels_by_text[text].add(label)
-    count = sum(len(labels) > 1 for labels in labels_by_text.values())
+        found[text][label] = None
+    return {text: list(labels) for text, labels in found.items()}
+
+
+def _ambiguous(data: LabelledTexts) -> list[str]:
+    count = sum(len(labels) > 1 for labels in _labels_by_text(data).values())
     return [f"{data.name}: {count} texts stand there with more than one label"] if count else []
 
 
@@ -199,18 +210,25 @@ def _python_values(column: Any) -> Iterable[object]:
 
 def _text(value: object, name: str, place: str, column: str) -> str:
     where = f"{name}, {place}, column {column!r}"
-    if value is None:
+    if _is_missing(value):
         raise DataError(f"{where}: the text is missing (null); remove the row or write an empty text")
     return check_text(value, where)
 
 
 def _label(value: object, name: str, place: str, column: str) -> str:
     where = f"{name}, {place}, column {column!r}"
-    if isinstance(value, bool | int) and not isinstance(value, str):
+    if isinstance(value, np.bool_ | np.integer):
+        value = value.item()
+    if isinstance(value, bool | int):
         return str(value).lower() if isinstance(value, bool) else str(value)
-    if value is None or (isinstance(value, str) and not value.strip()):
+    if _is_missing(value) or (isinstance(value, str) and not value.strip()):
         raise DataError(f"{where}: the label is missing; label the row, or move it to the unlabelled texts")
     return check_text(value, where)
+
+
+def _is_missing(value: object) -> bool:
+    """Say whether a value is none at all; tables in memory also say so by NaN, pandas' NA and NaT."""
+    return value is None or (isinstance(value, float) and value != value) or type(value).__name__ in _PANDAS_MISSING
 
 
 def _refuse_empty_column(texts: list[str], name: str, column: str) -> None:

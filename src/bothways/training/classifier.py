@@ -61,7 +61,7 @@ def train_classifier(
     weights = class_weights.to(device) if class_weights is not None else None
     groups = [model.encoder.embedding, *model.encoder.layers, model.head]
     phases = [(depth, recipe.epochs_frozen) for depth in range(1, len(groups))] if recipe.epochs_frozen else []
-    phases.append((len(groups), recipe.epochs))
+    phases.append((len(groups), recipe.epochs_for(len(train.ids))))
     steps_an_epoch = count_batches(train.ids, recipe.batch_texts, recipe.batch_tokens)
     epochs = sum(count for _, count in phases)
     best: dict[str, float] | None = None

@@ -42,8 +42,9 @@ def train_language_model(
     model.encoder.dropouts = recipe.dropouts.scaled(recipe.dropout_factor)
     device = model.decoder.bias.device
     validation = stream_rows(valid, recipe.batch_rows, None)
-    tokens_a_row = stream_rows(train, recipe.batch_rows, None).shape[1]
-    steps = recipe.epochs * max(1, math.ceil((tokens_a_row - 1) / recipe.window_tokens))
+    rows, tokens_a_row = stream_rows(train, recipe.batch_rows, None).shape
+    epochs = recipe.epochs_for(rows * tokens_a_row)
+    steps = epochs * max(1, math.ceil((tokens_a_row - 1) / recipe.window_tokens))
     groups = [*_groups(model)]
     optimiser = StageOptimiser(
         groups,
@@ -58,7 +59,7 @@ def train_language_model(
     best = _measures(model, validation, recipe.window_tokens)
     best_weights = copy.deepcopy(model.state_dict())
     step = 0
-    for epoch in range(1, recipe.epochs + 1):
+    for epoch in range(1, epochs + 1):
         started = time.monotonic()
         model.train()
         stream = stream_rows(train, recipe.batch_rows, chance)
@@ -70,13 +71,13 @@ def train_language_model(
             penalty = activation_penalty(raw, dropped, recipe.penalty_activation, recipe.penalty_change)
             rate = optimiser.step(loss + penalty)
             step += 1
-            yield StepReport(STAGE, model.direction, epoch, recipe.epochs, step, steps, loss.item(), rate)
+            yield StepReport(STAGE, model.direction, epoch, epochs, step, steps, loss.item(), rate)
         measures = _measures(model, validation, recipe.window_tokens)
         is_best = measures["loss"] < best["loss"]
         if is_best:
             best, best_weights = measures, copy.deepcopy(model.state_dict())
         seconds = time.monotonic() - started
-        yield EpochReport(STAGE, model.direction, epoch, recipe.epochs, measures, is_best, seconds)
+        yield EpochReport(STAGE, model.direction, epoch, epochs, measures, is_best, seconds)
     model.load_state_dict(best_weights)
     return best
 

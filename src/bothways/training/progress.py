@@ -36,6 +36,7 @@ class _Display:
             TimeRemainingColumn(elapsed_when_finished=True),
             TextColumn("loss {task.fields[loss]:.3f}"),
             console=console,
+            disable=not console.is_terminal,
         )
         self._stage: tuple[object, ...] = ()
         self._task: TaskID | None = None

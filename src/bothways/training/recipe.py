@@ -20,7 +20,8 @@ Size = Literal["tiny", "small", "base"]
 SIZES: tuple[str, ...] = get_args(Size)
 
 Rate = Annotated[float, Field(gt=0, le=1)]
-Count = Annotated[int, Field(ge=1, le=10_000_000)]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Epochs = Literal["auto"] | Annotated[int, Field(ge=1, le=1000)]
 
 
 class _Section(BaseModel):
@@ -58,11 +59,17 @@ class _StageRecipe(_Section):
 class LanguageModelRecipe(_StageRecipe):
     """How a language model is trained or fine-tuned."""
 
-    epochs: Annotated[int, Field(ge=0, le=1000)]
+    epochs: Epochs = "auto"
+    tokens_wanted: Count = 500_000
+    """With ``epochs = "auto"``: as many as read so many tokens, 2 to 20."""
     rate_peak: Rate = 4e-3
     rate_divisor: Annotated[float, Field(ge=1, le=10)] = 1.0
     batch_rows: Count = 32
     window_tokens: Count = 48
+
+    def epochs_for(self, tokens: int) -> int:
+        """Give the epochs for a corpus of so many tokens."""
+        return _clamped(self.tokens_wanted / tokens, 2, 20) if self.epochs == "auto" else self.epochs
 
 
 class ClassifierRecipe(_StageRecipe):
@@ -70,7 +77,9 @@ class ClassifierRecipe(_StageRecipe):
 
     epochs_frozen: Annotated[int, Field(ge=0, le=1000)] = 1
     """Epochs of each step of gradual unfreezing, before the whole model is trained."""
-    epochs: Annotated[int, Field(ge=1, le=1000)]
+    epochs: Epochs = "auto"
+    texts_wanted: Count = 15_000
+    """With ``epochs = "auto"``: as many as read so many texts, 3 to 20."""
     rate_peak: Rate = 5e-3
     batch_texts: Annotated[int, Field(ge=2)] = 32
     batch_tokens: Count = 8192
@@ -81,6 +90,10 @@ class ClassifierRecipe(_StageRecipe):
     dropout_factor: Annotated[float, Field(ge=0, le=2)] = 0.5
     class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Field(gt=0)]] = "none"
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+
+    def epochs_for(self, texts: int) -> int:
+        """Give the epochs of the whole model for so many training texts."""
+        return _clamped(self.texts_wanted / texts, 3, 20) if self.epochs == "auto" else self.epochs
 
 
 class Recipe(_Section):
@@ -96,20 +109,20 @@ _PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "tiny": {
         "encoder": {"width_embedding": 128, "width_hidden": 256, "layers": 2},
         "tokenizer": {"vocabulary_size": 2000},
-        "language_model": {"epochs": 6},
-        "classifier": {"epochs": 6},
+        "language_model": {"tokens_wanted": 900_000},
+        "classifier": {},
     },
     "small": {
         "encoder": {"width_embedding": 256, "width_hidden": 512, "layers": 3},
         "tokenizer": {"vocabulary_size": 4000},
-        "language_model": {"epochs": 4},
-        "classifier": {"epochs": 4},
+        "language_model": {},
+        "classifier": {},
     },
     "base": {
         "encoder": {"width_embedding": 400, "width_hidden": 1152, "layers": 3},
         "tokenizer": {"vocabulary_size": 15_000},
-        "language_model": {"epochs": 4},
-        "classifier": {"epochs": 4},
+        "language_model": {},
+        "classifier": {},
     },
 }
 
@@ -146,6 +159,10 @@ def load_recipe(size: str, config: str | Path | None = None) -> Recipe:
     except ValidationError as error:
         faults = [_fault(e["loc"], e["type"], e["msg"], e.get("input")) for e in error.errors()]
         raise ConfigError(f"{path} has {len(faults)} fault{'s' * (len(faults) > 1)}: " + "; ".join(faults)) from None
+
+
+def _clamped(value: float, least: int, most: int) -> int:
+    return min(most, max(least, round(value)))
 
 
 def _fault(place: tuple[int | str, ...], kind: str, message: str, value: object) -> str:

@@ -56,16 +56,21 @@ def _clear_remains(out: Path) -> Iterator[Report]:
         shutil.rmtree(leftover, ignore_errors=True)
     metrics = run_folder(out) / METRICS_FILE
     if metrics.exists():
-        message = f"an earlier run stopped {_last_place(metrics)} and left no {out.name}; starting from the beginning"
-        yield StageReport("start", message, is_warning=True)
+        place = _last_place(metrics)
+        if place is not None:
+            message = f"an earlier run stopped {place} and left no {out.name}; starting from the beginning"
+            yield StageReport("start", message, is_warning=True)
 
 
-def _last_place(metrics: Path) -> str:
+def _last_place(metrics: Path) -> str | None:
+    """Say where a run stopped; None if it came to its end, and its output was taken away since."""
     last: object = {}
     with contextlib.suppress(OSError, ValueError):
         for line in metrics.read_bytes().splitlines():
             last = strict_json.parse(line)
     if not isinstance(last, dict) or "stage" not in last:
         return "at its start"
+    if last["stage"] == "done":
+        return None
     place = f"in the stage {last['stage']!r}"
     return f"{place} ({last['direction']}, epoch {last['epoch']})" if last.get("direction") else place
