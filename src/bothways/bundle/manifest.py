@@ -21,6 +21,8 @@ CARD_FILE: Final = "README.md"
 
 LARGEST_MANIFEST_BYTES = 16 * 1024 * 1024
 LARGEST_FILE_BYTES = 4 * 1024 * 1024 * 1024
+LARGEST_DOCUMENT_BYTES = 256 * 1024 * 1024
+"""Of a file that holds no weights."""
 LONGEST_LABEL = 1000
 
 FileName = Literal["tokenizer.json", "forward.safetensors", "backward.safetensors", "proof.jsonl", "README.md"]
@@ -114,7 +116,7 @@ class TrainingRecord(_Part):
 class Manifest(_Part):
     """The whole of ``bundle.json``."""
 
-    format: Literal[1]
+    format: Annotated[int, Field(strict=True, ge=FORMAT, le=FORMAT)]
     kind: Kind
     task: Literal["single-label", "next-token"]
     labels: Annotated[list[Label], Field(max_length=100_000)]
@@ -133,6 +135,9 @@ class Manifest(_Part):
         if set(self.files) != expected:
             wrong = ", ".join(sorted(set(self.files) ^ expected))
             raise ValueError(f"the files listed are not those of these members: {wrong}")
+        for name, record in self.files.items():
+            if record.size_bytes > LARGEST_DOCUMENT_BYTES and not name.endswith(".safetensors"):
+                raise ValueError(f"{name} has {record.size_bytes} bytes, expected at most {LARGEST_DOCUMENT_BYTES}")
         if len({member.architecture.vocabulary_size for member in self.members}) > 1:
             raise ValueError("the members have vocabularies of different sizes, but share one tokenizer")
         if self.kind is Kind.CLASSIFIER:

@@ -30,7 +30,7 @@ from bothways.bundle.manifest import (
     Manifest,
 )
 from bothways.bundle.proof import ProofRow, parse_proof
-from bothways.bundle.weights import member_shapes, read_weights
+from bothways.bundle.weights import member_shapes, read_weights, shown
 from bothways.errors import BundleBroken, BundleMissing, BundleTooNew
 from bothways.text.reading import Direction
 from bothways.text.tokenizer import Tokenizer
@@ -101,7 +101,7 @@ def read_manifest(folder: Path) -> tuple[Manifest, bytes]:
     """
     if not os.path.lexists(folder):
         raise BundleMissing(f"{folder}: there is no bundle here")
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # noqa: PTH112  (Path.is_dir raises where a folder above can't be entered)
         raise BundleMissing(f"{folder} is not a bundle: a bundle is a directory that holds {MANIFEST_FILE}")
     path = folder / MANIFEST_FILE
     if not os.path.lexists(path):
@@ -121,15 +121,18 @@ def read_manifest(folder: Path) -> tuple[Manifest, bytes]:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "manifest"
-        raise BundleBroken(f"{path}: {where}: {first['msg']}") from None
+        raise BundleBroken(f"{path}: {shown(where)}: {first['msg']}") from None
 
 
 def _refuse_unlisted(folder: Path, manifest: Manifest) -> None:
     allowed = {MANIFEST_FILE, *manifest.files}
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name not in allowed:
-                raise BundleBroken(f"{folder} holds {entry.name!r}, which its manifest does not list: remove it")
+    try:
+        names = os.listdir(folder)  # noqa: PTH208
+    except OSError as error:
+        raise BundleBroken(f"{folder} can't be listed: {error.strerror}") from None
+    for name in sorted(names):
+        if name not in allowed:
+            raise BundleBroken(f"{folder} holds {name!r}, which its manifest does not list: remove it")
 
 
 def _read_recorded(folder: Path, name: FileName, manifest: Manifest) -> bytes:

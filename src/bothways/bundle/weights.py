@@ -86,23 +86,29 @@ def read_weights(data: bytes, expected: Mapping[str, tuple[int, ...]], name: str
     """
     declared = _read_header(data, name)
     if missing := expected.keys() - declared.keys():
-        raise BundleBroken(f"{name} lacks the tensor {min(missing)!r}")
+        raise BundleBroken(f"{name} lacks the tensor {min(missing)}")
     if surplus := declared.keys() - expected.keys():
-        raise BundleBroken(f"{name} holds the unexpected tensor {min(surplus)!r}")
+        raise BundleBroken(f"{name} holds the unexpected tensor {shown(min(surplus))}")
     for tensor, shape in expected.items():
         found = declared[tensor]
         if found != ("F32", list(shape)):
-            raise BundleBroken(f"{name}: {tensor} is {found[0]} {found[1]}, expected F32 {list(shape)}")
+            raise BundleBroken(f"{name}: {tensor} is {shown(f'{found[0]} {found[1]}')}, expected F32 {list(shape)}")
     try:
         arrays: dict[str, NDArray[np.float32]] = load_tensors(data)
     except safetensors.SafetensorError as error:
-        raise BundleBroken(f"{name} is not a valid safetensors file: {error}") from None
+        raise BundleBroken(f"{name} is not a valid safetensors file: {shown(str(error))}") from None
     for tensor, array in arrays.items():
         if not np.isfinite(array).all():
             raise BundleBroken(f"{name}: {tensor} holds values that are not finite numbers")
         if tensor.endswith("running_var") and (array < 0).any():
             raise BundleBroken(f"{name}: {tensor} holds a negative variance")
     return arrays
+
+
+def shown(text: str) -> str:
+    """Give a text that a file holds as a message may show it: on one line, and not endless."""
+    short = text if len(text) <= 200 else text[:200] + "..."
+    return short if short.isprintable() else repr(short)
 
 
 def _read_header(data: bytes, name: str) -> dict[str, tuple[object, object]]:

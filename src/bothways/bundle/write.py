@@ -42,6 +42,8 @@ from bothways.text.reading import Direction
 from bothways.text.tokenizer import Tokenizer
 
 UNFINISHED_SUFFIX = ".unfinished"
+_SOURCE = str(Path(__file__).parents[2])
+"""Where this package was imported from, for the process that proves a bundle."""
 
 
 def write_bundle(
@@ -144,8 +146,10 @@ def _prove(folder: Path) -> None:
     Raises:
         TrainingError: It did not give the trainer's numbers.
     """
-    command = [sys.executable, "-m", "bothways.runtime.verify", str(folder)]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-P", "-m", "bothways.runtime.verify", str(folder)]  # -P: no module of the user's folder
+    search_path = os.pathsep.join([_SOURCE, *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": search_path}
+    finished = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     try:
         result = json.loads(finished.stdout.splitlines()[-1])
     except (IndexError, ValueError):

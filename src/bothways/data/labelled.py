@@ -6,6 +6,7 @@ and column. Does not know tokens.
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -59,7 +60,7 @@ def read_labelled(source: TableSource, text_column: str, label_column: str) -> L
     """
     texts: list[str] = []
     labels: list[str] = []
-    name = "the table"
+    name = os.fspath(source) if isinstance(source, str | os.PathLike) else "the table"
     for name, place, text, label in _rows(source, [text_column, label_column], ["--text", "--label"]):
         texts.append(_text(text, name, place, text_column))
         labels.append(_label(label, name, place, label_column))
@@ -201,7 +202,9 @@ def _rows(source: TableSource, columns: list[str], options: list[str]) -> Iterat
 
 
 def _python_values(column: Any) -> Iterable[object]:
-    """Give plain Python values for lists, arrays, Series and Arrow columns."""
+    """Give plain Python values for lists, arrays, Series and Arrow columns; a lone string is none of them."""
+    if isinstance(column, str | bytes):
+        raise DataError(f"a column of the table is the string {column[:20]!r}, expected one value for each row")
     for method in ("to_pylist", "tolist"):
         if hasattr(column, method):
             return list(getattr(column, method)())
@@ -228,7 +231,7 @@ def _label(value: object, name: str, place: str, column: str) -> str:
 
 def _is_missing(value: object) -> bool:
     """Say whether a value is none at all; tables in memory also say so by NaN, pandas' NA and NaT."""
-    return value is None or (isinstance(value, float) and value != value) or type(value).__name__ in _PANDAS_MISSING
+    return value is None or (isinstance(value, float) and math.isnan(value)) or type(value).__name__ in _PANDAS_MISSING
 
 
 def _refuse_empty_column(texts: list[str], name: str, column: str) -> None:

@@ -114,8 +114,8 @@ class Classifier:
 
         Args:
             texts: Any iterable of strings.
-            lookahead: How many texts are read ahead to fill the slots, 1 or more: large is fast, 1 answers each text
-                before the next is asked for.
+            lookahead: How many texts are in work at a time, 1 or more: large is fast, 1 answers each text before the
+                next is asked for. Behind a long text, shorter ones go on being read and wait for it, 20,000 at most.
 
         Raises:
             TextError: ``texts`` is a lone string (at once), or one of the texts can't be classified (when it is
@@ -179,8 +179,9 @@ class _Head:
 
     def probabilities(self, pooled: Pooled) -> Probabilities:
         """Give one text's class probabilities, (C,) float64, from its pooled vector, (3E,)."""
-        hidden = np.maximum(self._hidden_weight @ pooled.astype(np.float64) + self._hidden_bias, 0)
-        return _softmax(self._output_weight @ hidden + self._output_bias)
+        with np.errstate(invalid="ignore"):  # weights too large for float32 give no numbers; verify tells of them
+            hidden = np.maximum(self._hidden_weight @ pooled.astype(np.float64) + self._hidden_bias, 0)
+            return _softmax(self._output_weight @ hidden + self._output_bias)
 
 
 def _folded_norm(weights: Weights, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

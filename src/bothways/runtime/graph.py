@@ -55,10 +55,11 @@ class EncoderSession:
             helper.make_node("ReduceMax", ["candidates", "axis_0"], ["window_largest"], keepdims=0),
             helper.make_node("Max", ["largest", "window_largest"], ["next_largest"]),
             helper.make_node("ReduceSum", ["outputs", "axis_0"], ["window_total"], keepdims=0),
-            helper.make_node("Add", ["total", "window_total"], ["next_total"]),
+            helper.make_node("Cast", ["window_total"], ["window_total_64"], to=TensorProto.DOUBLE),
+            helper.make_node("Add", ["total", "window_total_64"], ["next_total"]),  # float32 drifts in a long text
         ]
-        inputs += [_tensor("largest", ["B", width]), _tensor("total", ["B", width])]
-        outputs += [_tensor("next_largest", ["B", width]), _tensor("next_total", ["B", width])]
+        inputs += [_tensor("largest", ["B", width]), _tensor("total", ["B", width], TensorProto.DOUBLE)]
+        outputs += [_tensor("next_largest", ["B", width]), _tensor("next_total", ["B", width], TensorProto.DOUBLE)]
         constants = {
             **_encoder_constants(architecture, weights),
             "axis_0": np.array([0]),
@@ -77,8 +78,8 @@ class EncoderSession:
         lengths: NDArray[np.int32],
         states: list[NDArray[np.float32]],
         largest: NDArray[np.float32],
-        total: NDArray[np.float32],
-    ) -> tuple[list[NDArray[np.float32]], NDArray[np.float32], NDArray[np.float32]]:
+        total: NDArray[np.float64],
+    ) -> tuple[list[NDArray[np.float32]], NDArray[np.float32], NDArray[np.float64]]:
         """Read one window of each text.
 
         Args:
@@ -86,7 +87,7 @@ class EncoderSession:
             lengths: Real tokens of each text in this window, (B,), each in 1..T.
             states: Hidden and cell state of each layer, 2L arrays (B, H) or (B, E) for the last layer.
             largest: Running maximum of the outputs, (B, E), -inf at a text's start.
-            total: Running sum of the outputs, (B, E), 0 at a text's start.
+            total: Running sum of the outputs, (B, E) float64, 0 at a text's start.
 
         Returns:
             The states, largest and total after the window, shaped as they came.

@@ -24,10 +24,11 @@ from bothways.text.tokenizer import PADDING_ID
 WINDOW_TOKENS = 32
 BATCH_SLOTS = 64
 SLOTS = 512
-"""Texts in flight at most, and so how far an input is read ahead of its results."""
+"""Texts in flight at most."""
 
 _TOKENS_IN_FLIGHT = 2_000_000
 _RESULTS_WAITING = 20_000
+"""Texts read ahead of the next result at most: those in flight, and finished ones that wait for a longer one."""
 
 Pooled = NDArray[np.float32]
 
@@ -57,7 +58,7 @@ class _MemberStates:
         self.session = session
         self.states = [np.zeros((slots, w), dtype=np.float32) for w in session.state_widths]
         self.largest = np.zeros((slots, width), dtype=np.float32)
-        self.total = np.zeros((slots, width), dtype=np.float32)
+        self.total = np.zeros((slots, width), dtype=np.float64)
 
     def clear(self, slot: int) -> None:
         for state in self.states:
@@ -77,7 +78,7 @@ class _MemberStates:
     def pooled(self, slot: int, length: int) -> Pooled:
         """Give last | largest | mean of the outputs of a finished text, (3E,)."""
         last_hidden = self.states[-2]
-        mean = self.total[slot] / np.float32(length)
+        mean = (self.total[slot] / length).astype(np.float32)
         return np.concatenate([last_hidden[slot], self.largest[slot], mean])
 
 

@@ -7,12 +7,14 @@ published.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bothways import strict_json
 from bothways.bundle.manifest import Kind
@@ -31,7 +33,8 @@ class Verification:
         kind: ``classifier`` or ``language-model``.
         texts: How many texts were replayed.
         differences: The largest absolute difference against the trainer's numbers, by direction and for the ensemble:
-            of probabilities for a classifier, of the loss in nats a token for a language model.
+            of probabilities for a classifier, of the loss in nats a token for a language model. Infinite if a model
+            gives something that is no number.
         different_tokens: Texts whose tokens are not the trainer's.
         limit: The largest difference allowed.
     """
@@ -78,15 +81,20 @@ def _classifier_differences(bundle: Bundle) -> dict[str, float]:
     found = Classifier(bundle).predict_proba_by_direction([row.text for row in bundle.proof])
     names = [*map(str, bundle.manifest.directions), ENSEMBLE]
     expected = {name: np.array([(row.probabilities or {})[name] for row in bundle.proof]) for name in names}
-    return {name: float(np.abs(found[name] - expected[name]).max()) for name in names}
+    return {name: _largest_difference(found[name], expected[name]) for name in names}
 
 
 def _language_model_differences(bundle: Bundle) -> dict[str, float]:
     model = LanguageModel(bundle)
-    return {
-        str(direction): max(abs(model.loss(row.text, direction) - (row.loss or {})[direction]) for row in bundle.proof)
-        for direction in bundle.manifest.directions
-    }
+    found = {d: np.array([model.loss(row.text, d) for row in bundle.proof]) for d in bundle.manifest.directions}
+    expected = {d: np.array([(row.loss or {})[d] for row in bundle.proof]) for d in bundle.manifest.directions}
+    return {str(d): _largest_difference(found[d], expected[d]) for d in bundle.manifest.directions}
+
+
+def _largest_difference(found: NDArray[np.float64], expected: NDArray[np.float64]) -> float:
+    """Give the largest absolute difference; infinite if one of the numbers found is none."""
+    difference = float(np.abs(found - expected).max())
+    return math.inf if math.isnan(difference) else difference
 
 
 def _main(path: str) -> int:
@@ -97,7 +105,9 @@ def _main(path: str) -> int:
     except BothwaysError as error:
         sys.stdout.write(strict_json.dump({"passed": False, "problem": str(error)}) + "\n")
         return 1
-    sys.stdout.write(strict_json.dump({**asdict(result), "passed": result.passed, "problem": result.problem}) + "\n")
+    told = {**asdict(result), "passed": result.passed, "problem": result.problem}
+    told["differences"] = {name: d if math.isfinite(d) else None for name, d in result.differences.items()}
+    sys.stdout.write(strict_json.dump(told) + "\n")
     return 0 if result.passed else 1
 
 

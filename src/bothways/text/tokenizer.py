@@ -44,6 +44,9 @@ _UNTYPEABLE = " unknown"
 _WORDS_REMEMBERED = 100_000
 _LONGEST_REMEMBERED = 40
 
+LONGEST_PIECE = 1000
+"""Characters; words are cut long before. The library builds a trie that takes the process down with very long ones."""
+
 
 class TokenizerDocument(BaseModel):
     """What ``tokenizer.json`` holds: data only, no pattern that could run for long."""
@@ -58,13 +61,15 @@ class TokenizerDocument(BaseModel):
     @model_validator(mode="after")
     def _agree(self) -> TokenizerDocument:
         if self.cleaning not in CLEANING_RULES:
-            raise ValueError(f"unknown cleaning rules {self.cleaning!r}, expected one of {sorted(CLEANING_RULES)}")
+            raise ValueError(f"unknown cleaning rules {self.cleaning[:40]!r}, expected one of {sorted(CLEANING_RULES)}")
         if tuple(self.control_tokens) != CONTROL_TOKENS:
             raise ValueError("the control tokens are not those of these cleaning rules, in their order")
         texts = [piece for piece, _ in self.pieces]
         if len(set(texts)) != len(texts):
             raise ValueError("a piece occurs twice")
         for piece in texts:
+            if len(piece) > LONGEST_PIECE:
+                raise ValueError(f"a piece has {len(piece)} characters, expected at most {LONGEST_PIECE}")
             if not piece or piece != "".join(piece.split()) or not _is_encodable(piece):
                 raise ValueError(f"the piece {piece!r} can't occur in a word")
         return self
@@ -104,7 +109,9 @@ class Tokenizer:
             return cls(TokenizerDocument.model_validate(value))
         except ValidationError as error:
             first = error.errors()[0]
-            raise BundleBroken(f"{name}: {'.'.join(map(str, first['loc'])) or 'document'}: {first['msg']}") from None
+            raise BundleBroken(
+                f"{name}: {'.'.join(map(str, first['loc']))[:80] or 'document'}: {first['msg']}"
+            ) from None
         except ValueError as error:
             raise BundleBroken(f"{name} is not strict JSON: {error}") from None
 

@@ -197,6 +197,9 @@ def _go(settings: RunSettings, first: list[StageReport], rest: object, progress:
 
 
 def _require_torch() -> None:
+    # Read when torch is first imported: threads that wait for others sleep instead of spinning. On a machine that does
+    # other work too, spinning makes a training step up to ten times slower (docs/LOG.md).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         import torch  # noqa: F401, PLC0415  (training tier)
     except ImportError:

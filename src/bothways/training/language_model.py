@@ -73,7 +73,7 @@ def train_language_model(
             step += 1
             yield StepReport(STAGE, model.direction, epoch, epochs, step, steps, loss.item(), rate)
         measures = _measures(model, validation, recipe.window_tokens)
-        is_best = measures["loss"] < best["loss"]
+        is_best = measures["loss"] <= best["loss"]  # equal where there is nothing to validate on: the last one then
         if is_best:
             best, best_weights = measures, copy.deepcopy(model.state_dict())
         seconds = time.monotonic() - started

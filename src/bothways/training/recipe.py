@@ -25,47 +25,65 @@ Epochs = Literal["auto"] | Annotated[int, Field(ge=1, le=1000)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class EncoderRecipe(_Section):
     """Sizes of the AWD-LSTM, and where markers stand in backward reading."""
 
     width_embedding: Count
+    """Width of the embedding and of the last layer, E."""
     width_hidden: Count
+    """Width of the layers between, H."""
     layers: Annotated[int, Field(ge=1, le=8)]
+    """LSTM layers, L."""
     markers: MarkerPlacement = MarkerPlacement.READING_ORDER
+    """Where markers stand in backward reading: `reading-order` (before their word) or `as-written` (behind it)."""
 
 
 class TokenizerRecipe(_Section):
-    """How many subword pieces are learnt; fewer come of a small corpus."""
+    """How many subword pieces are learnt."""
 
     vocabulary_size: Annotated[int, Field(ge=8, le=200_000)]
+    """Pieces wanted; fewer come of a small corpus."""
 
 
 class _StageRecipe(_Section):
     schedule: Literal["one-cycle", "slanted-triangular"] = "one-cycle"
+    """How the learning rate goes up and down in a stage: `one-cycle` or `slanted-triangular`."""
     rate_peak: Rate
-    rate_divisor: Annotated[float, Field(ge=1, le=10)] = 2.6
-    """Each layer learns by this factor more slowly than the one above it."""
+    """Highest learning rate of the top layers."""
+    rate_divisor: Annotated[float, Field(ge=1, le=10)]
+    """Each layer learns by this factor more slowly than the one above it (discriminative rates; ULMFiT has 2.6)."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Of AdamW."""
     gradient_norm_max: Annotated[float, Field(gt=0)] = 1.0
-    dropouts: Dropouts = Dropouts()
-    dropout_factor: Annotated[float, Field(ge=0, le=2)] = 1.0
+    """Longer gradients are scaled down to this norm."""
+    dropouts: Dropouts
+    """Probabilities of the five dropouts."""
+    dropout_factor: Annotated[float, Field(ge=0, le=2)]
+    """All of them are multiplied by this."""
     penalty_activation: Annotated[float, Field(ge=0)] = 2.0
+    """Weight of activation regularisation (AR)."""
     penalty_change: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of temporal activation regularisation (TAR)."""
 
 
 class LanguageModelRecipe(_StageRecipe):
     """How a language model is trained or fine-tuned."""
 
     epochs: Epochs = "auto"
+    """`auto`, or a number."""
     tokens_wanted: Count = 500_000
-    """With ``epochs = "auto"``: as many as read so many tokens, 2 to 20."""
+    """With `epochs = "auto"`: as many epochs as read so many tokens, 2 to 20."""
     rate_peak: Rate = 4e-3
     rate_divisor: Annotated[float, Field(ge=1, le=10)] = 1.0
+    dropouts: Dropouts = Dropouts()
+    dropout_factor: Annotated[float, Field(ge=0, le=2)] = 1.0
     batch_rows: Count = 32
+    """Rows of the stream that are read side by side."""
     window_tokens: Count = 48
+    """Tokens of a row between two gradient steps; the state is carried on."""
 
     def epochs_for(self, tokens: int) -> int:
         """Give the epochs for a corpus of so many tokens."""
@@ -76,20 +94,29 @@ class ClassifierRecipe(_StageRecipe):
     """How a classifier is trained on top of a language model."""
 
     epochs_frozen: Annotated[int, Field(ge=0, le=1000)] = 1
-    """Epochs of each step of gradual unfreezing, before the whole model is trained."""
+    """Epochs of each step of gradual unfreezing, before the whole model is trained; 0 trains all from the start."""
     epochs: Epochs = "auto"
+    """Of the whole model: `auto`, or a number. The best one on the validation rows is kept."""
     texts_wanted: Count = 15_000
-    """With ``epochs = "auto"``: as many as read so many texts, 3 to 20."""
+    """With `epochs = "auto"`: as many epochs as read so many texts, 3 to 20."""
     rate_peak: Rate = 5e-3
-    batch_texts: Annotated[int, Field(ge=2)] = 32
-    batch_tokens: Count = 8192
-    longest_text_tokens: Annotated[int, Field(ge=16)] = 10_000
-    width_head: Count = 50
-    dropout_head: Annotated[float, Field(ge=0, lt=1)] = 0.4
+    rate_divisor: Annotated[float, Field(ge=1, le=10)] = 1.0
     dropouts: Dropouts = Dropouts(embedding=0.05, input=0.4, weight=0.5, hidden=0.3, output=0.4)
-    dropout_factor: Annotated[float, Field(ge=0, le=2)] = 0.5
+    dropout_factor: Annotated[float, Field(ge=0, le=2)] = 0.3
+    batch_texts: Annotated[int, Field(ge=2)] = 32
+    """Texts between two gradient steps, at most."""
+    batch_tokens: Count = 8192
+    """Tokens (texts x longest) between two gradient steps, at most."""
+    longest_text_tokens: Annotated[int, Field(ge=16)] = 10_000
+    """Training looks at so many tokens of a text, predicting at all of them."""
+    width_head: Count = 50
+    """Hidden width of the two-layer head."""
+    dropout_head: Annotated[float, Field(ge=0, lt=1)] = 0.4
+    """Before the head's first layer."""
     class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Field(gt=0)]] = "none"
+    """`none`, `balanced` (rare classes weigh more), or a table of weights by label."""
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of each class that is set aside if there is no `--valid` file."""
 
     def epochs_for(self, texts: int) -> int:
         """Give the epochs of the whole model for so many training texts."""

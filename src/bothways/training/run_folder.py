@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import glob
 import shutil
 import time
 from collections.abc import Iterable, Iterator
@@ -39,20 +40,27 @@ def recorded(out: Path, reports: Iterable[Report]) -> Iterator[Report]:
     folder = run_folder(out)
     try:
         folder.mkdir(exist_ok=True)
-        with (folder / METRICS_FILE).open("w", encoding="utf-8") as file:
-            for report in reports:
-                if not isinstance(report, StepReport) or report.step % _STEPS_A_LINE == 0:
-                    line = {"time_s": round(time.time(), 3), "report": type(report).__name__}
-                    file.write(strict_json.dump({**line, **dataclasses.asdict(report)}) + "\n")
-                    file.flush()
-                yield report
+        (folder / METRICS_FILE).write_bytes(b"")
+    except OSError as error:
+        raise writing_failed(folder, error) from None
+    for report in reports:
+        if not isinstance(report, StepReport) or report.step % _STEPS_A_LINE == 0:
+            _write_down(report, folder)
+        yield report
+
+
+def _write_down(report: Report, folder: Path) -> None:
+    line = {"time_s": round(time.time(), 3), "report": type(report).__name__, **dataclasses.asdict(report)}
+    try:
+        with (folder / METRICS_FILE).open("a", encoding="utf-8") as file:
+            file.write(strict_json.dump(line) + "\n")
     except OSError as error:
         raise writing_failed(folder, error) from None
 
 
 def _clear_remains(out: Path) -> Iterator[Report]:
     """Remove what a killed run could not remove itself, and say where an unfinished one stopped."""
-    for leftover in out.parent.glob(f".{out.name}.*{UNFINISHED_SUFFIX}"):
+    for leftover in out.parent.glob(f".{glob.escape(out.name)}.*{UNFINISHED_SUFFIX}"):
         shutil.rmtree(leftover, ignore_errors=True)
     metrics = run_folder(out) / METRICS_FILE
     if metrics.exists():

@@ -1,0 +1,59 @@
+"""Print the table of docs/recipe.md from the code that acts; ``--write`` puts it there.
+
+Run: .venv/bin/python docs/make_recipe_table.py --write
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from bothways.training.recipe import SIZES, Recipe, load_recipe
+
+PAGE = Path(__file__).with_name("recipe.md")
+HEAD = "| section | key | tiny | small | base | what it is |\n|---|---|---|---|---|---|\n"
+MARK = "<!-- made by docs/make_recipe_table.py -->\n"
+
+
+def table() -> str:
+    """Give the table: one row a key, with the value of each preset."""
+    presets = [load_recipe(size) for size in SIZES]
+    lines = []
+    for section, field in Recipe.model_fields.items():
+        model = field.annotation
+        assert isinstance(model, type)
+        assert issubclass(model, BaseModel)
+        for key in model.model_fields:
+            values = [shown(getattr(getattr(preset, section), key)) for preset in presets]
+            meaning = next(d for d in descriptions(model, key) if d)
+            lines.append(f"| {section} | {key} | {' | '.join(values)} | {meaning} |\n")
+    return HEAD + "".join(lines)
+
+
+def descriptions(model: type[BaseModel], key: str) -> Iterator[str | None]:
+    """Give what a section and those it extends say of a key."""
+    for ancestor in model.__mro__:
+        if issubclass(ancestor, BaseModel) and key in ancestor.model_fields:
+            yield ancestor.model_fields[key].description
+
+
+def shown(value: object) -> str:
+    """Give a value as it would stand in TOML."""
+    if isinstance(value, BaseModel):
+        return ", ".join(f"{key} {inner}" for key, inner in value.model_dump().items())
+    return str(value)
+
+
+def page_with_table(page: str) -> str:
+    """Give the page with the table after its mark replaced."""
+    return page[: page.index(MARK) + len(MARK)] + table()
+
+
+if __name__ == "__main__":
+    if "--write" in sys.argv:
+        PAGE.write_text(page_with_table(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    else:
+        sys.stdout.write(table())

@@ -1,0 +1,90 @@
+"""One tiny bundle, trained by the command line itself, and a process that commands start from at once."""
+
+from __future__ import annotations
+
+import csv
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.processes import CommandServer, command_server
+
+CONFIG = """
+[encoder]
+width_embedding = 8
+width_hidden = 12
+layers = 2
+[tokenizer]
+vocabulary_size = 100
+[language_model]
+epochs = 1
+[classifier]
+epochs = 6
+epochs_frozen = 0
+rate_peak = 0.03
+dropout_factor = 0
+dropout_head = 0
+"""
+
+LABELS = ("01", "[red]", "né")
+"""In the order of the bundle. None of them is to be taken for markup, a number or ASCII."""
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where the commands of these tests run.
+
+    Attributes:
+        folder: Holds all below.
+        bundle: A classifier of ``LABELS``, trained on the columns review and stars.
+        data: The CSV that it was trained on, with a column id first.
+    """
+
+    folder: Path
+    bundle: Path
+    data: Path
+
+
+def some_rows(count: int = 60) -> list[tuple[str, str, str]]:
+    """Give rows of id, review and stars."""
+    chance = random.Random(0)
+    words = dict(zip(LABELS, ("awful dull sad", "so okay fair", "lovely fine superb"), strict=True))
+    others = ["the", "film,", "a", "story", "with", "some", "people;", "in", "it\nand", "“then”"]
+    rows = []
+    for number in range(count):
+        label = LABELS[number % 3]
+        text = " ".join([*chance.choices(words[label].split(), k=2), *chance.choices(others, k=chance.randint(1, 40))])
+        rows.append((f"0{number}", text, label))
+    return rows
+
+
+@pytest.fixture(scope="package")
+def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandServer]:
+    """Runs commands, each in a fresh process that never imported torch."""
+    with command_server(tmp_path_factory.mktemp("cli")) as server:
+        yield server
+
+
+@pytest.fixture(scope="package")
+def cli_with_torch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandServer]:
+    """The same for verbs that train, which need not import torch again."""
+    modules = ("torch", "torch._dynamo", "sentencepiece", "bothways.training.run", "bothways.training.progress")
+    with command_server(tmp_path_factory.mktemp("cli"), *modules) as server:
+        yield server
+
+
+@pytest.fixture(scope="package")
+def place(tmp_path_factory: pytest.TempPathFactory, cli_with_torch: CommandServer) -> Workplace:
+    folder = tmp_path_factory.mktemp("place")
+    found = Workplace(folder, folder / "m.bundle", folder / "d.csv")
+    (folder / "c.toml").write_text(CONFIG)
+    with found.data.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("id", "review", "stars"), *some_rows()])
+    columns = ("--text", "review", "--label", "stars")
+    finished = cli_with_torch.run("train", found.data, *columns, "--out", found.bundle, "--config", folder / "c.toml")
+    assert finished.status == 0, finished.err
+    assert b"Next: bothways evaluate" in finished.out
+    return found

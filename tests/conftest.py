@@ -1,0 +1,93 @@
+"""What every test shares: a hypothesis profile, and a tiny tokenizer made once."""
+
+from __future__ import annotations
+
+import string
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from bothways.runtime.classifier import Classifier, load
+from bothways.text.reading import Direction, MarkerPlacement
+from bothways.text.subwords import train_tokenizer
+from bothways.text.tokenizer import Tokenizer
+from tests.bundles import (
+    TinyClassifiers,
+    TinyLanguageModels,
+    make_classifiers,
+    make_language_models,
+    write_classifiers,
+    write_pack,
+)
+
+settings.register_profile("bothways", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("bothways")
+
+TINY_CORPUS = [
+    "The cat sat on the mat, and the DOG ate it all up.",
+    "what a lovely film; I loved every minute of it!",
+    "what a terrible film: I hated every minute of it?",
+    " ".join((string.ascii_lowercase, string.digits, string.punctuation)),
+    " ".join((*string.ascii_lowercase, *string.digits, *string.punctuation)),
+] * 10
+"""Every printable ASCII character is in it, so no ASCII text has unknown pieces."""
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> Tokenizer:
+    """A tokenizer that knows all of printable ASCII and little else."""
+    return train_tokenizer(TINY_CORPUS, vocabulary_size=200)
+
+
+@pytest.fixture(scope="session")
+def torch_models(tiny_tokenizer: Tokenizer) -> TinyClassifiers:
+    """Random classifiers in torch's memory; both place markers in reading order."""
+    placement = MarkerPlacement.READING_ORDER
+    return make_classifiers(tiny_tokenizer, dict.fromkeys(Direction, placement))
+
+
+@pytest.fixture(scope="session")
+def bundle_path(torch_models: TinyClassifiers, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of ``torch_models``; never changed: tests that break things copy it."""
+    path = tmp_path_factory.mktemp("bundles") / "tiny.bundle"
+    write_classifiers(path, torch_models)
+    return path
+
+
+@pytest.fixture(scope="session")
+def model(bundle_path: Path) -> Classifier:
+    """The bundle of ``torch_models``, loaded."""
+    return load(bundle_path)
+
+
+@pytest.fixture(scope="session")
+def mixed_torch_models(tiny_tokenizer: Tokenizer) -> TinyClassifiers:
+    """Random classifiers whose backward one reads markers as written, and comes first."""
+    placements = {
+        Direction.BACKWARD: MarkerPlacement.AS_WRITTEN,
+        Direction.FORWARD: MarkerPlacement.READING_ORDER,
+    }
+    return make_classifiers(tiny_tokenizer, placements)
+
+
+@pytest.fixture(scope="session")
+def mixed_bundle_path(mixed_torch_models: TinyClassifiers, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of ``mixed_torch_models``."""
+    path = tmp_path_factory.mktemp("bundles") / "mixed.bundle"
+    write_classifiers(path, mixed_torch_models)
+    return path
+
+
+@pytest.fixture(scope="session")
+def torch_language_models(tiny_tokenizer: Tokenizer) -> TinyLanguageModels:
+    """Random language models in torch's memory, one a direction."""
+    return make_language_models(tiny_tokenizer, dict.fromkeys(Direction, MarkerPlacement.READING_ORDER))
+
+
+@pytest.fixture(scope="session")
+def pack_path(torch_language_models: TinyLanguageModels, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pack of ``torch_language_models``; never changed: tests that break things copy it."""
+    path = tmp_path_factory.mktemp("packs") / "tiny.pack"
+    write_pack(path, torch_language_models)
+    return path

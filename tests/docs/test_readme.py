@@ -1,0 +1,74 @@
+"""The README's Python runs as it stands, and its commands exist."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bothways.cli.app import app
+from bothways.training.recipe import Recipe
+from tests.console import run_bothways
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+    return [block for found, block in fenced if found == language]
+
+
+def test_the_python_block_runs(tmp_path: Path) -> None:
+    (code,) = blocks("python")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 15
+    (tmp_path / "demo").symlink_to(ROOT / "demo")
+    (tmp_path / "quick.toml").write_text("[language_model]\nepochs = 1\n[classifier]\nepochs = 1\nepochs_frozen = 0\n")
+    assert 'size="tiny",' in code
+    quick = code.replace('size="tiny",', 'size="tiny", config="quick.toml",')  # the same lines, fewer epochs
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    finished = subprocess.run(
+        [sys.executable, "-W", "error", "-c", quick],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "(2, 6)" in finished.stdout
+    assert "'ensemble'" in finished.stdout
+
+
+def test_every_command_of_the_readme_exists() -> None:
+    verbs = {
+        match for block in blocks("") for match in re.findall(r"^(?:.*\| )?bothways (\w+)", block, flags=re.MULTILINE)
+    }
+    known = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    assert verbs == known
+
+
+def test_every_option_of_the_readme_exists() -> None:
+    for line in "".join(blocks("")).splitlines():
+        match = re.match(r"^(?:.*\| )?bothways (\w+) (.*)$", line)
+        if match:
+            help_text = run_bothways(match[1], "--help").stdout
+            for option in re.findall(r"--[a-z-]+", match[2]):
+                assert option in help_text, f"{match[1]} has no {option}"
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda p: p.name
+)
+def test_links_between_pages_resolve(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
+        assert target.startswith("http") or (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_recipe_page_is_current() -> None:
+    command = [sys.executable, str(ROOT / "docs" / "make_recipe_table.py")]
+    finished = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (ROOT / "docs" / "recipe.md").read_text(encoding="utf-8").endswith(finished.stdout)
+    assert all(f"| {section} |" in finished.stdout for section in Recipe.model_fields)

@@ -1,0 +1,574 @@
+from __future__ import annotations
+
+import bz2
+import contextlib
+import gc
+import gzip
+import json
+import lzma
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from bothways.data import tables
+from bothways.data.files import COMPRESSIONS
+from bothways.data.tables import open_table, open_writer
+from bothways.errors import BothwaysError, ConfigError, DataError, OutputExists, TextError
+from bothways.text.checking import check_text
+
+NOBODY = 65_534
+
+
+def rows_of(path: Path | str) -> list[list[object]]:
+    with open_table(str(path)) as table:
+        return [list(row) for chunk in table.chunks() for row in chunk.rows]
+
+
+def column_of(path: Path | str, name: str) -> list[object]:
+    with open_table(str(path)) as table:
+        return [value for chunk in table.chunks() for value in chunk.column(name)]
+
+
+def copied(path: Path | str, out: Path | str, added: str = "label") -> None:
+    """Write a table again with a column added, as ``predict`` does."""
+    with open_table(str(path)) as table, open_writer(table, str(out), [added]) as writer:
+        for chunk in table.chunks():
+            writer.write(chunk, {added: [f"label {place}" for place in chunk.places]})
+
+
+def compressed(data: bytes, suffix: str) -> bytes:
+    match suffix:
+        case ".gz":
+            return gzip.compress(data)
+        case ".bz2":
+            return bz2.compress(data)
+        case ".xz":
+            return lzma.compress(data)
+        case ".zst":
+            return bytes(pyarrow.compress(data, "zstd", asbytes=True))
+        case _:
+            return data
+
+
+def refusal(path: Path | str) -> str:
+    """The message with which a table is refused; it names the file first."""
+    with pytest.raises(DataError) as caught:
+        rows_of(path)
+    assert str(caught.value).startswith(str(path))
+    return str(caught.value)[len(str(path)) :]
+
+
+# ------------------------------------------------------------------------------------------ what is wrong with the text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        (
+            "a.csv",
+            b"id,text\n1,fine\n2,caf\xe9\n",
+            ", row 2 (line 3), column 'text': not valid UTF-8; save the file as",
+        ),
+        ("a.csv", b"id,text\n1,\xed\xa0\x80\n", ", row 1 (line 2), column 'text': not valid UTF-8"),
+        ("a.csv", b"id,t\xe9xt\n1,a\n", ", the header, column 't\\udce9xt': not valid UTF-8"),
+        ("a.csv", b"id,text\n1,a,b\n", ", row 1 (line 2): 3 fields, expected 2 as in the header; quote fields"),
+        ("a.csv", b'id,text\n1,"a\nb"\n2\n', ", row 2 (line 4): 1 fields, expected 2"),
+        ("a.csv", b'id,text\n1,"never closed\n2,b\n', ", line 3: not CSV: unexpected end of data"),
+        ("a.csv", b'id,text\n1,"a"b\n', ", line 2: not CSV: ',' expected after '\"'"),
+        ("a.csv", b"", " is empty, expected a header line with column names"),
+        ("a.csv", b"\n\r\n\n", " is empty, expected a header line"),
+        ("a.csv", b"\xef\xbb\xbf", " is empty, expected a header line"),
+        ("a.csv", b"text,id,text\na,b,c\n", " has the column 'text' twice: rename one of them"),
+        ("a.tsv", b"text\tid\na\n", ", row 1 (line 2): 1 fields, expected 2"),
+        ("a.tsv", b'text\tid\n"a\t1\n', ", line 2: not TSV: unexpected end of data"),
+        ("a.csv", "text,id\na,1\n".encode("utf-16"), ": it looks like UTF-16, expected UTF-8: save it as UTF-8"),
+        ("a.csv", "text,id\na,1\n".encode("utf-16-le"), ": it looks like UTF-16"),
+        ("a.csv", "text,id\na,1\n".encode("utf-16-be"), ": it looks like UTF-16"),
+        ("a.csv", '"text","id"\n"a","1"\n'.encode("utf-16"), ": it looks like UTF-16"),
+        ("a.csv", "文,字\n一,二\n".encode("utf-16"), ": it looks like UTF-16"),
+        ("a.jsonl", '{"text": "a"}\n'.encode("utf-16"), ", line 1: it looks like UTF-16"),
+        ("a.jsonl", '{"text": "a"}\n'.encode("utf-16-le"), ", line 1: it looks like UTF-16"),
+        ("a.jsonl", '{"text": "a"}\n'.encode("utf-16-be"), ", line 1: it looks like UTF-16"),
+        ("a.jsonl", b'{"text": "\xe9"}\n', ", line 1: not valid UTF-8; save the file as UTF-8"),
+        ("a.jsonl", b"", " is empty, expected one JSON object a line"),
+        ("a.jsonl", b"\n  \n\t\n", " is empty, expected one JSON object a line"),
+        ("a.jsonl", b'{"text": "a"}\n["a"]\n', ", line 2: a JSON array, expected an object with the text"),
+        ("a.jsonl", b'"a"\n', ", line 1: a JSON string, expected an object"),
+        ("a.jsonl", b"1.5\n", ", line 1: a JSON number, expected an object"),
+        ("a.jsonl", b"true\n", ", line 1: a JSON boolean, expected an object"),
+        ("a.jsonl", b"null\n", ", line 1: a JSON null, expected an object"),
+        ("a.jsonl", b'\n\n{"text": NaN}\n', ", line 3: not strict JSON: NaN is not a JSON number"),
+        ("a.jsonl", b'{"text": "a", "text": "b"}\n', ", line 1: not strict JSON: the key 'text' occurs twice"),
+        ("a.jsonl", b'{"a":' * 100_000, ", line 1: not strict JSON: it is nested too deeply"),
+        ("a.jsonl", b'{"text": "a"} {"text": "b"}\n', ", line 1: not strict JSON: Extra data"),
+        ("a.jsonl", b'{"text": "a",\n"id": 1}\n', ", line 1: not strict JSON: "),
+        ("a.jsonl", b'\xef\xbb\xbf{"text": "a"}\n', ", line 1: not strict JSON: it starts with a byte order mark"),
+        ("a.jsonl", b"text,id\na,1\n", ", line 1: not strict JSON: Expecting value"),
+        ("a.parquet", b"", " is not a readable Parquet file: "),
+        ("a.parquet", b"text,id\na,1\n", " is not a readable Parquet file: "),
+        ("a.parquet", b"PAR1" + b"\xff" * 100 + b"PAR1", " is not a readable Parquet file: "),
+    ],
+)
+def test_a_wrong_file_is_refused_with_the_place(tmp_path: Path, name: str, content: bytes, problem: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert refusal(tmp_path / name).startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "hint"),
+    [
+        ("a.csv", "id;text", "(it looks as if semicolons separate its columns: save it with commas as .csv)"),
+        ("a.csv", "id\ttext", "(it looks as if tabs separate its columns: name the file .tsv)"),
+        ("a.csv", "id|text", "(it looks as if bars separate its columns: save it with commas as .csv)"),
+        ("a.tsv", "id,text", "(it looks as if commas separate its columns: name the file .csv)"),
+        ("a.tsv", "id;text", "(it looks as if semicolons separate its columns: save it with commas as .csv)"),
+    ],
+)
+def test_another_delimiter_is_hinted_at(tmp_path: Path, name: str, header: str, hint: str) -> None:
+    (tmp_path / name).write_text(f"{header}\n")
+    with open_table(str(tmp_path / name)) as table, pytest.raises(DataError) as caught:
+        table.require_column("text", "--text")
+    assert hint in str(caught.value)
+
+
+@pytest.mark.parametrize("header", ['"id,text"', "words"])
+def test_one_column_is_no_reason_for_a_hint(tmp_path: Path, header: str) -> None:
+    (tmp_path / "a.csv").write_text(f"{header}\n")
+    with open_table(str(tmp_path / "a.csv")) as table, pytest.raises(DataError) as caught:
+        table.require_column("text", "--text")
+    assert "it looks as if" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a.csv", b"id,text\n", []),
+        ("a.csv", b"id,text", []),
+        ("a.csv", b"\xef\xbb\xbfid,text\n1,a\n", [["1", "a"]]),
+        ("a.csv", b'\xef\xbb\xbf"id",text\r\n1,a\r\n', [["1", "a"]]),
+        ("a.csv", b"id,text\r\n1,a\r\n\r\n2,b", [["1", "a"], ["2", "b"]]),
+        ("a.csv", b'id,text\n1,"a\nb\r\nc\rd"\n', [["1", "a\nb\r\nc\rd"]]),
+        ("a.csv", b'id,text\n1,"say ""hi"", no"\n', [["1", 'say "hi", no']]),
+        ("a.csv", b"id,text\n1,a\0b\n", [["1", "a\0b"]]),
+        ("a.csv", b"id,text\n1,\xef\xbb\xbfa\n", [["1", "\ufeffa"]]),
+        ("a.csv", b"id,text\n01,NA\nnull,\n1e5,nan\n", [["01", "NA"], ["null", ""], ["1e5", "nan"]]),
+        ("a.csv", "id,text\n1,a\u2028b\x85c\x1cd\n".encode(), [["1", "a\u2028b\x85c\x1cd"]]),
+        ("a.tsv", b"id\ttext\n01\tNA, or so\n", [["01", "NA, or so"]]),
+        ("a.jsonl", b'{"id": "01", "text": "NA"}\r\n\r\n{"text": null, "id": 1}', [["01", "NA"], [1, None]]),
+        ("a.jsonl", '{"id": 1, "text": "a\u2028b"}\n'.encode(), [[1, "a\u2028b"]]),
+        ("a.jsonl", b'{"id": 1, "text": "\\u0000"}\n', [[1, "\0"]]),
+    ],
+)
+def test_an_unusual_file_is_read_as_it_stands(tmp_path: Path, name: str, content: bytes, expected: list[Any]) -> None:
+    (tmp_path / name).write_bytes(content)
+    with open_table(str(tmp_path / name)) as table:
+        assert table.columns == ("id", "text")
+    assert rows_of(tmp_path / name) == expected
+
+
+def test_a_missing_value_and_the_text_null_stay_two_in_parquet(tmp_path: Path) -> None:
+    ours = pyarrow.table({"id": ["01", "NA"], "text": ["null", None]})
+    parquet.write_table(ours, tmp_path / "a.parquet")
+    assert rows_of(tmp_path / "a.parquet") == [["01", "null"], ["NA", None]]
+
+
+def test_a_field_of_five_megabytes_is_one_field(tmp_path: Path) -> None:
+    text = "lovely, " * 640_000
+    (tmp_path / "a.csv").write_text(f'id,text\n1,"{text}"\n')
+    (tmp_path / "a.jsonl").write_text(json.dumps({"id": 1, "text": text}))
+    assert column_of(tmp_path / "a.csv", "text") == [text]
+    assert column_of(tmp_path / "a.jsonl", "text") == [text]
+
+
+def test_a_field_or_line_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "LARGEST_FIELD_CHARACTERS", 1_000)
+    monkeypatch.setattr(tables, "LARGEST_LINE_BYTES", 1_000)
+    (tmp_path / "a.csv").write_text(f"id,text\n1,{'a' * 1_001}\n")
+    (tmp_path / "a.jsonl").write_text('{"text": "b"}\n' + json.dumps({"text": "a" * 1_000}) + "\n")
+    assert refusal(tmp_path / "a.csv") == ", line 2: not CSV: field larger than field limit (1000)"
+    assert refusal(tmp_path / "a.jsonl") == ", line 2: longer than 1000 bytes; write one object a line"
+
+
+def test_half_a_surrogate_pair_in_json_is_found_by_whoever_wants_a_text(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "ab\\ud83d"}\n')
+    (value,) = column_of(tmp_path / "a.jsonl", "text")
+    with pytest.raises(TextError, match=r"line 1 holds a lone surrogate \(U\+D83D\) at character 3"):
+        check_text(value, "line 1")
+
+
+def test_half_a_surrogate_pair_in_another_column_goes_out_as_it_came(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "a", "other": "\\ud83d"}\n')
+    copied(tmp_path / "a.jsonl", tmp_path / "out.jsonl")
+    expected = b'{"text": "a", "other": "\\ud83d", "label": "label line 1"}\n'
+    assert (tmp_path / "out.jsonl").read_bytes() == expected
+
+
+def test_invalid_text_in_parquet_is_unreadable_in_its_row_alone(tmp_path: Path) -> None:
+    raw = pyarrow.array([b"fine", b"caf\xe9", None], pyarrow.binary()).view(pyarrow.string())
+    parquet.write_table(pyarrow.table({"text": raw}), tmp_path / "a.parquet")
+    fine, broken, missing = column_of(tmp_path / "a.parquet", "text")
+    assert (fine, missing) == ("fine", None)
+    with pytest.raises(TextError, match=r"^row 2 is Unreadable \(is it valid UTF-8\?\), expected a string$"):
+        check_text(broken, "row 2")
+
+
+def test_parquet_columns_of_any_type_are_kept(tmp_path: Path) -> None:
+    columns = {
+        "text": pyarrow.array(["a", "b"]).dictionary_encode(),
+        "when": pyarrow.array([1, 2], pyarrow.timestamp("us", "UTC")),
+        "exact": pyarrow.array([1, 1_000_000_007], pyarrow.timestamp("ns")),
+        "far": pyarrow.array([4 * 10**15, 0], pyarrow.timestamp("ms")),
+        "nested": pyarrow.array([{"x": [1, 2]}, None]),
+        "blob": pyarrow.array([b"\xff", b""]),
+        "number": pyarrow.array([float("nan"), 1.5], pyarrow.float32()),
+    }
+    ours = pyarrow.table(columns)
+    parquet.write_table(ours, tmp_path / "a.parquet")
+    assert column_of(tmp_path / "a.parquet", "text") == ["a", "b"]
+    copied(tmp_path / "a.parquet", tmp_path / "out.parquet")
+    theirs = parquet.read_table(tmp_path / "out.parquet")
+    assert theirs.column_names == [*columns, "label"]
+    assert theirs.drop_columns(["label", "number"]).equals(
+        parquet.read_table(tmp_path / "a.parquet").drop_columns("number")
+    )
+
+
+@pytest.mark.parametrize("kept", [0.2, 0.5, 0.99])
+def test_a_parquet_file_cut_short_is_refused(tmp_path: Path, kept: float) -> None:
+    parquet.write_table(pyarrow.table({"text": [str(n) for n in range(10_000)]}), tmp_path / "whole.parquet")
+    whole = (tmp_path / "whole.parquet").read_bytes()
+    (tmp_path / "a.parquet").write_bytes(whole[: int(kept * len(whole))])
+    assert refusal(tmp_path / "a.parquet").startswith(" is not a readable Parquet file: ")
+
+
+def test_a_parquet_file_with_a_damaged_page_is_refused(tmp_path: Path) -> None:
+    texts = [str(random.Random(n).random()) for n in range(5_000)]
+    parquet.write_table(
+        pyarrow.table({"text": texts}), tmp_path / "a.parquet", compression="zstd", use_dictionary=False
+    )
+    data = bytearray((tmp_path / "a.parquet").read_bytes())
+    data[5:60] = b"\xff" * 55
+    (tmp_path / "a.parquet").write_bytes(data)
+    assert refusal(tmp_path / "a.parquet").startswith(", after row 0: ")
+
+
+def test_parquet_is_not_compressed_twice(tmp_path: Path) -> None:
+    parquet.write_table(pyarrow.table({"text": ["a"]}), tmp_path / "a.parquet")
+    (tmp_path / "b.parquet.gz").write_bytes(gzip.compress((tmp_path / "a.parquet").read_bytes()))
+    with pytest.raises(ConfigError, match="Parquet compresses its own columns; decompress the file first"):
+        rows_of(tmp_path / "b.parquet.gz")
+    with pytest.raises(ConfigError, match="Parquet compresses its own columns; leave the second suffix out"):
+        copied(tmp_path / "a.parquet", tmp_path / "out.parquet.gz")
+
+
+# ------------------------------------------------------------------------------------------ what is wrong with the file
+
+
+@pytest.mark.parametrize("suffix", COMPRESSIONS)
+def test_compressed_content_cut_short_is_told(tmp_path: Path, suffix: str) -> None:
+    lines = "".join(f"{n},{random.Random(n).random()}\n" for n in range(20_000))
+    data = compressed(f"id,text\n{lines}".encode(), suffix)
+    path = tmp_path / f"a.csv{suffix}"
+    for kept in (len(data) // 10, len(data) // 2, len(data) - 1):
+        path.write_bytes(data[:kept])
+        assert refusal(path) == " ends in the middle of its compressed content: copy or download it again"
+
+
+@pytest.mark.parametrize("suffix", COMPRESSIONS)
+def test_a_plain_file_with_the_suffix_of_a_compressed_one_is_told(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.csv{suffix}"
+    path.write_text("id,text\n1,a\n")
+    assert refusal(path).startswith(" is not what its suffix says, or damaged: ")
+
+
+@pytest.mark.parametrize("suffix", COMPRESSIONS)
+def test_damaged_content_never_passes_as_another_kind_of_error(tmp_path: Path, suffix: str) -> None:
+    lines = "".join(f"{n},{random.Random(n).random()}\n" for n in range(500))
+    good = compressed(f"id,text\n{lines}".encode(), suffix)
+    path = tmp_path / f"a.csv{suffix}"
+    dice = random.Random(0)
+    refused = 0
+    for _ in range(40):
+        data = bytearray(good)
+        data[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
+        path.write_bytes(data)
+        with contextlib.suppress(DataError):  # a flipped bit that no checksum covers is read
+            rows_of(path)
+            continue
+        refused += 1
+        assert refusal(path)
+    assert refused > 5
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl.gz", "a.parquet"])
+def test_a_missing_file_is_told(tmp_path: Path, name: str) -> None:
+    assert refusal(tmp_path / name) == ": there is no such file"
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl.gz", "a.parquet"])
+def test_a_folder_is_told(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    assert refusal(tmp_path / name) == " is a folder, expected a file of texts"
+
+
+def test_a_path_through_a_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert refusal(tmp_path / "file" / "a.csv") == " can't be read: Not a directory"
+
+
+@contextlib.contextmanager
+def as_an_ordinary_user() -> Iterator[None]:
+    """Root may read and write anything, so these tests are not root for a while."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_a_file_of_somebody_else_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("id,text\n")
+    path.chmod(0)
+    with as_an_ordinary_user():
+        assert refusal(path) == " can't be read: permission denied"
+
+
+def test_a_folder_of_somebody_else_is_not_written_to(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "a.csv").write_text("id,text\n1,a\n")
+        Path(folder).chmod(0o555)
+        with as_an_ordinary_user(), pytest.raises(DataError, match=r"out\.csv can't be written: Permission denied"):
+            copied(f"{folder}/a.csv", f"{folder}/out.csv")
+        assert [path.name for path in Path(folder).iterdir()] == ["a.csv"]
+
+
+# ------------------------------------------------------------------------------------------------------------- writing
+
+LINES = [f"{n}, {'x' * (n % 7)}\t{n}" for n in range(1_000)]
+
+
+def an_input(folder: Path, name: str) -> Path:
+    """A table of 1,000 rows, in the format and compression of its name."""
+    path = folder / name
+    first, *_ = name.removeprefix("in.").split(".")
+    if first == "parquet":
+        parquet.write_table(pyarrow.table({"id": [str(n) for n in range(1_000)], "text": LINES}), path)
+        return path
+    if first == "jsonl":
+        content = "".join(json.dumps({"id": str(n), "text": line}) + "\n" for n, line in enumerate(LINES))
+    else:
+        delimiter = "," if first == "csv" else "\t"
+        content = f"id{delimiter}text\n" + "".join(f'{n}{delimiter}"{line}"\n' for n, line in enumerate(LINES))
+    path.write_bytes(compressed(content.encode(), path.suffix))
+    return path
+
+
+NAMES = [f"in.{kind}{suffix}" for kind in ("csv", "tsv", "jsonl") for suffix in ("", *COMPRESSIONS)] + ["in.parquet"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_format_and_compression_keeps_all_rows_in_order(tmp_path: Path, name: str) -> None:
+    out = tmp_path / name.replace("in.", "out.")
+    copied(an_input(tmp_path, name), out)
+    with open_table(str(out)) as table:
+        assert table.columns == ("id", "text", "label")
+    rows = rows_of(out)
+    assert [row[:2] for row in rows] == [[str(n), line] for n, line in enumerate(LINES)]
+    place = {"jsonl": "line {0}", "parquet": "row {0}"}.get(name.split(".")[1], "row {0} (line {1})")
+    assert [row[2] for row in rows] == [f"label {place.format(n, n + 1)}" for n in range(1, len(LINES) + 1)]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+VALUES = st.text() | st.sampled_from(
+    ["", " ", '"', "a\rb", "a\nb", "a\r\nb", "\r", ",", "\t", "'", "\0", "\ufeff", "NA"]
+)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+@settings(max_examples=60)
+@given(rows=st.lists(st.lists(VALUES, min_size=2, max_size=2), max_size=6))
+@example(rows=[["a\rb", "\r"], ["", ""]])
+def test_any_values_go_through_csv_unchanged(suffix: str, rows: list[list[str]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        first, second = Path(folder) / f"a{suffix}", Path(folder) / f"b{suffix}"
+        delimiter = "," if suffix == ".csv" else "\t"
+        quoted = [[f'"{v}"' for v in (value.replace('"', '""') for value in row)] for row in rows]
+        first.write_bytes("".join(delimiter.join(row) + "\n" for row in [["id", "text"], *quoted]).encode())
+        assert rows_of(first) == rows
+        copied(first, second)
+        assert [row[:2] for row in rows_of(second)] == rows
+
+
+@given(values=st.lists(VALUES, max_size=6))
+def test_any_values_of_a_single_column_go_through_csv_unchanged(values: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        first, second = Path(folder) / "a.csv", Path(folder) / "b.csv"
+        quoted = ['"' + value.replace('"', '""') + '"' for value in values]
+        first.write_bytes("".join(line + "\n" for line in ["text", *quoted]).encode())
+        with open_table(str(first)) as table, open_writer(table, str(second), []) as writer:
+            for chunk in table.chunks():
+                writer.write(chunk, {})
+        assert column_of(second, "text") == values
+
+
+JSON_VALUES = VALUES | st.none() | st.booleans() | st.integers(-9, 9) | st.floats(allow_nan=False, allow_infinity=False)
+OBJECTS = st.dictionaries(st.sampled_from(["text", "id", "", "é"]), JSON_VALUES, max_size=3)
+
+
+@settings(max_examples=40)
+@given(objects=st.lists(OBJECTS, min_size=1, max_size=4))
+def test_any_objects_go_through_json_lines_unchanged(objects: list[dict[str, object]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        first, second = Path(folder) / "a.jsonl", Path(folder) / "b.jsonl"
+        first.write_text("".join(json.dumps(value) + "\n" for value in objects))
+        copied(first, second)
+        written = [json.loads(line) for line in second.read_bytes().split(b"\n") if line]
+    assert [value.pop("label") for value in written] == [f"label line {n + 1}" for n in range(len(objects))]
+    assert [list(value.items()) for value in written] == [list(value.items()) for value in objects]
+
+
+def test_memory_stays_the_same_for_a_long_file(tmp_path: Path) -> None:
+    path, out = tmp_path / "a.csv", tmp_path / "out.csv"
+    with path.open("w") as stream:
+        stream.write("id,text\n")
+        stream.writelines(f"{n},what a lovely film this was\n" for n in range(200_000))
+    assert path.stat().st_size > 6_000_000
+    tracemalloc.start()
+    try:
+        copied(path, out)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2_000_000
+    with out.open("rb") as stream:
+        assert sum(1 for _ in stream) == 200_001
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_output_that_exists_is_not_touched(tmp_path: Path, name: str) -> None:
+    out = tmp_path / name.replace("in.", "out.")
+    out.write_bytes(b"precious")
+    with pytest.raises(OutputExists, match="exists: choose another --out"):
+        copied(an_input(tmp_path, name), out)
+    assert out.read_bytes() == b"precious"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_left_behind_when_it_stops_midway(tmp_path: Path, name: str, error: type[BaseException]) -> None:
+    source = an_input(tmp_path, name)
+
+    def stop_midway() -> None:
+        out = tmp_path / name.replace("in.", "out.")
+        with open_table(str(source)) as table, open_writer(table, str(out), ["label"]) as writer:
+            chunk = next(table.chunks())
+            writer.write(chunk, {"label": ["x"] * len(chunk)})
+            raise error
+
+    with pytest.raises(error):
+        stop_midway()
+    gc.collect()  # a forgotten writer must not write, nor complain
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_nothing_is_left_behind_when_the_input_turns_out_wrong(tmp_path: Path) -> None:
+    source = tmp_path / "a.csv"
+    source.write_bytes(b"id,text\n" + b"1,fine\n" * 1_000 + b"2,caf\xe9\n")
+    with pytest.raises(DataError, match=r"row 1001 \(line 1002\), column 'text': not valid UTF-8"):
+        copied(source, tmp_path / "out.csv")
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_a_wrong_suffix_or_a_taken_column_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    source = an_input(tmp_path, "in.csv")
+    for out, added, problem in (
+        ("out.tsv", "label", r"out\.tsv is tsv, but the input is csv"),
+        ("out.txt", "label", "can't tell the format from the suffix '.txt'"),
+        ("out.csv", "text", "already has the column 'text'"),
+    ):
+        with pytest.raises(BothwaysError, match=problem):
+            copied(source, tmp_path / out, added)
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_a_key_that_is_taken_in_a_later_object_is_told_with_its_line(tmp_path: Path) -> None:
+    source = tmp_path / "a.jsonl"
+    source.write_text('{"text": "a"}\n{"text": "b", "label": "mine"}\n')
+    with pytest.raises(DataError, match="line 2: already has the key 'label': rename it"):
+        copied(source, tmp_path / "out.jsonl")
+    assert list(tmp_path.iterdir()) == [source]
+
+
+COPY_ON_A_SMALL_DISK = """
+import json, resource, sys
+from pathlib import Path
+from bothways.errors import DataError
+from tests.hostile.test_hostile_tables import copied
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_500, resource.RLIM_INFINITY))
+told = {}
+for source in sorted(Path(sys.argv[1]).glob("in.*")):
+    out = source.with_name(source.name.replace("in.", "out."))
+    try:
+        copied(source, out)
+        told[source.name] = "no error"
+    except DataError as error:
+        told[source.name] = str(error).removeprefix(str(out))
+print(json.dumps(told))
+"""
+
+
+def in_a_process(script: str, *arguments: str, stdout: Any = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), *filter(None, sys.path)])}
+    command = [sys.executable, "-W", "error", "-c", script, *arguments]
+    return subprocess.run(
+        command, env=environment, text=True, stdout=stdout, stderr=subprocess.PIPE, check=False, timeout=60
+    )
+
+
+def test_a_full_disk_is_told_and_nothing_is_left_behind(tmp_path: Path) -> None:
+    sources = sorted(an_input(tmp_path, name) for name in NAMES)
+    run = in_a_process(COPY_ON_A_SMALL_DISK, str(tmp_path))
+    assert (run.returncode, run.stderr) == (0, "")
+    assert json.loads(run.stdout) == {
+        source.name: " can't be written: File too large; nothing was left behind" for source in sources
+    }
+    assert sorted(tmp_path.iterdir()) == sources
+
+
+COPY_TO_STANDARD_OUTPUT = """
+import os, sys
+from bothways.errors import DataError
+from tests.hostile.test_hostile_tables import copied
+try:
+    copied(sys.argv[1], "-")
+except DataError as error:
+    sys.stderr.write(str(error))
+    sys.stderr.flush()
+    os._exit(1)
+"""
+
+
+@pytest.mark.parametrize("rows", [1, 100_000])
+def test_a_full_standard_output_is_told(tmp_path: Path, rows: int) -> None:
+    (tmp_path / "a.csv").write_text("id,text\n" + "1,a\n" * rows)
+    with Path("/dev/full").open("w") as full:
+        run = in_a_process(COPY_TO_STANDARD_OUTPUT, str(tmp_path / "a.csv"), stdout=full)
+    assert (run.returncode, run.stderr) == (1, "standard output can't be written: the disk is full")

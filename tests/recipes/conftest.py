@@ -1,0 +1,86 @@
+"""Texts that anything can tell apart, a configuration of seconds, and a process that has torch already."""
+
+from __future__ import annotations
+
+import csv
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.processes import CommandServer, command_server
+
+CONFIG = """
+[encoder]
+width_embedding = 16
+width_hidden = 24
+layers = 2
+[tokenizer]
+vocabulary_size = 120
+[language_model]
+epochs = 1
+rate_peak = 0.01
+batch_rows = 8
+window_tokens = 16
+dropout_factor = 0
+[classifier]
+epochs_frozen = 1
+epochs = 3
+rate_peak = 0.02
+batch_texts = 16
+dropout_factor = 0
+dropout_head = 0
+"""
+
+_WORDS = {"good": "lovely great fine superb happy", "bad": "awful weak dull poor sad"}
+_OTHERS = ["the", "film", "was", "a", "story", "with", "some", "people", "in", "it", "and", "then"]
+
+
+def some_rows(count: int = 64, seed: int = 0) -> list[tuple[str, str]]:
+    """Give texts with labels; the labels' words tell them apart."""
+    chance = random.Random(seed)
+    rows = []
+    for number in range(count):
+        label = ("good", "bad")[number % 2]
+        words = [chance.choice(_WORDS[label].split()) for _ in range(2)] + chance.choices(_OTHERS, k=6)
+        chance.shuffle(words)
+        rows.append((" ".join(words), label))
+    return rows
+
+
+def write_rows(path: Path, rows: list[tuple[str, str]]) -> Path:
+    """Write a CSV of texts and labels."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("text", "label"), *rows])
+    return path
+
+
+@pytest.fixture(scope="package")
+def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandServer]:
+    """Runs commands in fresh processes that need not import torch again."""
+    modules = ("torch", "torch._dynamo", "sentencepiece", "bothways.training.run", "bothways.training.progress")
+    with command_server(tmp_path_factory.mktemp("trainer"), *modules) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True, scope="package")
+def one_core() -> Iterator[None]:
+    """Train on one core here as well: fastest for tiny models, and the same bytes as ``trainer``."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    yield
+    os.sched_setaffinity(0, before)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(CONFIG)
+    return path
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_rows(tmp_path / "d.csv", some_rows())

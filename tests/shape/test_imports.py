@@ -1,0 +1,78 @@
+"""The layers of design.md: imports point down, and nothing dangerous is imported anywhere."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parents[2] / "src" / "bothways"
+
+MAY_IMPORT = {
+    "errors": set(),
+    "strict_json": set(),
+    "text": {"errors", "strict_json"},
+    "data": {"errors", "strict_json", "text"},
+    "bundle": {"errors", "strict_json", "text", "data"},
+    "runtime": {"errors", "strict_json", "text", "data", "bundle"},
+    "nn": {"errors", "text", "bundle"},
+    "training": {"errors", "strict_json", "text", "data", "bundle", "runtime", "nn"},
+    "cli": {"errors", "text", "data", "bundle"},
+}
+TRAINING_TIER = {"torch", "sentencepiece", "sklearn", "pyarrow"}
+MAY_IMPORT_AT_TOP = {"nn": {"torch"}, "training": {"torch"}}
+NEVER = {"pickle", "cPickle", "dill", "joblib", "cloudpickle", "marshal", "shelve", "spacy", "fastai"}
+
+
+def modules() -> list[Path]:
+    return sorted(
+        path for path in SRC.rglob("*.py") if path.parent != SRC or path.name not in {"__init__.py", "__main__.py"}
+    )
+
+
+def imports(path: Path, *, only_top: bool) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = tree.body if only_top else list(ast.walk(tree))
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+def layer(path: Path) -> str:
+    return path.relative_to(SRC).parts[0].removesuffix(".py")
+
+
+def test_every_module_has_a_layer() -> None:
+    assert len(modules()) > 30  # a rule that checks nothing must fail
+    assert {layer(path) for path in modules()} == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SRC)))
+def test_imports_point_down(path: Path) -> None:
+    own = {name.split(".")[1] for name in imports(path, only_top=False) if name.startswith("bothways.")}
+    assert own <= MAY_IMPORT[layer(path)] | {layer(path)}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SRC)))
+def test_only_the_training_tier_imports_its_libraries(path: Path) -> None:
+    found = {name.split(".")[0] for name in imports(path, only_top=True)}
+    if path.name != "entry.py":  # bothways.train itself, which the runtime tier imports
+        found -= MAY_IMPORT_AT_TOP.get(layer(path), set())
+    assert not found & TRAINING_TIER
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SRC)))
+def test_nothing_that_executes_what_it_reads_is_imported(path: Path) -> None:
+    assert not {name.split(".")[0] for name in imports(path, only_top=False)} & NEVER
+
+
+def test_only_one_module_reverses_anything() -> None:
+    reversing = {
+        str(path.relative_to(SRC))
+        for path in modules()
+        if "[::-1]" in path.read_text(encoding="utf-8") or ".flip(" in path.read_text(encoding="utf-8")
+    }
+    assert reversing == {"text/reading.py"}

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from bothways.bundle.manifest import LARGEST_DOCUMENT_BYTES, Architecture, Kind, Manifest
+from bothways.bundle.read import read_manifest
+from bothways.text.reading import Direction
+
+Fields = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def good(bundle_path: Path) -> Fields:
+    fields: Fields = json.loads((bundle_path / "bundle.json").read_bytes())
+    return fields
+
+
+def refuse(fields: Fields, problem: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Manifest.model_validate_json(json.dumps(fields), strict=True)
+    assert problem in str(caught.value)
+
+
+def test_what_is_written_reads_back_equal(bundle_path: Path) -> None:
+    manifest, data = read_manifest(bundle_path)
+    assert (manifest.model_dump_json(indent=1) + "\n").encode() == data
+    assert manifest.kind is Kind.CLASSIFIER
+    assert manifest.labels == ["bad", "good", "so-so"]
+    assert manifest.directions == [Direction.FORWARD, Direction.BACKWARD]
+    assert manifest.member(Direction.BACKWARD).weights == "backward.safetensors"
+    assert manifest.combination is not None
+    assert manifest.combination.weights == [0.5, 0.5]
+
+
+def test_the_last_layer_is_as_wide_as_the_embedding() -> None:
+    sizes = Architecture(vocabulary_size=9, width_embedding=4, width_hidden=7, layers=3)
+    assert sizes.layer_widths == [(4, 7), (7, 7), (7, 4)]
+    assert sizes.model_copy(update={"layers": 1}).layer_widths == [(4, 4)]
+
+
+def test_the_manifest_of_these_tests_is_good(good: Fields) -> None:
+    Manifest.model_validate_json(json.dumps(good), strict=True)
+
+
+CHANGES: list[tuple[Callable[[Fields], object], str]] = [
+    (lambda m: m.update(task="next-token"), "a classifier can't have the task 'next-token'"),
+    (lambda m: m.update(labels=["one"]), "a classifier needs at least two labels, found 1"),
+    (lambda m: m.update(labels=[]), "a classifier needs at least two labels, found 0"),
+    (lambda m: m.update(labels=["a", "b", "a"]), "a label occurs twice"),
+    (lambda m: m.update(labels=["a", "", "b"]), "at least 1 character"),
+    (lambda m: m.update(labels=["a", "x" * 1001, "b"]), "at most 1000 characters"),
+    (lambda m: m.update(labels=["a", 3, "b"]), "valid string"),
+    (lambda m: m.update(labels="abc"), "valid array"),
+    (lambda m: m.update(combination=None), "a classifier needs a combination and a calibration"),
+    (lambda m: m.update(calibration=None), "a classifier needs a combination and a calibration"),
+    (lambda m: m["combination"].update(method="max"), "'mean'"),
+    (lambda m: m["combination"].update(weights=[1.0]), "1 weights for 2 members"),
+    (lambda m: m["combination"].update(weights=[0.5, 0.25, 0.25]), "3 weights for 2 members"),
+    (lambda m: m["combination"].update(weights=[0.5, 0.4]), "the members' weights add up to 0.9, expected 1"),
+    (lambda m: m["combination"].update(weights=[1.5, -0.5]), "less than or equal to 1"),
+    (lambda m: m["combination"].update(weights=[1, 0]), "greater than 0"),
+    (lambda m: m["calibration"].update(temperature=0), "greater than 0"),
+    (lambda m: m["calibration"].update(temperature=-1), "greater than 0"),
+    (lambda m: m["calibration"].update(temperature=1e9), "less than or equal to 1000"),
+    (lambda m: m["calibration"].update(temperature="1"), "valid number"),
+    (lambda m: m.update(members=[]), "at least 1 item"),
+    (lambda m: m.update(members=m["members"][:1] * 2), "two members read forward"),
+    (lambda m: m.update(members=m["members"] * 2), "at most 2 items"),
+    (lambda m: m.update(members=m["members"][:1]), "not those of these members: backward.safetensors"),
+    (lambda m: m["members"][0].update(weights="backward.safetensors"), "must be forward.safetensors"),
+    (lambda m: m["members"][0].update(weights="../forward.safetensors"), "weights"),
+    (lambda m: m["members"][0].update(direction="sideways"), "'forward' or 'backward'"),
+    (lambda m: m["members"][0].update(markers="none"), "'as-written' or 'reading-order'"),
+    (lambda m: m["members"][0].update(width_head=None), "needs a width_head"),
+    (lambda m: m["members"][0].update(width_head=0), "greater than or equal to 1"),
+    (lambda m: m["members"][0]["architecture"].update(layers=65), "less than or equal to 64"),
+    (lambda m: m["members"][0]["architecture"].update(width_hidden=10**6), "less than or equal to 65536"),
+    (lambda m: m["members"][0]["architecture"].update(width_hidden=True), "valid integer"),
+    (lambda m: m["members"][0]["architecture"].update(width_hidden=24.0), "valid integer"),
+    (lambda m: m["members"][0]["architecture"].update(vocabulary_size=7), "vocabularies of different sizes"),
+    (lambda m: m["files"].pop("README.md"), "the files listed are not those of these members: README.md"),
+    (lambda m: m["files"].update({"run.py": m["files"]["README.md"]}), "files"),
+    (lambda m: m["files"].update({"../README.md": m["files"].pop("README.md")}), "files"),
+    (lambda m: m["files"].update({"/etc/passwd": m["files"].pop("README.md")}), "files"),
+    (lambda m: m["files"]["README.md"].update(sha256="0" * 63), "pattern"),
+    (lambda m: m["files"]["README.md"].update(sha256="0" * 64 + "\n"), "pattern"),
+    (lambda m: m["files"]["README.md"].update(sha256="A" * 64), "pattern"),
+    (lambda m: m["files"]["README.md"].update(size_bytes=-1), "greater than or equal to 0"),
+    (lambda m: m["files"]["README.md"].update(size_bytes=LARGEST_DOCUMENT_BYTES + 1), "README.md has 268435457 bytes"),
+    (lambda m: m["files"]["forward.safetensors"].update(size_bytes=2**40), "less than or equal to 4294967296"),
+    (lambda m: m.update(kind="pickle"), "'classifier' or 'language-model'"),
+    (lambda m: m.update(kind="language-model"), "a language model has no labels, combination or calibration"),
+    (lambda m: m.update(format=2), "less than or equal to 1"),
+    (lambda m: m.update(format=0), "greater than or equal to 1"),
+    (lambda m: m.update(format=True), "valid integer"),
+    (lambda m: m.update(format=1.0), "valid integer"),
+    (lambda m: m.update(format="1"), "valid integer"),
+    (lambda m: m.update(note="hello"), "note"),
+    (lambda m: m.pop("training"), "training"),
+    (lambda m: m["training"].update(seed="5"), "seed"),
+]
+
+
+@pytest.mark.parametrize(("change", "problem"), CHANGES, ids=[problem for _, problem in CHANGES])
+def test_a_contradiction_is_refused_by_name(good: Fields, change: Callable[[Fields], object], problem: str) -> None:
+    fields = copy.deepcopy(good)
+    change(fields)
+    assert json.dumps(fields) != json.dumps(good)
+    refuse(fields, problem)
+
+
+@pytest.mark.parametrize("key", ["labels", "combination", "calibration", "task"])
+def test_a_language_model_has_nothing_of_a_classifier(pack_path: Path, good: Fields, key: str) -> None:
+    fields = json.loads((pack_path / "bundle.json").read_bytes())
+    Manifest.model_validate_json(json.dumps(fields), strict=True)
+    fields[key] = good[key]
+    refuse(fields, "a language model has no labels, combination or calibration")

@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from bothways.bundle.manifest import Architecture, Member
+from bothways.runtime import slots
+from bothways.runtime.graph import EncoderSession
+from bothways.runtime.slots import BATCH_SLOTS, SLOTS, WINDOW_TOKENS, SlotEngine
+from bothways.text.reading import Direction, MarkerPlacement, TokenizedText
+from bothways.text.tokenizer import PADDING_ID
+
+
+class FakeSession:
+    """An encoder whose state is the sum of the ids read, so that every result can be counted by hand."""
+
+    def __init__(self) -> None:
+        self.architecture = Architecture(vocabulary_size=9, width_embedding=1, width_hidden=1, layers=1)
+        self.state_widths = [1, 1]
+        self.rounds: list[list[int]] = []
+        self.padding_ids: set[int] = set()
+
+    def advance(
+        self,
+        ids: NDArray[np.int64],
+        lengths: NDArray[np.int32],
+        states: list[NDArray[np.float32]],
+        largest: NDArray[np.float32],
+        total: NDArray[np.float64],
+    ) -> tuple[list[NDArray[np.float32]], NDArray[np.float32], NDArray[np.float64]]:
+        time, batch = ids.shape
+        assert time == lengths.max()
+        assert lengths.min() >= 1
+        assert batch == len(lengths) == len(largest) == len(total)
+        self.rounds.append(lengths.tolist())
+        is_real = np.arange(time)[:, None] < lengths
+        self.padding_ids |= set(ids[~is_real].tolist())
+        values = np.where(is_real, ids, 0).astype(np.float32)
+        hidden = states[0] + values.sum(axis=0)[:, None]
+        weighted = states[1] * 3 + values.sum(axis=0)[:, None]  # depends on the order of windows
+        return [hidden, weighted], np.maximum(largest, values.max(axis=0)[:, None]), total + values.sum(axis=0)[:, None]
+
+
+def fake_engine(directions: int = 1) -> tuple[SlotEngine, list[FakeSession]]:
+    sessions = [FakeSession() for _ in range(directions)]
+    members = [
+        Member(
+            direction=direction,
+            markers=MarkerPlacement.AS_WRITTEN,
+            weights=f"{direction}.safetensors",  # type: ignore[arg-type]
+            architecture=sessions[0].architecture,
+            width_head=1,
+        )
+        for direction in list(Direction)[:directions]
+    ]
+    typed: Any = sessions
+    return SlotEngine(members, typed), sessions
+
+
+def text_of(ids: list[int]) -> TokenizedText:
+    return TokenizedText(
+        np.array(ids, dtype=np.int32),
+        np.arange(len(ids), dtype=np.int32),
+        np.zeros(len(ids), dtype=np.int32),
+    )
+
+
+class Source:
+    """Texts of given lengths, with a count of how many were asked for."""
+
+    def __init__(self, lengths: list[int]) -> None:
+        self.lengths = lengths
+        self.read = 0
+
+    def __iter__(self) -> Iterator[TokenizedText]:
+        for length in self.lengths:
+            self.read += 1
+            yield text_of([self.read % 7 + 1] * length)
+
+
+def test_pooled_is_last_largest_mean_counted_by_hand() -> None:
+    engine, _ = fake_engine()
+    ((pooled,),) = engine.run([text_of([2, 5, 3, 2])])
+    assert pooled.tolist() == [12.0, 5.0, 3.0]
+    assert pooled.dtype == np.float32
+
+
+def test_every_member_reads_in_its_own_direction() -> None:
+    engine, sessions = fake_engine(2)
+    seen: list[list[list[int]]] = []
+    for session in sessions:
+        original = session.advance
+        columns: list[list[int]] = []
+        seen.append(columns)
+
+        def watched(ids: NDArray[np.int64], *rest: Any, original: Any = original, columns: Any = columns) -> Any:
+            columns.append(ids[:, 0].tolist())
+            return original(ids, *rest)
+
+        session.advance = watched  # type: ignore[method-assign]
+    ids = list(range(1, 40))
+    next(engine.run([text_of(ids)]))
+    assert seen[0] == [ids[:32], ids[32:]]
+    assert seen[1] == [ids[::-1][:32], ids[::-1][32:]]
+
+
+def test_a_text_advances_by_windows_and_its_neighbour_leaves() -> None:
+    engine, (session,) = fake_engine()
+    results = list(engine.run([text_of([1] * 70), text_of([2] * 5)]))
+    assert session.rounds == [[WINDOW_TOKENS, 5], [WINDOW_TOKENS], [6]]
+    assert [pooled[0] for (pooled,) in results] == [70.0, 10.0]
+    assert session.padding_ids == {PADDING_ID}
+
+
+def test_nothing_gives_nothing() -> None:
+    engine, (session,) = fake_engine()
+    assert list(engine.run([])) == []
+    assert session.rounds == []
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 16, 17, 33, BATCH_SLOTS, BATCH_SLOTS + 1, SLOTS, SLOTS + 1, 1100])
+def test_results_keep_their_order_while_slots_grow(count: int) -> None:
+    engine, _ = fake_engine()
+    chance = np.random.default_rng(count)
+    texts = [chance.integers(0, 9, length).tolist() for length in chance.integers(1, 100, count)]
+    found = [pooled for (pooled,) in engine.run(map(text_of, texts))]
+    assert len(found) == count
+    for ids, pooled in zip(texts, found, strict=True):
+        assert pooled[:2].tolist() == [sum(ids), max(ids)]
+        assert pooled[2] == np.float32(sum(ids) / len(ids))
+
+
+def test_states_survive_while_slots_grow() -> None:
+    """One long text is on its way when 20 short ones come one after the other: its slots must move with it."""
+    engine, _ = fake_engine()
+    texts = [[3] * 200, *([n % 9] * 40 for n in range(20))]
+    assert [pooled[0] for (pooled,) in engine.run(map(text_of, texts))] == [sum(ids) for ids in texts]
+
+
+def test_a_slot_forgets_the_text_before() -> None:
+    engine, _ = fake_engine()
+    texts = [[8] * 40, [1] * 3, [2], [0] * 33]
+    found = [pooled.tolist() for (pooled,) in engine.run(map(text_of, texts), lookahead=1)]
+    assert found == [[320.0, 8.0, 8.0], [3.0, 1.0, 1.0], [2.0, 2.0, 2.0], [0.0, 0.0, 0.0]]
+
+
+@pytest.mark.parametrize("lookahead", [1, 2, 3, 16, SLOTS, 10 * SLOTS])
+def test_the_source_is_never_read_further_than_the_lookahead(lookahead: int) -> None:
+    engine, _ = fake_engine()
+    source = Source([5] * 2000)
+    for given, _ in enumerate(engine.run(source, lookahead), start=1):
+        assert source.read - given < min(lookahead, SLOTS)
+    assert source.read == 2000
+
+
+def test_nothing_is_read_before_a_result_is_asked_for() -> None:
+    engine, _ = fake_engine()
+    source = Source([5] * 3)
+    run = engine.run(source)
+    assert source.read == 0
+    next(run)
+    assert source.read == 3
+
+
+def test_texts_in_work_are_never_more_than_the_lookahead() -> None:
+    engine, (session,) = fake_engine()
+    list(engine.run(Source([100, 1, 40, 1, 1, 70, 1, 1, 1]), lookahead=3))
+    assert max(map(len, session.rounds)) == 3
+
+
+def test_short_texts_overtake_a_long_one_only_as_far_as_their_results_may_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(slots, "_RESULTS_WAITING", 10)
+    engine, (session,) = fake_engine()
+    source = Source([WINDOW_TOKENS * 20, *[1] * 50])
+    run = engine.run(source, lookahead=4)
+    assert next(run)[0][0] == WINDOW_TOKENS * 20 * 2
+    assert source.read == 10
+    assert [len(lengths) for lengths in session.rounds[:5]] == [4, 4, 4, 1, 1]  # 1 long and 3 + 3 + 3 short ones
+    assert len(list(run)) == 50
+
+
+def test_long_texts_are_not_all_taken_in_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots, "_TOKENS_IN_FLIGHT", 1000)
+    engine, (session,) = fake_engine()
+    source = Source([900] * 10)
+    run = engine.run(source)
+    next(run)
+    assert source.read == 2  # the second was taken in when there were 900, the third has to wait
+    assert len(list(run)) == 9
+    assert max(map(len, session.rounds)) == 2
+
+
+def test_one_text_above_the_limit_of_tokens_is_read_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots, "_TOKENS_IN_FLIGHT", 10)
+    engine, _ = fake_engine()
+    assert [pooled[0] for (pooled,) in engine.run(Source([50, 50]))] == [100.0, 150.0]
+
+
+def test_an_endless_source_gives_results() -> None:
+    engine, _ = fake_engine()
+    run = engine.run(text_of([n % 9] * (n % 50 + 1)) for n in itertools.count())
+    found = [pooled[1] for (pooled,) in itertools.islice(run, 3000)]
+    assert found == [n % 9 for n in range(3000)]
+
+
+def test_an_error_of_the_source_comes_through() -> None:
+    engine, _ = fake_engine()
+
+    def broken() -> Iterator[TokenizedText]:
+        yield text_of([1])
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        list(engine.run(broken()))
+    assert [pooled[0] for (pooled,) in engine.run([text_of([4])])] == [4.0]  # the engine is none the worse
+
+
+def test_two_runs_of_one_engine_share_nothing() -> None:
+    engine, _ = fake_engine()
+    first, second = engine.run(map(text_of, [[1] * 40, [2]])), engine.run(map(text_of, [[5] * 40, [7]]))
+    assert [next(run)[0][0] for run in (first, second, first, second)] == [40.0, 200.0, 2.0, 7.0]
+
+
+def test_real_sessions_fit_the_engine() -> None:
+    """The fake session has what the real one has, so that the tests above speak of the real engine."""
+    assert {"advance"} <= set(vars(EncoderSession))
+    assert EncoderSession.advance.__code__.co_varnames[:6] == FakeSession.advance.__code__.co_varnames[:6]
