@@ -26,7 +26,7 @@ from bothways.runtime.graph import EncoderSession
 from bothways.runtime.slots import BATCH_SLOTS, SLOTS, WINDOW_TOKENS, Pooled, SlotEngine
 from bothways.text.reading import Direction, MarkerPlacement, TokenizedText, read
 from bothways.text.tokenizer import START_ID, Tokenizer
-from tests.bundles import SEED, TinyClassifiers, run_python
+from tests.bundles import SEED, Probabilities, TinyClassifiers, run_python
 
 NAMES = ["forward", "backward", ENSEMBLE]
 TEXTS = [*NASTY_TEXTS, "What a lovely film, I LOVED it!!!", "the dog ate the cat " * 30, "I hated every minute of it"]
@@ -49,7 +49,7 @@ def peak_kb():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
 
 model = bothways.load(sys.argv[1])
-text = "the cat sat on the mat, " * 12_000
+text = "the cat sat on the mat, " * 14_000
 tokens = len(model.tokenizer.tokenize(text))
 model.predict(["warm up " * 100] * 64)
 start = peak_kb()
@@ -215,7 +215,7 @@ def test_results_come_in_the_order_of_the_texts_whatever_their_lengths(model: Cl
 def test_threads_that_share_a_model_get_the_answers_of_one(model: Classifier) -> None:
     jobs = [[text_of_words(words, 10 * n + words) for words in (40, 0, 3, 70, 1)] * 4 for n in range(6)]
     expected = [model.predict_proba_by_direction(texts) for texts in jobs]
-    found: dict[int, dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float64]]]] = {}
+    found: dict[int, dict[str, Probabilities]] = {}
     barrier = threading.Barrier(len(jobs))
 
     def work(number: int) -> None:
@@ -311,7 +311,7 @@ def skip(stream: Iterator[object], count: int) -> None:
     assert sum(1 for _ in itertools.islice(stream, count)) == count
 
 
-def probabilities_alone(model: Classifier, texts: list[str]) -> list[dict[str, np.ndarray]]:  # type: ignore[type-arg]
+def probabilities_alone(model: Classifier, texts: list[str]) -> list[dict[str, Probabilities]]:
     return [{name: row[0] for name, row in model.predict_proba_by_direction([text]).items()} for text in texts]
 
 

@@ -122,3 +122,9 @@ def test_a_language_model_has_nothing_of_a_classifier(pack_path: Path, good: Fie
     Manifest.model_validate_json(json.dumps(fields), strict=True)
     fields[key] = good[key]
     refuse(fields, "a language model has no labels, combination or calibration")
+
+
+def test_a_language_model_has_no_head(pack_path: Path) -> None:
+    fields = json.loads((pack_path / "bundle.json").read_bytes())
+    fields["members"][1]["width_head"] = 8
+    refuse(fields, "a language model's member has no width_head")

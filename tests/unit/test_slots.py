@@ -52,7 +52,7 @@ def fake_engine(directions: int = 1) -> tuple[SlotEngine, list[FakeSession]]:
         Member(
             direction=direction,
             markers=MarkerPlacement.AS_WRITTEN,
-            weights=f"{direction}.safetensors",  # type: ignore[arg-type]
+            weights=f"{direction}.safetensors",
             architecture=sessions[0].architecture,
             width_head=1,
         )
@@ -90,7 +90,7 @@ def test_pooled_is_last_largest_mean_counted_by_hand() -> None:
     assert pooled.dtype == np.float32
 
 
-def test_every_member_reads_in_its_own_direction() -> None:
+def test_every_member_reads_in_its_own_direction(monkeypatch: pytest.MonkeyPatch) -> None:
     engine, sessions = fake_engine(2)
     seen: list[list[list[int]]] = []
     for session in sessions:
@@ -102,7 +102,7 @@ def test_every_member_reads_in_its_own_direction() -> None:
             columns.append(ids[:, 0].tolist())
             return original(ids, *rest)
 
-        session.advance = watched  # type: ignore[method-assign]
+        monkeypatch.setattr(session, "advance", watched)
     ids = list(range(1, 40))
     next(engine.run([text_of(ids)]))
     assert seen[0] == [ids[:32], ids[32:]]
@@ -135,11 +135,14 @@ def test_results_keep_their_order_while_slots_grow(count: int) -> None:
         assert pooled[2] == np.float32(sum(ids) / len(ids))
 
 
-def test_states_survive_while_slots_grow() -> None:
-    """One long text is on its way when 20 short ones come one after the other: its slots must move with it."""
-    engine, _ = fake_engine()
-    texts = [[3] * 200, *([n % 9] * 40 for n in range(20))]
-    assert [pooled[0] for (pooled,) in engine.run(map(text_of, texts))] == [sum(ids) for ids in texts]
+def test_states_survive_while_slots_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven long texts are half read when a short one leaves, and more short ones come than there are slots."""
+    monkeypatch.setattr(slots, "_TOKENS_IN_FLIGHT", 720)
+    engine, (session,) = fake_engine()
+    texts = [*([8] * 32 + [n] * 68 for n in range(7)), [5] * 31, *([n % 9] for n in range(30))]
+    found = [pooled.tolist() for (pooled,) in engine.run(map(text_of, texts))]
+    assert [len(lengths) for lengths in session.rounds[:2]] == [8, 7 + 21]
+    assert found == [[sum(ids), max(ids), pytest.approx(sum(ids) / len(ids))] for ids in texts]
 
 
 def test_a_slot_forgets_the_text_before() -> None:

@@ -144,6 +144,8 @@ class Manifest(_Part):
             self._check_classifier()
         elif self.labels or self.combination or self.calibration or self.task != "next-token":
             raise ValueError("a language model has no labels, combination or calibration")
+        elif any(member.width_head is not None for member in self.members):
+            raise ValueError("a language model's member has no width_head")
         return self
 
     def _check_classifier(self) -> None:

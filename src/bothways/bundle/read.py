@@ -155,13 +155,15 @@ def _read_regular_file(path: Path, limit_bytes: int) -> bytes:
     except OSError as error:
         reason = "it is a symbolic link" if path.is_symlink() else error.strerror
         raise BundleBroken(f"{path} can't be opened: {reason}") from None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
+    try:
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise BundleBroken(f"{path} is not a regular file")
         if status.st_size > limit_bytes:
             raise BundleBroken(f"{path} has {status.st_size} bytes, expected at most {limit_bytes}")
-        try:
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
             return file.read(limit_bytes + 1)
-        except OSError as error:
-            raise BundleBroken(f"{path} can't be read: {error.strerror}") from None
+    except OSError as error:
+        raise BundleBroken(f"{path} can't be read: {error.strerror}") from None
+    finally:
+        os.close(descriptor)

@@ -179,9 +179,8 @@ class _Head:
 
     def probabilities(self, pooled: Pooled) -> Probabilities:
         """Give one text's class probabilities, (C,) float64, from its pooled vector, (3E,)."""
-        with np.errstate(invalid="ignore"):  # weights too large for float32 give no numbers; verify tells of them
-            hidden = np.maximum(self._hidden_weight @ pooled.astype(np.float64) + self._hidden_bias, 0)
-            return _softmax(self._output_weight @ hidden + self._output_bias)
+        hidden = np.maximum(self._hidden_weight @ pooled.astype(np.float64) + self._hidden_bias, 0)
+        return _softmax(self._output_weight @ hidden + self._output_bias)
 
 
 def _folded_norm(weights: Weights, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bothways.bundle.manifest import Kind, Manifest
+from bothways.bundle.proof import ENSEMBLE, NASTY_TEXTS, ProofRow, dump_proof, parse_proof, proof_texts
+from bothways.bundle.read import read_manifest
+from bothways.errors import BundleBroken
+from bothways.nn.classifier import WINDOW_TOKENS
+from bothways.text.checking import check_text
+from bothways.text.cleaning import WORD_START
+from bothways.text.tokenizer import FIRST_PIECE_ID, Tokenizer
+from tests.bundles import TinyClassifiers, TinyLanguageModels
+
+GOOD = {
+    "text": "a",
+    "ids": [2, 20],
+    "probabilities": {"forward": [0.5, 0.25, 0.25], "backward": [0, 1, 0], ENSEMBLE: [0.25, 0.625, 0.125]},
+}
+
+
+@pytest.fixture(scope="module")
+def manifest(bundle_path: Path) -> Manifest:
+    return read_manifest(bundle_path)[0]
+
+
+def line(**changes: object) -> bytes:
+    return json.dumps({**GOOD, **changes}).encode()
+
+
+def test_texts_are_nasty_ones_and_words_of_the_tokenizers_own_pieces(tiny_tokenizer: Tokenizer) -> None:
+    """A proof is published: no text of a user may get into it."""
+    texts = proof_texts(tiny_tokenizer, 3)
+    assert texts[: len(NASTY_TEXTS)] == list(NASTY_TEXTS)
+    composed = texts[len(NASTY_TEXTS) :]
+    assert len(composed) == 24
+    pieces = tiny_tokenizer.tokens(list(range(FIRST_PIECE_ID, len(tiny_tokenizer))))
+    characters = {character for piece in pieces for character in piece.replace(WORD_START, " ")}
+    for text in composed:
+        assert set(text) <= characters
+
+
+def test_texts_are_the_same_for_the_same_seed_and_others_for_another(tiny_tokenizer: Tokenizer) -> None:
+    again = Tokenizer.from_bytes(tiny_tokenizer.to_bytes())
+    assert proof_texts(tiny_tokenizer, 3) == proof_texts(again, 3)
+    assert proof_texts(tiny_tokenizer, 3) != proof_texts(tiny_tokenizer, 4)
+
+
+def test_texts_are_texts_of_many_lengths(tiny_tokenizer: Tokenizer) -> None:
+    texts = [check_text(text, "proof") for text in proof_texts(tiny_tokenizer, 0)]
+    lengths = [len(tiny_tokenizer.tokenize(text)) for text in texts]
+    assert min(lengths) == 1
+    assert max(lengths) > WINDOW_TOKENS  # longer than a window of the trainer
+    assert len(set(lengths)) > 15
+    assert sum(length > 32 for length in lengths) > 5  # longer than a window of the runtime
+
+
+def test_a_proof_comes_back_as_it_was_dumped(torch_models: TinyClassifiers, manifest: Manifest) -> None:
+    data = dump_proof(torch_models.proof)
+    assert parse_proof(data, manifest, "proof.jsonl") == torch_models.proof
+    assert dump_proof(parse_proof(data, manifest, "proof.jsonl")) == data
+    assert data.count(b"\n") == len(torch_models.proof) == len(NASTY_TEXTS) + 24
+
+
+def test_a_packs_proof_holds_losses(torch_language_models: TinyLanguageModels, pack_path: Path) -> None:
+    manifest, _ = read_manifest(pack_path)
+    assert manifest.kind is Kind.LANGUAGE_MODEL
+    rows = parse_proof(dump_proof(torch_language_models.proof), manifest, "proof.jsonl")
+    assert [row.loss for row in rows] == [row.loss for row in torch_language_models.proof]
+    assert all(row.loss is not None and set(row.loss) == {"forward", "backward"} for row in rows)
+    assert rows[0].loss == {"forward": 0.0, "backward": 0.0}  # the empty text
+
+
+def test_line_breaks_inside_a_text_do_not_break_a_line(manifest: Manifest) -> None:
+    row = ProofRow(text="a\nb\r\x0b\x0c\x85\u2028", ids=[2], probabilities=GOOD["probabilities"])  # type: ignore[arg-type]
+    assert parse_proof(dump_proof([row]), manifest, "proof.jsonl") == [row]
+
+
+def test_the_row_of_these_tests_is_good(manifest: Manifest) -> None:
+    (row,) = parse_proof(line(), manifest, "proof.jsonl")
+    assert row.ids == [2, 20]
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (b"", "proof.jsonl holds no row: nothing proves this bundle"),
+        (b"\n", "line 1: not strict JSON"),
+        (line() + b"\n\n", "line 2: not strict JSON"),
+        (b"[]", "line 1: Input should be"),
+        (b'{"text": "a", "text": "b"}', "line 1: not strict JSON: the key 'text' occurs twice"),
+        (line(ids=None), "line 1: Input should be a valid array"),
+        (line(ids=[1.5]), "line 1: Input should be a valid integer"),
+        (line(ids=["1"]), "line 1: Input should be a valid integer"),
+        (line(ids=[2**64]), "line 1: not strict JSON"),
+        (line(text=3), "line 1: Input should be a valid string"),
+        (line(text="\ud800"), "line 1: "),
+        (line(more=1), "line 1: Extra inputs"),
+        (line(probabilities=None), "expected numbers for backward, ensemble, forward"),
+        (line(probabilities=None, loss={"forward": 1.0, "backward": 1.0}), "expected numbers for backward, ensemble"),
+        (line(probabilities={"forward": [0.5, 0.25, 0.25]}), "expected numbers for backward, ensemble, forward"),
+        (line(probabilities={**GOOD["probabilities"], "sideways": []}), "expected numbers for"),  # type: ignore[dict-item]
+        (line(probabilities={**GOOD["probabilities"], "forward": [1.0]}), "expected 3 probabilities"),  # type: ignore[dict-item]
+        (line(probabilities={**GOOD["probabilities"], "forward": [1.5, 0, 0]}), "less than or equal to 1"),  # type: ignore[dict-item]
+        (line(probabilities={**GOOD["probabilities"], "forward": [-0.5, 0, 0]}), "greater than or equal to 0"),  # type: ignore[dict-item]
+        (line().replace(b"0.625", b"NaN"), "line 1: not strict JSON: NaN"),
+        (line().replace(b"0.625", b"1e999"), "line 1: not strict JSON"),
+        (line() + b"\n" + line()[:-1], "line 2: not strict JSON"),
+    ],
+)
+def test_a_broken_proof_is_refused_by_line(manifest: Manifest, data: bytes, problem: str) -> None:
+    with pytest.raises(BundleBroken) as caught:
+        parse_proof(data, manifest, "proof.jsonl")
+    assert str(caught.value).startswith("proof.jsonl")
+    assert problem in str(caught.value)

@@ -1,0 +1,344 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import bothways
+from bothways.bundle import write
+from bothways.bundle.manifest import Kind, Member
+from bothways.bundle.proof import ProofRow
+from bothways.bundle.read import read_bundle
+from bothways.bundle.write import UNFINISHED_SUFFIX, write_bundle
+from bothways.errors import ConfigError, DataError, OutputExists, TrainingError
+from bothways.text.reading import Direction
+from bothways.training.building import weights_of
+from tests.bundles import (
+    FILES,
+    LABELS,
+    RECORD,
+    TinyClassifiers,
+    TinyLanguageModels,
+    python_environment,
+    run_python,
+    write_classifiers,
+    write_pack,
+)
+
+COPY_BUNDLE = """
+import sys
+from pathlib import Path
+from bothways.bundle import write
+from bothways.bundle.manifest import Kind
+from bothways.bundle.read import read_bundle
+from bothways.errors import BothwaysError
+
+def copy(source, target):
+    bundle = read_bundle(source, Kind.CLASSIFIER)
+    write.write_bundle(
+        target,
+        kind=Kind.CLASSIFIER,
+        labels=bundle.manifest.labels,
+        members=bundle.manifest.members,
+        weights=bundle.weights,
+        tokenizer=bundle.tokenizer,
+        proof=bundle.proof,
+        training=bundle.manifest.training,
+    )
+"""
+
+STOP_BEFORE_THE_PROOF = (
+    COPY_BUNDLE
+    + """
+def wait(folder):
+    print("written", flush=True)
+    sys.stdin.read()
+
+write._prove = wait
+copy(sys.argv[1], sys.argv[2])
+"""
+)
+
+STOP_BETWEEN_FILES = (
+    COPY_BUNDLE
+    + """
+original = write._write_durably
+
+def wait(path, data):
+    if path.name.startswith("backward"):
+        path.write_bytes(data[:100])
+        print("written", flush=True)
+        sys.stdin.read()
+    original(path, data)
+
+write._write_durably = wait
+copy(sys.argv[1], sys.argv[2])
+"""
+)
+
+ON_A_FULL_DISK = (
+    COPY_BUNDLE
+    + """
+import resource
+
+limit = int(sys.argv[3])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+    copy(sys.argv[1], sys.argv[2])
+except BothwaysError as error:
+    print(type(error).__name__, error, sep="|")
+"""
+)
+
+
+def write_with(path: Path, tiny: TinyClassifiers, proof: list[ProofRow], **changes: Any) -> None:
+    weights = {m.direction: weights_of(tiny.models[m.direction], m, len(LABELS)) for m in tiny.members}
+    options: dict[str, Any] = {
+        "kind": Kind.CLASSIFIER,
+        "labels": LABELS,
+        "members": tiny.members,
+        "weights": weights,
+        "tokenizer": tiny.tokenizer,
+        "proof": proof,
+        "training": RECORD,
+    }
+    write_bundle(path, **{**options, **changes})
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_a_bundle_holds_six_plain_files_and_nothing_else(bundle_path: Path, pack_path: Path) -> None:
+    for path in (bundle_path, pack_path):
+        assert sorted(entry.name for entry in path.iterdir()) == sorted(FILES)
+        assert all(stat.S_ISREG(entry.lstat().st_mode) for entry in path.iterdir())
+        assert [entry.name for entry in path.parent.iterdir()] == [path.name]  # no temporary folder beside it
+
+
+def test_others_may_read_a_bundle(bundle_path: Path) -> None:
+    assert stat.S_IMODE(bundle_path.stat().st_mode) == 0o755
+
+
+def test_the_same_models_give_the_same_bytes(torch_models: TinyClassifiers, bundle_path: Path, tmp_path: Path) -> None:
+    write_classifiers(tmp_path / "again.bundle", torch_models)
+    assert contents(tmp_path / "again.bundle") == contents(bundle_path)
+
+
+def test_everything_written_reads_back(torch_models: TinyClassifiers, bundle_path: Path) -> None:
+    bundle = read_bundle(bundle_path, Kind.CLASSIFIER)
+    assert bundle.manifest.labels == LABELS
+    assert bundle.manifest.members == torch_models.members
+    assert bundle.manifest.training == RECORD
+    assert bundle.proof == torch_models.proof
+    assert bundle.tokenizer.to_bytes() == torch_models.tokenizer.to_bytes()
+    for member in torch_models.members:
+        expected = weights_of(torch_models.models[member.direction], member, 3)
+        assert bundle.weights[member.direction].keys() == expected.keys()
+        assert all(np.array_equal(bundle.weights[member.direction][name], array) for name, array in expected.items())
+
+
+def test_a_single_direction_is_a_bundle_too(torch_models: TinyClassifiers, tmp_path: Path) -> None:
+    one = TinyClassifiers(
+        {Direction.BACKWARD: torch_models.models[Direction.BACKWARD]}, torch_models.members[1:], torch_models.tokenizer
+    )
+    write_classifiers(tmp_path / "one.bundle", one)
+    model = bothways.load(tmp_path / "one.bundle")
+    rows = model.predict_proba_by_direction(["a b c"])
+    assert list(rows) == ["backward", "ensemble"]
+    assert np.array_equal(rows["backward"], rows["ensemble"])
+    assert sorted(p.name for p in (tmp_path / "one.bundle").iterdir()) == sorted({*FILES} - {"forward.safetensors"})
+
+
+@pytest.mark.parametrize("name", ["ensemble", "forward", "backward"])
+def test_a_bundle_that_gives_other_numbers_is_not_published(
+    torch_models: TinyClassifiers, tmp_path: Path, name: str
+) -> None:
+    """The forum's bug: a model whose backward numbers are others once exported must never get out."""
+    row = torch_models.proof[6]
+    assert row.probabilities is not None
+    changed = {**row.probabilities, name: [p + 1e-4 if p < 0.5 else p for p in row.probabilities[name]]}
+    proof = [*torch_models.proof[:6], row.model_copy(update={"probabilities": changed}), *torch_models.proof[7:]]
+    with pytest.raises(TrainingError) as caught:
+        write_with(tmp_path / "wrong.bundle", torch_models, proof)
+    assert "did not give the trainer's numbers in a fresh process and was not published" in str(caught.value)
+    assert f"{name} differs by 0.0001 from the trainer, allowed are 1e-05" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_members_in_each_others_place_are_not_published(torch_models: TinyClassifiers, tmp_path: Path) -> None:
+    swapped = {
+        m.direction: weights_of(torch_models.models[other.direction], other, 3)
+        for m, other in zip(torch_models.members, reversed(torch_models.members), strict=True)
+    }
+    with pytest.raises(TrainingError, match="ward differs by"):
+        write_with(tmp_path / "wrong.bundle", torch_models, torch_models.proof, weights=swapped)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_markers_in_the_other_place_are_not_published(torch_models: TinyClassifiers, tmp_path: Path) -> None:
+    members = [Member.model_validate({**m.model_dump(), "markers": "as-written"}) for m in torch_models.members]
+    with pytest.raises(TrainingError, match="backward differs by"):
+        write_with(tmp_path / "wrong.bundle", torch_models, torch_models.proof, members=members)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tokenizer_that_changed_is_not_published(torch_models: TinyClassifiers, tmp_path: Path) -> None:
+    row = torch_models.proof[6]
+    proof = [*torch_models.proof[:6], row.model_copy(update={"ids": [*row.ids, 2]})]
+    with pytest.raises(TrainingError, match="1 of 7 texts become other tokens than in training"):
+        write_with(tmp_path / "wrong.bundle", torch_models, proof)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_are_no_numbers_are_not_published(torch_models: TinyClassifiers, tmp_path: Path) -> None:
+    weights = {m.direction: weights_of(torch_models.models[m.direction], m, 3) for m in torch_models.members}
+    bias = weights[Direction.BACKWARD]["head.output.bias"].copy()
+    bias[1] = np.nan
+    weights[Direction.BACKWARD]["head.output.bias"] = bias
+    with pytest.raises(TrainingError, match=r"head\.output\.bias holds values that are not finite numbers"):
+        write_with(tmp_path / "wrong.bundle", torch_models, torch_models.proof, weights=weights)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pack_that_gives_other_losses_is_not_published(
+    torch_language_models: TinyLanguageModels, tmp_path: Path
+) -> None:
+    rows = list(torch_language_models.proof)
+    assert rows[-1].loss is not None
+    rows[-1] = rows[-1].model_copy(update={"loss": {**rows[-1].loss, "backward": rows[-1].loss["backward"] + 1e-3}})
+    wrong = TinyLanguageModels(
+        torch_language_models.models, torch_language_models.members, torch_language_models.tokenizer
+    )
+    vars(wrong)["proof"] = rows
+    with pytest.raises(TrainingError, match=r"backward differs by 0\.001"):
+        write_pack(tmp_path / "wrong.pack", wrong)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_check_that_dies_publishes_nothing(
+    torch_models: TinyClassifiers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(TrainingError, match="was not published: exit status 1"):
+        write_classifiers(tmp_path / "tiny.bundle", torch_models)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_modules_in_the_users_folder_do_not_disturb_the_check(
+    torch_models: TinyClassifiers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("onnxruntime", "random", "tokenizers", "numpy"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')")
+    monkeypatch.chdir(tmp_path)
+    write_classifiers(Path("tiny.bundle"), torch_models)
+    assert bothways.load(tmp_path / "tiny.bundle").labels == tuple(LABELS)
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "dangling link", "bundle"])
+def test_nothing_is_ever_overwritten(
+    torch_models: TinyClassifiers, bundle_path: Path, tmp_path: Path, kind: str
+) -> None:
+    target = tmp_path / "taken"
+    match kind:
+        case "file":
+            target.write_text("precious")
+        case "folder":
+            target.mkdir()
+        case "dangling link":
+            target.symlink_to(tmp_path / "nowhere")
+        case _:
+            target.symlink_to(bundle_path)
+    with pytest.raises(OutputExists, match="taken exists: choose another --out"):
+        write_classifiers(target, torch_models)
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_what_appears_while_the_proof_runs_is_not_overwritten(
+    torch_models: TinyClassifiers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "tiny.bundle"
+    monkeypatch.setattr(write, "_prove", lambda folder: target.write_text("someone else was faster"))
+    with pytest.raises(OutputExists):
+        write_classifiers(target, torch_models)
+    assert target.read_text() == "someone else was faster"
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.bundle"]
+
+
+def test_a_folder_that_does_not_exist_is_named(torch_models: TinyClassifiers, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"the folder .*nowhere does not exist: create it first"):
+        write_classifiers(tmp_path / "nowhere" / "tiny.bundle", torch_models)
+
+
+def test_an_interrupt_leaves_nothing(
+    torch_models: TinyClassifiers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(folder: Path) -> None:
+        assert (folder / "bundle.json").exists()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(write, "_prove", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_classifiers(tmp_path / "tiny.bundle", torch_models)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", [STOP_BEFORE_THE_PROOF, STOP_BETWEEN_FILES], ids=["before the proof", "in a file"])
+def test_a_killed_writer_leaves_no_bundle(bundle_path: Path, tmp_path: Path, code: str) -> None:
+    target = tmp_path / "killed.bundle"
+    command = [sys.executable, "-c", code, str(bundle_path), str(target)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=python_environment()
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "written\n"
+        process.send_signal(signal.SIGKILL)
+        assert process.wait(timeout=30) == -signal.SIGKILL
+    assert not os.path.lexists(target)
+    (left,) = tmp_path.iterdir()  # nobody could clean up; its name says what it is
+    assert left.name.startswith(".killed.bundle.")
+    assert left.name.endswith(UNFINISHED_SUFFIX)
+    finished = run_python(COPY_BUNDLE + "copy(sys.argv[1], sys.argv[2])", str(bundle_path), str(target))
+    assert finished.returncode == 0, finished.stderr  # what is left does not stand in the way
+    assert bothways.verify(target).passed
+
+
+@pytest.mark.parametrize("limit_bytes", [0, 1000, 30_000])
+def test_a_full_disk_is_told_in_one_line_and_leaves_nothing(
+    bundle_path: Path, tmp_path: Path, limit_bytes: int
+) -> None:
+    target = tmp_path / "full.bundle"
+    finished = run_python(ON_A_FULL_DISK, str(bundle_path), str(target), str(limit_bytes))
+    assert finished.returncode == 0, finished.stderr
+    kind, message = finished.stdout.rstrip("\n").split("|")
+    assert kind == DataError.__name__
+    assert message == f"{target} can't be written: File too large; nothing was left behind"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_check_prints_one_line_of_json(bundle_path: Path, tmp_path: Path) -> None:
+    started = time.monotonic()
+    command = [sys.executable, "-m", "bothways.runtime.verify"]
+    options: dict[str, Any] = {"capture_output": True, "text": True, "env": python_environment()}
+    passed = subprocess.run([*command, str(bundle_path)], check=False, **options)
+    failed = subprocess.run([*command, str(tmp_path)], check=False, **options)
+    assert (passed.returncode, failed.returncode) == (0, 1)
+    result = json.loads(passed.stdout)
+    assert result["passed"] is True
+    assert result["problem"] == ""
+    assert set(result["differences"]) == {"forward", "backward", "ensemble"}
+    assert json.loads(failed.stdout) == {
+        "passed": False,
+        "problem": f"{tmp_path} is not a bundle: it holds no bundle.json",
+    }
+    assert passed.stdout.count("\n") == failed.stdout.count("\n") == 1
+    assert time.monotonic() - started < 60
