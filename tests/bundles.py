@@ -64,7 +64,7 @@ class TinyClassifiers:
     def proof(self) -> list[ProofRow]:
         """The proof's rows, made once."""
         torch.set_num_threads(1)
-        return prove_classifiers(self.models, self.members, self.tokenizer, SEED)
+        return prove_classifiers(self.models, self.members, LABELS, self.tokenizer, SEED)
 
     @torch.no_grad()
     def probabilities(self, texts: list[str], *, swapped: bool = False) -> dict[str, Probabilities]:

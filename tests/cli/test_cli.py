@@ -343,7 +343,8 @@ def test_a_tampered_bundle_fails(cli: CommandServer, place: Workplace, tmp_path:
 def test_numbers_that_are_not_the_trainers_fail(cli: CommandServer, place: Workplace, tmp_path: Path) -> None:
     copy = copy_of(place.bundle, tmp_path)
     rows = [json.loads(line) for line in (copy / "proof.jsonl").read_bytes().splitlines()]
-    rows[3]["probabilities"]["backward"] = [1.0, 0.0, 0.0]
+    first, *others = rows[3]["probabilities"]["backward"]
+    rows[3]["probabilities"]["backward"] = {first: 1.0, **dict.fromkeys(others, 0.0)}
     proof = "".join(json.dumps(row) + "\n" for row in rows).encode()
     (copy / "proof.jsonl").write_bytes(proof)
     manifest = json.loads((copy / "bundle.json").read_bytes())

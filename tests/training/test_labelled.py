@@ -337,3 +337,8 @@ def test_a_validation_label_that_is_not_trained_is_refused() -> None:
 def test_a_lone_string_is_no_column_of_a_table_in_memory() -> None:
     with pytest.raises(DataError, match="a column of the table is the string 'abc', expected one value for each row"):
         read_labelled({"text": "abc", "label": ["a", "b", "c"]}, "text", "label")
+
+
+def test_a_text_in_the_labels_column_is_refused_before_training() -> None:
+    with pytest.raises(DataError, match="row 2, column 'label': a label of 1001 characters, expected at most 1000"):
+        read_labelled({"text": ["a", "b"], "label": ["x", "y" * 1001]}, "text", "label")

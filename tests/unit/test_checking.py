@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,3 +74,8 @@ def test_texts_are_taken_one_at_a_time() -> None:
     assert not taken
     assert next(checked) == "a"
     assert len(taken) == 1
+
+
+def test_an_array_without_dimensions_is_one_string() -> None:
+    with pytest.raises(TextError, match="got one string"):
+        check_texts(np.array("text"))

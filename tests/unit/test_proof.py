@@ -13,13 +13,19 @@ from bothways.nn.classifier import WINDOW_TOKENS
 from bothways.text.checking import check_text
 from bothways.text.cleaning import WORD_START
 from bothways.text.tokenizer import FIRST_PIECE_ID, Tokenizer
-from tests.bundles import TinyClassifiers, TinyLanguageModels
+from tests.bundles import LABELS, TinyClassifiers, TinyLanguageModels
 
 GOOD = {
     "text": "a",
     "ids": [2, 20],
-    "probabilities": {"forward": [0.5, 0.25, 0.25], "backward": [0, 1, 0], ENSEMBLE: [0.25, 0.625, 0.125]},
+    "probabilities": {
+        "forward": dict(zip(LABELS, [0.5, 0.25, 0.25], strict=True)),
+        "backward": dict(zip(LABELS, [0, 1, 0], strict=True)),
+        ENSEMBLE: dict(zip(LABELS, [0.25, 0.625, 0.125], strict=True)),
+    },
 }
+
+TOO_LARGE, NEGATIVE = dict.fromkeys(LABELS, 1.5), dict.fromkeys(LABELS, -0.5)
 
 
 @pytest.fixture(scope="module")
@@ -102,10 +108,10 @@ def test_the_row_of_these_tests_is_good(manifest: Manifest) -> None:
         (line(probabilities=None), "expected numbers for backward, ensemble, forward"),
         (line(probabilities=None, loss={"forward": 1.0, "backward": 1.0}), "expected numbers for backward, ensemble"),
         (line(probabilities={"forward": [0.5, 0.25, 0.25]}), "expected numbers for backward, ensemble, forward"),
-        (line(probabilities={**GOOD["probabilities"], "sideways": []}), "expected numbers for"),  # type: ignore[dict-item]
-        (line(probabilities={**GOOD["probabilities"], "forward": [1.0]}), "expected 3 probabilities"),  # type: ignore[dict-item]
-        (line(probabilities={**GOOD["probabilities"], "forward": [1.5, 0, 0]}), "less than or equal to 1"),  # type: ignore[dict-item]
-        (line(probabilities={**GOOD["probabilities"], "forward": [-0.5, 0, 0]}), "greater than or equal to 0"),  # type: ignore[dict-item]
+        (line(probabilities={**GOOD["probabilities"], "sideways": {}}), "expected numbers for"),  # type: ignore[dict-item]
+        (line(probabilities={**GOOD["probabilities"], "forward": {"x": 1.0}}), "expected a probability for each label"),  # type: ignore[dict-item]
+        (line(probabilities={**GOOD["probabilities"], "forward": TOO_LARGE}), "less than or equal to 1"),  # type: ignore[dict-item]
+        (line(probabilities={**GOOD["probabilities"], "forward": NEGATIVE}), "greater than or equal to 0"),  # type: ignore[dict-item]
         (line().replace(b"0.625", b"NaN"), "line 1: not strict JSON: NaN"),
         (line().replace(b"0.625", b"1e999"), "line 1: not strict JSON"),
         (line() + b"\n" + line()[:-1], "line 2: not strict JSON"),

@@ -166,7 +166,8 @@ def test_a_bundle_that_gives_other_numbers_is_not_published(
     """The forum's bug: a model whose backward numbers are others once exported must never get out."""
     row = torch_models.proof[6]
     assert row.probabilities is not None
-    changed = {**row.probabilities, name: [p + 1e-4 if p < 0.5 else p for p in row.probabilities[name]]}
+    moved = {label: p + 1e-4 if p < 0.5 else p for label, p in row.probabilities[name].items()}
+    changed = {**row.probabilities, name: moved}
     proof = [*torch_models.proof[:6], row.model_copy(update={"probabilities": changed}), *torch_models.proof[7:]]
     with pytest.raises(TrainingError) as caught:
         write_with(tmp_path / "wrong.bundle", torch_models, proof)

@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
+from bothways.data.labelled import LONGEST_LABEL
 from bothways.text.reading import Direction, MarkerPlacement
 
 FORMAT: Final = 1
@@ -23,7 +24,6 @@ LARGEST_MANIFEST_BYTES = 16 * 1024 * 1024
 LARGEST_FILE_BYTES = 4 * 1024 * 1024 * 1024
 LARGEST_DOCUMENT_BYTES = 256 * 1024 * 1024
 """Of a file that holds no weights."""
-LONGEST_LABEL = 1000
 
 FileName = Literal["tokenizer.json", "forward.safetensors", "backward.safetensors", "proof.jsonl", "README.md"]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -49,7 +49,8 @@ class ProofRow(BaseModel):
     Attributes:
         text: The raw text.
         ids: Its tokens as written, before any reading order.
-        probabilities: For a classifier: the classes' probabilities by direction and for the ensemble.
+        probabilities: For a classifier: each label's probability, by direction and for the ensemble. By label, so that
+            labels in another order are noticed.
         loss: For a language model: the mean negative log-likelihood (nats a token) by direction.
     """
 
@@ -57,7 +58,7 @@ class ProofRow(BaseModel):
 
     text: str
     ids: list[int]
-    probabilities: dict[str, list[Annotated[FiniteFloat, Field(ge=0, le=1)]]] | None = None
+    probabilities: dict[str, dict[str, Annotated[FiniteFloat, Field(ge=0, le=1)]]] | None = None
     loss: dict[str, FiniteFloat] | None = None
 
 
@@ -98,8 +99,8 @@ def parse_proof(data: bytes, manifest: Manifest, name: str) -> list[ProofRow]:
         expected = directions | ({ENSEMBLE} if manifest.kind is Kind.CLASSIFIER else set())
         if found is None or set(found) != expected:
             raise BundleBroken(f"{name}, line {number}: expected numbers for {', '.join(sorted(expected))}")
-        if row.probabilities and any(len(p) != len(manifest.labels) for p in row.probabilities.values()):
-            raise BundleBroken(f"{name}, line {number}: expected {len(manifest.labels)} probabilities")
+        if row.probabilities and any(p.keys() != set(manifest.labels) for p in row.probabilities.values()):
+            raise BundleBroken(f"{name}, line {number}: expected a probability for each label of the manifest")
         rows.append(row)
     if not rows:
         raise BundleBroken(f"{name} holds no row: nothing proves this bundle")

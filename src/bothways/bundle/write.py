@@ -36,7 +36,7 @@ from bothways.bundle.manifest import (
 )
 from bothways.bundle.proof import ProofRow, dump_proof
 from bothways.bundle.weights import Weights, write_weights
-from bothways.data.files import refuse_existing, writing_failed
+from bothways.data.files import current_umask, refuse_existing, writing_failed
 from bothways.errors import TrainingError
 from bothways.text.reading import Direction
 from bothways.text.tokenizer import Tokenizer
@@ -114,7 +114,7 @@ def _published_directory(target: Path) -> Iterator[Path]:
         raise writing_failed(target, error) from None
     try:
         yield temporary
-        temporary.chmod(0o755)
+        temporary.chmod(0o777 & ~current_umask())
         _flush_directory(temporary)
         refuse_existing(target)
         temporary.rename(target)

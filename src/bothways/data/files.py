@@ -127,7 +127,7 @@ def open_for_writing(path: str) -> Iterator[IO[bytes]]:
             raw.flush()
             os.fsync(raw.fileno())
         refuse_existing(target)
-        os.chmod(temporary, 0o666 & ~_umask())  # noqa: PTH101
+        os.chmod(temporary, 0o666 & ~current_umask())  # noqa: PTH101
         os.rename(temporary, target)  # noqa: PTH104
     except OSError as error:
         if error.errno in _WRITE_ERRORS:
@@ -162,7 +162,8 @@ def _reason(error: OSError) -> str:
 _WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
-def _umask() -> int:
+def current_umask() -> int:
+    """Give the permissions that this process does not give to what it makes."""
     value = os.umask(0o022)
     os.umask(value)
     return value

@@ -24,6 +24,9 @@ TableSource = str | os.PathLike[str] | Mapping[str, Any]
 
 _PANDAS_MISSING = ("NAType", "NaTType")
 
+LONGEST_LABEL = 1000
+"""Characters; what is longer is a text in the wrong column."""
+
 
 @dataclass(frozen=True)
 class LabelledTexts:
@@ -226,7 +229,10 @@ def _label(value: object, name: str, place: str, column: str) -> str:
         return str(value).lower() if isinstance(value, bool) else str(value)
     if _is_missing(value) or (isinstance(value, str) and not value.strip()):
         raise DataError(f"{where}: the label is missing; label the row, or move it to the unlabelled texts")
-    return check_text(value, where)
+    label = check_text(value, where)
+    if len(label) > LONGEST_LABEL:
+        raise DataError(f"{where}: a label of {len(label)} characters, expected at most {LONGEST_LABEL}")
+    return label
 
 
 def _is_missing(value: object) -> bool:

@@ -80,8 +80,13 @@ def verify(path: str | os.PathLike[str]) -> Verification:
 def _classifier_differences(bundle: Bundle) -> dict[str, float]:
     found = Classifier(bundle).predict_proba_by_direction([row.text for row in bundle.proof])
     names = [*map(str, bundle.manifest.directions), ENSEMBLE]
-    expected = {name: np.array([(row.probabilities or {})[name] for row in bundle.proof]) for name in names}
-    return {name: _largest_difference(found[name], expected[name]) for name in names}
+    return {name: _largest_difference(found[name], _proven_probabilities(bundle, name)) for name in names}
+
+
+def _proven_probabilities(bundle: Bundle, name: str) -> NDArray[np.float64]:
+    """Give the trainer's numbers for a direction or the ensemble, (N, C), with the columns in the manifest's order."""
+    by_label = [(row.probabilities or {})[name] for row in bundle.proof]
+    return np.array([[row[label] for label in bundle.manifest.labels] for row in by_label])
 
 
 def _language_model_differences(bundle: Bundle) -> dict[str, float]:

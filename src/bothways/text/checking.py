@@ -41,7 +41,7 @@ def check_texts(values: Iterable[object]) -> Iterator[str]:
     Raises:
         TextError: ``values`` is a lone string, a table or no iterable (at once), or one of the texts can't be used.
     """
-    if isinstance(values, str | bytes):
+    if isinstance(values, str | bytes) or getattr(values, "ndim", 1) == 0:
         raise TextError("got one string, expected a list of texts: write predict([text]) instead of predict(text)")
     if isinstance(values, Mapping) or hasattr(values, "columns"):  # would give its keys or column names
         raise TextError(f"got a {type(values).__name__}, expected a list of texts: pass one of its columns")

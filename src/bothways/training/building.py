@@ -90,7 +90,11 @@ def weights_of(model: nn.Module, member: Member, classes: int) -> Arrays:
 
 @torch.no_grad()
 def prove_classifiers(
-    models: Mapping[Direction, Classifier], members: Sequence[Member], tokenizer: Tokenizer, seed: int
+    models: Mapping[Direction, Classifier],
+    members: Sequence[Member],
+    labels: Sequence[str],
+    tokenizer: Tokenizer,
+    seed: int,
 ) -> list[ProofRow]:
     """Give what the models in memory say of the proof's texts, each text read alone in float32."""
     rows = []
@@ -106,7 +110,7 @@ def prove_classifiers(
             logits, _, _ = model(ids, torch.tensor([len(tokens)]))
             probabilities[str(direction)] = functional.softmax(logits[0].double(), dim=0).numpy()
         probabilities[ENSEMBLE] = np.mean(list(probabilities.values()), axis=0)
-        numbers = {name: row.tolist() for name, row in probabilities.items()}
+        numbers = {name: dict(zip(labels, row.tolist(), strict=True)) for name, row in probabilities.items()}
         rows.append(ProofRow(text=text, ids=tokens.ids.tolist(), probabilities=numbers))
     return rows
 

@@ -137,7 +137,7 @@ def train_bundle(split: Split, unlabelled: list[str], settings: RunSettings) -> 
         members=members,
         weights={m.direction: weights_of(models[m.direction], m, len(labels)) for m in members},
         tokenizer=tokenizer,
-        proof=prove_classifiers(models, members, tokenizer, settings.seed),
+        proof=prove_classifiers(models, members, labels, tokenizer, settings.seed),
         training=record,
     )
     yield StageReport("done", str(settings.out), facts={"validation": validation})
