@@ -107,7 +107,7 @@ def test_the_row_of_these_tests_is_good(manifest: Manifest) -> None:
         (line(more=1), "line 1: Extra inputs"),
         (line(probabilities=None), "expected numbers for backward, ensemble, forward"),
         (line(probabilities=None, loss={"forward": 1.0, "backward": 1.0}), "expected numbers for backward, ensemble"),
-        (line(probabilities={"forward": [0.5, 0.25, 0.25]}), "expected numbers for backward, ensemble, forward"),
+        (line(probabilities={"forward": {"bad": 1.0}}), "expected numbers for backward, ensemble, forward"),
         (line(probabilities={**GOOD["probabilities"], "sideways": {}}), "expected numbers for"),  # type: ignore[dict-item]
         (line(probabilities={**GOOD["probabilities"], "forward": {"x": 1.0}}), "expected a probability for each label"),  # type: ignore[dict-item]
         (line(probabilities={**GOOD["probabilities"], "forward": TOO_LARGE}), "less than or equal to 1"),  # type: ignore[dict-item]

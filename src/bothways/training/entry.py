@@ -197,9 +197,9 @@ def _go(settings: RunSettings, first: list[StageReport], rest: object, progress:
 
 
 def _require_torch() -> None:
-    # Read when torch is first imported: threads that wait for others sleep instead of spinning. On a machine that does
-    # other work too, spinning makes a training step up to ten times slower (docs/LOG.md).
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Read when torch is first imported: a thread that waits for others soon sleeps instead of spinning on. On a machine
+    # that does other work too, spinning makes a training step several times slower (docs/LOG.md).
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         import torch  # noqa: F401, PLC0415  (training tier)
     except ImportError:

@@ -1,0 +1,84 @@
+"""Measure what spinning threads cost a training step, alone and beside two busy processes.
+
+Run: .venv/bin/python benchmarks/training_threads.py
+Prints the table of docs/LOG.md. The last line is JSON. Takes about three minutes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+SPIN_COUNTS = (None, "1000", "20000")
+SIZES = ("tiny", "small")
+STEPS = 10
+
+
+def main() -> None:
+    """Measure every combination in a process of its own."""
+    results: dict[str, dict[str, int]] = {}
+    for neighbours in (0, 2):
+        busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(neighbours)]
+        try:
+            for spin_count in SPIN_COUNTS:
+                row = results.setdefault(spin_count or "unset", {})
+                for size in SIZES:
+                    row[f"{size}, {neighbours} busy"] = measured_apart(size, spin_count)
+        finally:
+            for process in busy:
+                process.kill()
+    for name, row in results.items():
+        print(f"| {name} | {' | '.join(f'{value:,}' for value in row.values())} |")
+    print(json.dumps(results))
+
+
+def measured_apart(size: str, spin_count: str | None) -> int:
+    """Give the tokens/s of a fresh process with this setting."""
+    environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    if spin_count is not None:
+        environment["GOMP_SPINCOUNT"] = spin_count
+    command = [sys.executable, __file__, size]
+    return int(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+
+
+def tokens_per_second(size: str) -> int:
+    """Give the tokens/s of a language model's training steps."""
+    import numpy as np  # noqa: PLC0415
+    import torch  # noqa: PLC0415
+
+    from bothways.bundle.manifest import Architecture  # noqa: PLC0415
+    from bothways.nn.awd_lstm import Dropouts, Encoder, LanguageModel  # noqa: PLC0415
+    from bothways.text.reading import Direction  # noqa: PLC0415
+    from bothways.training.language_model import train_language_model  # noqa: PLC0415
+    from bothways.training.recipe import load_recipe  # noqa: PLC0415
+
+    recipe = load_recipe(size)
+    sizes = recipe.encoder
+    architecture = Architecture(
+        vocabulary_size=recipe.tokenizer.vocabulary_size,
+        width_embedding=sizes.width_embedding,
+        width_hidden=sizes.width_hidden,
+        layers=sizes.layers,
+    )
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    model = LanguageModel(Encoder(architecture, Direction.FORWARD, Dropouts()))
+    lm = recipe.language_model.model_copy(update={"epochs": 1})
+    tokens = lm.batch_rows * (lm.window_tokens * STEPS + 1)
+    ids = np.random.default_rng(0).integers(0, recipe.tokenizer.vocabulary_size, tokens).astype(np.int32)
+    steps = train_language_model(model, [ids], [ids[:200]], lm, seed=0)
+    next(steps)
+    next(steps)
+    started = time.perf_counter()
+    for _ in range(STEPS - 2):
+        next(steps)
+    return round((STEPS - 2) * lm.batch_rows * lm.window_tokens / (time.perf_counter() - started))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        print(tokens_per_second(sys.argv[1]))
+    else:
+        main()
