@@ -50,8 +50,8 @@ def main() -> None:
 
     console.rule("3. Compare on 240 messages that were held out")
     console.print(comparison(minutes))
-    console.print("780 messages are few for a model that was not pre-trained. A pack of language models trained on much more")
-    console.print("text (bothways pretrain, then train --pretrained) is how ULMFiT deals with that; none ships yet.\n")
+    console.print("780 messages are few for a model that was not pre-trained. Language models trained on far more text")
+    console.print("(bothways pretrain, then train --pretrained) are how ULMFiT deals with that; none ship yet.\n")
 
     console.rule("4. Classify new texts from the command line")
     new, scored = OUT / "new.csv", OUT / "scored.csv"
