@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.complete
 
-.PHONY: demo test test-all test-real check fix bench setup clean help
+.PHONY: demo test test-all test-slow test-real check fix bench setup clean help
 
 help:                ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -21,6 +21,9 @@ demo: $(SETUP)       ## train both directions on the demo's messages, prove the 
 
 test: $(SETUP)       ## all tests that take less than five minutes together
 	$(BIN)/python -m pytest -m "not slow and not real_data"
+
+test-slow: $(SETUP)  ## the tests that take longer each
+	$(BIN)/python -m pytest -m slow
 
 test-real: $(SETUP)  ## train on real data sets; needs BOTHWAYS_DATA
 	$(BIN)/python -m pytest -m real_data -s
