@@ -6,9 +6,10 @@ when training begins, so that the runtime tier can import this module.
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -29,7 +30,9 @@ from bothways.data.labelled import (
 from bothways.errors import ConfigError, DataError, DependencyMissing
 from bothways.runtime.classifier import Classifier, load
 from bothways.text.reading import Direction
-from bothways.training.reports import StageReport
+from bothways.training.progress import show
+from bothways.training.reports import Report, StageReport
+from bothways.training.run_folder import recorded
 
 if TYPE_CHECKING:
     from bothways.training.run import RunSettings
@@ -184,16 +187,9 @@ def _settings(
     )
 
 
-def _go(settings: RunSettings, first: list[StageReport], rest: object, progress: bool) -> None:
-    from bothways.training.progress import show  # noqa: PLC0415
-    from bothways.training.run_folder import recorded  # noqa: PLC0415
-
-    def reports() -> object:
-        yield from first
-        yield from rest  # type: ignore[misc]
-
+def _go(settings: RunSettings, warnings: Iterable[Report], run: Iterable[Report], progress: bool) -> None:
     console = Console(file=sys.stderr) if progress else None
-    show(recorded(settings.out, reports()), console)  # type: ignore[arg-type]
+    show(recorded(settings.out, itertools.chain(warnings, run)), console)
 
 
 def _require_torch() -> None:
