@@ -6,10 +6,9 @@ when training begins, so that the runtime tier can import this module.
 
 from __future__ import annotations
 
-import itertools
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -30,9 +29,7 @@ from bothways.data.labelled import (
 from bothways.errors import ConfigError, DataError, DependencyMissing
 from bothways.runtime.classifier import Classifier, load
 from bothways.text.reading import Direction
-from bothways.training.progress import show
-from bothways.training.reports import Report, StageReport
-from bothways.training.run_folder import recorded
+from bothways.training.reports import StageReport
 
 if TYPE_CHECKING:
     from bothways.training.run import RunSettings
@@ -187,9 +184,16 @@ def _settings(
     )
 
 
-def _go(settings: RunSettings, warnings: Iterable[Report], run: Iterable[Report], progress: bool) -> None:
+def _go(settings: RunSettings, first: list[StageReport], rest: object, progress: bool) -> None:
+    from bothways.training.progress import show  # noqa: PLC0415
+    from bothways.training.run_folder import recorded  # noqa: PLC0415
+
+    def reports() -> object:
+        yield from first
+        yield from rest  # type: ignore[misc]
+
     console = Console(file=sys.stderr) if progress else None
-    show(recorded(settings.out, itertools.chain(warnings, run)), console)
+    show(recorded(settings.out, reports()), console)  # type: ignore[arg-type]
 
 
 def _require_torch() -> None:
