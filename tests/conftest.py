@@ -10,8 +10,8 @@ from hypothesis import settings
 
 from bothways.runtime.classifier import Classifier, load
 from bothways.text.reading import Direction, MarkerPlacement
+from bothways.text.subword_tokenizer import SubwordTokenizer
 from bothways.text.subwords import train_tokenizer
-from bothways.text.tokenizer import Tokenizer
 from tests.bundles import (
     TinyClassifiers,
     TinyLanguageModels,
@@ -35,13 +35,13 @@ TINY_CORPUS = [
 
 
 @pytest.fixture(scope="session")
-def tiny_tokenizer() -> Tokenizer:
+def tiny_tokenizer() -> SubwordTokenizer:
     """A tokenizer that knows all of printable ASCII and little else."""
     return train_tokenizer(TINY_CORPUS, vocabulary_size=200)
 
 
 @pytest.fixture(scope="session")
-def torch_models(tiny_tokenizer: Tokenizer) -> TinyClassifiers:
+def torch_models(tiny_tokenizer: SubwordTokenizer) -> TinyClassifiers:
     """Random classifiers in torch's memory; both place markers in reading order."""
     placement = MarkerPlacement.READING_ORDER
     return make_classifiers(tiny_tokenizer, dict.fromkeys(Direction, placement))
@@ -62,7 +62,7 @@ def model(bundle_path: Path) -> Classifier:
 
 
 @pytest.fixture(scope="session")
-def mixed_torch_models(tiny_tokenizer: Tokenizer) -> TinyClassifiers:
+def mixed_torch_models(tiny_tokenizer: SubwordTokenizer) -> TinyClassifiers:
     """Random classifiers whose backward one reads markers as written, and comes first."""
     placements = {
         Direction.BACKWARD: MarkerPlacement.AS_WRITTEN,
@@ -80,7 +80,7 @@ def mixed_bundle_path(mixed_torch_models: TinyClassifiers, tmp_path_factory: pyt
 
 
 @pytest.fixture(scope="session")
-def torch_language_models(tiny_tokenizer: Tokenizer) -> TinyLanguageModels:
+def torch_language_models(tiny_tokenizer: SubwordTokenizer) -> TinyLanguageModels:
     """Random language models in torch's memory, one a direction."""
     return make_language_models(tiny_tokenizer, dict.fromkeys(Direction, MarkerPlacement.READING_ORDER))
 

@@ -10,39 +10,40 @@ import pytest
 
 from bothways.errors import TextError
 from bothways.text.checking import check_text, check_texts
-from bothways.text.tokenizer import START_ID, UNKNOWN_ID, Tokenizer
+from bothways.text.subword_tokenizer import SubwordTokenizer
+from bothways.text.tokenizer import START_ID, UNKNOWN_ID
 
 FAMILY = "👩\u200d👩\u200d👧\u200d👦"
 
 
-def tokens_of(tokenizer: Tokenizer, text: str) -> list[str]:
+def tokens_of(tokenizer: SubwordTokenizer, text: str) -> list[str]:
     return tokenizer.tokens(tokenizer.tokenize(check_text(text, "text 0")).ids.tolist())
 
 
 @pytest.mark.parametrize(
     "text", ["", " ", "\n\t\r", "\u3000\u00a0\u2028\u2029", "\0", "\0\0\0", "\ufeff", "\ufffe\uffff"]
 )
-def test_a_text_without_a_word_is_its_start_alone(tiny_tokenizer: Tokenizer, text: str) -> None:
+def test_a_text_without_a_word_is_its_start_alone(tiny_tokenizer: SubwordTokenizer, text: str) -> None:
     assert tiny_tokenizer.tokenize(check_text(text, "text 0")).ids.tolist() == [START_ID]
 
 
 @pytest.mark.parametrize("between", ["\0", "\ufeff", "\ufffe", "\uffff", "\U0001ffff", "\x1b"])
-def test_invisible_characters_part_words_as_a_space_does(tiny_tokenizer: Tokenizer, between: str) -> None:
+def test_invisible_characters_part_words_as_a_space_does(tiny_tokenizer: SubwordTokenizer, between: str) -> None:
     assert tokens_of(tiny_tokenizer, f"lovely{between}film") == tokens_of(tiny_tokenizer, "lovely film")
 
 
-def test_a_joined_emoji_is_one_word(tiny_tokenizer: Tokenizer) -> None:
+def test_a_joined_emoji_is_one_word(tiny_tokenizer: SubwordTokenizer) -> None:
     text = tiny_tokenizer.tokenize(check_text(f"a {FAMILY} b", "text 0"))
     assert len(text.group_starts) == 4
     assert UNKNOWN_ID in text.ids
 
 
-def test_text_from_right_to_left_keeps_its_order(tiny_tokenizer: Tokenizer) -> None:
+def test_text_from_right_to_left_keeps_its_order(tiny_tokenizer: SubwordTokenizer) -> None:
     assert tokens_of(tiny_tokenizer, "film \u202eשלום\u202c film") == ["xxbos", "▁film", "▁", "xxunk", "▁film"]
 
 
 @pytest.mark.parametrize("marks", ["\u0301", "\u0301\u0323", "\u0345\u0301\u0323\u0334"])
-def test_a_megabyte_of_combining_marks_takes_no_time(tiny_tokenizer: Tokenizer, marks: str) -> None:
+def test_a_megabyte_of_combining_marks_takes_no_time(tiny_tokenizer: SubwordTokenizer, marks: str) -> None:
     bomb = "a" + marks * (500_000 // len(marks))
     assert len(bomb.encode()) > 999_000
     text = tiny_tokenizer.tokenize(check_text(bomb, "text 0"))
@@ -77,14 +78,14 @@ def test_a_lone_surrogate_is_named_with_its_place(text: str, code: str, place: i
     ],
     ids=["words", "letter", "ampersands", "entity", "tags", "spaces", "no spaces"],
 )
-def test_ten_megabytes_of_the_same_are_read(tiny_tokenizer: Tokenizer, text: str) -> None:
+def test_ten_megabytes_of_the_same_are_read(tiny_tokenizer: SubwordTokenizer, text: str) -> None:
     tokenized = tiny_tokenizer.tokenize(check_text(text, "text 0"))
     assert tokenized.ids[0] == START_ID
     assert len(tokenized) < 2_000
 
 
 @pytest.mark.parametrize(("alphabet", "words"), [(string.ascii_lowercase + " " * 6, 50_000), ("abcdefgh", 3_500)])
-def test_megabytes_of_anything_are_read(tiny_tokenizer: Tokenizer, alphabet: str, words: int) -> None:
+def test_megabytes_of_anything_are_read(tiny_tokenizer: SubwordTokenizer, alphabet: str, words: int) -> None:
     text = "".join(random.Random(0).choices(alphabet, k=1_000_000))
     assert len(tiny_tokenizer.tokenize(check_text(text, "text 0")).group_starts) > words
 

@@ -25,6 +25,7 @@ from bothways.runtime.classifier import Classifier
 from bothways.runtime.graph import EncoderSession
 from bothways.runtime.slots import BATCH_SLOTS, SLOTS, WINDOW_TOKENS, Pooled, SlotEngine
 from bothways.text.reading import Direction, MarkerPlacement, TokenizedText, read
+from bothways.text.subword_tokenizer import SubwordTokenizer
 from bothways.text.tokenizer import START_ID, Tokenizer
 from tests.bundles import SEED, Probabilities, TinyClassifiers, run_python
 
@@ -188,13 +189,13 @@ def test_no_width_of_a_model_lets_neighbours_change_a_bit(width_embedding: int, 
 
 def test_an_ensemble_tokenizes_each_text_once(model: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    original = Tokenizer.tokenize
+    original = SubwordTokenizer.tokenize
 
-    def counted(self: Tokenizer, text: str) -> TokenizedText:
+    def counted(self: SubwordTokenizer, text: str) -> TokenizedText:
         seen.append(text)
         return original(self, text)
 
-    monkeypatch.setattr(Tokenizer, "tokenize", counted)
+    monkeypatch.setattr(SubwordTokenizer, "tokenize", counted)
     texts = [*TEXTS, *TEXTS]
     assert model.directions == ["forward", "backward"]
     assert len(list(model.stream(texts))) == len(texts)
@@ -341,7 +342,7 @@ def random_member(architecture: Architecture) -> Member:
         markers=MarkerPlacement.READING_ORDER,
         weights="forward.safetensors",
         architecture=architecture,
-        width_head=1,
+        widths_head=[1],
     )
 
 

@@ -16,7 +16,8 @@ from bothways.text.reading import (
     reading_positions,
     require_direction,
 )
-from bothways.text.tokenizer import START_ID, Tokenizer
+from bothways.text.subword_tokenizer import SubwordTokenizer
+from bothways.text.tokenizer import START_ID
 
 ORDERS = [(direction, placement) for direction in Direction for placement in MarkerPlacement]
 
@@ -82,7 +83,7 @@ def test_reading_order_puts_the_start_first_and_markers_before_their_word(text: 
 
 
 @given(TYPED_TEXTS)
-def test_any_typed_text_keeps_law_5(tiny_tokenizer: Tokenizer, typed: str) -> None:
+def test_any_typed_text_keeps_law_5(tiny_tokenizer: SubwordTokenizer, typed: str) -> None:
     text = tiny_tokenizer.tokenize(typed)
     check_law_5(text)
     check_reading_order(text)

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from bothways.text.cleaning import MARKERS, clean, mark_chunk, split_chunks
 from bothways.text.reading import TokenizedText
-from bothways.text.tokenizer import CONTROL_TOKENS, FIRST_PIECE_ID, PADDING_ID, START_ID, UNKNOWN_ID, Tokenizer
+from bothways.text.subword_tokenizer import CONTROL_TOKENS, FIRST_PIECE_ID, SubwordTokenizer
+from bothways.text.tokenizer import PADDING_ID, START_ID, UNKNOWN_ID
+from bothways.text.tokenizer_document import parse_tokenizer
 
 CONTROL_WORDS = [*CONTROL_TOKENS, "▁", " unknown", "unknown", "<unk>", "<pad>", "</s>", "&#x2581;", "&#9601;xxpad"]
 FRAGMENTS = st.text() | st.sampled_from(
@@ -38,7 +40,7 @@ def is_piece(text: TokenizedText) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
 @given(TEXTS)
 @example("")
 @example("\0\ufffe\uffff\ufeff")
-def test_any_text_has_consistent_groups_of_known_ids(tiny_tokenizer: Tokenizer, typed: str) -> None:
+def test_any_text_has_consistent_groups_of_known_ids(tiny_tokenizer: SubwordTokenizer, typed: str) -> None:
     text = tiny_tokenizer.tokenize(typed)
     assert text.ids.min() >= 0
     assert text.ids.max() < len(tiny_tokenizer)
@@ -51,7 +53,7 @@ def test_any_text_has_consistent_groups_of_known_ids(tiny_tokenizer: Tokenizer, 
 
 
 @given(TEXTS)
-def test_control_ids_stand_only_where_markers_do(tiny_tokenizer: Tokenizer, typed: str) -> None:
+def test_control_ids_stand_only_where_markers_do(tiny_tokenizer: SubwordTokenizer, typed: str) -> None:
     text = tiny_tokenizer.tokenize(typed)
     pieces = text.ids[is_piece(text)]
     assert ((pieces >= FIRST_PIECE_ID) | (pieces == UNKNOWN_ID)).all()
@@ -63,7 +65,7 @@ def test_control_ids_stand_only_where_markers_do(tiny_tokenizer: Tokenizer, type
 @pytest.mark.parametrize("change", [str.lower, str.upper, str.title, str.swapcase])
 @pytest.mark.parametrize("word", CONTROL_TOKENS)
 def test_a_typed_control_token_is_only_letters(
-    tiny_tokenizer: Tokenizer, word: str, change: Callable[[str], str]
+    tiny_tokenizer: SubwordTokenizer, word: str, change: Callable[[str], str]
 ) -> None:
     text = tiny_tokenizer.tokenize(change(word))
     pieces = tiny_tokenizer.tokens(text.ids[is_piece(text)].tolist())
@@ -75,12 +77,12 @@ def test_a_typed_control_token_is_only_letters(
     ("typed", "pieces"),
     [("▁", "▁_"), ("&#9601;", "▁_"), ("▁cat", "▁_cat"), (" unknown", "▁unknown"), ("<unk>", "▁<unk>")],
 )
-def test_signs_of_the_subword_model_cannot_be_typed(tiny_tokenizer: Tokenizer, typed: str, pieces: str) -> None:
+def test_signs_of_the_subword_model_cannot_be_typed(tiny_tokenizer: SubwordTokenizer, typed: str, pieces: str) -> None:
     assert "".join(tiny_tokenizer.tokens(tiny_tokenizer.tokenize(typed).ids.tolist()[1:])) == pieces
 
 
 @given(st.text(alphabet=string.printable.replace("&", "")))
-def test_pieces_of_known_characters_spell_the_words(tiny_tokenizer: Tokenizer, typed: str) -> None:
+def test_pieces_of_known_characters_spell_the_words(tiny_tokenizer: SubwordTokenizer, typed: str) -> None:
     text = tiny_tokenizer.tokenize(typed)
     words = [mark_chunk(chunk)[1] for chunk, _ in split_chunks(clean(typed, "bothways-1"))]
     assert UNKNOWN_ID not in text.ids
@@ -90,13 +92,13 @@ def test_pieces_of_known_characters_spell_the_words(tiny_tokenizer: Tokenizer, t
 
 @given(st.lists(TEXTS, min_size=1, max_size=6), st.randoms(use_true_random=False))
 def test_a_text_has_the_same_tokens_cold_warm_and_in_any_order(
-    tiny_tokenizer: Tokenizer, texts: list[str], random: Random
+    tiny_tokenizer: SubwordTokenizer, texts: list[str], random: Random
 ) -> None:
     document = tiny_tokenizer.to_bytes()
-    cold = [as_lists(Tokenizer.from_bytes(document).tokenize(text)) for text in texts]
+    cold = [as_lists(parse_tokenizer(document).tokenize(text)) for text in texts]
     order = list(range(len(texts)))
     random.shuffle(order)
-    shared = Tokenizer.from_bytes(document)
+    shared = parse_tokenizer(document)
     shuffled = {position: as_lists(shared.tokenize(texts[position])) for position in order}
     warm = [as_lists(shared.tokenize(text)) for text in texts]
     assert [shuffled[position] for position in range(len(texts))] == cold
@@ -106,14 +108,14 @@ def test_a_text_has_the_same_tokens_cold_warm_and_in_any_order(
 @given(st.lists(st.tuples(st.text(min_size=1, max_size=5), st.floats(-20, 0)), max_size=10), st.lists(TEXTS))
 def test_a_tokenizer_that_was_stored_gives_the_same_tokens(pieces: list[tuple[str, float]], texts: list[str]) -> None:
     distinct = {"".join(piece.split()): score for piece, score in pieces}
-    ours = Tokenizer.from_pieces([("▁", -1.0), *((p, s) for p, s in distinct.items() if p not in ("", "▁"))])
+    ours = SubwordTokenizer.from_pieces([("▁", -1.0), *((p, s) for p, s in distinct.items() if p not in ("", "▁"))])
     document = ours.to_bytes()
-    stored = Tokenizer.from_bytes(document)
+    stored = parse_tokenizer(document)
     assert stored.to_bytes() == document
     assert len(stored) == len(ours)
     for text in texts:
         assert as_lists(stored.tokenize(text)) == as_lists(ours.tokenize(text))
 
 
-def test_a_stored_trained_tokenizer_is_the_same(tiny_tokenizer: Tokenizer) -> None:
-    assert Tokenizer.from_bytes(tiny_tokenizer.to_bytes()).to_bytes() == tiny_tokenizer.to_bytes()
+def test_a_stored_trained_tokenizer_is_the_same(tiny_tokenizer: SubwordTokenizer) -> None:
+    assert parse_tokenizer(tiny_tokenizer.to_bytes()).to_bytes() == tiny_tokenizer.to_bytes()

@@ -12,7 +12,8 @@ from bothways.errors import BundleBroken
 from bothways.nn.classifier import WINDOW_TOKENS
 from bothways.text.checking import check_text
 from bothways.text.cleaning import WORD_START
-from bothways.text.tokenizer import FIRST_PIECE_ID, Tokenizer
+from bothways.text.subword_tokenizer import FIRST_PIECE_ID, SubwordTokenizer
+from bothways.text.tokenizer_document import parse_tokenizer
 from tests.bundles import LABELS, TinyClassifiers, TinyLanguageModels
 
 GOOD = {
@@ -37,7 +38,7 @@ def line(**changes: object) -> bytes:
     return json.dumps({**GOOD, **changes}).encode()
 
 
-def test_texts_are_nasty_ones_and_words_of_the_tokenizers_own_pieces(tiny_tokenizer: Tokenizer) -> None:
+def test_texts_are_nasty_ones_and_words_of_the_tokenizers_own_pieces(tiny_tokenizer: SubwordTokenizer) -> None:
     """A proof is published: no text of a user may get into it."""
     texts = proof_texts(tiny_tokenizer, 3)
     assert texts[: len(NASTY_TEXTS)] == list(NASTY_TEXTS)
@@ -49,13 +50,13 @@ def test_texts_are_nasty_ones_and_words_of_the_tokenizers_own_pieces(tiny_tokeni
         assert set(text) <= characters
 
 
-def test_texts_are_the_same_for_the_same_seed_and_others_for_another(tiny_tokenizer: Tokenizer) -> None:
-    again = Tokenizer.from_bytes(tiny_tokenizer.to_bytes())
+def test_texts_are_the_same_for_the_same_seed_and_others_for_another(tiny_tokenizer: SubwordTokenizer) -> None:
+    again = parse_tokenizer(tiny_tokenizer.to_bytes())
     assert proof_texts(tiny_tokenizer, 3) == proof_texts(again, 3)
     assert proof_texts(tiny_tokenizer, 3) != proof_texts(tiny_tokenizer, 4)
 
 
-def test_texts_are_texts_of_many_lengths(tiny_tokenizer: Tokenizer) -> None:
+def test_texts_are_texts_of_many_lengths(tiny_tokenizer: SubwordTokenizer) -> None:
     texts = [check_text(text, "proof") for text in proof_texts(tiny_tokenizer, 0)]
     lengths = [len(tiny_tokenizer.tokenize(text)) for text in texts]
     assert min(lengths) == 1

@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bothways.errors import DataError, DependencyMissing
+from bothways.text.subword_tokenizer import FIRST_PIECE_ID, SubwordTokenizer
 from bothways.text.subwords import count_words, train_tokenizer
-from bothways.text.tokenizer import FIRST_PIECE_ID, UNKNOWN_ID, Tokenizer
+from bothways.text.tokenizer import UNKNOWN_ID
+from bothways.text.tokenizer_document import parse_tokenizer
 from tests.conftest import TINY_CORPUS
 
 TRAIN_AND_SHOW = """
@@ -30,7 +32,7 @@ def test_the_same_texts_give_the_same_bytes_in_any_process() -> None:
         )
         documents.append(run.stdout)
     assert documents[0] == documents[1]
-    assert len(Tokenizer.from_bytes(documents[0])) > 100
+    assert len(parse_tokenizer(documents[0])) > 100
 
 
 def test_words_are_counted_as_the_tokenizer_will_see_them() -> None:
@@ -42,7 +44,7 @@ def test_the_order_of_the_texts_does_not_matter() -> None:
     assert train_tokenizer(TINY_CORPUS, 150).to_bytes() == train_tokenizer(TINY_CORPUS[::-1], 150).to_bytes()
 
 
-def test_frequent_words_become_one_piece(tiny_tokenizer: Tokenizer) -> None:
+def test_frequent_words_become_one_piece(tiny_tokenizer: SubwordTokenizer) -> None:
     assert tiny_tokenizer.tokens(tiny_tokenizer.tokenize("film").ids.tolist()) == ["xxbos", "▁film"]
 
 

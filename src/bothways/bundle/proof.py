@@ -14,8 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 from bothways import strict_json
 from bothways.bundle.manifest import Kind, Manifest
 from bothways.errors import BundleBroken
-from bothways.text.cleaning import WORD_START
-from bothways.text.tokenizer import FIRST_PIECE_ID, Tokenizer
+from bothways.text.tokenizer import Tokenizer
 
 ENSEMBLE = "ensemble"
 LARGEST_DIFFERENCE = 1e-5
@@ -65,12 +64,11 @@ class ProofRow(BaseModel):
 def proof_texts(tokenizer: Tokenizer, seed: int) -> list[str]:
     """Give the texts that a proof is made of; the same for the same tokenizer and seed."""
     chance = random.Random(seed)  # noqa: S311  (no secret)
-    pieces = tokenizer.tokens(list(range(FIRST_PIECE_ID, len(tokenizer))))
+    ids = range(len(tokenizer))
     composed = []
     for number in range(_COMPOSED_TEXTS):
         longest = max(1, _LONGEST_COMPOSED_WORDS >> (number % 8))
-        words = "".join(chance.choices(pieces, k=chance.randint(1, longest)))
-        composed.append(words.replace(WORD_START, " ").strip())
+        composed.append(tokenizer.compose(chance.choices(ids, k=chance.randint(1, longest))))
     return [*NASTY_TEXTS, *composed]
 
 

@@ -34,6 +34,7 @@ from bothways.bundle.weights import member_shapes, read_weights, shown
 from bothways.errors import BundleBroken, BundleMissing, BundleTooNew
 from bothways.text.reading import Direction
 from bothways.text.tokenizer import Tokenizer
+from bothways.text.tokenizer_document import parse_tokenizer
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +77,7 @@ def read_bundle(path: str | os.PathLike[str], kind: Kind) -> Bundle:
     _refuse_unlisted(folder, manifest)
     contents = {name: _read_recorded(folder, name, manifest) for name in manifest.files}
 
-    tokenizer = Tokenizer.from_bytes(contents[TOKENIZER_FILE], f"{folder / TOKENIZER_FILE}")
+    tokenizer = parse_tokenizer(contents[TOKENIZER_FILE], f"{folder / TOKENIZER_FILE}")
     rows = manifest.members[0].architecture.vocabulary_size
     if len(tokenizer) != rows:
         raise BundleBroken(f"{folder}: the tokenizer has {len(tokenizer)} ids, but the members have {rows}")

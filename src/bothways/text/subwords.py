@@ -1,7 +1,8 @@
 """Train the subword pieces of a tokenizer on a corpus; needs the training tier.
 
-In: texts. Out: a ``Tokenizer``. Pieces are estimated by sentencepiece and executed by Hugging Face ``tokenizers``: the
-trainer of the latter gives other scores at every run (docs/decisions/002), which would break "same seed, same bytes".
+In: texts. Out: a ``SubwordTokenizer``. Pieces are estimated by sentencepiece and executed by Hugging Face
+``tokenizers``: the trainer of the latter gives other scores at every run (docs/decisions/002), which would break "same
+seed, same bytes".
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from collections.abc import Iterable
 
 from bothways.errors import DataError, DependencyMissing
 from bothways.text.cleaning import WORD_START, clean, mark_chunk, split_chunks
-from bothways.text.tokenizer import Tokenizer
+from bothways.text.subword_tokenizer import SubwordTokenizer
 
 CLEANING = "bothways-1"
 _CHARACTERS_COVERED = 0.9995
 _MOST_DISTINCT_WORDS = 2_000_000
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
+def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> SubwordTokenizer:
     """Give a tokenizer whose pieces are learnt from these texts; the same texts give the same bytes.
 
     Args:
@@ -61,7 +62,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
         raise DataError(f"no tokenizer can be learnt from these texts: {error}") from None
     trained = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
     pieces = [(trained.id_to_piece(i), trained.get_score(i)) for i in range(1, trained.get_piece_size())]
-    return Tokenizer.from_pieces(pieces, CLEANING)
+    return SubwordTokenizer.from_pieces(pieces, CLEANING)
 
 
 def count_words(texts: Iterable[str]) -> Counter[str]:

@@ -1,165 +1,45 @@
-"""Turn texts into tokens, and tokens into ids; keep all that this needs in one JSON document.
+"""Say what every tokenizer gives, whatever its tokens are: subword pieces or words.
 
-In: a checked string. Out: a ``TokenizedText``, as written. The words' pieces come from a Unigram model of Hugging Face
-``tokenizers``; markers cost one id each and never pass through it. Does not know in which order a model reads.
+A tokenizer turns a checked string into a ``TokenizedText``, as written, and is kept as one JSON document. It does not
+know in which order a model reads.
 """
 
 from __future__ import annotations
 
-from array import array
-from typing import Annotated, Literal
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
-import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
-from tokenizers import Tokenizer as SubwordTokenizer
-from tokenizers import models
-
-from bothways import strict_json
-from bothways.errors import BundleBroken
-from bothways.text.cleaning import (
-    CLEANING_RULES,
-    MARKERS,
-    START,
-    WORD_START,
-    clean,
-    mark_chunk,
-    repetition_marker,
-    split_chunks,
-)
 from bothways.text.reading import TokenizedText
 
-UNKNOWN = "xxunk"
-PADDING = "xxpad"
-CONTROL_TOKENS = (UNKNOWN, PADDING, *MARKERS)
-"""The ids below the first piece, in order. None of them can be typed."""
-
-UNKNOWN_ID = CONTROL_TOKENS.index(UNKNOWN)
-PADDING_ID = CONTROL_TOKENS.index(PADDING)
-START_ID = CONTROL_TOKENS.index(START)
-FIRST_PIECE_ID = len(CONTROL_TOKENS)
-
-_UNTYPEABLE = " unknown"
-"""The Unigram model wants its unknown piece in its vocabulary; with a space in it, no word can contain it."""
-
-_WORDS_REMEMBERED = 100_000
-_LONGEST_REMEMBERED = 40
-
-LONGEST_PIECE = 1000
-"""Characters; words are cut long before. The library builds a trie that takes the process down with very long ones."""
+UNKNOWN_ID = 0
+PADDING_ID = 1
+START_ID = 2
+"""The first ids of every tokenizer."""
 
 
-class TokenizerDocument(BaseModel):
-    """What ``tokenizer.json`` holds: data only, no pattern that could run for long."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    cleaning: str
-    control_tokens: list[str]
-    subwords: Literal["unigram"]
-    pieces: Annotated[list[tuple[str, FiniteFloat]], Field(min_length=1, max_length=1_000_000)]
-
-    @model_validator(mode="after")
-    def _agree(self) -> TokenizerDocument:
-        if self.cleaning not in CLEANING_RULES:
-            raise ValueError(f"unknown cleaning rules {self.cleaning[:40]!r}, expected one of {sorted(CLEANING_RULES)}")
-        if tuple(self.control_tokens) != CONTROL_TOKENS:
-            raise ValueError("the control tokens are not those of these cleaning rules, in their order")
-        texts = [piece for piece, _ in self.pieces]
-        if len(set(texts)) != len(texts):
-            raise ValueError("a piece occurs twice")
-        for piece in texts:
-            if len(piece) > LONGEST_PIECE:
-                raise ValueError(f"a piece has {len(piece)} characters, expected at most {LONGEST_PIECE}")
-            if not piece or piece != "".join(piece.split()) or not _is_encodable(piece):
-                raise ValueError(f"the piece {piece!r} can't occur in a word")
-        return self
-
-
-class Tokenizer:
-    """Tokenizes texts the same way on every machine and at any time.
-
-    Made from pieces by training, or from ``tokenizer.json`` by ``from_bytes``. Safe to share between threads.
-    """
-
-    def __init__(self, document: TokenizerDocument) -> None:
-        self._document = document
-        vocabulary = [(_UNTYPEABLE, 0.0), *document.pieces]
-        self._subwords = SubwordTokenizer(models.Unigram(vocabulary, unk_id=0))
-        self._remembered: dict[str, tuple[int, tuple[int, ...]]] = {}
-
-    @classmethod
-    def from_pieces(cls, pieces: list[tuple[str, float]], cleaning: str = "bothways-1") -> Tokenizer:
-        """Give a tokenizer whose subwords are these pieces with their log-probabilities."""
-        document = TokenizerDocument(
-            cleaning=cleaning, control_tokens=list(CONTROL_TOKENS), subwords="unigram", pieces=pieces
-        )
-        return cls(document)
-
-    @classmethod
-    def from_bytes(cls, data: bytes, name: str = "tokenizer.json") -> Tokenizer:
-        """Give the tokenizer that a ``tokenizer.json`` describes.
-
-        Raises:
-            BundleBroken: The document is not strict JSON, or not a tokenizer of this version.
-        """
-        try:
-            value = strict_json.parse(data)
-            if isinstance(value, dict) and isinstance(value.get("pieces"), list):
-                value["pieces"] = [tuple(p) if isinstance(p, list) else p for p in value["pieces"]]
-            return cls(TokenizerDocument.model_validate(value))
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise BundleBroken(
-                f"{name}: {'.'.join(map(str, first['loc']))[:80] or 'document'}: {first['msg']}"
-            ) from None
-        except ValueError as error:
-            raise BundleBroken(f"{name} is not strict JSON: {error}") from None
-
-    def to_bytes(self) -> bytes:
-        """Give the document that ``from_bytes`` reads; the same bytes for the same tokenizer."""
-        fields = self._document.model_dump()
-        lines = [f"  [{strict_json.dump(piece)}, {score!r}]" for piece, score in self._document.pieces]
-        head = ",\n".join(f" {strict_json.dump(k)}: {strict_json.dump(v)}" for k, v in fields.items() if k != "pieces")
-        return ("{\n" + head + ',\n "pieces": [\n' + ",\n".join(lines) + "\n ]\n}\n").encode()
+class Tokenizer(Protocol):
+    """Tokenizes texts the same way on every machine and at any time; safe to share between threads."""
 
     def __len__(self) -> int:
         """How many ids there are: every id is below this."""
-        return FIRST_PIECE_ID + len(self._document.pieces)
 
-    def tokens(self, ids: list[int]) -> list[str]:
+    def tokens(self, ids: Sequence[int]) -> list[str]:
         """Give the token that each id stands for."""
-        pieces = self._document.pieces
-        return [CONTROL_TOKENS[i] if i < FIRST_PIECE_ID else pieces[i - FIRST_PIECE_ID][0] for i in ids]
 
     def tokenize(self, text: str) -> TokenizedText:
-        """Give a text's tokens as written: a start marker, then every word's markers and pieces.
+        """Give a text's tokens as written.
 
         Law 3: an ensemble calls this once a text, whatever the number of its members.
 
         Args:
             text: A checked text (``checking.check_text``); may be empty.
         """
-        ids, group_starts, marker_counts = array("i", [START_ID]), array("i", [0]), array("i", [1])
-        for chunk, count in split_chunks(clean(text, self._document.cleaning)):
-            marker_count, word_ids = self._remembered.get(chunk) or self._tokenize_chunk(chunk)
-            repetition = repetition_marker(count)
-            group_starts.append(len(ids))
-            marker_counts.append(marker_count + len(repetition))
-            ids.extend(CONTROL_TOKENS.index(marker) for marker in repetition)
-            ids.extend(word_ids)
-        return TokenizedText(*(np.frombuffer(column, dtype=np.int32) for column in (ids, group_starts, marker_counts)))
 
-    def _tokenize_chunk(self, chunk: str) -> tuple[int, tuple[int, ...]]:
-        markers, word = mark_chunk(chunk)
-        pieces = self._subwords.encode(WORD_START + word, add_special_tokens=False).ids
-        marker_ids = tuple(CONTROL_TOKENS.index(marker) for marker in markers)
-        piece_ids = tuple(FIRST_PIECE_ID - 1 + piece if piece else UNKNOWN_ID for piece in pieces)
-        if len(chunk) <= _LONGEST_REMEMBERED:
-            if len(self._remembered) >= _WORDS_REMEMBERED:
-                self._remembered.clear()
-            self._remembered[chunk] = len(marker_ids), marker_ids + piece_ids
-        return len(marker_ids), marker_ids + piece_ids
+    def compose(self, ids: Sequence[int]) -> str:
+        """Give a text that is written with these tokens; what can't be typed is left out."""
 
+    def adapted(self, texts: Iterable[str]) -> Tokenizer:
+        """Give the tokenizer of a model that is fine-tuned on these texts: with their words, where tokens are words."""
 
-def _is_encodable(piece: str) -> bool:
-    return not any(0xD800 <= ord(character) <= 0xDFFF for character in piece)
+    def to_bytes(self) -> bytes:
+        """Give the JSON document that ``parse_tokenizer`` reads; the same bytes for the same tokenizer."""

@@ -6,18 +6,20 @@ from typing import Any
 import pytest
 
 from bothways.errors import BundleBroken
-from bothways.text import tokenizer as tokenizer_module
-from bothways.text.tokenizer import CONTROL_TOKENS, FIRST_PIECE_ID, START_ID, UNKNOWN_ID, Tokenizer
+from bothways.text import subword_tokenizer as tokenizer_module
+from bothways.text.subword_tokenizer import CONTROL_TOKENS, FIRST_PIECE_ID, SubwordTokenizer
+from bothways.text.tokenizer import START_ID, UNKNOWN_ID
+from bothways.text.tokenizer_document import parse_tokenizer
 
 PIECES = [("▁", -3.0), ("▁cat", -1.0), ("s", -2.0), ("c", -5.0), ("a", -5.0), ("t", -5.0)]
 
 
 @pytest.fixture
-def handmade() -> Tokenizer:
-    return Tokenizer.from_pieces(PIECES)
+def handmade() -> SubwordTokenizer:
+    return SubwordTokenizer.from_pieces(PIECES)
 
 
-def tokens_of(tokenizer: Tokenizer, text: str) -> list[str]:
+def tokens_of(tokenizer: SubwordTokenizer, text: str) -> list[str]:
     return tokenizer.tokens(tokenizer.tokenize(text).ids.tolist())
 
 
@@ -27,7 +29,7 @@ def test_control_tokens_keep_their_ids() -> None:
     assert list(CONTROL_TOKENS) == ["xxunk", "xxpad", *markers]
 
 
-def test_markers_stand_before_the_pieces_of_their_word(handmade: Tokenizer) -> None:
+def test_markers_stand_before_the_pieces_of_their_word(handmade: SubwordTokenizer) -> None:
     assert tokens_of(handmade, "Cats cat CAT") == [
         "xxbos",
         *("xxmaj", "▁cat", "s"),
@@ -36,7 +38,7 @@ def test_markers_stand_before_the_pieces_of_their_word(handmade: Tokenizer) -> N
     ]
 
 
-def test_groups_are_counted_by_hand(handmade: Tokenizer) -> None:
+def test_groups_are_counted_by_hand(handmade: SubwordTokenizer) -> None:
     text = handmade.tokenize("Cats cat CAT")
     assert text.ids.tolist() == [
         2,
@@ -53,22 +55,22 @@ def test_groups_are_counted_by_hand(handmade: Tokenizer) -> None:
     assert {str(column.dtype) for column in (text.ids, text.group_starts, text.marker_counts)} == {"int32"}
 
 
-def test_a_repeated_word_has_its_count_before_its_own_markers(handmade: Tokenizer) -> None:
+def test_a_repeated_word_has_its_count_before_its_own_markers(handmade: SubwordTokenizer) -> None:
     assert tokens_of(handmade, "Cat Cat cat") == ["xxbos", "xxwrep-3", "xxmaj", "▁cat"]
     assert handmade.tokenize("Cat Cat cat").marker_counts.tolist() == [1, 2]
 
 
-def test_unknown_characters_in_a_row_are_one_unknown(handmade: Tokenizer) -> None:
+def test_unknown_characters_in_a_row_are_one_unknown(handmade: SubwordTokenizer) -> None:
     assert tokens_of(handmade, "cat漢字s") == ["xxbos", "▁cat", "xxunk", "s"]
     assert UNKNOWN_ID in handmade.tokenize("漢").ids
 
 
-def test_an_empty_text_is_its_start_alone(handmade: Tokenizer) -> None:
+def test_an_empty_text_is_its_start_alone(handmade: SubwordTokenizer) -> None:
     text = handmade.tokenize("")
     assert (text.ids.tolist(), text.group_starts.tolist(), text.marker_counts.tolist()) == ([START_ID], [0], [1])
 
 
-def test_length_is_one_more_than_the_largest_id(handmade: Tokenizer) -> None:
+def test_length_is_one_more_than_the_largest_id(handmade: SubwordTokenizer) -> None:
     assert len(handmade) == len(CONTROL_TOKENS) + len(PIECES)
     assert handmade.tokens([len(handmade) - 1]) == ["t"]
     with pytest.raises(IndexError):
@@ -87,26 +89,26 @@ def test_the_document_is_these_bytes() -> None:
  ]
 }
 """
-    assert Tokenizer.from_pieces([("▁", -1.5), ('"é', -0.1)]).to_bytes().decode() == expected
+    assert SubwordTokenizer.from_pieces([("▁", -1.5), ('"é', -0.1)]).to_bytes().decode() == expected
 
 
-def test_what_is_remembered_never_changes_a_result(handmade: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_remembered_never_changes_a_result(handmade: SubwordTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     words = "cat cats Cat tac sac cat cats act Cat"
     expected = tokens_of(handmade, words)
     monkeypatch.setattr(tokenizer_module, "_WORDS_REMEMBERED", 2)
     monkeypatch.setattr(tokenizer_module, "_LONGEST_REMEMBERED", 3)
-    forgetful = Tokenizer.from_pieces(PIECES)
+    forgetful = SubwordTokenizer.from_pieces(PIECES)
     assert tokens_of(forgetful, words) == expected
     assert tokens_of(forgetful, words) == expected
 
 
 def document(**changes: Any) -> bytes:
-    fields: dict[str, Any] = json.loads(Tokenizer.from_pieces(PIECES).to_bytes())
+    fields: dict[str, Any] = json.loads(SubwordTokenizer.from_pieces(PIECES).to_bytes())
     return json.dumps({**fields, **changes}).encode()
 
 
 def test_the_document_of_these_tests_is_good() -> None:
-    assert len(Tokenizer.from_bytes(document())) == len(CONTROL_TOKENS) + len(PIECES)
+    assert len(parse_tokenizer(document())) == len(CONTROL_TOKENS) + len(PIECES)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +132,7 @@ def test_the_document_of_these_tests_is_good() -> None:
 )
 def test_a_wrong_document_is_refused_by_name(changes: dict[str, Any], problem: str) -> None:
     with pytest.raises(BundleBroken) as caught:
-        Tokenizer.from_bytes(document(**changes), "folder/tokenizer.json")
+        parse_tokenizer(document(**changes), "folder/tokenizer.json")
     assert str(caught.value).startswith("folder/tokenizer.json: ")
     assert problem in str(caught.value)
 
@@ -149,5 +151,5 @@ def test_a_wrong_document_is_refused_by_name(changes: dict[str, Any], problem: s
 )
 def test_what_is_no_document_is_refused(data: bytes, problem: str) -> None:
     with pytest.raises(BundleBroken, match=r"^tokenizer\.json") as caught:
-        Tokenizer.from_bytes(data)
+        parse_tokenizer(data)
     assert problem in str(caught.value)

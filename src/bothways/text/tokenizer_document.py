@@ -1,0 +1,36 @@
+"""Read the tokenizer that a bundle holds, of whichever kind it is.
+
+In: the bytes of ``tokenizer.json``. Out: a ``Tokenizer``.
+"""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+from bothways import strict_json
+from bothways.errors import BundleBroken
+from bothways.text.subword_tokenizer import SubwordTokenizer, SubwordTokenizerDocument
+from bothways.text.tokenizer import Tokenizer
+from bothways.text.word_tokenizer import WordTokenizer, WordTokenizerDocument
+
+
+def parse_tokenizer(data: bytes, name: str = "tokenizer.json") -> Tokenizer:
+    """Give the tokenizer that a ``tokenizer.json`` describes.
+
+    Args:
+        data: The document.
+        name: How errors name it.
+
+    Raises:
+        BundleBroken: The document is not strict JSON, or not a tokenizer of this version.
+    """
+    try:
+        value = strict_json.parse(data)
+        if isinstance(value, dict) and "words" in value:
+            return WordTokenizer(WordTokenizerDocument.model_validate(value))
+        return SubwordTokenizer(SubwordTokenizerDocument.model_validate(value))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BundleBroken(f"{name}: {'.'.join(map(str, first['loc']))[:80] or 'document'}: {first['msg']}") from None
+    except ValueError as error:
+        raise BundleBroken(f"{name} is not strict JSON: {error}") from None

@@ -1,0 +1,36 @@
+"""A word tokenizer by small hand-made tables, for tests that need no spaCy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bothways.text.fastai_cleaning import CONTROL_TOKENS
+from bothways.text.word_rules import Pattern, WordTables
+from bothways.text.word_tokenizer import WordTokenizer, WordTokenizerDocument
+
+WORDS = ["the", "a", "cat", "dog", "sat", "on", "mat", "good", "bad", ".", ",", "!"]
+
+
+def make_word_tokenizer(cleaning: str, words: Sequence[str] = WORDS, **options: bool) -> WordTokenizer:
+    """Give a tokenizer that cuts off punctuation and knows these words."""
+    control = CONTROL_TOKENS[cleaning]
+    tables = WordTables(
+        exceptions={**{token: [token] for token in control}, "don't": ["do", "n't"]},
+        prefix=Pattern(pattern=r'^"|^\(', flags=32),
+        suffix=Pattern(pattern=r'"$|\)$|,$|!$|\.$', flags=32),
+        infix=Pattern(pattern=r"-", flags=32),
+        token_match=None,
+        url_match=None,
+    )
+    return WordTokenizer(
+        WordTokenizerDocument.model_validate(
+            {
+                "cleaning": cleaning,
+                "language": "en",
+                "source": "a test",
+                "tables": tables,
+                "vocabulary": [*control, *words],
+                **options,
+            }
+        )
+    )
