@@ -104,7 +104,9 @@ def make_classifiers(
     """Give random classifiers whose numbers depend on every token and on the order of tokens."""
     torch.set_num_threads(1)
     recipe = load_recipe("tiny").classifier.model_copy(update={"width_head": WIDTH_HEAD})
-    members = [make_member(direction, tokenizer, placement, WIDTH_HEAD) for direction, placement in placements.items()]
+    members = [
+        make_member(direction, tokenizer, placement, [WIDTH_HEAD]) for direction, placement in placements.items()
+    ]
     models = {}
     for member in members:
         model = build_classifier(_language_model(member), member.direction, labels, recipe, SEED)
@@ -124,7 +126,7 @@ def make_language_models(tokenizer: Tokenizer, placements: Mapping[Direction, Ma
 
 
 def make_member(
-    direction: Direction, tokenizer: Tokenizer, placement: MarkerPlacement, width_head: int | None
+    direction: Direction, tokenizer: Tokenizer, placement: MarkerPlacement, widths_head: list[int] | None
 ) -> Member:
     architecture = Architecture(
         vocabulary_size=len(tokenizer),
@@ -134,7 +136,7 @@ def make_member(
     )
     weights: Any = f"{direction}.safetensors"
     return Member(
-        direction=direction, markers=placement, weights=weights, architecture=architecture, width_head=width_head
+        direction=direction, markers=placement, weights=weights, architecture=architecture, widths_head=widths_head
     )
 
 
@@ -230,14 +232,20 @@ def _language_model(member: Member) -> LanguageModel:
 def _randomise(model: nn.Module, seed: int) -> None:
     """Give every parameter a value large enough to show in the numbers."""
     chance = torch.Generator().manual_seed(seed)
-    for _, parameter in sorted(model.named_parameters()):
+    for _, parameter in sorted(model.named_parameters(), key=lambda named: _place(named[0])):
         parameter.normal_(0, 0.4, generator=chance)
+
+
+def _place(parameter: str) -> tuple[int, str]:
+    """Give the place at which a parameter gets its values; with others, the classes would differ in too few texts."""
+    head = ["head.layers.0", "head.norms.1", "head.norms.0", "head.layers.1"]
+    return next((place for place, part in enumerate(head, start=1) if parameter.startswith(part)), 0), parameter
 
 
 @torch.no_grad()
 def _settle_norms(model: Classifier) -> None:
     """Give the batch norms the statistics of random texts, so that texts differ in their classes."""
-    norms = [model.head.norm_pooled, model.head.norm_hidden]
+    norms = [norm for norm in model.head.norms if isinstance(norm, nn.BatchNorm1d)]
     lengths = torch.arange(1, 65)
     ids = torch.randint(model.encoder.architecture.vocabulary_size, (64, 64))
     for norm in norms:

@@ -26,7 +26,7 @@ from bothways.bundle import read
 from bothways.bundle.manifest import LARGEST_MANIFEST_BYTES, MANIFEST_FILE, Kind
 from bothways.bundle.read import read_bundle
 from bothways.errors import BundleBroken, BundleError, BundleMissing, BundleTooNew
-from bothways.text.tokenizer import LONGEST_PIECE
+from bothways.text.subword_tokenizer import LONGEST_PIECE
 from tests.bundles import FILES, LABELS, edit_json, edit_manifest, edit_weights, replace_file, run_python, tensors
 
 LISTED = [name for name in FILES if name != MANIFEST_FILE]
@@ -174,7 +174,7 @@ def test_a_hard_link_is_a_plain_file(bundle: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["extra.py", "__init__.py", "forward.safetensors.bak", ".hidden", "x\ny", "Tokenizer.json", "\udcff"]
+    "name", ["extra.py", "__init__.py", "forward.safetensors.bak", ".hidden", "x\ny", "SubwordTokenizer.json", "\udcff"]
 )
 def test_an_unlisted_file_is_refused(bundle: Path, name: str) -> None:
     (bundle / name).write_text("surplus")
@@ -406,7 +406,7 @@ MANIFESTS: dict[str, tuple[Callable[[Fields], object], str]] = {
     "an unknown key with line breaks": (lambda m: m.update({"a\nb\x1b": 1}), "'a\\nb\\x1b'"),
     "members that are none": (lambda m: m.update(members="both"), "members"),
     "no member": (lambda m: m.update(members=[]), "members"),
-    "no width of the head": (lambda m: m["members"][1].update(width_head=None), "needs a width_head"),
+    "no width of the head": (lambda m: m["members"][1].update(widths_head=None), "needs widths_head"),
     "another task": (lambda m: m.update(task="next-token"), "next-token"),
 }
 
@@ -421,7 +421,7 @@ def test_a_manifest_that_contradicts_itself_is_refused(bundle: Path, case: str) 
 @pytest.mark.parametrize(
     ("change", "name", "problem"),
     [
-        (set_labels("a", "b"), "forward.safetensors", "head.output.weight is F32 [3, 8], expected F32 [2, 8]"),
+        (set_labels("a", "b"), "forward.safetensors", "head.layers.1.weight is F32 [3, 8], expected F32 [2, 8]"),
         (set_labels("a", "b", "c", "d"), "forward.safetensors", "expected F32 [4, 8]"),
         (
             lambda m: [x["architecture"].update(vocabulary_size=7) for x in m["members"]],
@@ -436,7 +436,7 @@ def test_a_manifest_that_contradicts_itself_is_refused(bundle: Path, case: str) 
         (lambda m: m["members"][1]["architecture"].update(width_hidden=65536), "backward.safetensors", "expected F32"),
         (lambda m: m["members"][1]["architecture"].update(layers=3), "backward.safetensors", "lacks the tensor"),
         (lambda m: m["members"][1]["architecture"].update(layers=1), "backward.safetensors", "unexpected tensor"),
-        (lambda m: m["members"][1].update(width_head=9), "backward.safetensors", "expected F32 [9"),
+        (lambda m: m["members"][1].update(widths_head=[9]), "backward.safetensors", "expected F32 [9"),
     ],
 )
 def test_a_manifest_that_contradicts_the_weights_is_refused(
@@ -459,12 +459,12 @@ def test_a_classifier_that_says_it_is_a_pack_is_refused(bundle: Path) -> None:
         fields.update(kind="language-model", task="next-token", labels=[], combination=None, calibration=None)
 
     edit_manifest(bundle, claim)
-    refuse(bundle, MANIFEST_FILE, "a language model's member has no width_head")
+    refuse(bundle, MANIFEST_FILE, "a language model's member has no widths_head")
 
     def claim_more(fields: Fields) -> None:
         claim(fields)
         for member in fields["members"]:
-            member["width_head"] = None
+            member["widths_head"] = None
 
     edit_manifest(bundle, claim_more)
     with pytest.raises(BundleBroken, match=r"forward\.safetensors lacks the tensor decoder\.bias"):
@@ -552,15 +552,15 @@ def with_dtype(dtype: str, scale: float) -> Callable[[dict[str, Any], bytes], by
 
 def with_offsets(shift_start: int, shift_stop: int) -> Callable[[dict[str, Any], bytes], bytes]:
     def change(header: dict[str, Any], body: bytes) -> bytes:
-        start, stop = header["head.hidden.bias"]["data_offsets"]
-        header["head.hidden.bias"]["data_offsets"] = [start + shift_start, stop + shift_stop]
+        start, stop = header["head.layers.0.bias"]["data_offsets"]
+        header["head.layers.0.bias"]["data_offsets"] = [start + shift_start, stop + shift_stop]
         return safetensors(header, body)
 
     return change
 
 
 def with_duplicate(header: dict[str, Any], body: bytes) -> bytes:
-    entry = json.dumps({"head.hidden.bias": header["head.hidden.bias"]})
+    entry = json.dumps({"head.layers.0.bias": header["head.layers.0.bias"]})
     return safetensors((json.dumps(header)[:-1] + ", " + entry[1:]).encode(), body)
 
 
@@ -576,7 +576,7 @@ SAFETENSORS: dict[str, tuple[Callable[[dict[str, Any], bytes], bytes], str]] = {
     "a deep header": (lambda header, body: safetensors(b'{"a":' * 10**5 + b"1" + b"}" * 10**5, body), "deeply"),
     "a header in latin-1": (lambda header, body: safetensors(b'{"\xe4": {}}', body), "broken header"),
     "a header that is a list": (lambda header, body: safetensors(b"[]", body), "not an object of objects"),
-    "a tensor twice": (with_duplicate, "the key 'head.hidden.bias' occurs twice"),
+    "a tensor twice": (with_duplicate, "the key 'head.layers.0.bias' occurs twice"),
     "overlapping tensors": (with_offsets(-4, -4), "safetensors"),
     "a hole": (with_offsets(4, 0), "safetensors"),
     "a tensor behind the end": (with_offsets(0, 10**6), "safetensors"),
@@ -589,9 +589,9 @@ SAFETENSORS: dict[str, tuple[Callable[[dict[str, Any], bytes], bytes], str]] = {
     "I32 as F32's size": (with_dtype("I32", 1), "I32"),
     "F8": (with_dtype("F8_E4M3", 0.25), "F8_E4M3"),
     "an unknown type": (with_dtype("F1024", 1), "F1024"),
-    "another shape": (with_entry("head.hidden.bias", shape=[2, 4]), "head.hidden.bias is F32 [2, 4]"),
-    "a shape of booleans": (with_entry("head.hidden.bias", shape=[True]), "head.hidden.bias"),
-    "a shape without end": (with_entry("head.hidden.bias", shape=[1] * 10**5), "head.hidden.bias is F32 [1, 1"),
+    "another shape": (with_entry("head.layers.0.bias", shape=[2, 4]), "head.layers.0.bias is F32 [2, 4]"),
+    "a shape of booleans": (with_entry("head.layers.0.bias", shape=[True]), "head.layers.0.bias"),
+    "a shape without end": (with_entry("head.layers.0.bias", shape=[1] * 10**5), "head.layers.0.bias is F32 [1, 1"),
     "a tensor more": (with_entry("zz", dtype="F32", shape=[0], data_offsets=[0, 0]), "unexpected tensor zz"),
     "bytes behind the last tensor": (lambda header, body: safetensors(header, body + b"\x00" * 4), "safetensors"),
     "bytes missing": (lambda header, body: safetensors(header, body[:-4]), "safetensors"),
@@ -617,7 +617,7 @@ def test_a_missing_tensor_is_named(bundle: Path) -> None:
     refuse(bundle, "backward.safetensors", "lacks the tensor encoder.layers.1.weight_hh")
 
 
-@pytest.mark.parametrize("tensor", ["encoder.embedding.weight", "encoder.layers.0.bias_hh", "head.output.bias"])
+@pytest.mark.parametrize("tensor", ["encoder.embedding.weight", "encoder.layers.0.bias_hh", "head.layers.1.bias"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_weight_that_is_no_number_is_refused(bundle: Path, tensor: str, value: float) -> None:
     data = (bundle / "backward.safetensors").read_bytes()
@@ -629,7 +629,7 @@ def test_a_weight_that_is_no_number_is_refused(bundle: Path, tensor: str, value:
     refuse(bundle, "backward.safetensors", f"{tensor} holds values that are not finite numbers")
 
 
-@pytest.mark.parametrize("norm", ["norm_pooled", "norm_hidden"])
+@pytest.mark.parametrize("norm", ["norms.0", "norms.1"])
 def test_a_negative_variance_is_refused(bundle: Path, norm: str) -> None:
     tensor = f"head.{norm}.running_var"
     edit_weights(bundle, "forward.safetensors", lambda arrays: arrays[tensor].__setitem__(2, -0.1))

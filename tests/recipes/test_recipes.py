@@ -19,9 +19,15 @@ import torch
 
 import bothways
 from bothways import Classifier, ConfigError, DataError, DirectionError, OutputExists, TrainingError
+from bothways.bundle.manifest import Kind
+from bothways.bundle.read import read_bundle
 from bothways.nn.awd_lstm import LanguageModel, State
+from bothways.text.reading import Direction, MarkerPlacement
+from bothways.training.building import adapted_pack
+from tests.bundles import make_language_models, write_pack
 from tests.processes import ENVIRONMENT, CommandServer, wait_for
 from tests.recipes.conftest import CONFIG, some_rows, write_rows
+from tests.words import make_word_tokenizer
 
 
 def train(data: Any, out: Path, config: Path, **options: Any) -> Classifier:
@@ -424,3 +430,55 @@ def test_metrics_that_cannot_be_written_end_the_run_in_one_line(
     assert finished.err.splitlines()[-1].startswith(f"bothways: error: {out}.run can't be written: File too large")
     assert "Traceback" not in finished.err
     assert not out.exists()
+
+
+# From a pack of words, as imported ones are.
+
+
+@pytest.fixture(scope="module")
+def word_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pack of random language models whose tokens are words, with some words of the texts and some others."""
+    words = make_word_tokenizer("fastai-v2", ["the", "film", "lovely", "awful", "zebra", "quagga", "was"])
+    path = tmp_path_factory.mktemp("packs") / "words.pack"
+    write_pack(path, make_language_models(words, dict.fromkeys(Direction, MarkerPlacement.AS_WRITTEN)))
+    return path
+
+
+def test_a_classifier_starts_from_a_pack_of_words_with_the_words_of_its_texts(
+    tmp_path: Path, data: Path, config: Path, word_pack: Path
+) -> None:
+    out = tmp_path / "m.bundle"
+    change(config, "epochs = 3", "epochs = 15")  # its random weights teach nothing
+    model = train(data, out, config, pretrained=word_pack)
+    vocabulary = model.tokenizer.tokens(range(len(model.tokenizer)))
+    assert {"the", "film", "superb", "poor"} <= set(vocabulary)  # known to the pack, and new
+    assert not {"zebra", "quagga"} & set(vocabulary)  # in the pack only
+    assert {member.markers for member in model.manifest.members} == {MarkerPlacement.AS_WRITTEN}
+    assert {member.pooled_tail for member in model.manifest.members} == {None}
+    texts, labels = zip(*some_rows(40, seed=1), strict=True)
+    assert (model.predict(list(texts)) == np.array(labels)).mean() > 0.9
+    assert bothways.verify(out).passed
+
+
+def test_embeddings_are_matched_as_in_ulmfit_for_each_direction_its_own(word_pack: Path) -> None:
+    pack = read_bundle(word_pack, Kind.LANGUAGE_MODEL)
+    texts = ["the superb film"] * 3
+    adapted = adapted_pack(pack, texts)
+    old, new = (p.tokenizer.tokens(range(len(p.tokenizer))) for p in (pack, adapted))
+    assert new[-3:] == ["the", "superb", "film"]
+    for direction in Direction:
+        for name in ("encoder.embedding.weight", "decoder.bias"):
+            theirs, ours = pack.weights[direction][name], adapted.weights[direction][name]
+            for word in ("xxbos", "xxmaj", "the", "film"):
+                assert np.array_equal(ours[new.index(word)], theirs[old.index(word)])
+            np.testing.assert_allclose(ours[new.index("superb")], theirs.mean(axis=0), rtol=1e-6)
+        layer = "encoder.layers.0.weight_hh"
+        assert adapted.weights[direction][layer] is pack.weights[direction][layer]
+    assert {m.architecture.vocabulary_size for m in adapted.manifest.members} == {len(new)}
+    forward, backward = (adapted.weights[direction]["decoder.bias"] for direction in Direction)
+    assert not np.array_equal(forward, backward)
+
+
+def test_a_pack_of_subwords_is_taken_as_it_is(pack_path: Path) -> None:
+    pack = read_bundle(pack_path, Kind.LANGUAGE_MODEL)
+    assert adapted_pack(pack, ["the superb film"] * 3) is pack

@@ -318,22 +318,23 @@ def test_bad_lengths_are_named(lengths: list[int], message: str) -> None:
 def test_the_head_is_two_layers_with_batch_norms() -> None:
     torch.manual_seed(4)
     head = Head(6, 4, 3, dropout=0.7).eval()
-    for norm in (head.norm_pooled, head.norm_hidden):
+    for norm in head.norms:
+        assert isinstance(norm, nn.BatchNorm1d)
         nn.init.uniform_(norm.running_mean)  # type: ignore[arg-type]
         nn.init.uniform_(norm.running_var, 0.5, 2)  # type: ignore[arg-type]
         nn.init.uniform_(norm.weight)
-    theirs = nn.Sequential(head.norm_pooled, head.hidden, nn.ReLU(), head.norm_hidden, head.output)
+    theirs = nn.Sequential(head.norms[0], head.layers[0], nn.ReLU(), head.norms[1], head.layers[1])
     pooled = torch.randn(5, 6)
     torch.testing.assert_close(head(pooled), theirs(pooled))
     assert {name: tuple(p.shape) for name, p in head.named_parameters()} == {
-        "norm_pooled.weight": (6,),
-        "norm_pooled.bias": (6,),
-        "hidden.weight": (4, 6),
-        "hidden.bias": (4,),
-        "norm_hidden.weight": (4,),
-        "norm_hidden.bias": (4,),
-        "output.weight": (3, 4),
-        "output.bias": (3,),
+        "norms.0.weight": (6,),
+        "norms.0.bias": (6,),
+        "layers.0.weight": (4, 6),
+        "layers.0.bias": (4,),
+        "norms.1.weight": (4,),
+        "norms.1.bias": (4,),
+        "layers.1.weight": (3, 4),
+        "layers.1.bias": (3,),
     }
 
 

@@ -78,8 +78,8 @@ CHANGES: list[tuple[Callable[[Fields], object], str]] = [
     (lambda m: m["members"][0].update(weights="../forward.safetensors"), "weights"),
     (lambda m: m["members"][0].update(direction="sideways"), "'forward' or 'backward'"),
     (lambda m: m["members"][0].update(markers="none"), "'as-written' or 'reading-order'"),
-    (lambda m: m["members"][0].update(width_head=None), "needs a width_head"),
-    (lambda m: m["members"][0].update(width_head=0), "greater than or equal to 1"),
+    (lambda m: m["members"][0].update(widths_head=None), "needs widths_head"),
+    (lambda m: m["members"][0].update(widths_head=[0]), "greater than or equal to 1"),
     (lambda m: m["members"][0]["architecture"].update(layers=65), "less than or equal to 64"),
     (lambda m: m["members"][0]["architecture"].update(width_hidden=10**6), "less than or equal to 65536"),
     (lambda m: m["members"][0]["architecture"].update(width_hidden=True), "valid integer"),
@@ -126,5 +126,5 @@ def test_a_language_model_has_nothing_of_a_classifier(pack_path: Path, good: Fie
 
 def test_a_language_model_has_no_head(pack_path: Path) -> None:
     fields = json.loads((pack_path / "bundle.json").read_bytes())
-    fields["members"][1]["width_head"] = 8
-    refuse(fields, "a language model's member has no width_head")
+    fields["members"][1]["widths_head"] = [8]
+    refuse(fields, "a language model's member has no widths_head")

@@ -6,9 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
-from bothways.bundle.manifest import Architecture, Member
+from bothways.bundle.manifest import Architecture, Member, PooledTail
 from bothways.runtime import slots
 from bothways.runtime.graph import EncoderSession
 from bothways.runtime.slots import BATCH_SLOTS, SLOTS, WINDOW_TOKENS, SlotEngine
@@ -46,7 +49,7 @@ class FakeSession:
         return [hidden, weighted], np.maximum(largest, values.max(axis=0)[:, None]), total + values.sum(axis=0)[:, None]
 
 
-def fake_engine(directions: int = 1) -> tuple[SlotEngine, list[FakeSession]]:
+def fake_engine(directions: int = 1, *tails: PooledTail | None) -> tuple[SlotEngine, list[FakeSession]]:
     sessions = [FakeSession() for _ in range(directions)]
     members = [
         Member(
@@ -54,9 +57,10 @@ def fake_engine(directions: int = 1) -> tuple[SlotEngine, list[FakeSession]]:
             markers=MarkerPlacement.AS_WRITTEN,
             weights=f"{direction}.safetensors",
             architecture=sessions[0].architecture,
-            width_head=1,
+            widths_head=[1],
+            pooled_tail=tail,
         )
-        for direction in list(Direction)[:directions]
+        for direction, tail in itertools.zip_longest(list(Direction)[:directions], tails)
     ]
     typed: Any = sessions
     return SlotEngine(members, typed), sessions
@@ -156,8 +160,8 @@ def test_a_slot_forgets_the_text_before() -> None:
 def test_the_source_is_never_read_further_than_the_lookahead(lookahead: int) -> None:
     engine, _ = fake_engine()
     source = Source([5] * 2000)
-    for given, _ in enumerate(engine.run(source, lookahead), start=1):
-        assert source.read - given < min(lookahead, SLOTS)
+    for told, _ in enumerate(engine.run(source, lookahead), start=1):
+        assert source.read - told < min(lookahead, SLOTS)
     assert source.read == 2000
 
 
@@ -235,3 +239,59 @@ def test_real_sessions_fit_the_engine() -> None:
     """The fake session has what the real one has, so that the tests above speak of the real engine."""
     assert {"advance"} <= set(vars(EncoderSession))
     assert EncoderSession.advance.__code__.co_varnames[:6] == FakeSession.advance.__code__.co_varnames[:6]
+
+
+FASTAI_V1, FASTAI_V2 = PooledTail(window_tokens=70, tail_tokens=1399), PooledTail(window_tokens=72, tail_tokens=1440)
+
+
+@pytest.mark.parametrize(
+    ("tail", "is_pooled"),
+    [
+        (FASTAI_V1, lambda start, tokens: start > tokens - 1400),
+        (FASTAI_V2, lambda start, tokens: tokens - start <= 1440),
+    ],
+    ids=["v1", "v2"],
+)
+@example(tokens=1)
+@example(tokens=1400)
+@example(tokens=1440)
+@given(tokens=st.integers(1, 20_000))
+def test_the_pooled_tail_is_that_of_fastais_loops(tail: PooledTail, is_pooled: Any, tokens: int) -> None:
+    """fastai 1's MultiBatchEncoder and fastai 2's SentenceEncoder go through the windows and keep those with this."""
+    first = next(start for start in range(0, tokens, tail.window_tokens) if is_pooled(start, tokens))
+    assert tail.first_pooled(tokens) == first
+
+
+def test_a_tail_shorter_than_a_window_would_pool_nothing_and_is_refused() -> None:
+    with pytest.raises(ValidationError, match="tail_tokens is 9, expected at least window_tokens"):
+        PooledTail(window_tokens=10, tail_tokens=9)
+
+
+def test_a_long_text_is_read_whole_but_only_its_tail_is_pooled() -> None:
+    engine, (session,) = fake_engine(1, PooledTail(window_tokens=5, tail_tokens=12))
+    ids = [8, *[3] * 39, *[1] * 10, 2]  # 51 tokens: pooled from the first multiple of 5 at or behind 51 - 12
+    ((pooled,),) = engine.run([text_of(ids)])
+    assert pooled.tolist() == [sum(ids), 2.0, np.float32(12 / 11)]
+    assert session.rounds == [[32], [8], [11]]
+
+
+def test_members_that_pool_different_tails_still_advance_together() -> None:
+    engine, sessions = fake_engine(2, PooledTail(window_tokens=4, tail_tokens=8), None)
+    ids = list(range(1, 8)) * 3
+    ((ours, all_of_it),) = engine.run([text_of(ids)])
+    assert ours.tolist() == [sum(ids), max(ids[16:]), np.float32(np.mean(ids[16:]))]
+    assert all_of_it.tolist() == [sum(ids), max(ids), np.float32(np.mean(ids))]
+    assert [session.rounds for session in sessions] == [[[16], [5]]] * 2
+
+
+@given(st.lists(st.integers(1, 90), min_size=1, max_size=20), st.integers(1, 40), st.integers(0, 40))
+def test_a_pooled_tail_does_not_depend_on_company(lengths: list[int], window: int, more: int) -> None:
+    tail = PooledTail(window_tokens=window, tail_tokens=window + more)
+    chance = np.random.default_rng(0)
+    texts = [chance.integers(0, 9, length).tolist() for length in lengths]
+    together = [pooled.tolist() for (pooled,) in fake_engine(1, tail)[0].run(map(text_of, texts))]
+    alone = [next(fake_engine(1, tail)[0].run([text_of(text)]))[0].tolist() for text in texts]
+    assert together == alone
+    for text, pooled in zip(texts, together, strict=True):
+        kept = text[tail.first_pooled(len(text)) :]
+        assert pooled[1:] == [max(kept), np.float32(sum(kept) / len(kept))]

@@ -56,15 +56,15 @@ def test_four_gates_a_layer_are_named_as_in_torch() -> None:
     }
 
 
-def test_a_head_has_two_norms_and_two_layers() -> None:
+def test_a_head_has_a_norm_before_each_layer() -> None:
     norm = ("weight", "bias", "running_mean", "running_var")
-    assert head_shapes(12, 5, 3) == {
-        **{f"norm_pooled.{part}": (12,) for part in norm},
-        "hidden.weight": (5, 12),
-        "hidden.bias": (5,),
-        **{f"norm_hidden.{part}": (5,) for part in norm},
-        "output.weight": (3, 5),
-        "output.bias": (3,),
+    assert head_shapes([12, 5, 3]) == {
+        **{f"norms.0.{part}": (12,) for part in norm},
+        "layers.0.weight": (5, 12),
+        "layers.0.bias": (5,),
+        **{f"norms.1.{part}": (5,) for part in norm},
+        "layers.1.weight": (3, 5),
+        "layers.1.bias": (3,),
     }
 
 

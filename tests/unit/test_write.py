@@ -203,10 +203,10 @@ def test_a_tokenizer_that_changed_is_not_published(torch_models: TinyClassifiers
 
 def test_weights_that_are_no_numbers_are_not_published(torch_models: TinyClassifiers, tmp_path: Path) -> None:
     weights = {m.direction: weights_of(torch_models.models[m.direction], m, 3) for m in torch_models.members}
-    bias = weights[Direction.BACKWARD]["head.output.bias"].copy()
+    bias = weights[Direction.BACKWARD]["head.layers.1.bias"].copy()
     bias[1] = np.nan
-    weights[Direction.BACKWARD]["head.output.bias"] = bias
-    with pytest.raises(TrainingError, match=r"head\.output\.bias holds values that are not finite numbers"):
+    weights[Direction.BACKWARD]["head.layers.1.bias"] = bias
+    with pytest.raises(TrainingError, match=r"head\.layers\.1\.bias holds values that are not finite numbers"):
         write_with(tmp_path / "wrong.bundle", torch_models, torch_models.proof, weights=weights)
     assert list(tmp_path.iterdir()) == []
 

@@ -21,8 +21,7 @@ def write_card(kind: Kind, labels: list[str], members: list[Member], training: T
             f"| {member.direction} | {member.markers} | {sizes.vocabulary_size} "
             f"| {sizes.width_embedding} | {sizes.width_hidden} | {sizes.layers} |"
         )
-    lines += ["", f"Trained with bothways {training.bothways_version}, size {training.size}, seed {training.seed}."]
-    lines.append(f"Rows: {', '.join(f'{count} {name}' for name, count in training.rows.items()) or 'not recorded'}.")
+    lines += ["", *_made_by(training)]
     if training.pretrained:
         lines.append(f"Pre-trained language models: pack with digest {training.pretrained}.")
     if training.validation:
@@ -38,3 +37,16 @@ def write_card(kind: Kind, labels: list[str], members: list[Member], training: T
         "",
     ]
     return "\n".join(lines)
+
+
+def _made_by(training: TrainingRecord) -> list[str]:
+    if training.imported is not None:
+        lines = [f"Imported with bothways {training.bothways_version} from {training.imported.library}:", ""]
+        for direction, file in training.imported.files.items():
+            lines.append(f"- `{file.name}` (SHA-256 `{file.sha256}`) reads {direction}: {file.direction_known_by}.")
+        return lines
+    rows = ", ".join(f"{count} {name}" for name, count in training.rows.items()) or "not recorded"
+    return [
+        f"Trained with bothways {training.bothways_version}, size {training.size}, seed {training.seed}.",
+        f"Rows: {rows}.",
+    ]

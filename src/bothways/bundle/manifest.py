@@ -60,14 +60,46 @@ class Architecture(_Part):
         return list(zip([self.width_embedding, *inner], [*inner, self.width_embedding], strict=True))
 
 
+class PooledTail(_Part):
+    """How much of a long text is pooled: fastai reads all of it, but pools its last windows only.
+
+    Attributes:
+        window_tokens: The windows that a text is cut into, from its first token in reading order.
+        tail_tokens: Windows that begin further from the text's end are read, but not pooled. At least a window.
+    """
+
+    window_tokens: Annotated[int, Field(ge=1, le=1_000_000)]
+    tail_tokens: Annotated[int, Field(ge=1, le=1_000_000_000)]
+
+    @model_validator(mode="after")
+    def _something_is_pooled(self) -> PooledTail:
+        if self.tail_tokens < self.window_tokens:
+            raise ValueError(f"tail_tokens is {self.tail_tokens}, expected at least window_tokens")
+        return self
+
+    def first_pooled(self, tokens: int) -> int:
+        """Give the position, in reading order, from which a text of so many tokens is pooled."""
+        return max(0, -((self.tail_tokens - tokens) // self.window_tokens) * self.window_tokens)
+
+
 class Member(_Part):
-    """One model of the bundle, and the way it reads."""
+    """One model of the bundle, and the way it reads.
+
+    Attributes:
+        direction: The way it reads.
+        markers: Where markers stand for it.
+        weights: The file of its weights.
+        architecture: The sizes of its encoder.
+        widths_head: Widths of its head's hidden layers, usually one; None for a language model.
+        pooled_tail: How much of a long text it pools; None: all of it.
+    """
 
     direction: Direction
     markers: MarkerPlacement
     weights: FileName
     architecture: Architecture
-    width_head: Width | None = None
+    widths_head: Annotated[list[Width], Field(max_length=16)] | None = None
+    pooled_tail: PooledTail | None = None
 
     @model_validator(mode="after")
     def _weights_are_named_by_direction(self) -> Member:
@@ -96,15 +128,41 @@ class FileRecord(_Part):
     sha256: Digest
 
 
+class ImportedFile(_Part):
+    """The file that a member was imported from, and how its direction is known.
+
+    Attributes:
+        name: The file's own name, without folders.
+        sha256: Of its bytes.
+        direction_known_by: ``recorded`` in the file, ``inferred`` from its weights, or ``given`` by a person.
+        direction_margin: How much less surprising text is read this way than the other way, nats a token; None if that
+            could not be measured.
+    """
+
+    name: str
+    sha256: Digest
+    direction_known_by: Literal["recorded", "inferred", "given"]
+    direction_margin: FiniteFloat | None = None
+
+
+class ImportRecord(_Part):
+    """What an imported model was made by."""
+
+    library: str
+    files: dict[Direction, ImportedFile]
+
+
 class TrainingRecord(_Part):
     """What the model was made from: enough to tell models apart and to read the same columns again.
 
-    Holds no date and no duration, so that the same seed gives the same bytes.
+    Holds no date and no duration, so that the same seed gives the same bytes. Seed and size are None for a model that
+    was imported.
     """
 
     bothways_version: str
-    seed: int
-    size: str
+    seed: int | None = None
+    size: str | None = None
+    imported: ImportRecord | None = None
     text_column: str | None = None
     label_column: str | None = None
     rows: dict[str, int] = {}
@@ -144,8 +202,10 @@ class Manifest(_Part):
             self._check_classifier()
         elif self.labels or self.combination or self.calibration or self.task != "next-token":
             raise ValueError("a language model has no labels, combination or calibration")
-        elif any(member.width_head is not None for member in self.members):
-            raise ValueError("a language model's member has no width_head")
+        elif any(member.widths_head is not None for member in self.members):
+            raise ValueError("a language model's member has no widths_head")
+        elif any(member.pooled_tail is not None for member in self.members):
+            raise ValueError("a language model pools nothing, but a member has a pooled_tail")
         return self
 
     def _check_classifier(self) -> None:
@@ -164,8 +224,8 @@ class Manifest(_Part):
             raise ValueError(f"{len(self.combination.weights)} weights for {len(self.members)} members")
         if abs(sum(self.combination.weights) - 1) > 1e-9:
             raise ValueError(f"the members' weights add up to {sum(self.combination.weights)}, expected 1")
-        if any(member.width_head is None for member in self.members):
-            raise ValueError("a classifier's member needs a width_head")
+        if any(member.widths_head is None for member in self.members):
+            raise ValueError("a classifier's member needs widths_head")
 
     def member(self, direction: Direction) -> Member:
         """Give the member that reads in this direction."""

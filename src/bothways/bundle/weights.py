@@ -6,7 +6,8 @@ In: bytes of a safetensors file. Out: float32 arrays by name, checked. The names
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 import safetensors
@@ -37,20 +38,17 @@ def encoder_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def head_shapes(width_pooled: int, width_head: int, classes: int) -> dict[str, tuple[int, ...]]:
-    """Give the name and shape of every tensor of a two-layer head: 3E pooled features, then C logits."""
+def head_shapes(widths: Sequence[int]) -> dict[str, tuple[int, ...]]:
+    """Give the name and shape of every tensor of a head.
 
-    def norm(name: str, width: int) -> dict[str, tuple[int, ...]]:
-        return {f"{name}.{part}": (width,) for part in ("weight", "bias", "running_mean", "running_var")}
-
-    return {
-        **norm("norm_pooled", width_pooled),
-        "hidden.weight": (width_head, width_pooled),
-        "hidden.bias": (width_head,),
-        **norm("norm_hidden", width_head),
-        "output.weight": (classes, width_head),
-        "output.bias": (classes,),
-    }
+    Args:
+        widths: From the 3E pooled features by the hidden layers to the C logits.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer, (width_in, width_out) in enumerate(pairwise(widths)):
+        shapes |= {f"norms.{layer}.{part}": (width_in,) for part in ("weight", "bias", "running_mean", "running_var")}
+        shapes |= {f"layers.{layer}.weight": (width_out, width_in), f"layers.{layer}.bias": (width_out,)}
+    return shapes
 
 
 def member_shapes(member: Member, classes: int) -> dict[str, tuple[int, ...]]:
@@ -61,10 +59,23 @@ def member_shapes(member: Member, classes: int) -> dict[str, tuple[int, ...]]:
         classes: Labels of the bundle, C; not looked at for a language model.
     """
     encoder = {f"encoder.{name}": shape for name, shape in encoder_shapes(member.architecture).items()}
-    if member.width_head is None:
+    if member.widths_head is None:
         return {**encoder, "decoder.bias": (member.architecture.vocabulary_size,)}
-    head = head_shapes(3 * member.architecture.width_embedding, member.width_head, classes)
+    head = head_shapes([3 * member.architecture.width_embedding, *member.widths_head, classes])
     return {**encoder, **{f"head.{name}": shape for name, shape in head.items()}}
+
+
+def matched_rows(
+    array: NDArray[np.float32], rows: NDArray[np.intp], missing: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Give an array with its rows in another order, for another vocabulary.
+
+    Args:
+        array: One row, or one number, for each word of the old vocabulary.
+        rows: For each word of the new vocabulary its number in the old one, or -1 if that lacks it.
+        missing: The row of words that the old vocabulary lacks.
+    """
+    return np.concatenate([array, missing[None]]).astype(np.float32)[rows]
 
 
 def write_weights(weights: Weights) -> bytes:

@@ -52,18 +52,17 @@ class Head(nn.Module):
 
     def __init__(self, width_pooled: int, width_hidden: int, classes: int, dropout: float) -> None:
         super().__init__()
-        self.norm_pooled = nn.BatchNorm1d(width_pooled)
-        self.hidden = nn.Linear(width_pooled, width_hidden)
-        self.norm_hidden = nn.BatchNorm1d(width_hidden)
-        self.output = nn.Linear(width_hidden, classes)
-        self.dropout_pooled = nn.Dropout(dropout)
-        self.dropout_hidden = nn.Dropout(0.1)
+        self.norms = nn.ModuleList([nn.BatchNorm1d(width_pooled), nn.BatchNorm1d(width_hidden)])
+        self.layers = nn.ModuleList([nn.Linear(width_pooled, width_hidden), nn.Linear(width_hidden, classes)])
+        self.dropouts = nn.ModuleList([nn.Dropout(dropout), nn.Dropout(0.1)])
+        self.classes = classes
 
     def forward(self, pooled: Tensor) -> Tensor:
         """Give logits, (B, C), for pooled features, (B, 3E)."""
-        hidden = functional.relu(self.hidden(self.dropout_pooled(self.norm_pooled(pooled))))
-        logits: Tensor = self.output(self.dropout_hidden(self.norm_hidden(hidden)))
-        return logits
+        values = pooled
+        for number, (norm, dropout, layer) in enumerate(zip(self.norms, self.dropouts, self.layers, strict=True)):
+            values = layer(dropout(norm(functional.relu(values) if number else values)))
+        return values
 
 
 class Classifier(nn.Module):

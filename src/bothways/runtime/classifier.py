@@ -65,7 +65,7 @@ class Classifier:
         weights = [bundle.weights[member.direction] for member in members]
         sessions = [EncoderSession(m.architecture, w) for m, w in zip(members, weights, strict=True)]
         self._engine = SlotEngine(members, sessions)
-        self._heads = [_Head(w) for w in weights]
+        self._heads = [_Head(w, len(m.widths_head or []) + 1) for m, w in zip(members, weights, strict=True)]
 
     @property
     def directions(self) -> list[str]:
@@ -166,21 +166,24 @@ def with_temperature(probabilities: Probabilities, temperature: float) -> Probab
 
 
 class _Head:
-    """Batch norm, linear, ReLU, batch norm, linear, with the norms folded into the linear layers.
+    """Batch norm and linear layer, as often as need be with ReLU between; the norms are folded into the linear layers.
 
     Runs on one text at a time, so that no product's rounding depends on a batch.
     """
 
-    def __init__(self, weights: Weights) -> None:
-        scale, shift = _folded_norm(weights, "head.norm_pooled")
-        self._hidden_weight, self._hidden_bias = _folded_linear(weights, "head.hidden", scale, shift)
-        scale, shift = _folded_norm(weights, "head.norm_hidden")
-        self._output_weight, self._output_bias = _folded_linear(weights, "head.output", scale, shift)
+    def __init__(self, weights: Weights, layers: int) -> None:
+        self._layers = [
+            _folded_linear(weights, f"head.layers.{layer}", *_folded_norm(weights, f"head.norms.{layer}"))
+            for layer in range(layers)
+        ]
 
     def probabilities(self, pooled: Pooled) -> Probabilities:
         """Give one text's class probabilities, (C,) float64, from its pooled vector, (3E,)."""
-        hidden = np.maximum(self._hidden_weight @ pooled.astype(np.float64) + self._hidden_bias, 0)
-        return _softmax(self._output_weight @ hidden + self._output_bias)
+        (weight, bias), *others = self._layers
+        values = weight @ pooled.astype(np.float64) + bias
+        for weight, bias in others:
+            values = weight @ np.maximum(values, 0) + bias
+        return _softmax(values)
 
 
 def _folded_norm(weights: Weights, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

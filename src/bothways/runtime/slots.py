@@ -35,15 +35,18 @@ Pooled = NDArray[np.float32]
 
 @dataclass(eq=False)
 class _Flight:
-    """One text on its way: its number, and its ids in each member's reading order."""
+    """One text on its way: its number, and for each member its ids in reading order and where pooling begins."""
 
     number: int
     ids_by_member: list[Ids]
+    pooled_from: list[int]
     position: int = 0
 
     @property
     def next_window(self) -> int:
-        return min(WINDOW_TOKENS, len(self.ids_by_member[0]) - self.position)
+        """Tokens until the text's end, the next place where pooling begins, or a window's length."""
+        stops = [stop for stop in self.pooled_from if stop > self.position]
+        return min(WINDOW_TOKENS, min([len(self.ids_by_member[0]), *stops]) - self.position)
 
     @property
     def is_finished(self) -> bool:
@@ -63,6 +66,9 @@ class _MemberStates:
     def clear(self, slot: int) -> None:
         for state in self.states:
             state[slot] = 0
+        self.clear_pool(slot)
+
+    def clear_pool(self, slot: int) -> None:
         self.largest[slot] = -np.inf
         self.total[slot] = 0
 
@@ -75,10 +81,10 @@ class _MemberStates:
         self.largest[slots] = largest
         self.total[slots] = total
 
-    def pooled(self, slot: int, length: int) -> Pooled:
+    def pooled(self, slot: int, pooled_tokens: int) -> Pooled:
         """Give last | largest | mean of the outputs of a finished text, (3E,)."""
         last_hidden = self.states[-2]
-        mean = (self.total[slot] / length).astype(np.float32)
+        mean = (self.total[slot] / pooled_tokens).astype(np.float32)
         return np.concatenate([last_hidden[slot], self.largest[slot], mean])
 
 
@@ -94,6 +100,7 @@ class SlotEngine:
 
     def __init__(self, members: list[Member], sessions: list[EncoderSession]) -> None:
         self._readings = [(member.direction, member.markers) for member in members]
+        self._tails = [member.pooled_tail for member in members]
         self._sessions = sessions
 
     def run(self, texts: Iterable[TokenizedText], lookahead: int = SLOTS) -> Iterator[list[Pooled]]:
@@ -125,7 +132,8 @@ class SlotEngine:
                 slot = free.pop()
                 for member in members:
                     member.clear(slot)
-                flights[slot] = _Flight(admitted, [read(text, *reading) for reading in self._readings])
+                pooled_from = [tail.first_pooled(len(text)) if tail else 0 for tail in self._tails]
+                flights[slot] = _Flight(admitted, [read(text, *reading) for reading in self._readings], pooled_from)
                 admitted += 1
                 tokens_in_flight += len(text)
             if not flights:
@@ -136,7 +144,10 @@ class SlotEngine:
                     del flights[slot]
                     free.append(slot)
                     tokens_in_flight -= flight.position
-                    finished[flight.number] = [member.pooled(slot, flight.position) for member in members]
+                    finished[flight.number] = [
+                        member.pooled(slot, flight.position - start)
+                        for member, start in zip(members, flight.pooled_from, strict=True)
+                    ]
             while told in finished:
                 yield finished.pop(told)
                 told += 1
@@ -159,6 +170,9 @@ class SlotEngine:
             slots = np.array([slot for slot, _ in batch])
             lengths = np.array([flight.next_window for _, flight in batch], dtype=np.int32)
             for number, member in enumerate(members):
+                for slot, flight in batch:
+                    if 0 < flight.position == flight.pooled_from[number]:
+                        member.clear_pool(slot)
                 ids = np.full((lengths[0], len(batch)), PADDING_ID, dtype=np.int64)
                 for column, (_, flight) in enumerate(batch):
                     stop = flight.position + lengths[column]

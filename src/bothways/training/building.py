@@ -6,8 +6,9 @@ rows. A pack that reads the other way is refused here.
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from torch.nn import functional
 from bothways.bundle.manifest import Architecture, Member
 from bothways.bundle.proof import ENSEMBLE, ProofRow, proof_texts
 from bothways.bundle.read import Bundle
-from bothways.bundle.weights import member_shapes
+from bothways.bundle.weights import matched_rows, member_shapes
 from bothways.errors import ConfigError
 from bothways.nn.awd_lstm import Dropouts, Encoder, LanguageModel
 from bothways.nn.classifier import Classifier, Head
@@ -27,6 +28,7 @@ from bothways.text.tokenizer import Tokenizer
 from bothways.training.recipe import ClassifierRecipe
 
 Arrays = dict[str, NDArray[np.float32]]
+_ROWS_ARE_WORDS = ("encoder.embedding.weight", "decoder.bias")
 
 
 def derived_seed(seed: int, *purpose: str) -> int:
@@ -45,6 +47,35 @@ def choose_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError("the device cuda was asked for, but torch finds no GPU: use --device cpu")
     return torch.device(name)
+
+
+def adapted_pack(pack: Bundle, texts: Iterable[str]) -> Bundle:
+    """Give a pack whose words are those of the texts to train on, if its tokens are words; any other as it is.
+
+    Embeddings are matched as in ULMFiT, for each direction its own: words that the pack knows keep their rows, all
+    others begin as the mean of its rows.
+    """
+    tokenizer = pack.tokenizer.adapted(texts)
+    if tokenizer is pack.tokenizer:
+        return pack
+    old, new = (known.tokens(range(len(known))) for known in (pack.tokenizer, tokenizer))
+    number = {word: position for position, word in enumerate(old)}
+    rows = np.array([number.get(word, -1) for word in new])
+    weights = {
+        direction: {
+            name: matched_rows(array, rows, array.mean(axis=0)) if name in _ROWS_ARE_WORDS else array
+            for name, array in arrays.items()
+        }
+        for direction, arrays in pack.weights.items()
+    }
+    members = [
+        member.model_copy(
+            update={"architecture": member.architecture.model_copy(update={"vocabulary_size": len(tokenizer)})}
+        )
+        for member in pack.manifest.members
+    ]
+    manifest = pack.manifest.model_copy(update={"members": members})
+    return dataclasses.replace(pack, manifest=manifest, tokenizer=tokenizer, weights=weights)
 
 
 def build_language_model(

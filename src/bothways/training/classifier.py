@@ -57,7 +57,7 @@ def train_classifier(
     torch.manual_seed(seed)
     chance = np.random.default_rng(seed)
     model.encoder.dropouts = recipe.dropouts.scaled(recipe.dropout_factor)
-    device = model.head.output.bias.device
+    device = model.encoder.embedding.weight.device
     weights = class_weights.to(device) if class_weights is not None else None
     groups = [model.encoder.embedding, *model.encoder.layers, model.head]
     phases = [(depth, recipe.epochs_frozen) for depth in range(1, len(groups))] if recipe.epochs_frozen else []
@@ -108,9 +108,9 @@ def train_classifier(
 def class_probabilities(model: Classifier, ids: Sequence[Ids], recipe: ClassifierRecipe) -> NDArray[np.float64]:
     """Give the probabilities of each text's classes, (N, C), in order."""
     model.eval()
-    device = model.head.output.bias.device
+    device = model.encoder.embedding.weight.device
     lengths = np.array([len(text) for text in ids], dtype=np.int64)
-    result = np.empty((len(ids), model.head.output.out_features))
+    result = np.empty((len(ids), model.head.classes))
     for rows in plan_batches(lengths, 2 * recipe.batch_texts, recipe.batch_tokens):
         batch = pad(ids, rows)
         logits, _, _ = model(torch.from_numpy(batch.ids).to(device), torch.from_numpy(batch.lengths).to(device))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ from bothways.text.subwords import train_tokenizer
 from bothways.text.tokenizer import Tokenizer
 from bothways.training.building import (
     Arrays,
+    adapted_pack,
     build_classifier,
     build_language_model,
     derived_seed,
@@ -90,6 +91,8 @@ def train_bundle(split: Split, unlabelled: list[str], settings: RunSettings) -> 
     class_weights = _class_weights(settings.recipe, split.train.labels, labels)
     _prepare_torch()
     yield StageReport("tokenizer")
+    if settings.pack is not None:
+        settings = replace(settings, pack=adapted_pack(settings.pack, [*split.train.texts, *unlabelled]))
     tokenizer = _tokenizer([*split.train.texts, *unlabelled], settings)
     tokens = {name: _tokenize(tokenizer, texts) for name, texts in _texts_by_name(split, unlabelled).items()}
     yield from _token_warnings(tokens, settings)
@@ -100,7 +103,7 @@ def train_bundle(split: Split, unlabelled: list[str], settings: RunSettings) -> 
     probabilities = []
     valid_classes = _class_numbers(split.valid, labels)
     for direction in settings.directions:
-        member = _member(direction, tokenizer, settings, settings.recipe.classifier.width_head)
+        member = _member(direction, tokenizer, settings, [settings.recipe.classifier.width_head])
         ids = {name: [read(text, direction, member.markers) for text in texts] for name, texts in tokens.items()}
         seeds = {
             stage: derived_seed(settings.seed, direction, stage) for stage in ("build", "lm", "head", "classifier")
@@ -221,10 +224,10 @@ def _token_warnings(tokens: dict[str, list[TokenizedText]], settings: RunSetting
         yield StageReport("tokenizer", message, is_warning=True)
 
 
-def _member(direction: Direction, tokenizer: Tokenizer, settings: RunSettings, width_head: int | None) -> Member:
+def _member(direction: Direction, tokenizer: Tokenizer, settings: RunSettings, widths_head: list[int] | None) -> Member:
     if settings.pack is not None:
         known = settings.pack.manifest.member(direction)
-        return known.model_copy(update={"width_head": width_head})
+        return known.model_copy(update={"widths_head": widths_head})
     sizes = settings.recipe.encoder
     architecture = Architecture(
         vocabulary_size=len(tokenizer),
@@ -234,7 +237,7 @@ def _member(direction: Direction, tokenizer: Tokenizer, settings: RunSettings, w
     )
     weights = "forward.safetensors" if direction is Direction.FORWARD else "backward.safetensors"
     return Member(
-        direction=direction, markers=sizes.markers, weights=weights, architecture=architecture, width_head=width_head
+        direction=direction, markers=sizes.markers, weights=weights, architecture=architecture, widths_head=widths_head
     )
 
 
