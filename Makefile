@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.complete
 
-.PHONY: demo test test-all test-slow test-real check fix bench setup clean help
+.PHONY: demo test test-all test-slow test-real test-oracle oracle parity check fix bench setup clean help
 
 help:                ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -13,20 +13,37 @@ setup: $(SETUP)      ## make .venv from the pinned versions in constraints.txt
 $(SETUP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "bothways needs Python 3.11 or newer")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,spacy,dev]'
 	touch $@
 
 demo: $(SETUP)       ## train both directions on the demo's messages, prove the bundle, classify from the command line
 	$(BIN)/python demo/demo.py
 
 test: $(SETUP)       ## all tests that take less than five minutes together
-	$(BIN)/python -m pytest -m "not slow and not real_data"
+	$(BIN)/python -m pytest -m "not slow and not real_data and not oracle"
 
 test-slow: $(SETUP)  ## the tests that take longer each
 	$(BIN)/python -m pytest -m slow
 
 test-real: $(SETUP)  ## train on real data sets; needs BOTHWAYS_DATA
 	$(BIN)/python -m pytest -m real_data -s
+
+oracle: .oracle/.fixtures  ## the real fastai 1 and 2 in .oracle, and small models made with them (about six minutes)
+
+.oracle/.environment: oracle/setup.sh oracle/constraints.txt
+	PYTHON=$(PYTHON) bash oracle/setup.sh .oracle
+	touch $@
+
+.oracle/.fixtures: .oracle/.environment demo/messages.csv tests/parity/nasty_texts.py \
+		$(addprefix oracle/,fastai1.py fixture_texts.py fixtures1.py fixtures2.py make_fixtures.py)
+	.oracle/bin/python oracle/make_fixtures.py --out .oracle/fixtures
+	touch $@
+
+test-oracle: $(SETUP) oracle  ## imported models against the real fastai that made them
+	$(BIN)/python -m pytest -m oracle
+
+parity: $(SETUP) .oracle/.environment  ## train with the real fastai on real texts, import, compare 1,000 predictions
+	$(BIN)/python oracle/parity.py
 
 test-all: $(SETUP)   ## every test
 	$(BIN)/python -m pytest
@@ -45,4 +62,4 @@ bench: $(SETUP)      ## measure predicting
 	$(BIN)/python benchmarks/predict_throughput.py
 
 clean:               ## remove what the commands made
-	rm -rf .venv dist build demo/out .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .oracle dist build demo/out .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -21,11 +21,14 @@ from bothways.errors import (
     DataError,
     DependencyMissing,
     DirectionError,
+    ForeignModelError,
     OutputExists,
     ShapeError,
     TextError,
     TrainingError,
 )
+from bothways.interop.direction import DirectionVerdict
+from bothways.interop.fastai_import import FastaiImport, ImportedModel, import_fastai, infer_direction
 from bothways.runtime.classifier import Classifier, Prediction, load
 from bothways.runtime.verify import Verification, verify
 from bothways.text.reading import Direction, MarkerPlacement
@@ -43,6 +46,10 @@ __all__ = [
     "DependencyMissing",
     "Direction",
     "DirectionError",
+    "DirectionVerdict",
+    "FastaiImport",
+    "ForeignModelError",
+    "ImportedModel",
     "MarkerPlacement",
     "OutputExists",
     "Prediction",
@@ -51,6 +58,8 @@ __all__ = [
     "TrainingError",
     "Verification",
     "__version__",
+    "import_fastai",
+    "infer_direction",
     "load",
     "pretrain",
     "train",

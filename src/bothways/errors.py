@@ -13,6 +13,7 @@ r"""Every error that bothways raises on purpose.
      │    ├── BundleMissing
      │    ├── BundleBroken
      │    └── BundleTooNew
+     ├── ForeignModelError    a model of another library that can't be imported               exit 1
      ├── ShapeError           an array of the wrong shape                                     exit 1
      └── TrainingError        training can't go on or its result can't be proven              exit 1
 
@@ -72,6 +73,10 @@ class BundleBroken(BundleError):
 
 class BundleTooNew(BundleError):
     """The bundle was written in a format that this version does not know."""
+
+
+class ForeignModelError(BothwaysError):
+    """A file of another library that can't be imported: damaged, hostile, or of a kind that is not supported."""
 
 
 class ShapeError(BothwaysError, ValueError):

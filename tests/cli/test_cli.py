@@ -27,7 +27,7 @@ import bothways
 from tests.cli.conftest import CONFIG, LABELS, Workplace, some_rows
 from tests.processes import ENVIRONMENT, CommandServer, Finished, wait_for
 
-VERBS = ["train", "predict", "evaluate", "verify", "info", "pretrain"]
+VERBS = ["train", "predict", "evaluate", "verify", "info", "pretrain", "import-fastai", "direction"]
 ADDED = ["predicted_label", "predicted_probability", *(f"probability_{label}" for label in LABELS)]
 
 

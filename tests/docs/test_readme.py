@@ -44,15 +44,15 @@ def test_the_python_block_runs(tmp_path: Path) -> None:
 
 def test_every_command_of_the_readme_exists() -> None:
     verbs = {
-        match for block in blocks("") for match in re.findall(r"^(?:.*\| )?bothways (\w+)", block, flags=re.MULTILINE)
+        match for block in blocks("") for match in re.findall(r"^(?:.*\| )?bothways ([\w-]+)", block, flags=re.MULTILINE)
     }
-    known = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    known = {command.callback.__name__.replace("_", "-") for command in app.registered_commands if command.callback}
     assert verbs == known
 
 
 def test_every_option_of_the_readme_exists() -> None:
     for line in "".join(blocks("")).splitlines():
-        match = re.match(r"^(?:.*\| )?bothways (\w+) (.*)$", line)
+        match = re.match(r"^(?:.*\| )?bothways ([\w-]+) (.*)$", line)
         if match:
             help_text = run_bothways(match[1], "--help").stdout
             for option in re.findall(r"--[a-z-]+", match[2]):

@@ -16,7 +16,9 @@ from typing import Annotated, NoReturn
 import typer
 
 import bothways
+from bothways.cli.direction import direction
 from bothways.cli.evaluate import evaluate
+from bothways.cli.import_fastai import import_fastai
 from bothways.cli.info import info
 from bothways.cli.predict import predict
 from bothways.cli.pretrain import pretrain
@@ -71,7 +73,7 @@ def _forget_output() -> None:
         os.dup2(nowhere, stream.fileno())
 
 
-for verb in (train, predict, evaluate, verify, info, pretrain):
+for verb in (train, predict, evaluate, verify, info, pretrain, import_fastai, direction):
     app.command()(_errors_in_one_line()(verb))  # typer has its own words for an interrupt and a closed pipe
 
 

@@ -29,6 +29,13 @@ class DirectionsName(StrEnum):
     BACKWARD = "backward"
 
 
+class DirectionName(StrEnum):
+    """The way a single model reads."""
+
+    FORWARD = "forward"
+    BACKWARD = "backward"
+
+
 class DeviceName(StrEnum):
     """Where to train."""
 
@@ -51,6 +58,10 @@ Config = Annotated[
     Path | None, typer.Option(metavar="FILE.toml", help="Changes numbers of the recipe; see docs/recipe.md.")
 ]
 Device = Annotated[DeviceName, typer.Option(help="Where to train.")]
+Language = Annotated[
+    str | None,
+    typer.Option(metavar="CODE", help="spaCy's code of the language, where the file does not say; else en."),
+]
 
 
 def output_console() -> Console:

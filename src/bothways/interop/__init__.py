@@ -1,0 +1,1 @@
+"""Reading models that other libraries saved."""

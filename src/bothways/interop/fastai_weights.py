@@ -1,0 +1,171 @@
+"""Give fastai's tensors the names that bundles use, and find out the model's sizes from their shapes.
+
+In: a state dict by fastai's names (v1's or v2's, of a classifier, a language model or an encoder). Out: float32 arrays
+by ours. Knows no file and no text. Letters: V vocabulary, E embedding, H hidden, C classes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bothways.bundle.manifest import Architecture
+from bothways.errors import ForeignModelError
+
+Arrays = dict[str, NDArray[np.float32]]
+
+_FIRST_LAYER = re.compile(r"^(?P<before>.*?)rnns\.0\.module\.weight_ih_l0$")
+_HEAD_PART = re.compile(r"^(?:module\.)?1\.layers\.(?P<place>[0-9.]+)\.(?P<part>[a-z_]+)$")
+
+
+@dataclass(frozen=True, eq=False)
+class FoundWeights:
+    """A fastai model's weights by our names.
+
+    Attributes:
+        arrays: Those of ``encoder.``, and of ``head.`` for a classifier; ``decoder.bias`` for all others, zeros for an
+            encoder without a decoder.
+        architecture: The encoder's sizes.
+        widths_head: Widths of the head's hidden layers; None if there is no head.
+        classes: Outputs of the head; 0 if there is none.
+        has_decoder: Whether the file had a decoder's bias.
+        is_version_1: Whether the names are those that only fastai v1 gives; None if they can't tell.
+    """
+
+    arrays: Arrays
+    architecture: Architecture
+    widths_head: list[int] | None
+    classes: int
+    has_decoder: bool
+    is_version_1: bool | None
+
+
+def find_weights(state: Mapping[str, object], source: str) -> FoundWeights:
+    """Give the weights of an AWD-LSTM that fastai made.
+
+    Args:
+        state: Arrays by fastai's names.
+        source: The file, for messages.
+
+    Raises:
+        ForeignModelError: It is no AWD-LSTM of fastai, has parts that are not supported, or values that are not finite.
+    """
+    before = next((match["before"] for name in state if (match := _FIRST_LAYER.match(name))), None)
+    if before is None:
+        raise ForeignModelError(f"{source} holds no AWD-LSTM of fastai: {_what_instead(state)}")
+    encoder, architecture, has_copies = _encoder(state, before, source)
+    head, places = _head_modules(state)
+    bias = next((state[name] for name in ("1.decoder.bias", "module.1.decoder.bias") if name in state), None)
+    if not head:
+        if (decoder := state.get("1.decoder.weight")) is not None:
+            _require_same(_array(decoder, "1.decoder.weight", source), encoder["encoder.embedding.weight"], source)
+        size = architecture.vocabulary_size
+        found = np.zeros(size, dtype=np.float32) if bias is None else _array(bias, "1.decoder.bias", source, (size,))
+        arrays = {**encoder, "decoder.bias": found}
+        return FoundWeights(arrays, architecture, None, 0, bias is not None, True if has_copies else None)
+    arrays, widths_head, classes = _head(head, 3 * architecture.width_embedding, source)
+    is_version_1 = all("." not in place for place in places)
+    return FoundWeights({**encoder, **arrays}, architecture, widths_head, classes, False, is_version_1)
+
+
+def _what_instead(state: Mapping[str, object]) -> str:
+    names = ", ".join(sorted(map(str, state))[:3])
+    if any("rnns.0.layers" in str(name) for name in state):
+        return "its layers are QRNNs, which are not supported"
+    return f"its tensors are {names[:200]} ..." if state else "it has no tensors"
+
+
+def _encoder(state: Mapping[str, object], before: str, source: str) -> tuple[Arrays, Architecture, bool]:
+    layers = sum(1 for name in state if re.fullmatch(re.escape(before) + r"rnns\.\d+\.module\.weight_ih_l0", name))
+    if any(name.startswith(f"{before}rnns.") and name.endswith("_reverse") for name in state):
+        raise ForeignModelError(f"{source} has bidirectional layers (bidir=True), which are not supported")
+    embedding = _array(state.get(f"{before}encoder.weight"), f"{before}encoder.weight", source)
+    if embedding.ndim != 2:
+        raise ForeignModelError(f"{source}: {before}encoder.weight has shape {embedding.shape}, expected 2 dimensions")
+    if (copy := state.get(f"{before}encoder_dp.emb.weight")) is not None:
+        _require_same(_array(copy, f"{before}encoder_dp.emb.weight", source), embedding, source)
+    width_embedding = embedding.shape[1]
+    first = _array(state[f"{before}rnns.0.module.weight_ih_l0"], "weight_ih_l0", source)
+    architecture = Architecture(
+        vocabulary_size=embedding.shape[0],
+        width_embedding=width_embedding,
+        width_hidden=width_embedding if layers == 1 else first.shape[0] // 4,
+        layers=layers,
+    )
+    arrays: Arrays = {"encoder.embedding.weight": embedding}
+    has_copies = False
+    for layer, (width_in, width_out) in enumerate(architecture.layer_widths):
+        names = {
+            "weight_ih": (f"{before}rnns.{layer}.module.weight_ih_l0", (4 * width_out, width_in)),
+            "weight_hh": (f"{before}rnns.{layer}.weight_hh_l0_raw", (4 * width_out, width_out)),
+            "bias_ih": (f"{before}rnns.{layer}.module.bias_ih_l0", (4 * width_out,)),
+            "bias_hh": (f"{before}rnns.{layer}.module.bias_hh_l0", (4 * width_out,)),
+        }
+        # What stands under the LSTM's own name is what the last dropout left of it: the raw weights are the model's.
+        dropped = f"{before}rnns.{layer}.module.weight_hh_l0"
+        has_copies |= dropped in state
+        if names["weight_hh"][0] not in state and dropped in state:
+            names["weight_hh"] = (dropped, names["weight_hh"][1])
+        for part, (name, shape) in names.items():
+            arrays[f"encoder.layers.{layer}.{part}"] = _array(state.get(name), name, source, shape)
+    return arrays, architecture, has_copies
+
+
+def _head_modules(state: Mapping[str, object]) -> tuple[list[dict[str, object]], list[str]]:
+    """Give the tensors of each of the head's modules that has any, in order; dropouts of 0 shift only the numbers."""
+    modules: dict[tuple[int, ...], dict[str, object]] = {}
+    places: dict[tuple[int, ...], str] = {}
+    for name, value in state.items():
+        if match := _HEAD_PART.match(name):
+            place = tuple(int(number) for number in match["place"].split("."))
+            modules.setdefault(place, {})[match["part"]] = value
+            places[place] = match["place"]
+    order = sorted(modules)
+    return [modules[place] for place in order], [places[place] for place in order]
+
+
+def _head(modules: list[dict[str, object]], width_pooled: int, source: str) -> tuple[Arrays, list[int], int]:
+    """Give the head's arrays, the widths of its hidden layers, and the number of classes."""
+    kinds = ["norm" if "running_mean" in module else "linear" for module in modules]
+    if kinds != ["norm", "linear"] * (len(kinds) // 2):
+        raise ForeignModelError(
+            f"{source} has a head of {', '.join(kinds)}: expected norm and linear layers by turns, as fastai makes them"
+        )
+    arrays: Arrays = {}
+    widths = [width_pooled]
+    for layer, (norm, linear) in enumerate(zip(modules[::2], modules[1::2], strict=True)):
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            name = f"norms.{layer}.{part}"
+            arrays[f"head.{name}"] = _array(norm.get(part), f"the head's {name}", source, (widths[-1],))
+        weight = _array(linear.get("weight"), f"the head's layers.{layer}.weight", source)
+        if weight.ndim != 2 or weight.shape[1] != widths[-1]:
+            raise ForeignModelError(
+                f"{source}: the head's layers.{layer}.weight has shape {weight.shape}, expected (..., {widths[-1]})"
+            )
+        widths.append(weight.shape[0])
+        bias = linear.get("bias", np.zeros(widths[-1], dtype=np.float32))  # v2's linear layers have none
+        arrays[f"head.layers.{layer}.weight"] = weight
+        arrays[f"head.layers.{layer}.bias"] = _array(bias, f"the head's layers.{layer}.bias", source, (widths[-1],))
+    return arrays, widths[1:-1], widths[-1]
+
+
+def _array(value: object, name: str, source: str, shape: tuple[int, ...] | None = None) -> NDArray[np.float32]:
+    if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
+        raise ForeignModelError(f"{source} lacks the tensor {name}")
+    if shape is not None and value.shape != shape:
+        raise ForeignModelError(f"{source}: {name} has shape {value.shape}, expected {shape}")
+    if not np.isfinite(value).all():
+        raise ForeignModelError(f"{source}: {name} holds values that are not finite numbers: its training diverged")
+    return np.asarray(value, dtype=np.float32)
+
+
+def _require_same(copy: NDArray[np.float32], embedding: NDArray[np.float32], source: str) -> None:
+    if not np.array_equal(copy, embedding):
+        raise ForeignModelError(
+            f"{source}: the decoder's weights are not the embedding's: language models without tied weights are not "
+            "supported"
+        )

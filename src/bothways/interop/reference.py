@@ -1,0 +1,132 @@
+"""Compute imported models a second time, in plain numpy, so that a bundle has something to prove itself against.
+
+In: arrays by the names that bundles use, and ids in reading order. Out: probabilities and losses. An import has no
+trainer whose memory could be asked, and asking the runtime would only show that it agrees with itself. Nothing here is
+shared with the runtime; nothing is fast. Letters: T tokens, E embedding, H hidden, C classes, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bothways.bundle.manifest import Architecture, Member
+from bothways.bundle.proof import ENSEMBLE, ProofRow, proof_texts
+from bothways.bundle.weights import Weights
+from bothways.text.reading import Direction, Ids, TokenizedText, read
+from bothways.text.tokenizer import Tokenizer
+
+Floats = NDArray[np.float32]
+_NORM_EPS = 1e-5
+_DECODED_AT_ONCE = 256
+
+
+def prove_import(
+    members: Sequence[Member], weights: Mapping[Direction, Weights], labels: Sequence[str], tokenizer: Tokenizer
+) -> list[ProofRow]:
+    """Give the rows of a proof: what imported classifiers, or language models, say of its texts.
+
+    Args:
+        members: All with a head, or all without.
+        weights: Each member's arrays.
+        labels: In the order of the classes; empty for language models.
+        tokenizer: The members' common one.
+    """
+    texts = proof_texts(tokenizer, seed=0)
+    tokens = [tokenizer.tokenize(text) for text in texts]
+    ids = [row.ids.tolist() for row in tokens]
+    if not labels:
+        losses = [_losses(member, weights[member.direction], tokens) for member in members]
+        names = [str(member.direction) for member in members]
+        rows = zip(texts, ids, zip(*losses, strict=True), strict=True)
+        return [ProofRow(text=t, ids=i, loss=dict(zip(names, loss, strict=True))) for t, i, loss in rows]
+    found = {str(m.direction): _probabilities(m, weights[m.direction], tokens) for m in members}
+    found[ENSEMBLE] = np.mean(list(found.values()), axis=0)
+    return [
+        ProofRow(
+            text=text,
+            ids=ids[number],
+            probabilities={name: dict(zip(labels, rows[number].tolist(), strict=True)) for name, rows in found.items()},
+        )
+        for number, text in enumerate(texts)
+    ]
+
+
+def _probabilities(member: Member, weights: Weights, texts: Sequence[TokenizedText]) -> NDArray[np.float64]:
+    """Give a classifier's probabilities, (texts, C)."""
+    pooled = []
+    ids = [read(text, member.direction, member.markers) for text in texts]
+    for hidden in hidden_states(member.architecture, weights, ids):
+        start = member.pooled_tail.first_pooled(len(hidden)) if member.pooled_tail else 0
+        tail = hidden[start:].astype(np.float64)
+        pooled.append(np.concatenate([tail[-1], tail.max(axis=0), tail.mean(axis=0)]))
+    logits = np.array(pooled)
+    for layer in range(len(member.widths_head or []) + 1):
+        values = _normed(np.maximum(logits, 0) if layer else logits, weights, f"head.norms.{layer}")
+        logits = values @ weights[f"head.layers.{layer}.weight"].T + weights[f"head.layers.{layer}.bias"]
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True), dtype=np.float64)
+
+
+def _losses(member: Member, weights: Weights, texts: Sequence[TokenizedText]) -> list[float]:
+    """Give a language model's mean loss on each text, nats a token; 0 for a text without any word."""
+    ids = [read(text, member.direction, member.markers) for text in texts]
+    decoder, bias = weights["encoder.embedding.weight"], weights["decoder.bias"]
+    losses = []
+    for row, hidden in zip(ids, hidden_states(member.architecture, weights, ids), strict=True):
+        total = 0.0
+        for start in range(0, len(row) - 1, _DECODED_AT_ONCE):
+            targets = row[start + 1 : start + 1 + _DECODED_AT_ONCE]
+            logits = (hidden[start : start + len(targets)] @ decoder.T + bias).astype(np.float64)
+            largest = logits.max(axis=1)
+            normaliser = largest + np.log(np.exp(logits - largest[:, None]).sum(axis=1))
+            total += float((normaliser - logits[np.arange(len(targets)), targets]).sum())
+        losses.append(total / max(1, len(row) - 1))
+    return losses
+
+
+def hidden_states(architecture: Architecture, weights: Weights, ids: Sequence[Ids]) -> list[Floats]:
+    """Give the top layer's outputs for each text, (T, E); the texts are read side by side."""
+    order = sorted(range(len(ids)), key=lambda number: -len(ids[number]))
+    values = [weights["encoder.embedding.weight"][ids[number]] for number in order]
+    for layer in range(architecture.layers):
+        part = {
+            name: weights[f"encoder.layers.{layer}.{name}"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        }
+        values = _lstm(values, part)
+    result: list[Floats] = [values[0]] * len(ids)
+    for place, number in enumerate(order):
+        result[number] = values[place]
+    return result
+
+
+def _lstm(inputs: Sequence[Floats], part: Mapping[str, Floats]) -> list[Floats]:
+    """Run one LSTM layer over texts sorted from longest to shortest; gates as torch stacks them: i, f, g, o."""
+    width = part["weight_hh"].shape[1]
+    projected = [values @ part["weight_ih"].T + (part["bias_ih"] + part["bias_hh"]) for values in inputs]
+    outputs = [np.empty((len(values), width), dtype=np.float32) for values in inputs]
+    recurrent = np.ascontiguousarray(part["weight_hh"].T)
+    hidden, cell = (np.zeros((len(inputs), width), dtype=np.float32) for _ in range(2))
+    alive = len(inputs)
+    for step in range(len(inputs[0])):
+        while len(inputs[alive - 1]) <= step:
+            alive -= 1
+        gates = np.array([projected[text][step] for text in range(alive)]) + hidden[:alive] @ recurrent
+        gate_in, gate_forget, gate_cell, gate_out = np.split(gates, 4, axis=1)
+        cell[:alive] = _sigmoid(gate_forget) * cell[:alive] + _sigmoid(gate_in) * np.tanh(gate_cell)
+        hidden[:alive] = _sigmoid(gate_out) * np.tanh(cell[:alive])
+        for text in range(alive):
+            outputs[text][step] = hidden[text]
+    return outputs
+
+
+def _sigmoid(values: Floats) -> Floats:
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * values)), dtype=np.float32)  # never overflows
+
+
+def _normed(values: NDArray[np.float64], weights: Weights, name: str) -> NDArray[np.float64]:
+    part = {key: weights[f"{name}.{key}"] for key in ("weight", "bias", "running_mean", "running_var")}
+    centred = (values - part["running_mean"]) / np.sqrt(part["running_var"].astype(np.float64) + _NORM_EPS)
+    return np.asarray(centred * part["weight"] + part["bias"], dtype=np.float64)

@@ -1,0 +1,100 @@
+"""Read the rules of spaCy's word tokenizer for a language, as data.
+
+In: a language's code and the control tokens that the model's library adds. Out: ``WordTables`` and the version of the
+spaCy that they were read from. The only module that imports spaCy, and only when it is called. Does not know how the
+rules are carried out.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from bothways.errors import DependencyMissing, ForeignModelError
+from bothways.text.word_rules import Pattern, WordTables
+
+_LANGUAGE = re.compile(r"[a-z]{2,8}")
+
+
+def tables_from_spacy(language: str, control_tokens: Sequence[str]) -> tuple[WordTables, str]:
+    """Give the rules of spaCy's tokenizer for a language, and spaCy's version.
+
+    Args:
+        language: spaCy's code for it, such as ``en``, or ``xx`` for any.
+        control_tokens: Words that no rule may cut; added last, as fastai adds them.
+
+    Raises:
+        DependencyMissing: spaCy is not installed.
+        ForeignModelError: spaCy doesn't know the language, or splits it into words by something else than rules.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of spaCy's own dependencies; nobody here can do anything about them
+            import spacy  # noqa: PLC0415  (optional, and slow to import)
+            from spacy.tokenizer import Tokenizer  # noqa: PLC0415
+    except ImportError as error:
+        raise DependencyMissing("reading a word tokenizer needs spaCy: pip install 'bothways[spacy]'") from error
+    tokenizer = _blank_tokenizer(spacy, language)
+    if type(tokenizer) is not Tokenizer:
+        raise ForeignModelError(
+            f"spaCy splits the language {language!r} into words with {type(tokenizer).__name__}, expected its "
+            "tokenizer of rules: such a model can't be imported"
+        )
+    for token in control_tokens:
+        tokenizer.add_special_case(token, [{spacy.symbols.ORTH: token}])
+    rules = {
+        chunk: [_text_of(token, spacy.symbols.ORTH) for token in tokens] for chunk, tokens in tokenizer.rules.items()
+    }
+    try:
+        tables = WordTables(
+            exceptions=rules,
+            prefix=_pattern(language, "prefix_search", tokenizer.prefix_search, "search"),
+            suffix=_pattern(language, "suffix_search", tokenizer.suffix_search, "search"),
+            infix=_pattern(language, "infix_finditer", tokenizer.infix_finditer, "finditer"),
+            token_match=_pattern(language, "token_match", tokenizer.token_match, "match"),
+            url_match=_pattern(language, "url_match", tokenizer.url_match, "match"),
+            faster_heuristics=tokenizer.faster_heuristics,
+        )
+    except ValidationError as error:
+        message = error.errors()[0]["msg"]
+        raise ForeignModelError(f"spaCy's rules for the language {language!r} can't be kept: {message}") from error
+    return tables, str(spacy.__version__)
+
+
+def _blank_tokenizer(spacy: Any, language: str) -> Any:
+    if not _LANGUAGE.fullmatch(language):
+        raise ForeignModelError(f"the language is {language[:40]!r}, expected one of spaCy's codes, such as 'en'")
+    try:
+        spacy.util.get_lang_class(language)
+    except ImportError as error:
+        raise ForeignModelError(f"spaCy {spacy.__version__} doesn't know the language {language!r}") from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return spacy.blank(language).tokenizer
+    except ImportError as error:
+        raise ForeignModelError(
+            f"spaCy splits the language {language!r} into words with another library, expected its tokenizer of rules: "
+            "such a model can't be imported"
+        ) from error
+
+
+def _text_of(token: Mapping[Any, Any], orth: int) -> str:
+    return next(str(value) for name, value in token.items() if name in {orth, "ORTH", "orth"})
+
+
+def _pattern(language: str, name: str, function: Callable[..., Any] | None, method: str) -> Pattern | None:
+    """Give the expression that a rule of the tokenizer applies: all of spaCy's are methods of one."""
+    if function is None:
+        return None
+    expression = getattr(function, "__self__", None)
+    if not isinstance(expression, re.Pattern) or getattr(function, "__name__", "") != method:
+        raise ForeignModelError(
+            f"the {name} of spaCy's tokenizer for the language {language!r} is {function!r}, expected the method "
+            f"{method} of a regular expression: such a model can't be imported"
+        )
+    return Pattern(pattern=expression.pattern, flags=expression.flags)

@@ -1,0 +1,145 @@
+"""Importing as its users meet it: what is printed, and what every mistake is answered with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bothways.text.reading import Direction, MarkerPlacement
+from tests.bundles import LABELS, TinyClassifiers, TinyLanguageModels, make_classifiers, make_language_models
+from tests.interop.foreign import fastai_state, save_vocabulary, save_weights, vocabulary
+from tests.processes import CommandServer
+from tests.words import WORDS, make_word_tokenizer
+
+PLACEMENTS = dict.fromkeys(Direction, MarkerPlacement.AS_WRITTEN)
+
+
+@pytest.fixture(scope="module")
+def classifiers() -> TinyClassifiers:
+    return make_classifiers(make_word_tokenizer("fastai-v1"), PLACEMENTS)
+
+
+@pytest.fixture(scope="module")
+def language_models() -> TinyLanguageModels:
+    return make_language_models(make_word_tokenizer("fastai-v1"), PLACEMENTS)
+
+
+@pytest.fixture
+def files(classifiers: TinyClassifiers, tmp_path: Path) -> list[Path]:
+    save_vocabulary(tmp_path / "itos.pkl", vocabulary(1, WORDS))
+    return [
+        save_weights(tmp_path / f"{way}.pth", fastai_state(classifiers.models[way], version=1)) for way in Direction
+    ]
+
+
+def labels() -> list[str]:
+    return [part for label in LABELS for part in ("--label", label)]
+
+
+def test_two_classifiers_become_a_bundle_that_all_verbs_take(
+    cli: CommandServer, files: list[Path], tmp_path: Path
+) -> None:
+    bundle = tmp_path / "reviews.bundle"
+    finished = cli.run("import-fastai", *files, "--out", bundle, *labels())
+    assert (finished.status, finished.err) == (0, "")
+    out = finished.out.decode()
+    for row in (("forward.pth", "fastai", "forward", "given"), ("backward.pth", "fastai", "backward", "given")):
+        (line,) = [line for line in out.splitlines() if row[0] in line]
+        assert [cell.strip() for cell in line.split("│")[1:5]] == list(row)
+    assert f"Next: bothways verify {bundle}" in out
+
+    assert b"Passed" in cli.run("verify", bundle).out
+    info = cli.run("info", bundle).out.decode()
+    assert "forward.pth, direction given" in info
+    (tmp_path / "new.csv").write_text("text\nthe good cat\n")
+    options = ("--out", "-", "--text", "text")
+    predicted = cli.run("predict", bundle, tmp_path / "new.csv", *options, blocked=("spacy", "torch"))
+    assert predicted.status == 0, predicted.err
+    assert b"predicted_label" in predicted.out
+    assert "reads backward: given" in (bundle / "README.md").read_text()
+
+
+def test_a_language_model_becomes_a_pack(
+    cli: CommandServer, language_models: TinyLanguageModels, tmp_path: Path
+) -> None:
+    weights = save_weights(tmp_path / "lm.pth", fastai_state(language_models.models[Direction.BACKWARD]))
+    save_vocabulary(tmp_path / "itos.pkl", vocabulary(1, WORDS))
+    finished = cli.run("import-fastai", weights, "--out", tmp_path / "lm.pack", "--direction", "backward")
+    assert finished.status == 0, finished.err
+    assert f"--pretrained {tmp_path / 'lm.pack'}" in finished.out.decode()
+    assert b"language-model" in cli.run("info", tmp_path / "lm.pack").out
+
+
+def test_a_model_that_does_not_tell_wants_to_be_told(cli: CommandServer, files: list[Path], tmp_path: Path) -> None:
+    finished = cli.run("import-fastai", files[0], "--out", tmp_path / "out", *labels())
+    assert finished.status == 1
+    assert "does not record which way it reads, and its weights don't tell" in finished.error_line
+    assert "say --direction forward or --direction backward" in finished.error_line
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_direction_of_random_weights_is_not_guessed(cli: CommandServer, files: list[Path], tmp_path: Path) -> None:
+    finished = cli.run("direction", files[0])
+    assert (finished.status, finished.err) == (1, "")
+    out = finished.out.decode()
+    assert "No verdict: the margin of 0." in out
+    assert [line for line in out.splitlines() if "forward" in line]
+    (tmp_path / "own.txt").write_text("the cat sat on the mat .\n\nthe bad dog sat on a good mat .\n")
+    own = cli.run("direction", files[0], "--texts", tmp_path / "own.txt", "--vocabulary", tmp_path / "itos.pkl")
+    assert f"Texts: {tmp_path / 'own.txt'}" in own.out.decode()
+
+
+@pytest.mark.parametrize("verb", ["import-fastai", "direction"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "model.pkl"),
+        (b"", "model.pkl"),
+        (b"<!DOCTYPE html><html>404</html>", "model.pkl"),
+        (b"\x80\x02cos\nsystem\nX\x0b\0\0\0touch pwned\x85R.", "model.pkl holds a os.system, expected a model"),
+        (b"\x80\x02](X\x01\0\0\0aX\x01\0\0\0be.", "model.pkl holds a list of 2 (a, b ...), expected a model"),
+    ],
+    ids=["missing", "empty", "web page", "gadget", "words"],
+)
+def test_a_file_that_is_no_model_is_told_in_one_line(
+    cli: CommandServer, tmp_path: Path, verb: str, content: bytes | None, message: str
+) -> None:
+    if content is not None:
+        (tmp_path / "model.pkl").write_bytes(content)
+    out = ("--out", tmp_path / "out") if verb == "import-fastai" else ()
+    finished = cli.run(verb, tmp_path / "model.pkl", *out, folder=tmp_path)
+    assert finished.status == 1
+    assert message in finished.error_line
+    assert not (tmp_path / "pwned").exists()
+    assert not (tmp_path / "out").exists()
+
+
+def test_spacy_that_is_missing_is_told_with_what_to_install(
+    cli: CommandServer, files: list[Path], tmp_path: Path
+) -> None:
+    finished = cli.run("import-fastai", *files, "--out", tmp_path / "out", *labels(), blocked=("spacy",))
+    assert finished.status == 1
+    assert "pip install 'bothways[spacy]'" in finished.error_line
+
+
+@pytest.mark.parametrize(
+    ("language", "message"),
+    [
+        ("tlh", "doesn't know the language 'tlh'"),
+        ("zh", "splits the language 'zh' into words"),
+        ("../x", "'../x'"),
+    ],
+)
+def test_a_language_that_spacy_does_not_split_by_rules_is_told(
+    cli: CommandServer, files: list[Path], tmp_path: Path, language: str, message: str
+) -> None:
+    finished = cli.run("import-fastai", *files, "--out", tmp_path / "out", *labels(), "--language", language)
+    assert finished.status == 1
+    assert message in finished.error_line
+
+
+def test_a_misspelt_direction_is_wrong_use(cli: CommandServer, files: list[Path], tmp_path: Path) -> None:
+    finished = cli.run("import-fastai", files[0], "--out", tmp_path / "out", "--direction", "bwd")
+    assert finished.status == 2
+    assert "'bwd' is not one of 'forward', 'backward'" in finished.err

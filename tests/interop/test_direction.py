@@ -1,0 +1,114 @@
+"""Which way a model reads is told from its weights, or not at all."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from bothways.bundle.manifest import Architecture
+from bothways.interop.direction import DirectionVerdict, infer
+from bothways.nn.awd_lstm import Dropouts, Encoder, LanguageModel
+from bothways.text.reading import Direction, MarkerPlacement, read
+from bothways.text.word_tokenizer import WordTokenizer
+from tests.words import make_word_tokenizer
+
+SIZES = Architecture(vocabulary_size=30, width_embedding=16, width_hidden=24, layers=2)
+WORDS = [f"w{letter}" for letter in "abcdefghijklmnopqrstu"]
+
+
+def tokenizer() -> WordTokenizer:
+    return make_word_tokenizer("fastai-v2", WORDS)
+
+
+def sentences(count: int, seed: int) -> list[str]:
+    """Give texts whose words follow each other by a rule: each word is mostly followed by the next one of three."""
+    chance = np.random.default_rng(seed)
+    texts = []
+    for _ in range(count):
+        words, word = [], int(chance.integers(0, 21))
+        for _ in range(20):
+            words.append(WORDS[word])
+            word = (word + int(chance.choice([1, 2, 3], p=[0.8, 0.1, 0.1]))) % 21
+        texts.append(" ".join(words))
+    return texts
+
+
+def trained(direction: Direction, steps: int) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+    """Give the weights of a language model that read sentences in this direction for some steps."""
+    torch.manual_seed(1)
+    torch.set_num_threads(1)
+    model = LanguageModel(Encoder(SIZES, direction, Dropouts())).eval()
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
+    words = tokenizer()
+    rows = [read(words.tokenize(text), direction, MarkerPlacement.AS_WRITTEN) for text in sentences(64, seed=2)]
+    ids = torch.tensor(np.array(rows), dtype=torch.int64)
+    for _ in range(steps):
+        logits, *_ = model(ids[:, :-1], model.encoder.zero_state(len(ids)))
+        loss = functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    return {name: tensor.detach().numpy() for name, tensor in model.state_dict().items()}
+
+
+def verdict(weights: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]) -> DirectionVerdict:
+    return infer(SIZES, weights, tokenizer(), sentences(30, seed=3))
+
+
+@pytest.mark.parametrize("direction", list(Direction))
+def test_a_trained_model_tells_which_way_it_reads(direction: Direction) -> None:
+    found = verdict(trained(direction, steps=200))
+    assert found.direction is direction
+    assert found.margin > 0.1
+    losses = {Direction.FORWARD: found.forward_surprise, Direction.BACKWARD: found.backward_surprise}
+    assert min(losses, key=lambda way: losses[way]) is direction
+    assert (found.sample, found.tokens, found.known) == ("given", 600, 1.0)
+
+
+def test_a_decoders_bias_is_not_needed() -> None:
+    weights = trained(Direction.BACKWARD, steps=200)
+    encoder = {name: array for name, array in weights.items() if name != "decoder.bias"}
+    assert verdict(encoder) == verdict(weights)
+
+
+def test_a_model_that_learnt_nothing_tells_nothing() -> None:
+    found = verdict(trained(Direction.FORWARD, steps=0))
+    assert found.direction is None
+    assert found.margin < 0.03
+    assert found.forward_surprise == pytest.approx(math.log(600), abs=0.1)  # one of 600 places, by chance
+
+
+@pytest.mark.parametrize("texts", [[], [""], ["wa"], ["zebra"], ["wa wb wc wd"]])
+def test_too_little_text_tells_nothing(texts: list[str]) -> None:
+    found = infer(SIZES, trained(Direction.FORWARD, steps=200), tokenizer(), texts)
+    assert found.direction is None
+
+
+def test_a_language_that_no_sample_knows_is_read_by_sentences_of_its_own_words() -> None:
+    found = infer(SIZES, trained(Direction.FORWARD, steps=0), tokenizer(), None)
+    assert found.sample == "composed"
+    assert found.tokens > 500
+
+
+def test_samples_are_chosen_by_what_the_vocabulary_knows() -> None:
+    german = (
+        "ich habe diesen film jetzt schon und weiß nicht was davon halten soll die der das ist gut . , es war sie er"
+    )
+    words = make_word_tokenizer("fastai-v1", german.split() + [f"w{i}" for i in range(200)])
+    sizes = SIZES.model_copy(update={"vocabulary_size": len(words)})
+    chance = np.random.default_rng(0)
+    model = Encoder(sizes, Direction.FORWARD, Dropouts())
+    weights = {f"encoder.{name}": tensor.detach().numpy() for name, tensor in model.state_dict().items()}
+    weights["encoder.embedding.weight"] = chance.normal(size=(len(words), 16)).astype(np.float32)
+    found = infer(sizes, weights, words, None)
+    assert (found.sample, found.direction) == ("composed", None)  # knows a third of the German samples: too little
+    assert found.known > 0.9
+
+
+def test_a_huge_text_is_left_out_rather_than_held_in_memory_by_its_square() -> None:
+    texts = [*sentences(30, seed=3), "wa wb " * 50_000]
+    assert infer(SIZES, trained(Direction.FORWARD, steps=0), tokenizer(), texts).tokens == 600
