@@ -1,0 +1,294 @@
+"""Train models for testing whether a model's reading direction can be told from its weights.
+
+Run: BOTHWAYS_DATA=... .oracle/bin/python oracle/direction_models.py --out DIR
+Both directions, English (IMDb) and German (GermEval 2018), language models of three lengths of training, and from
+each a classifier whose encoder was loaded from it and then trained on with everything unfrozen. All three lengths
+with fastai 2, the middle one with fastai 1 as well. Writes an export a model, and `models.json`. One core, about 40
+minutes; models that are there are kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pickle
+import subprocess
+import sys
+import time
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+SIZES = {"emb_sz": 128, "n_hid": 232, "n_layers": 2}
+WORDS = 8000
+CUT = 200  # words of a text for a language model
+LABELLED = 5000  # reviews for a classifier
+LABELLED_CUT = 100
+
+
+@dataclass(frozen=True)
+class Training:
+    """How long a model trains: texts and passes of the language model, unfrozen passes of the classifier.
+
+    The rate is that of the unfrozen passes: of the head alone, with a tenth at the embedding, where `is_graded`.
+    """
+
+    name: str
+    texts: int
+    passes: int
+    classifier_passes: int
+    is_graded: bool = False
+
+    @property
+    def classifier_rate(self) -> float | slice:
+        """What `fit_one_cycle` gets."""
+        return slice(1e-3, 1e-2) if self.is_graded else 1e-2
+
+
+TRAININGS = {
+    "en": (Training("short", 1000, 1, 2, is_graded=True), Training("medium", 3500, 1, 2), Training("long", 7000, 1, 3)),
+    "de": (
+        Training("short", 5009, 2, 2, is_graded=True),
+        Training("medium", 5009, 6, 2),
+        Training("long", 5009, 12, 3),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A line of `models.json`. Tokens are those of the language model's training, the classifier's counted on top."""
+
+    file: str
+    fastai: str
+    kind: str
+    direction: str
+    language: str
+    training: str
+    tokens_seen: int
+    validation_loss: float
+    seconds: int
+
+
+def main() -> None:
+    """Train what is missing, each version of fastai in a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--fastai", choices=("1", "2"), help="only with this one, in this process")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    if arguments.fastai:
+        train_all(arguments.out.resolve(), arguments.fastai)
+        return
+    for version in ("2", "1"):
+        command = [sys.executable, __file__, "--out", str(arguments.out), "--fastai", version]
+        subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    print(json.dumps({"models": len(json.loads((arguments.out / "models.json").read_text()))}))
+
+
+def train_all(out: Path, version: str) -> None:
+    """Train every model of a version of fastai, a language model and its classifier after the other."""
+    import torch
+
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    listed = out / "models.json"
+    models: list[dict[str, Any]] = json.loads(listed.read_text()) if listed.exists() else []
+    language_model, classifier = (language_model1, classifier1) if version == "1" else (language_model2, classifier2)
+    for training_index in (1,) if version == "1" else (0, 1, 2):
+        for language in ("en", "de"):
+            training = TRAININGS[language][training_index]
+            for direction in ("forward", "backward"):
+                for train, kind in ((language_model, "language-model"), (classifier, "classifier")):
+                    stem = f"v{version}-{language}-{direction}-{training.name}"
+                    file = f"{stem}-{kind}.pkl"
+                    if any(model["file"] == file for model in models):
+                        continue
+                    started = time.monotonic()
+                    tokens, loss = train(out, stem, language, direction, training)
+                    before = sum(
+                        model["tokens_seen"] for model in models if model["file"] == f"{stem}-language-model.pkl"
+                    )
+                    model = Model(
+                        file=file,
+                        fastai="1.0.61" if version == "1" else "2.8.12",
+                        kind=kind,
+                        direction=direction,
+                        language=language,
+                        training=training.name,
+                        tokens_seen=before + tokens,
+                        validation_loss=loss,
+                        seconds=round(time.monotonic() - started),
+                    )
+                    models.append(asdict(model))
+                    listed.write_text(json.dumps(models, indent=1) + "\n")
+                    print(json.dumps(asdict(model)), flush=True)
+
+
+def texts_for_language_model(language: str, training: Training) -> Any:
+    """Give the rows that a language model reads, every tenth marked for validation."""
+    import pandas as pd
+
+    folder = Path(os.environ["BOTHWAYS_DATA"])
+    if language == "en":
+        rows = pd.read_parquet(folder / "imdb" / "unlabelled.parquet").head(training.texts)
+    else:
+        rows = pd.read_csv(folder / "germeval2018" / "train.csv", keep_default_na=False).head(training.texts)
+    return marked(rows[["text"]], CUT)
+
+
+def texts_for_classifier(language: str) -> Any:
+    """Give the labelled rows that a classifier reads, every tenth marked for validation."""
+    import pandas as pd
+
+    folder = Path(os.environ["BOTHWAYS_DATA"])
+    if language == "en":
+        rows = pd.read_parquet(folder / "imdb" / "train.parquet").head(LABELLED)
+    else:
+        rows = pd.read_csv(folder / "germeval2018" / "train.csv", keep_default_na=False)
+    return marked(rows[["text", "label"]], LABELLED_CUT)
+
+
+def marked(rows: Any, cut: int) -> Any:
+    """Cut the texts and mark every tenth row for validation."""
+    rows = rows.reset_index(drop=True)
+    return rows.assign(text=rows["text"].str.split(" ").str[:cut].str.join(" "), is_valid=rows.index % 10 == 0)
+
+
+def language_model2(out: Path, stem: str, language: str, direction: str, training: Training) -> tuple[int, float]:
+    """Train a language model with fastai 2, export it, save its encoder; give the tokens read and the loss."""
+    from fastai.text import all as fastai
+
+    fastai.set_seed(11, reproducible=True)
+    backwards, tokenizer = direction == "backward", fastai.SpacyTokenizer(language)
+    text = fastai.TextBlock.from_df(
+        "text", is_lm=True, backwards=backwards, max_vocab=WORDS, tok=tokenizer, n_workers=0
+    )
+    data = fastai.DataBlock(blocks=text, get_x=fastai.ColReader("text"), splitter=fastai.ColSplitter()).dataloaders(
+        texts_for_language_model(language, training), bs=64, seq_len=72, num_workers=0
+    )
+    learn = fastai.language_model_learner(
+        data,
+        fastai.AWD_LSTM,
+        config={**fastai.awd_lstm_lm_config, **SIZES},
+        drop_mult=0.2,
+        backwards=backwards,
+        pretrained=False,
+        path=out,
+        model_dir="encoders",
+    )
+    with learn.no_bar(), learn.no_logging():
+        learn.fit_one_cycle(training.passes, 1e-2)
+    (out / "encoders").mkdir(exist_ok=True)
+    learn.save_encoder(stem)
+    learn.export(f"{stem}-language-model.pkl")
+    with (out / "encoders" / f"{stem}.pkl").open("wb") as file:
+        pickle.dump(list(data.vocab), file)
+    return training.passes * len(data.train) * 64 * 72, float(learn.recorder.values[-1][1])
+
+
+def classifier2(out: Path, stem: str, language: str, direction: str, training: Training) -> tuple[int, float]:
+    """Train a classifier on a language model's encoder with fastai 2, export it; give the tokens read and the loss."""
+    from fastai.text import all as fastai
+
+    fastai.set_seed(11, reproducible=True)
+    with (out / "encoders" / f"{stem}.pkl").open("rb") as file:
+        words = pickle.load(file)
+    backwards, tokenizer = direction == "backward", fastai.SpacyTokenizer(language)
+    text = fastai.TextBlock.from_df("text", vocab=words, backwards=backwards, tok=tokenizer, n_workers=0)
+    data = fastai.DataBlock(
+        blocks=(text, fastai.CategoryBlock),
+        get_x=fastai.ColReader("text"),
+        get_y=fastai.ColReader("label"),
+        splitter=fastai.ColSplitter(),
+    ).dataloaders(texts_for_classifier(language), bs=32, num_workers=0)
+    learn = fastai.text_classifier_learner(
+        data,
+        fastai.AWD_LSTM,
+        config={**fastai.awd_lstm_clas_config, **SIZES},
+        drop_mult=0.2,
+        backwards=backwards,
+        pretrained=False,
+        path=out,
+        model_dir="encoders",
+        metrics=fastai.accuracy,
+    )
+    learn.load_encoder(stem)
+    with learn.no_bar(), learn.no_logging():
+        learn.fit_one_cycle(1, 2e-2)
+        learn.unfreeze()
+        learn.fit_one_cycle(training.classifier_passes, training.classifier_rate)
+    learn.export(f"{stem}-classifier.pkl")
+    tokens = (1 + training.classifier_passes) * sum(len(ids) for ids, _ in data.train_ds)
+    return tokens, float(learn.recorder.values[-1][1])
+
+
+def bunch1(kind: str, out: Path, rows: Any, language: str, direction: str, **options: Any) -> Any:
+    """Give fastai 1's data of the rows."""
+    from fixtures1 import fastai_text, quietly
+
+    return quietly(
+        getattr(fastai_text, kind).from_df,
+        out,
+        rows[~rows["is_valid"]],
+        rows[rows["is_valid"]],
+        tokenizer=fastai_text.Tokenizer(lang=language),
+        backwards=direction == "backward",
+        text_cols="text",
+        num_workers=0,
+        **options,
+    )
+
+
+def language_model1(out: Path, stem: str, language: str, direction: str, training: Training) -> tuple[int, float]:
+    """Train a language model with fastai 1, export it, save its encoder; give the tokens read and the loss."""
+    from fixtures1 import fastai_text, quietly
+
+    fastai_text.set_all_seed(11)
+    rows = texts_for_language_model(language, training)
+    data = bunch1("TextLMDataBunch", out, rows, language, direction, bs=64, max_vocab=WORDS)
+    learn = fastai_text.language_model_learner(
+        data,
+        fastai_text.AWD_LSTM,
+        config={**fastai_text.awd_lstm_lm_config, **SIZES},
+        drop_mult=0.2,
+        pretrained=False,
+        model_dir="encoders",
+    )
+    quietly(learn.fit_one_cycle, training.passes, 1e-2)
+    learn.save_encoder(stem)
+    learn.export(f"{stem}-language-model.pkl")
+    data.vocab.save(out / "encoders" / f"{stem}.pkl")
+    tokens = training.passes * sum(len(ids) for ids in data.train_ds.x.items)
+    return tokens, float(learn.recorder.val_losses[-1])
+
+
+def classifier1(out: Path, stem: str, language: str, direction: str, training: Training) -> tuple[int, float]:
+    """Train a classifier on a language model's encoder with fastai 1, export it; give the tokens read and the loss."""
+    from fixtures1 import fastai_text, quietly
+
+    fastai_text.set_all_seed(11)
+    words = fastai_text.Vocab.load(out / "encoders" / f"{stem}.pkl")
+    rows = texts_for_classifier(language)
+    data = bunch1("TextClasDataBunch", out, rows, language, direction, bs=32, label_cols="label", vocab=words)
+    learn = fastai_text.text_classifier_learner(
+        data,
+        fastai_text.AWD_LSTM,
+        config={**fastai_text.awd_lstm_clas_config, **SIZES},
+        drop_mult=0.2,
+        pretrained=False,
+        model_dir="encoders",
+    )
+    learn.load_encoder(stem)
+    quietly(learn.fit_one_cycle, 1, 2e-2)
+    learn.unfreeze()
+    quietly(learn.fit_one_cycle, training.classifier_passes, training.classifier_rate)
+    learn.export(f"{stem}-classifier.pkl")
+    tokens = (1 + training.classifier_passes) * sum(len(ids) for ids in data.train_ds.x.items)
+    return tokens, float(learn.recorder.val_losses[-1])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Make the environment of the real fastai packages: bash oracle/setup.sh [FOLDER, .oracle by default]
+# fastai 2 and what it needs are installed as usual. fastai 1 has the same import name, so it lies beside them in fastai-1/,
+# without its dependencies: its text modules need nothing that fastai 2 does not bring (see oracle/fastai1.py).
+set -euo pipefail
+here="$(cd "$(dirname "$0")" && pwd)"
+target="${1:-$here/../.oracle}"
+python="${PYTHON:-python3}"
+
+"$python" -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11) and "the oracle needs Python 3.11 or newer")'
+"$python" -m venv "$target"
+install=("$target/bin/python" -m pip install --quiet --disable-pip-version-check)
+"${install[@]}" -c "$here/constraints.txt" fastai==2.8.12 spacy==3.8.18 torch==2.13.0 torchvision==0.28.0 pyarrow==26.0.1
+"${install[@]}" --no-deps --upgrade --target "$target/fastai-1" fastai==1.0.61
