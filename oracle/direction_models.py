@@ -2,9 +2,10 @@
 
 Run: BOTHWAYS_DATA=... .oracle/bin/python oracle/direction_models.py --out DIR
 Both directions, English (IMDb) and German (GermEval 2018), language models of three lengths of training, and from
-each a classifier whose encoder was loaded from it and then trained on with everything unfrozen. All three lengths
-with fastai 2, the middle one with fastai 1 as well. Writes an export a model, and `models.json`. One core, about 40
-minutes; models that are there are kept.
+each two classifiers whose encoder was loaded from it: one trained on gently, by the schedule that fastai published for
+ULMFiT, one roughly, with nothing frozen and one high rate. All three lengths with fastai 2, the middle one with
+fastai 1 as well, roughly only. Writes an export a model, and `models.json`. One core, about an hour; models that are
+there are kept.
 """
 
 from __future__ import annotations
@@ -101,7 +102,8 @@ def train_all(out: Path, version: str) -> None:
         for language in ("en", "de"):
             training = TRAININGS[language][training_index]
             for direction in ("forward", "backward"):
-                for train, kind in ((language_model, "language-model"), (classifier, "classifier")):
+                jobs = [(language_model, "language-model"), (classifier, "classifier")]
+                for train, kind in (*jobs, (gentle_classifier2, "gentle-classifier")) if version == "2" else jobs:
                     stem = f"v{version}-{language}-{direction}-{training.name}"
                     file = f"{stem}-{kind}.pkl"
                     if any(model["file"] == file for model in models):
@@ -189,7 +191,14 @@ def language_model2(out: Path, stem: str, language: str, direction: str, trainin
     return training.passes * len(data.train) * 64 * 72, float(learn.recorder.values[-1][1])
 
 
-def classifier2(out: Path, stem: str, language: str, direction: str, training: Training) -> tuple[int, float]:
+def gentle_classifier2(out: Path, stem: str, language: str, direction: str, training: Training) -> tuple[int, float]:
+    """Train a classifier as fastai's own ULMFiT notebook does, layer by layer with falling rates."""
+    return classifier2(out, stem, language, direction, training, is_gentle=True)
+
+
+def classifier2(
+    out: Path, stem: str, language: str, direction: str, training: Training, *, is_gentle: bool = False
+) -> tuple[int, float]:
     """Train a classifier on a language model's encoder with fastai 2, export it; give the tokens read and the loss."""
     from fastai.text import all as fastai
 
@@ -217,11 +226,22 @@ def classifier2(out: Path, stem: str, language: str, direction: str, training: T
     )
     learn.load_encoder(stem)
     with learn.no_bar(), learn.no_logging():
+        if is_gentle:
+            learn.freeze()
         learn.fit_one_cycle(1, 2e-2)
-        learn.unfreeze()
-        learn.fit_one_cycle(training.classifier_passes, training.classifier_rate)
-    learn.export(f"{stem}-classifier.pkl")
-    tokens = (1 + training.classifier_passes) * sum(len(ids) for ids, _ in data.train_ds)
+        if is_gentle:
+            passes = 5
+            for depth, rate in ((-2, 1e-2), (-3, 5e-3)):
+                learn.freeze_to(depth)
+                learn.fit_one_cycle(1, slice(rate / 2.6**4, rate))
+            learn.unfreeze()
+            learn.fit_one_cycle(2, slice(1e-3 / 2.6**4, 1e-3))
+        else:
+            passes = 1 + training.classifier_passes
+            learn.unfreeze()
+            learn.fit_one_cycle(training.classifier_passes, training.classifier_rate)
+    learn.export(f"{stem}-{'gentle-' if is_gentle else ''}classifier.pkl")
+    tokens = passes * sum(len(ids) for ids, _ in data.train_ds)
     return tokens, float(learn.recorder.values[-1][1])
 
 

@@ -43,9 +43,8 @@ def test_the_python_block_runs(tmp_path: Path) -> None:
 
 
 def test_every_command_of_the_readme_exists() -> None:
-    verbs = {
-        match for block in blocks("") for match in re.findall(r"^(?:.*\| )?bothways ([\w-]+)", block, flags=re.MULTILINE)
-    }
+    verb = re.compile(r"^(?:.*\| )?bothways ([\w-]+)", flags=re.MULTILINE)
+    verbs = {match for block in blocks("") for match in verb.findall(block)}
     known = {command.callback.__name__.replace("_", "-") for command in app.registered_commands if command.callback}
     assert verbs == known
 

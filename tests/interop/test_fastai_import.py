@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import bothways
-from bothways.bundle.manifest import Kind, PooledTail
+from bothways.bundle.manifest import FastaiPooling, Kind
 from bothways.bundle.read import read_bundle
 from bothways.errors import ConfigError, DirectionError, ForeignModelError, OutputExists
 from bothways.interop import fastai_file, fastai_import
@@ -31,6 +31,8 @@ from tests.words import WORDS, make_word_tokenizer
 
 TEXTS = ["", "The cat sat on the mat.", "a BAD dog, a good cat!", "zebra zebra", "cat dog " * 30, "the good , the bad"]
 LONG = " ".join(WORDS[number % 9] for number in range(3000))
+V1_POOLING = FastaiPooling(window_tokens=70, tail_tokens=1399, last_skips_padding=False)
+V2_POOLING = FastaiPooling(window_tokens=72, tail_tokens=1440, last_skips_padding=True)
 PLACEMENTS = dict.fromkeys(Direction, MarkerPlacement.AS_WRITTEN)
 
 
@@ -66,12 +68,14 @@ def _tables(monkeypatch: pytest.MonkeyPatch, tokenizer: WordTokenizer) -> None:
 
 
 @torch.no_grad()
-def torchs_numbers(tiny: TinyClassifiers, text: str, tokenizer: WordTokenizer, tail: PooledTail) -> dict[str, Any]:
+def torchs_numbers(
+    tiny: TinyClassifiers, text: str, tokenizer: WordTokenizer, pooling: FastaiPooling
+) -> dict[str, Any]:
     found = {}
     for direction, model in tiny.models.items():
         ids = torch.from_numpy(read(tokenizer.tokenize(text), direction, MarkerPlacement.AS_WRITTEN).astype(np.int64))
         outputs, _, _ = model.encoder(ids[None], model.encoder.zero_state(1))
-        kept = outputs[:, tail.first_pooled(len(ids)) :]
+        kept = outputs[:, pooling.first_pooled(len(ids)) :]
         logits = model.head(concat_pool(kept, torch.tensor([kept.shape[1]])))
         found[str(direction)] = torch.softmax(logits.double(), dim=1)[0].numpy()
     return found
@@ -90,7 +94,7 @@ def test_two_files_become_one_bundle_that_gives_torchs_numbers(
     assert list(model.labels) == LABELS
     ours = model.predict_proba_by_direction([*TEXTS, LONG])
     for number, text in enumerate([*TEXTS, LONG]):
-        theirs = torchs_numbers(classifiers, text, tokenizer, PooledTail(window_tokens=70, tail_tokens=1399))
+        theirs = torchs_numbers(classifiers, text, tokenizer, V1_POOLING)
         for direction in ("forward", "backward"):
             np.testing.assert_allclose(ours[direction][number], theirs[direction], rtol=0, atol=1e-5)
     assert bothways.verify(tmp_path / "b.bundle").passed
@@ -106,9 +110,9 @@ def test_v2s_weights_pool_as_v2_does(classifiers: TinyClassifiers, tokenizer: Wo
     weights = save_weights(tmp_path / "clas.pth", fastai_state(model, version=2), with_optimiser=True, is_legacy=True)
     bothways.import_fastai(weights, out=tmp_path / "out", labels=LABELS, direction="forward")
     loaded = bothways.load(tmp_path / "out")
-    assert loaded.manifest.members[0].pooled_tail == PooledTail(window_tokens=72, tail_tokens=1440)
+    assert loaded.manifest.members[0].pooling == V2_POOLING
     only = TinyClassifiers({Direction.FORWARD: model}, [], tokenizer)
-    theirs = torchs_numbers(only, LONG, tokenizer, PooledTail(window_tokens=72, tail_tokens=1440))
+    theirs = torchs_numbers(only, LONG, tokenizer, V2_POOLING)
     np.testing.assert_allclose(loaded.predict_proba([LONG])[0], theirs["forward"], rtol=0, atol=1e-5)
 
 
@@ -221,8 +225,10 @@ def test_a_vocabulary_may_be_json(files: dict[Direction, Path], tmp_path: Path) 
 
 
 def verdict_for(direction: Direction | None) -> DirectionVerdict:
-    forward, backward = {None: (5.0, 5.01), Direction.FORWARD: (5.0, 6.0), Direction.BACKWARD: (6.0, 5.0)}[direction]
-    return DirectionVerdict(forward, backward, 0.01, 100, "en", 0.9, direction)
+    forward, backward, deviations = {
+        None: (5.0, 5.01, 0.3), Direction.FORWARD: (5.0, 6.0, 9.0), Direction.BACKWARD: (6.0, 5.0, -9.0)
+    }[direction]  # fmt: skip
+    return DirectionVerdict(forward, backward, 0.1, deviations, 100, "en", 0.9, direction)
 
 
 FORWARD, BACKWARD = Direction.FORWARD, Direction.BACKWARD

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bothways.bundle.manifest import PooledTail
+from bothways.bundle.manifest import FastaiPooling
 from bothways.errors import ForeignModelError
 from bothways.interop.fastai_learner import labels_of, learner_facts, vocabulary_of
 from bothways.interop.pickle_reader import Name, Record
@@ -33,7 +33,7 @@ def test_a_v1_export_says_all_but_its_direction(state: State) -> None:
     assert facts.vocabulary == vocabulary(1, WORDS)
     assert facts.labels == LABELS
     assert facts.direction is None
-    assert facts.pooling == PooledTail(window_tokens=70, tail_tokens=1399)
+    assert facts.pooling == FastaiPooling(window_tokens=70, tail_tokens=1399, last_skips_padding=False)
     assert facts.state.keys() == state.keys()
 
 
@@ -43,7 +43,7 @@ def test_a_v2_export_records_its_direction(state: State, is_backward: bool) -> N
     assert facts.library == "fastai 2"
     assert facts.direction is (Direction.BACKWARD if is_backward else Direction.FORWARD)
     assert facts.labels == LABELS
-    assert facts.pooling == PooledTail(window_tokens=72, tail_tokens=1440)
+    assert facts.pooling == FastaiPooling(window_tokens=72, tail_tokens=1440, last_skips_padding=True)
     assert (facts.text_column, facts.label_column) == ("review", "mood")
     assert facts.state.keys() == state.keys()
 
@@ -51,7 +51,8 @@ def test_a_v2_export_records_its_direction(state: State, is_backward: bool) -> N
 def test_a_learner_of_v2_that_pools_all_is_told_from_one_that_says_nothing(state: State) -> None:
     export = v2_export(state, vocabulary(2, WORDS), LABELS)
     module(export, "0").state["max_len"] = None
-    assert learner_facts(export, "x").pooling == "all"
+    pooling = learner_facts(export, "x").pooling
+    assert pooling == FastaiPooling(window_tokens=72, tail_tokens=None, last_skips_padding=True)
     assert learner_facts(dict(state), "x").pooling is None
 
 

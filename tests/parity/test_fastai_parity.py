@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 
 import bothways
-from bothways.bundle.manifest import Kind
+from bothways.bundle.manifest import FastaiPooling, Kind
 from bothways.bundle.read import Bundle, read_bundle
 from bothways.errors import DirectionError, ForeignModelError
 from bothways.interop.fastai_import import FastaiImport
 from bothways.interop.reference import hidden_states
 from bothways.runtime.language_model import LanguageModel
 from bothways.text.reading import Direction, MarkerPlacement, read
+from bothways.text.tokenizer import PADDING_ID
 from tests.bundles import run_python
 
 FIXTURES = Path(os.environ.get("BOTHWAYS_ORACLE", Path(__file__).parents[2] / ".oracle")) / "fixtures"
@@ -116,11 +117,20 @@ def test_an_imported_classifier_gives_fastais_numbers(name: str, tmp_path: Path)
     check_ids(case, read_bundle(tmp_path / "b.bundle", Kind.CLASSIFIER))
     ours = model.predict_proba(case.texts)
     theirs = np.array([row["probabilities"] for row in case.rows])
-    has_typed_padding = np.array(["xxpad" in row["tokens"] for row in case.rows])
-    differences = np.abs(ours - theirs).max(axis=1)
-    assert differences[~has_typed_padding].max() <= LARGEST_DIFFERENCE
-    assert (ours.argmax(axis=1) == theirs.argmax(axis=1))[~has_typed_padding].all()
-    assert (~has_typed_padding).sum() > 20
+    is_read = np.array([not skips_a_window(case, row["ids"], model.manifest.members[0].pooling) for row in case.rows])
+    assert is_read.sum() > 20
+    np.testing.assert_allclose(ours[is_read], theirs[is_read], rtol=0, atol=LARGEST_DIFFERENCE)
+    assert (ours.argmax(axis=1) == theirs.argmax(axis=1))[is_read].all()
+
+
+def skips_a_window(case: Case, ids: list[int], pooling: FastaiPooling | None) -> bool:
+    """Say whether fastai 2 passes over a part of this text: it reads no window that begins with a padding token.
+
+    Only a text into which somebody typed ``xxpad`` has one; bothways reads it. The one difference there is.
+    """
+    assert pooling is not None
+    reading = ids if case.direction is Direction.FORWARD else list(reversed(ids))
+    return case.facts["fastai"].startswith("2") and PADDING_ID in reading[:: pooling.window_tokens]
 
 
 @pytest.mark.parametrize("name", names(kind="language-model"))
@@ -177,11 +187,11 @@ def test_two_exports_become_one_ensemble(version: str, tmp_path: Path) -> None:
     cases = [read_case(f"{version}-classifier-{way}") for way in Direction]
     bothways.import_fastai(cases[0].source, cases[1].source, out=tmp_path / "both")
     model = bothways.load(tmp_path / "both")
-    texts = [text for text in cases[0].texts if "xxpad" not in text]
+    texts = [text for text in cases[0].texts if "xxpad" not in text.lower()]
     ours = model.predict_proba_by_direction(texts)
     theirs = {}
     for way, case in zip(Direction, cases, strict=True):
-        theirs[way] = np.array([row["probabilities"] for row in case.rows if "xxpad" not in row["text"]])
+        theirs[way] = np.array([row["probabilities"] for row in case.rows if row["text"] in set(texts)])
         np.testing.assert_allclose(ours[str(way)], theirs[way], rtol=0, atol=LARGEST_DIFFERENCE)
     mean = (theirs[Direction.FORWARD] + theirs[Direction.BACKWARD]) / 2
     np.testing.assert_allclose(ours["ensemble"], mean, rtol=0, atol=LARGEST_DIFFERENCE)

@@ -454,7 +454,7 @@ def test_a_classifier_starts_from_a_pack_of_words_with_the_words_of_its_texts(
     assert {"the", "film", "superb", "poor"} <= set(vocabulary)  # known to the pack, and new
     assert not {"zebra", "quagga"} & set(vocabulary)  # in the pack only
     assert {member.markers for member in model.manifest.members} == {MarkerPlacement.AS_WRITTEN}
-    assert {member.pooled_tail for member in model.manifest.members} == {None}
+    assert {member.pooling for member in model.manifest.members} == {None}
     texts, labels = zip(*some_rows(40, seed=1), strict=True)
     assert (model.predict(list(texts)) == np.array(labels)).mean() > 0.9
     assert bothways.verify(out).passed

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from bothways.bundle.manifest import Architecture, Member, PooledTail
+from bothways.bundle.manifest import Architecture, FastaiPooling, Member
 from bothways.runtime import slots
 from bothways.runtime.graph import EncoderSession
 from bothways.runtime.slots import BATCH_SLOTS, SLOTS, WINDOW_TOKENS, SlotEngine
@@ -49,7 +49,7 @@ class FakeSession:
         return [hidden, weighted], np.maximum(largest, values.max(axis=0)[:, None]), total + values.sum(axis=0)[:, None]
 
 
-def fake_engine(directions: int = 1, *tails: PooledTail | None) -> tuple[SlotEngine, list[FakeSession]]:
+def fake_engine(directions: int = 1, *tails: FastaiPooling | None) -> tuple[SlotEngine, list[FakeSession]]:
     sessions = [FakeSession() for _ in range(directions)]
     members = [
         Member(
@@ -58,7 +58,7 @@ def fake_engine(directions: int = 1, *tails: PooledTail | None) -> tuple[SlotEng
             weights=f"{direction}.safetensors",
             architecture=sessions[0].architecture,
             widths_head=[1],
-            pooled_tail=tail,
+            pooling=tail,
         )
         for direction, tail in itertools.zip_longest(list(Direction)[:directions], tails)
     ]
@@ -241,7 +241,8 @@ def test_real_sessions_fit_the_engine() -> None:
     assert EncoderSession.advance.__code__.co_varnames[:6] == FakeSession.advance.__code__.co_varnames[:6]
 
 
-FASTAI_V1, FASTAI_V2 = PooledTail(window_tokens=70, tail_tokens=1399), PooledTail(window_tokens=72, tail_tokens=1440)
+FASTAI_V1 = FastaiPooling(window_tokens=70, tail_tokens=1399, last_skips_padding=False)
+FASTAI_V2 = FastaiPooling(window_tokens=72, tail_tokens=1440, last_skips_padding=True)
 
 
 @pytest.mark.parametrize(
@@ -256,7 +257,7 @@ FASTAI_V1, FASTAI_V2 = PooledTail(window_tokens=70, tail_tokens=1399), PooledTai
 @example(tokens=1400)
 @example(tokens=1440)
 @given(tokens=st.integers(1, 20_000))
-def test_the_pooled_tail_is_that_of_fastais_loops(tail: PooledTail, is_pooled: Any, tokens: int) -> None:
+def test_the_pooled_tail_is_that_of_fastais_loops(tail: FastaiPooling, is_pooled: Any, tokens: int) -> None:
     """fastai 1's MultiBatchEncoder and fastai 2's SentenceEncoder go through the windows and keep those with this."""
     first = next(start for start in range(0, tokens, tail.window_tokens) if is_pooled(start, tokens))
     assert tail.first_pooled(tokens) == first
@@ -264,20 +265,20 @@ def test_the_pooled_tail_is_that_of_fastais_loops(tail: PooledTail, is_pooled: A
 
 def test_a_tail_shorter_than_a_window_would_pool_nothing_and_is_refused() -> None:
     with pytest.raises(ValidationError, match="tail_tokens is 9, expected at least window_tokens"):
-        PooledTail(window_tokens=10, tail_tokens=9)
+        FastaiPooling(window_tokens=10, tail_tokens=9, last_skips_padding=False)
 
 
 def test_a_long_text_is_read_whole_but_only_its_tail_is_pooled() -> None:
-    engine, (session,) = fake_engine(1, PooledTail(window_tokens=5, tail_tokens=12))
-    ids = [8, *[3] * 39, *[1] * 10, 2]  # 51 tokens: pooled from the first multiple of 5 at or behind 51 - 12
+    engine, (session,) = fake_engine(1, FastaiPooling(window_tokens=5, tail_tokens=12, last_skips_padding=True))
+    ids = [8, *[3] * 39, *[2] * 10, 4]  # 51 tokens: pooled from the first multiple of 5 at or behind 51 - 12
     ((pooled,),) = engine.run([text_of(ids)])
-    assert pooled.tolist() == [sum(ids), 2.0, np.float32(12 / 11)]
+    assert pooled.tolist() == [sum(ids), 4.0, np.float32(24 / 11)]
     assert session.rounds == [[32], [8], [11]]
 
 
 def test_members_that_pool_different_tails_still_advance_together() -> None:
-    engine, sessions = fake_engine(2, PooledTail(window_tokens=4, tail_tokens=8), None)
-    ids = list(range(1, 8)) * 3
+    engine, sessions = fake_engine(2, FastaiPooling(window_tokens=4, tail_tokens=8, last_skips_padding=False), None)
+    ids = list(range(2, 9)) * 3
     ((ours, all_of_it),) = engine.run([text_of(ids)])
     assert ours.tolist() == [sum(ids), max(ids[16:]), np.float32(np.mean(ids[16:]))]
     assert all_of_it.tolist() == [sum(ids), max(ids), np.float32(np.mean(ids))]
@@ -286,12 +287,37 @@ def test_members_that_pool_different_tails_still_advance_together() -> None:
 
 @given(st.lists(st.integers(1, 90), min_size=1, max_size=20), st.integers(1, 40), st.integers(0, 40))
 def test_a_pooled_tail_does_not_depend_on_company(lengths: list[int], window: int, more: int) -> None:
-    tail = PooledTail(window_tokens=window, tail_tokens=window + more)
+    tail = FastaiPooling(window_tokens=window, tail_tokens=window + more, last_skips_padding=True)
     chance = np.random.default_rng(0)
-    texts = [chance.integers(0, 9, length).tolist() for length in lengths]
+    texts = [chance.integers(2, 9, length).tolist() for length in lengths]
     together = [pooled.tolist() for (pooled,) in fake_engine(1, tail)[0].run(map(text_of, texts))]
     alone = [next(fake_engine(1, tail)[0].run([text_of(text)]))[0].tolist() for text in texts]
     assert together == alone
     for text, pooled in zip(texts, together, strict=True):
         kept = text[tail.first_pooled(len(text)) :]
         assert pooled[1:] == [max(kept), np.float32(sum(kept) / len(kept))]
+
+
+@pytest.mark.parametrize(
+    ("skips", "ids", "last", "count"),
+    [
+        (False, [5, 6, 7, 8], 3, 4),
+        (True, [5, 6, 7, 8], 3, 4),
+        (False, [5, 6, 1, 8, 1], 4, 3),  # fastai 1 takes the last token's state, even if it is padding
+        (True, [5, 6, 7, 8, 1], 3, 4),
+        (True, [5, 6, 1, 8, 1], 2, 3),  # fastai 2 counts all padding of the last window, wherever it stands
+        (True, [1, 1, 6, 7, 8, 2], 5, 4),  # and looks no further back than the last window
+        (True, [1, 1, 1], 0, 1),
+    ],
+)
+def test_typed_padding_is_treated_as_fastai_treats_it(skips: bool, ids: list[int], last: int, count: int) -> None:
+    pooling = FastaiPooling(window_tokens=4, tail_tokens=None, last_skips_padding=skips)
+    row = np.array(ids, dtype=np.int32)
+    assert (pooling.last_pooled(row), pooling.pooled_tokens(row)) == (last, count)
+
+
+def test_the_last_state_may_be_taken_before_the_end() -> None:
+    engine, (session,) = fake_engine(1, FastaiPooling(window_tokens=4, tail_tokens=None, last_skips_padding=True))
+    results = list(engine.run([text_of([5, 6, 7, 1, 8, 1]), text_of([3] * 4)]))
+    assert [pooled[0] for (pooled,) in results] == [5 + 6 + 7 + 1, 12]
+    assert session.rounds == [[4, 4], [2]]

@@ -12,7 +12,8 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from bothways.data.labelled import LONGEST_LABEL
-from bothways.text.reading import Direction, MarkerPlacement
+from bothways.text.reading import Direction, Ids, MarkerPlacement
+from bothways.text.tokenizer import PADDING_ID
 
 FORMAT: Final = 1
 MANIFEST_FILE = "bundle.json"
@@ -60,26 +61,46 @@ class Architecture(_Part):
         return list(zip([self.width_embedding, *inner], [*inner, self.width_embedding], strict=True))
 
 
-class PooledTail(_Part):
-    """How much of a long text is pooled: fastai reads all of it, but pools its last windows only.
+class FastaiPooling(_Part):
+    """What of a text an imported classifier pools, as its version of fastai does when it predicts one text.
+
+    fastai reads the whole of a long text, but pools its last windows only; and a padding token that somebody typed
+    is not pooled.
 
     Attributes:
         window_tokens: The windows that a text is cut into, from its first token in reading order.
-        tail_tokens: Windows that begin further from the text's end are read, but not pooled. At least a window.
+        tail_tokens: Windows that begin further from the text's end are not pooled. At least a window; None: all are.
+        last_skips_padding: Whether the last state is that of as many tokens before the end as there are typed paddings
+            in the last window (fastai 2), not of the last token (fastai 1).
     """
 
     window_tokens: Annotated[int, Field(ge=1, le=1_000_000)]
-    tail_tokens: Annotated[int, Field(ge=1, le=1_000_000_000)]
+    tail_tokens: Annotated[int, Field(ge=1, le=1_000_000_000)] | None
+    last_skips_padding: bool
 
     @model_validator(mode="after")
-    def _something_is_pooled(self) -> PooledTail:
-        if self.tail_tokens < self.window_tokens:
+    def _something_is_pooled(self) -> FastaiPooling:
+        if self.tail_tokens is not None and self.tail_tokens < self.window_tokens:
             raise ValueError(f"tail_tokens is {self.tail_tokens}, expected at least window_tokens")
         return self
 
     def first_pooled(self, tokens: int) -> int:
         """Give the position, in reading order, from which a text of so many tokens is pooled."""
+        if self.tail_tokens is None:
+            return 0
         return max(0, -((self.tail_tokens - tokens) // self.window_tokens) * self.window_tokens)
+
+    def pooled_tokens(self, ids: Ids) -> int:
+        """Give how many tokens of a text with these ids are pooled, 1 or more."""
+        kept = ids[self.first_pooled(len(ids)) :]
+        return max(1, int((kept != PADDING_ID).sum()))
+
+    def last_pooled(self, ids: Ids) -> int:
+        """Give the position of the last state of a text with these ids, in reading order."""
+        first, end = self.first_pooled(len(ids)), len(ids) - 1
+        if not self.last_skips_padding:
+            return end
+        return max(first, end - int((ids[max(first, len(ids) - self.window_tokens) :] == PADDING_ID).sum()))
 
 
 class Member(_Part):
@@ -91,7 +112,7 @@ class Member(_Part):
         weights: The file of its weights.
         architecture: The sizes of its encoder.
         widths_head: Widths of its head's hidden layers, usually one; None for a language model.
-        pooled_tail: How much of a long text it pools; None: all of it.
+        pooling: What of a text an imported classifier pools; None: all of it.
     """
 
     direction: Direction
@@ -99,7 +120,7 @@ class Member(_Part):
     weights: FileName
     architecture: Architecture
     widths_head: Annotated[list[Width], Field(max_length=16)] | None = None
-    pooled_tail: PooledTail | None = None
+    pooling: FastaiPooling | None = None
 
     @model_validator(mode="after")
     def _weights_are_named_by_direction(self) -> Member:
@@ -135,14 +156,14 @@ class ImportedFile(_Part):
         name: The file's own name, without folders.
         sha256: Of its bytes.
         direction_known_by: ``recorded`` in the file, ``inferred`` from its weights, or ``given`` by a person.
-        direction_margin: How much less surprising text is read this way than the other way, nats a token; None if that
-            could not be measured.
+        direction_deviations: By how many times what chance gives text is less surprising to the weights this way than
+            the other way; below 0 if it is more surprising.
     """
 
     name: str
     sha256: Digest
     direction_known_by: Literal["recorded", "inferred", "given"]
-    direction_margin: FiniteFloat | None = None
+    direction_deviations: FiniteFloat
 
 
 class ImportRecord(_Part):
@@ -204,8 +225,8 @@ class Manifest(_Part):
             raise ValueError("a language model has no labels, combination or calibration")
         elif any(member.widths_head is not None for member in self.members):
             raise ValueError("a language model's member has no widths_head")
-        elif any(member.pooled_tail is not None for member in self.members):
-            raise ValueError("a language model pools nothing, but a member has a pooled_tail")
+        elif any(member.pooling is not None for member in self.members):
+            raise ValueError("a language model pools nothing, but a member has a pooling")
         return self
 
     def _check_classifier(self) -> None:

@@ -45,11 +45,9 @@ def direction(
         f"Texts: {sample.get(verdict.sample, f'samples in {verdict.sample!r}')}; "
         f"the model knows {verdict.known:.0%} of their tokens."
     )
-    margin = f"{verdict.margin:.3f} nats a token, standard error {verdict.standard_error:.3f}"
+    margin = f"{verdict.margin:.3f} nats a token, {abs(verdict.deviations):.1f} times what chance gives"
     if verdict.direction is None:
-        console.print(
-            f"No verdict: the margin of {margin} is too small to tell. Try --texts with texts of its own kind."
-        )
+        console.print(f"No verdict: a margin of {margin}, is too small to tell. Try --texts with texts of its kind.")
         raise typer.Exit(1)
     console.print(f"It reads {verdict.direction}: less surprising by {margin}.")
 
@@ -57,5 +55,5 @@ def direction(
 def verdict_row(verdict: bothways.DirectionVerdict) -> tuple[str, str]:
     """Give what a table shows of a verdict: what the weights say, and by how much."""
     if verdict.direction is None:
-        return "don't tell", f"{verdict.margin:.3f} nats a token"
-    return f"read {verdict.direction}", f"{verdict.margin:.3f} nats a token"
+        return "don't tell", f"{abs(verdict.deviations):.1f} x chance"
+    return f"read {verdict.direction}", f"{abs(verdict.deviations):.1f} x chance"

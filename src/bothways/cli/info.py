@@ -32,8 +32,7 @@ def info(bundle: BundlePath) -> None:
     if training.imported is not None:
         table.add_row("imported", f"bothways {training.bothways_version}, from {training.imported.library}")
         for direction, file in training.imported.files.items():
-            margin = f" by {file.direction_margin:.3f} nats a token" if file.direction_margin is not None else ""
-            table.add_row(f"{direction}, from", f"{file.name}, direction {file.direction_known_by}{margin}")
+            table.add_row(f"{direction}, from", f"{file.name}, direction {file.direction_known_by}")
     else:
         table.add_row("trained", f"bothways {training.bothways_version}, size {training.size}, seed {training.seed}")
         table.add_row("rows", ", ".join(f"{count} {name}" for name, count in training.rows.items()))

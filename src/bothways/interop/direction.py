@@ -1,14 +1,13 @@
 """Find out which way a model reads, from its weights alone.
 
 In: an encoder's weights and its tokenizer. Out: how surprising text is, read forward and read backward, and a verdict.
-The embedding of a tied language model is a decoder too, so what the encoder has read can be held against any word: in
-text that is read the right way it points more clearly to the word that comes next. This holds for language models, for
-encoders, and for classifiers that were fine-tuned from them.
+The embedding of a tied language model is a decoder too, so what the encoder has read can be held against any word: text
+that is read the right way is less surprising than text read the wrong way. This holds for language models, for
+encoders, and, more faintly, for classifiers that were fine-tuned from them.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -23,30 +22,38 @@ from bothways.text.reading import Direction, Ids, MarkerPlacement, TokenizedText
 from bothways.text.tokenizer import UNKNOWN_ID
 from bothways.text.word_tokenizer import WordTokenizer
 
-LEAST_MARGIN = 0.03
-"""Nats a token: below it, no verdict."""
-
 LEAST_DEVIATIONS = 4.0
-"""Standard errors by which the margin must differ from none."""
+"""By how many times what chance gives the two ways must differ for a verdict."""
 
+_CHANCES = 30
 _LEAST_KNOWN = 0.6
 """Share of a sample's tokens that must be in the vocabulary for its language to be the model's."""
 
 _LEAST_TOKENS = 50
-_PLACES_AT_ONCE = 512
-_MOST_TOKENS = 20_000
-"""Of texts that a person gives; more would tell no more, and take memory by their square."""
+_MOST_TOKENS = 50_000
+"""Of texts that a person gives: more would tell no more."""
+
+_PLACES_COMPARED = 512
+"""Places of a text that are told from each other."""
+
+
+_Reading = tuple[NDArray[np.float32], Ids]
+"""The states before each token behind the first, (T - 1, E), and those tokens' ids."""
 
 
 @dataclass(frozen=True)
 class DirectionVerdict:
     """Which way a model reads, as far as its weights tell.
 
+    The surprise of a word is how hard its place is to find among the places of its text by what was read before each of
+    them: nats a token, 0 if the model foresees every word, the logarithm of the number of places if it foresees none.
+
     Attributes:
-        forward_surprise: How hard it is, read forward, to find each token's place among all places of the texts by what
-            was read before: nats a token, below the logarithm of their number where the model knows the language.
-        backward_surprise: The same, read backward.
-        standard_error: Of the difference of the two, nats a token.
+        forward_surprise: Read forward.
+        backward_surprise: Read backward.
+        chance: What the difference of the two comes to by chance: its standard deviation with the embedding turned
+            around at random, so that it decodes nothing.
+        deviations: How many times ``chance`` the difference is, above 0 for forward and below for backward.
         tokens: How many tokens were read, each way.
         sample: What was read: a language's samples, ``composed`` from the vocabulary, or ``given``.
         known: The share of tokens that the vocabulary has.
@@ -55,7 +62,8 @@ class DirectionVerdict:
 
     forward_surprise: float
     backward_surprise: float
-    standard_error: float
+    chance: float
+    deviations: float
     tokens: int
     sample: str
     known: float
@@ -79,46 +87,64 @@ def infer(
         texts: In the model's own language; None to choose from the samples by what the vocabulary knows.
     """
     sample, tokens = ("given", _tokenized(tokenizer, texts)) if texts is not None else _sample(tokenizer)
-    counts = np.array([len(text) - 1 for text in tokens], dtype=np.float64)
-    total = max(1.0, float(counts.sum()))
-    forward, backward = (_surprises(architecture, weights, tokens, direction) for direction in Direction)
-    mean = float((backward - forward).sum()) / total  # positive: forward is less surprising
-    spread = float(((backward - forward - mean * counts) ** 2).sum())
-    error = math.sqrt(spread) / total if len(tokens) > 1 else math.inf
-    is_clear = total >= _LEAST_TOKENS and abs(mean) >= LEAST_MARGIN and abs(mean) >= LEAST_DEVIATIONS * error
+    count = sum(len(text) - 1 for text in tokens)
+    if count < _LEAST_TOKENS:
+        return DirectionVerdict(0.0, 0.0, 0.0, 0.0, count, sample, _known(tokens), None)
+    embedding = weights["encoder.embedding.weight"]
+    read_both_ways = [_read(architecture, weights, tokens, direction) for direction in Direction]
+    forward, backward = (_surprise(reading, embedding, None) for reading in read_both_ways)
+    by_chance = []
+    generator = np.random.default_rng(0)
+    for _ in range(_CHANCES):
+        turn = np.linalg.qr(generator.normal(size=(architecture.width_embedding,) * 2))[0].astype(np.float32)
+        turned_forward, turned_backward = (_surprise(reading, embedding, turn) for reading in read_both_ways)
+        by_chance.append(turned_backward - turned_forward)
+    chance = float(np.std(by_chance))
+    deviations = (backward - forward - float(np.mean(by_chance))) / chance if chance else 0.0
+    is_clear = abs(deviations) >= LEAST_DEVIATIONS and deviations * (backward - forward) > 0
     return DirectionVerdict(
-        forward_surprise=float(forward.sum()) / total,
-        backward_surprise=float(backward.sum()) / total,
-        standard_error=error,
-        tokens=int(counts.sum()),
+        forward_surprise=forward,
+        backward_surprise=backward,
+        chance=chance,
+        deviations=deviations,
+        tokens=count,
         sample=sample,
         known=_known(tokens),
-        direction=(Direction.FORWARD if mean > 0 else Direction.BACKWARD) if is_clear else None,
+        direction=(Direction.FORWARD if deviations > 0 else Direction.BACKWARD) if is_clear else None,
     )
 
 
-def _surprises(
+def _read(
     architecture: Architecture, weights: Weights, texts: Sequence[TokenizedText], direction: Direction
-) -> NDArray[np.float64]:
-    """Give how surprising each text is, nats, (texts,).
-
-    A token's likelihood is that of its own place among all places of all texts (van den Oord et al., arXiv 1807.03748),
-    not that of the token among all words: so it depends neither on how frequent the token is nor on a bias.
-    """
-    if not texts:
-        return np.zeros(0)
+) -> list[_Reading]:
+    """Give what an encoder says of each text, read in a direction."""
     ids = [_documents_order(text, direction) for text in texts]
-    hidden = hidden_states(architecture, weights, ids)
-    before = np.concatenate([states[:-1] for states in hidden])  # (N, E): what was read before each place
-    targets = weights["encoder.embedding.weight"][np.concatenate([row[1:] for row in ids])]  # (N, E)
-    surprises = []
-    for start in range(0, len(targets), _PLACES_AT_ONCE):
-        scores = (before @ targets[start : start + _PLACES_AT_ONCE].T).astype(np.float64)  # (N, part)
-        largest = scores.max(axis=0)
-        own = scores[np.arange(start, start + scores.shape[1]), np.arange(scores.shape[1])]
-        surprises.append(largest + np.log(np.exp(scores - largest).sum(axis=0)) - own)
-    cuts = np.cumsum([len(row) - 1 for row in ids])[:-1]
-    return np.array([part.sum() for part in np.split(np.concatenate(surprises), cuts)])
+    states = hidden_states(architecture, weights, ids)
+    return [(before[:-1], row[1:]) for before, row in zip(states, ids, strict=True)]
+
+
+def _surprise(readings: Sequence[_Reading], embedding: NDArray[np.float32], turn: NDArray[np.float32] | None) -> float:
+    """Give how surprising the texts are, nats a token.
+
+    A token's likelihood is that of its own place among the places of its text (as in van den Oord et al., arXiv
+    1807.03748), not that of the token among all words: so it depends neither on how frequent a word is, nor on a bias,
+    which classifiers have lost, nor on a text's class, which their states tell most of all.
+
+    Args:
+        readings: States before each token and the tokens' ids.
+        embedding: (V, E).
+        turn: An orthogonal matrix that turns the embedding, (E, E); None leaves it as it is.
+    """
+    total, count = 0.0, 0
+    for states, ids in readings:
+        for start in range(0, len(ids), _PLACES_COMPARED):
+            targets = embedding[ids[start : start + _PLACES_COMPARED]]
+            targets = targets if turn is None else targets @ turn
+            fit = (states[start : start + len(targets)] @ targets.T).astype(np.float64)  # (places, tokens)
+            largest = fit.max(axis=0)
+            total += float((largest + np.log(np.exp(fit - largest).sum(axis=0)) - np.diagonal(fit)).sum())
+            count += len(targets)
+    return total / count
 
 
 def _documents_order(text: TokenizedText, direction: Direction) -> Ids:

@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from bothways import strict_json
-from bothways.bundle.manifest import Kind, PooledTail
+from bothways.bundle.manifest import FastaiPooling, Kind
 from bothways.errors import ConfigError, ForeignModelError
 from bothways.interop.download import PUBLISHED, fetch_published
 from bothways.interop.fastai_learner import LearnerFacts, labels_of, learner_facts, vocabulary_of, without_fillers
@@ -26,8 +26,8 @@ from bothways.text.fastai_cleaning import CONTROL_TOKENS, FASTAI_V2
 from bothways.text.reading import Direction
 from bothways.text.word_tokenizer import WordTokenizerDocument
 
-_V1_TAIL = PooledTail(window_tokens=70, tail_tokens=1399)
-_V2_TAIL = PooledTail(window_tokens=72, tail_tokens=1440)
+_V1_POOLING = FastaiPooling(window_tokens=70, tail_tokens=1399, last_skips_padding=False)
+_V2_POOLING = FastaiPooling(window_tokens=72, tail_tokens=1440, last_skips_padding=True)
 """What fastai pools by default; saved weights don't say otherwise."""
 
 _ARCHIVES = (".tgz", ".tar.gz", ".tar")
@@ -45,7 +45,7 @@ class ForeignModel:
         library: What wrote it, as far as it can be told.
         kind: A classifier, or a language model (an encoder is one without a decoder).
         found: Its weights.
-        tail: How much of a long text it pools; None: all of it, or it is no classifier.
+        pooling: What of a text it pools; None for a language model.
         labels: In the order of the classes; empty for a language model.
         tokenizer: Rules and vocabulary.
         direction: The way it reads, if its file says so.
@@ -59,7 +59,7 @@ class ForeignModel:
     library: str
     kind: Kind
     found: FoundWeights
-    tail: PooledTail | None
+    pooling: FastaiPooling | None
     labels: list[str]
     tokenizer: WordTokenizerDocument
     direction: Direction | None
@@ -168,7 +168,7 @@ def _from_file(path: Path, name: str, given: _Given) -> ForeignModel:
         library=facts.library,
         kind=Kind.CLASSIFIER if is_classifier else Kind.LANGUAGE_MODEL,
         found=found,
-        tail=_tail(facts, found) if is_classifier else None,
+        pooling=(facts.pooling or (_V1_POOLING if found.is_version_1 else _V2_POOLING)) if is_classifier else None,
         labels=_labels(labels, found.classes, name) if is_classifier and given.needs_labels else [],
         tokenizer=_tokenizer(facts, words, name, given.language),
         direction=facts.direction,
@@ -198,12 +198,6 @@ def _read_vocabulary(path: Path) -> tuple[list[str], list[str]]:
     else:
         value = read_foreign_file(path)
     return vocabulary_of(value, str(path)), labels_of(value)
-
-
-def _tail(facts: LearnerFacts, found: FoundWeights) -> PooledTail | None:
-    if facts.pooling is not None:
-        return None if facts.pooling == "all" else facts.pooling
-    return _V1_TAIL if found.is_version_1 else _V2_TAIL
 
 
 def _labels(labels: Sequence[str], classes: int, name: str) -> list[str]:

@@ -174,14 +174,14 @@ def decide(model: ForeignModel, said: Direction | None, verdict: DirectionVerdic
     if way and told and way is not told:
         how = "its file records" if recorded else "it was given as one"
         raise DirectionError(
-            f"{model.name}: {how} that reads {way}, but its weights read {told}: text is {verdict.margin:.2f} nats a "
-            f"token less surprising to them that way ({_losses(verdict)}). Either the files are mixed up, or it was "
-            f"trained on texts that read {way} from a language model that reads {told}: train it from the right one"
+            f"{model.name}: {how} that reads {way}, but its weights read {told} ({_surprises(verdict)}). Either the "
+            f"files are mixed up, or it was trained on texts that read {way} from a language model that reads {told}: "
+            "train it from the right one"
         )
     way = way or told
     if way is None:
         raise DirectionError(
-            f"{model.name} does not record which way it reads, and its weights don't tell ({_losses(verdict)}): say "
+            f"{model.name} does not record which way it reads, and its weights don't tell ({_surprises(verdict)}): say "
             "--direction forward or --direction backward"
         )
     known_by: KnownBy = "recorded" if recorded else "given" if said else "inferred"
@@ -219,8 +219,11 @@ def _verdict(model: ForeignModel, texts: Sequence[str] | None) -> DirectionVerdi
     return infer(model.found.architecture, model.found.arrays, WordTokenizer(model.tokenizer), texts)
 
 
-def _losses(verdict: DirectionVerdict) -> str:
-    return f"{verdict.forward_surprise:.2f} read forward, {verdict.backward_surprise:.2f} read backward"
+def _surprises(verdict: DirectionVerdict) -> str:
+    return (
+        f"surprise {verdict.forward_surprise:.3f} read forward, {verdict.backward_surprise:.3f} read backward, a "
+        f"difference of {abs(verdict.deviations):.1f} times chance"
+    )
 
 
 def _require_like(models: Sequence[ForeignModel]) -> None:
@@ -249,7 +252,7 @@ def _member(model: ForeignModel, direction: Direction, vocabulary_size: int) -> 
         weights=weights,
         architecture=model.found.architecture.model_copy(update={"vocabulary_size": vocabulary_size}),
         widths_head=model.found.widths_head,
-        pooled_tail=model.tail,
+        pooling=model.pooling,
     )
 
 
@@ -274,13 +277,18 @@ def _rearranged(model: ForeignModel, tokenizer: WordTokenizer, labels: Sequence[
     return arrays
 
 
+def _deviations(imported: ImportedModel) -> float:
+    sign = 1 if imported.direction is Direction.FORWARD else -1
+    return round(sign * imported.verdict.deviations, 1)
+
+
 def _record(models: Sequence[ForeignModel], decided: Sequence[ImportedModel]) -> TrainingRecord:
     files = {
         imported.direction: ImportedFile(
             name=model.name,
             sha256=model.sha256,
             direction_known_by=imported.known_by,
-            direction_margin=round(imported.verdict.margin, 4) if imported.verdict.direction else None,
+            direction_deviations=_deviations(imported),
         )
         for model, imported in zip(models, decided, strict=True)
     }

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 from pydantic import ValidationError
 
-from bothways.bundle.manifest import PooledTail
+from bothways.bundle.manifest import FastaiPooling
 from bothways.errors import ForeignModelError
 from bothways.interop.pickle_reader import Name, Record
 from bothways.text.fastai_cleaning import CONTROL_TOKENS, FASTAI_V1, FASTAI_V2
@@ -56,7 +55,7 @@ class LearnerFacts:
         tables: spaCy's rules, if the file holds them.
         labels: In the order of the classes; empty for a language model.
         direction: The way it reads, if recorded.
-        pooling: How much of a long text is pooled: ``all`` of it, or its tail.
+        pooling: What of a text a classifier pools.
         text_column: Where the learner took its texts from.
         label_column: Where it took the labels from.
         remarks: What a person should know.
@@ -73,7 +72,7 @@ class LearnerFacts:
     tables: WordTables | None = None
     labels: list[str] = field(default_factory=list)
     direction: Direction | None = None
-    pooling: PooledTail | Literal["all"] | None = None
+    pooling: FastaiPooling | None = None
     text_column: str | None = None
     label_column: str | None = None
     remarks: list[str] = field(default_factory=list)
@@ -284,21 +283,20 @@ def _v2_labels(pipelines: Sequence[list[Record]], loss: object, source: str) -> 
     return [], None
 
 
-def _pooling(model: Record, source: str) -> PooledTail | Literal["all"] | None:
-    """Give how much a classifier's sentence encoder pools; None if there is none."""
+def _pooling(model: Record, source: str) -> FastaiPooling | None:
+    """Give what a classifier's sentence encoder pools; None if there is none."""
     for record in _records(model):
         kind = _class(record)
         if kind not in ("SentenceEncoder", "MultiBatchEncoder") or not isinstance(record.state, dict):
             continue
         window, longest = record.state.get("bptt"), record.state.get("max_len")
-        if longest is None:
-            return "all"
-        if not isinstance(window, int) or not isinstance(longest, int):
+        if not isinstance(window, int) or not isinstance(longest, int | None):
             raise ForeignModelError(f"{source}: bptt and max_len are {window!r:.40} and {longest!r:.40}, no numbers")
+        is_version_1 = kind == "MultiBatchEncoder"
         # v1 pools the windows that begin *behind* the place max_len before the end; v2 those that begin there, too.
-        tail = longest if kind == "SentenceEncoder" else longest - 1
+        tail = longest - 1 if longest is not None and is_version_1 else longest
         try:
-            return PooledTail(window_tokens=window, tail_tokens=tail)
+            return FastaiPooling(window_tokens=window, tail_tokens=tail, last_skips_padding=not is_version_1)
         except ValidationError:
             raise ForeignModelError(
                 f"{source} pools max_len={longest} tokens in windows of bptt={window}: expected at least one window"

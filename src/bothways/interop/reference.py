@@ -16,7 +16,7 @@ from bothways.bundle.manifest import Architecture, Member
 from bothways.bundle.proof import ENSEMBLE, ProofRow, proof_texts
 from bothways.bundle.weights import Weights
 from bothways.text.reading import Direction, Ids, TokenizedText, read
-from bothways.text.tokenizer import Tokenizer
+from bothways.text.tokenizer import PADDING_ID, Tokenizer
 
 Floats = NDArray[np.float32]
 _NORM_EPS = 1e-5
@@ -58,10 +58,11 @@ def _probabilities(member: Member, weights: Weights, texts: Sequence[TokenizedTe
     """Give a classifier's probabilities, (texts, C)."""
     pooled = []
     ids = [read(text, member.direction, member.markers) for text in texts]
-    for hidden in hidden_states(member.architecture, weights, ids):
-        start = member.pooled_tail.first_pooled(len(hidden)) if member.pooled_tail else 0
-        tail = hidden[start:].astype(np.float64)
-        pooled.append(np.concatenate([tail[-1], tail.max(axis=0), tail.mean(axis=0)]))
+    for row, hidden in zip(ids, hidden_states(member.architecture, weights, ids), strict=True):
+        start = member.pooling.first_pooled(len(row)) if member.pooling else 0
+        last = member.pooling.last_pooled(row) if member.pooling else len(row) - 1
+        kept = hidden[start:][row[start:] != PADDING_ID].astype(np.float64)
+        pooled.append(np.concatenate([hidden[last], kept.max(axis=0), kept.mean(axis=0)]))
     logits = np.array(pooled)
     for layer in range(len(member.widths_head or []) + 1):
         values = _normed(np.maximum(logits, 0) if layer else logits, weights, f"head.norms.{layer}")
@@ -89,6 +90,8 @@ def _losses(member: Member, weights: Weights, texts: Sequence[TokenizedText]) ->
 
 def hidden_states(architecture: Architecture, weights: Weights, ids: Sequence[Ids]) -> list[Floats]:
     """Give the top layer's outputs for each text, (T, E); the texts are read side by side."""
+    if not ids:
+        return []
     order = sorted(range(len(ids)), key=lambda number: -len(ids[number]))
     values = [weights["encoder.embedding.weight"][ids[number]] for number in order]
     for layer in range(architecture.layers):

@@ -40,6 +40,34 @@ SAMPLE_TEXTS: dict[str, tuple[str, ...]] = {
         "and not enough teachers. This has been known for a long time.",
         "The water in the lake is so clear that you can see the bottom of it. We went there with the kids on the "
         "last day of our holiday. They did not want to go home.",
+        "I do not think that he is right. He has never been there himself, and he only knows what the others have "
+        "told him. But he will not listen to anybody.",
+        "The house has three rooms, a kitchen and a small garden. It is close to the school and not far from the "
+        "shops. We have been looking for something like this for more than a year.",
+        "At first nobody in the office wanted to talk about it. Then, one day, a letter came from the bank. After "
+        "that, everything happened very fast.",
+        "My mother used to say that you can get used to anything. I did not believe it when I was young. Now I know"
+        " that she was right, as she was about so many things.",
+        "This was his first film as a director, and it shows. The scenes are too long, and some of them have "
+        "nothing to do with the story. Still, there are moments that you will never forget.",
+        "They came to this country with nothing but a bag and the name of a friend. Ten years later, they had a "
+        "shop of their own. Their children went to the university.",
+        "Can you tell me how to get to the church? It is easy: go down this street until you come to the bridge, "
+        "then turn left. You can see it from there.",
+        "The doctor told her to stay in bed for a week. She got up on the second day. There was too much to do, and"
+        " she had never been good at doing nothing.",
+        "Most of the money was spent on the roads. The hospital, on the other hand, has been waiting for new "
+        "windows for years. People are angry about it, and they have every reason to be.",
+        "It was cold that night, and there was no moon. We could hear the sea, but we could not see it. Somebody "
+        "said that we should have stayed at home.",
+        "I bought this phone two months ago, and I am very happy with it. The screen is large and bright, and it is"
+        " easy to use. The only thing that I do not like is the price.",
+        "In the second half of the century the river was used to carry wood to the city. When the railway was "
+        "built, the work came to an end. Some of the old boats can still be seen in the museum.",
+        "He did not say a word during the whole meal. When it was over, he stood up, took his hat and went out. She"
+        " never saw him again.",
+        "If I were you, I would not worry too much about what they think. They do not know you, and you do not know"
+        " them. Just do what you have to do.",
     ),
     "de": (
         "Ich habe diesen Film jetzt schon dreimal gesehen und weiß immer noch nicht, was ich davon halten soll. Die"
@@ -76,6 +104,34 @@ SAMPLE_TEXTS: dict[str, tuple[str, ...]] = {
         "geboren. Sie arbeiten hier, und ihre Kinder gehen hier in die Schule.",
         "Das Wasser im See ist so klar, dass man bis auf den Grund sehen kann. Am letzten Tag sind wir mit den "
         "Kindern dort gewesen. Sie wollten gar nicht mehr nach Hause.",
+        "Ich glaube nicht, dass er recht hat. Er ist selbst noch nie dort gewesen und weiß nur, was ihm die anderen"
+        " erzählt haben. Aber er will ja auf keinen hören.",
+        "Das Haus hat drei Zimmer, eine Küche und einen kleinen Garten. Es liegt in der Nähe der Schule und ist "
+        "nicht weit von den Geschäften. So etwas haben wir seit über einem Jahr gesucht.",
+        "Zuerst wollte niemand im Büro darüber sprechen. Dann kam eines Tages ein Brief von der Bank. Danach ging "
+        "alles sehr schnell.",
+        "Meine Mutter hat immer gesagt, dass man sich an alles gewöhnen kann. Als ich jung war, habe ich das nicht "
+        "geglaubt. Heute weiß ich, dass sie recht hatte.",
+        "Kann mir mal einer erklären, warum das so lange dauert? Wir warten jetzt schon seit drei Wochen auf eine "
+        "Antwort. Das ist doch nicht normal.",
+        "Sie kamen mit nichts als einer Tasche in dieses Land. Zehn Jahre später hatten sie ein eigenes Geschäft. "
+        "Ihre Kinder gingen auf die Universität.",
+        "Die meisten Politiker wissen gar nicht, wie es den Leuten geht. Sie reden nur von ihren Zahlen. Wer das "
+        "ändern will, der muss zur Wahl gehen.",
+        "Der Arzt hat ihr gesagt, dass sie eine Woche im Bett bleiben soll. Am zweiten Tag ist sie aufgestanden. Es"
+        " gab zu viel zu tun.",
+        "Ich habe nichts gegen diese Leute, aber man wird doch wohl noch seine Meinung sagen dürfen. Das war früher"
+        " anders. Da konnte man noch über alles reden.",
+        "Es war kalt in dieser Nacht, und man konnte den Mond nicht sehen. Wir hörten das Meer, aber wir sahen es "
+        "nicht. Einer sagte, wir hätten zu Hause bleiben sollen.",
+        "Ich habe mir dieses Telefon vor zwei Monaten gekauft und bin sehr zufrieden damit. Das Bild ist groß und "
+        "hell. Nur der Preis hat mir nicht gefallen.",
+        "In der zweiten Hälfte des Jahrhunderts wurde auf dem Fluss Holz in die Stadt gebracht. Als die Bahn gebaut"
+        " wurde, war es damit vorbei. Einige der alten Boote kann man noch im Museum sehen.",
+        "Er sagte während des ganzen Essens kein Wort. Als es vorbei war, stand er auf, nahm seinen Hut und ging "
+        "hinaus. Sie hat ihn nie wieder gesehen.",
+        "Wenn ich du wäre, würde ich mir nicht so viele Gedanken machen. Die kennen dich nicht, und du kennst sie "
+        "nicht. Mach einfach, was du machen musst.",
     ),
     "fr": (
         "J'ai vu ce film trois fois et je ne sais toujours pas quoi en penser. L'histoire est bonne, mais les "

@@ -63,7 +63,10 @@ class Classifier:
         self.tokenizer: Tokenizer = bundle.tokenizer
         members = bundle.manifest.members
         weights = [bundle.weights[member.direction] for member in members]
-        sessions = [EncoderSession(m.architecture, w) for m, w in zip(members, weights, strict=True)]
+        sessions = [
+            EncoderSession(m.architecture, w, pools_padding=m.pooling is None)
+            for m, w in zip(members, weights, strict=True)
+        ]
         self._engine = SlotEngine(members, sessions)
         self._heads = [_Head(w, len(m.widths_head or []) + 1) for m, w in zip(members, weights, strict=True)]
 

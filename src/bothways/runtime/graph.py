@@ -20,9 +20,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bothways.bundle.manifest import Architecture
 from bothways.bundle.weights import Weights
+from bothways.text.tokenizer import PADDING_ID
 
 _OPSET = 21
 _IR_VERSION = 10
+_NO_ID = -1
 
 
 def available_cores() -> int:
@@ -37,7 +39,15 @@ class EncoderSession:
     Law 6: windows with carried state give what the whole text gives.
     """
 
-    def __init__(self, architecture: Architecture, weights: Weights) -> None:
+    def __init__(self, architecture: Architecture, weights: Weights, *, pools_padding: bool = True) -> None:
+        """Build the graph.
+
+        Args:
+            architecture: The encoder's sizes.
+            weights: Its arrays.
+            pools_padding: Whether a padding token within a text, which somebody typed, is pooled like any other;
+                imported models don't.
+        """
         self.architecture = architecture
         self.state_widths = [width for _, width in architecture.layer_widths for _ in ("hidden", "cell")]
         nodes, inputs, outputs = _encoder_nodes(architecture)
@@ -49,12 +59,16 @@ class EncoderSession:
             helper.make_node("Range", ["zero", "step_count", "one"], ["step_numbers"]),
             helper.make_node("Unsqueeze", ["step_numbers", "axis_1"], ["step_column"]),  # (T, 1)
             helper.make_node("Cast", ["lengths"], ["lengths_64"], to=TensorProto.INT64),
-            helper.make_node("Less", ["step_column", "lengths_64"], ["is_real"]),  # (T, B)
-            helper.make_node("Unsqueeze", ["is_real", "axis_2"], ["is_real_3d"]),
-            helper.make_node("Where", ["is_real_3d", "outputs", "lowest"], ["candidates"]),
+            helper.make_node("Less", ["step_column", "lengths_64"], ["is_text"]),  # (T, B)
+            helper.make_node("Equal", ["ids", "padding"], ["is_padding"]),  # (T, B)
+            helper.make_node("Not", ["is_padding"], ["is_token"]),
+            helper.make_node("And", ["is_text", "is_token"], ["is_pooled"]),
+            helper.make_node("Unsqueeze", ["is_pooled", "axis_2"], ["is_pooled_3d"]),
+            helper.make_node("Where", ["is_pooled_3d", "outputs", "lowest"], ["candidates"]),
+            helper.make_node("Where", ["is_pooled_3d", "outputs", "zero_float"], ["summands"]),
             helper.make_node("ReduceMax", ["candidates", "axis_0"], ["window_largest"], keepdims=0),
             helper.make_node("Max", ["largest", "window_largest"], ["next_largest"]),
-            helper.make_node("ReduceSum", ["outputs", "axis_0"], ["window_total"], keepdims=0),
+            helper.make_node("ReduceSum", ["summands", "axis_0"], ["window_total"], keepdims=0),
             helper.make_node("Cast", ["window_total"], ["window_total_64"], to=TensorProto.DOUBLE),
             helper.make_node("Add", ["total", "window_total_64"], ["next_total"]),  # float32 drifts in a long text
         ]
@@ -68,6 +82,8 @@ class EncoderSession:
             "zero": np.array(0),
             "one": np.array(1),
             "lowest": np.array(-np.inf, dtype=np.float32),
+            "zero_float": np.array(0, dtype=np.float32),
+            "padding": np.array(_NO_ID if pools_padding else PADDING_ID, dtype=np.int64),
         }
         self._session = _session(nodes, inputs, outputs, constants)
         self._names = [value.name for value in outputs]

@@ -35,17 +35,19 @@ Pooled = NDArray[np.float32]
 
 @dataclass(eq=False)
 class _Flight:
-    """One text on its way: its number, and for each member its ids in reading order and where pooling begins."""
+    """One text on its way: its number, and for each member its ids in reading order and what of them is pooled."""
 
     number: int
     ids_by_member: list[Ids]
     pooled_from: list[int]
+    last_pooled: list[int]
+    pooled_tokens: list[int]
     position: int = 0
 
     @property
     def next_window(self) -> int:
-        """Tokens until the text's end, the next place where pooling begins, or a window's length."""
-        stops = [stop for stop in self.pooled_from if stop > self.position]
+        """Tokens until the text's end, the next place where pooling begins or the last state is taken, or a window."""
+        stops = [stop for stop in (*self.pooled_from, *(p + 1 for p in self.last_pooled)) if stop > self.position]
         return min(WINDOW_TOKENS, min([len(self.ids_by_member[0]), *stops]) - self.position)
 
     @property
@@ -62,6 +64,7 @@ class _MemberStates:
         self.states = [np.zeros((slots, w), dtype=np.float32) for w in session.state_widths]
         self.largest = np.zeros((slots, width), dtype=np.float32)
         self.total = np.zeros((slots, width), dtype=np.float64)
+        self.last = np.zeros((slots, width), dtype=np.float32)
 
     def clear(self, slot: int) -> None:
         for state in self.states:
@@ -81,11 +84,14 @@ class _MemberStates:
         self.largest[slots] = largest
         self.total[slots] = total
 
+    def take_last(self, slot: int) -> None:
+        self.last[slot] = self.states[-2][slot]
+
     def pooled(self, slot: int, pooled_tokens: int) -> Pooled:
         """Give last | largest | mean of the outputs of a finished text, (3E,)."""
-        last_hidden = self.states[-2]
         mean = (self.total[slot] / pooled_tokens).astype(np.float32)
-        return np.concatenate([last_hidden[slot], self.largest[slot], mean])
+        largest = np.where(np.isneginf(self.largest[slot]), 0, self.largest[slot])  # nothing but typed padding
+        return np.concatenate([self.last[slot], largest.astype(np.float32), mean])
 
 
 class SlotEngine:
@@ -100,7 +106,7 @@ class SlotEngine:
 
     def __init__(self, members: list[Member], sessions: list[EncoderSession]) -> None:
         self._readings = [(member.direction, member.markers) for member in members]
-        self._tails = [member.pooled_tail for member in members]
+        self._poolings = [member.pooling for member in members]
         self._sessions = sessions
 
     def run(self, texts: Iterable[TokenizedText], lookahead: int = SLOTS) -> Iterator[list[Pooled]]:
@@ -132,8 +138,7 @@ class SlotEngine:
                 slot = free.pop()
                 for member in members:
                     member.clear(slot)
-                pooled_from = [tail.first_pooled(len(text)) if tail else 0 for tail in self._tails]
-                flights[slot] = _Flight(admitted, [read(text, *reading) for reading in self._readings], pooled_from)
+                flights[slot] = self._admitted(admitted, text)
                 admitted += 1
                 tokens_in_flight += len(text)
             if not flights:
@@ -145,19 +150,26 @@ class SlotEngine:
                     free.append(slot)
                     tokens_in_flight -= flight.position
                     finished[flight.number] = [
-                        member.pooled(slot, flight.position - start)
-                        for member, start in zip(members, flight.pooled_from, strict=True)
+                        member.pooled(slot, count) for member, count in zip(members, flight.pooled_tokens, strict=True)
                     ]
             while told in finished:
                 yield finished.pop(told)
                 told += 1
+
+    def _admitted(self, number: int, text: TokenizedText) -> _Flight:
+        flight = _Flight(number, [read(text, *reading) for reading in self._readings], [], [], [])
+        for pooling, ids in zip(self._poolings, flight.ids_by_member, strict=True):
+            flight.pooled_from.append(pooling.first_pooled(len(ids)) if pooling else 0)
+            flight.last_pooled.append(pooling.last_pooled(ids) if pooling else len(ids) - 1)
+            flight.pooled_tokens.append(pooling.pooled_tokens(ids) if pooling else len(ids))
+        return flight
 
     def _grow(self, members: list[_MemberStates], used: int, slot_count: int) -> tuple[list[int], list[_MemberStates]]:
         """Give twice the slots, with the states of those in use kept; starts small for a single text."""
         size = min(slot_count, max(8, 2 * used))
         grown = [_MemberStates(session, size) for session in self._sessions]
         for old, new in zip(members, grown, strict=False):
-            new.largest[:used], new.total[:used] = old.largest, old.total
+            new.largest[:used], new.total[:used], new.last[:used] = old.largest, old.total, old.last
             for old_state, new_state in zip(old.states, new.states, strict=True):
                 new_state[:used] = old_state
         return list(range(size - 1, used - 1, -1)), grown
@@ -178,5 +190,8 @@ class SlotEngine:
                     stop = flight.position + lengths[column]
                     ids[: lengths[column], column] = flight.ids_by_member[number][flight.position : stop]
                 member.advance(slots, ids, lengths)
-            for (_, flight), length in zip(batch, lengths.tolist(), strict=True):
+            for (slot, flight), length in zip(batch, lengths.tolist(), strict=True):
                 flight.position += length
+                for member, last in zip(members, flight.last_pooled, strict=True):
+                    if flight.position == last + 1:
+                        member.take_last(slot)

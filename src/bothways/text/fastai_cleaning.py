@@ -56,6 +56,8 @@ def clean_before(text: str, rules: str, *, marks_field: bool = False, ends: bool
         marks_field: Whether the model was trained with marked fields; the text is then the first one.
         ends: Whether the model was trained with a marker at the end of each text.
     """
+    if rules == FASTAI_V1:
+        text = text.rstrip("\0")  # predict puts the text into an array of numpy, which loses them
     if marks_field:
         text = f"{FIELD} 1 {text}"
     if rules == FASTAI_V1:  # the markers pass through the rules like typed words
