@@ -142,10 +142,10 @@ def with_fastai2(model: Path | None, backwards: bool) -> Predictors:
 def with_fastai1(model: Path | None, backwards: bool) -> Predictors:
     """Give fastai 1's prediction of one text and of a batch, its token count, and its labels."""
     from fixture_texts import training_rows
-    from fixtures1 import classifier, fastai_text, tokens_and_ids
+    from fixtures1 import classifier, fastai_text, quietly, tokens_and_ids
 
     if model:
-        learn = fastai_text.load_learner(model.parent, model.name, backwards=backwards)
+        learn = quietly(fastai_text.load_learner, model.parent, model.name, backwards=backwards)
     else:
         learn = classifier(training_rows("demo"), DIRECTION)
 

@@ -18,10 +18,12 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+DEMO = Path(__file__).resolve().parents[1] / "demo"
 SIZES = {"emb_sz": 128, "n_hid": 232, "n_layers": 2}
 WORDS = 8000
 CUT = 200  # words of a text for a language model
@@ -133,6 +135,10 @@ def texts_for_language_model(language: str, training: Training) -> Any:
     """Give the rows that a language model reads, every tenth marked for validation."""
     import pandas as pd
 
+    if not os.environ.get("BOTHWAYS_DATA"):
+        return marked(
+            pd.concat([pd.read_csv(DEMO / f"{name}.csv")[["text"]] for name in ("unlabelled", "messages")]), CUT
+        )
     folder = Path(os.environ["BOTHWAYS_DATA"])
     if language == "en":
         rows = pd.read_parquet(folder / "imdb" / "unlabelled.parquet").head(training.texts)
@@ -145,6 +151,8 @@ def texts_for_classifier(language: str) -> Any:
     """Give the labelled rows that a classifier reads, every tenth marked for validation."""
     import pandas as pd
 
+    if not os.environ.get("BOTHWAYS_DATA"):
+        return marked(pd.read_csv(DEMO / "messages.csv"), LABELLED_CUT)
     folder = Path(os.environ["BOTHWAYS_DATA"])
     if language == "en":
         rows = pd.read_parquet(folder / "imdb" / "train.parquet").head(LABELLED)
@@ -229,20 +237,24 @@ def classifier2(
         if is_gentle:
             learn.freeze()
         learn.fit_one_cycle(1, 2e-2)
-        if is_gentle:
-            passes = 5
-            for depth, rate in ((-2, 1e-2), (-3, 5e-3)):
-                learn.freeze_to(depth)
-                learn.fit_one_cycle(1, slice(rate / 2.6**4, rate))
-            learn.unfreeze()
-            learn.fit_one_cycle(2, slice(1e-3 / 2.6**4, 1e-3))
-        else:
-            passes = 1 + training.classifier_passes
-            learn.unfreeze()
-            learn.fit_one_cycle(training.classifier_passes, training.classifier_rate)
+        passes = follow_up(learn, training, is_gentle, learn.fit_one_cycle)
     learn.export(f"{stem}-{'gentle-' if is_gentle else ''}classifier.pkl")
     tokens = passes * sum(len(ids) for ids, _ in data.train_ds)
     return tokens, float(learn.recorder.values[-1][1])
+
+
+def follow_up(learn: Any, training: Training, is_gentle: bool, fit_one_cycle: Callable[..., Any]) -> int:
+    """Train on behind the first pass, gently or roughly; give the passes over the texts, the first one counted."""
+    if is_gentle:
+        for depth, rate in ((-2, 1e-2), (-3, 5e-3)):
+            learn.freeze_to(depth)
+            fit_one_cycle(1, slice(rate / 2.6**4, rate))
+        learn.unfreeze()
+        fit_one_cycle(2, slice(1e-3 / 2.6**4, 1e-3))
+        return 5
+    learn.unfreeze()
+    fit_one_cycle(training.classifier_passes, training.classifier_rate)
+    return 1 + training.classifier_passes
 
 
 def bunch1(kind: str, out: Path, rows: Any, language: str, direction: str, **options: Any) -> Any:
@@ -285,7 +297,14 @@ def language_model1(out: Path, stem: str, language: str, direction: str, trainin
     return tokens, float(learn.recorder.val_losses[-1])
 
 
-def classifier1(out: Path, stem: str, language: str, direction: str, training: Training) -> tuple[int, float]:
+def gentle_classifier1(out: Path, stem: str, language: str, direction: str, training: Training) -> tuple[int, float]:
+    """Train a classifier as fastai's own ULMFiT notebook does, layer by layer with falling rates."""
+    return classifier1(out, stem, language, direction, training, is_gentle=True)
+
+
+def classifier1(
+    out: Path, stem: str, language: str, direction: str, training: Training, *, is_gentle: bool = False
+) -> tuple[int, float]:
     """Train a classifier on a language model's encoder with fastai 1, export it; give the tokens read and the loss."""
     from fixtures1 import fastai_text, quietly
 
@@ -302,11 +321,12 @@ def classifier1(out: Path, stem: str, language: str, direction: str, training: T
         model_dir="encoders",
     )
     learn.load_encoder(stem)
+    if is_gentle:
+        learn.freeze()
     quietly(learn.fit_one_cycle, 1, 2e-2)
-    learn.unfreeze()
-    quietly(learn.fit_one_cycle, training.classifier_passes, training.classifier_rate)
-    learn.export(f"{stem}-classifier.pkl")
-    tokens = (1 + training.classifier_passes) * sum(len(ids) for ids in data.train_ds.x.items)
+    passes = follow_up(learn, training, is_gentle, lambda *arguments: quietly(learn.fit_one_cycle, *arguments))
+    learn.export(f"{stem}-{'gentle-' if is_gentle else ''}classifier.pkl")
+    tokens = passes * sum(len(ids) for ids in data.train_ds.x.items)
     return tokens, float(learn.recorder.val_losses[-1])
 
 

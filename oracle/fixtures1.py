@@ -84,7 +84,7 @@ def classifier(
     )
     config = {**fastai_text.awd_lstm_clas_config, **(sizes or SIZES)}
     learn = fastai_text.text_classifier_learner(
-        data, fastai_text.AWD_LSTM, config=config, pretrained=False, **{"drop_mult": 0.5, **(learner or {})}
+        data, fastai_text.AWD_LSTM, config=config, pretrained=False, **{"drop_mult": 0.1, **(learner or {})}
     )
     quietly(learn.fit_one_cycle, epochs, 2e-2)
     return learn
@@ -339,30 +339,30 @@ def variation_cases(cases: Cases, direction: str) -> None:
         "windows",
         "Windows of 50, and about the last 500 tokens pooled.",
         learner={"bptt": 50, "max_len": 500},
-        epochs=3,
+        epochs=6,
     )
     add(
         "no-dropout",
         "No dropout in the head, so its modules' numbers shift.",
         learner={"ps": [0.0], "drop_mult": 0.0},
-        epochs=3,
+        epochs=6,
     )
     add(
         "no-dropout-odd",
         "No dropout anywhere, widths no multiples of 8.",
         sizes=none_at_all,
         learner={"ps": [0.0]},
-        epochs=3,
+        epochs=6,
     )
-    add("deep-head", "lin_ftrs=[40, 20]: three linear layers in the head.", learner={"lin_ftrs": [40, 20]}, epochs=3)
-    add("four-layers", "Four LSTM layers.", sizes={"emb_sz": 33, "n_hid": 64, "n_layers": 4}, epochs=3)
-    add("one-layer", "One LSTM layer.", sizes={"emb_sz": 36, "n_hid": 64, "n_layers": 1}, epochs=3)
-    add("end-mark", "include_eos=True: xxeos ends a text.", bunch={"include_eos": True}, epochs=2)
-    add("field-mark", "mark_fields=True: xxfld 1 begins a text.", bunch={"mark_fields": True}, epochs=2)
-    add("no-begin-mark", "include_bos=False: no xxbos.", bunch={"include_bos": False}, epochs=2)
-    add("whole-number-labels", "Labels that are whole numbers.", rows_of=rows.assign(label=codes), epochs=2)
+    add("deep-head", "lin_ftrs=[40, 20]: three linear layers in the head.", learner={"lin_ftrs": [40, 20]}, epochs=6)
+    add("four-layers", "Four LSTM layers.", sizes={"emb_sz": 33, "n_hid": 64, "n_layers": 4}, epochs=6)
+    add("one-layer", "One LSTM layer.", sizes={"emb_sz": 36, "n_hid": 64, "n_layers": 1}, epochs=6)
+    add("end-mark", "include_eos=True: xxeos ends a text.", bunch={"include_eos": True}, epochs=6)
+    add("field-mark", "mark_fields=True: xxfld 1 begins a text.", bunch={"mark_fields": True}, epochs=6)
+    add("no-begin-mark", "include_bos=False: no xxbos.", bunch={"include_bos": False}, epochs=6)
+    add("whole-number-labels", "Labels that are whole numbers.", rows_of=rows.assign(label=codes), epochs=6)
     if has_real_data():
-        add("imdb", "Trained on the first rows of imdb.", rows_of="imdb", epochs=2)
+        add("imdb", "Trained on the first rows of imdb.", rows_of="imdb", epochs=6)
         add("trec6", "Trained on the first rows of trec6.", rows_of="trec6")
         add("sms", "Trained on the first rows of sms.", rows_of="sms")
         add("germeval", "Trained on the first rows of germeval.", language="de", rows_of="germeval")
@@ -371,7 +371,8 @@ def variation_cases(cases: Cases, direction: str) -> None:
             learn, given = make()
             files = {"export": export_as(learn, folder)}
             check_export(learn, folder, direction)
-            said = case(learn, "classifier", direction, files, what, language=language)
+            refused = {"refused": name} if name == "no-begin-mark" else {}
+            said = case(learn, "classifier", direction, files, what, language=language, **refused)
             write(folder, learn, said, given, expected_probabilities, every=language == "de")
 
 

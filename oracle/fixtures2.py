@@ -327,24 +327,24 @@ def variations() -> dict[str, tuple[str, Callable[[str], tuple[Any, Any]], str]]
             "Windows of 50 in the data and the model, and the last 500 tokens pooled.",
             made(seq_len=50, learner={"max_len": 500}),
         ),
-        "pooled-whole": ("max_len=None: all of a long text is pooled.", made(learner={"max_len": None}, epochs=3)),
-        "pooled-ragged": ("max_len=1000, no multiple of the window.", made(learner={"max_len": 1000}, epochs=3)),
+        "pooled-whole": ("max_len=None: all of a long text is pooled.", made(learner={"max_len": None}, epochs=6)),
+        "pooled-ragged": ("max_len=1000, no multiple of the window.", made(learner={"max_len": 1000}, epochs=6)),
         "no-dropout": ("No dropout in the head, so its modules' numbers shift.", made(**no_dropout)),
         "no-dropout-first": (
             "No dropout before the first linear layer only.",
-            made(sizes={**CLASSIFIER_SIZES, "output_p": 0.0}, epochs=3),
+            made(sizes={**CLASSIFIER_SIZES, "output_p": 0.0}, epochs=6),
         ),
         "no-dropout-anywhere": (
             "No dropout but a trace on weights, two layers, an odd hidden width.",
-            made(sizes=none_at_all, learner={"drop_mult": 1.0, "ps": [0.0]}, epochs=4),
+            made(sizes=none_at_all, learner={"drop_mult": 1.0, "ps": [0.0]}, epochs=6),
         ),
         "deep-head": ("lin_ftrs=[40, 20]: three linear layers in the head.", made(learner={"lin_ftrs": [40, 20]})),
-        "four-layers": ("Four LSTM layers.", made(sizes={"emb_sz": 33, "n_hid": 64, "n_layers": 4}, epochs=4)),
-        "one-layer": ("One LSTM layer.", made(sizes={"emb_sz": 36, "n_hid": 64, "n_layers": 1}, epochs=4)),
-        "whole-number-labels": ("Labels that are whole numbers.", made(whole_number_rows, epochs=3)),
+        "four-layers": ("Four LSTM layers.", made(sizes={"emb_sz": 33, "n_hid": 64, "n_layers": 4}, epochs=6)),
+        "one-layer": ("One LSTM layer.", made(sizes={"emb_sz": 36, "n_hid": 64, "n_layers": 1}, epochs=6)),
+        "whole-number-labels": ("Labels that are whole numbers.", made(whole_number_rows, epochs=6)),
         "functions": (
             "Columns read by lambdas, which cloudpickle writes as code.",
-            made(get_x=lambda row: row["text"], get_y=lambda row: row["label"], epochs=3),
+            made(get_x=lambda row: row["text"], get_y=lambda row: row["label"], epochs=6),
         ),
         "label-smoothing": (
             "Label smoothing and a metric of scikit-learn.",
@@ -353,12 +353,12 @@ def variations() -> dict[str, tuple[str, Callable[[str], tuple[Any, Any]], str]]
                     "loss_func": LabelSmoothingCrossEntropyFlat(),
                     "metrics": [accuracy, F1Score(average="macro")],
                 },
-                epochs=3,
+                epochs=6,
             ),
         ),
         "weighted-loss": (
             "A loss with a weight a class.",
-            made(learner={"loss_func": CrossEntropyLossFlat(weight=weights)}, epochs=3),
+            made(learner={"loss_func": CrossEntropyLossFlat(weight=weights)}, epochs=6),
         ),
     }
     given = {name: (what, make, "en") for name, (what, make) in found.items()}
@@ -388,9 +388,9 @@ def variation_cases(cases: Cases, direction: str) -> None:
         )
         config = {**awd_lstm_clas_config, **CLASSIFIER_SIZES}
         learn = text_classifier_learner(
-            data, AWD_LSTM, config=config, backwards=backwards, pretrained=False, metrics=accuracy
+            data, AWD_LSTM, config=config, backwards=backwards, pretrained=False, drop_mult=0.1, metrics=accuracy
         )
-        quietly(learn, 3, 2e-2)
+        quietly(learn, 6, 2e-2)
         files = {"export": export_as(learn, folder)}
         said = case(learn, "classifier", direction, files, "Data by TextDataLoaders.from_df.")
         write(folder, learn, said, rows, expected_probabilities)
@@ -414,9 +414,9 @@ def classifier_of_folders(direction: str) -> tuple[Any, Any]:
         data = TextDataLoaders.from_folder(Path(made), backwards=backwards, bs=32, num_workers=0, n_workers=1)
         config = {**awd_lstm_clas_config, **CLASSIFIER_SIZES}
         learn = text_classifier_learner(
-            data, AWD_LSTM, config=config, backwards=backwards, pretrained=False, metrics=accuracy
+            data, AWD_LSTM, config=config, backwards=backwards, pretrained=False, drop_mult=0.1, metrics=accuracy
         )
-        quietly(learn, 3, 2e-2)
+        quietly(learn, 6, 2e-2)
     return learn, rows
 
 
