@@ -153,7 +153,7 @@ def test_an_archive_and_a_folder_as_the_published_ones_are(language_models: Tiny
     for source in (folder, tmp_path / "wt103-bwd.tgz"):
         out = tmp_path / f"{source.name}.pack"
         result = bothways.import_fastai(source, out=out, direction="backward")
-        assert result.models[0].name == f"{source.name}/lstm_bwd.pth"
+        assert result.models[0].name == f"{source}/lstm_bwd.pth"
     ours, theirs = (tmp_path / f"wt103-bwd{suffix}.pack" / "backward.safetensors" for suffix in ("", ".tgz"))
     assert ours.read_bytes() == theirs.read_bytes()
 
@@ -366,7 +366,7 @@ def test_models_that_differ_in_kind_or_labels_share_no_bundle(
     files: dict[Direction, Path], language_models: TinyLanguageModels, tmp_path: Path
 ) -> None:
     lm = save_weights(tmp_path / "lm.pth", fastai_state(language_models.models[BACKWARD]))
-    with pytest.raises(ForeignModelError, match=r"is a classifier, but lm\.pth a language-model"):
+    with pytest.raises(ForeignModelError, match=r"is a classifier, but .*lm\.pth a language-model"):
         bothways.import_fastai(files[FORWARD], lm, out=tmp_path / "out", labels=LABELS)
 
 

@@ -24,7 +24,7 @@ def import_fastai(
     ],
     out: Annotated[Path, typer.Option(metavar="BUNDLE", help="Where the bundle appears; nothing may be there.")],
     backward: Annotated[
-        str | None, typer.Argument(metavar="[BACKWARD]", help="The same for the model that reads backward.")
+        str | None, typer.Argument(metavar="BACKWARD", help="The same for the model that reads backward.")
     ] = None,
     direction: Annotated[
         DirectionName | None,

@@ -40,7 +40,8 @@ class ForeignModel:
     """One model of fastai, read.
 
     Attributes:
-        name: The file's own name.
+        name: The file as it was given, for messages.
+        file_name: Its own name, without folders.
         sha256: Of the file.
         library: What wrote it, as far as it can be told.
         kind: A classifier, or a language model (an encoder is one without a decoder).
@@ -55,6 +56,7 @@ class ForeignModel:
     """
 
     name: str
+    file_name: str
     sha256: str
     library: str
     kind: Kind
@@ -97,12 +99,12 @@ def open_model(
         path = fetch_published(source)
     given = _Given(vocabulary, tuple(labels), language, needs_labels)
     if path.is_dir():
-        return _from_folder(path, path.name, given)
+        return _from_folder(path, source, given)
     if path.name.endswith(_ARCHIVES):
         with tempfile.TemporaryDirectory() as folder:
             _extract(path, Path(folder))
-            return _from_folder(Path(folder), path.name, given)
-    return _from_file(path, path.name, given)
+            return _from_folder(Path(folder), source, given)
+    return _from_file(path, source, path.name, given)
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,9 @@ def _from_folder(folder: Path, name: str, given: _Given) -> ForeignModel:
             f"{name} holds {len(weights)} .pth and {len(words)} .pkl files, expected one of each: name the file itself"
         )
     vocabulary = given.vocabulary or (str(words[0]) if words else None)
-    return _from_file(weights[0], f"{name}/{weights[0].name}", replace(given, vocabulary=vocabulary))
+    inside = weights[0].name
+    file_name = f"{Path(name).name}/{inside}"
+    return _from_file(weights[0], f"{name}/{inside}", file_name, replace(given, vocabulary=vocabulary))
 
 
 def _extract(archive: Path, folder: Path) -> None:
@@ -147,7 +151,7 @@ def _extract(archive: Path, folder: Path) -> None:
         raise ForeignModelError(f"{archive} can't be read as an archive: {error}") from None
 
 
-def _from_file(path: Path, name: str, given: _Given) -> ForeignModel:
+def _from_file(path: Path, name: str, file_name: str, given: _Given) -> ForeignModel:
     facts = learner_facts(read_foreign_file(path), name)
     found = find_weights(facts.state, name)
     words, labels = facts.vocabulary, facts.labels or list(given.labels)
@@ -164,6 +168,7 @@ def _from_file(path: Path, name: str, given: _Given) -> ForeignModel:
     is_classifier = found.widths_head is not None
     return ForeignModel(
         name=name,
+        file_name=file_name,
         sha256=_sha256(path),
         library=facts.library,
         kind=Kind.CLASSIFIER if is_classifier else Kind.LANGUAGE_MODEL,

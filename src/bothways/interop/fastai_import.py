@@ -36,7 +36,7 @@ class ImportedModel:
     """What was found out about one imported model.
 
     Attributes:
-        name: The file's own name.
+        name: The file as it was given.
         library: What wrote it.
         direction: The way it reads.
         known_by: Whether its file said so, its weights told, or a person did.
@@ -285,7 +285,7 @@ def _deviations(imported: ImportedModel) -> float:
 def _record(models: Sequence[ForeignModel], decided: Sequence[ImportedModel]) -> TrainingRecord:
     files = {
         imported.direction: ImportedFile(
-            name=model.name,
+            name=model.file_name,
             sha256=model.sha256,
             direction_known_by=imported.known_by,
             direction_deviations=_deviations(imported),
