@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bothways.text.fastai_cleaning import CONTROL_TOKENS
-from bothways.text.word_rules import Pattern, WordTables
+from bothways.text.word_patterns import Pattern
+from bothways.text.word_rules import WordTables
 from bothways.text.word_tokenizer import WordTokenizer, WordTokenizerDocument
 
 WORDS = ["the", "a", "cat", "dog", "sat", "on", "mat", "good", "bad", ".", ",", "!"]

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from bothways.text import word_rules
-from bothways.text.word_rules import LONGEST_CHUNK, LONGEST_EXCEPTION, Pattern, WordSplitter, WordTables
+from bothways.text import word_patterns, word_rules
+from bothways.text.word_patterns import Pattern
+from bothways.text.word_rules import LONGEST_CHUNK, LONGEST_EXCEPTION, WordSplitter, WordTables
 
 PREFIX = r"^\(|^\"|^:|^\.\.+|^\+(?![0-9])"
 SUFFIX = r"\)$|\"$|:$|\.\.+$|'s$|(?<=[0-9])(?:km|m)$|(?<=[a-z0-9)])\.$|(?<=[A-Z][A-Z])\.$"
@@ -177,14 +178,14 @@ def plain(some: WordTables) -> WordSplitter:
     key = f"plain {some.model_dump_json()}"
     if key not in _SPLITTERS:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(word_rules, "_analysed", lambda _rule: None)
-            patch.setattr(word_rules, "_parsed", _not_understood)
+            patch.setattr(word_rules, "analysed", lambda _rule: None)
+            patch.setattr(word_patterns, "_parsed", _not_understood)
             _SPLITTERS[key] = WordSplitter(some)
     return _SPLITTERS[key]
 
 
 def _not_understood(_pattern: str, _flags: int) -> Any:
-    raise word_rules._NotUnderstood
+    raise word_patterns._NotUnderstood
 
 
 def test_what_can_be_analysed_is() -> None:
@@ -196,7 +197,7 @@ def test_what_can_be_analysed_is() -> None:
 
 @pytest.mark.parametrize("pattern", ["a{2,}b$", "[]a|]$|b", r"\|$|[^]|]b$", "(a|b)$|c$", r"a\\|b", "[|][|]|a"])
 def test_bars_in_groups_and_classes_do_not_part(pattern: str) -> None:
-    parts = word_rules._split_at_bars(pattern)
+    parts = word_patterns._split_at_bars(pattern)
     assert "|".join(parts) == pattern
     for part in parts:
         re.compile(part)

@@ -18,7 +18,8 @@ from bothways.errors import ForeignModelError
 from bothways.interop.pickle_reader import Name, Record
 from bothways.text.fastai_cleaning import CONTROL_TOKENS, FASTAI_V1, FASTAI_V2
 from bothways.text.reading import Direction
-from bothways.text.word_rules import Pattern, WordTables
+from bothways.text.word_patterns import Pattern
+from bothways.text.word_rules import WordTables
 
 _V1_RULES = ("fix_html", "replace_rep", "replace_wrep", "spec_add_spaces", "rm_useless_spaces")
 _V1_POST_RULES = ("replace_all_caps", "deal_caps")

@@ -15,7 +15,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from bothways.errors import DependencyMissing, ForeignModelError
-from bothways.text.word_rules import Pattern, WordTables
+from bothways.text.word_patterns import Pattern
+from bothways.text.word_rules import WordTables
 
 _LANGUAGE = re.compile(r"[a-z]{2,8}")
 
