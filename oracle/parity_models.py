@@ -73,9 +73,9 @@ def texts_to_predict(count: int) -> list[str]:
 
 def expectations1(out: Path, direction: str) -> Any:
     """Give what predicts a text with fastai 1's own load_learner, told the direction that its file has lost."""
-    from fixtures1 import expected_probabilities, fastai_text
+    from fixtures1 import expected_probabilities, fastai_text, quietly
 
-    learn = fastai_text.load_learner(out, f"{direction}.pkl", backwards=direction == "backward")
+    learn = quietly(fastai_text.load_learner, out, f"{direction}.pkl", backwards=direction == "backward")
     return lambda way, text: without_tokens(expected_probabilities(learn, way, text))
 
 

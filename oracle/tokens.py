@@ -27,13 +27,14 @@ def with_fastai1(language: str, texts: list[str]) -> tuple[list[str], list[list[
 
 
 def with_fastai2(language: str, texts: list[str]) -> tuple[list[str], list[list[int]]]:
-    """Tokenize by the pipeline's own transforms."""
-    from fastai.text.all import Numericalize, SpacyTokenizer, TokenizeWithRules
+    """Make the vocabulary as training does, and tokenize by the pipeline's own transforms, as `predict` does."""
+    from fastai.text.all import Numericalize, SpacyTokenizer, Tokenizer, TokenizeWithRules
 
-    tokens = list(TokenizeWithRules(SpacyTokenizer(language))(texts))
+    tokenizer = SpacyTokenizer(language)
     numericalize = Numericalize(min_freq=2)
-    numericalize.setup(tokens)
-    return list(numericalize.vocab), [numericalize(row).tolist() for row in tokens]
+    numericalize.setup(list(TokenizeWithRules(tokenizer)(texts)))
+    tokenize = Tokenizer(tokenizer)
+    return list(numericalize.vocab), [numericalize(tokenize(text)).tolist() for text in texts]
 
 
 def main(version: str, language: str, source: Path, out: Path) -> None:

@@ -35,9 +35,6 @@ CONTROL_TOKENS: dict[str, tuple[str, ...]] = {
 }
 """By rule set, in the order of their ids. The same words, with different ids."""
 
-SPACE_SIGN = "▁"
-"""What v2 writes for a space within a token."""
-
 Rule = Callable[[str], str]
 
 _LONGEST_NUMBER = 4300
@@ -74,9 +71,14 @@ def clean_before(text: str, rules: str, *, marks_field: bool = False, ends: bool
 
 
 def mark_token(token: str, rules: str) -> tuple[str, ...]:
-    """Give the tokens that one token of the word tokenizer becomes, markers first."""
+    """Give the tokens that one token of the word tokenizer becomes, markers first.
+
+    fastai 2 marks nothing here, and it writes ``▁`` for the spaces in a token (its rule ``replace_space``) only when it
+    tokenizes the texts to train on: ``predict`` passes that rule over, so a token such as two line breaks and a space
+    is unknown to a model that has it in its vocabulary.
+    """
     if rules == FASTAI_V2:
-        return (token.replace(" ", SPACE_SIGN),)
+        return (token,)
     if token.isupper() and len(token) > 1:
         return ALL_CAPITALS, *_with_capital_marked(token.lower())  # some capitals have no lower form
     return _with_capital_marked(token)

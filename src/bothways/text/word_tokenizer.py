@@ -93,7 +93,7 @@ class WordTokenizer:
     def compose(self, ids: Sequence[int]) -> str:
         """Give a text that is written with these words; control tokens and fillers are left out."""
         control = {*CONTROL_TOKENS[self.document.cleaning], "", "xxfake"}
-        return " ".join(word.replace("▁", " ") for word in self.tokens(ids) if word not in control)
+        return " ".join(word for word in self.tokens(ids) if word not in control)
 
     def words_of(self, text: str) -> list[str]:
         """Give a text's tokens as fastai sees them before it looks them up."""
