@@ -31,7 +31,7 @@ _V2_POOLING = FastaiPooling(window_tokens=72, tail_tokens=1440, last_skips_paddi
 """What fastai pools by default; saved weights don't say otherwise."""
 
 _ARCHIVES = (".tgz", ".tar.gz", ".tar")
-_LARGEST_MEMBER_BYTES = 4 * 1024**3
+_LARGEST_UNPACKED_BYTES = 4 * 1024**3
 _MOST_MEMBERS = 1000
 
 
@@ -131,6 +131,7 @@ def _from_folder(folder: Path, name: str, given: _Given) -> ForeignModel:
 
 def _extract(archive: Path, folder: Path) -> None:
     """Write an archive's weights and words to a folder, under their bare names; nothing else leaves the archive."""
+    unpacked_bytes = 0
     try:
         with tarfile.open(archive) as opened:
             for number, member in enumerate(opened):
@@ -140,8 +141,9 @@ def _extract(archive: Path, folder: Path) -> None:
                 if not member.isreg() or not name.endswith((".pth", ".pkl")) or name.startswith("."):
                     continue
                 content = opened.extractfile(member)
-                if content is None or member.size > _LARGEST_MEMBER_BYTES:
-                    raise ForeignModelError(f"{archive}: {name} has {member.size} bytes, expected at most 4 GiB")
+                unpacked_bytes += member.size
+                if content is None or unpacked_bytes > _LARGEST_UNPACKED_BYTES:
+                    raise ForeignModelError(f"{archive} unpacks to {unpacked_bytes} bytes, expected at most 4 GiB")
                 with content, (folder / name).open("xb") as out:
                     while part := content.read(1 << 20):
                         out.write(part)
