@@ -97,6 +97,8 @@ def test_two_files_become_one_bundle_that_gives_torchs_numbers(
         theirs = torchs_numbers(classifiers, text, tokenizer, V1_POOLING)
         for direction in ("forward", "backward"):
             np.testing.assert_allclose(ours[direction][number], theirs[direction], rtol=0, atol=1e-5)
+    for number, text in enumerate([*TEXTS, LONG]):  # law 2: in company as alone, to the last bit
+        assert np.array_equal(model.predict_proba([text])[0], ours["ensemble"][number])
     assert bothways.verify(tmp_path / "b.bundle").passed
     imported = model.manifest.training.imported
     assert imported is not None
