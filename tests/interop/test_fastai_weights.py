@@ -74,14 +74,13 @@ def test_a_head_of_ten_modules_and_more_keeps_its_order(classifier: State) -> No
 def test_a_language_model_has_a_decoders_bias(language_model: State) -> None:
     found = find_weights(language_model, "x")
     assert np.array_equal(found.arrays["decoder.bias"], language_model["1.decoder.bias"])
-    assert (found.widths_head, found.classes, found.has_decoder) == (None, 0, True)
+    assert (found.widths_head, found.classes) == (None, 0)
 
 
 def test_an_encoder_alone_is_a_language_model_without_a_bias(language_model: State) -> None:
     encoder = {name[2:]: array for name, array in language_model.items() if name.startswith("0.")}
     found = find_weights(encoder, "x")
     assert not found.arrays["decoder.bias"].any()
-    assert not found.has_decoder
 
 
 @pytest.mark.parametrize(("embedding", "hidden", "layers"), [(4, 10, 3), (6, 6, 1), (3, 7, 4), (2, 1150, 2)])

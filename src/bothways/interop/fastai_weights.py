@@ -32,7 +32,6 @@ class FoundWeights:
         architecture: The encoder's sizes.
         widths_head: Widths of the head's hidden layers; None if there is no head.
         classes: Outputs of the head; 0 if there is none.
-        has_decoder: Whether the file had a decoder's bias.
         is_version_1: Whether the names are those that only fastai v1 gives; None if they can't tell.
     """
 
@@ -40,7 +39,6 @@ class FoundWeights:
     architecture: Architecture
     widths_head: list[int] | None
     classes: int
-    has_decoder: bool
     is_version_1: bool | None
 
 
@@ -66,10 +64,10 @@ def find_weights(state: Mapping[str, object], source: str) -> FoundWeights:
         size = architecture.vocabulary_size
         found = np.zeros(size, dtype=np.float32) if bias is None else _array(bias, "1.decoder.bias", source, (size,))
         arrays = {**encoder, "decoder.bias": found}
-        return FoundWeights(arrays, architecture, None, 0, bias is not None, True if has_copies else None)
+        return FoundWeights(arrays, architecture, None, 0, True if has_copies else None)
     arrays, widths_head, classes = _head(head, 3 * architecture.width_embedding, source)
     is_version_1 = all("." not in place for place in places)
-    return FoundWeights({**encoder, **arrays}, architecture, widths_head, classes, False, is_version_1)
+    return FoundWeights({**encoder, **arrays}, architecture, widths_head, classes, is_version_1)
 
 
 def _what_instead(state: Mapping[str, object]) -> str:
