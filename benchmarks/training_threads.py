@@ -10,7 +10,9 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 SPIN_COUNTS = (None, "1000", "20000")
 SIZES = ("tiny", "small")
@@ -50,9 +52,11 @@ def tokens_per_second(size: str) -> int:
     import torch  # noqa: PLC0415
 
     from bothways.bundle.manifest import Architecture  # noqa: PLC0415
+    from bothways.data.token_store import TokenStore  # noqa: PLC0415
     from bothways.nn.awd_lstm import Dropouts, Encoder, LanguageModel  # noqa: PLC0415
     from bothways.text.reading import Direction  # noqa: PLC0415
-    from bothways.training.language_model import train_language_model  # noqa: PLC0415
+    from bothways.training.checkpoints import Checkpoint, Checkpoints, with_prefix  # noqa: PLC0415
+    from bothways.training.language_model import STAGE, StreamTexts, train_language_model  # noqa: PLC0415
     from bothways.training.recipe import load_recipe  # noqa: PLC0415
 
     recipe = load_recipe(size)
@@ -68,12 +72,16 @@ def tokens_per_second(size: str) -> int:
     lm = recipe.language_model.model_copy(update={"epochs": 1})
     tokens = lm.batch_rows * (lm.window_tokens * STEPS + 1)
     ids = np.random.default_rng(0).integers(0, recipe.tokenizer.vocabulary_size, tokens).astype(np.int32)
-    steps = train_language_model(model, [ids], [ids[:200]], lm, seed=0)
-    next(steps)
-    next(steps)
-    started = time.perf_counter()
-    for _ in range(STEPS - 2):
+    texts = StreamTexts(TokenStore.of([ids, ids[:200]]), np.array([0]), np.array([1]))
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoints = Checkpoints(Path(folder), seconds=3600)
+        start = Checkpoint(STAGE, {}, with_prefix("model", model.state_dict()))
+        steps = train_language_model(model, texts, lm, 0, start, checkpoints)
         next(steps)
+        next(steps)
+        started = time.perf_counter()
+        for _ in range(STEPS - 2):
+            next(steps)
     return round((STEPS - 2) * lm.batch_rows * lm.window_tokens / (time.perf_counter() - started))
 
 

@@ -45,6 +45,9 @@ for line in sys.stdin:
             resource.setrlimit(resource.RLIMIT_FSIZE, (job["largest_file"], job["largest_file"]))
         for name in job["blocked"]:
             sys.modules[name] = None
+        for place, value in job["constants"].items():
+            module, _, name = place.rpartition(".")
+            setattr(sys.modules[module], name, value)
         sys.argv = ["bothways", *job["arguments"]]
         status = 99
         try:
@@ -108,6 +111,7 @@ class CommandServer:
         largest_file: int | None = None,
         blocked: tuple[str, ...] = (),
         environment: dict[str, str] | None = None,
+        constants: dict[str, float] | None = None,
         meanwhile: Callable[[int, Path], None] | None = None,
     ) -> Finished:
         """Run ``bothways`` with these arguments to its end.
@@ -119,6 +123,7 @@ class CommandServer:
             largest_file: It can't write more bytes than that into one file.
             blocked: Modules that it can't import.
             environment: Variables to add.
+            constants: Values of constants of modules, by their full names.
             meanwhile: Called once it runs, with its process id and the file of its standard error.
         """
         streams = {name: self._folder / name for name in ("stdin", "out", "err")}
@@ -131,6 +136,7 @@ class CommandServer:
             "largest_file": largest_file,
             "blocked": blocked,
             "environment": environment or {},
+            "constants": constants or {},
         }
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(job) + "\n")

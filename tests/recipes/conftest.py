@@ -19,6 +19,11 @@ width_hidden = 24
 layers = 2
 [tokenizer]
 vocabulary_size = 120
+[pretraining]
+epochs = 1.5
+rate_peak = 0.012
+batch_rows = 4
+window_tokens = 12
 [language_model]
 epochs = 1
 rate_peak = 0.01

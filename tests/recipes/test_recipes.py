@@ -31,7 +31,7 @@ from tests.words import make_word_tokenizer
 
 
 def train(data: Any, out: Path, config: Path, **options: Any) -> Classifier:
-    options = {"text": "text", "label": "label", "progress": False, **options}
+    options = {"text": "text", "label": "label", "pretrained": None, "progress": False, **options}
     return bothways.train(data, out=out, config=config, **options)
 
 
@@ -53,7 +53,7 @@ def metrics_of(out: Path) -> list[dict[str, Any]]:
 
 
 def arguments(data: Path, out: Path, config: Path, **options: object) -> list[object]:
-    more = [part for name, value in options.items() for part in (f"--{name}", value)]
+    more = [part for name, value in {"pretrained": "none", **options}.items() for part in (f"--{name}", value)]
     return ["train", data, "--text", "text", "--label", "label", "--out", out, "--config", config, *more]
 
 
@@ -72,7 +72,8 @@ def test_a_training_learns_texts_that_words_tell_apart(tmp_path: Path, data: Pat
 
 def test_the_best_epoch_is_the_one_that_is_kept(tmp_path: Path, data: Path, config: Path) -> None:
     change(change(config, "rate_peak = 0.02", "rate_peak = 0.2"), "epochs = 3", "epochs = 8")  # up and down
-    model = train(data, tmp_path / "m.bundle", config)
+    swapped = [(text, {"good": "bad", "bad": "good"}[label]) for text, label in some_rows(20, seed=9)]  # gets worse
+    model = train(data, tmp_path / "m.bundle", config, valid=write_rows(tmp_path / "v.csv", swapped))
     reports = metrics_of(tmp_path / "m.bundle")
     for direction in ("forward", "backward"):
         epochs = [
@@ -158,6 +159,7 @@ def test_class_weights_change_the_model(tmp_path: Path, config: Path) -> None:
     data = write_rows(tmp_path / "d.csv", rows)
     rare, total = sum(label == "bad" for _, label in rows), len(rows)
     assert rare < total / 3
+    change(config, "epochs = 3", "epochs = 12")
     plain = train(data, tmp_path / "plain", config, directions="forward")
     change(config, "epochs_frozen = 1", 'class_weights = "balanced"\nepochs_frozen = 1')
     balanced = train(data, tmp_path / "balanced", config, directions="forward")
@@ -214,10 +216,10 @@ def test_a_training_that_diverges_stops_and_publishes_nothing(
     whole = LanguageModel.forward
 
     def diverging(
-        model: LanguageModel, ids: torch.Tensor, state: State
+        model: LanguageModel, ids: torch.Tensor, targets: torch.Tensor, state: State
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, State]:
-        logits, raw, dropped, next_state = whole(model, ids, state)
-        return logits * (torch.nan if model.training else 1), raw, dropped, next_state
+        loss, raw, dropped, next_state = whole(model, ids, targets, state)
+        return loss * (torch.nan if model.training else 1), raw, dropped, next_state
 
     monkeypatch.setattr(LanguageModel, "forward", diverging)
     with pytest.raises(TrainingError) as caught:
@@ -225,6 +227,9 @@ def test_a_training_that_diverges_stops_and_publishes_nothing(
     message = "the forward language model diverged (loss nan): lower its rate_peak in --config"
     assert str(caught.value) == message
     assert not (tmp_path / "m.bundle").exists()
+    monkeypatch.undo()
+    change(config, "rate_peak = 0.01\n", "rate_peak = 0.005\n")
+    train(data, tmp_path / "m.bundle", config)  # there is nothing to go on with
 
 
 @pytest.mark.slow
@@ -384,28 +389,35 @@ def test_ctrl_c_leaves_no_bundle_and_the_next_run_tells_of_it(
 
     config.write_text(CONFIG)
     finished = trainer.run(*arguments(data, out, config))
+    if stage in ("language model", "classifier"):  # the configuration is another one now
+        assert finished.status == 2
+        key = {"language model": "language_model", "classifier": "classifier"}[stage]
+        assert finished.error_line.startswith(
+            f"bothways: error: {out}.run holds an unfinished run for which something else was asked: "
+            f"recipe.{key}.epochs was 1000"
+        )
+        assert finished.error_line.endswith(f"ask for the same to go on with it, or remove {out}.run to start over")
+        return
     assert finished.status == 0, finished.err
     first = finished.err.splitlines()[0]
     assert first.startswith(f"warning: an earlier run stopped in the stage '{stage}'"), first
-    assert first.endswith("and left no m.bundle; starting from the beginning"), first
+    is_prepared = stage == "bundle"
+    assert first.endswith(": going on from there" if is_prepared else "; starting from the beginning"), first
 
 
-@pytest.mark.parametrize("stage", ["language model", "bundle"])
-def test_a_killed_run_leaves_no_bundle_and_the_next_one_cleans_up(
-    tmp_path: Path, data: Path, config: Path, trainer: CommandServer, stage: str
+def test_a_run_that_was_killed_while_it_published_leaves_no_bundle_and_the_next_one_cleans_up(
+    tmp_path: Path, data: Path, config: Path, trainer: CommandServer
 ) -> None:
     out = tmp_path / "m.bundle"
-    status, _ = stop(trainer, stage, signal.SIGKILL, data, out, config)
+    status, _ = stop(trainer, "bundle", signal.SIGKILL, data, out, config)
     assert status == -signal.SIGKILL
     assert not out.exists()
-    has_remains = any(tmp_path.glob(".m.bundle.*.unfinished"))
-    assert has_remains == (stage == "bundle")
+    assert any(tmp_path.glob(".m.bundle.*.unfinished"))
 
-    config.write_text(CONFIG)
     finished = trainer.run(*arguments(data, out, config))
     assert finished.status == 0, finished.err
-    assert finished.err.startswith(f"warning: an earlier run stopped in the stage '{stage}'")
     assert left_behind(tmp_path, data, config) == {"m.bundle", "m.bundle.run"}
+    assert {path.name for path in (tmp_path / "m.bundle.run").iterdir()} == {"metrics.jsonl", "lock"}
     assert bothways.verify(out).passed
 
 
@@ -416,7 +428,8 @@ def test_a_full_disk_is_told_in_one_line_and_nothing_is_published(
     finished = trainer.run(*arguments(data, out, config), largest_file=20_000)  # metrics fit, weights don't
     assert finished.status == 1
     ours = [line for line in finished.err.splitlines() if line.startswith("bothways: ")]
-    assert ours == [f"bothways: error: {out} can't be written: File too large; nothing was left behind"]
+    checkpoint = tmp_path / "m.bundle.run" / "forward" / "00000001.checkpoint"
+    assert ours == [f"bothways: error: {checkpoint} can't be written: File too large; nothing was left behind"]
     assert finished.err.splitlines()[-1] == ours[0]
     assert left_behind(tmp_path, data, config) == {"m.bundle.run"}
 
@@ -427,7 +440,8 @@ def test_metrics_that_cannot_be_written_end_the_run_in_one_line(
     out = tmp_path / "m.bundle"
     finished = trainer.run(*arguments(data, out, config), largest_file=300)
     assert finished.status == 1
-    assert finished.err.splitlines()[-1].startswith(f"bothways: error: {out}.run can't be written: File too large")
+    assert finished.err.splitlines()[-1].startswith(f"bothways: error: {out}.run")
+    assert "can't be written: File too large" in finished.err.splitlines()[-1]
     assert "Traceback" not in finished.err
     assert not out.exists()
 

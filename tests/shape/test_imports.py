@@ -10,14 +10,15 @@ SRC = Path(__file__).parents[2] / "src" / "bothways"
 MAY_IMPORT = {
     "errors": set(),
     "strict_json": set(),
+    "processes": set(),
     "text": {"errors", "strict_json"},
-    "data": {"errors", "strict_json", "text"},
-    "bundle": {"errors", "strict_json", "text", "data"},
+    "data": {"errors", "strict_json", "processes", "text"},
+    "bundle": {"errors", "strict_json", "processes", "text", "data"},
     "runtime": {"errors", "strict_json", "text", "data", "bundle"},
     "interop": {"errors", "strict_json", "text", "data", "bundle", "runtime"},
     "nn": {"errors", "text", "bundle"},
-    "training": {"errors", "strict_json", "text", "data", "bundle", "runtime", "nn"},
-    "cli": {"errors", "text", "data", "bundle"},
+    "training": {"errors", "strict_json", "processes", "text", "data", "bundle", "runtime", "nn"},
+    "cli": {"errors", "text", "data", "bundle", "runtime"},
 }
 TRAINING_TIER = {"torch", "sentencepiece", "sklearn", "pyarrow"}
 MAY_IMPORT_AT_TOP = {"nn": {"torch"}, "training": {"torch"}}

@@ -3,11 +3,10 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bothways.data.batches import count_batches, pad, plan_batches, shuffled_batches, stream_rows, stream_windows
+from bothways.data.batches import count_batches, pad, plan_batches, shuffled_batches
 from bothways.text.reading import Ids
 from bothways.text.tokenizer import PADDING_ID
 
@@ -83,7 +82,8 @@ def test_batches_by_hand() -> None:
 def test_an_epoch_shows_every_text_once_as_it_is(lengths: list[int], batch_texts: int, seed: int) -> None:
     texts = texts_of_lengths(lengths)
     seen: list[int] = []
-    for batch in shuffled_batches(texts, batch_texts, 100, np.random.default_rng(seed)):
+    for rows in shuffled_batches(texts, batch_texts, 100, np.random.default_rng(seed)):
+        batch = pad(texts, rows)
         seen += batch.rows.tolist()
         for line, row in enumerate(batch.rows):
             assert batch.ids[line, : batch.lengths[line]].tolist() == texts[row].tolist()
@@ -96,7 +96,7 @@ def test_the_next_epoch_has_another_order_and_company_and_the_same_seed_the_same
 
     def two_epochs(seed: int) -> list[list[list[int]]]:
         chance = np.random.default_rng(seed)
-        return [[b.rows.tolist() for b in shuffled_batches(texts, 8, 1000, chance)] for _ in range(2)]
+        return [[rows.tolist() for rows in shuffled_batches(texts, 8, 1000, chance)] for _ in range(2)]
 
     first, second = two_epochs(1)
     assert first != second
@@ -108,52 +108,4 @@ def test_the_next_epoch_has_another_order_and_company_and_the_same_seed_the_same
 def test_batches_are_counted_before_they_are_made() -> None:
     texts = texts_of_lengths([10] * 64)
     assert count_batches(texts, 8, 10_000) == 8
-    assert len(list(shuffled_batches(texts, 8, 10_000, np.random.default_rng(0)))) == 8
-
-
-# Streams for language models.
-
-
-def test_a_stream_by_hand() -> None:
-    texts = ids_of([1, 2, 3], [4, 5], [6, 7, 8, 9])
-    assert stream_rows(texts, 2, None).tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
-    windows = [(i.tolist(), t.tolist()) for i, t in stream_windows(stream_rows(texts, 2, None), 2)]
-    assert windows == [([[1, 2], [5, 6]], [[2, 3], [6, 7]]), ([[3], [7]], [[4], [8]])]
-
-
-@given(token_lists, st.integers(1, 8))
-def test_rows_hold_the_texts_one_after_the_other(texts: list[list[int]], rows: int) -> None:
-    stream = stream_rows(ids_of(*texts), rows, None)
-    tokens = [token for text in texts for token in text]
-    assert stream.flatten().tolist() == tokens[: stream.size]
-    assert len(tokens) - stream.size < len(stream) <= rows  # less than one column is left out
-
-
-@given(token_lists, st.integers(1, 8), st.integers(1, 6))
-def test_each_token_but_a_rows_first_is_to_be_predicted_from_the_one_before(
-    texts: list[list[int]], rows: int, window_tokens: int
-) -> None:
-    stream = stream_rows(ids_of(*texts), rows, None)
-    windows = list(stream_windows(stream, window_tokens))
-    if stream.shape[1] == 1:
-        assert windows == []
-        return
-    assert np.array_equal(np.concatenate([inputs for inputs, _ in windows], axis=1), stream[:, :-1])
-    assert np.array_equal(np.concatenate([targets for _, targets in windows], axis=1), stream[:, 1:])
-    assert all(inputs.shape == targets.shape for inputs, targets in windows)
-    assert all(inputs.shape[1] == window_tokens for inputs, _ in windows[:-1])
-    assert 1 <= windows[-1][0].shape[1] <= window_tokens
-
-
-@given(token_lists, st.integers(0, 5))
-def test_shuffling_keeps_texts_whole(texts: list[list[int]], seed: int) -> None:
-    numbered = [[row] * len(text) for row, text in enumerate(texts)]
-    stream = stream_rows(ids_of(*numbered), 1, np.random.default_rng(seed))[0].tolist()
-    runs = [stream[0], *(after for before, after in pairwise(stream) if after != before)]
-    assert len(runs) == len(set(runs))
-    assert sorted(stream) == [row for text in numbered for row in text]
-
-
-@pytest.mark.parametrize("rows", [1, 4, 1000])
-def test_few_tokens_give_fewer_rows(rows: int) -> None:
-    assert stream_rows(ids_of([1, 2, 3, 4, 5]), rows, None).shape == ((1, 5) if rows == 1 else (2, 2))
+    assert len(shuffled_batches(texts, 8, 10_000, np.random.default_rng(0))) == 8

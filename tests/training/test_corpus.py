@@ -5,10 +5,8 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from bothways.data.corpus import read_corpus, split_corpus
+from bothways.data.corpus import Corpus
 from bothways.errors import DataError, TextError
 
 
@@ -16,6 +14,17 @@ def file_of(folder: Path, name: str, content: str | bytes) -> str:
     path = folder / name
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return str(path)
+
+
+def read_corpus(paths: list[str], column: str) -> list[str]:
+    corpus = Corpus(paths, column)
+    texts = list(corpus.read())
+    assert (corpus.texts, corpus.characters) == (len(texts), sum(map(len, texts)))
+    return texts
+
+
+def numbered(folder: Path, count: int) -> Corpus:
+    return Corpus([file_of(folder, "c.txt", "\n\n".join(f"text {number}" for number in range(count)))], "text")
 
 
 def test_paragraphs_between_blank_lines_are_the_texts(tmp_path: Path) -> None:
@@ -70,16 +79,36 @@ def test_a_tables_bad_text_is_told_by_its_place(tmp_path: Path) -> None:
         read_corpus([file_of(tmp_path, "c.jsonl", '{"text": 5}\n')], "text")
 
 
-@given(st.integers(2, 200), st.floats(0.01, 0.5), st.integers(0, 9))
-def test_a_share_and_at_least_one_text_is_held_out(count: int, share: float, seed: int) -> None:
-    texts = [f"text {number}" for number in range(count)]
-    train, valid = split_corpus(texts, share, seed)
-    assert sorted([*train, *valid]) == sorted(texts)
-    assert len(valid) == max(1, round(share * count))
-    assert train == [text for text in texts if text not in set(valid)]  # in their order
-    assert (train, valid) == split_corpus(texts, share, seed)
+@pytest.mark.parametrize("count", [2, 49, 50, 200, 5000])
+def test_two_in_a_hundred_and_at_least_one_text_is_held_out(tmp_path: Path, count: int) -> None:
+    train, valid = numbered(tmp_path, count).split(0)
+    assert sorted([*train, *valid]) == list(range(count))
+    assert len(valid) == max(1, round(0.02 * count))
+    assert train.tolist() == sorted(train)  # in their order
 
 
-def test_another_seed_holds_out_other_texts() -> None:
-    texts = [f"text {number}" for number in range(500)]
-    assert split_corpus(texts, 0.1, 0)[1] != split_corpus(texts, 0.1, 1)[1]
+def test_no_more_is_held_out_of_a_long_corpus_than_can_be_validated_on(tmp_path: Path) -> None:
+    corpus = Corpus([file_of(tmp_path, "c.txt", "\n\n".join(["word " * 100_000] * 400))], "text")
+    _, valid = corpus.split(0)
+    assert len(valid) == 4  # of half a million characters each
+
+
+def test_another_seed_holds_out_other_texts_and_the_same_the_same(tmp_path: Path) -> None:
+    corpus = numbered(tmp_path, 5000)
+    assert corpus.split(0)[1].tolist() == corpus.split(0)[1].tolist() != corpus.split(1)[1].tolist()
+
+
+def test_a_sample_is_spread_over_the_corpus(tmp_path: Path) -> None:
+    corpus = numbered(tmp_path, 100)
+    assert list(corpus.sample(10**9)) == list(corpus.read())
+    sample = list(corpus.sample(corpus.characters // 9))
+    assert [text.strip() for text in sample] == [f"text {number}" for number in range(0, 100, 10)]
+
+
+def test_other_texts_and_another_order_have_another_digest(tmp_path: Path) -> None:
+    def digest(content: str) -> str:
+        return Corpus([file_of(tmp_path, "c.txt", content)], "text").digest
+
+    found = [digest(content) for content in ("a\n\nb", "b\n\na", "ab", "a\n\nb\n\nc")]
+    assert len(set(found)) == 4
+    assert digest("a\n\nb") == found[0]

@@ -5,12 +5,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn import functional
 
 from bothways.bundle.manifest import Architecture
 from bothways.errors import ShapeError
 from bothways.nn.awd_lstm import Dropouts, Encoder, LanguageModel, LstmLayer, activation_penalty
 from bothways.nn.classifier import GRADIENT_TOKENS, WINDOW_TOKENS, Classifier, Head, concat_pool
 from bothways.nn.dropout import embedding_dropout, locked_dropout, weight_dropout
+from bothways.nn.next_token import next_token_loss
 from bothways.text.reading import Direction
 
 ARCHITECTURE = Architecture(vocabulary_size=30, width_embedding=6, width_hidden=10, layers=3)
@@ -131,9 +133,9 @@ def test_bfloat16_reads_nearly_the_same_as_float32_and_weights_stay_float32() ->
 def test_bfloat16_trains_in_float32() -> None:
     model = LanguageModel(an_encoder(HALF_DROPPED)).train()
     model.encoder.compute_type = torch.bfloat16
-    logits, _, _, _ = model(some_ids(3, 8), model.encoder.zero_state(3))
-    assert logits.dtype is torch.float32
-    logits.sum().backward()
+    loss, _, _, _ = model(some_ids(3, 8), some_ids(3, 8), model.encoder.zero_state(3))
+    assert loss.dtype is torch.float32
+    loss.backward()
     assert all(p.grad is not None and p.grad.dtype is torch.float32 for p in model.parameters())
 
 
@@ -228,17 +230,36 @@ def test_the_decoder_is_the_embedding() -> None:
     assert [name for name, shape in shapes.items() if shape == (30, 6)] == ["encoder.embedding.weight"]
     assert shapes["decoder.bias"] == (30,)
 
-    logits, _, dropped, _ = model(some_ids(2, 5), model.encoder.zero_state(2))
+    logits, _ = model.logits(some_ids(2, 5), model.encoder.zero_state(2))
+    _, dropped, _ = model.encoder(some_ids(2, 5), model.encoder.zero_state(2))
     torch.testing.assert_close(logits, dropped @ model.encoder.embedding.weight.T + model.decoder.bias)
 
 
 def test_tokens_that_were_only_to_be_predicted_teach_the_embedding_too() -> None:
     model = LanguageModel(an_encoder()).train()
-    logits, _, _, _ = model(torch.tensor([[1, 2, 3]]), model.encoder.zero_state(1))
-    logits[0, -1, 29].backward()
+    logits, _ = model.logits(torch.tensor([[1, 2, 3]]), model.encoder.zero_state(1))
+    logits[0, -1, 29].backward()  # type: ignore[no-untyped-call]
     gradient = model.encoder.embedding.weight.grad
     assert gradient is not None
     assert [row for row in range(30) if gradient[row].any()] == [1, 2, 3, 29]
+
+
+@given(st.integers(1, 1200), st.integers(1, 40), st.floats(0.1, 3))
+@settings(max_examples=20)
+def test_the_loss_in_parts_and_its_gradients_are_those_of_the_whole(tokens: int, vocabulary: int, scale: float) -> None:
+    chance = torch.Generator().manual_seed(tokens)
+    hidden, weight, bias = (
+        torch.randn(*shape, generator=chance).requires_grad_()
+        for shape in ((tokens, 6), (vocabulary, 6), (vocabulary,))
+    )
+    targets = torch.randint(vocabulary, (tokens,), generator=chance)
+    ours = next_token_loss(hidden, weight, bias, targets)
+    theirs = functional.cross_entropy(functional.linear(hidden, weight, bias), targets)
+    torch.testing.assert_close(ours, theirs)
+    gradients = [torch.autograd.grad(scale * loss, (hidden, weight, bias)) for loss in (ours, theirs)]
+    torch.testing.assert_close(*gradients)
+    with torch.no_grad():
+        torch.testing.assert_close(next_token_loss(hidden, weight, bias, targets), theirs)
 
 
 # The penalty on activations.

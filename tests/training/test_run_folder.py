@@ -14,7 +14,10 @@ from bothways.training.run_folder import METRICS_FILE, recorded, run_folder
 
 
 def step(number: int) -> StepReport:
-    return StepReport("language model", Direction.FORWARD, 2, 3, number, 30, 0.5, 0.001)
+    return StepReport("language model", Direction.FORWARD, 2, 3, number, 30, 0.5, 0.001, 64)
+
+
+ASKED: dict[str, object] = {"seed": 0, "recipe": {"classifier": {"rate_peak": 0.01}}}
 
 
 EPOCH = EpochReport("classifier", Direction.BACKWARD, 2, 3, {"loss": 0.25, "accuracy": 0.75}, True, 1.5)
@@ -39,7 +42,7 @@ def warnings_of(reports: list[Report]) -> list[str]:
 
 def test_a_run_is_passed_on_whole_and_written_down_beside_its_output(tmp_path: Path) -> None:
     out = tmp_path / "m.bundle"
-    found = list(recorded(out, a_run(out=out)))
+    found = list(recorded(out, ASKED, a_run(out=out)))
     out.rmdir()
     assert found == list(a_run(out=out))
     assert run_folder(out) == tmp_path / "m.bundle.run"
@@ -65,7 +68,7 @@ def test_a_run_is_passed_on_whole_and_written_down_beside_its_output(tmp_path: P
 
 def test_each_line_is_there_as_soon_as_it_is_told(tmp_path: Path) -> None:
     out = tmp_path / "m.bundle"
-    reports = recorded(out, a_run(out=out))
+    reports = recorded(out, ASKED, a_run(out=out))
     next(reports)
     assert len(metrics_of(out)) == 1
 
@@ -80,11 +83,11 @@ def test_each_line_is_there_as_soon_as_it_is_told(tmp_path: Path) -> None:
 )
 def test_an_interrupted_run_is_told_in_the_next(tmp_path: Path, told: int, place: str) -> None:
     out = tmp_path / "m.bundle"
-    interrupted = recorded(out, a_run(out=out))
+    interrupted = recorded(out, ASKED, a_run(out=out))
     assert len(list(islice(interrupted, told))) == told
     interrupted.close()  # type: ignore[attr-defined]
 
-    assert warnings_of(list(recorded(out, a_run(out=out)))) == [
+    assert warnings_of(list(recorded(out, ASKED, a_run(out=out)))) == [
         f"an earlier run stopped {place} and left no m.bundle; starting from the beginning"
     ]
 
@@ -94,7 +97,7 @@ def test_a_run_that_left_no_readable_line_stopped_at_its_start(tmp_path: Path, r
     out = tmp_path / "m.bundle"
     run_folder(out).mkdir()
     (run_folder(out) / METRICS_FILE).write_bytes(remains)
-    (warning,) = warnings_of(list(recorded(out, a_run(out=out))))
+    (warning,) = warnings_of(list(recorded(out, ASKED, a_run(out=out))))
     assert warning.startswith("an earlier run stopped at its start and left no m.bundle")
 
 
@@ -102,15 +105,15 @@ def test_a_line_cut_short_does_not_hide_the_one_before(tmp_path: Path) -> None:
     out = tmp_path / "m.bundle"
     run_folder(out).mkdir()
     (run_folder(out) / METRICS_FILE).write_text('{"stage": "tokenizer", "direction": null}\n{"stage": "lang')
-    (warning,) = warnings_of(list(recorded(out, a_run(out=out))))
+    (warning,) = warnings_of(list(recorded(out, ASKED, a_run(out=out))))
     assert "stopped in the stage 'tokenizer' and" in warning
 
 
 def test_a_run_that_came_to_its_end_was_not_interrupted(tmp_path: Path) -> None:
     out = tmp_path / "m.bundle"
-    list(recorded(out, a_run(out=out)))
+    list(recorded(out, ASKED, a_run(out=out)))
     out.rename(tmp_path / "moved.bundle")
-    assert warnings_of(list(recorded(out, a_run(out=out)))) == []
+    assert warnings_of(list(recorded(out, ASKED, a_run(out=out)))) == []
 
 
 def test_what_a_killed_run_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
@@ -119,7 +122,7 @@ def test_what_a_killed_run_left_is_removed_and_nothing_else(tmp_path: Path) -> N
     for folder in (ours, others):
         folder.mkdir()
         (folder / "bundle.json").touch()
-    list(recorded(out, a_run(out=out)))
+    list(recorded(out, ASKED, a_run(out=out)))
     assert not ours.exists()
     assert others.exists()
 
@@ -128,7 +131,7 @@ def test_a_name_with_wildcards_is_taken_as_it_is(tmp_path: Path) -> None:
     ours, others = tmp_path / ".[mn]*.abc.unfinished", tmp_path / ".m.bundle.abc.unfinished"
     ours.mkdir()
     others.mkdir()
-    list(recorded(tmp_path / "[mn]*", a_run(out=tmp_path / "[mn]*")))
+    list(recorded(tmp_path / "[mn]*", ASKED, a_run(out=tmp_path / "[mn]*")))
     assert not ours.exists()
     assert others.exists()
 
@@ -137,14 +140,14 @@ def test_nothing_begins_where_something_is(tmp_path: Path) -> None:
     out = tmp_path / "m.bundle"
     out.touch()
     with pytest.raises(OutputExists, match=r"m\.bundle exists: choose another --out, or remove it first$"):
-        next(recorded(out, a_run(out=out)))
+        next(recorded(out, ASKED, a_run(out=out)))
     assert not run_folder(out).exists()
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     out = tmp_path / "missing" / "m.bundle"
     with pytest.raises(ConfigError, match=r"^the folder .* does not exist: create it first$"):
-        next(recorded(out, a_run(out=out)))
+        next(recorded(out, ASKED, a_run(out=out)))
 
 
 def test_an_error_of_the_run_itself_comes_through_as_it_is(tmp_path: Path) -> None:
@@ -153,4 +156,4 @@ def test_an_error_of_the_run_itself_comes_through_as_it_is(tmp_path: Path) -> No
         raise FileNotFoundError(2, "No such file or directory", "something else")
 
     with pytest.raises(FileNotFoundError, match=r"something else"):
-        list(recorded(tmp_path / "m.bundle", failing()))
+        list(recorded(tmp_path / "m.bundle", ASKED, failing()))

@@ -122,7 +122,7 @@ def test_the_loss_is_torchs_whatever_the_window(
     member = next(m for m in torch_language_models.members if m.direction is direction)
     ids = ids_of((40,), 3)
     with torch.no_grad():
-        logits, _, _, _ = model(torch.from_numpy(ids)[None, :-1], model.encoder.zero_state(1))
+        logits, _ = model.logits(torch.from_numpy(ids)[None, :-1], model.encoder.zero_state(1))
         theirs = torch.nn.functional.cross_entropy(logits[0].double(), torch.from_numpy(ids)[1:]).item()
     session = LanguageModelSession(member.architecture, weights_of(model, member, 0))
     assert session.loss(ids.astype(np.int32), window) == pytest.approx(theirs, abs=1e-5)

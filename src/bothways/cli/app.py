@@ -46,7 +46,7 @@ def _errors_in_one_line() -> Iterator[None]:
     except BothwaysError as error:
         _leave(f"error: {error}", error.exit_code)
     except KeyboardInterrupt:
-        _leave("interrupted: nothing half-written is left behind; run the same command again to start over", 130)
+        _leave("interrupted: nothing half-written is left behind; run the same command again to go on", 130)
     except BrokenPipeError:
         _forget_output()
         sys.exit(141)

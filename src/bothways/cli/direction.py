@@ -9,7 +9,7 @@ from rich.table import Table
 
 import bothways
 from bothways.cli.options import Language, output_console
-from bothways.data.corpus import read_corpus
+from bothways.data.corpus import Corpus
 
 
 def direction(
@@ -31,7 +31,7 @@ def direction(
 
     Example: bothways direction bwd/export.pkl
     """
-    own = read_corpus([texts], "text") if texts is not None else None
+    own = list(Corpus([texts], "text").read()) if texts is not None else None
     verdict = bothways.infer_direction(model, vocabulary=vocabulary, language=language, texts=own)
     table = Table(title=f"{model}: {verdict.tokens} tokens read both ways", title_justify="left")
     table.add_column("read")

@@ -20,7 +20,13 @@ def pretrain(
     text: Annotated[
         str, typer.Option(metavar="COLUMN", help="The column of the texts, for all but plain text.")
     ] = "text",
-    size: Annotated[SizeName, typer.Option(help="How large the models are.")] = SizeName.SMALL,
+    about: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What the corpus is and its licence, for the pack's card.")
+    ] = None,
+    continue_from: Annotated[
+        str | None, typer.Option("--continue", metavar="PACK", help="A pack to go on from; it decides the sizes.")
+    ] = None,
+    size: Annotated[SizeName | None, typer.Option(help="How large the models are: small, if not said.")] = None,
     directions: Annotated[DirectionsName, typer.Option(help="Which models to train.")] = DirectionsName.BOTH,
     seed: Seed = 0,
     config: Config = None,
@@ -31,6 +37,15 @@ def pretrain(
     Example: bothways pretrain articles.jsonl more.txt.gz --out articles.pack
     """
     bothways.pretrain(
-        corpus, out=out, text=text, size=size, directions=directions, seed=seed, config=config, device=device
+        corpus,
+        out=out,
+        text=text,
+        about=about,
+        continue_from=continue_from,
+        size=size,
+        directions=directions,
+        seed=seed,
+        config=config,
+        device=device,
     )
     output_console().print(f"Next: bothways train DATA --text COLUMN --label COLUMN --out BUNDLE --pretrained {out}")

@@ -1,4 +1,4 @@
-"""Turn token ids into training batches: padded texts for classifiers, endless rows for language models.
+"""Turn token ids into training batches for classifiers: padded texts of similar length.
 
 In: ids in reading order. Out: numpy arrays. Owns padding in training: it stands behind every text, and no result may
 depend on it. Does not know directions: ids come as a model reads them.
@@ -6,7 +6,7 @@ depend on it. Does not know directions: ids come as a model reads them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,8 +71,8 @@ def plan_batches(lengths: NDArray[np.int64], texts: int, tokens: int) -> list[ND
 
 def shuffled_batches(
     texts: Sequence[Ids], batch_texts: int, batch_tokens: int, chance: np.random.Generator
-) -> Iterator[TextBatch]:
-    """Give every text once in batches of similar length, in another order and company each time.
+) -> list[NDArray[np.intp]]:
+    """Give the rows of batches of texts of similar length: every text once, in another order and company each time.
 
     Args:
         texts: Ids in reading order.
@@ -83,36 +83,10 @@ def shuffled_batches(
     lengths = np.array([len(text) for text in texts], dtype=np.int64)
     blurred = lengths * chance.uniform(0.9, 1.1, len(lengths))  # so that neighbours change
     batches = plan_batches(np.maximum(1, blurred.astype(np.int64)), batch_texts, batch_tokens)
-    for number in chance.permutation(len(batches)):
-        yield pad(texts, batches[number])
+    return [batches[number] for number in chance.permutation(len(batches))]
 
 
 def count_batches(texts: Sequence[Ids], batch_texts: int, batch_tokens: int) -> int:
     """Give about how many batches ``shuffled_batches`` will yield, for progress and schedules."""
     lengths = np.array([len(text) for text in texts], dtype=np.int64)
     return len(plan_batches(lengths, batch_texts, batch_tokens))
-
-
-def stream_rows(texts: Sequence[Ids], rows: int, chance: np.random.Generator | None) -> Matrix:
-    """Give all texts, one after the other, as rows of equal length for a language model with carried state.
-
-    Args:
-        texts: Ids in reading order.
-        rows: How many rows are wanted; fewer come of very few tokens.
-        chance: Shuffles the texts; None leaves their order.
-
-    Returns:
-        (rows, tokens a row) int64; the few tokens that don't fill all rows are left out.
-    """
-    order = chance.permutation(len(texts)) if chance is not None else np.arange(len(texts))
-    stream = np.concatenate([texts[i] for i in order]).astype(np.int64)
-    rows = max(1, min(rows, len(stream) // 2))
-    width = len(stream) // rows
-    return stream[: rows * width].reshape(rows, width)
-
-
-def stream_windows(stream: Matrix, window_tokens: int) -> Iterator[tuple[Matrix, Matrix]]:
-    """Give consecutive windows of a stream with their next tokens, each (rows, ≤ window_tokens)."""
-    for start in range(0, stream.shape[1] - 1, window_tokens):
-        stop = min(start + window_tokens, stream.shape[1] - 1)
-        yield stream[:, start:stop], stream[:, start + 1 : stop + 1]

@@ -1,48 +1,84 @@
-"""Collect the texts of a corpus for language models: plain text, or a column of tables.
+"""Read the texts of a corpus for language models: plain text, or a column of tables; few of them at a time.
 
-In: paths. Out: texts in memory. In plain text, paragraphs between blank lines are the texts.
+In: paths. Out: texts, read again from the files as often as they are needed. In plain text, paragraphs between blank
+lines are the texts.
 """
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+import math
+from collections.abc import Iterator
+
 import numpy as np
 
 from bothways.data.files import open_for_reading, split_suffix
-from bothways.data.labelled import read_unlabelled
+from bothways.data.labelled import iterate_texts
 from bothways.data.tables import FORMATS
+from bothways.data.token_store import Numbers
 from bothways.errors import DataError
 from bothways.text.checking import check_text
 
+_VALIDATION_SHARE = 0.02
+_VALIDATION_CHARACTERS = 2_000_000
 
-def read_corpus(paths: list[str], text_column: str) -> list[str]:
-    """Give the texts of all files, in order, without empty ones.
 
-    Args:
-        paths: Files of any table format, or of plain text (any other suffix), also compressed.
-        text_column: The tables' column of texts.
+class Corpus:
+    """The texts of files, in order, without empty ones. All of them are checked when it is made.
 
-    Raises:
-        DataError: A file can't be read, is not UTF-8, or lacks the column; or there is no text at all.
+    Attributes:
+        texts: How many there are.
+        characters: In all of them.
+        digest: SHA-256, other for other texts or another order.
     """
-    texts: list[str] = []
-    for path in paths:
-        is_table = split_suffix(path)[0] in FORMATS
-        texts += read_unlabelled(path, text_column) if is_table else _paragraphs(path)
-    texts = [text for text in texts if text.strip()]
-    if not texts:
-        raise DataError(f"{', '.join(paths) or 'the corpus'}: there is no text")
-    return texts
+
+    def __init__(self, paths: list[str], text_column: str) -> None:
+        """Read everything once.
+
+        Args:
+            paths: Files of any table format, or of plain text (any other suffix), also compressed.
+            text_column: The tables' column of texts.
+
+        Raises:
+            DataError: A file can't be read, is not UTF-8, or lacks the column; or there is no text at all.
+        """
+        self._paths, self._text_column = paths, text_column
+        self.texts, self.characters = 0, 0
+        digest = hashlib.sha256()
+        for text in self.read():
+            data = text.encode("utf-8", "surrogatepass")
+            digest.update(len(data).to_bytes(8, "little") + data)
+            self.texts += 1
+            self.characters += len(text)
+        self.digest = digest.hexdigest()
+        if not self.texts:
+            raise DataError(f"{', '.join(paths) or 'the corpus'}: there is no text")
+
+    def read(self) -> Iterator[str]:
+        """Give all texts."""
+        for path in self._paths:
+            is_table = split_suffix(path)[0] in FORMATS
+            for text in iterate_texts(path, self._text_column) if is_table else _paragraphs(path):
+                if text.strip():
+                    yield text
+
+    def sample(self, characters: int) -> Iterator[str]:
+        """Give texts spread evenly over the corpus, of about so many characters or all."""
+        return itertools.islice(self.read(), 0, None, math.ceil(self.characters / characters))
+
+    def split(self, seed: int) -> tuple[Numbers, Numbers]:
+        """Give the numbers of texts to train on, and of a few to validate on; the same for the same seed.
+
+        Two in a hundred are validated on, but no more than make two million characters, and at least one.
+        """
+        share = min(_VALIDATION_SHARE, _VALIDATION_CHARACTERS / self.characters)
+        count = max(1, round(share * self.texts))
+        order = np.random.default_rng(seed).permutation(self.texts).astype(np.int64)
+        return np.sort(order[count:]), np.sort(order[:count])
 
 
-def split_corpus(texts: list[str], share: float, seed: int) -> tuple[list[str], list[str]]:
-    """Give texts to train on and a share of them, at least one, to validate on; the same for the same seed."""
-    count = max(1, round(share * len(texts)))
-    held = set(np.random.default_rng(seed).permutation(len(texts))[:count].tolist())
-    return [t for i, t in enumerate(texts) if i not in held], [t for i, t in enumerate(texts) if i in held]
-
-
-def _paragraphs(path: str) -> list[str]:
-    paragraphs: list[str] = []
+def _paragraphs(path: str) -> Iterator[str]:
     lines: list[str] = []
     with open_for_reading(path) as stream:
         for number, line in enumerate(stream, start=1):
@@ -55,6 +91,7 @@ def _paragraphs(path: str) -> list[str]:
             if text.strip():
                 lines.append(check_text(text, f"{path}, line {number}"))
             elif lines:
-                paragraphs.append("".join(lines))
+                yield "".join(lines)
                 lines = []
-    return [*paragraphs, "".join(lines)] if lines else paragraphs
+    if lines:
+        yield "".join(lines)

@@ -228,3 +228,24 @@ def require_pyarrow(kind: str) -> Any:
     except ImportError:
         raise DependencyMissing(f"{kind} files need pyarrow: pip install 'bothways[parquet]'") from None
     return pyarrow
+
+
+def replace_file(path: Path, *parts: bytes | memoryview) -> None:
+    """Write a file so that it is whole, or as it was before, whatever happens.
+
+    Raises:
+        DataError: The disk is full or can't be written.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            for part in parts:
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    except OSError as error:
+        raise writing_failed(path, error) from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

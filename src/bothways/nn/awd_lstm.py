@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from bothways.bundle.manifest import Architecture
 from bothways.nn.dropout import embedding_dropout, locked_dropout, weight_dropout
+from bothways.nn.next_token import next_token_loss
 from bothways.text.reading import Direction
 
 State = list[tuple[Tensor, Tensor]]
@@ -75,7 +76,8 @@ class Encoder(nn.Module):
         architecture: Its sizes.
         direction: The way it reads.
         dropouts: Set anew for each stage of training.
-        compute_type: float32, or bfloat16 on a GPU: the type of activations and products; weights stay float32.
+        compute_type: float32, or bfloat16 where a machine is fast at it: the type of activations and products; weights
+            stay float32.
     """
 
     def __init__(self, architecture: Architecture, direction: Direction, dropouts: Dropouts) -> None:
@@ -129,15 +131,28 @@ class LanguageModel(nn.Module):
         """The way it reads."""
         return self.encoder.direction
 
-    def forward(self, ids: Tensor, state: State) -> tuple[Tensor, Tensor, Tensor, State]:
-        """Score every next token.
+    def forward(self, ids: Tensor, targets: Tensor, state: State) -> tuple[Tensor, Tensor, Tensor, State]:
+        """Read a batch of windows and compare each next token with what was expected.
+
+        Args:
+            ids: (B, T) int64, in reading order.
+            targets: The next tokens, (B, T) int64.
+            state: From ``Encoder.zero_state`` or from the window before.
 
         Returns:
-            Logits, (B, T, V) float32; the encoder's outputs before and after dropout, (B, T, E); the next state.
+            The mean loss, nats a token; the encoder's outputs before and after dropout, (B, T, E); the next state.
         """
         raw, dropped, next_state = self.encoder(ids, state)
+        loss = next_token_loss(
+            dropped.flatten(0, 1), self.encoder.embedding.weight, self.decoder.bias, targets.flatten()
+        )
+        return loss, raw, dropped, next_state
+
+    def logits(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
+        """Score every next token: logits, (B, T, V) float32, and the next state."""
+        _, dropped, next_state = self.encoder(ids, state)
         weight, bias = self.encoder.embedding.weight.to(dropped.dtype), self.decoder.bias.to(dropped.dtype)
-        return functional.linear(dropped, weight, bias).float(), raw, dropped, next_state
+        return functional.linear(dropped, weight, bias).float(), next_state
 
 
 class _DecoderBias(nn.Module):

@@ -81,6 +81,15 @@ class Classifier(nn.Module):
     def forward(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Score a padded batch of whole texts.
 
+        Returns:
+            Logits, (B, C), and the encoder's outputs before and after dropout, (B, T, E).
+        """
+        pooled, raw, dropped = self.pooled(ids, lengths)
+        return self.head(pooled), raw, dropped
+
+    def pooled(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Summarise a padded batch of whole texts, for the head.
+
         Padding stands behind every text, so an LSTM that reads on never meets it before a text's end.
 
         Args:
@@ -88,7 +97,7 @@ class Classifier(nn.Module):
             lengths: (B,) int64, each in 1..T.
 
         Returns:
-            Logits, (B, C), and the encoder's outputs before and after dropout, (B, T, E).
+            What the head scores, (B, 3E), and the encoder's outputs before and after dropout, (B, T, E).
         """
         state = self.encoder.zero_state(len(ids))
         frozen_tokens = max(0, int(lengths.min()) - GRADIENT_TOKENS) // WINDOW_TOKENS * WINDOW_TOKENS
@@ -99,4 +108,4 @@ class Classifier(nn.Module):
             raw_parts.append(raw)
             dropped_parts.append(dropped)
         raw, dropped = torch.cat(raw_parts, dim=1), torch.cat(dropped_parts, dim=1)
-        return self.head(concat_pool(dropped.float(), lengths)), raw, dropped
+        return concat_pool(dropped.float(), lengths), raw, dropped

@@ -7,13 +7,12 @@ rows. A pack that reads the other way is refused here.
 from __future__ import annotations
 
 import dataclasses
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from bothways.bundle.manifest import Architecture, Member
@@ -23,17 +22,14 @@ from bothways.bundle.weights import matched_rows, member_shapes
 from bothways.errors import ConfigError
 from bothways.nn.awd_lstm import Dropouts, Encoder, LanguageModel
 from bothways.nn.classifier import Classifier, Head
-from bothways.text.reading import Direction, read, require_direction
+from bothways.text.reading import Direction, MarkerPlacement, read, require_direction
 from bothways.text.tokenizer import Tokenizer
+from bothways.training.language_model import in_float32
+from bothways.training.objective import Objective, Probabilities
 from bothways.training.recipe import ClassifierRecipe
 
 Arrays = dict[str, NDArray[np.float32]]
 _ROWS_ARE_WORDS = ("encoder.embedding.weight", "decoder.bias")
-
-
-def derived_seed(seed: int, *purpose: str) -> int:
-    """Give a seed for one purpose, so that the directions and stages of a run don't depend on each other."""
-    return zlib.crc32("/".join([str(seed), *purpose]).encode())
 
 
 def choose_device(name: str) -> torch.device:
@@ -78,24 +74,17 @@ def adapted_pack(pack: Bundle, texts: Iterable[str]) -> Bundle:
     return dataclasses.replace(pack, manifest=manifest, tokenizer=tokenizer, weights=weights)
 
 
-def build_language_model(
-    architecture: Architecture, direction: Direction, pack: Bundle | None, seed: int, device: torch.device
-) -> LanguageModel:
-    """Give a language model that reads in a direction, fresh or from a pack.
-
-    Law 1: a pack's model of the other direction is refused.
-
-    Raises:
-        DirectionError: The pack has no model that reads this way.
-    """
-    torch.manual_seed(seed)
-    model = LanguageModel(Encoder(architecture, direction, Dropouts()))
-    if pack is not None:
-        require_direction(direction, pack.manifest.directions, pack.name)
-        model.load_state_dict({name: torch.from_numpy(array) for name, array in pack.weights[direction].items()})
+def fast_type(device: torch.device) -> torch.dtype:
+    """Give the type in which a device trains fastest: bfloat16 on GPUs and on CPUs with matrix tiles (AMX)."""
     if device.type == "cuda":
-        model.encoder.compute_type = torch.bfloat16
-    return model.to(device)
+        return torch.bfloat16
+    return torch.bfloat16 if torch.cpu._is_amx_tile_supported() else torch.float32
+
+
+def build_language_model(architecture: Architecture, direction: Direction, seed: int) -> LanguageModel:
+    """Give a fresh language model that reads in a direction."""
+    torch.manual_seed(seed)
+    return LanguageModel(Encoder(architecture, direction, Dropouts()))
 
 
 def build_classifier(
@@ -120,56 +109,72 @@ def weights_of(model: nn.Module, member: Member, classes: int) -> Arrays:
 
 
 @torch.no_grad()
-def prove_classifiers(
-    models: Mapping[Direction, Classifier],
-    members: Sequence[Member],
+def proven_probabilities(
+    model: Classifier, placement: MarkerPlacement, objective: Objective, tokenizer: Tokenizer, seed: int
+) -> Probabilities:
+    """Give what a model in memory says of the proof's texts, (texts, C), each text read alone in float32."""
+    model.train(False).cpu()
+    rows = []
+    with in_float32(model.encoder):
+        for text in proof_texts(tokenizer, seed):
+            ids = _read(text, model.direction, placement, tokenizer)
+            logits, _, _ = model(ids[None], torch.tensor([len(ids)]))
+            rows.append(objective.probabilities(logits)[0])
+    return np.array(rows)
+
+
+@torch.no_grad()
+def proven_losses(
+    model: LanguageModel, placement: MarkerPlacement, tokenizer: Tokenizer, seed: int
+) -> NDArray[np.float64]:
+    """Give the loss of a model in memory on the proof's texts, (texts,), each text read alone in float32."""
+    model.train(False).cpu()
+    losses = []
+    with in_float32(model.encoder):
+        for text in proof_texts(tokenizer, seed):
+            ids = _read(text, model.direction, placement, tokenizer)
+            if len(ids) < 2:
+                losses.append(0.0)
+                continue
+            logits, _ = model.logits(ids[None, :-1], model.encoder.zero_state(1))
+            losses.append(functional.cross_entropy(logits[0].double(), ids[1:]).item())
+    return np.array(losses)
+
+
+def classifier_proof(
+    probabilities: Mapping[Direction, Probabilities],
+    ensemble: Probabilities,
     labels: Sequence[str],
     tokenizer: Tokenizer,
     seed: int,
 ) -> list[ProofRow]:
-    """Give what the models in memory say of the proof's texts, each text read alone in float32."""
-    rows = []
-    placement = {member.direction: member.markers for member in members}
-    for model in models.values():
-        _prepare_for_proof(model.encoder).train(False)
-        model.train(False)
-    for text in proof_texts(tokenizer, seed):
-        tokens = tokenizer.tokenize(text)
-        probabilities = {}
-        for direction, model in models.items():
-            ids = torch.from_numpy(read(tokens, direction, placement[direction]).astype(np.int64))[None]
-            logits, _, _ = model(ids, torch.tensor([len(tokens)]))
-            probabilities[str(direction)] = functional.softmax(logits[0].double(), dim=0).numpy()
-        probabilities[ENSEMBLE] = np.mean(list(probabilities.values()), axis=0)
-        numbers = {name: dict(zip(labels, row.tolist(), strict=True)) for name, row in probabilities.items()}
-        rows.append(ProofRow(text=text, ids=tokens.ids.tolist(), probabilities=numbers))
-    return rows
+    """Give the proof's rows from what the models say of its texts, each (texts, C)."""
+    by_name = {**{str(direction): rows for direction, rows in probabilities.items()}, ENSEMBLE: ensemble}
+    return [
+        ProofRow(
+            text=text,
+            ids=tokenizer.tokenize(text).ids.tolist(),
+            probabilities={
+                name: dict(zip(labels, rows[number].tolist(), strict=True)) for name, rows in by_name.items()
+            },
+        )
+        for number, text in enumerate(proof_texts(tokenizer, seed))
+    ]
 
 
-@torch.no_grad()
-def prove_language_models(
-    models: Mapping[Direction, LanguageModel], members: Sequence[Member], tokenizer: Tokenizer, seed: int
+def language_model_proof(
+    losses: Mapping[Direction, NDArray[np.float64]], tokenizer: Tokenizer, seed: int
 ) -> list[ProofRow]:
-    """Give the loss of the models in memory on the proof's texts, each text read alone in float32."""
-    rows = []
-    placement = {member.direction: member.markers for member in members}
-    for model in models.values():
-        _prepare_for_proof(model.encoder)
-        model.train(False).cpu()
-    for text in proof_texts(tokenizer, seed):
-        tokens = tokenizer.tokenize(text)
-        loss = {}
-        for direction, model in models.items():
-            ids = torch.from_numpy(read(tokens, direction, placement[direction]).astype(np.int64))
-            if len(ids) < 2:
-                loss[str(direction)] = 0.0
-                continue
-            logits, _, _, _ = model(ids[None, :-1], model.encoder.zero_state(1))
-            loss[str(direction)] = functional.cross_entropy(logits[0].double(), ids[1:]).item()
-        rows.append(ProofRow(text=text, ids=tokens.ids.tolist(), loss=loss))
-    return rows
+    """Give the proof's rows from the models' losses on its texts, each (texts,)."""
+    return [
+        ProofRow(
+            text=text,
+            ids=tokenizer.tokenize(text).ids.tolist(),
+            loss={str(direction): float(rows[number]) for direction, rows in losses.items()},
+        )
+        for number, text in enumerate(proof_texts(tokenizer, seed))
+    ]
 
 
-def _prepare_for_proof(encoder: Encoder) -> Encoder:
-    encoder.compute_type = torch.float32
-    return encoder
+def _read(text: str, direction: Direction, placement: MarkerPlacement, tokenizer: Tokenizer) -> Tensor:
+    return torch.from_numpy(read(tokenizer.tokenize(text), direction, placement).astype(np.int64))

@@ -6,9 +6,11 @@ when training begins, so that the runtime tier can import this module.
 
 from __future__ import annotations
 
+import collections
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -16,14 +18,21 @@ from rich.console import Console
 
 from bothways.bundle.manifest import Kind
 from bothways.bundle.read import Bundle, read_bundle
-from bothways.data.corpus import read_corpus, split_corpus
+from bothways.bundle.shipped import NO_PACK, pack_path
+from bothways.data.corpus import Corpus
 from bothways.data.files import refuse_existing
 from bothways.data.labelled import (
+    MultiLabelSplit,
+    Split,
     TableSource,
     check_labels,
+    check_multi_labels,
     read_labelled,
+    read_multi_labelled,
     read_unlabelled,
     split_by_label,
+    split_multi_label,
+    split_multi_label_with_file,
     split_with_file,
 )
 from bothways.errors import ConfigError, DataError, DependencyMissing
@@ -35,7 +44,8 @@ if TYPE_CHECKING:
     from bothways.training.run import RunSettings
 
 Directions = Literal["both", "forward", "backward"]
-_PACK_VALIDATION_SHARE = 0.02
+DEFAULT_PACK = "en-small"
+_DEFAULT_SIZE = "small"
 
 
 def train(
@@ -43,11 +53,12 @@ def train(
     *,
     text: str,
     label: str,
+    label_separator: str | None = None,
     out: str | os.PathLike[str],
     valid: TableSource | None = None,
     unlabelled: TableSource | None = None,
-    pretrained: str | os.PathLike[str] | None = None,
-    size: str = "small",
+    pretrained: str | os.PathLike[str] | None = DEFAULT_PACK,
+    size: str | None = None,
     directions: str = "both",
     seed: int = 0,
     config: str | os.PathLike[str] | None = None,
@@ -57,17 +68,20 @@ def train(
     """Train a text classifier, publish it as a bundle, and give it ready to predict.
 
     Law 1: the bundle gives the trainer's numbers, shown in a fresh process before it is published. Same data, seed and
-    machine: same bytes.
+    machine: same bytes. Law 7: a run that was killed goes on when the same is asked for again.
 
     Args:
         data: Labelled rows: a CSV, TSV, JSONL or Parquet file, or a table in memory (a dict of lists, a DataFrame).
         text: The column of the texts.
         label: The column of the labels.
+        label_separator: What stands between the labels of a text, such as ``|``: any number of labels a text
+            (multi-label), none included. None: each text has one label.
         out: Where the bundle appears; nothing may be there.
         valid: Rows to validate on; without them a tenth of ``data`` is set aside, the same for the same seed.
         unlabelled: More texts, for the language models only.
-        pretrained: A language-model pack to start from; it decides tokenizer and sizes.
-        size: tiny, small or base.
+        pretrained: The language-model pack to start from, which decides tokenizer and sizes: ``en-small``, the English
+            one that comes with bothways, or the path of another; None or ``none`` starts from nothing.
+        size: tiny, small (the default) or base, for a model that starts from nothing.
         directions: both, forward or backward.
         seed: Decides every random choice.
         config: A TOML file that changes numbers of the recipe.
@@ -82,18 +96,23 @@ def train(
         DependencyMissing: The training tier is not installed.
         TrainingError: Training diverged, or the bundle did not prove itself; nothing was published.
     """
-    settings = _settings(out, directions, seed, size, config, device, pretrained, text=text, label=label)
-    labelled = read_labelled(data, text, label)
-    warnings = check_labels(labelled)
-    if valid is None:
-        split = split_by_label(labelled, settings.recipe.classifier.validation_share, seed)
-    else:
-        split = split_with_file(labelled, read_labelled(valid, text, label))
+    settings = _settings(out, directions, seed, size, config, device, pretrained, text=text)
+    settings = replace(settings, label_column=label, label_separator=label_separator)
+    warnings, split = _split(data, valid, settings)
     more_texts = read_unlabelled(unlabelled, text) if unlabelled is not None else []
 
-    from bothways.training.run import train_bundle  # noqa: PLC0415  (needs torch)
+    from bothways.training.distributed import processes  # noqa: PLC0415  (needs torch)
+    from bothways.training.run import digest_of, train_bundle  # noqa: PLC0415  (needs torch)
 
+    if processes().count > 1:
+        raise ConfigError("torchrun is for pretrain: a classifier is trained in one process, run it without torchrun")
     warnings += split.warnings
+    data_digests = {
+        "training": digest_of([*split.train.texts, *map(str, split.train.labels)]),
+        "validation": digest_of([*split.valid.texts, *map(str, split.valid.labels)]),
+        "unlabelled": digest_of(more_texts),
+    }
+    settings = replace(settings, data=data_digests)
     _go(
         settings,
         [StageReport("data", w, is_warning=True) for w in warnings],
@@ -108,7 +127,9 @@ def pretrain(
     *,
     out: str | os.PathLike[str],
     text: str = "text",
-    size: str = "small",
+    about: str | None = None,
+    continue_from: str | os.PathLike[str] | None = None,
+    size: str | None = None,
     directions: str = "both",
     seed: int = 0,
     config: str | os.PathLike[str] | None = None,
@@ -117,11 +138,16 @@ def pretrain(
 ) -> None:
     """Train language models on a corpus and publish them as one pack.
 
+    Law 7: a run that was killed goes on when the same is asked for again, and ends in the same bytes. In processes
+    started by ``torchrun``, all of them train each model together.
+
     Args:
         corpus: Plain text (paragraphs between blank lines), JSONL, Parquet, CSV or TSV files, also compressed.
         out: Where the pack appears; nothing may be there.
         text: The column or key of the texts, for all but plain text.
-        size: tiny, small or base.
+        about: What the corpus is and under which licence it stands, for the pack's card.
+        continue_from: A pack to go on from, by its path or ``en-small``; it decides tokenizer and sizes.
+        size: tiny, small (the default) or base, for models that start from nothing.
         directions: both, forward or backward.
         seed: Decides every random choice.
         config: A TOML file that changes numbers of the recipe.
@@ -129,37 +155,64 @@ def pretrain(
         progress: Whether to show bars and epochs on standard error.
 
     Raises:
-        ConfigError: An option can't be meant, or ``out`` exists.
+        ConfigError: An option can't be meant, ``out`` exists, or an unfinished run was asked for otherwise.
         DataError: The corpus can't be used.
+        DirectionError: The pack has no model for a direction that is asked for.
+        BundleError: The pack can't be read.
         DependencyMissing: The training tier is not installed.
         TrainingError: Training diverged, or the pack did not prove itself; nothing was published.
     """
-    settings = _settings(out, directions, seed, size, config, device, None, text=text, label=None)
-    texts = read_corpus([os.fspath(path) for path in corpus], text)
-    if len(texts) < 2:
-        raise DataError(f"the corpus holds {len(texts)} texts, expected at least 2 (one to train on, one to validate)")
-    training, validation = split_corpus(texts, _PACK_VALIDATION_SHARE, seed)
+    settings = _settings(out, directions, seed, size, config, device, continue_from, text=text)
+    texts = Corpus([os.fspath(path) for path in corpus], text)
+    if texts.texts < 2:
+        raise DataError(f"the corpus holds {texts.texts} texts, expected at least 2 (one to train on, one to validate)")
 
+    from bothways.training.distributed import processes  # noqa: PLC0415  (needs torch)
     from bothways.training.run import pretrain_pack  # noqa: PLC0415  (needs torch)
 
-    _go(settings, [], pretrain_pack(training, validation, settings), progress)
+    settings = replace(settings, data={"corpus": texts.digest}, about=about)
+    reports = pretrain_pack(texts, settings)
+    if processes().rank > 0:  # the first process writes and tells
+        collections.deque(reports, maxlen=0)
+        return
+    _go(settings, [], reports, progress)
+
+
+def _split(
+    data: TableSource, valid: TableSource | None, settings: RunSettings
+) -> tuple[list[str], Split | MultiLabelSplit]:
+    """Give training and validation rows, and warnings about their labels."""
+    text, label, separator = settings.text_column, settings.label_column, settings.label_separator
+    assert text is not None
+    assert label is not None
+    share = settings.recipe.classifier.validation_share
+    if separator is not None:
+        several = read_multi_labelled(data, text, label, separator)
+        warnings = check_multi_labels(several)
+        if valid is None:
+            return warnings, split_multi_label(several, share, settings.seed)
+        return warnings, split_multi_label_with_file(several, read_multi_labelled(valid, text, label, separator))
+    labelled = read_labelled(data, text, label)
+    warnings = check_labels(labelled)
+    if valid is None:
+        return warnings, split_by_label(labelled, share, settings.seed)
+    return warnings, split_with_file(labelled, read_labelled(valid, text, label))
 
 
 def _settings(
     out: str | os.PathLike[str],
     directions: str,
     seed: int,
-    size: str,
+    size: str | None,
     config: str | os.PathLike[str] | None,
     device: str,
     pretrained: str | os.PathLike[str] | None,
     *,
     text: str,
-    label: str | None,
 ) -> RunSettings:
     _require_torch()
     from bothways.training.building import choose_device  # noqa: PLC0415  (needs torch)
-    from bothways.training.recipe import load_recipe  # noqa: PLC0415  (needs torch)
+    from bothways.training.recipe import FROM_PACK, load_recipe  # noqa: PLC0415  (needs torch)
     from bothways.training.run import BOTH, RunSettings  # noqa: PLC0415  (needs torch)
 
     if directions not in ("both", "forward", "backward"):
@@ -170,17 +223,25 @@ def _settings(
     refuse_existing(target)
     if not target.parent.is_dir():
         raise ConfigError(f"the folder {target.parent} does not exist: create it first")
-    pack: Bundle | None = read_bundle(pretrained, Kind.LANGUAGE_MODEL) if pretrained is not None else None
+    pack: Bundle | None = None
+    if pretrained not in (None, NO_PACK):
+        assert pretrained is not None
+        if size is not None:
+            raise ConfigError(
+                f"the size {size} was asked for, but the pack {os.fspath(pretrained)} decides the sizes: "
+                "leave --size out, or start from nothing with --pretrained none"
+            )
+        pack = read_bundle(pack_path(pretrained), Kind.LANGUAGE_MODEL)
+    preset = FROM_PACK if pack is not None else size or _DEFAULT_SIZE
     return RunSettings(
         out=target,
         directions=BOTH if directions == "both" else (Direction(directions),),
         seed=seed,
-        size=size,
-        recipe=load_recipe(size, os.fspath(config) if config is not None else None),
+        size=None if pack is not None else preset,
+        recipe=load_recipe(preset, os.fspath(config) if config is not None else None),
         device=choose_device(device),
         pack=pack,
         text_column=text,
-        label_column=label,
     )
 
 
@@ -193,7 +254,7 @@ def _go(settings: RunSettings, first: list[StageReport], rest: object, progress:
         yield from rest  # type: ignore[misc]
 
     console = Console(file=sys.stderr) if progress else None
-    show(recorded(settings.out, reports()), console)  # type: ignore[arg-type]
+    show(recorded(settings.out, settings.asked, reports()), console)  # type: ignore[arg-type]
 
 
 def _require_torch() -> None:

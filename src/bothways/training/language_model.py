@@ -1,52 +1,179 @@
 """Train a language model on texts in its reading direction, from scratch or on from a pack.
 
-In: ids in reading order. Out: reports while it goes on; the model's best epoch. The state is carried from window to
-window along each row of the stream.
+In: a store of ids in reading order. Out: reports while it goes on; the model at its best. The state is carried from
+window to window along each row of the stream. Everything that chance decides follows from the seed and the number of
+the step, so that a killed training goes on to the same bytes (law 7).
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.nn import functional
+from torch import Tensor, nn
 
-from bothways.data.batches import Matrix, stream_rows, stream_windows
-from bothways.nn.awd_lstm import LanguageModel, State, activation_penalty
-from bothways.text.reading import Ids
+from bothways.data.token_store import Numbers, Stream, TokenStore
+from bothways.errors import ConfigError
+from bothways.nn.awd_lstm import Encoder, LanguageModel, State, activation_penalty
+from bothways.training.checkpoints import Checkpoint, Checkpoints, with_prefix
+from bothways.training.distributed import mean_over_processes, processes, rows_of_all
 from bothways.training.optimising import StageOptimiser
 from bothways.training.recipe import LanguageModelRecipe
 from bothways.training.reports import EpochReport, Report, StepReport
+from bothways.training.seeds import derived_seed
 
 STAGE = "language model"
+_TOKENS_BETWEEN_VALIDATIONS = 5_000_000
+_VALIDATION_TOKENS = 250_000
+
+
+@dataclass(frozen=True, eq=False)
+class StreamTexts:
+    """Texts' ids in one reading order, and which of them are trained on and validated on.
+
+    Attributes:
+        store: All texts.
+        training: Numbers of those that are trained on.
+        validation: Numbers of those that are validated on.
+        validation_words: How many words, between white space, each of these has; None if nobody asks.
+    """
+
+    store: TokenStore
+    training: Numbers
+    validation: Numbers
+    validation_words: Numbers | None = None
 
 
 def train_language_model(
-    model: LanguageModel, train: Sequence[Ids], valid: Sequence[Ids], recipe: LanguageModelRecipe, seed: int
+    model: LanguageModel,
+    texts: StreamTexts,
+    recipe: LanguageModelRecipe,
+    seed: int,
+    start: Checkpoint,
+    checkpoints: Checkpoints,
 ) -> Generator[Report, None, dict[str, float]]:
-    """Train in place and keep the best epoch; the generator's value is that epoch's measures.
+    """Train in place and keep the model at its best; the generator's value is what it then measured.
+
+    Law 7: from any checkpoint on, what comes out has the same bytes.
 
     Args:
-        model: On the device to train on.
-        train: Texts' ids in the model's reading order.
-        valid: The same for texts that are not trained on.
+        model: On the device to train on, with the weights of ``start``.
+        texts: In the model's reading order.
         recipe: Numbers of this stage.
         seed: Decides order and dropout.
+        start: Of this stage, or from somewhere within.
+        checkpoints: Where to keep more of them.
+
+    Raises:
+        ConfigError: The rows can't be shared evenly among the processes.
     """
-    torch.manual_seed(seed)
-    chance = np.random.default_rng(seed)
     model.encoder.dropouts = recipe.dropouts.scaled(recipe.dropout_factor)
+    device, here = model.decoder.bias.device, processes()
+
+    def stream_of(epoch: int) -> Stream:
+        order = np.random.default_rng([seed, epoch]).permutation(texts.training)
+        return Stream(texts.store, order, recipe.batch_rows, recipe.window_tokens)
+
+    stream = stream_of(0)
+    if stream.rows % here.count:
+        raise ConfigError(f"batch_rows is {stream.rows}, expected a multiple of the {here.count} processes")
+    rows = here.rows(stream.rows)
+    windows = max(1, stream.windows)
+    epochs = recipe.epochs_for(stream.rows * stream.tokens_a_row)
+    steps = max(1, round(epochs * windows)) if epochs else 0
+    validation_steps = math.ceil(_TOKENS_BETWEEN_VALIDATIONS / (stream.rows * recipe.window_tokens))
+    optimiser = _optimiser(model, recipe, steps)
+    best: dict[str, float]
+    first = start.facts.get("step", 0)
+    if first:
+        optimiser.restore(start.part("optimiser"), first)
+        best, best_weights = start.facts["best"], start.part("best")
+        state = _restored_state(start, rows, device)
+        stream = stream_of(first // windows)
+    else:
+        best, best_weights = measure_language_model(model, texts, recipe), copy.deepcopy(model.state_dict())
+        state = model.encoder.zero_state(rows.stop - rows.start)
+
+    started = time.monotonic()
+    for step in range(first, steps):
+        epoch, window = divmod(step, windows)
+        if window == 0:
+            stream = stream_of(epoch)
+            state = model.encoder.zero_state(rows.stop - rows.start)
+        torch.manual_seed(derived_seed(seed, step, here.rank))
+        inputs, targets = (torch.from_numpy(ids).to(device) for ids in stream.window(window, rows))
+        model.train()
+        loss, raw, dropped, state = model(inputs, targets, state)
+        state = [(hidden.detach(), cell.detach()) for hidden, cell in state]
+        penalty = activation_penalty(raw, dropped, recipe.penalty_activation, recipe.penalty_change)
+        rate = optimiser.step(loss + penalty)
+        told, due = mean_over_processes([loss.item(), float(checkpoints.is_due())], device)
+        place = (STAGE, model.direction, epoch + 1, math.ceil(epochs))
+        yield StepReport(*place, step + 1, steps, told, rate, tokens=stream.rows * inputs.shape[1])
+        if window == windows - 1 or step == steps - 1 or (step + 1) % validation_steps == 0:
+            measures = measure_language_model(model, texts, recipe)
+            is_best = measures["loss"] <= best["loss"]  # equal where there is nothing to validate on: the last one then
+            if is_best:
+                best, best_weights = measures, copy.deepcopy(model.state_dict())
+            yield EpochReport(*place, measures, is_best, seconds=time.monotonic() - started)
+            started = time.monotonic()
+        if due:
+            checkpoints.save(_standing(model, optimiser, step + 1, best, best_weights, _state_of_all(state)))
+    model.load_state_dict(best_weights)
+    return best
+
+
+def measure_language_model(model: LanguageModel, texts: StreamTexts, recipe: LanguageModelRecipe) -> dict[str, float]:
+    """Give loss (nats a token) and perplexity on the first 250,000 tokens or so of the validation texts, in float32.
+
+    Where words are counted, also the perplexity per word, by which different vocabularies compare.
+    """
+    ends = np.cumsum(texts.store.lengths[texts.validation])
+    few = texts.validation[: 1 + int(np.searchsorted(ends, _VALIDATION_TOKENS))]
+    stream = Stream(texts.store, few, recipe.batch_rows, recipe.window_tokens)
     device = model.decoder.bias.device
-    validation = stream_rows(valid, recipe.batch_rows, None)
-    rows, tokens_a_row = stream_rows(train, recipe.batch_rows, None).shape
-    epochs = recipe.epochs_for(rows * tokens_a_row)
-    steps = epochs * max(1, math.ceil((tokens_a_row - 1) / recipe.window_tokens))
-    groups = [*_groups(model)]
-    optimiser = StageOptimiser(
+    total, count = 0.0, 0
+    with torch.no_grad(), in_float32(model.encoder):
+        model.eval()
+        state = model.encoder.zero_state(stream.rows)
+        for window in range(stream.windows):
+            inputs, targets = (torch.from_numpy(ids).to(device) for ids in stream.window(window))
+            loss, _, _, state = model(inputs, targets, state)
+            total += loss.item() * targets.numel()
+            count += targets.numel()
+    loss_a_token: float = total / max(1, count)
+    measures = {"loss": loss_a_token, "perplexity": _perplexity(loss_a_token)}
+    if texts.validation_words is not None:
+        tokens_a_word = texts.store.lengths[few].sum() / texts.validation_words[: len(few)].sum()
+        measures["perplexity_per_word"] = _perplexity(float(loss_a_token * tokens_a_word))
+    return measures
+
+
+def _perplexity(loss: float) -> float:
+    return math.exp(min(loss, 50))
+
+
+@contextlib.contextmanager
+def in_float32(encoder: Encoder) -> Iterator[None]:
+    """Let an encoder compute in float32 for the time of the block: all numbers that are told are float32's."""
+    before = encoder.compute_type
+    encoder.compute_type = torch.float32
+    try:
+        yield
+    finally:
+        encoder.compute_type = before
+
+
+def _optimiser(model: LanguageModel, recipe: LanguageModelRecipe, steps: int) -> StageOptimiser:
+    """Give the optimiser; the tied decoder learns with the embedding's group on top of all layers."""
+    groups = [*model.encoder.layers, nn.ModuleList([model.encoder.embedding, model.decoder])]
+    return StageOptimiser(
         groups,
         unfrozen=len(groups),
         steps=steps,
@@ -56,52 +183,39 @@ def train_language_model(
         weight_decay=recipe.weight_decay,
         gradient_norm_max=recipe.gradient_norm_max,
     )
-    best = _measures(model, validation, recipe.window_tokens)
-    best_weights = copy.deepcopy(model.state_dict())
-    step = 0
-    for epoch in range(1, epochs + 1):
-        started = time.monotonic()
-        model.train()
-        stream = stream_rows(train, recipe.batch_rows, chance)
-        state = model.encoder.zero_state(len(stream))
-        for inputs, targets in stream_windows(stream, recipe.window_tokens):
-            logits, raw, dropped, state = model(torch.from_numpy(inputs).to(device), state)
-            state = _detached(state)
-            loss = functional.cross_entropy(logits.flatten(0, 1), torch.from_numpy(targets).to(device).flatten())
-            penalty = activation_penalty(raw, dropped, recipe.penalty_activation, recipe.penalty_change)
-            rate = optimiser.step(loss + penalty)
-            step += 1
-            yield StepReport(STAGE, model.direction, epoch, epochs, step, steps, loss.item(), rate)
-        measures = _measures(model, validation, recipe.window_tokens)
-        is_best = measures["loss"] <= best["loss"]  # equal where there is nothing to validate on: the last one then
-        if is_best:
-            best, best_weights = measures, copy.deepcopy(model.state_dict())
-        seconds = time.monotonic() - started
-        yield EpochReport(STAGE, model.direction, epoch, epochs, measures, is_best, seconds)
-    model.load_state_dict(best_weights)
-    return best
 
 
-def _groups(model: LanguageModel) -> list[torch.nn.Module]:
-    """Give the layers from lowest to highest; the tied decoder learns with the embedding's group on top."""
-    return [*model.encoder.layers, torch.nn.ModuleList([model.encoder.embedding, model.decoder])]
+def _restored_state(start: Checkpoint, rows: slice, device: torch.device) -> State:
+    """Give the carried state of this process's rows."""
+    tensors = start.part("state")
+    return [
+        (tensors[f"{layer}.hidden"][:, rows].to(device), tensors[f"{layer}.cell"][:, rows].to(device))
+        for layer in range(len(tensors) // 2)
+    ]
 
 
-def _detached(state: State) -> State:
-    return [(hidden.detach(), cell.detach()) for hidden, cell in state]
+def _state_of_all(state: State) -> State:
+    return [(rows_of_all(hidden, dim=1), rows_of_all(cell, dim=1)) for hidden, cell in state]
 
 
-@torch.no_grad()
-def _measures(model: LanguageModel, stream: Matrix, window_tokens: int) -> dict[str, float]:
-    """Give loss (nats a token) and perplexity on a stream."""
-    model.eval()
-    device = model.decoder.bias.device
-    state = model.encoder.zero_state(len(stream))
-    total, count = 0.0, 0
-    for inputs, targets in stream_windows(stream, window_tokens):
-        logits, _, _, state = model(torch.from_numpy(inputs).to(device), state)
-        expected = torch.from_numpy(targets).to(device).flatten()
-        total += functional.cross_entropy(logits.flatten(0, 1), expected, reduction="sum").item()
-        count += targets.size
-    loss = total / max(1, count)
-    return {"loss": loss, "perplexity": math.exp(min(loss, 50))}
+def _standing(
+    model: LanguageModel,
+    optimiser: StageOptimiser,
+    step: int,
+    best: dict[str, float],
+    best_weights: dict[str, Tensor],
+    state: State,
+) -> Checkpoint:
+    """Give all that the next step depends on."""
+    carried = {
+        f"state.{layer}.{name}": values
+        for layer, pair in enumerate(state)
+        for name, values in zip(("hidden", "cell"), pair, strict=True)
+    }
+    tensors = {
+        **with_prefix("model", model.state_dict()),
+        **with_prefix("best", best_weights),
+        **with_prefix("optimiser", optimiser.state()),
+        **carried,
+    }
+    return Checkpoint(STAGE, {"step": step, "best": best}, tensors)

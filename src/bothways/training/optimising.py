@@ -6,10 +6,12 @@ In: a model's layer groups and a stage's recipe. Out: an optimiser whose rates f
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
+
+from bothways.training.distributed import average_gradients
 
 _BETAS = (0.7, 0.99)
 
@@ -47,7 +49,8 @@ class StageOptimiser:
         weight_decay: float,
         gradient_norm_max: float,
     ) -> None:
-        self._schedule, self._steps, self._done = schedule, steps, 0
+        self._schedule, self._steps = schedule, steps
+        self.steps_taken = 0
         self._gradient_norm_max = gradient_norm_max
         for depth, group in enumerate(reversed(groups)):
             group.requires_grad_(depth < unfrozen)
@@ -61,14 +64,34 @@ class StageOptimiser:
             weight_decay=weight_decay,
         )
 
+    def state(self) -> dict[str, torch.Tensor]:
+        """Give all that the next step depends on, beside the parameters and how many steps were taken."""
+        found = {}
+        for number, parameter in enumerate(self._parameters):
+            for name, value in self._optimiser.state[parameter].items():
+                found[f"{number}.{name}"] = value
+        return found
+
+    def restore(self, state: Mapping[str, torch.Tensor], steps_taken: int) -> None:
+        """Go on as the optimiser did whose ``state`` this is."""
+        self.steps_taken = steps_taken
+        for number, parameter in enumerate(self._parameters):
+            start = f"{number}."
+            self._optimiser.state[parameter] = {
+                name.removeprefix(start): value if name.endswith(".step") else value.to(parameter.device)
+                for name, value in state.items()
+                if name.startswith(start)
+            }
+
     def step(self, loss: torch.Tensor) -> float:
-        """Take one gradient step, and give the rate of the top group."""
-        factor = rate_factor(self._schedule, min(1.0, (self._done + 1) / self._steps))
+        """Take one gradient step, with the mean gradient of all processes, and give the rate of the top group."""
+        factor = rate_factor(self._schedule, min(1.0, (self.steps_taken + 1) / self._steps))
         for group, rate in zip(self._optimiser.param_groups, self._rates, strict=True):
             group["lr"] = rate * factor
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        average_gradients(self._parameters)
         nn.utils.clip_grad_norm_(self._parameters, self._gradient_norm_max)
         self._optimiser.step()
-        self._done += 1
+        self.steps_taken += 1
         return self._rates[0] * factor

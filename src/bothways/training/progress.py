@@ -1,15 +1,20 @@
-"""Show a run's reports on a terminal: a bar with the stage and the time left, a line for each epoch."""
+"""Show a run's reports on a terminal: a bar for each direction with speed and time left, a line for each epoch."""
 
 from __future__ import annotations
 
 import collections
+import math
+import time
 from collections.abc import Iterable
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from bothways.training.reports import EpochReport, Report, StageReport, StepReport
+from bothways.text.reading import Direction
+from bothways.training.reports import EpochReport, ProgressReport, Report, StageReport, StepReport
+
+_SMOOTHING = 0.95
 
 
 def show(reports: Iterable[Report], console: Console | None) -> StageReport:
@@ -32,14 +37,13 @@ class _Display:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("steps, left"),
+            TextColumn("left"),
             TimeRemainingColumn(elapsed_when_finished=True),
-            TextColumn("loss {task.fields[loss]:.3f}"),
+            TextColumn("{task.fields[told]}"),
             console=console,
             disable=not console.is_terminal,
         )
-        self._stage: tuple[object, ...] = ()
-        self._task: TaskID | None = None
+        self._bars: dict[Direction | None, _Bar] = {}
 
     def __enter__(self) -> _Display:
         self._progress.start()
@@ -51,15 +55,15 @@ class _Display:
     def tell(self, report: Report) -> None:
         match report:
             case StepReport():
-                if self._stage != (report.stage, report.direction):
-                    self._stage = (report.stage, report.direction)
-                    self._remove_bar()
-                    self._task = self._progress.add_task("", total=report.steps, loss=report.loss)
-                assert self._task is not None
+                bar = self._bar(report.direction, report.stage)
                 description = f"{report.direction} {report.stage}, epoch {report.epoch}/{report.epochs}"
+                told = bar.tell(report)
                 self._progress.update(
-                    self._task, completed=report.step, total=report.steps, description=description, loss=report.loss
+                    bar.task, completed=report.step, total=report.steps, description=description, told=told
                 )
+            case ProgressReport():
+                bar = self._bar(None, report.stage)
+                self._progress.update(bar.task, completed=report.done, total=report.total, description=report.stage)
             case EpochReport():
                 measures = ", ".join(f"{name} {value:.4g}" for name, value in report.measures.items())
                 best = "  best so far" if report.is_best else ""
@@ -70,13 +74,40 @@ class _Display:
             case StageReport(is_warning=True):
                 self._print(f"warning: {report.message}")
             case StageReport():
-                self._remove_bar()
+                for direction in [*self._bars]:
+                    self._remove_bar(direction)
                 self._print(f"{report.stage}{': ' if report.message else ''}{report.message}")
 
-    def _remove_bar(self) -> None:
-        if self._task is not None:
-            self._progress.remove_task(self._task)
-            self._task = None
+    def _bar(self, direction: Direction | None, stage: str) -> _Bar:
+        """Give the bar of a direction; a new one for each stage. Directions that train at once have one each."""
+        bar = self._bars.get(direction)
+        if bar is None or bar.stage != stage:
+            self._remove_bar(direction)
+            bar = self._bars[direction] = _Bar(self._progress.add_task("", total=None, told=""), stage)
+        return bar
+
+    def _remove_bar(self, direction: Direction | None) -> None:
+        bar = self._bars.pop(direction, None)
+        if bar is not None:
+            self._progress.remove_task(bar.task)
 
     def _print(self, line: str) -> None:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+class _Bar:
+    """A bar of one stage, its smoothed loss and its speed."""
+
+    def __init__(self, task: TaskID, stage: str) -> None:
+        self.task, self.stage = task, stage
+        self._loss: float | None = None
+        self._tokens = 0
+        self._started = time.monotonic()
+
+    def tell(self, report: StepReport) -> str:
+        """Give what stands behind the bar after one more step."""
+        self._loss = report.loss if self._loss is None else _SMOOTHING * self._loss + (1 - _SMOOTHING) * report.loss
+        self._tokens += report.tokens
+        speed = self._tokens / max(time.monotonic() - self._started, 1e-9)
+        perplexity = f", perplexity {math.exp(min(self._loss, 50)):,.0f}" if "language" in report.stage else ""
+        return f"loss {self._loss:.3f}{perplexity}, {speed:,.0f} tokens/s"

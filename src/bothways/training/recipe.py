@@ -22,6 +22,7 @@ SIZES: tuple[str, ...] = get_args(Size)
 Rate = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Epochs = Literal["auto"] | Annotated[int, Field(ge=1, le=1000)]
+PartsOfEpochs = Literal["auto"] | Annotated[float, Field(ge=0, le=1000)]
 
 
 class _Section(BaseModel):
@@ -39,6 +40,9 @@ class EncoderRecipe(_Section):
     """LSTM layers, L."""
     markers: MarkerPlacement = MarkerPlacement.READING_ORDER
     """Where markers stand in backward reading: `reading-order` (before their word) or `as-written` (behind it)."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of products while training: `auto` is bfloat16 where a machine is fast at it (GPUs, CPUs with AMX). Weights, and
+    numbers that are told, are float32."""
 
 
 class TokenizerRecipe(_Section):
@@ -70,10 +74,10 @@ class _StageRecipe(_Section):
 
 
 class LanguageModelRecipe(_StageRecipe):
-    """How a language model is trained or fine-tuned."""
+    """How a language model is trained or fine-tuned on a task's texts."""
 
-    epochs: Epochs = "auto"
-    """`auto`, or a number."""
+    epochs: PartsOfEpochs = "auto"
+    """`auto`, or a number, which may be a part; 0 leaves the model as it is, for a pack that has read the texts."""
     tokens_wanted: Count = 500_000
     """With `epochs = "auto"`: as many epochs as read so many tokens, 2 to 20."""
     rate_peak: Rate = 4e-3
@@ -85,9 +89,28 @@ class LanguageModelRecipe(_StageRecipe):
     window_tokens: Count = 48
     """Tokens of a row between two gradient steps; the state is carried on."""
 
-    def epochs_for(self, tokens: int) -> int:
+    def epochs_for(self, tokens: int) -> float:
         """Give the epochs for a corpus of so many tokens."""
         return _clamped(self.tokens_wanted / tokens, 2, 20) if self.epochs == "auto" else self.epochs
+
+
+class PretrainingRecipe(LanguageModelRecipe):
+    """How a language model is pre-trained on a corpus."""
+
+    epochs: Literal["auto"] | Annotated[float, Field(gt=0, le=1000)] = "auto"
+    """`auto`, or a number, which may be a part."""
+
+    tokens_wanted: Count = 100_000_000
+    """With `epochs = "auto"`: as many epochs as read so many tokens, 1 to 20."""
+    dropout_factor: Annotated[float, Field(ge=0, le=2)] = 0.3
+    batch_rows: Count = 128
+    """Rows of the stream that are read side by side."""
+    window_tokens: Count = 64
+    """Tokens of a row between two gradient steps; the state is carried on."""
+
+    def epochs_for(self, tokens: int) -> float:
+        """Give the epochs for a corpus of so many tokens."""
+        return _clamped(self.tokens_wanted / tokens, 1, 20) if self.epochs == "auto" else self.epochs
 
 
 class ClassifierRecipe(_StageRecipe):
@@ -113,6 +136,8 @@ class ClassifierRecipe(_StageRecipe):
     """Hidden width of the two-layer head."""
     dropout_head: Annotated[float, Field(ge=0, lt=1)] = 0.4
     """Before the head's first layer."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of each target that is spread evenly over all classes; not for multi-label."""
     class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Field(gt=0)]] = "none"
     """`none`, `balanced` (rare classes weigh more), or a table of weights by label."""
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -128,26 +153,40 @@ class Recipe(_Section):
 
     encoder: EncoderRecipe
     tokenizer: TokenizerRecipe
+    pretraining: PretrainingRecipe
     language_model: LanguageModelRecipe
     classifier: ClassifierRecipe
 
 
+FROM_PACK = "pack"
+"""The preset for classifiers that start from a pack, which decides sizes and tokenizer."""
+
 _PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    FROM_PACK: {
+        "encoder": {"width_embedding": 256, "width_hidden": 512, "layers": 3},
+        "tokenizer": {"vocabulary_size": 4000},
+        "pretraining": {},
+        "language_model": {},
+        "classifier": {},
+    },
     "tiny": {
         "encoder": {"width_embedding": 128, "width_hidden": 256, "layers": 2},
         "tokenizer": {"vocabulary_size": 2000},
+        "pretraining": {},
         "language_model": {"tokens_wanted": 900_000},
         "classifier": {},
     },
     "small": {
         "encoder": {"width_embedding": 256, "width_hidden": 512, "layers": 3},
         "tokenizer": {"vocabulary_size": 4000},
+        "pretraining": {},
         "language_model": {},
         "classifier": {},
     },
     "base": {
         "encoder": {"width_embedding": 400, "width_hidden": 1152, "layers": 3},
         "tokenizer": {"vocabulary_size": 15_000},
+        "pretraining": {},
         "language_model": {},
         "classifier": {},
     },
@@ -158,14 +197,14 @@ def load_recipe(size: str, config: str | Path | None = None) -> Recipe:
     """Give the recipe of a size, with what a TOML file changes.
 
     Args:
-        size: tiny, small or base.
+        size: tiny, small, base, or ``FROM_PACK``.
         config: A TOML file with any of the sections and keys of ``Recipe``.
 
     Raises:
         ConfigError: The size is unknown, or the file is missing, not TOML, or has faults; all of them are listed.
     """
     if size not in _PRESETS:
-        raise ConfigError(f"the size {size!r} is unknown, expected one of {', '.join(_PRESETS)}")
+        raise ConfigError(f"the size {size!r} is unknown, expected one of {', '.join(SIZES)}")
     values = {section: dict(keys) for section, keys in _PRESETS[size].items()}
     if config is None:
         return Recipe.model_validate(values)

@@ -1,47 +1,59 @@
 """The flow of a training run: texts, tokens, language models, classifiers, a proven bundle.
 
-In: labelled texts in memory. Out: reports while it goes on, and a bundle on disk. Each direction is trained on its own:
-it would come out the same without the other one.
+In: labelled texts in memory, or a corpus. Out: reports while it goes on, and a bundle on disk. What a run needs is
+first put into its folder; each direction is then trained from there, so that a killed run goes on (law 7).
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Generator, Iterable
-from dataclasses import dataclass, replace
+import hashlib
+import itertools
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 import bothways
-from bothways.bundle.manifest import Architecture, Kind, Member, TrainingRecord
+from bothways.bundle.manifest import Architecture, Calibration, Kind, Member, Task, TrainingRecord
 from bothways.bundle.proof import ENSEMBLE
 from bothways.bundle.read import Bundle
 from bothways.bundle.write import write_bundle
-from bothways.data.labelled import LabelledTexts, Split
-from bothways.errors import ConfigError, TrainingError
-from bothways.nn.classifier import Classifier
+from bothways.data.corpus import Corpus
+from bothways.data.labelled import MultiLabelSplit, Split
+from bothways.data.tokenizing import tokenize_all
+from bothways.errors import ConfigError
+from bothways.runtime.classifier import with_temperature
 from bothways.runtime.graph import available_cores
-from bothways.text.reading import Direction, TokenizedText, read, require_direction
+from bothways.runtime.measures import decision_counts
+from bothways.text.coverage import LARGEST_COVERED_SHARE, uncovered_share
+from bothways.text.reading import Direction, require_direction
 from bothways.text.subwords import train_tokenizer
 from bothways.text.tokenizer import Tokenizer
 from bothways.training.building import (
     Arrays,
     adapted_pack,
-    build_classifier,
-    build_language_model,
-    derived_seed,
-    prove_classifiers,
-    prove_language_models,
-    weights_of,
+    classifier_proof,
+    fast_type,
+    language_model_proof,
 )
-from bothways.training.classifier import ClassRows, class_probabilities, measures_of, train_classifier
-from bothways.training.language_model import train_language_model
+from bothways.training.calibrating import chosen_thresholds, fitted_temperature
+from bothways.training.checkpoints import Checkpoint, Checkpoints
+from bothways.training.directions import train_directions
+from bothways.training.distributed import joined, processes, wait_for_all
+from bothways.training.objective import Probabilities, Targets
+from bothways.training.one_direction import DONE, first_checkpoint
+from bothways.training.plan import Part, Plan, PlanFolder
 from bothways.training.recipe import Recipe
-from bothways.training.reports import Report, StageReport
+from bothways.training.reports import ProgressReport, Report, StageReport
+from bothways.training.run_folder import run_folder
 
 BOTH = (Direction.FORWARD, Direction.BACKWARD)
+SECONDS_BETWEEN_CHECKPOINTS = 60.0
+_TEXTS_A_REPORT = 500
+_SAMPLE_CHARACTERS = 60_000_000
+"""A tokenizer learns from so much of a corpus at most."""
 
 
 @dataclass(frozen=True)
@@ -52,32 +64,77 @@ class RunSettings:
         out: Where the bundle appears.
         directions: Which models are trained, in the bundle's order.
         seed: Decides every random choice.
-        size: Name of the recipe's preset, for the record.
+        size: Name of the recipe's preset, for the record; None where a pack decides the sizes.
         recipe: All numbers.
         device: To train on.
         pack: Language models to start from, or None.
         text_column: For the record.
         label_column: For the record.
+        label_separator: For the record.
+        about: What the texts are, for the card.
+        data: A digest of the texts for each of their parts.
+        seconds_between_checkpoints: Within a stage.
     """
 
     out: Path
     directions: tuple[Direction, ...]
     seed: int
-    size: str
+    size: str | None
     recipe: Recipe
     device: torch.device
     pack: Bundle | None = None
     text_column: str | None = None
     label_column: str | None = None
+    label_separator: str | None = None
+    about: str | None = None
+    data: Mapping[str, str] = field(default_factory=dict)
+    seconds_between_checkpoints: float = field(default_factory=lambda: SECONDS_BETWEEN_CHECKPOINTS)
+
+    @property
+    def folder(self) -> Path:
+        """Where the run keeps what it needs."""
+        return run_folder(self.out)
+
+    @property
+    def asked(self) -> dict[str, object]:
+        """All that decides what comes out, as JSON holds it."""
+        return {
+            "bothways": bothways.__version__,
+            "torch": torch.__version__,
+            "data": dict(self.data),
+            "directions": list(self.directions),
+            "seed": self.seed,
+            "device": self.device.type,
+            "processes": processes().count,
+            "pretrained": self.pack.digest if self.pack else None,
+            "text_column": self.text_column,
+            "label_column": self.label_column,
+            "label_separator": self.label_separator,
+            "about": self.about,
+            "size": self.size,
+            "recipe": self.recipe.model_dump(mode="json"),
+        }
 
 
-def train_bundle(split: Split, unlabelled: list[str], settings: RunSettings) -> Generator[Report, None, None]:
+def digest_of(texts: Iterable[str]) -> str:
+    """Give a SHA-256 of texts, other for other texts or another order."""
+    digest = hashlib.sha256()
+    for text in texts:
+        data = text.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def train_bundle(
+    split: Split | MultiLabelSplit, unlabelled: list[str], settings: RunSettings
+) -> Generator[Report, None, None]:
     """Train a classifier in each direction and publish the bundle.
 
-    Same seed on the same machine: same bytes.
+    Same seed on the same machine: same bytes, also of a run that was killed and goes on (law 7).
 
     Args:
-        split: Training and validation rows, checked.
+        split: Training and validation rows, checked; with one label a text, or with any number of them.
         unlabelled: Texts for the language models only.
         settings: All else.
 
@@ -87,113 +144,230 @@ def train_bundle(split: Split, unlabelled: list[str], settings: RunSettings) -> 
         TrainingError: A loss became infinite or no number, or the bundle did not prove itself.
     """
     _refuse_missing_directions(settings)
-    labels = sorted(set(split.train.labels))
-    class_weights = _class_weights(settings.recipe, split.train.labels, labels)
-    _prepare_torch()
-    yield StageReport("tokenizer")
-    if settings.pack is not None:
-        settings = replace(settings, pack=adapted_pack(settings.pack, [*split.train.texts, *unlabelled]))
-    tokenizer = _tokenizer([*split.train.texts, *unlabelled], settings)
-    tokens = {name: _tokenize(tokenizer, texts) for name, texts in _texts_by_name(split, unlabelled).items()}
-    yield from _token_warnings(tokens, settings)
-
-    members: list[Member] = []
-    models: dict[Direction, Classifier] = {}
-    validation: dict[str, dict[str, float]] = {}
-    probabilities = []
-    valid_classes = _class_numbers(split.valid, labels)
-    for direction in settings.directions:
-        member = _member(direction, tokenizer, settings, [settings.recipe.classifier.width_head])
-        ids = {name: [read(text, direction, member.markers) for text in texts] for name, texts in tokens.items()}
-        seeds = {
-            stage: derived_seed(settings.seed, direction, stage) for stage in ("build", "lm", "head", "classifier")
-        }
-        language_model = build_language_model(
-            member.architecture, direction, settings.pack, seeds["build"], settings.device
-        )
-        lm_texts = [*ids["training"], *ids["unlabelled"]]
-        reports = train_language_model(
-            language_model, lm_texts, ids["validation"], settings.recipe.language_model, seeds["lm"]
-        )
-        measures = yield from _finite(reports)
-        recipe = settings.recipe.classifier
-        model = build_classifier(language_model, direction, len(labels), recipe, seeds["head"])
-        longest = recipe.longest_text_tokens
-        train_rows = ClassRows([text[:longest] for text in ids["training"]], _class_numbers(split.train, labels))
-        valid_rows = ClassRows([text[:longest] for text in ids["validation"]], valid_classes)
-        yield from _finite(train_classifier(model, train_rows, valid_rows, class_weights, recipe, seeds["classifier"]))
-        probabilities.append(class_probabilities(model, valid_rows.ids, recipe))
-        validation[str(direction)] = {
-            **measures_of(probabilities[-1], valid_classes),
-            "perplexity": measures["perplexity"],
-        }
-        models[direction] = model.cpu()
-        members.append(member)
-    validation[ENSEMBLE] = measures_of(np.mean(probabilities, axis=0), valid_classes)
+    files = PlanFolder(settings.folder)
+    if not files.is_complete:
+        yield from _prepare_classifiers(files, split, unlabelled, settings)
+    plan = files.read_plan()
+    yield from train_directions(settings.folder, plan)
 
     yield StageReport("bundle", "proving that a fresh process without torch gives these numbers")
-    record = _record(settings, {name: len(texts) for name, texts in tokens.items()}, validation)
+    ends = _ends(files, plan)
+    validation = {str(direction): end.facts["measures"] for direction, end in ends.items()}
+    targets = files.targets(Part.VALIDATION)
+    ensemble = _mean(end.tensors["validation"].numpy() for end in ends.values())
+    temperature = fitted_temperature(ensemble, targets, plan.objective, plan.task)
+    calibrated = with_temperature(ensemble, temperature, task=plan.task)
+    validation[ENSEMBLE] = {
+        **plan.objective.measures(calibrated, targets),
+        "calibration_error": plan.objective.calibration_error(calibrated, targets),
+        "calibration_error_before": plan.objective.calibration_error(ensemble, targets),
+    }
+    thresholds = None
+    if plan.task == "multi-label":
+        thresholds = chosen_thresholds(calibrated, targets)
+        validation[ENSEMBLE]["macro_f1"] = decision_counts(targets > 0.5, calibrated >= thresholds).macro_f1
+    proofs = {direction: end.tensors["proof"].numpy() for direction, end in ends.items()}
+    proof_ensemble = with_temperature(_mean(proofs.values()), temperature, task=plan.task)
+    tokenizer = files.read_tokenizer()
     write_bundle(
         settings.out,
         kind=Kind.CLASSIFIER,
-        labels=labels,
-        members=members,
-        weights={m.direction: weights_of(models[m.direction], m, len(labels)) for m in members},
+        task=plan.task,
+        labels=plan.labels,
+        members=plan.members,
+        calibration=Calibration(temperature=temperature),
+        thresholds=thresholds,
+        weights=_weights(ends),
         tokenizer=tokenizer,
-        proof=prove_classifiers(models, members, labels, tokenizer, settings.seed),
-        training=record,
+        proof=classifier_proof(proofs, proof_ensemble, plan.labels, tokenizer, settings.seed),
+        training=_record(settings, files, validation),
     )
     yield StageReport("done", str(settings.out), facts={"validation": validation})
 
 
-def pretrain_pack(train: list[str], valid: list[str], settings: RunSettings) -> Generator[Report, None, None]:
-    """Train a language model in each direction and publish them as one pack.
+def _prepare_classifiers(
+    files: PlanFolder, split: Split | MultiLabelSplit, unlabelled: list[str], settings: RunSettings
+) -> Generator[Report, None, None]:
+    labels, targets = _targets(split)
+    class_weights = _class_weights(settings.recipe, targets[Part.TRAINING], labels)
+    yield StageReport("tokenizer")
+    texts = [*split.train.texts, *unlabelled]
+    if settings.pack is not None:
+        yield StageReport("tokenizer", f"starting from the pack {settings.pack.name}")
+        settings = replace(settings, pack=adapted_pack(settings.pack, texts))
+    tokenizer = settings.pack.tokenizer if settings.pack else _train_tokenizer(texts, settings)
+    counts = {
+        Part.TRAINING: len(split.train.texts),
+        Part.UNLABELLED: len(unlabelled),
+        Part.VALIDATION: len(split.valid.texts),
+    }
+    start = 0
+    for part, count in counts.items():
+        files.write_part(part, np.arange(start, start + count, dtype=np.int64), targets.get(part))
+        start += count
+    widths_head = [settings.recipe.classifier.width_head]
+    members = [_member(direction, tokenizer, settings, widths_head) for direction in settings.directions]
+    every_text = [*texts, *split.valid.texts]
+    yield from _prepare(files, tokenizer, every_text, len(every_text), members, settings)
+    yield from _length_warnings(files, settings)
+    yield from _coverage_warnings(files, tokenizer, settings)
+    task: Task = "multi-label" if isinstance(split, MultiLabelSplit) else "single-label"
+    files.complete(_plan(settings, Kind.CLASSIFIER, members, labels, task, class_weights))
+
+
+def _targets(split: Split | MultiLabelSplit) -> tuple[list[str], dict[Part, Targets]]:
+    """Give the labels in order, and what is true of the texts: class numbers, (N,), or 0 and 1, (N, C)."""
+    if isinstance(split, Split):
+        labels = sorted(set(split.train.labels))
+        number = {label: position for position, label in enumerate(labels)}
+        return labels, {
+            part: np.array([number[label] for label in rows.labels], dtype=np.int64)
+            for part, rows in ((Part.TRAINING, split.train), (Part.VALIDATION, split.valid))
+        }
+    labels = sorted({label for of_text in split.train.labels for label in of_text})
+    return labels, {
+        part: np.array([[label in of_text for label in labels] for of_text in rows.labels], dtype=np.float32)
+        for part, rows in ((Part.TRAINING, split.train), (Part.VALIDATION, split.valid))
+    }
+
+
+def _mean(rows: Iterable[Probabilities]) -> Probabilities:
+    """Give the mean of the members' probabilities, in the order and with the rounding of the runtime."""
+    members = list(rows)
+    return np.minimum(sum((row * (1 / len(members)) for row in members), np.zeros(1)), 1)
+
+
+def pretrain_pack(corpus: Corpus, settings: RunSettings) -> Generator[Report, None, None]:
+    """Train a language model in each direction and publish them as one pack, stored in half precision.
+
+    With ``torchrun``, all processes train each model together; the first one does all else.
 
     Args:
-        train: Texts to learn from.
-        valid: Texts to choose the best epoch on.
-        settings: All else; its recipe's classifier section is not looked at.
+        corpus: Texts to learn from; a share of them is set aside to choose the best weights on.
+        settings: All else; with a pack, training goes on from it.
 
     Raises:
+        ConfigError: The rows of a batch can't be shared evenly among the processes.
+        DirectionError: The pack has no model for one of the directions.
         TrainingError: A loss became infinite or no number, or the pack did not prove itself.
     """
     _refuse_missing_directions(settings)
-    _prepare_torch()
-    yield StageReport("tokenizer")
-    tokenizer = _tokenizer(train, settings)
-    tokens = {"training": _tokenize(tokenizer, train), "validation": _tokenize(tokenizer, valid)}
-    members: list[Member] = []
-    models = {}
-    validation: dict[str, dict[str, float]] = {}
-    for direction in settings.directions:
-        member = _member(direction, tokenizer, settings, None)
-        ids = {name: [read(text, direction, member.markers) for text in texts] for name, texts in tokens.items()}
-        seeds = {stage: derived_seed(settings.seed, direction, stage) for stage in ("build", "lm")}
-        model = build_language_model(member.architecture, direction, settings.pack, seeds["build"], settings.device)
-        recipe = settings.recipe.language_model
-        reports = train_language_model(model, ids["training"], ids["validation"], recipe, seeds["lm"])
-        validation[str(direction)] = yield from _finite(reports)
-        models[direction] = model.cpu()
-        members.append(member)
+    files = PlanFolder(settings.folder)
+    is_first = processes().rank == 0
+    with joined(settings.device):
+        if is_first and not files.is_complete:
+            yield from _prepare_corpus(files, corpus, settings)
+        wait_for_all()
+        plan = files.read_plan()
+        yield from train_directions(settings.folder, plan)
+        wait_for_all()
+    if not is_first:
+        return
     yield StageReport("pack", "proving that a fresh process without torch gives these numbers")
-    weights: dict[Direction, Arrays] = {m.direction: weights_of(models[m.direction], m, 0) for m in members}
+    ends = _ends(files, plan)
+    validation = {str(direction): end.facts["measures"] for direction, end in ends.items()}
+    tokenizer = files.read_tokenizer()
+    losses = {direction: end.tensors["proof"].numpy() for direction, end in ends.items()}
     write_bundle(
         settings.out,
         kind=Kind.LANGUAGE_MODEL,
         labels=[],
-        members=members,
-        weights=weights,
+        members=plan.members,
+        weights=_weights(ends),
+        half_precision=True,
         tokenizer=tokenizer,
-        proof=prove_language_models(models, members, tokenizer, settings.seed),
-        training=_record(settings, {name: len(texts) for name, texts in tokens.items()}, validation),
+        proof=language_model_proof(losses, tokenizer, settings.seed),
+        training=_record(settings, files, validation),
     )
     yield StageReport("done", str(settings.out), facts={"validation": validation})
 
 
-def _prepare_torch() -> None:
-    """Use the cores there are, and only routines that give the same bytes again."""
-    torch.set_num_threads(available_cores())
-    torch.use_deterministic_algorithms(True, warn_only=True)
+def _prepare_corpus(files: PlanFolder, corpus: Corpus, settings: RunSettings) -> Generator[Report, None, None]:
+    yield StageReport("tokenizer", f"{corpus.texts} texts, {corpus.characters:,} characters")
+    if settings.pack is not None:
+        tokenizer = settings.pack.tokenizer
+    else:
+        tokenizer = _train_tokenizer(corpus.sample(_SAMPLE_CHARACTERS), settings)
+    members = [_member(direction, tokenizer, settings, None) for direction in settings.directions]
+    training, validation = corpus.split(settings.seed)
+    files.write_part(Part.TRAINING, training)
+    words = [
+        len(text.split()) for text in itertools.compress(corpus.read(), np.isin(np.arange(corpus.texts), validation))
+    ]
+    files.write_part(Part.VALIDATION, validation, np.array(words))
+    yield StageReport("tokens", f"{len(tokenizer)} pieces")
+    yield from _prepare(files, tokenizer, corpus.read(), corpus.texts, members, settings)
+    files.complete(_plan(settings, Kind.LANGUAGE_MODEL, members, [], "next-token", None))
+
+
+def _prepare(
+    files: PlanFolder,
+    tokenizer: Tokenizer,
+    texts: Iterable[str],
+    count: int,
+    members: Sequence[Member],
+    settings: RunSettings,
+) -> Generator[Report, None, None]:
+    """Put tokens, tokenizer and the first checkpoints into the run's folder."""
+    orders = [(member.direction, member.markers) for member in members]
+    with files.tokens.writing([member.direction for member in members], len(tokenizer)) as add:
+        for number, ids in enumerate(tokenize_all(tokenizer, texts, orders, available_cores()), start=1):
+            add(ids)
+            if number % _TEXTS_A_REPORT == 0:
+                yield ProgressReport("tokens", number, count)
+    files.write_tokenizer(tokenizer)
+    for member in members:
+        weights = dict(settings.pack.weights[member.direction]) if settings.pack else None
+        checkpoints = Checkpoints(files.checkpoints(member.direction), 0)
+        checkpoints.save(first_checkpoint(member, settings.seed, weights))
+
+
+def _plan(
+    settings: RunSettings,
+    kind: Kind,
+    members: list[Member],
+    labels: list[str],
+    task: Task,
+    class_weights: list[float] | None,
+) -> Plan:
+    cores = available_cores()
+    at_once = len(members) > 1 and processes().count == 1 and (settings.device.type == "cuda" or cores > 1)
+    precision = settings.recipe.encoder.precision
+    if precision == "auto":
+        precision = "bfloat16" if fast_type(settings.device) is torch.bfloat16 else "float32"
+    return Plan(
+        asked=settings.asked,
+        kind=kind,
+        members=members,
+        labels=labels,
+        task=task,
+        class_weights=class_weights,
+        seed=settings.seed,
+        recipe=settings.recipe,
+        device=settings.device.type,
+        precision=precision,
+        threads=max(1, cores // len(members)) if at_once else max(1, cores // processes().count),
+        at_once=at_once,
+        seconds_between_checkpoints=settings.seconds_between_checkpoints,
+    )
+
+
+def _ends(files: PlanFolder, plan: Plan) -> dict[Direction, Checkpoint]:
+    """Give the last checkpoint of each direction."""
+    ends = {}
+    for member in plan.members:
+        end, _ = Checkpoints(files.checkpoints(member.direction), 0).newest()
+        assert end is not None
+        assert end.stage == DONE
+        ends[member.direction] = end
+    return ends
+
+
+def _weights(ends: Mapping[Direction, Checkpoint]) -> dict[Direction, Arrays]:
+    return {
+        direction: {name: tensor.numpy() for name, tensor in end.part("weights").items()}
+        for direction, end in ends.items()
+    }
 
 
 def _refuse_missing_directions(settings: RunSettings) -> None:
@@ -202,26 +376,32 @@ def _refuse_missing_directions(settings: RunSettings) -> None:
             require_direction(direction, settings.pack.manifest.directions, settings.pack.name)
 
 
-def _texts_by_name(split: Split, unlabelled: list[str]) -> dict[str, list[str]]:
-    return {"training": split.train.texts, "validation": split.valid.texts, "unlabelled": unlabelled}
-
-
-def _tokenizer(texts: list[str], settings: RunSettings) -> Tokenizer:
-    if settings.pack is not None:
-        return settings.pack.tokenizer
+def _train_tokenizer(texts: Iterable[str], settings: RunSettings) -> Tokenizer:
     return train_tokenizer(texts, settings.recipe.tokenizer.vocabulary_size)
 
 
-def _tokenize(tokenizer: Tokenizer, texts: Iterable[str]) -> list[TokenizedText]:
-    return [tokenizer.tokenize(text) for text in texts]
-
-
-def _token_warnings(tokens: dict[str, list[TokenizedText]], settings: RunSettings) -> Generator[Report, None, None]:
+def _length_warnings(files: PlanFolder, settings: RunSettings) -> Iterator[Report]:
     longest = settings.recipe.classifier.longest_text_tokens
-    too_long = sum(len(text) > longest for name in ("training", "validation") for text in tokens[name])
+    lengths = files.tokens.open(settings.directions[0]).lengths
+    labelled = np.concatenate([files.numbers(Part.TRAINING), files.numbers(Part.VALIDATION)])
+    too_long = int((lengths[labelled] > longest).sum())
     if too_long:
         message = f"{too_long} texts have more than {longest} tokens; training looks at that many, predicting at all"
         yield StageReport("tokenizer", message, is_warning=True)
+
+
+def _coverage_warnings(files: PlanFolder, tokenizer: Tokenizer, settings: RunSettings) -> Iterator[Report]:
+    """Tell if the texts don't look like those that a pack was trained on."""
+    if settings.pack is None:
+        return
+    share = uncovered_share(tokenizer, files.tokens.open(settings.directions[0]).ids)
+    if share > LARGEST_COVERED_SHARE:
+        yield StageReport(
+            "tokenizer",
+            f"{share:.0%} of the tokens are single letters or unknown: the pack {settings.pack.name} does not seem to "
+            "know the language of these texts; compare with --pretrained none, or pretrain a pack on texts in it",
+            is_warning=True,
+        )
 
 
 def _member(direction: Direction, tokenizer: Tokenizer, settings: RunSettings, widths_head: list[int] | None) -> Member:
@@ -241,50 +421,36 @@ def _member(direction: Direction, tokenizer: Tokenizer, settings: RunSettings, w
     )
 
 
-def _class_numbers(rows: LabelledTexts, labels: list[str]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    number = {label: position for position, label in enumerate(labels)}
-    return np.array([number[label] for label in rows.labels], dtype=np.int64)
-
-
-def _class_weights(recipe: Recipe, row_labels: list[str], labels: list[str]) -> torch.Tensor | None:
+def _class_weights(recipe: Recipe, targets: Targets, labels: list[str]) -> list[float] | None:
+    """Give the weight of each class in the loss; of a multi-label classifier, of each label's presence."""
     wanted = recipe.classifier.class_weights
     if wanted == "none":
         return None
     if wanted == "balanced":
-        counts = Counter(row_labels)
-        return torch.tensor([len(row_labels) / (len(labels) * counts[label]) for label in labels])
+        rows = len(targets)
+        if targets.ndim == 1:
+            counts = np.bincount(targets, minlength=len(labels))
+            return [float(weight) for weight in rows / (len(labels) * counts)]
+        counts = targets.sum(axis=0)
+        return [float(weight) for weight in ((rows - counts) / counts).clip(min=1)]
     assert isinstance(wanted, dict)
     if unknown := sorted(set(wanted) - set(labels)):
         raise ConfigError(f"class_weights names {unknown[0]!r}, which is none of the labels {', '.join(labels)}")
-    return torch.tensor([wanted.get(label, 1.0) for label in labels])
+    return [wanted.get(label, 1.0) for label in labels]
 
 
-def _finite(reports: Generator[Report, None, dict[str, float]]) -> Generator[Report, None, dict[str, float]]:
-    """Pass reports on, and stop as soon as a loss is not a finite number."""
-    while True:
-        try:
-            report = next(reports)
-        except StopIteration as finished:
-            measures: dict[str, float] = finished.value
-            return measures
-        loss = getattr(report, "loss", 0.0)
-        if not np.isfinite(loss):
-            raise TrainingError(
-                f"the {getattr(report, 'direction', '')} {report.stage} diverged (loss {loss}): "
-                "lower its rate_peak in --config"
-            )
-        yield report
-
-
-def _record(settings: RunSettings, rows: dict[str, int], validation: dict[str, dict[str, float]]) -> TrainingRecord:
+def _record(settings: RunSettings, files: PlanFolder, validation: dict[str, dict[str, float]]) -> TrainingRecord:
     return TrainingRecord(
         bothways_version=bothways.__version__,
         seed=settings.seed,
         size=settings.size,
         text_column=settings.text_column,
         label_column=settings.label_column,
-        rows=rows,
+        label_separator=settings.label_separator,
+        about=settings.about,
+        rows={str(part): len(files.numbers(part)) for part in files.parts},
         validation=validation,
         pretrained=settings.pack.digest if settings.pack else None,
+        pretrained_name=Path(settings.pack.name).name if settings.pack else None,
         recipe=settings.recipe.model_dump(mode="json"),
     )

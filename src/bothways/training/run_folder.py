@@ -1,25 +1,34 @@
-"""Keep a run's metrics beside its output, and tell what an interrupted run left behind.
+"""Keep what a run needs to go on, and its metrics, beside its output; tell what an interrupted run left behind.
 
-In: reports. Out: ``OUT.run/metrics.jsonl``, one JSON object a line. Durations and dates live here, never in a bundle.
+In: what was asked for, and reports. Out: ``OUT.run``: ``metrics.jsonl`` with one JSON object a line, which stays, and
+until the output is there the plan, the texts' ids and the checkpoints. Durations and dates live in the
+metrics, never in a bundle.
 """
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import glob
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+
+import filelock
 
 from bothways import strict_json
 from bothways.bundle.write import UNFINISHED_SUFFIX
 from bothways.data.files import refuse_existing, writing_failed
-from bothways.training.reports import Report, StageReport, StepReport
+from bothways.errors import ConfigError, TrainingError
+from bothways.training.plan import PlanFolder
+from bothways.training.reports import ProgressReport, Report, StageReport, StepReport, dump_report
 
 METRICS_FILE = "metrics.jsonl"
+_LOCK_FILE = "lock"
 _STEPS_A_LINE = 10
+_MOST_DIFFERENCES_TOLD = 5
+
+Asked = Mapping[str, object]
+"""All that decides what comes out of a run: digests of the data, settings, recipe, versions. As JSON holds it."""
 
 
 def run_folder(out: Path) -> Path:
@@ -27,55 +36,116 @@ def run_folder(out: Path) -> Path:
     return out.with_name(f"{out.name}.run")
 
 
-def recorded(out: Path, reports: Iterable[Report]) -> Iterator[Report]:
-    """Pass a run's reports on, after writing them down; tells first what an interrupted run left behind.
+def recorded(out: Path, asked: Asked, reports: Iterable[Report]) -> Iterator[Report]:
+    """Pass a run's reports on, after writing them down; tells first whether it goes on with an interrupted run.
+
+    Law 7: an interrupted run is only gone on with if the same was asked for; then it ends in the same bytes.
 
     Raises:
         OutputExists: Something is at ``out``.
-        ConfigError: The folder that ``out`` should go to does not exist.
+        ConfigError: The folder that ``out`` should go to does not exist; an interrupted run was asked for otherwise; or
+            another process is at work on it.
         DataError: The metrics can't be written.
     """
     refuse_existing(out)
-    yield from _clear_remains(out)
     folder = run_folder(out)
     try:
         folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise writing_failed(folder, error) from None
+    try:
+        with filelock.FileLock(folder / _LOCK_FILE, timeout=0):
+            yield from _begun(out, folder, asked)
+            try:
+                for report in reports:
+                    if _is_written_down(report):
+                        _write_down(report, folder)
+                    yield report
+            except TrainingError:
+                _clear(folder)  # it would only come to the same end again
+                raise
+            _clear(folder)
+    except filelock.Timeout:
+        raise ConfigError(f"another process is training {out}: wait for its end, or choose another --out") from None
+
+
+def _begun(out: Path, folder: Path, asked: Asked) -> Iterator[Report]:
+    """Remove what a killed run could not remove itself; go on with it, or begin anew."""
+    for leftover in out.parent.glob(f".{glob.escape(out.name)}.*{UNFINISHED_SUFFIX}"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    plan = PlanFolder(folder)
+    place = _last_place(folder)
+    if plan.is_complete:
+        differences = _differences(plan.read_plan().asked, strict_json.parse(strict_json.dump(asked).encode()))
+        if differences:
+            told = "; ".join(differences[:_MOST_DIFFERENCES_TOLD])
+            raise ConfigError(
+                f"{folder} holds an unfinished run for which something else was asked: {told}: "
+                f"ask for the same to go on with it, or remove {folder} to start over"
+            )
+        yield StageReport("start", f"an earlier run stopped {place}: going on from there", is_warning=True)
+        return
+    _clear(folder)
+    try:
         (folder / METRICS_FILE).write_bytes(b"")
     except OSError as error:
         raise writing_failed(folder, error) from None
-    for report in reports:
-        if not isinstance(report, StepReport) or report.step % _STEPS_A_LINE == 0:
-            _write_down(report, folder)
-        yield report
+    if place is not None:
+        message = f"an earlier run stopped {place} and left no {out.name}; starting from the beginning"
+        yield StageReport("start", message, is_warning=True)
+
+
+def _differences(before: object, now: object, place: str = "") -> list[str]:
+    """Tell where two JSON values differ, key by key."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = [*before, *(key for key in now if key not in before)]
+        return [
+            difference
+            for key in keys
+            for difference in _differences(before.get(key), now.get(key), f"{place}.{key}" if place else key)
+        ]
+    return [] if before == now else [f"{place} was {_short(before)}, now it is {_short(now)}"]
+
+
+def _short(value: object) -> str:
+    text = "not given" if value is None else strict_json.dump(value)
+    return text if len(text) <= 60 else text[:12] + "..."
+
+
+def _clear(folder: Path) -> None:
+    """Remove all but the metrics and the lock; the plan first, so that what is left is no run to go on with."""
+    PlanFolder(folder).abandon()
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name not in (METRICS_FILE, _LOCK_FILE):
+            path.unlink(missing_ok=True)
+
+
+def _is_written_down(report: Report) -> bool:
+    if isinstance(report, StepReport):
+        return report.step % _STEPS_A_LINE == 0
+    return not isinstance(report, ProgressReport)
 
 
 def _write_down(report: Report, folder: Path) -> None:
-    line = {"time_s": round(time.time(), 3), "report": type(report).__name__, **dataclasses.asdict(report)}
     try:
         with (folder / METRICS_FILE).open("a", encoding="utf-8") as file:
-            file.write(strict_json.dump(line) + "\n")
+            file.write(dump_report(report, time_s=round(time.time(), 3)) + "\n")
     except OSError as error:
         raise writing_failed(folder, error) from None
 
 
-def _clear_remains(out: Path) -> Iterator[Report]:
-    """Remove what a killed run could not remove itself, and say where an unfinished one stopped."""
-    for leftover in out.parent.glob(f".{glob.escape(out.name)}.*{UNFINISHED_SUFFIX}"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    metrics = run_folder(out) / METRICS_FILE
-    if metrics.exists():
-        place = _last_place(metrics)
-        if place is not None:
-            message = f"an earlier run stopped {place} and left no {out.name}; starting from the beginning"
-            yield StageReport("start", message, is_warning=True)
-
-
-def _last_place(metrics: Path) -> str | None:
-    """Say where a run stopped; None if it came to its end, and its output was taken away since."""
+def _last_place(folder: Path) -> str | None:
+    """Say where a run stopped; None if there was none, or it came to its end."""
     last: object = {}
-    with contextlib.suppress(OSError, ValueError):
-        for line in metrics.read_bytes().splitlines():
+    try:
+        for line in (folder / METRICS_FILE).read_bytes().splitlines():
             last = strict_json.parse(line)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):  # a line that was cut short; the one before it is told
+        pass
     if not isinstance(last, dict) or "stage" not in last:
         return "at its start"
     if last["stage"] == "done":

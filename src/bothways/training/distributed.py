@@ -1,0 +1,94 @@
+"""Train one model in several processes, started by ``torchrun``: each reads rows of its own, gradients are averaged.
+
+In: tensors of one process. Out: the same of all of them. With one process, nothing here does anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, distributed, nn
+
+_LONGEST_WAIT = datetime.timedelta(days=2)
+"""The first process tokenizes a whole corpus while the others wait."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Which of how many processes this is.
+
+    Attributes:
+        rank: Number of this process, from 0; the first one writes files and tells how it goes.
+        count: Of all processes.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    def rows(self, rows: int) -> slice:
+        """Give the rows of a batch that are this process's."""
+        return slice(self.rank * rows // self.count, (self.rank + 1) * rows // self.count)
+
+
+def processes() -> Processes:
+    """Give which process this is, as ``torchrun`` says."""
+    return Processes(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+
+
+@contextlib.contextmanager
+def joined(device: torch.device) -> Iterator[None]:
+    """Join the other processes for the time of the block, if there are any; each takes a GPU of its own."""
+    if processes().count == 1:
+        yield
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_LONGEST_WAIT)
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def wait_for_all() -> None:
+    """Return when all processes have come here."""
+    if distributed.is_initialized():
+        distributed.barrier()
+
+
+def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
+    """Replace each gradient by its mean over all processes."""
+    if not distributed.is_initialized():
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    together = torch.cat([gradient.flatten() for gradient in gradients])  # one message is faster than many
+    distributed.all_reduce(together)
+    together /= distributed.get_world_size()
+    start = 0
+    for gradient in gradients:
+        gradient.copy_(together[start : start + gradient.numel()].view_as(gradient))
+        start += gradient.numel()
+
+
+def mean_over_processes(values: list[float], device: torch.device) -> list[float]:
+    """Give the mean of each number over all processes."""
+    if not distributed.is_initialized():
+        return values
+    numbers = torch.tensor(values, dtype=torch.float64, device=device)
+    distributed.all_reduce(numbers)
+    means: list[float] = (numbers / distributed.get_world_size()).tolist()
+    return means
+
+
+def rows_of_all(values: Tensor, dim: int) -> Tensor:
+    """Give the rows of all processes, joined in their order along ``dim``; each must have as many."""
+    if not distributed.is_initialized():
+        return values
+    parts = [torch.empty_like(values) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(parts, values.contiguous())
+    return torch.cat(parts, dim=dim)

@@ -1,0 +1,206 @@
+"""Train one direction of a run, from its first checkpoint to its last.
+
+In: a run's folder with a complete plan. Out: reports while it goes on; a last checkpoint with the weights and the
+model's own numbers. Each direction is trained on its own: it would come out the same without the other one. Run as a
+module, it trains one direction and tells its reports on standard output, one line of JSON each.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Generator
+from pathlib import Path
+from typing import TypeVar
+
+import filelock
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bothways import strict_json
+from bothways.bundle.manifest import Kind, Member
+from bothways.bundle.weights import rounded_to_half
+from bothways.errors import BothwaysError, TrainingError
+from bothways.nn.awd_lstm import LanguageModel
+from bothways.nn.classifier import Classifier
+from bothways.text.reading import Direction
+from bothways.training import classifier, language_model
+from bothways.training.building import (
+    build_classifier,
+    build_language_model,
+    choose_device,
+    proven_losses,
+    proven_probabilities,
+    weights_of,
+)
+from bothways.training.checkpoints import Checkpoint, Checkpoints, with_prefix
+from bothways.training.classifier import ClassRows, class_probabilities, train_classifier
+from bothways.training.distributed import processes
+from bothways.training.language_model import StreamTexts, measure_language_model, train_language_model
+from bothways.training.plan import Part, Plan, PlanFolder
+from bothways.training.reports import Report, StageReport, dump_report
+from bothways.training.seeds import derived_seed
+
+_Value = TypeVar("_Value")
+
+DONE = "done"
+"""The stage of a direction's last checkpoint."""
+
+ERROR_KEY = "error"
+_LONGEST_WAIT_S = 120
+"""For a process whose starter was killed to notice."""
+
+
+def first_checkpoint(member: Member, seed: int, weights: dict[str, NDArray[np.float32]] | None) -> Checkpoint:
+    """Give where a direction's training starts: the weights of a pack's model, or fresh ones."""
+    model = build_language_model(member.architecture, member.direction, derived_seed(seed, member.direction, "build"))
+    if weights is not None:
+        model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+    return Checkpoint(language_model.STAGE, {}, with_prefix("model", model.state_dict()))
+
+
+def train_direction(folder: Path, direction: Direction) -> Generator[Report, None, None]:
+    """Go on with one direction from its newest checkpoint to the end.
+
+    Law 7: it may be killed at any moment and started again.
+
+    Args:
+        folder: Of a run whose plan is complete.
+        direction: To train.
+
+    Raises:
+        TrainingError: The loss became infinite or no number, or no checkpoint is whole.
+        DataError: A checkpoint can't be written.
+    """
+    files = PlanFolder(folder)
+    plan = files.read_plan()
+    is_first = processes().rank == 0
+    checkpoints = Checkpoints(files.checkpoints(direction), plan.seconds_between_checkpoints, writes=is_first)
+    with filelock.FileLock(files.checkpoints(direction) / "lock", timeout=_LONGEST_WAIT_S if is_first else -1):
+        start, problems = checkpoints.newest()
+        for problem in problems:
+            yield StageReport("start", problem, is_warning=True)
+        if start is None:
+            raise TrainingError(f"{files.checkpoints(direction)} holds no checkpoint that is whole: remove {folder}")
+        torch.set_num_threads(plan.threads)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        if start.stage == language_model.STAGE:
+            start = yield from _language_model_stage(files, plan, direction, start, checkpoints)
+            checkpoints.save(start)
+        if start.stage == classifier.STAGE:
+            start = yield from _classifier_stage(files, plan, direction, start, checkpoints)
+            checkpoints.save(start)
+
+
+def _language_model_stage(
+    files: PlanFolder, plan: Plan, direction: Direction, start: Checkpoint, checkpoints: Checkpoints
+) -> Generator[Report, None, Checkpoint]:
+    """Give the checkpoint of the next stage."""
+    is_classifier = plan.kind is Kind.CLASSIFIER
+    recipe = plan.recipe.language_model if is_classifier else plan.recipe.pretraining
+    training = files.numbers(Part.TRAINING)
+    if is_classifier:
+        training = np.concatenate([training, files.numbers(Part.UNLABELLED)])
+    words = None if is_classifier else files.targets(Part.VALIDATION)
+    texts = StreamTexts(files.tokens.open(direction), training, files.numbers(Part.VALIDATION), words)
+    model = _language_model(plan, direction, start.part("model"))
+    seed = derived_seed(plan.seed, direction, "lm")
+    measures = yield from _finite(train_language_model(model, texts, recipe, seed, start, checkpoints))
+    if is_classifier:
+        seed = derived_seed(plan.seed, direction, "head")
+        whole = build_classifier(model, direction, len(plan.labels), plan.recipe.classifier, seed)
+        facts = {"perplexity": measures["perplexity"]}
+        return Checkpoint(classifier.STAGE, facts, with_prefix("model", whole.state_dict()))
+    member = plan.member(direction)
+    rounded = rounded_to_half(weights_of(model, member, 0))
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in rounded.items()})
+    measures = measure_language_model(model, texts, recipe)
+    proof = proven_losses(model, member.markers, files.read_tokenizer(), plan.seed)
+    tensors = {**with_prefix("weights", _tensors(rounded)), "proof": torch.from_numpy(proof)}
+    return Checkpoint(DONE, {"measures": measures}, tensors)
+
+
+def _classifier_stage(
+    files: PlanFolder, plan: Plan, direction: Direction, start: Checkpoint, checkpoints: Checkpoints
+) -> Generator[Report, None, Checkpoint]:
+    """Give the direction's last checkpoint."""
+    recipe, member, objective = plan.recipe.classifier, plan.member(direction), plan.objective
+    model = _classifier(plan, direction, start.part("model"))
+    store = files.tokens.open(direction)
+    rows = {
+        part: ClassRows(
+            [store[number][: recipe.longest_text_tokens] for number in files.numbers(part)], files.targets(part)
+        )
+        for part in (Part.TRAINING, Part.VALIDATION)
+    }
+    seed = derived_seed(plan.seed, direction, "classifier")
+    yield from _finite(
+        train_classifier(model, rows[Part.TRAINING], rows[Part.VALIDATION], objective, recipe, seed, start, checkpoints)
+    )
+    model.cpu()
+    probabilities = class_probabilities(model, rows[Part.VALIDATION].ids, objective, recipe)
+    measures = objective.measures(probabilities, rows[Part.VALIDATION].targets)
+    proof = proven_probabilities(model, member.markers, objective, files.read_tokenizer(), plan.seed)
+    tensors = {
+        **with_prefix("weights", _tensors(weights_of(model, member, len(plan.labels)))),
+        "proof": torch.from_numpy(proof),
+        "validation": torch.from_numpy(probabilities),
+    }
+    return Checkpoint(DONE, {"measures": {**measures, "perplexity": start.facts["perplexity"]}}, tensors)
+
+
+def _language_model(plan: Plan, direction: Direction, weights: dict[str, Tensor]) -> LanguageModel:
+    model = build_language_model(plan.member(direction).architecture, direction, 0)
+    model.load_state_dict(weights)
+    model.encoder.compute_type = plan.compute_type
+    return model.to(choose_device(plan.device))
+
+
+def _classifier(plan: Plan, direction: Direction, weights: dict[str, Tensor]) -> Classifier:
+    language_model = build_language_model(plan.member(direction).architecture, direction, 0)
+    model = build_classifier(language_model, direction, len(plan.labels), plan.recipe.classifier, 0)
+    model.load_state_dict(weights)
+    model.encoder.compute_type = plan.compute_type
+    return model.to(choose_device(plan.device))
+
+
+def _tensors(arrays: dict[str, NDArray[np.float32]]) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def _finite(reports: Generator[Report, None, _Value]) -> Generator[Report, None, _Value]:
+    """Pass reports on, and stop as soon as a loss is not a finite number."""
+    while True:
+        try:
+            report = next(reports)
+        except StopIteration as finished:
+            value: _Value = finished.value
+            return value
+        loss = getattr(report, "loss", 0.0)
+        if not np.isfinite(loss):
+            raise TrainingError(
+                f"the {getattr(report, 'direction', '')} {report.stage} diverged (loss {loss}): "
+                "lower its rate_peak in --config"
+            )
+        yield report
+
+
+def _tell(folder: Path, direction: Direction) -> int:
+    """Train one direction and tell its reports; give the exit status."""
+    try:
+        for report in train_direction(folder, direction):
+            sys.stdout.write(dump_report(report) + "\n")
+            sys.stdout.flush()
+    except BothwaysError as error:
+        sys.stdout.write(strict_json.dump({ERROR_KEY: type(error).__name__, "message": str(error)}) + "\n")
+        sys.stdout.flush()
+        return 1
+    except BrokenPipeError:  # whoever started it was killed
+        os._exit(1)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_tell(Path(sys.argv[1]), Direction(sys.argv[2])))

@@ -1,0 +1,153 @@
+"""What a run folder holds for the training of each direction, so that any process can go on with it.
+
+In: a run's sizes, numbers and texts. Out: files in the run's folder. Nothing else passes from the process that reads
+texts to those that train.
+"""
+
+from __future__ import annotations
+
+import io
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from bothways.bundle.manifest import Kind, Member, Task
+from bothways.data.files import replace_file
+from bothways.data.token_store import Numbers, TokenFiles
+from bothways.text.reading import Direction
+from bothways.text.tokenizer import Tokenizer
+from bothways.text.tokenizer_document import parse_tokenizer
+from bothways.training.objective import MultiLabel, Objective, SingleLabel, Targets
+from bothways.training.recipe import Recipe
+
+_PLAN_FILE = "plan.json"
+_TOKENIZER_FILE = "tokenizer.json"
+
+
+class Part(StrEnum):
+    """What texts are for."""
+
+    TRAINING = "training"
+    UNLABELLED = "unlabelled"
+    VALIDATION = "validation"
+
+
+class Plan(BaseModel):
+    """What is to be trained.
+
+    Attributes:
+        asked: All that decides what comes out, as it was asked for; a run goes on only if it is asked for again.
+        kind: Classifiers, or language models only.
+        members: The models, in the bundle's order.
+        labels: Of the classes, in order; empty for language models.
+        task: What the labels are to a text.
+        class_weights: Of each label in the loss, or None.
+        seed: Decides every random choice.
+        recipe: All numbers.
+        device: To train on.
+        precision: Of products while training.
+        threads: For each direction.
+        at_once: Whether each direction is trained in a process of its own, all at the same time.
+        seconds_between_checkpoints: Within a stage.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    asked: dict[str, Any]
+    kind: Kind
+    members: list[Member]
+    labels: list[str]
+    task: Task
+    class_weights: list[float] | None
+    seed: int
+    recipe: Recipe
+    device: str
+    precision: Literal["float32", "bfloat16"]
+    threads: int
+    at_once: bool
+    seconds_between_checkpoints: float
+
+    def member(self, direction: Direction) -> Member:
+        """Give the member that reads in this direction."""
+        return next(member for member in self.members if member.direction is direction)
+
+    @property
+    def compute_type(self) -> torch.dtype:
+        """The type of products while training."""
+        return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+
+    @property
+    def objective(self) -> Objective:
+        """What classifiers are trained towards."""
+        weights = torch.tensor(self.class_weights) if self.class_weights is not None else None
+        if self.task == "multi-label":
+            return MultiLabel(weights)
+        return SingleLabel(weights, self.recipe.classifier.label_smoothing)
+
+
+class PlanFolder:
+    """Where a plan and its texts are kept. All of it is there once the plan is."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.tokens = TokenFiles(folder)
+
+    def checkpoints(self, direction: Direction) -> Path:
+        """Give the folder of a direction's checkpoints."""
+        return self._folder / str(direction)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything that the training of each direction needs is there."""
+        return (self._folder / _PLAN_FILE).exists()
+
+    def read_plan(self) -> Plan:
+        """Give the plan."""
+        return Plan.model_validate_json((self._folder / _PLAN_FILE).read_bytes())
+
+    def complete(self, plan: Plan) -> None:
+        """Write the plan, last of all."""
+        replace_file(self._folder / _PLAN_FILE, plan.model_dump_json().encode())
+
+    def abandon(self) -> None:
+        """Make the plan incomplete again."""
+        (self._folder / _PLAN_FILE).unlink(missing_ok=True)
+
+    def write_tokenizer(self, tokenizer: Tokenizer) -> None:
+        """Keep the models' common tokenizer."""
+        replace_file(self._folder / _TOKENIZER_FILE, tokenizer.to_bytes())
+
+    def read_tokenizer(self) -> Tokenizer:
+        """Give the models' common tokenizer."""
+        return parse_tokenizer((self._folder / _TOKENIZER_FILE).read_bytes(), str(self._folder / _TOKENIZER_FILE))
+
+    def write_part(self, part: Part, numbers: Numbers, targets: Targets | None = None) -> None:
+        """Keep which texts are for what, and what is true of them, if anything is known."""
+        replace_file(self._folder / f"{part}.npy", _npy(numbers))
+        if targets is not None:
+            replace_file(self._folder / f"{part}-targets.npy", _npy(targets))
+
+    def numbers(self, part: Part) -> Numbers:
+        """Give which texts are for this."""
+        found: Numbers = np.load(self._folder / f"{part}.npy", allow_pickle=False)
+        return found
+
+    @property
+    def parts(self) -> list[Part]:
+        """The parts that there are."""
+        return [part for part in Part if (self._folder / f"{part}.npy").exists()]
+
+    def targets(self, part: Part) -> Targets:
+        """Give what is true of them."""
+        found: Targets = np.load(self._folder / f"{part}-targets.npy", allow_pickle=False)
+        return found
+
+
+def _npy(array: Targets) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
