@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from torch import nn
 from torch.nn import functional
 
 import bothways
-from bothways.bundle.manifest import MANIFEST_FILE, Architecture, Kind, Member, TrainingRecord
+from bothways.bundle.manifest import MANIFEST_FILE, Architecture, Calibration, Kind, Member, TrainingRecord
 from bothways.bundle.proof import ENSEMBLE, ProofRow
 from bothways.bundle.weights import read_weights, write_weights
 from bothways.bundle.write import write_bundle
@@ -35,17 +35,25 @@ from bothways.text.tokenizer import Tokenizer
 from bothways.training.building import (
     build_classifier,
     build_language_model,
-    derived_seed,
-    prove_classifiers,
-    prove_language_models,
+    classifier_proof,
+    language_model_proof,
+    proven_losses,
+    proven_probabilities,
     weights_of,
 )
+from bothways.training.objective import MultiLabel, SingleLabel
 from bothways.training.recipe import load_recipe
+from bothways.training.seeds import derived_seed
 
 LABELS = ["bad", "good", "so-so"]
+TOPICS = ["acting", "music", "plot", "price"]
+"""Of the tiny multi-label bundle."""
+THRESHOLDS = [0.52, 0.53, 0.51, 0.42]
+TEMPERATURE = 1.7
 WIDTH_EMBEDDING, WIDTH_HIDDEN, LAYERS, WIDTH_HEAD = 16, 24, 2, 8
 SEED = 5
 RECORD = TrainingRecord(bothways_version=bothways.__version__, seed=SEED, size="tiny", text_column="text")
+MULTI_LABEL_RECORD = RECORD.model_copy(update={"label_column": "topics", "label_separator": ";"})
 FILES = [MANIFEST_FILE, "README.md", "backward.safetensors", "forward.safetensors", "proof.jsonl", "tokenizer.json"]
 
 Probabilities = NDArray[np.float64]
@@ -54,17 +62,27 @@ Change = Callable[[dict[str, Any]], object]
 
 @dataclass(frozen=True)
 class TinyClassifiers:
-    """A classifier a direction in torch's memory, and what belongs to them."""
+    """A classifier a direction in torch's memory, and what belongs to them; thresholds make them multi-label."""
 
     models: dict[Direction, Classifier]
     members: list[Member]
     tokenizer: Tokenizer
+    labels: list[str] = field(default_factory=lambda: LABELS)
+    temperature: float = 1.0
+    thresholds: list[float] | None = None
 
     @functools.cached_property
     def proof(self) -> list[ProofRow]:
         """The proof's rows, made once."""
         torch.set_num_threads(1)
-        return prove_classifiers(self.models, self.members, LABELS, self.tokenizer, SEED)
+        objective = SingleLabel() if self.thresholds is None else MultiLabel()
+        said = {
+            member.direction: proven_probabilities(
+                self.models[member.direction], member.markers, objective, self.tokenizer, SEED
+            )
+            for member in self.members
+        }
+        return classifier_proof(said, self._ensemble(list(said.values())), self.labels, self.tokenizer, SEED)
 
     @torch.no_grad()
     def probabilities(self, texts: list[str], *, swapped: bool = False) -> dict[str, Probabilities]:
@@ -77,10 +95,20 @@ class TinyClassifiers:
                 way = _other(member.direction) if swapped else member.direction
                 ids = torch.from_numpy(read(self.tokenizer.tokenize(text), way, member.markers).astype(np.int64))
                 logits, _, _ = self.models[member.direction](ids[None], torch.tensor([len(ids)]))
-                rows.append(functional.softmax(logits[0].double(), dim=0).numpy())
+                rows.append(self._probabilities(logits[0].double()).numpy())
             result[str(member.direction)] = np.array(rows)
-        result[ENSEMBLE] = np.mean([result[str(member.direction)] for member in self.members], axis=0)
+        result[ENSEMBLE] = self._ensemble([result[str(member.direction)] for member in self.members])
         return result
+
+    def _ensemble(self, each: list[Probabilities]) -> Probabilities:
+        """Give the calibrated mean, in torch."""
+        mean = torch.from_numpy(np.array(each)).mean(dim=0)
+        logits = mean.log() if self.thresholds is None else mean.logit()
+        found: Probabilities = self._probabilities(logits / self.temperature).numpy()
+        return found
+
+    def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        return functional.softmax(logits, dim=-1) if self.thresholds is None else torch.sigmoid(logits)
 
 
 @dataclass(frozen=True)
@@ -95,13 +123,22 @@ class TinyLanguageModels:
     def proof(self) -> list[ProofRow]:
         """The proof's rows, made once."""
         torch.set_num_threads(1)
-        return prove_language_models(self.models, self.members, self.tokenizer, SEED)
+        losses = {
+            member.direction: proven_losses(self.models[member.direction], member.markers, self.tokenizer, SEED)
+            for member in self.members
+        }
+        return language_model_proof(losses, self.tokenizer, SEED)
 
 
 def make_classifiers(
-    tokenizer: Tokenizer, placements: Mapping[Direction, MarkerPlacement], labels: int = len(LABELS)
+    tokenizer: Tokenizer,
+    placements: Mapping[Direction, MarkerPlacement],
+    labels: list[str] | None = None,
+    temperature: float = 1.0,
+    thresholds: list[float] | None = None,
 ) -> TinyClassifiers:
     """Give random classifiers whose numbers depend on every token and on the order of tokens."""
+    labels = labels or LABELS
     torch.set_num_threads(1)
     recipe = load_recipe("tiny").classifier.model_copy(update={"width_head": WIDTH_HEAD})
     members = [
@@ -109,11 +146,11 @@ def make_classifiers(
     ]
     models = {}
     for member in members:
-        model = build_classifier(_language_model(member), member.direction, labels, recipe, SEED)
+        model = build_classifier(_language_model(member), member.direction, len(labels), recipe, SEED)
         _randomise(model, derived_seed(SEED, member.direction))
         _settle_norms(model)
         models[member.direction] = model.eval()
-    return TinyClassifiers(models, members, tokenizer)
+    return TinyClassifiers(models, members, tokenizer, labels, temperature, thresholds)
 
 
 def make_language_models(tokenizer: Tokenizer, placements: Mapping[Direction, MarkerPlacement]) -> TinyLanguageModels:
@@ -140,17 +177,20 @@ def make_member(
     )
 
 
-def write_classifiers(path: Path, tiny: TinyClassifiers, labels: list[str] | None = None) -> None:
-    labels = labels or LABELS
+def write_classifiers(path: Path, tiny: TinyClassifiers, **options: Any) -> None:
     write_bundle(
         path,
         kind=Kind.CLASSIFIER,
-        labels=labels,
+        task="single-label" if tiny.thresholds is None else "multi-label",
+        labels=tiny.labels,
         members=tiny.members,
-        weights={m.direction: weights_of(tiny.models[m.direction], m, len(labels)) for m in tiny.members},
+        calibration=Calibration(temperature=tiny.temperature),
+        thresholds=tiny.thresholds,
+        weights={m.direction: weights_of(tiny.models[m.direction], m, len(tiny.labels)) for m in tiny.members},
         tokenizer=tiny.tokenizer,
         proof=tiny.proof,
-        training=RECORD,
+        training=RECORD if tiny.thresholds is None else MULTI_LABEL_RECORD,
+        **options,
     )
 
 
@@ -225,7 +265,7 @@ def python_environment() -> dict[str, str]:
 
 def _language_model(member: Member) -> LanguageModel:
     seed = derived_seed(SEED, member.direction, "build")
-    return build_language_model(member.architecture, member.direction, None, seed, torch.device("cpu"))
+    return build_language_model(member.architecture, member.direction, seed)
 
 
 @torch.no_grad()

@@ -13,6 +13,9 @@ from bothways.text.reading import Direction, MarkerPlacement
 from bothways.text.subword_tokenizer import SubwordTokenizer
 from bothways.text.subwords import train_tokenizer
 from tests.bundles import (
+    TEMPERATURE,
+    THRESHOLDS,
+    TOPICS,
     TinyClassifiers,
     TinyLanguageModels,
     make_classifiers,
@@ -63,12 +66,12 @@ def model(bundle_path: Path) -> Classifier:
 
 @pytest.fixture(scope="session")
 def mixed_torch_models(tiny_tokenizer: SubwordTokenizer) -> TinyClassifiers:
-    """Random classifiers whose backward one reads markers as written, and comes first."""
+    """Random classifiers with a temperature, whose backward one reads markers as written and comes first."""
     placements = {
         Direction.BACKWARD: MarkerPlacement.AS_WRITTEN,
         Direction.FORWARD: MarkerPlacement.READING_ORDER,
     }
-    return make_classifiers(tiny_tokenizer, placements)
+    return make_classifiers(tiny_tokenizer, placements, temperature=TEMPERATURE)
 
 
 @pytest.fixture(scope="session")
@@ -77,6 +80,29 @@ def mixed_bundle_path(mixed_torch_models: TinyClassifiers, tmp_path_factory: pyt
     path = tmp_path_factory.mktemp("bundles") / "mixed.bundle"
     write_classifiers(path, mixed_torch_models)
     return path
+
+
+@pytest.fixture(scope="session")
+def multi_label_torch_models(tiny_tokenizer: SubwordTokenizer) -> TinyClassifiers:
+    """Random multi-label classifiers with a temperature."""
+    placements = dict.fromkeys(Direction, MarkerPlacement.READING_ORDER)
+    return make_classifiers(tiny_tokenizer, placements, TOPICS, TEMPERATURE, THRESHOLDS)
+
+
+@pytest.fixture(scope="session")
+def multi_label_bundle_path(
+    multi_label_torch_models: TinyClassifiers, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The bundle of ``multi_label_torch_models``; never changed: tests that break things copy it."""
+    path = tmp_path_factory.mktemp("bundles") / "topics.bundle"
+    write_classifiers(path, multi_label_torch_models)
+    return path
+
+
+@pytest.fixture(scope="session")
+def multi_label_model(multi_label_bundle_path: Path) -> Classifier:
+    """The bundle of ``multi_label_torch_models``, loaded."""
+    return load(multi_label_bundle_path)
 
 
 @pytest.fixture(scope="session")

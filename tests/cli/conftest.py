@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.processes import CommandServer, command_server
 
@@ -59,6 +61,22 @@ def some_rows(count: int = 60) -> list[tuple[str, str, str]]:
         text = " ".join([*chance.choices(words[label].split(), k=2), *chance.choices(others, k=chance.randint(1, 40))])
         rows.append((f"0{number}", text, label))
     return rows
+
+
+def cells(out: bytes) -> dict[str, list[str]]:
+    """Give the cells of every row of the tables, by the row's name."""
+    rows = [line.strip("│").split("│") for line in out.decode().splitlines() if line.startswith("│")]
+    return {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
+
+
+def expected_calibration_error(probabilities: NDArray[np.float64], happened: NDArray[np.bool_]) -> float:
+    """Give what is measured in 15 bins, one bin after the other."""
+    total = 0.0
+    for low in np.arange(15) / 15:
+        inside = (probabilities >= low) & ((probabilities < low + 1 / 15) | (low == 14 / 15))
+        if inside.any():
+            total += inside.sum() * abs(probabilities[inside].mean() - happened[inside].mean())
+    return total / len(probabilities)
 
 
 @pytest.fixture(scope="package")

@@ -24,7 +24,7 @@ from pyarrow import parquet
 from sklearn import metrics
 
 import bothways
-from tests.cli.conftest import CONFIG, LABELS, Workplace, some_rows
+from tests.cli.conftest import CONFIG, LABELS, Workplace, cells, expected_calibration_error, some_rows
 from tests.processes import ENVIRONMENT, CommandServer, Finished, wait_for
 
 VERBS = ["train", "predict", "evaluate", "verify", "info", "pretrain", "import-fastai", "direction"]
@@ -267,12 +267,6 @@ def test_a_reader_that_leaves_early_is_no_error(place: Workplace, tmp_path: Path
 # Evaluating.
 
 
-def cells(out: bytes) -> dict[str, list[str]]:
-    """Give the cells of every row of the tables, by the row's name."""
-    rows = [line.strip("│").split("│") for line in out.decode().splitlines() if line.startswith("│")]
-    return {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
-
-
 def test_measures_are_those_of_scikit_learn(cli: CommandServer, place: Workplace, tmp_path: Path) -> None:
     rows = [(n, text, LABELS[(number // 2) % 3]) for number, (n, text, _) in enumerate(some_rows(90))]  # mostly wrong
     data = tmp_path / "d.csv"
@@ -289,7 +283,10 @@ def test_measures_are_those_of_scikit_learn(cli: CommandServer, place: Workplace
         accuracy = metrics.accuracy_score(true, predicted)
         macro = metrics.f1_score(true, predicted, labels=LABELS, average="macro", zero_division=0)
         loss = metrics.log_loss(np.array([LABELS.index(label) for label in true]), probabilities, labels=[0, 1, 2])
-        assert found[name] == [f"{accuracy:.2%}", f"{1 - accuracy:.2%}", f"{macro:.4f}", f"{loss:.4f}"]
+        error = expected_calibration_error(probabilities.max(axis=1), np.array(predicted) == np.array(true))
+        shares = [f"{accuracy:.2%}", f"{1 - accuracy:.2%}"]
+        assert found[name] == [*shares, f"{macro:.4f}", f"{loss:.4f}", f"{error:.4f}"]
+        assert error > 0.01
 
     theirs = metrics.precision_recall_fscore_support(true, predicted, labels=LABELS, zero_division=0)
     matrix = metrics.confusion_matrix(true, predicted, labels=LABELS)
@@ -363,6 +360,9 @@ def test_info_tells_what_a_bundle_is(cli: CommandServer, place: Workplace) -> No
     assert finished.out.decode().splitlines()[0] == str(place.bundle)
     found = cells(finished.out)
     assert found["kind"] == ["classifier, format 1"]
+    assert found["task"] == ["single-label"]
+    assert "thresholds" not in found
+    assert float(found["temperature"][0].removesuffix(", not calibrated")) > 0
     assert found["labels"] == [", ".join(LABELS)]
     assert found["digest"] == [bothways.load(place.bundle).digest]
     assert found["columns"] == ["texts 'review', labels 'stars'"]

@@ -27,7 +27,17 @@ from bothways.bundle.manifest import LARGEST_MANIFEST_BYTES, MANIFEST_FILE, Kind
 from bothways.bundle.read import read_bundle
 from bothways.errors import BundleBroken, BundleError, BundleMissing, BundleTooNew
 from bothways.text.subword_tokenizer import LONGEST_PIECE
-from tests.bundles import FILES, LABELS, edit_json, edit_manifest, edit_weights, replace_file, run_python, tensors
+from tests.bundles import (
+    FILES,
+    LABELS,
+    THRESHOLDS,
+    edit_json,
+    edit_manifest,
+    edit_weights,
+    replace_file,
+    run_python,
+    tensors,
+)
 
 LISTED = [name for name in FILES if name != MANIFEST_FILE]
 WEIGHTS = ["backward.safetensors", "forward.safetensors"]
@@ -418,6 +428,77 @@ def test_a_manifest_that_contradicts_itself_is_refused(bundle: Path, case: str) 
     refuse(bundle, MANIFEST_FILE, problem)
 
 
+MULTI_LABEL_MANIFESTS: dict[str, tuple[Callable[[Fields], object], str]] = {
+    "no thresholds": (lambda m: m.pop("thresholds"), "needs thresholds, one for each label"),
+    "a threshold less": (lambda m: m["thresholds"].pop(), "3 thresholds for 4 labels"),
+    "a threshold more": (lambda m: m["thresholds"].append(0.5), "5 thresholds for 4 labels"),
+    "a million thresholds": (lambda m: m.update(thresholds=[0.5] * 10**6), "1000000 thresholds for 4 labels"),
+    "a threshold of 0": (lambda m: m["thresholds"].__setitem__(2, 0.0), "thresholds.2"),
+    "a threshold of 1": (lambda m: m["thresholds"].__setitem__(2, 1.0), "thresholds.2"),
+    "a negative threshold": (lambda m: m["thresholds"].__setitem__(2, -0.5), "thresholds.2"),
+    "a huge threshold": (lambda m: m["thresholds"].__setitem__(2, 1e308), "thresholds.2"),
+    "a threshold that is text": (lambda m: m["thresholds"].__setitem__(2, "0.5"), "thresholds.2"),
+    "a threshold that is true": (lambda m: m["thresholds"].__setitem__(2, True), "thresholds.2"),
+    "a threshold that is null": (lambda m: m["thresholds"].__setitem__(2, None), "thresholds.2"),
+    "thresholds by label": (lambda m: m.update(thresholds=dict.fromkeys(m["labels"], 0.5)), "thresholds"),
+    "one threshold": (lambda m: m.update(thresholds=0.5), "thresholds"),
+    "no label": (lambda m: m.update(labels=[], thresholds=[]), "needs at least one label, found 0"),
+    "two equal labels": (lambda m: m["labels"].__setitem__(1, m["labels"][0]), "a label occurs twice"),
+    "thresholds of one label a text": (lambda m: m.update(task="single-label"), "has no thresholds"),
+    "an unknown task": (lambda m: m.update(task="any-label"), "task"),
+    "a separator without end": (lambda m: m["training"].update(label_separator="|" * 10**6), "label_separator"),
+    "an empty separator": (lambda m: m["training"].update(label_separator=""), "label_separator"),
+}
+
+
+@pytest.fixture
+def multi_label_bundle(multi_label_bundle_path: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(multi_label_bundle_path, tmp_path / "hostile.bundle"))
+
+
+@pytest.mark.parametrize("case", MULTI_LABEL_MANIFESTS)
+def test_a_multi_label_manifest_that_contradicts_itself_is_refused(multi_label_bundle: Path, case: str) -> None:
+    change, problem = MULTI_LABEL_MANIFESTS[case]
+    edit_manifest(multi_label_bundle, change)
+    refuse(multi_label_bundle, MANIFEST_FILE, problem)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_a_threshold_that_is_no_number_is_refused(multi_label_bundle: Path, number: str) -> None:
+    rewrite(multi_label_bundle, str(THRESHOLDS[0]), number)
+    refuse(multi_label_bundle, MANIFEST_FILE, "is not strict JSON")
+
+
+def test_another_task_fails_the_proof(bundle: Path, multi_label_bundle_path: Path, tmp_path: Path) -> None:
+    """One label a text or any number: the same logits, but other probabilities."""
+    edit_manifest(bundle, lambda m: m.update(task="multi-label", thresholds=[0.5] * 3))
+    several = Path(shutil.copytree(multi_label_bundle_path, tmp_path / "several.bundle"))
+    edit_manifest(several, lambda m: m.update(task="single-label", thresholds=None))
+    for path in (bundle, several):
+        result = bothways.verify(path)
+        assert not result.passed
+        assert min(result.differences.values()) > 0.01
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m["calibration"].update(temperature=1.6),
+        lambda m: m["labels"].reverse(),
+        lambda m: m["combination"].update(weights=[0.25, 0.75]),
+    ],
+    ids=["temperature", "order of the labels", "weights"],
+)
+def test_what_makes_multi_label_probabilities_is_proven(
+    multi_label_bundle: Path, change: Callable[[Fields], object]
+) -> None:
+    assert bothways.verify(multi_label_bundle).passed
+    edit_manifest(multi_label_bundle, change)
+    result = bothways.verify(multi_label_bundle)
+    assert result.differences["ensemble"] > 1e-4
+    assert not result.passed
+
+
 @pytest.mark.parametrize(
     ("change", "name", "problem"),
     [
@@ -550,6 +631,20 @@ def with_dtype(dtype: str, scale: float) -> Callable[[dict[str, Any], bytes], by
     return change
 
 
+def with_half(number: float | None = None, dtype: str = "F16") -> Callable[[dict[str, Any], bytes], bytes]:
+    """Store all weights in 2 bytes, the first of them another number."""
+
+    def change(header: dict[str, Any], body: bytes) -> bytes:
+        half = np.frombuffer(body, dtype=np.float32).astype(np.float16)
+        if number is not None:
+            half[0] = number
+        for entry in header.values():
+            entry.update(dtype=dtype, data_offsets=[offset // 2 for offset in entry["data_offsets"]])
+        return safetensors(header, half.tobytes())
+
+    return change
+
+
 def with_offsets(shift_start: int, shift_stop: int) -> Callable[[dict[str, Any], bytes], bytes]:
     def change(header: dict[str, Any], body: bytes) -> bytes:
         start, stop = header["head.layers.0.bias"]["data_offsets"]
@@ -585,6 +680,9 @@ SAFETENSORS: dict[str, tuple[Callable[[dict[str, Any], bytes], bytes], str]] = {
     "F64": (with_dtype("F64", 2), "F64"),
     "F16": (with_dtype("F16", 0.5), "F16"),
     "BF16": (with_dtype("BF16", 0.5), "BF16"),
+    "all BF16": (with_half(dtype="BF16"), "expected F32 [105, 16]; all tensors must be F32, or all F16"),
+    "infinity in half precision": (with_half(np.inf), "holds values that are not finite numbers"),
+    "no number in half precision": (with_half(np.nan), "holds values that are not finite numbers"),
     "I8": (with_dtype("I8", 0.25), "I8"),
     "I32 as F32's size": (with_dtype("I32", 1), "I32"),
     "F8": (with_dtype("F8_E4M3", 0.25), "F8_E4M3"),
@@ -610,6 +708,14 @@ def test_the_parts_of_these_tests_fit_together_again(bundle: Path) -> None:
     header, body = taken_apart(bundle / "forward.safetensors")
     replace_file(bundle, "forward.safetensors", safetensors(header, body))
     assert bothways.verify(bundle).passed
+
+
+def test_weights_rounded_to_half_precision_are_read_and_fail_the_proof(bundle: Path) -> None:
+    path = bundle / "backward.safetensors"
+    replace_file(bundle, path.name, with_half()(*taken_apart(path)))
+    assert bothways.load(bundle).predict(TEXTS).shape == (3,)
+    result = bothways.verify(bundle)
+    assert result.differences["forward"] < 1e-5 < result.differences["backward"] < 0.1
 
 
 def test_a_missing_tensor_is_named(bundle: Path) -> None:

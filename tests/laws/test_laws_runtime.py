@@ -65,7 +65,9 @@ print(json.dumps([tokens, middle - start, peak_kb() - middle]))
 # the trainer's memory, from the written bundle, in another process, on another day.
 
 
-@pytest.mark.parametrize("which", ["", "mixed_"], ids=["reading order", "mixed placements"])
+@pytest.mark.parametrize(
+    "which", ["", "mixed_", "multi_label_"], ids=["reading order", "mixed placements, calibrated", "multi-label"]
+)
 def test_export_then_load_gives_the_same_probabilities_in_every_direction(
     which: str, request: pytest.FixtureRequest
 ) -> None:

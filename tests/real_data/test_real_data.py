@@ -51,7 +51,7 @@ def train_and_measure(folder: Path, train: list[tuple[str, str]], test: list[tup
     bundle, train_file = folder / "model.bundle", write_rows(folder / "train.csv", train)
     test_file = write_rows(folder / "test.csv", test)
     started = time.monotonic()
-    options = ["--text", "text", "--label", "label", "--out", str(bundle), "--size", "small"]
+    options = ["--text", "text", "--label", "label", "--out", str(bundle)]
     finished = run_bothways("train", str(train_file), *options, timeout_s=1500)
     minutes = (time.monotonic() - started) / 60
     assert finished.returncode == 0, finished.stderr

@@ -14,15 +14,25 @@ import pytest
 import torch
 
 import bothways
-from bothways.bundle.manifest import Kind
+from bothways.bundle.manifest import Kind, Task
 from bothways.bundle.read import read_bundle
 from bothways.errors import BundleBroken, ConfigError, DirectionError, TextError
 from bothways.runtime.classifier import Classifier, _Head, with_temperature
 from bothways.runtime.language_model import LanguageModel
 from bothways.text.reading import Direction
 from bothways.training.building import weights_of
-from tests.bundles import LABELS, TinyClassifiers, TinyLanguageModels, edit_manifest, edit_weights
+from tests.bundles import (
+    LABELS,
+    THRESHOLDS,
+    TOPICS,
+    TinyClassifiers,
+    TinyLanguageModels,
+    edit_manifest,
+    edit_weights,
+)
 
+TASKS: list[Task] = ["single-label", "multi-label"]
+TOPIC_TEXTS = [f"{word} {number}" for word in ("lovely", "HATED", "zzz q", "dog!", "") for number in range(20)]
 TEXTS = ["what a lovely film", "", "I HATED every minute of it!!!", "the dog ate the cat " * 9]
 
 
@@ -94,6 +104,7 @@ def test_a_prediction_has_everything_of_its_text(model: Classifier) -> None:
     ensemble = prediction.probabilities["ensemble"]
     assert prediction.labels == tuple(LABELS) == model.labels
     assert prediction.label == LABELS[int(ensemble.argmax())]
+    assert prediction.chosen == (prediction.label,)
     assert prediction.probability == ensemble.max()
     assert type(prediction.probability) is float
     np.testing.assert_allclose(
@@ -167,6 +178,35 @@ def test_temperature_one_half_squares() -> None:
     np.testing.assert_allclose(with_temperature(np.array([0.2, 0.8]), 0.5), np.array([0.04, 0.64]) / 0.68, rtol=1e-12)
 
 
+def test_rows_are_calibrated_one_by_one() -> None:
+    rows = np.array([[0.2, 0.8, 0.0], [0.5, 0.25, 0.25]])
+    for task in TASKS:
+        expected = [with_temperature(row, 1.7, task=task) for row in rows]
+        assert np.array_equal(with_temperature(rows, 1.7, task=task), expected)
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-3, 1.7, 1000.0])
+@pytest.mark.parametrize("task", TASKS)
+def test_extreme_probabilities_stay_probabilities(temperature: float, task: Task) -> None:
+    rows = with_temperature(np.array([0.0, 1e-320, 0.25, 0.75, 1.0]), temperature, task=task)
+    assert np.isfinite(rows).all()
+    assert (np.diff(rows) >= 0).all()
+    assert rows[0] == 0
+    assert 0.5 < rows[-1] <= 1 or task == "single-label"
+
+
+def test_a_labels_log_odds_are_divided_by_the_temperature() -> None:
+    rows = with_temperature(np.array([0.2, 0.5, 0.8]), 0.5, task="multi-label")
+    np.testing.assert_allclose(rows, [0.04 / 0.68, 0.5, 0.64 / 0.68], rtol=1e-12)
+    assert rows.sum() != 1
+
+
+def test_a_calibrated_label_next_to_certain_does_not_hang_on_the_last_bit() -> None:
+    """1 and the float below it lie a factor of infinity apart in their odds: two machines may disagree on them."""
+    nearest, certain = with_temperature(np.array([1 - 2**-53, 1.0]), 4.0, task="multi-label")
+    assert abs(nearest - certain) < 1e-9
+
+
 def test_unequal_weights_of_the_members_are_used(copy: Path, model: Classifier) -> None:
     edit_manifest(copy, lambda fields: fields["combination"].update(weights=[0.25, 0.75]))
     rows = bothways.load(copy).predict_proba_by_direction(TEXTS)
@@ -201,9 +241,68 @@ def test_the_folded_head_is_torchs_head(torch_models: TinyClassifiers, direction
     pooled = torch.randn(50, 48, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         head = deepcopy(torch_model.eval().head).double()  # as ours computes
-        theirs = torch.softmax(head(pooled.double()), dim=1).numpy()
+        theirs = head(pooled.double()).numpy()
     for row, expected in zip(pooled.numpy(), theirs, strict=True):
-        np.testing.assert_allclose(ours.probabilities(row), expected, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(ours.logits(row), expected, rtol=0, atol=1e-10)
+
+
+# Any number of labels
+
+
+def test_a_text_is_given_every_label_that_reaches_its_threshold(multi_label_model: Classifier) -> None:
+    predictions = list(multi_label_model.stream(TOPIC_TEXTS))
+    for p in predictions:
+        ensemble = p.probabilities["ensemble"]
+        expected = [label for label, value, at in zip(TOPICS, ensemble, THRESHOLDS, strict=True) if value >= at]
+        assert p.chosen == tuple(expected)
+        assert p.label == TOPICS[int(ensemble.argmax())]
+        assert p.probability == ensemble.max()
+        assert p.labels == tuple(TOPICS)
+    assert {len(p.chosen) for p in predictions} >= {0, 1, 2}
+    assert any(p.label not in p.chosen for p in predictions)  # the most probable label need not be chosen
+
+
+def test_predict_gives_tuples_even_where_all_have_one_length(multi_label_model: Classifier) -> None:
+    assert multi_label_model.is_multi_label
+    for count in (0, 1, 2):
+        texts = [p for p in TOPIC_TEXTS if len(multi_label_model.predict([p])[0]) == count][:2]
+        found = multi_label_model.predict(texts)
+        assert found.shape == (2,)
+        assert found.dtype == object
+        assert [type(chosen) for chosen in found] == [tuple, tuple]
+        assert [len(chosen) for chosen in found] == [count, count]
+    assert multi_label_model.predict([]).shape == (0,)
+
+
+def test_a_threshold_is_reached_by_a_probability_that_equals_it(multi_label_bundle_path: Path, tmp_path: Path) -> None:
+    exact = bothways.load(multi_label_bundle_path).predict_proba(["a"])[0].tolist()
+    copy = Path(shutil.copytree(multi_label_bundle_path, tmp_path / "copy.bundle"))
+    edit_manifest(copy, lambda fields: fields.update(thresholds=exact))
+    assert bothways.load(copy).predict(["a"])[0] == tuple(TOPICS)
+    above = [np.nextafter(value, 1) for value in exact]
+    edit_manifest(copy, lambda fields: fields.update(thresholds=above))
+    assert bothways.load(copy).predict(["a"])[0] == ()
+    assert bothways.verify(copy).passed  # probabilities are what is proven
+
+
+def test_probabilities_of_labels_need_not_add_up_to_one(multi_label_model: Classifier) -> None:
+    for rows in multi_label_model.predict_proba_by_direction(TEXTS).values():
+        assert (rows.sum(axis=1) > 1.5).all()
+
+
+def test_logits_without_measure_are_certain_and_warn_of_nothing(multi_label_bundle_path: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(multi_label_bundle_path, tmp_path / "copy.bundle"))
+
+    def blow_up(arrays: dict[str, Any]) -> None:
+        arrays["head.layers.1.weight"] *= 0
+        arrays["head.layers.1.bias"][:] = [1e30, -1e30, 3e38, -3e38]
+
+    for name in ("forward.safetensors", "backward.safetensors"):
+        edit_weights(copy, name, blow_up)
+    (prediction,) = bothways.load(copy).stream(["a"])
+    assert prediction.probabilities["forward"].tolist() == [1, 0, 1, 0]
+    assert prediction.probabilities["ensemble"] == pytest.approx([1, 0, 1, 0], abs=1e-6)
+    assert prediction.chosen == ("acting", "plot")
 
 
 def test_members_keep_the_order_of_the_bundle(mixed_bundle_path: Path) -> None:

@@ -116,6 +116,56 @@ def test_a_contradiction_is_refused_by_name(good: Fields, change: Callable[[Fiel
     refuse(fields, problem)
 
 
+MULTI_LABEL_CHANGES: list[tuple[Callable[[Fields], object], str]] = [
+    (lambda m: m.update(labels=[], thresholds=[]), "a multi-label classifier needs at least one label, found 0"),
+    (lambda m: m.update(thresholds=None), "a multi-label classifier needs thresholds, one for each label"),
+    (lambda m: m.pop("thresholds"), "a multi-label classifier needs thresholds, one for each label"),
+    (lambda m: m.update(thresholds=[0.5] * 3), "3 thresholds for 4 labels"),
+    (lambda m: m.update(thresholds=[0.5] * 5), "5 thresholds for 4 labels"),
+    (lambda m: m["thresholds"].__setitem__(1, 0), "greater than 0"),
+    (lambda m: m["thresholds"].__setitem__(1, 1), "less than 1"),
+    (lambda m: m["thresholds"].__setitem__(1, "0.5"), "valid number"),
+    (lambda m: m["thresholds"].__setitem__(1, None), "valid number"),
+    (lambda m: m.update(thresholds=0.5), "valid array"),
+    (lambda m: m.update(thresholds=dict.fromkeys(m["labels"], 0.5)), "valid array"),
+    (lambda m: m.update(task="single-label"), "a single-label classifier has no thresholds"),
+    (lambda m: m.update(task="multi-class"), "'single-label', 'multi-label' or 'next-token'"),
+    (lambda m: m.update(calibration=None), "a classifier needs a combination and a calibration"),
+    (lambda m: m["training"].update(label_separator=""), "at least 1 character"),
+]
+
+
+@pytest.mark.parametrize(("change", "problem"), MULTI_LABEL_CHANGES)
+def test_a_contradiction_of_several_labels_is_refused_by_name(
+    multi_label_bundle_path: Path, change: Callable[[Fields], object], problem: str
+) -> None:
+    fields = json.loads((multi_label_bundle_path / "bundle.json").read_bytes())
+    Manifest.model_validate_json(json.dumps(fields), strict=True)
+    change(fields)
+    refuse(fields, problem)
+
+
+def test_a_multi_label_classifier_may_have_a_single_label(multi_label_bundle_path: Path) -> None:
+    fields = json.loads((multi_label_bundle_path / "bundle.json").read_bytes())
+    fields.update(labels=["only"], thresholds=[0.5])
+    assert Manifest.model_validate_json(json.dumps(fields), strict=True).labels == ["only"]
+
+
+def test_a_manifest_from_before_there_were_thresholds_is_read(good: Fields) -> None:
+    older = copy.deepcopy(good)
+    del older["thresholds"]
+    del older["training"]["label_separator"]
+    manifest = Manifest.model_validate_json(json.dumps(older), strict=True)
+    assert manifest == Manifest.model_validate_json(json.dumps(good), strict=True)
+    assert (manifest.task, manifest.thresholds) == ("single-label", None)
+
+
+def test_a_language_model_has_no_thresholds(pack_path: Path) -> None:
+    fields = json.loads((pack_path / "bundle.json").read_bytes())
+    fields["thresholds"] = [0.5]
+    refuse(fields, "a language model has no thresholds")
+
+
 @pytest.mark.parametrize("key", ["labels", "combination", "calibration", "task"])
 def test_a_language_model_has_nothing_of_a_classifier(pack_path: Path, good: Fields, key: str) -> None:
     fields = json.loads((pack_path / "bundle.json").read_bytes())

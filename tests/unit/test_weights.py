@@ -11,8 +11,16 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from bothways.bundle.manifest import Architecture
-from bothways.bundle.weights import encoder_shapes, head_shapes, member_shapes, read_weights, shown, write_weights
-from bothways.errors import BundleBroken
+from bothways.bundle.weights import (
+    encoder_shapes,
+    head_shapes,
+    member_shapes,
+    read_weights,
+    rounded_to_half,
+    shown,
+    write_weights,
+)
+from bothways.errors import BundleBroken, TrainingError
 from tests.bundles import TinyClassifiers, TinyLanguageModels, tensors
 
 SHAPES = {"a": (2, 3), "b": (4,)}
@@ -173,6 +181,67 @@ def test_a_negative_variance_is_refused() -> None:
     data = write_weights({"head.norm.running_var": np.array([1, -1e-9], dtype=np.float32)})
     with pytest.raises(BundleBroken, match=r"^x: head\.norm\.running_var holds a negative variance"):
         read_weights(data, {"head.norm.running_var": (2,)}, "x")
+
+
+# Half precision
+
+
+HALF = {"a": entry([2, 3], 0, 12, "F16"), "b": entry([4], 12, 20, "F16")}
+
+
+def test_half_precision_takes_half_the_bytes_and_comes_back_as_float32() -> None:
+    chance = np.random.default_rng(1)
+    weights = {"a": chance.normal(0, 1, (200, 30)).astype(np.float32), "b": np.full(4, 65504, dtype=np.float32)}
+    shapes = {name: array.shape for name, array in weights.items()}
+    data, full = write_weights(weights, half_precision=True), write_weights(weights)
+    assert len(full) - len(data) == 2 * (200 * 30 + 4)
+    found = read_weights(data, shapes, "x")
+    assert {array.dtype for array in found.values()} == {np.dtype(np.float32)}
+    assert not np.array_equal(found["a"], weights["a"])
+    np.testing.assert_allclose(found["a"], weights["a"], rtol=2**-11, atol=2**-25)
+
+
+def test_weights_that_were_rounded_before_come_back_bit_for_bit() -> None:
+    weights = {"a": np.array([[0.1, -1e-7, 1e-9], [3, 2049, -65504]], dtype=np.float32), "b": ARRAYS["b"]}
+    rounded = rounded_to_half(weights)
+    assert {array.dtype for array in rounded.values()} == {np.dtype(np.float32)}
+    assert rounded["a"].tolist()[1] == [3, 2048, -65504]  # half precision has 11 bits
+    found = read_weights(write_weights(rounded, half_precision=True), SHAPES, "x")
+    for name, array in rounded.items():
+        assert np.array_equal(found[name], array)
+        assert np.array_equal(rounded_to_half(rounded)[name], array)
+
+
+@pytest.mark.parametrize("value", [65520, -1e6, 3e38])
+def test_a_weight_too_large_for_half_precision_is_refused_by_name(value: float) -> None:
+    weights = {"a": ARRAYS["a"], "b": np.array([0, 1, value, 2], dtype=np.float32)}
+    for act in (rounded_to_half, lambda weights: write_weights(weights, half_precision=True)):
+        with pytest.raises(TrainingError, match=r"^b holds .*, but half precision ends at 65504: store these weights"):
+            act(weights)
+
+
+def test_a_file_may_be_all_in_half_precision_but_not_mixed() -> None:
+    assert read_weights(with_header(HALF, bytes(20)), SHAPES, "x")["b"].tolist() == [0.0] * 4
+    mixed = {"a": GOOD_HEADER["a"], "b": entry([4], 24, 32, "F16")}
+    refuse(with_header(mixed, bytes(32)), "b is F16 [4], expected F32 [4]; all tensors must be F32, or all F16")
+    mixed = {"a": HALF["a"], "b": entry([4], 12, 28)}
+    refuse(with_header(mixed, bytes(28)), "a is F16 [2, 3], expected F32 [2, 3]; all tensors must be F32, or all F16")
+
+
+def test_the_other_half_precision_is_refused() -> None:
+    brain = {name: {**fields, "dtype": "BF16"} for name, fields in HALF.items()}
+    refuse(with_header(brain, bytes(20)), "a is BF16 [2, 3], expected F32 [2, 3]; all tensors must be F32, or all F16")
+
+
+def test_a_shape_is_checked_in_half_precision_too() -> None:
+    refuse(with_header({**HALF, "b": entry([5], 12, 22, "F16")}, bytes(22)), "b is F16 [5], expected F16 [4]")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_of_half_precision_that_are_no_numbers_are_refused(value: float) -> None:
+    arrays = {name: array.astype(np.float16) for name, array in ARRAYS.items()}
+    arrays["b"][-1] = value
+    refuse(save_tensors(arrays), "b holds values that are not finite numbers")
 
 
 def test_what_a_file_holds_is_shown_on_one_short_line() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import os
 import signal
@@ -7,17 +8,20 @@ import stat
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import bothways
 from bothways.bundle import write
-from bothways.bundle.manifest import Kind, Member
+from bothways.bundle.manifest import Calibration, Kind, Member
 from bothways.bundle.proof import ProofRow
 from bothways.bundle.read import read_bundle
+from bothways.bundle.weights import rounded_to_half
 from bothways.bundle.write import UNFINISHED_SUFFIX, write_bundle
 from bothways.errors import ConfigError, DataError, OutputExists, TrainingError
 from bothways.text.reading import Direction
@@ -26,10 +30,14 @@ from tests.bundles import (
     FILES,
     LABELS,
     RECORD,
+    TEMPERATURE,
+    THRESHOLDS,
+    TOPICS,
     TinyClassifiers,
     TinyLanguageModels,
     python_environment,
     run_python,
+    tensors,
     write_classifiers,
     write_pack,
 )
@@ -101,7 +109,7 @@ except BothwaysError as error:
 
 
 def write_with(path: Path, tiny: TinyClassifiers, proof: list[ProofRow], **changes: Any) -> None:
-    weights = {m.direction: weights_of(tiny.models[m.direction], m, len(LABELS)) for m in tiny.members}
+    weights = {m.direction: weights_of(tiny.models[m.direction], m, len(tiny.labels)) for m in tiny.members}
     options: dict[str, Any] = {
         "kind": Kind.CLASSIFIER,
         "labels": LABELS,
@@ -190,6 +198,98 @@ def test_markers_in_the_other_place_are_not_published(torch_models: TinyClassifi
     members = [Member.model_validate({**m.model_dump(), "markers": "as-written"}) for m in torch_models.members]
     with pytest.raises(TrainingError, match="backward differs by"):
         write_with(tmp_path / "wrong.bundle", torch_models, torch_models.proof, members=members)
+    assert list(tmp_path.iterdir()) == []
+
+
+# Any number of labels, calibration, half precision
+
+
+def test_labels_thresholds_and_temperature_read_back(multi_label_bundle_path: Path) -> None:
+    manifest = read_bundle(multi_label_bundle_path, Kind.CLASSIFIER).manifest
+    assert (manifest.task, manifest.labels, manifest.thresholds) == ("multi-label", TOPICS, THRESHOLDS)
+    assert manifest.calibration == Calibration(temperature=TEMPERATURE)
+    assert manifest.training.label_separator == ";"
+    assert bothways.verify(multi_label_bundle_path).passed
+
+
+def test_the_card_tells_the_task_and_what_was_calibrated(multi_label_bundle_path: Path, bundle_path: Path) -> None:
+    several, one = ((path / "README.md").read_text() for path in (multi_label_bundle_path, bundle_path))
+    assert several.startswith("# A bothways multi-label text classifier\n\nLabels, in order: `acting`, `music`, ")
+    assert "\nA text has any number of them: each whose probability reaches its threshold.\n" in several
+    assert "\nThresholds: 0.42 to 0.53, by label.\n" in several
+    assert "\nThe ensemble's probabilities are calibrated with temperature 1.7.\n" in several
+    assert one.startswith("# A bothways text classifier\n\nLabels, in order: `bad`, ")
+    assert "hreshold" not in one
+    assert "calibrated" not in one
+
+
+def test_several_labels_may_come_from_a_single_direction(
+    multi_label_torch_models: TinyClassifiers, tmp_path: Path
+) -> None:
+    backward = Direction.BACKWARD
+    one = replace(
+        multi_label_torch_models,
+        models={backward: multi_label_torch_models.models[backward]},
+        members=multi_label_torch_models.members[1:],
+        temperature=1.0,
+    )
+    write_classifiers(tmp_path / "one.bundle", one)
+    rows = bothways.load(tmp_path / "one.bundle").predict_proba_by_direction(["a b c"])
+    assert list(rows) == ["backward", "ensemble"]
+    assert np.array_equal(rows["backward"], rows["ensemble"])
+
+
+@pytest.mark.parametrize("options", [{"calibration": None}, {"calibration": Calibration(temperature=1.6)}], ids=str)
+def test_another_calibration_than_the_proofs_is_not_published(
+    multi_label_torch_models: TinyClassifiers, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    tiny = multi_label_torch_models
+    options = {"task": "multi-label", "labels": TOPICS, "thresholds": THRESHOLDS, **options}
+    with pytest.raises(TrainingError, match="ensemble differs by"):
+        write_with(tmp_path / "wrong.bundle", tiny, tiny.proof, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def half_of(tiny: TinyClassifiers) -> TinyClassifiers:
+    """Give the same models with weights that half precision can hold, and a proof of their own."""
+    models = copy.deepcopy(tiny.models)
+    for model in models.values():
+        arrays = {name: tensor.numpy() for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+        rounded = {name: torch.from_numpy(array) for name, array in rounded_to_half(arrays).items()}
+        model.load_state_dict(rounded, strict=False)
+    return replace(tiny, models=models)
+
+
+def test_a_bundle_in_half_precision_has_half_the_size_and_the_trainers_numbers(
+    torch_models: TinyClassifiers, bundle_path: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "half.bundle"
+    half = half_of(torch_models)
+    write_classifiers(path, half, half_precision=True)
+    for name in ("forward.safetensors", "backward.safetensors"):
+        weights = sum(array.size for array in tensors(path / name).values())
+        assert (bundle_path / name).stat().st_size - (path / name).stat().st_size == 2 * weights
+    ours, theirs = bothways.load(path).predict_proba(["a b c"]), half.probabilities(["a b c"])["ensemble"]
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+    assert np.abs(theirs - torch_models.probabilities(["a b c"])["ensemble"]).max() > 1e-6  # rounding was no idle act
+
+
+def test_weights_that_change_as_they_are_stored_are_not_published(
+    torch_models: TinyClassifiers, tmp_path: Path
+) -> None:
+    with pytest.raises(TrainingError, match="differs by"):
+        write_classifiers(tmp_path / "half.bundle", torch_models, half_precision=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_too_large_for_half_precision_are_named(torch_models: TinyClassifiers, tmp_path: Path) -> None:
+    weights = {m.direction: weights_of(torch_models.models[m.direction], m, 3) for m in torch_models.members}
+    variance = weights[Direction.BACKWARD]["head.norms.0.running_var"].copy()
+    variance[2] = 1e5
+    weights[Direction.BACKWARD]["head.norms.0.running_var"] = variance
+    options: dict[str, Any] = {"weights": weights, "half_precision": True}
+    with pytest.raises(TrainingError, match=r"^head\.norms\.0\.running_var holds 100000, but half precision ends at "):
+        write_with(tmp_path / "half.bundle", torch_models, torch_models.proof, **options)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -5,15 +5,32 @@ In: the manifest's parts. Out: Markdown. States only what the trainer recorded.
 
 from __future__ import annotations
 
-from bothways.bundle.manifest import Kind, Member, TrainingRecord
+from bothways.bundle.manifest import Calibration, Member, Task, TrainingRecord
+
+_TITLES: dict[Task, str] = {
+    "single-label": "text classifier",
+    "multi-label": "multi-label text classifier",
+    "next-token": "language-model pack",
+}
 
 
-def write_card(kind: Kind, labels: list[str], members: list[Member], training: TrainingRecord) -> str:
+def write_card(
+    task: Task,
+    labels: list[str],
+    members: list[Member],
+    calibration: Calibration | None,
+    thresholds: list[float] | None,
+    training: TrainingRecord,
+) -> str:
     """Give the ``README.md`` of a bundle; the same text for the same model."""
-    is_classifier = kind is Kind.CLASSIFIER
-    lines = [f"# A bothways {'text classifier' if is_classifier else 'language-model pack'}", ""]
-    if is_classifier:
+    lines = [f"# A bothways {_TITLES[task]}", ""]
+    if task != "next-token":
         lines += [f"Labels, in order: {', '.join(f'`{label}`' for label in labels)}", ""]
+    if thresholds is not None:
+        lines += ["A text has any number of them: each whose probability reaches its threshold.", ""]
+        lines += [f"Thresholds: {thresholds_shown(thresholds)}.", ""]
+    if calibration is not None and calibration.temperature != 1:
+        lines += [f"The ensemble's probabilities are calibrated with temperature {calibration.temperature:.4g}.", ""]
     lines += ["| reads | markers | vocabulary | embedding | hidden | layers |", "|---|---|---|---|---|---|"]
     for member in members:
         sizes = member.architecture
@@ -23,20 +40,28 @@ def write_card(kind: Kind, labels: list[str], members: list[Member], training: T
         )
     lines += ["", *_made_by(training)]
     if training.pretrained:
-        lines.append(f"Pre-trained language models: pack with digest {training.pretrained}.")
+        lines.append(f"Started from the pack {training.pretrained_name or ''} with digest {training.pretrained}.")
+    if training.about:
+        lines += ["", training.about]
     if training.validation:
         lines += ["", "Measured on the validation rows, on which the best epoch was chosen (so a little too good):", ""]
         measures = sorted({measure for row in training.validation.values() for measure in row})
         lines += [f"| | {' | '.join(measures)} |", f"|---|{'---|' * len(measures)}"]
         for name, row in training.validation.items():
             lines.append(f"| {name} | {' | '.join(f'{row[m]:.4f}' if m in row else '' for m in measures)} |")
-    verb = "predict" if is_classifier else "train --pretrained"
+    verb = "train --pretrained" if task == "next-token" else "predict"
     lines += [
         "",
         f"Use: `bothways {verb}`; check: `bothways verify`. Only safetensors and JSON: nothing here executes.",
         "",
     ]
     return "\n".join(lines)
+
+
+def thresholds_shown(thresholds: list[float]) -> str:
+    """Give the thresholds in a few words."""
+    lowest, highest = min(thresholds), max(thresholds)
+    return f"{lowest:.4g}" if lowest == highest else f"{lowest:.4g} to {highest:.4g}, by label"
 
 
 def _made_by(training: TrainingRecord) -> list[str]:
@@ -47,6 +72,7 @@ def _made_by(training: TrainingRecord) -> list[str]:
         return lines
     rows = ", ".join(f"{count} {name}" for name, count in training.rows.items()) or "not recorded"
     return [
-        f"Trained with bothways {training.bothways_version}, size {training.size}, seed {training.seed}.",
+        f"Trained with bothways {training.bothways_version}, size {training.size or 'of its pack'}, "
+        f"seed {training.seed}.",
         f"Rows: {rows}.",
     ]

@@ -30,6 +30,11 @@ FileName = Literal["tokenizer.json", "forward.safetensors", "backward.safetensor
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Width = Annotated[int, Field(ge=1, le=65_536)]
 Label = Annotated[str, Field(min_length=1, max_length=LONGEST_LABEL)]
+LONGEST_ABOUT = 10_000
+"""Characters."""
+Threshold = Annotated[FiniteFloat, Field(gt=0, lt=1)]
+Task = Literal["single-label", "multi-label", "next-token"]
+"""Of a classifier: one label a text, or any number of labels a text, none included. Of a language model: next-token."""
 
 
 class Kind(StrEnum):
@@ -137,7 +142,10 @@ class Combination(_Part):
 
 
 class Calibration(_Part):
-    """The temperature that the logarithm of the ensemble's probabilities is divided by; 1 leaves them as they are."""
+    """The temperature that the ensemble's log probabilities are divided by; 1 leaves them as they are.
+
+    For multi-label: the log odds of each label.
+    """
 
     temperature: Annotated[FiniteFloat, Field(gt=0, le=1000)]
 
@@ -177,7 +185,8 @@ class TrainingRecord(_Part):
     """What the model was made from: enough to tell models apart and to read the same columns again.
 
     Holds no date and no duration, so that the same seed gives the same bytes. Seed and size are None for a model that
-    was imported.
+    was imported; the size is None for one that has its sizes from a pack. ``about`` says what the texts are, for a pack
+    that is given away. The separator is what stood between a text's labels in the column of labels (multi-label only).
     """
 
     bothways_version: str
@@ -186,22 +195,40 @@ class TrainingRecord(_Part):
     imported: ImportRecord | None = None
     text_column: str | None = None
     label_column: str | None = None
+    label_separator: Annotated[str, Field(min_length=1, max_length=LONGEST_LABEL)] | None = None
     rows: dict[str, int] = {}
     validation: dict[str, dict[str, FiniteFloat]] = {}
     pretrained: str | None = None
+    pretrained_name: str | None = None
+    about: Annotated[str, Field(max_length=LONGEST_ABOUT)] | None = None
     recipe: dict[str, object] = {}
 
 
 class Manifest(_Part):
-    """The whole of ``bundle.json``."""
+    """The whole of ``bundle.json``.
+
+    Attributes:
+        format: The format's number.
+        kind: What the bundle is for.
+        task: What its models tell of a text.
+        labels: In the order of the classes' probabilities; empty for a language model.
+        members: One a direction.
+        combination: How the members' probabilities become the ensemble's; None for a language model.
+        calibration: What is done to the ensemble's probabilities; None for a language model.
+        thresholds: For multi-label: a label is chosen if its probability is at least its threshold, in the order of the
+            labels. None otherwise.
+        training: What the models were made from.
+        files: All other files.
+    """
 
     format: Annotated[int, Field(strict=True, ge=FORMAT, le=FORMAT)]
     kind: Kind
-    task: Literal["single-label", "next-token"]
+    task: Task
     labels: Annotated[list[Label], Field(max_length=100_000)]
     members: Annotated[list[Member], Field(min_length=1, max_length=2)]
     combination: Combination | None
     calibration: Calibration | None
+    thresholds: list[Threshold] | None = None
     training: TrainingRecord
     files: dict[FileName, FileRecord]
 
@@ -223,6 +250,8 @@ class Manifest(_Part):
             self._check_classifier()
         elif self.labels or self.combination or self.calibration or self.task != "next-token":
             raise ValueError("a language model has no labels, combination or calibration")
+        elif self.thresholds is not None:
+            raise ValueError("a language model has no thresholds")
         elif any(member.widths_head is not None for member in self.members):
             raise ValueError("a language model's member has no widths_head")
         elif any(member.pooling is not None for member in self.members):
@@ -230,10 +259,13 @@ class Manifest(_Part):
         return self
 
     def _check_classifier(self) -> None:
-        if self.task != "single-label":
+        if self.task == "next-token":
             raise ValueError(f"a classifier can't have the task {self.task!r}")
-        if len(self.labels) < 2:
+        if self.task == "single-label" and len(self.labels) < 2:
             raise ValueError(f"a classifier needs at least two labels, found {len(self.labels)}")
+        if self.task == "multi-label" and not self.labels:
+            raise ValueError("a multi-label classifier needs at least one label, found 0")
+        self._check_thresholds()
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("a label occurs twice")
         for label in self.labels:
@@ -247,6 +279,15 @@ class Manifest(_Part):
             raise ValueError(f"the members' weights add up to {sum(self.combination.weights)}, expected 1")
         if any(member.widths_head is None for member in self.members):
             raise ValueError("a classifier's member needs widths_head")
+
+    def _check_thresholds(self) -> None:
+        if self.task == "single-label":
+            if self.thresholds is not None:
+                raise ValueError("a single-label classifier has no thresholds: its label is the most probable one")
+        elif self.thresholds is None:
+            raise ValueError("a multi-label classifier needs thresholds, one for each label")
+        elif len(self.thresholds) != len(self.labels):
+            raise ValueError(f"{len(self.thresholds)} thresholds for {len(self.labels)} labels")
 
     def member(self, direction: Direction) -> Member:
         """Give the member that reads in this direction."""

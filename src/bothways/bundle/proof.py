@@ -48,8 +48,9 @@ class ProofRow(BaseModel):
     Attributes:
         text: The raw text.
         ids: Its tokens as written, before any reading order.
-        probabilities: For a classifier: each label's probability, by direction and for the ensemble. By label, so that
-            labels in another order are noticed.
+        probabilities: For a classifier: each label's probability, by direction and for the ensemble, the ensemble's
+            with its calibration. They add up to 1 for single-label only. By label, so that labels in another order are
+            noticed.
         loss: For a language model: the mean negative log-likelihood (nats a token) by direction.
     """
 

@@ -1,6 +1,7 @@
 """Say which tensors a member's weights file holds, and read and write such files.
 
 In: bytes of a safetensors file. Out: float32 arrays by name, checked. The names are those of the modules in ``nn``.
+Knows that a file may store them in half precision; nobody else needs to.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from safetensors.numpy import save as save_tensors
 
 from bothways import strict_json
 from bothways.bundle.manifest import Architecture, Member
-from bothways.errors import BundleBroken
+from bothways.errors import BundleBroken, TrainingError
 
 Weights = Mapping[str, NDArray[np.float32]]
 _LARGEST_HEADER_BYTES = 16 * 1024 * 1024
@@ -78,14 +79,47 @@ def matched_rows(
     return np.concatenate([array, missing[None]]).astype(np.float32)[rows]
 
 
-def write_weights(weights: Weights) -> bytes:
-    """Give a safetensors file; the same bytes for the same arrays."""
-    arrays = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in sorted(weights.items())}
+def rounded_to_half(weights: Weights) -> dict[str, NDArray[np.float32]]:
+    """Give the weights that half precision keeps, as float32: storing them in half precision changes nothing more.
+
+    Raises:
+        TrainingError: A weight is too large for half precision; the message names the tensor.
+    """
+    return {name: _in_half(name, array).astype(np.float32) for name, array in weights.items()}
+
+
+def write_weights(weights: Weights, *, half_precision: bool = False) -> bytes:
+    """Give a safetensors file; the same bytes for the same arrays.
+
+    Args:
+        weights: Arrays by tensor name.
+        half_precision: Whether to store them in 2 bytes a weight instead of 4. Rounds what ``rounded_to_half`` has not.
+
+    Raises:
+        TrainingError: A weight is too large for half precision; the message names the tensor.
+    """
+    arrays = {
+        name: _in_half(name, array) if half_precision else np.ascontiguousarray(array, dtype=np.float32)
+        for name, array in sorted(weights.items())
+    }
     return bytes(save_tensors(arrays))
+
+
+def _in_half(name: str, array: NDArray[np.float32]) -> NDArray[np.float16]:
+    with np.errstate(over="ignore"):
+        half = np.ascontiguousarray(array, dtype=np.float16)
+    if (np.isinf(half) & np.isfinite(array)).any():
+        raise TrainingError(
+            f"{name} holds {np.abs(array).max():.6g}, but half precision ends at {np.finfo(np.float16).max:g}: "
+            "store these weights in full precision"
+        )
+    return half
 
 
 def read_weights(data: bytes, expected: Mapping[str, tuple[int, ...]], name: str) -> dict[str, NDArray[np.float32]]:
     """Give the arrays of a safetensors file after checking names, shapes, type and values.
+
+    They are float32, whether the file stores them so (F32) or in half precision (F16).
 
     Args:
         data: The file's bytes; never a mapped file, which could change or vanish under a running process.
@@ -100,12 +134,16 @@ def read_weights(data: bytes, expected: Mapping[str, tuple[int, ...]], name: str
         raise BundleBroken(f"{name} lacks the tensor {min(missing)}")
     if surplus := declared.keys() - expected.keys():
         raise BundleBroken(f"{name} holds the unexpected tensor {shown(min(surplus))}")
+    stored = "F16" if expected and all(declared[tensor][0] == "F16" for tensor in expected) else "F32"
     for tensor, shape in expected.items():
         found = declared[tensor]
-        if found != ("F32", list(shape)):
-            raise BundleBroken(f"{name}: {tensor} is {shown(f'{found[0]} {found[1]}')}, expected F32 {list(shape)}")
+        if found != (stored, list(shape)):
+            hint = "" if found[0] == stored else "; all tensors must be F32, or all F16"
+            raise BundleBroken(
+                f"{name}: {tensor} is {shown(f'{found[0]} {found[1]}')}, expected {stored} {list(shape)}{hint}"
+            )
     try:
-        arrays: dict[str, NDArray[np.float32]] = load_tensors(data)
+        arrays: dict[str, NDArray[np.floating]] = load_tensors(data)
     except safetensors.SafetensorError as error:
         raise BundleBroken(f"{name} is not a valid safetensors file: {shown(str(error))}") from None
     for tensor, array in arrays.items():
@@ -113,7 +151,7 @@ def read_weights(data: bytes, expected: Mapping[str, tuple[int, ...]], name: str
             raise BundleBroken(f"{name}: {tensor} holds values that are not finite numbers")
         if tensor.endswith("running_var") and (array < 0).any():
             raise BundleBroken(f"{name}: {tensor} holds a negative variance")
-    return arrays
+    return {tensor: array.astype(np.float32, copy=False) for tensor, array in arrays.items()}
 
 
 def shown(text: str) -> str:

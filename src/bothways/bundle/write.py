@@ -13,7 +13,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -32,18 +31,18 @@ from bothways.bundle.manifest import (
     Kind,
     Manifest,
     Member,
+    Task,
     TrainingRecord,
 )
 from bothways.bundle.proof import ProofRow, dump_proof
 from bothways.bundle.weights import Weights, write_weights
 from bothways.data.files import current_umask, refuse_existing, writing_failed
 from bothways.errors import TrainingError
+from bothways.processes import module_command, module_environment
 from bothways.text.reading import Direction
 from bothways.text.tokenizer import Tokenizer
 
 UNFINISHED_SUFFIX = ".unfinished"
-_SOURCE = str(Path(__file__).parents[2])
-"""Where this package was imported from, for the process that proves a bundle."""
 
 
 def write_bundle(
@@ -56,6 +55,10 @@ def write_bundle(
     tokenizer: Tokenizer,
     proof: list[ProofRow],
     training: TrainingRecord,
+    task: Task | None = None,
+    calibration: Calibration | None = None,
+    thresholds: list[float] | None = None,
+    half_precision: bool = False,
 ) -> None:
     """Publish a bundle at ``path``.
 
@@ -70,27 +73,39 @@ def write_bundle(
         tokenizer: The members' common one.
         proof: The numbers of the models in memory.
         training: What the model was made from.
+        task: Of a classifier; else single-label.
+        calibration: Of a classifier's ensemble, as in the proof; else temperature 1, which changes nothing.
+        thresholds: In the order of the labels, for a multi-label classifier only: a label is chosen if its probability
+            is at least its threshold.
+        half_precision: Whether to store weights in 2 bytes each instead of 4. The proof must be made with weights that
+            were rounded before (``rounded_to_half``).
 
     Raises:
         OutputExists: Something is at ``path``.
         DataError: The disk is full or can't be written; nothing is left behind.
-        TrainingError: The bundle did not give the trainer's numbers.
+        TrainingError: The bundle did not give the trainer's numbers, or a weight is too large for half precision.
     """
     is_classifier = kind is Kind.CLASSIFIER
+    task = task or ("single-label" if is_classifier else "next-token")
+    calibration = calibration or (Calibration(temperature=1.0) if is_classifier else None)
     contents: dict[FileName, bytes] = {
         TOKENIZER_FILE: tokenizer.to_bytes(),
         PROOF_FILE: dump_proof(proof),
-        **{member.weights: write_weights(weights[member.direction]) for member in members},
+        **{
+            member.weights: write_weights(weights[member.direction], half_precision=half_precision)
+            for member in members
+        },
     }
-    contents[CARD_FILE] = write_card(kind, labels, members, training).encode()
+    contents[CARD_FILE] = write_card(task, labels, members, calibration, thresholds, training).encode()
     manifest = Manifest(
         format=FORMAT,
         kind=kind,
-        task="single-label" if is_classifier else "next-token",
+        task=task,
         labels=labels,
         members=members,
         combination=Combination(method="mean", weights=[1 / len(members)] * len(members)) if is_classifier else None,
-        calibration=Calibration(temperature=1.0) if is_classifier else None,
+        calibration=calibration,
+        thresholds=thresholds,
         training=training,
         files={
             name: FileRecord(size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
@@ -146,10 +161,8 @@ def _prove(folder: Path) -> None:
     Raises:
         TrainingError: It did not give the trainer's numbers.
     """
-    command = [sys.executable, "-P", "-m", "bothways.runtime.verify", str(folder)]  # -P: no module of the user's folder
-    search_path = os.pathsep.join([_SOURCE, *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, "PYTHONPATH": search_path}
-    finished = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    command = module_command("bothways.runtime.verify", str(folder))
+    finished = subprocess.run(command, capture_output=True, text=True, check=False, env=module_environment())
     try:
         result = json.loads(finished.stdout.splitlines()[-1])
     except (IndexError, ValueError):

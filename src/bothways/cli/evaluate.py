@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Annotated
 
 import numpy as np
@@ -11,12 +11,20 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 import bothways
-from bothways.cli.options import BundlePath, choose_column, output_console
-from bothways.data.labelled import read_labelled
+from bothways.cli.options import BundlePath, choose_column, label_separator, output_console
+from bothways.data.labelled import read_labelled, read_multi_labelled
 from bothways.errors import DataError
-
-Confusion = NDArray[np.int64]
-"""Rows counted by true class (first axis) and predicted class (second axis), (C, C)."""
+from bothways.runtime.measures import (
+    Confusion,
+    Decisions,
+    LabelCounts,
+    Probabilities,
+    calibration_error,
+    class_counts,
+    confusion,
+    decision_counts,
+    label_measures,
+)
 
 
 def evaluate(
@@ -33,61 +41,110 @@ def evaluate(
 ) -> None:
     """Measure a bundle on labelled rows: each direction, the ensemble, and every class.
 
+    Of a multi-label bundle each label has its threshold, also where a direction is measured alone. ECE is the expected
+    calibration error: how far probabilities are from how often they come true.
+
     Example: bothways evaluate reviews.bundle test.csv
     """
     model = bothways.load(bundle)
     record = model.manifest.training
-    rows = read_labelled(
-        data, choose_column(text, record.text_column, "--text"), choose_column(label, record.label_column, "--label")
-    )
-    number = {name: position for position, name in enumerate(model.labels)}
-    unknown = sorted(set(rows.labels) - number.keys())
-    if unknown:
-        raise DataError(f"{data}: the label {unknown[0]!r} is none of the bundle's: {', '.join(model.labels)}")
+    columns = choose_column(text, record.text_column, "--text"), choose_column(label, record.label_column, "--label")
+    if model.is_multi_label:
+        _evaluate_multi_label(model, data, *columns)
+    else:
+        _evaluate_single_label(model, data, *columns)
+
+
+def _evaluate_single_label(model: bothways.Classifier, data: str, text: str, label: str) -> None:
+    rows = read_labelled(data, text, label)
+    number = _numbers(model, rows.labels, data)
     true = np.array([number[name] for name in rows.labels])
     probabilities = model.predict_proba_by_direction(rows.texts)
+    counts = confusion(true, probabilities["ensemble"].argmax(axis=1), len(model.labels))
+    _print(data, len(rows), _overview(probabilities, true), _classes(model.labels, counts))
+
+
+def _evaluate_multi_label(model: bothways.Classifier, data: str, text: str, label: str) -> None:
+    rows = read_multi_labelled(data, text, label, label_separator(model.manifest))
+    number = _numbers(model, (name for names in rows.labels for name in names), data)
+    true = np.zeros((len(rows), len(model.labels)), dtype=np.bool_)
+    for row, names in zip(true, rows.labels, strict=True):
+        row[[number[name] for name in names]] = True
+    probabilities = model.predict_proba_by_direction(rows.texts)
+    chosen = {name: values >= np.array(model.manifest.thresholds) for name, values in probabilities.items()}
+    counts = decision_counts(true, chosen["ensemble"])
+    _print(data, len(rows), _multi_label_overview(probabilities, chosen, true), _each_label(model.labels, counts))
+
+
+def _numbers(model: bothways.Classifier, found: Iterable[str], data: str) -> dict[str, int]:
+    """Give each label's position, after refusing labels that the bundle does not have."""
+    number = {name: position for position, name in enumerate(model.labels)}
+    unknown = sorted(set(found) - number.keys())
+    if unknown:
+        raise DataError(f"{data}: the label {unknown[0]!r} is none of the bundle's: {', '.join(model.labels)}")
+    return number
+
+
+def _print(data: str, rows: int, *tables: Table) -> None:
     console = output_console()
-    console.print(f"{len(rows)} rows of {data}")
-    console.print(_overview(probabilities, true))
-    console.print(_classes(model.labels, confusion(true, probabilities["ensemble"].argmax(axis=1), len(model.labels))))
+    console.print(f"{rows} rows of {data}")
+    for table in tables:
+        console.print(table)
 
 
-def confusion(true: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> Confusion:
-    """Count rows by true and predicted class."""
-    counts = np.zeros((classes, classes), dtype=np.int64)
-    np.add.at(counts, (true, predicted), 1)
-    return counts
-
-
-def class_measures(counts: Confusion) -> Iterator[tuple[float, float, float, int]]:
-    """Give precision, recall, F1 (0 where nothing is predicted or true) and true rows of each class."""
-    for position in range(len(counts)):
-        hits = int(counts[position, position])
-        predicted, true = int(counts[:, position].sum()), int(counts[position].sum())
-        yield hits / max(1, predicted), hits / max(1, true), 2 * hits / max(1, predicted + true), true
-
-
-def _overview(probabilities: dict[str, NDArray[np.float64]], true: NDArray[np.int64]) -> Table:
-    table = Table()
-    table.add_column("reads")
-    for name in ("accuracy", "error", "macro F1", "log loss"):
+def _table_of(first: str, *others: str, title: str | None = None) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column(first)
+    for name in others:
         table.add_column(name, justify="right")
+    return table
+
+
+def _overview(probabilities: dict[str, Probabilities], true: NDArray[np.int64]) -> Table:
+    table = _table_of("reads", "accuracy", "error", "macro F1", "log loss", "ECE")
     for name, values in probabilities.items():
-        accuracy = float((values.argmax(axis=1) == true).mean())
-        scores = [f1 for _, _, f1, _ in class_measures(confusion(true, values.argmax(axis=1), values.shape[1]))]
+        predicted = values.argmax(axis=1)
+        accuracy = float((predicted == true).mean())
+        macro_f1 = class_counts(confusion(true, predicted, values.shape[1])).macro_f1
         loss = float(-np.log(np.maximum(values[np.arange(len(true)), true], 1e-12)).mean())
-        table.add_row(name, f"{accuracy:.2%}", f"{1 - accuracy:.2%}", f"{np.mean(scores):.4f}", f"{loss:.4f}")
+        error = calibration_error(values.max(axis=1), predicted == true)
+        measures = (f"{accuracy:.2%}", f"{1 - accuracy:.2%}", f"{macro_f1:.4f}", f"{loss:.4f}", f"{error:.4f}")
+        table.add_row(name, *measures)
+    return table
+
+
+def _multi_label_overview(
+    probabilities: dict[str, Probabilities], chosen: dict[str, Decisions], true: Decisions
+) -> Table:
+    table = _table_of("reads", "macro F1", "micro F1", "subset accuracy", "ECE")
+    for name, values in probabilities.items():
+        counts = decision_counts(true, chosen[name])
+        right = float((chosen[name] == true).all(axis=1).mean())
+        measures = (f"{counts.macro_f1:.4f}", f"{counts.micro_f1:.4f}", f"{right:.2%}")
+        table.add_row(name, *measures, f"{calibration_error(values, true):.4f}")
     return table
 
 
 def _classes(labels: tuple[str, ...], counts: Confusion) -> Table:
-    table = Table(title="ensemble, class by class", title_justify="left")
-    table.add_column("label")
-    for name in ("precision", "recall", "F1", "rows", "most often taken for"):
-        table.add_column(name, justify="right")
-    for position, (precision, recall, f1, true) in enumerate(class_measures(counts)):
+    table = _table_of("label", *_LABEL_COLUMNS, "most often taken for", title="ensemble, class by class")
+    for position, cells in enumerate(_label_cells(class_counts(counts))):
         wrong = counts[position].copy()
         wrong[position] = 0
         taken = f"{labels[int(wrong.argmax())]} ({wrong.max()})" if wrong.max() else ""
-        table.add_row(labels[position], f"{precision:.1%}", f"{recall:.1%}", f"{f1:.3f}", str(true), taken)
+        table.add_row(labels[position], *cells, taken)
     return table
+
+
+def _each_label(labels: tuple[str, ...], counts: LabelCounts) -> Table:
+    table = _table_of("label", *_LABEL_COLUMNS, title="ensemble, label by label")
+    for label, cells in zip(labels, _label_cells(counts), strict=True):
+        table.add_row(label, *cells)
+    return table
+
+
+_LABEL_COLUMNS = ("precision", "recall", "F1", "rows")
+
+
+def _label_cells(counts: LabelCounts) -> Iterable[tuple[str, str, str, str]]:
+    for precision, recall, f1, true in label_measures(counts):
+        yield f"{precision:.1%}", f"{recall:.1%}", f"{f1:.3f}", str(true)

@@ -6,6 +6,7 @@ import hashlib
 
 from rich.table import Table
 
+from bothways.bundle.card import thresholds_shown
 from bothways.bundle.read import read_manifest
 from bothways.cli.options import BundlePath, output_console
 
@@ -20,8 +21,14 @@ def info(bundle: BundlePath) -> None:
     table = Table(title=str(bundle), title_justify="left", show_header=False)
     table.add_row("kind", f"{manifest.kind}, format {manifest.format}")
     table.add_row("digest", hashlib.sha256(data).hexdigest())
+    table.add_row("task", manifest.task)
     if manifest.labels:
         table.add_row("labels", ", ".join(manifest.labels))
+    if manifest.thresholds is not None:
+        table.add_row("thresholds", thresholds_shown(manifest.thresholds))
+    if manifest.calibration is not None:
+        temperature = manifest.calibration.temperature
+        table.add_row("temperature", f"{temperature:.4g}" + (", not calibrated" if temperature == 1 else ""))
     for member in manifest.members:
         sizes = member.architecture
         table.add_row(
@@ -38,7 +45,8 @@ def info(bundle: BundlePath) -> None:
         table.add_row("rows", ", ".join(f"{count} {name}" for name, count in training.rows.items()))
     if training.text_column:
         label = f", labels {training.label_column!r}" if training.label_column else ""
-        table.add_row("columns", f"texts {training.text_column!r}{label}")
+        separator = f" separated by {training.label_separator!r}" if training.label_separator else ""
+        table.add_row("columns", f"texts {training.text_column!r}{label}{separator}")
     if training.pretrained:
         table.add_row("started from", f"pack {training.pretrained}")
     for name, measures in training.validation.items():

@@ -10,6 +10,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from bothways.bundle.manifest import Manifest
+from bothways.data.labelled import LABEL_SEPARATOR
 from bothways.errors import ConfigError
 
 
@@ -83,3 +85,8 @@ def choose_column(given: str | None, recorded: str | None, option: str) -> str:
     if column is None:
         raise ConfigError(f"the bundle does not record which column to read: name it with {option}")
     return column
+
+
+def label_separator(manifest: Manifest) -> str:
+    """Give what stands between the labels of a text: what the bundle was trained on, or the usual bar."""
+    return manifest.training.label_separator or LABEL_SEPARATOR

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import bothways
-from bothways.cli.options import BundlePath, FormatName, choose_column
+from bothways.cli.options import BundlePath, FormatName, choose_column, label_separator
 from bothways.data.files import STANDARD_STREAM
 from bothways.data.tables import Chunk, Table, open_table, open_writer
 from bothways.errors import ConfigError
@@ -19,6 +19,7 @@ from bothways.text.checking import check_text
 
 LABEL_COLUMN = "predicted_label"
 PROBABILITY_COLUMN = "predicted_probability"
+LABELS_COLUMN = "predicted_labels"
 CLASS_COLUMN_PREFIX = "probability_"
 
 
@@ -37,16 +38,19 @@ def predict(
         FormatName | None, typer.Option("--format", help="Format of DATA if its name does not tell; else CSV for -.")
     ] = None,
 ) -> None:
-    """Classify every row of a file, of any size: adds the label, its probability and one column a class.
+    """Classify every row of a file, of any size: adds the label or labels and the probability of each.
 
-    All columns and the order of the rows stay. Added: predicted_label, predicted_probability, probability_LABEL.
+    All columns and the order of the rows stay. Added: predicted_label, predicted_probability, probability_LABEL. Of a
+    multi-label bundle: predicted_labels, with the separator that it was trained on (else |) between them, and
+    probability_LABEL.
 
     Example: bothways predict reviews.bundle new.csv --out scored.csv
     """
     if out != STANDARD_STREAM and data == out:
         raise ConfigError(f"{out} is the input itself: choose another --out")
     model = bothways.load(bundle)
-    added = [LABEL_COLUMN, PROBABILITY_COLUMN, *(f"{CLASS_COLUMN_PREFIX}{label}" for label in model.labels)]
+    told = [LABELS_COLUMN] if model.is_multi_label else [LABEL_COLUMN, PROBABILITY_COLUMN]
+    added = [*told, *(f"{CLASS_COLUMN_PREFIX}{label}" for label in model.labels)]
     with open_table(data, input_format) as table:
         column = choose_column(text, model.manifest.training.text_column, "--text")
         table.require_column(column, "--text")
@@ -76,10 +80,12 @@ def _predicted_chunks(
             waiting.append(chunk)
             yield from values
 
+    separator = label_separator(model.manifest)
     rows: list[list[object]] = []
     for prediction in model.stream(texts()):
-        ensemble = prediction.probabilities["ensemble"]
-        rows.append([prediction.label, prediction.probability, *ensemble.tolist()])
+        joined = separator.join(prediction.chosen)
+        told = [joined] if model.is_multi_label else [prediction.label, prediction.probability]
+        rows.append([*told, *prediction.probabilities["ensemble"].tolist()])
         if len(rows) == len(waiting[0]):
             yield waiting.pop(0), [list(values) for values in zip(*rows, strict=True)]
             rows = []

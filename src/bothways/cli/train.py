@@ -17,14 +17,17 @@ def train(
     text: Annotated[str, typer.Option(metavar="COLUMN", help="The column of the texts.")],
     label: Annotated[str, typer.Option(metavar="COLUMN", help="The column of the labels.")],
     out: Annotated[Path, typer.Option(metavar="BUNDLE", help="Where the bundle appears; nothing may be there.")],
+    label_separator: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Any number of labels a text, with this between them, such as |.")
+    ] = None,
     valid: Annotated[
         str | None, typer.Option(metavar="FILE", help="Rows to validate on; else a tenth of DATA is set aside.")
     ] = None,
     unlabelled: Annotated[str | None, typer.Option(metavar="FILE", help="More texts, for the language models.")] = None,
     pretrained: Annotated[
-        Path | None, typer.Option(metavar="PACK", help="A language-model pack to start from.")
-    ] = None,
-    size: Annotated[SizeName, typer.Option(help="How large the models are.")] = SizeName.SMALL,
+        str, typer.Option(metavar="PACK", help="The pack to start from: en-small (English), a path, or none.")
+    ] = "en-small",
+    size: Annotated[SizeName | None, typer.Option(help="How large the models are, with --pretrained none.")] = None,
     directions: Annotated[DirectionsName, typer.Option(help="Which models to train.")] = DirectionsName.BOTH,
     seed: Seed = 0,
     config: Config = None,
@@ -38,6 +41,7 @@ def train(
         data,
         text=text,
         label=label,
+        label_separator=label_separator,
         out=out,
         valid=valid,
         unlabelled=unlabelled,
@@ -50,10 +54,11 @@ def train(
     )
     table = Table(title=f"{out}: on the validation rows", title_justify="left")
     table.add_column("reads")
-    for name in ("accuracy", "loss"):
-        table.add_column(name, justify="right")
+    for column in ("accuracy", "loss", *(["macro-F1"] if model.is_multi_label else [])):
+        table.add_column(column, justify="right")
     for name, measures in model.manifest.training.validation.items():
-        table.add_row(name, f"{measures['accuracy']:.1%}", f"{measures['loss']:.3f}")
+        macro_f1 = [f"{measures['macro_f1']:.3f}"] if "macro_f1" in measures else []
+        table.add_row(name, f"{measures['accuracy']:.1%}", f"{measures['loss']:.3f}", *macro_f1)
     console = output_console()
     console.print(table)
     console.print(

@@ -1,22 +1,24 @@
 """Collect labelled and unlabelled texts from files or tables in memory, and check them before anything is trained.
 
-In: paths, or tables in memory. Out: texts, labels and warnings; a stratified split. Reports what is wrong by file, row
-and column. Does not know tokens.
+In: paths, or tables in memory. Out: texts, labels and warnings; a stratified split. Texts have one label each, or any
+number of labels (multi-label). Reports what is wrong by file, row and column. Does not know tokens.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
+from bothways.data.stratifying import held_texts
 from bothways.data.tables import open_table
-from bothways.errors import DataError
+from bothways.errors import ConfigError, DataError
 from bothways.text.checking import check_text
 
 TableSource = str | os.PathLike[str] | Mapping[str, Any]
@@ -26,6 +28,11 @@ _PANDAS_MISSING = ("NAType", "NaTType")
 
 LONGEST_LABEL = 1000
 """Characters; what is longer is a text in the wrong column."""
+
+LABEL_SEPARATOR = "|"
+"""What stands between the labels of a text where nobody says otherwise."""
+
+_LABELS_LISTED = 3
 
 
 @dataclass(frozen=True)
@@ -47,11 +54,41 @@ class LabelledTexts:
 
 
 @dataclass(frozen=True)
+class MultiLabelledTexts:
+    """Texts with any number of labels each, in the order of the source.
+
+    Attributes:
+        name: Where they come from, for messages.
+        texts: Checked texts.
+        labels: For each text its different labels, as text, in the order of the source; maybe none.
+    """
+
+    name: str
+    texts: list[str]
+    labels: list[tuple[str, ...]]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+_Rows = TypeVar("_Rows", LabelledTexts, MultiLabelledTexts)
+
+
+@dataclass(frozen=True)
 class Split:
     """Training and validation rows, and what a user should know of them."""
 
     train: LabelledTexts
     valid: LabelledTexts
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class MultiLabelSplit:
+    """The same for texts with any number of labels."""
+
+    train: MultiLabelledTexts
+    valid: MultiLabelledTexts
     warnings: list[str] = field(default_factory=list)
 
 
@@ -73,13 +110,52 @@ def read_labelled(source: TableSource, text_column: str, label_column: str) -> L
     return LabelledTexts(name, texts, labels)
 
 
+def read_multi_labelled(
+    source: TableSource, text_column: str, label_column: str, separator: str | None
+) -> MultiLabelledTexts:
+    """Give all texts of a source, each with any number of labels.
+
+    A value of the label column is a string that the separator cuts into labels, or a list of labels (in memory, JSON
+    lines and Parquet). White space around a label is no part of it; what is empty is no label; a label that stands
+    twice with a text counts once.
+
+    Args:
+        source: A path, or a table in memory.
+        text_column: Where the texts are.
+        label_column: Where the labels are.
+        separator: What stands between two labels in a string; None if all values are lists.
+
+    Raises:
+        ConfigError: The separator is empty.
+        DataError: A column is missing, a text or value is missing or of a wrong kind, or there is no row.
+    """
+    if separator == "":
+        raise ConfigError("the label separator is empty, expected one character or more, such as |")
+    texts: list[str] = []
+    labels: list[tuple[str, ...]] = []
+    name = os.fspath(source) if isinstance(source, str | os.PathLike) else "the table"
+    for name, place, text, value in _rows(source, [text_column, label_column], ["--text", "--label"]):
+        texts.append(_text(text, name, place, text_column))
+        labels.append(_labels(value, separator, name, place, label_column))
+    if not texts:
+        raise DataError(f"{name} has no row, expected texts with labels")
+    _refuse_empty_column(texts, name, text_column)
+    return MultiLabelledTexts(name, texts, labels)
+
+
 def read_unlabelled(source: TableSource, text_column: str) -> list[str]:
     """Give all texts of a source; other columns are not looked at.
 
     Raises:
         DataError: The column is missing, or a text is missing or not a string.
     """
-    return [_text(text, name, place, text_column) for name, place, text in _rows(source, [text_column], ["--text"])]
+    return list(iterate_texts(source, text_column))
+
+
+def iterate_texts(source: TableSource, text_column: str) -> Iterator[str]:
+    """Give the texts of a source one by one, as ``read_unlabelled`` does."""
+    for name, place, text in _rows(source, [text_column], ["--text"]):
+        yield _text(text, name, place, text_column)
 
 
 def check_labels(data: LabelledTexts) -> list[str]:
@@ -103,11 +179,37 @@ def check_labels(data: LabelledTexts) -> list[str]:
                 f"{data.name}: the label {label!r} has only {rows}, expected at least 2 different texts "
                 "(one to train on, one to validate): add some, or remove the label"
             )
+    return _warnings_of_alike(data.name, distinct)
+
+
+def check_multi_labels(data: MultiLabelledTexts) -> list[str]:
+    """Refuse rows without any label, and give warnings for labels that look like slips or can't be validated.
+
+    Raises:
+        DataError: No row has a label.
+    """
+    texts_by_label: dict[str, set[str]] = defaultdict(set)
+    for text, labels in zip(data.texts, data.labels, strict=True):
+        for label in labels:
+            texts_by_label[label].add(text)
+    if not texts_by_label:
+        raise DataError(f"{data.name}: none of the {len(data)} rows has a label, expected one at least")
+    warnings = _warnings_of_alike(data.name, texts_by_label)
+    if rare := sorted(label for label, texts in texts_by_label.items() if len(texts) < 2):
+        more = f" and {len(rare) - _LABELS_LISTED} more" if len(rare) > _LABELS_LISTED else ""
+        warnings.append(
+            f"{data.name}: {len(rare)} label{'s have' if len(rare) > 1 else ' has'} a single text to train on and none "
+            f"to be validated on: {', '.join(map(repr, rare[:_LABELS_LISTED]))}{more}"
+        )
+    return warnings
+
+
+def _warnings_of_alike(name: str, labels: Iterable[str]) -> list[str]:
     alike: dict[str, list[str]] = defaultdict(list)
-    for label in distinct:
+    for label in labels:
         alike["".join(label.split()).casefold()].append(label)
     return [
-        f"{data.name}: the labels {' and '.join(map(repr, sorted(group)))} differ only by white space or case; "
+        f"{name}: the labels {' and '.join(map(repr, sorted(group)))} differ only by white space or case; "
         "they are taken as different classes"
         for group in alike.values()
         if len(group) > 1
@@ -150,23 +252,72 @@ def split_with_file(train: LabelledTexts, valid: LabelledTexts) -> Split:
     Raises:
         DataError: The validation rows have a label that the training rows lack.
     """
-    unknown = sorted(set(valid.labels) - set(train.labels))
-    if unknown:
-        raise DataError(f"{valid.name}: the label {unknown[0]!r} does not occur in {train.name}")
+    _refuse_untrained(set(valid.labels), set(train.labels), valid.name, train.name)
+    return Split(train, valid, [*_ambiguous(train), *_warnings_of_both(train, valid)])
+
+
+def split_multi_label(data: MultiLabelledTexts, share: float, seed: int) -> MultiLabelSplit:
+    """Set a share of each label's texts aside for validation, the same rows for the same seed.
+
+    Rows with the same text stay on the same side, and every label of the validation rows is one of the training rows.
+
+    Args:
+        data: Checked rows (``check_multi_labels``).
+        share: Of each label's texts, above 0 and below 1.
+        seed: Decides which.
+
+    Raises:
+        DataError: No text can be set aside.
+    """
+    labels_by_text: dict[str, set[str]] = defaultdict(set)
+    for text, labels in zip(data.texts, data.labels, strict=True):
+        labels_by_text[text].update(labels)
+    held = held_texts(labels_by_text, share, seed)
+    if not held:
+        raise DataError(
+            f"{data.name}: no text can be set aside for validation, each is the last one of a label: add rows, or give "
+            "a file of validation rows"
+        )
+    is_held = [text in held for text in data.texts]
+    train, valid = (_selected(data, keep) for keep in ([not h for h in is_held], is_held))
+    return MultiLabelSplit(train, valid, _warnings_of_other_labels(data))
+
+
+def split_multi_label_with_file(train: MultiLabelledTexts, valid: MultiLabelledTexts) -> MultiLabelSplit:
+    """Give the split that a user made, with a warning for texts that are on both sides.
+
+    Raises:
+        DataError: The validation rows have a label that the training rows lack.
+    """
+    _refuse_untrained(set().union(*valid.labels), set().union(*train.labels), valid.name, train.name)
+    return MultiLabelSplit(train, valid, [*_warnings_of_other_labels(train), *_warnings_of_both(train, valid)])
+
+
+def _refuse_untrained(valid: set[str], train: set[str], name: str, train_name: str) -> None:
+    if unknown := valid - train:
+        raise DataError(f"{name}: the label {min(unknown)!r} does not occur in {train_name}")
+
+
+def _warnings_of_both(train: _Rows, valid: _Rows) -> list[str]:
     seen = set(train.texts)
     both = sum(text in seen for text in valid.texts)
-    warnings = _ambiguous(train)
-    if both:
-        warnings.append(
-            f"{valid.name}: {both} of {len(valid)} texts are also in {train.name}: validation will look too good"
-        )
-    return Split(train, valid, warnings)
+    if not both:
+        return []
+    return [f"{valid.name}: {both} of {len(valid)} texts are also in {train.name}: validation will look too good"]
 
 
-def _selected(data: LabelledTexts, keep: list[bool]) -> LabelledTexts:
-    texts = [text for text, kept in zip(data.texts, keep, strict=True) if kept]
-    labels = [label for label, kept in zip(data.labels, keep, strict=True) if kept]
-    return LabelledTexts(data.name, texts, labels)
+def _warnings_of_other_labels(data: MultiLabelledTexts) -> list[str]:
+    """Give a warning if rows with the same text have other labels; their order is of no matter."""
+    found: dict[str, set[frozenset[str]]] = defaultdict(set)
+    for text, labels in zip(data.texts, data.labels, strict=True):
+        found[text].add(frozenset(labels))
+    count = sum(len(sets) > 1 for sets in found.values())
+    return [f"{data.name}: {count} texts stand there several times with other labels each time"] if count else []
+
+
+def _selected(data: _Rows, keep: list[bool]) -> _Rows:
+    texts = list(itertools.compress(data.texts, keep))
+    return replace(data, texts=texts, labels=list(itertools.compress(data.labels, keep)))
 
 
 def _labels_by_text(data: LabelledTexts) -> dict[str, list[str]]:
@@ -233,6 +384,32 @@ def _label(value: object, name: str, place: str, column: str) -> str:
     if len(label) > LONGEST_LABEL:
         raise DataError(f"{where}: a label of {len(label)} characters, expected at most {LONGEST_LABEL}")
     return label
+
+
+def _labels(value: object, separator: str | None, name: str, place: str, column: str) -> tuple[str, ...]:
+    """Give the different labels in a value, in its order."""
+    where = f"{name}, {place}, column {column!r}"
+    parts: Collection[object]
+    if isinstance(value, list | tuple | np.ndarray):
+        parts = [part for part in value if not (isinstance(part, str) and not part.strip())]
+    elif _is_missing(value):
+        raise DataError(f"{where}: the labels are missing (null); where a text has none, write an empty value")
+    elif not isinstance(value, str):
+        parts = [value]
+    elif separator is None:
+        raise DataError(
+            f"{where} is str {value[:40]!r}, expected a list of labels: name what separates them in a string"
+        )
+    else:
+        parts = [part for part in value.split(separator) if part.strip()]
+    labels = tuple(dict.fromkeys(_label(part, name, place, column).strip() for part in parts))
+    for label in labels:
+        if (separator or LABEL_SEPARATOR) in label:
+            raise DataError(
+                f"{where}: the label {label!r} holds {separator or LABEL_SEPARATOR!r}, which stands between labels: "
+                "name another separator"
+            )
+    return labels
 
 
 def _is_missing(value: object) -> bool:

@@ -1,7 +1,8 @@
 """Classify texts with a bundle.
 
 In: texts. Out: labels and probabilities, forward, backward and averaged, in the order of the texts. Every surface
-(Python, command line, later the server) goes through ``Classifier.stream``.
+(Python, command line, later the server) goes through ``Classifier.stream``. How logits become probabilities, and which
+labels are chosen, is decided here alone.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bothways.bundle.manifest import Kind, Manifest
+from bothways.bundle.manifest import Kind, Manifest, Task
 from bothways.bundle.proof import ENSEMBLE
 from bothways.bundle.read import Bundle, read_bundle
 from bothways.bundle.weights import Weights
@@ -25,6 +26,7 @@ from bothways.text.tokenizer import Tokenizer
 
 Probabilities = NDArray[np.float64]
 _NORM_EPS = 1e-5
+_LARGEST_WITH_ODDS = 1 - 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,12 +36,16 @@ class Prediction:
     Attributes:
         label: The most probable label; the first of the labels on a tie.
         probability: The ensemble's probability of that label, 0..1.
+        chosen: The labels that the text is given: exactly ``label``; of a multi-label classifier all labels whose
+            probability is at least their threshold, in the order of ``labels``, maybe none.
         labels: All labels, in the order of the probabilities.
-        probabilities: For ``forward``, ``backward`` (those the bundle has) and ``ensemble``, each (C,).
+        probabilities: For ``forward``, ``backward`` (those the bundle has) and ``ensemble``, each (C,). They add up to
+            1, but not for a multi-label classifier: each is that of one label to be there.
     """
 
     label: str
     probability: float
+    chosen: tuple[str, ...]
     labels: tuple[str, ...]
     probabilities: Mapping[str, Probabilities]
 
@@ -75,8 +81,15 @@ class Classifier:
         """The directions that this model reads, in the bundle's order."""
         return [str(direction) for direction in self.manifest.directions]
 
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether a text is given any number of labels, not exactly one."""
+        return self.manifest.task == "multi-label"
+
     def predict(self, texts: Iterable[object]) -> NDArray[np.object_]:
         """Give the label of each text, (N,) objects of type str, in the order of the texts.
+
+        Of a multi-label classifier: the chosen labels of each text, (N,) tuples of str, maybe empty.
 
         Args:
             texts: A list, array, Series or any other iterable of strings.
@@ -84,13 +97,16 @@ class Classifier:
         Raises:
             TextError: ``texts`` is a lone string, or one of the texts can't be classified.
         """
-        found = [prediction.label for prediction in self.stream(texts)]
+        found = [p.chosen if self.is_multi_label else p.label for p in self.stream(texts)]
         labels = np.empty(len(found), dtype=object)
-        labels[:] = found
+        for number, value in enumerate(found):  # one by one, or numpy would take tuples of one length for columns
+            labels[number] = value
         return labels
 
     def predict_proba(self, texts: Iterable[object]) -> Probabilities:
         """Give the ensemble's probabilities of each text, (N, C) float64, columns in the order of ``labels``.
+
+        Rows add up to 1, but not those of a multi-label classifier.
 
         Law 2: a text's row is bit-identical alone, in any batch and in any order.
 
@@ -138,12 +154,20 @@ class Classifier:
         combination, calibration = self.manifest.combination, self.manifest.calibration
         assert combination is not None
         assert calibration is not None
-        each = [head.probabilities(vector) for head, vector in zip(self._heads, pooled, strict=True)]
+        to_probabilities = _sigmoid if self.is_multi_label else _softmax
+        each = [to_probabilities(head.logits(vector)) for head, vector in zip(self._heads, pooled, strict=True)]
         mean = sum((weight * row for weight, row in zip(combination.weights, each, strict=True)), np.zeros(1))
-        ensemble = with_temperature(mean, calibration.temperature)
+        ensemble = with_temperature(mean, calibration.temperature, task=self.manifest.task)
         best = int(ensemble.argmax())
         by_name = {**dict(zip(self.directions, each, strict=True)), ENSEMBLE: ensemble}
-        return Prediction(self.labels[best], float(ensemble[best]), self.labels, by_name)
+        chosen = self._chosen(ensemble, best)
+        return Prediction(self.labels[best], float(ensemble[best]), chosen, self.labels, by_name)
+
+    def _chosen(self, ensemble: Probabilities, best: int) -> tuple[str, ...]:
+        thresholds = self.manifest.thresholds
+        if thresholds is None:
+            return (self.labels[best],)
+        return tuple(label for label, p, at in zip(self.labels, ensemble, thresholds, strict=True) if p >= at)
 
 
 def load(path: str | os.PathLike[str]) -> Classifier:
@@ -160,12 +184,25 @@ def load(path: str | os.PathLike[str]) -> Classifier:
     return Classifier(read_bundle(path, Kind.CLASSIFIER))
 
 
-def with_temperature(probabilities: Probabilities, temperature: float) -> Probabilities:
-    """Give calibrated probabilities: the softmax of their logarithms over the temperature (Guo et al., 2017)."""
+def with_temperature(probabilities: Probabilities, temperature: float, *, task: Task = "single-label") -> Probabilities:
+    """Give calibrated probabilities: the softmax of their logarithms over the temperature (Guo et al., 2017).
+
+    For multi-label: the sigmoid of each one's log odds over the temperature. What is next to 1 has the odds of
+    ``_LARGEST_WITH_ODDS``, or they would hang on its last bit.
+
+    Args:
+        probabilities: Of one text, (C,), or of several, (N, C).
+        temperature: Above 0; 1 changes no bit.
+        task: Of the classifier that they come from.
+    """
     if temperature == 1:
         return probabilities
-    with np.errstate(divide="ignore"):
-        return _softmax(np.log(probabilities) / temperature)
+    with np.errstate(divide="ignore", over="ignore"):
+        if task == "multi-label":
+            others = np.log1p(-np.minimum(probabilities, _LARGEST_WITH_ODDS))
+            return _sigmoid((np.log(probabilities) - others) / temperature)
+        logarithms = np.log(probabilities)
+        return _softmax((logarithms - logarithms.max(axis=-1, keepdims=True)) / temperature)
 
 
 class _Head:
@@ -180,13 +217,13 @@ class _Head:
             for layer in range(layers)
         ]
 
-    def probabilities(self, pooled: Pooled) -> Probabilities:
-        """Give one text's class probabilities, (C,) float64, from its pooled vector, (3E,)."""
+    def logits(self, pooled: Pooled) -> NDArray[np.float64]:
+        """Give one text's logits, (C,) float64, from its pooled vector, (3E,)."""
         (weight, bias), *others = self._layers
         values = weight @ pooled.astype(np.float64) + bias
         for weight, bias in others:
             values = weight @ np.maximum(values, 0) + bias
-        return _softmax(values)
+        return values
 
 
 def _folded_norm(weights: Weights, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -206,5 +243,10 @@ def _folded_linear(
 
 
 def _softmax(logits: NDArray[np.float64]) -> Probabilities:
-    exponentials = np.exp(logits - logits.max())
-    return np.asarray(exponentials / exponentials.sum(), dtype=np.float64)
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True), dtype=np.float64)
+
+
+def _sigmoid(logits: NDArray[np.float64]) -> Probabilities:
+    small = np.exp(-np.abs(logits))  # never overflows, also not where a logit is infinite
+    return np.asarray(np.where(logits >= 0, 1, small) / (1 + small), dtype=np.float64)
