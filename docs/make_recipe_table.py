@@ -11,16 +11,17 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from bothways.training.recipe import SIZES, Recipe, load_recipe
+from bothways.training.recipe import FROM_PACK, SIZES, Recipe, load_recipe
 
 PAGE = Path(__file__).with_name("recipe.md")
-HEAD = "| section | key | tiny | small | base | what it is |\n|---|---|---|---|---|---|\n"
+HEAD = "| section | key | from a pack | tiny | small | base | what it is |\n|---|---|---|---|---|---|---|\n"
+DECIDED_BY_PACK = {"width_embedding", "width_hidden", "layers", "markers", "vocabulary_size"}
 MARK = "<!-- made by docs/make_recipe_table.py -->\n"
 
 
 def table() -> str:
     """Give the table: one row a key, with the value of each preset."""
-    presets = [load_recipe(size) for size in SIZES]
+    presets = [load_recipe(preset) for preset in (FROM_PACK, *SIZES)]
     lines = []
     for section, field in Recipe.model_fields.items():
         model = field.annotation
@@ -28,6 +29,8 @@ def table() -> str:
         assert issubclass(model, BaseModel)
         for key in model.model_fields:
             values = [shown(getattr(getattr(preset, section), key)) for preset in presets]
+            if key in DECIDED_BY_PACK:
+                values[0] = "the pack's"
             meaning = next(d for d in descriptions(model, key) if d)
             lines.append(f"| {section} | {key} | {' | '.join(values)} | {meaning} |\n")
     return HEAD + "".join(lines)
