@@ -102,7 +102,9 @@ def place(tmp_path_factory: pytest.TempPathFactory, cli_with_torch: CommandServe
     with found.data.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("id", "review", "stars"), *some_rows()])
     columns = ("--text", "review", "--label", "stars")
-    finished = cli_with_torch.run("train", found.data, *columns, "--out", found.bundle, "--config", folder / "c.toml")
+    finished = cli_with_torch.run(
+        "train", found.data, *columns, "--pretrained", "none", "--out", found.bundle, "--config", folder / "c.toml"
+    )
     assert finished.status == 0, finished.err
     assert b"Next: bothways evaluate" in finished.out
     return found

@@ -129,7 +129,7 @@ def test_language_models_become_a_pack(
     for way, model in language_models.models.items():
         ids = read(tokenizer.tokenize(TEXTS[1]), way, MarkerPlacement.AS_WRITTEN).astype(np.int64)
         with torch.no_grad():
-            logits, *_ = model.eval()(torch.from_numpy(ids[None, :-1]), model.encoder.zero_state(1))
+            logits, _ = model.eval().logits(torch.from_numpy(ids[None, :-1]), model.encoder.zero_state(1))
             theirs = torch.nn.functional.cross_entropy(logits[0], torch.from_numpy(ids[1:])).item()
         assert LanguageModel(bundle).loss(TEXTS[1], way) == pytest.approx(theirs, abs=1e-5)
 

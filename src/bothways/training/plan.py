@@ -32,8 +32,8 @@ class Part(StrEnum):
     """What texts are for."""
 
     TRAINING = "training"
-    UNLABELLED = "unlabelled"
     VALIDATION = "validation"
+    UNLABELLED = "unlabelled"
 
 
 class Plan(BaseModel):

@@ -1,0 +1,166 @@
+"""Measure accuracy on real data sets, result by result, and show what was measured.
+
+Run: BOTHWAYS_DATA=... .venv/bin/python -m benchmarks.accuracy run [--sets trec6,sms] [--methods tfidf,bothways] ...
+then .venv/bin/python -m benchmarks.accuracy report. A result that exists is not measured again. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from benchmarks.accuracy import fastai, fasttext, ours, tfidf
+from benchmarks.accuracy.outcomes import Outcome, load_now, read_results, result_file, result_of, write_result
+from benchmarks.accuracy.report import write_report
+from benchmarks.accuracy.sets import OPTIONAL_SETS, SETS, Task, load_task
+
+from bothways.errors import BothwaysError
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+RESULTS = HERE / "results"
+WORK = ROOT / "build" / "accuracy"
+FASTTEXT = ROOT / "build" / "fasttext"
+METHODS = ("tfidf", "fasttext", "bothways-scratch", "bothways", "fastai")
+BASELINES = ("tfidf", "fasttext")
+NEED_A_PACK = ("bothways", "fastai")
+_EXPECTED_FAULTS = (BothwaysError, NotImplementedError, FileNotFoundError, ValueError, subprocess.CalledProcessError)
+
+
+def main() -> None:
+    """Run or report."""
+    arguments = _parser().parse_args()
+    if arguments.verb == "run" and arguments.pretrained == "none":
+        arguments.pretrained = None
+        arguments.methods = ["bothways-scratch" if name == "bothways" else name for name in arguments.methods]
+    if arguments.verb == "report":
+        write_report(read_results(arguments.results), arguments.out or arguments.results)
+        return
+    sys.exit(run_all(arguments))
+
+
+def run_all(arguments: argparse.Namespace) -> int:
+    """Measure what is missing, and give 1 if something failed."""
+    if "BOTHWAYS_DATA" not in os.environ:
+        sys.exit("BOTHWAYS_DATA is not set: it names the folder of the data sets")
+    data = Path(os.environ["BOTHWAYS_DATA"])
+    counts = {"measured": 0, "there": 0, "failed": 0}
+    for set_name in arguments.sets:
+        for seed in arguments.seeds:
+            for method in arguments.methods:
+                if result_file(arguments.results, set_name, method, seed).exists():
+                    counts["there"] += 1
+                    continue
+                print(f"{set_name}, {method}, seed {seed} ...", flush=True)
+                started = time.monotonic()
+                try:
+                    load = load_now()
+                    task = load_task(set_name, data, seed)
+                    outcome = _measured(task, method, seed, arguments)
+                    command = _command(set_name, method, seed, arguments)
+                    result = result_of(task, method, seed, outcome, command, load)
+                    write_result(arguments.results, result)
+                except _EXPECTED_FAULTS as error:
+                    if isinstance(error, ValueError | FileNotFoundError) and arguments.traceback:
+                        traceback.print_exc()
+                    print(f"  failed: {error}", flush=True)
+                    counts["failed"] += 1
+                    continue
+                told = ", ".join(f"{name} {found[result['measure']]:.4f}" for name, found in result["scores"].items())
+                print(f"  {result['measure']}: {told} ({time.monotonic() - started:.0f} s)", flush=True)
+                counts["measured"] += 1
+    print(json.dumps(counts))
+    return int(counts["failed"] > 0)
+
+
+def _measured(task: Task, method: str, seed: int, arguments: argparse.Namespace) -> Outcome:
+    folder, shared = arguments.work / f"{task.name}.{method}.{seed}", arguments.work / "shared"
+    if method in NEED_A_PACK and arguments.pretrained is None:
+        raise ValueError(f"{method} needs --pretrained PACK")
+    if method == "tfidf":
+        return tfidf.run(task, seed)
+    if method == "fasttext":
+        return fasttext.run(task, seed, arguments.fasttext / "bin" / "python", folder)
+    if method == "fastai":
+        options = fastai.Options(
+            arguments.pretrained,
+            arguments.oracle / "bin" / "python",
+            arguments.fastai_language_model_epochs,
+            arguments.fastai_classifier_epochs,
+        )
+        known = [result for result in read_results(arguments.results) if result["method"] == "bothways"]
+        return fastai.run(task, seed, options, folder, shared, known)
+    pack = arguments.pretrained if method == "bothways" else None
+    return ours.run(task, seed, ours.Options(pack, arguments.size, arguments.config), folder, shared)
+
+
+def _command(set_name: str, method: str, seed: int, arguments: argparse.Namespace) -> str:
+    """Give the command that measures this result alone; paths by their last name."""
+    words = ["python -m benchmarks.accuracy run", f"--sets {set_name}", f"--methods {method}", f"--seeds {seed}"]
+    if method in NEED_A_PACK:
+        words.append(f"--pretrained {Path(arguments.pretrained).name}")
+    if method == "bothways-scratch":
+        words.append(f"--size {arguments.size}")
+    if method.startswith("bothways"):
+        words += [f"--config {arguments.config.name}"] if arguments.config else []
+    if method == "fastai":
+        for stage in ("language_model", "classifier"):
+            epochs = getattr(arguments, f"fastai_{stage}_epochs")
+            words += [f"--fastai-{stage.replace('_', '-')}-epochs {epochs}"] if epochs else []
+    return " ".join(words)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=(__doc__ or "").splitlines()[0])
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    usual = [name for name in SETS if name not in OPTIONAL_SETS]
+    run = verbs.add_parser("run", help="measure what is missing")
+    run.add_argument("--sets", type=_names(SETS), default=usual, help=f"of {', '.join(SETS)}; all but imdb by default")
+    run.add_argument(
+        "--methods",
+        type=_names(METHODS),
+        default=list(BASELINES),
+        help=f"of {', '.join(METHODS)}; two by default",
+    )
+    run.add_argument("--seeds", type=_seeds, default=[0, 1, 2], help="0,1,2 by default")
+    run.add_argument("--pretrained", help="the pack that bothways and fastai start from: a path, en-small, or none")
+    run.add_argument("--size", default="small", help="of bothways-scratch: tiny, small or base")
+    run.add_argument("--config", type=Path, help="a TOML file that changes numbers of bothways' recipe")
+    run.add_argument("--fastai-language-model-epochs", type=int, help="by default those that bothways took")
+    run.add_argument("--fastai-classifier-epochs", type=int, help="by default those that bothways took")
+    run.add_argument("--results", type=Path, default=RESULTS)
+    run.add_argument("--work", type=Path, default=WORK, help="for what a run needs while it goes on")
+    run.add_argument("--oracle", type=Path, default=ROOT / ".oracle", help="the environment with fastai")
+    run.add_argument("--fasttext", type=Path, default=FASTTEXT, help="the environment with fastText")
+    run.add_argument("--traceback", action="store_true", help="show where a fault came from")
+    report = verbs.add_parser("report", help="make the table and the plots")
+    report.add_argument("--results", type=Path, default=RESULTS)
+    report.add_argument("--out", type=Path, help="where table and plots go; the results folder by default")
+    return parser
+
+
+def _names(known: Iterable[str]) -> Callable[[str], list[str]]:
+    names = list(known)
+
+    def parse(value: str) -> list[str]:
+        wanted = value.split(",")
+        if unknown := [name for name in wanted if name not in names]:
+            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is unknown, expected some of {', '.join(names)}")
+        return wanted
+
+    return parse
+
+
+def _seeds(value: str) -> list[int]:
+    return [int(seed) for seed in value.split(",")]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,231 @@
+"""Make a table and plots of results.
+
+In: results as their files hold them. Out: ``table.md``, ``errors.svg`` and ``.png`` (every set), ``labels.svg`` and
+``.png`` (IMDb by the number of labels).
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.accuracy.outcomes import ENSEMBLE, SINGLE, Result
+from benchmarks.accuracy.sets import SETS
+
+MODELS = ("forward", "backward", ENSEMBLE)
+METHODS = {
+    "tfidf": "TF-IDF + logistic regression",
+    "fasttext": "fastText",
+    "fastai": "fastai 2, same pack and epochs",
+    "bothways-scratch": "bothways without a pack",
+    "bothways": "bothways",
+}
+_LABELLED_SETS = {"imdb-100": 100, "imdb-500": 500, "imdb-2000": 2000, "imdb": 25_000}
+
+
+def write_report(results: Sequence[Result], folder: Path) -> None:
+    """Write everything that these results allow."""
+    folder.mkdir(parents=True, exist_ok=True)
+    groups = grouped(results)
+    (folder / "table.md").write_text(table(groups) + "\n" + conditions(results), encoding="utf-8")
+    names = ["table.md", *plot_errors(groups, folder), *plot_labels(groups, folder)]
+    print(json.dumps({"results": len(results), "written": [str(folder / name) for name in names]}))
+
+
+def grouped(results: Iterable[Result]) -> dict[tuple[str, str], list[Result]]:
+    """Give the results of each set and method, one a seed, in the order of the table."""
+    found: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        found.setdefault((result["set"], result["method"]), []).append(result)
+    sets, methods = list(SETS), list(METHODS)
+    return {key: found[key] for key in sorted(found, key=lambda key: (sets.index(key[0]), methods.index(key[1])))}
+
+
+def table(groups: dict[tuple[str, str], list[Result]]) -> str:
+    """Give a Markdown table, a row a set and method."""
+    lines = [
+        "Test error in %, or macro-F1 where said: mean ± standard deviation over seeds. Training in minutes, choosing",
+        "settings included (what several sets share stands behind a +); texts/s from text to label, all models of the",
+        "row together. In brackets CPU minutes, and texts per CPU second: they hardly depend on what else ran.",
+        "",
+        "| set | labelled rows | method | seeds | forward | backward | ensemble or single | training, min | texts/s |",
+        "|---|--:|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for (set_name, method), results in groups.items():
+        first = results[0]
+        is_f1 = first["measure"] == "macro_f1"
+        told = [_told(results, model, is_f1) for model in MODELS]
+        if SINGLE in first["scores"]:
+            told[-1] = _told(results, SINGLE, is_f1)
+        rows = first["rows"]["training"] + (first["rows"]["validation"] if first["method"] not in _BASELINES else 0)
+        cells = [
+            set_name + (" (macro-F1)" if is_f1 else ""),
+            f"{rows:,}",
+            METHODS[method],
+            str(len(results)),
+            *told[:-1],
+            f"**{told[-1]}**" if method == "bothways" else told[-1],
+            _minutes(results),
+            _speed(results),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+_BASELINES = ("tfidf", "fasttext")
+"""Fitted on the validation rows as well, once settings are chosen."""
+
+
+def conditions(results: Sequence[Result]) -> str:
+    """Say on which rows, on what machine, with which versions and by what commands it was measured."""
+    lines = ["### Test rows", ""]
+    tests = {result["set"]: f"{result['rows']['test']:,} rows, {result['test_split']}" for result in results}
+    lines += [f"- {name}: {tests[name]}" for name in SETS if name in tests]
+    lines += ["", "### Machines and versions", ""]
+    for method, told in METHODS.items():
+        mine = [result for result in results if result["method"] == method]
+        for line in sorted({_setting(result) for result in mine}):
+            loads = [result["machine"]["load_before"] for result in mine if _setting(result) == line]
+            busy = f"load before the run {min(loads)} to {max(loads)}"
+            lines.append(f"- {told}: {line}; {busy} ({len(loads)} results)")
+    lines += ["", "Each result's file holds the command that measures it.", ""]
+    return "\n".join(lines)
+
+
+def plot_errors(groups: dict[tuple[str, str], list[Result]], folder: Path) -> list[str]:
+    """Draw the error of each method on each set, and give the files' names."""
+    errors = {key: results for key, results in groups.items() if results[0]["measure"] == "error"}
+    if not errors:
+        return []
+    plots = _plots()
+    sets = [name for name in SETS if any(key[0] == name for key in errors)]
+    methods = [name for name in METHODS if any(key[1] == name for key in errors)]
+    figure, axes = plots.subplots(figsize=(max(6, 1.6 * len(sets)), 4), layout="constrained")
+    width = 0.8 / len(methods)
+    for position, method in enumerate(methods):
+        places = [place for place, name in enumerate(sets) if (name, method) in errors]
+        values = [[100 * value for value in best_values(errors[sets[place], method])] for place in places]
+        axes.bar(
+            [place + (position - (len(methods) - 1) / 2) * width for place in places],
+            [statistics.mean(value) for value in values],
+            width,
+            yerr=[_spread(value) for value in values],
+            capsize=2,
+            color=_colour(method),
+            label=METHODS[method],
+        )
+    axes.set_xticks(range(len(sets)), sets)
+    axes.set_ylabel("test error, %")
+    axes.set_ylim(bottom=0)
+    _add_legend(figure)
+    return _saved(plots, figure, folder, "errors")
+
+
+def plot_labels(groups: dict[tuple[str, str], list[Result]], folder: Path) -> list[str]:
+    """Draw IMDb's error by the number of labels, and give the files' names."""
+    methods = [name for name in METHODS if sum((known, name) in groups for known in _LABELLED_SETS) > 1]
+    if not methods:
+        return []
+    plots = _plots()
+    figure, axes = plots.subplots(figsize=(7, 4), layout="constrained")
+    for method in methods:
+        known = [name for name in _LABELLED_SETS if (name, method) in groups]
+        values = [[100 * value for value in best_values(groups[name, method])] for name in known]
+        axes.errorbar(
+            [_LABELLED_SETS[name] for name in known],
+            [statistics.mean(value) for value in values],
+            yerr=[_spread(value) for value in values],
+            marker="o",
+            capsize=3,
+            color=_colour(method),
+            label=METHODS[method],
+        )
+    axes.set_xscale("log")
+    ticks = [count for name, count in _LABELLED_SETS.items() if any((name, method) in groups for method in methods)]
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel("labelled reviews (IMDb)")
+    axes.set_ylabel("test error, %")
+    axes.set_ylim(bottom=0)
+    _add_legend(figure)
+    return _saved(plots, figure, folder, "labels")
+
+
+def best_values(results: Sequence[Result]) -> list[float]:
+    """Give what a method is judged by, a value a seed: its ensemble, or its only model."""
+    return [
+        result["scores"][ENSEMBLE if ENSEMBLE in result["scores"] else SINGLE][result["measure"]] for result in results
+    ]
+
+
+def _told(results: Sequence[Result], model: str, is_f1: bool) -> str:
+    values = [100 * found[model][results[0]["measure"]] for result in results if model in (found := result["scores"])]
+    if not values:
+        return ""
+    digits = 1 if is_f1 else 2
+    mean = f"{statistics.mean(values):.{digits}f}"
+    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
+
+
+def _spread(values: Sequence[float]) -> float:
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def _minutes(results: Sequence[Result]) -> str:
+    def told(clock: str) -> str:
+        own, shared = (
+            [result["times"][what][clock] / 60 for result in results if what in result["times"]]
+            for what in ("train", "shared")
+        )
+        mean = statistics.mean(own)
+        minutes = f"{mean:.1f}" if mean >= 0.95 else f"{mean:.2f}"
+        return f"{minutes} + {statistics.mean(shared):.1f}" if shared else minutes
+
+    is_short = any(result["facts"].get("was_resumed") for result in results)  # what ran before a stop is not counted
+    return f"{'> ' * is_short}{told('wall_s')} ({told('cpu_s')})"
+
+
+def _speed(results: Sequence[Result]) -> str:
+    def told(clock: str) -> str:
+        speeds = [result["rows"]["test"] / result["times"]["predict"][clock] for result in results]
+        return f"{statistics.mean(speeds):,.0f}"
+
+    return f"{told('wall_s')} ({told('cpu_s')})"
+
+
+def _setting(result: Result) -> str:
+    machine, versions = result["machine"], result["versions"]
+    features = ", ".join(machine["features"])
+    packages = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return f"{machine['cpu']}, {machine['cores']} cores ({features}); {packages}"
+
+
+def _plots() -> Any:
+    import matplotlib as mpl  # noqa: PLC0415  (only where plots are made)
+
+    mpl.use("agg")
+    mpl.rcParams["svg.hashsalt"] = "bothways"
+    mpl.rcParams["axes.spines.top"] = mpl.rcParams["axes.spines.right"] = False
+    from matplotlib import pyplot  # noqa: PLC0415
+
+    return pyplot
+
+
+def _colour(method: str) -> str:
+    """Give the same colour to a method in every plot."""
+    return f"C{list(METHODS).index(method)}"
+
+
+def _add_legend(figure: Any) -> None:
+    figure.legend(frameon=False, loc="outside upper center", ncols=3)
+
+
+def _saved(plots: Any, figure: Any, folder: Path, name: str) -> list[str]:
+    files = [f"{name}.svg", f"{name}.png"]
+    figure.savefig(folder / files[0], metadata={"Date": None})
+    figure.savefig(folder / files[1], dpi=150)
+    plots.close(figure)
+    return files

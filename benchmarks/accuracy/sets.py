@@ -1,0 +1,152 @@
+"""The data sets, as tasks: rows to train on, maybe rows to validate on, rows to test on.
+
+In: the folder that BOTHWAYS_DATA names, a seed. Out: a ``Task``. Official test splits are only ever measured on.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from benchmarks.accuracy.splits import distinct_first, groups_of, stratified_numbers
+from numpy.typing import NDArray
+
+IMDB_TEST_ROWS = 5_000
+IMDB_UNLABELLED_ROWS = 20_000
+IMDB_SHARED = "imdb"
+SMS_TEST_SHARE = 0.2
+_FIXED_SEED = 20_180_101
+"""Of choices that are the same for every seed of a run."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Texts and what is true of each: one label, or any number of them."""
+
+    texts: list[str]
+    labels: list[tuple[str, ...]]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def selected(self, numbers: Sequence[int] | NDArray[np.int64]) -> Rows:
+        """Give some of the rows."""
+        return Rows([self.texts[i] for i in numbers], [self.labels[i] for i in numbers])
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a method is to learn and is measured on.
+
+    Attributes:
+        name: As in ``--sets``.
+        labels: All labels, sorted.
+        is_multi_label: Whether a text has any number of labels; otherwise it has one.
+        train: Rows to learn from, and to choose settings on where there is no ``valid``.
+        valid: The official validation rows, if there are any.
+        test: Rows that only the finished model sees.
+        test_split: What the test rows are.
+        unlabelled: More texts, for language models only.
+        shared: A name that tasks have in common whose language models are fine-tuned once, on ``unlabelled``.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    is_multi_label: bool
+    train: Rows
+    valid: Rows | None
+    test: Rows
+    test_split: str
+    unlabelled: list[str] = field(default_factory=list)
+    shared: str | None = None
+
+
+def load_task(name: str, folder: Path, seed: int) -> Task:
+    """Give a task; the seed decides which rows are labelled, where not all of them are."""
+    return SETS[name](name, folder, seed)
+
+
+def _trec(name: str, folder: Path, seed: int) -> Task:
+    del seed
+    train, test = (_read_csv(folder / "trec6" / f"{part}.csv", "label") for part in ("train", "test"))
+    return Task(name, _labels(train), False, train, None, test, "official test split")
+
+
+def _sms(name: str, folder: Path, seed: int) -> Task:
+    del seed
+    rows = _read_csv(folder / "sms_spam" / "sms.csv", "label")
+    held = stratified_numbers(rows.texts, groups_of(rows.labels), SMS_TEST_SHARE, _FIXED_SEED)
+    train = np.setdiff1d(np.arange(len(rows)), held)
+    split = "a fixed stratified fifth; rows with the same text are on one side"
+    return Task(name, _labels(rows), False, rows.selected(train), None, rows.selected(held), split)
+
+
+def _germeval(name: str, folder: Path, seed: int) -> Task:
+    del seed
+    train, test = (_read_csv(folder / "germeval2018" / f"{part}.csv", "label") for part in ("train", "test"))
+    return Task(name, _labels(train), False, train, None, test, "official test split")
+
+
+def _goemotions(name: str, folder: Path, seed: int) -> Task:
+    del seed
+    parts = (_read_csv(folder / "goemotions" / f"{part}.csv", "labels") for part in ("train", "valid", "test"))
+    train, valid, test = parts
+    return Task(name, _labels(train), True, train, valid, test, "official test split")
+
+
+def _imdb(name: str, folder: Path, seed: int, labelled: int | None) -> Task:
+    train, test = (_read_parquet(folder / "imdb" / f"{part}.parquet") for part in ("train", "test"))
+    labels, split = _labels(train), "official test split"
+    if labelled is not None:
+        train = _balanced(train, labels, labelled, seed)
+        test = _balanced(test, labels, IMDB_TEST_ROWS, _FIXED_SEED)
+        split = f"a fixed balanced subset of {len(test):,} rows of the official test split"
+    unlabelled = _read_column(folder / "imdb" / "unlabelled.parquet", "text")[:IMDB_UNLABELLED_ROWS]
+    return Task(name, labels, False, train, None, test, split, unlabelled, IMDB_SHARED)
+
+
+SETS: dict[str, Callable[[str, Path, int], Task]] = {
+    "trec6": _trec,
+    "sms": _sms,
+    "germeval2018": _germeval,
+    "goemotions": _goemotions,
+    "imdb-100": partial(_imdb, labelled=100),
+    "imdb-500": partial(_imdb, labelled=500),
+    "imdb-2000": partial(_imdb, labelled=2000),
+    "imdb": partial(_imdb, labelled=None),
+}
+OPTIONAL_SETS = ("imdb",)
+"""Only run where they are asked for."""
+
+
+def _balanced(rows: Rows, labels: tuple[str, ...], count: int, seed: int) -> Rows:
+    """Give so many different texts, as many of each label; fewer with the same seed are among them."""
+    order = distinct_first(rows.texts, seed)
+    by_label = ([i for i in order if rows.labels[i] == (label,)][: count // len(labels)] for label in labels)
+    return rows.selected(sorted(i for numbers in by_label for i in numbers))
+
+
+def _labels(rows: Rows) -> tuple[str, ...]:
+    return tuple(sorted({label for labels in rows.labels for label in labels}))
+
+
+def _read_csv(path: Path, label_column: str) -> Rows:
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    is_multi = label_column == "labels"
+    labels = [tuple(row[label_column].split("|")) if is_multi else (row[label_column],) for row in rows]
+    return Rows([row["text"] for row in rows], labels)
+
+
+def _read_parquet(path: Path) -> Rows:
+    return Rows(_read_column(path, "text"), [(label,) for label in _read_column(path, "label")])
+
+
+def _read_column(path: Path, name: str) -> list[str]:
+    from pyarrow import parquet  # noqa: PLC0415  (only where such a file is read)
+
+    return list(parquet.read_table(path, columns=[name])[name].to_pylist())

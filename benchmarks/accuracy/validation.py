@@ -1,0 +1,47 @@
+"""Decide which training rows settings are chosen on.
+
+In: a task and a seed. Out: pairs of rows to fit on and rows to validate on. Test rows are not looked at.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from benchmarks.accuracy.sets import Rows, Task
+from benchmarks.accuracy.splits import fold_numbers, groups_of, stratified_numbers
+
+VALIDATION_SHARE = 0.1
+FOLDS = 5
+_FEW_ROWS = 1000
+"""Below so many rows a tenth says too little: settings are chosen by cross-validation."""
+
+
+def held_out(task: Task, seed: int) -> tuple[Rows, Rows]:
+    """Give rows to fit on and rows to validate on: the official ones, or a stratified tenth."""
+    if task.valid is not None:
+        return task.train, task.valid
+    numbers = stratified_numbers(task.train.texts, groups_of(task.train.labels), VALIDATION_SHARE, seed)
+    rest = np.setdiff1d(np.arange(len(task.train)), numbers)
+    return task.train.selected(rest), task.train.selected(numbers)
+
+
+def parts(task: Task, seed: int) -> list[tuple[Rows, Rows]]:
+    """Give what settings are chosen on: one part, or five of few rows."""
+    if task.valid is not None or len(task.train) >= _FEW_ROWS:
+        return [held_out(task, seed)]
+    folds = fold_numbers(task.train.texts, groups_of(task.train.labels), FOLDS, seed)
+    everything = np.arange(len(task.train))
+    return [(task.train.selected(np.setdiff1d(everything, fold)), task.train.selected(fold)) for fold in folds]
+
+
+def described(task: Task, seed: int) -> str:
+    """Say in words what ``parts`` gives."""
+    if task.valid is None and len(task.train) < _FEW_ROWS:
+        return f"{FOLDS}-fold cross-validation of the training rows, seed {seed}"
+    return described_held_out(task, seed)
+
+
+def described_held_out(task: Task, seed: int) -> str:
+    """Say in words what ``held_out`` gives."""
+    if task.valid is not None:
+        return "official validation split"
+    return f"a stratified {VALIDATION_SHARE:.0%} of the training rows, seed {seed}"
