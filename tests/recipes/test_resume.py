@@ -302,7 +302,9 @@ def train_with_torchrun(processes: int, arguments: list[object]) -> subprocess.C
 def test_two_processes_train_the_same_language_model_as_one(tmp_path: Path) -> None:
     config = tmp_path / "c.toml"
     config.write_text(
-        CONFIG.replace("[pretraining]\n", "[pretraining]\ndropout_factor = 0\n").replace("= 1.5", "= 6.0")
+        CONFIG.replace("[pretraining]\n", "[pretraining]\ndropout_factor = 0\n")
+        .replace("= 1.5", "= 6.0")
+        .replace("[encoder]\n", '[encoder]\nprecision = "float32"\n')
     )
     arguments = pretrain_arguments(tmp_path, config)
     weights: dict[int, Any] = {}
@@ -315,8 +317,6 @@ def test_two_processes_train_the_same_language_model_as_one(tmp_path: Path) -> N
     for direction, ours in weights[2].items():
         for name, array in ours.items():
             np.testing.assert_allclose(array, weights[1][direction][name], atol=2e-3)
-    embedding = "encoder.embedding.weight"
-    assert not np.array_equal(*(next(iter(w.values()))[embedding] for w in weights.values()))  # summed in another order
 
 
 @pytest.mark.slow

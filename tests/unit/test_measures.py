@@ -45,7 +45,8 @@ def test_probabilities_that_come_true_as_often_as_they_say_have_no_error() -> No
     assert calibration_error(probabilities, ~happened) == pytest.approx((0.8 + 0 + 0.8) / 3)
 
 
-def test_certainties_have_a_bin_too() -> None:
+def test_certainties_are_in_the_last_bin() -> None:
+    assert calibration_error(np.array([0.95, 1.0]), np.array([True, False])) == pytest.approx(0.475)
     assert calibration_error(np.array([0.0, 1.0]), np.array([False, True])) == 0
     assert calibration_error(np.array([0.0, 1.0]), np.array([True, True])) == 0.5
 

@@ -108,7 +108,7 @@ def write_weights(weights: Weights, *, half_precision: bool = False) -> bytes:
 def _in_half(name: str, array: NDArray[np.float32]) -> NDArray[np.float16]:
     with np.errstate(over="ignore"):
         half = np.ascontiguousarray(array, dtype=np.float16)
-    if (np.isinf(half) & np.isfinite(array)).any():
+    if np.isinf(half).any():
         raise TrainingError(
             f"{name} holds {np.abs(array).max():.6g}, but half precision ends at {np.finfo(np.float16).max:g}: "
             "store these weights in full precision"

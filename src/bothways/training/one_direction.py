@@ -7,6 +7,7 @@ module, it trains one direction and tells its reports on standard output, one li
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Generator
@@ -78,7 +79,8 @@ def train_direction(folder: Path, direction: Direction) -> Generator[Report, Non
     plan = files.read_plan()
     is_first = processes().rank == 0
     checkpoints = Checkpoints(files.checkpoints(direction), plan.seconds_between_checkpoints, writes=is_first)
-    with filelock.FileLock(files.checkpoints(direction) / "lock", timeout=_LONGEST_WAIT_S if is_first else -1):
+    lock = filelock.FileLock(files.checkpoints(direction) / "lock", timeout=_LONGEST_WAIT_S)
+    with lock if is_first else contextlib.nullcontext():  # the others only read
         start, problems = checkpoints.newest()
         for problem in problems:
             yield StageReport("start", problem, is_warning=True)
