@@ -35,6 +35,8 @@ _LABEL = "__label__"
 _TEXTS_TO_WARM_UP = 32
 
 Setting = dict[str, Any]
+Tried = tuple[float, Setting, Probabilities]
+"""The loss on the validation rows, the setting, and the validation rows' probabilities."""
 
 
 def main(folder: Path) -> None:
@@ -43,7 +45,7 @@ def main(folder: Path) -> None:
     started = clocks()
     fits = [write_rows(folder / f"fit-{number}.txt", fit) for number, (fit, _) in enumerate(task["parts"])]
     truth = np.concatenate([truth_of(valid, task) for _, valid in task["parts"]])
-    tried: list[tuple[float, Setting, Probabilities]] = []
+    tried: list[Tried] = []
     for setting in settings(task):
         models = [train(fit, setting, task) for fit in fits]
         if None in models:
@@ -52,10 +54,7 @@ def main(folder: Path) -> None:
         pairs = zip(models, task["parts"], strict=True)
         rows = np.concatenate([predict(model, valid["texts"], task["classes"]) for model, (_, valid) in pairs])
         tried.append((loss_on_validation(rows, truth), setting, rows))
-    loss, chosen, valid_rows = min(tried, key=lambda entry: entry[0])
-    model = train(write_rows(folder / "train.txt", task["train"]), chosen, task)
-    if loss == NO_THRESHOLD or model is None:
-        sys.exit("fastText diverged")
+    model, chosen, valid_rows = refitted(tried, write_rows(folder / "train.txt", task["train"]), task)
     train_time = spent_since(started)
 
     predict(model, task["test"][:_TEXTS_TO_WARM_UP], task["classes"])
@@ -71,6 +70,15 @@ def main(folder: Path) -> None:
         "versions": {name: metadata.version(name) for name in ("fasttext-numpy2", "numpy")},
     }
     (folder / "made.json").write_text(json.dumps(made), encoding="utf-8")
+
+
+def refitted(tried: list[Tried], file: Path, task: dict[str, Any]) -> tuple[Any, Setting, Probabilities]:
+    """Give a model of all training rows by the best setting that can be trained, and what was tried of it."""
+    for loss, setting, rows in sorted(tried, key=lambda entry: entry[0]):  # the first of equals first
+        model = train(file, setting, task) if loss != NO_THRESHOLD else None
+        if model is not None:
+            return model, setting, rows
+    sys.exit("fastText diverged with every setting")
 
 
 def clocks() -> tuple[float, float]:
