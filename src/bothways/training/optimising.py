@@ -61,6 +61,7 @@ class StageOptimiser:
             [{"params": list(group.parameters())} for group in trained],
             lr=rate_peak,
             betas=_BETAS,
+            fused=True,
             weight_decay=weight_decay,
         )
 
