@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -179,6 +181,16 @@ def test_weight_dropout_drops_single_weights() -> None:
     rows = (found == 0).float().mean(dim=1)
     assert rows.min() > 0.2
     assert rows.max() < 0.8
+
+
+@given(probability=st.floats(1e-9, 0.9), columns=st.integers(1, 9))
+def test_weight_dropout_drops_with_the_given_probability(probability: float, columns: int) -> None:
+    weight = torch.full((999, columns), 3.0)
+    found = weight_dropout(weight, probability, is_training=True)
+    kept = found[found != 0]
+    torch.testing.assert_close(kept, torch.full_like(kept, 3 / (1 - probability)))
+    share = 1 - len(kept) / found.numel()
+    assert abs(share - probability) < 6 * math.sqrt(probability / found.numel()) + 5 / found.numel() + 2**-16
 
 
 @pytest.mark.parametrize("dropout", [locked_dropout, embedding_dropout, weight_dropout])

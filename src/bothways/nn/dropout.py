@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 
 def locked_dropout(values: Tensor, probability: float, is_training: bool) -> Tensor:
@@ -25,8 +24,17 @@ def locked_dropout(values: Tensor, probability: float, is_training: bool) -> Ten
 
 
 def weight_dropout(weight: Tensor, probability: float, is_training: bool) -> Tensor:
-    """Drop single hidden-to-hidden weights, the same for all tokens of a batch (DropConnect)."""
-    return functional.dropout(weight, probability, is_training)
+    """Drop single hidden-to-hidden weights, the same for all tokens of a batch (DropConnect).
+
+    The probability is kept to 1/65,536: four weights share one 64-bit number, since drawing a number for each of the
+    weights would take as long as reading a short batch (docs/LOG.md).
+    """
+    if not is_training or probability == 0:
+        return weight
+    numbers = torch.empty((weight.numel() + 3) // 4, dtype=torch.int64, device=weight.device).random_(-(2**63), None)
+    bound = min(2**15 - 1, round((1 - probability) * 2**16) - 2**15)
+    is_kept = numbers.view(torch.int16)[: weight.numel()] < bound
+    return weight * (is_kept.view_as(weight).to(weight.dtype) / (1 - probability))
 
 
 def embedding_dropout(weight: Tensor, probability: float, is_training: bool) -> Tensor:
