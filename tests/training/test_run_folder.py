@@ -20,7 +20,7 @@ def step(number: int) -> StepReport:
 ASKED: dict[str, object] = {"seed": 0, "recipe": {"classifier": {"rate_peak": 0.01}}}
 
 
-EPOCH = EpochReport("classifier", Direction.BACKWARD, 2, 3, {"loss": 0.25, "accuracy": 0.75}, True, 1.5)
+EPOCH = EpochReport("classifier", Direction.BACKWARD, 2, 3, {"loss": 0.25, "accuracy": 0.75}, 1.5, is_best=True)
 
 
 def a_run(*, out: Path, ends: bool = True) -> Iterator[Report]:

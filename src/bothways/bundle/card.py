@@ -13,6 +13,12 @@ _TITLES: dict[Task, str] = {
     "next-token": "language-model pack",
 }
 
+_CHOSEN_ON_THEM: dict[Task, str] = {
+    "single-label": ", on which the ensemble's temperature was chosen, too (so its loss is a little too good)",
+    "multi-label": ", on which temperature and thresholds were chosen, too (so the ensemble is a little too good)",
+    "next-token": ", on which the best weights were chosen, too (so a little too good)",
+}
+
 
 def write_card(
     task: Task,
@@ -44,7 +50,7 @@ def write_card(
     if training.about:
         lines += ["", training.about]
     if training.validation:
-        lines += ["", "Measured on the validation rows, on which the best epoch was chosen (so a little too good):", ""]
+        lines += ["", f"Measured on the validation rows{_CHOSEN_ON_THEM[task]}:", ""]
         measures = sorted({measure for row in training.validation.values() for measure in row})
         lines += [f"| | {' | '.join(measures)} |", f"|---|{'---|' * len(measures)}"]
         for name, row in training.validation.items():

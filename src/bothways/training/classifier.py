@@ -1,13 +1,13 @@
 """Train a classifier on top of a language model's encoder, with gradual unfreezing.
 
-In: ids in reading order and what is true of each text. Out: reports while it goes on; the model's best epoch, by its
-loss on the validation rows. Everything that chance decides follows from the seed and the numbers of epoch and batch, so
-that a killed training goes on to the same bytes (law 7).
+In: ids in reading order and what is true of each text. Out: reports while it goes on; the model after the last epoch,
+when its rates have come down: of few validation rows, the loss is least long before the errors are (docs/LOG.md).
+Everything that chance decides follows from the seed and the numbers of epoch and batch, so that a killed training goes
+on to the same bytes (law 7).
 """
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -58,14 +58,14 @@ def train_classifier(
     start: Checkpoint,
     checkpoints: Checkpoints,
 ) -> Generator[Report, None, None]:
-    """Train in place and keep the best epoch.
+    """Train in place.
 
     Law 7: from any checkpoint on, what comes out has the same bytes.
 
     Args:
         model: On the device to train on, with the weights of ``start``.
         train: Rows to learn from.
-        valid: Rows to choose the best epoch on.
+        valid: Rows to measure each epoch on; the training does not depend on them.
         objective: What is trained towards.
         recipe: Numbers of this stage.
         seed: Decides order and dropout.
@@ -92,8 +92,6 @@ def train_classifier(
     first = start.facts.get("epoch", 0)
     batches_done = start.facts.get("batch", 0)
     step = start.facts.get("step", 0)
-    best: dict[str, float] | None = start.facts.get("best")
-    best_weights = start.part("best") or copy.deepcopy(model.state_dict())
     if first < len(plan):
         optimiser = optimiser_of(plan[first])
         if plan[first].number or batches_done:
@@ -121,18 +119,14 @@ def train_classifier(
             tokens = int(batch.lengths.sum())
             yield StepReport(STAGE, model.direction, epoch + 1, len(plan), step, total, loss.item(), rate, tokens)
             if checkpoints.is_due() and number < len(batches) - 1:
-                facts = {**start.facts, "epoch": epoch, "batch": number + 1, "step": step, "best": best}
-                checkpoints.save(_standing(model, optimiser, best_weights, facts))
+                facts = {**start.facts, "epoch": epoch, "batch": number + 1, "step": step}
+                checkpoints.save(_standing(model, optimiser, facts))
         batches_done = 0
         measures = objective.measures(class_probabilities(model, valid.ids, objective, recipe), valid.targets)
-        is_best = best is None or measures["loss"] < best["loss"]
-        if is_best:
-            best, best_weights = measures, copy.deepcopy(model.state_dict())
-        yield EpochReport(STAGE, model.direction, epoch + 1, len(plan), measures, is_best, time.monotonic() - started)
+        yield EpochReport(STAGE, model.direction, epoch + 1, len(plan), measures, time.monotonic() - started)
         if checkpoints.is_due():
-            facts = {**start.facts, "epoch": epoch + 1, "batch": 0, "step": step, "best": best}
-            checkpoints.save(_standing(model, optimiser, best_weights, facts))
-    model.load_state_dict(best_weights)
+            facts = {**start.facts, "epoch": epoch + 1, "batch": 0, "step": step}
+            checkpoints.save(_standing(model, optimiser, facts))
     model.eval()
 
 
@@ -196,13 +190,10 @@ def _plan(groups: int, recipe: ClassifierRecipe, texts: int) -> list[_Epoch]:
     return [_Epoch(unfrozen, number, count) for unfrozen, count in phases for number in range(count)]
 
 
-def _standing(
-    model: Classifier, optimiser: StageOptimiser, best_weights: dict[str, Tensor], facts: dict[str, object]
-) -> Checkpoint:
+def _standing(model: Classifier, optimiser: StageOptimiser, facts: dict[str, object]) -> Checkpoint:
     """Give all that the next step depends on."""
     tensors = {
         **with_prefix("model", model.state_dict()),
-        **with_prefix("best", best_weights),
         **with_prefix("optimiser", optimiser.state()),
     }
     return Checkpoint(STAGE, {**facts, "steps_of_optimiser": optimiser.steps_taken}, tensors)

@@ -121,7 +121,7 @@ def train_language_model(
             is_best = measures["loss"] <= best["loss"]  # equal where there is nothing to validate on: the last one then
             if is_best:
                 best, best_weights = measures, copy.deepcopy(model.state_dict())
-            yield EpochReport(*place, measures, is_best, seconds=time.monotonic() - started)
+            yield EpochReport(*place, measures, time.monotonic() - started, is_best)
             started = time.monotonic()
         if due:
             checkpoints.save(_standing(model, optimiser, step + 1, best, best_weights, _state_of_all(state)))

@@ -119,7 +119,7 @@ class ClassifierRecipe(_StageRecipe):
     epochs_frozen: Annotated[int, Field(ge=0, le=1000)] = 1
     """Epochs of each step of gradual unfreezing, before the whole model is trained; 0 trains all from the start."""
     epochs: Epochs = "auto"
-    """Of the whole model: `auto`, or a number. The best one on the validation rows is kept."""
+    """Of the whole model: `auto`, or a number. The model after the last one is kept."""
     texts_wanted: Count = 15_000
     """With `epochs = "auto"`: as many epochs as read so many texts, 3 to 20."""
     rate_peak: Rate = 5e-3

@@ -43,8 +43,8 @@ class EpochReport:
 
     Attributes:
         measures: On the validation rows: ``loss`` (nats), and ``accuracy`` (0..1) or ``perplexity``.
-        is_best: Whether it is the best epoch of its model so far.
         seconds: Time of the epoch, since the run was last started.
+        is_best: Of a language model, which is kept at its best: whether this is the best epoch so far.
     """
 
     stage: str
@@ -52,8 +52,8 @@ class EpochReport:
     epoch: int
     epochs: int
     measures: dict[str, float]
-    is_best: bool
     seconds: float
+    is_best: bool = False
 
 
 @dataclass(frozen=True)
