@@ -1,6 +1,6 @@
 """bothways itself: forward, backward and their ensemble from one run of ``bothways.train``.
 
-In: a task. Out: an ``Outcome``. Only the public API is used, as a user would.
+In: a task. Out: an ``Outcome``. It is trained and asked through the public API, as by a user.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,14 @@ from benchmarks.accuracy.outcomes import ENSEMBLE, Outcome, Spent, Stopwatch, ve
 from benchmarks.accuracy.sets import Rows, Task
 
 import bothways
+from bothways.bundle.manifest import Kind
+from bothways.bundle.read import read_bundle
+from bothways.bundle.shipped import pack_path
 
 SEPARATOR = "|"
 SHARED_STAGE = "shared language model"
+SHARED_CONFIG = Path(__file__).with_name("shared.toml")
+"""How language models that several tasks share are fine-tuned."""
 _TEXTS_TO_WARM_UP = 32
 
 
@@ -49,11 +54,12 @@ def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Pa
         shared_folder: For packs that several tasks start from; stays.
     """
     fit, valid = validation.held_out(task, seed)
-    pack, shared, unlabelled = options.pack, None, task.unlabelled
+    folder.mkdir(parents=True, exist_ok=True)
+    pack, shared, unlabelled, config = options.pack, None, task.unlabelled, options.config
     if task.shared is not None:
         shared = shared_pack(task, options, shared_folder)
         pack, unlabelled = str(shared.path), []  # the pack has read them
-    folder.mkdir(parents=True, exist_ok=True)
+        config = _without_language_model(config, folder)
     bundle = folder / "model.bundle"
     metrics = folder / "model.bundle.run" / "metrics.jsonl"
     was_resumed = metrics.exists()
@@ -69,7 +75,7 @@ def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Pa
         unlabelled={"text": unlabelled} if unlabelled else None,
         pretrained=pack,
         size=None if pack else options.size,
-        config=options.config,
+        config=config,
         seed=seed,
         out=bundle,
         progress=False,
@@ -104,7 +110,7 @@ def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Pa
             "epochs": {**epochs_of(metrics), **({SHARED_STAGE: shared.epochs} if shared else {})},
             "architecture": model.manifest.members[0].architecture.model_dump(),
             "validation": record.validation,
-            "chosen_on": "the best epoch: " + validation.described_held_out(task, seed),
+            "chosen_on": "temperature and thresholds: " + validation.described_held_out(task, seed),
             "was_resumed": was_resumed,
         },
         packages=versions_of("bothways", "torch", "onnxruntime", "numpy"),
@@ -126,16 +132,45 @@ def shared_pack(task: Task, options: Options, folder: Path) -> SharedPack:
     """Give the pack that all tasks of ``task.shared`` start from.
 
     It is made once, of ``task.unlabelled``, from ``options.pack`` (from nothing where that is None), into ``folder``,
-    and found there again; its epochs and time are kept beside it. ``bothways.train`` then goes on from it, for few
-    epochs on the labelled texts.
+    and found there again; its epochs and time are kept beside it. ``bothways.train`` then leaves the language models as
+    they are.
+    """
+    source = read_bundle(pack_path(options.pack), Kind.LANGUAGE_MODEL).digest[:8] if options.pack else options.size
+    pack = folder / f"bothways-{task.shared}-{source}.pack"
+    notes = pack.with_suffix(".json")
+    if not notes.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(pack, ignore_errors=True)
+        corpus = pack.with_suffix(".jsonl")
+        corpus.write_text("".join(json.dumps({"text": text}) + "\n" for text in task.unlabelled), encoding="utf-8")
+        watch = Stopwatch()
+        bothways.pretrain(
+            [corpus],
+            out=pack,
+            continue_from=options.pack,
+            size=None if options.pack else options.size,
+            config=SHARED_CONFIG,
+            progress=False,
+        )
+        spent = watch.stop()
+        epochs = epochs_of(pack.with_suffix(".pack.run") / "metrics.jsonl")
+        notes.write_text(json.dumps({"epochs": epochs, "spent": asdict(spent)}), encoding="utf-8")
+    found = json.loads(notes.read_text(encoding="utf-8"))
+    return SharedPack(pack, found["epochs"]["language model"], Spent(**found["spent"]))
+
+
+def _without_language_model(config: Path | None, folder: Path) -> Path:
+    """Give a recipe's changes with those that leave a pack's language models as they are.
 
     Raises:
-        NotImplementedError: Always, for now.
+        ValueError: ``config`` has numbers of language models, which are not trained.
     """
-    raise NotImplementedError(
-        f"{task.name} starts from language models that were fine-tuned once, on {len(task.unlabelled):,} unlabelled "
-        "texts; this step is not there yet (shared_pack in benchmarks/accuracy/ours.py)"
-    )
+    given = config.read_text(encoding="utf-8") if config else ""
+    if "[language_model]" in given:
+        raise ValueError(f"{config} changes [language_model], which is fine-tuned by {SHARED_CONFIG.name} here")
+    path = folder / "config.toml"
+    path.write_text(f"{given}\n[language_model]\nepochs = 0\n", encoding="utf-8")
+    return path
 
 
 def epochs_of(metrics: Path) -> dict[str, int]:

@@ -1,0 +1,1 @@
+"""Are backward markers too easy?"""
