@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.complete
 
-.PHONY: demo test test-all test-slow test-real test-oracle oracle parity check fix bench setup clean help
+.PHONY: demo test test-all test-slow test-real test-oracle oracle parity check fix bench bench-accuracy bench-markers
+.PHONY: setup clean help
 
 help:                ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -60,6 +61,22 @@ fix: $(SETUP)        ## format and mend what ruff can mend
 
 bench: $(SETUP)      ## measure predicting
 	$(BIN)/python benchmarks/predict_throughput.py
+
+build/fasttext/.complete: benchmarks/accuracy/fasttext.txt
+	$(PYTHON) -m venv build/fasttext
+	build/fasttext/bin/pip install --quiet --disable-pip-version-check -r benchmarks/accuracy/fasttext.txt
+	touch $@
+
+bench-accuracy: $(SETUP) .oracle/.environment build/fasttext/.complete  ## errors on real data sets beside the peers (hours); needs BOTHWAYS_DATA
+	$(BIN)/python -m benchmarks.accuracy run --pretrained en-small --methods tfidf,fasttext,bothways,bothways-scratch
+	$(BIN)/python -m benchmarks.accuracy run --pretrained en-small --methods bothways,tfidf,fasttext --sets imdb-100,sms --seeds 3,4
+	$(BIN)/python -m benchmarks.accuracy run --pretrained en-small --methods fastai --sets trec6,imdb-500
+	$(BIN)/python -m benchmarks.accuracy report
+
+bench-markers: $(SETUP)  ## markers in backward reading: as written, or in reading order (an hour); needs BOTHWAYS_DATA
+	$(BIN)/python -m benchmarks.markers run
+	$(BIN)/python -m benchmarks.markers run --starts pack --sets trec6
+	$(BIN)/python -m benchmarks.markers report
 
 clean:               ## remove what the commands made
 	rm -rf .venv .oracle dist build demo/out .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -66,11 +66,13 @@ def language_model(folder: Path, direction: str, task: dict[str, Any]) -> None:
     quietly(learn)
     with learn.no_bar(), learn.no_logging():
         before = learn.validate()[0]
+        started = time.perf_counter()
         learn.freeze()
         if task["epochs"] > 1:
             learn.fit_one_cycle(1, 1e-2)
         learn.unfreeze()
         learn.fit_one_cycle(max(1, task["epochs"] - 1), 1e-3)
+        seconds = time.perf_counter() - started
         after = learn.validate()[0]
     (folder / "encoders").mkdir(exist_ok=True)
     learn.save_encoder(f"encoder-{direction}")
@@ -78,6 +80,8 @@ def language_model(folder: Path, direction: str, task: dict[str, Any]) -> None:
         "largest_difference_of_losses": difference,
         "validation_loss_before": float(before),
         "validation_loss_after": float(after),
+        "seconds": seconds,
+        "tokens_an_epoch": sum(map(len, train)),
         "batch": data.bs,
     }
     (folder / f"language-model-{direction}.json").write_text(json.dumps(report), encoding="ascii")
@@ -105,6 +109,7 @@ def classifier(folder: Path, direction: str, task: dict[str, Any]) -> None:
     learn.load_encoder(f"encoder-{direction}")  # freezes all but the head
     quietly(learn)
     with learn.no_bar(), learn.no_logging():
+        started = time.perf_counter()
         learn.fit_one_cycle(1, 2e-2)
         learn.freeze_to(-2)
         learn.fit_one_cycle(1, slice(1e-2 / 2.6**4, 1e-2))
@@ -112,10 +117,11 @@ def classifier(folder: Path, direction: str, task: dict[str, Any]) -> None:
         learn.fit_one_cycle(1, slice(5e-3 / 2.6**4, 5e-3))
         learn.unfreeze()
         learn.fit_one_cycle(max(1, task["epochs"] - 3), slice(1e-3 / 2.6**4, 1e-3))
+        seconds = time.perf_counter() - started
         loss = learn.validate()[0]
     learn.path = folder
     learn.export(f"{direction}.pkl")
-    report = {"validation_loss": float(loss), "batch": data.bs}
+    report = {"validation_loss": float(loss), "seconds": seconds, "batch": data.bs}
     (folder / f"classifier-{direction}.json").write_text(json.dumps(report), encoding="ascii")
 
 

@@ -140,6 +140,10 @@ def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Pa
             "architecture": pack.manifest.members[0].architecture.model_dump(),
             "epochs": {"language model": lm_epochs, "classifier": classifier_epochs},
             "reports": reports,
+            "seconds": {
+                stage: float(np.mean([report[stage.replace(" ", "_")]["seconds"] for report in reports.values()]))
+                for stage in ("language model", "classifier")
+            },
         },
         packages=made[pack.manifest.directions[0]]["versions"],
     )

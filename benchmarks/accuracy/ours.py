@@ -108,6 +108,7 @@ def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Pa
             "size": record.size,
             "recipe": record.recipe,
             "epochs": {**epochs_of(metrics), **({SHARED_STAGE: shared.epochs} if shared else {})},
+            "seconds": {**seconds_of(metrics), **({"language model": shared.seconds} if shared else {})},
             "architecture": model.manifest.members[0].architecture.model_dump(),
             "validation": record.validation,
             "chosen_on": "temperature and thresholds: " + validation.described_held_out(task, seed),
@@ -121,10 +122,18 @@ def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Pa
 
 @dataclass(frozen=True)
 class SharedPack:
-    """A pack that was fine-tuned once for several tasks, the epochs that took, and the time."""
+    """A pack that was fine-tuned once for several tasks.
+
+    Attributes:
+        path: Where it is.
+        epochs: How many it took.
+        seconds: Of these epochs, validation included.
+        spent: All in all.
+    """
 
     path: Path
     epochs: int
+    seconds: float
     spent: Spent
 
 
@@ -153,10 +162,12 @@ def shared_pack(task: Task, options: Options, folder: Path) -> SharedPack:
             progress=False,
         )
         spent = watch.stop()
-        epochs = epochs_of(pack.with_suffix(".pack.run") / "metrics.jsonl")
-        notes.write_text(json.dumps({"epochs": epochs, "spent": asdict(spent)}), encoding="utf-8")
+        metrics = pack.with_suffix(".pack.run") / "metrics.jsonl"
+        kept = {"epochs": epochs_of(metrics), "seconds": seconds_of(metrics), "spent": asdict(spent)}
+        notes.write_text(json.dumps(kept), encoding="utf-8")
     found = json.loads(notes.read_text(encoding="utf-8"))
-    return SharedPack(pack, found["epochs"]["language model"], Spent(**found["spent"]))
+    stage = "language model"
+    return SharedPack(pack, found["epochs"][stage], found["seconds"][stage], Spent(**found["spent"]))
 
 
 def _without_language_model(config: Path | None, folder: Path) -> Path:
@@ -181,6 +192,17 @@ def epochs_of(metrics: Path) -> dict[str, int]:
         if report.get("report") == "EpochReport":
             found[report["stage"]] = report["epochs"]
     return found
+
+
+def seconds_of(metrics: Path) -> dict[str, float]:
+    """Give how long each stage's epochs took, validation included: the mean of the directions."""
+    found: dict[str, dict[str, float]] = {}
+    for line in metrics.read_text(encoding="utf-8").splitlines():
+        report = json.loads(line)
+        if report.get("report") == "EpochReport":
+            of_stage = found.setdefault(report["stage"], {})
+            of_stage[report["direction"]] = of_stage.get(report["direction"], 0.0) + report["seconds"]
+    return {stage: float(np.mean(list(seconds.values()))) for stage, seconds in found.items()}
 
 
 def _table(rows: Rows) -> dict[str, Iterable[str]]:

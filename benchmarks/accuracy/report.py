@@ -30,7 +30,8 @@ def write_report(results: Sequence[Result], folder: Path) -> None:
     """Write everything that these results allow."""
     folder.mkdir(parents=True, exist_ok=True)
     groups = grouped(results)
-    (folder / "table.md").write_text(table(groups) + "\n" + conditions(results), encoding="utf-8")
+    parts = [table(groups), training_speed(groups), conditions(results)]
+    (folder / "table.md").write_text("\n".join(part for part in parts if part), encoding="utf-8")
     names = ["table.md", *plot_errors(groups, folder), *plot_labels(groups, folder)]
     print(json.dumps({"results": len(results), "written": [str(folder / name) for name in names]}))
 
@@ -73,6 +74,36 @@ def table(groups: dict[tuple[str, str], list[Result]]) -> str:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def training_speed(groups: dict[tuple[str, str], list[Result]]) -> str:
+    """Give a Markdown table of how long training took beside fastai, stage by stage, or nothing."""
+    lines = []
+    for set_name in SETS:
+        both = [groups.get((set_name, method), []) for method in ("bothways", "fastai")]
+        seconds = [[result["facts"]["seconds"] for result in results] for results in both]
+        if not all(seconds):
+            continue
+        for stage in ("language model", "classifier"):
+            ours, theirs = (statistics.mean(found[stage] for found in of_method) for of_method in seconds)
+            lines.append(f"| {set_name} | {stage}, epochs alone | {ours:.0f} | {theirs:.0f} | {theirs / ours:.1f} |")
+        ours, theirs = (
+            statistics.mean(
+                sum(result["times"][w]["wall_s"] for w in ("train", "shared") if w in result["times"])
+                for result in results
+            )
+            for results in both
+        )
+        lines.append(f"| {set_name} | texts to models on disk | {ours:.0f} | {theirs:.0f} | {theirs / ours:.1f} |")
+    if not lines:
+        return ""
+    head = [
+        "### Training beside fastai",
+        "",
+        "Seconds; as many epochs of the same texts, both directions at the same time.",
+        "",
+    ]
+    return "\n".join([*head, "| set | what | bothways | fastai | times faster |", "|---|---|--:|--:|--:|", *lines, ""])
 
 
 _BASELINES = ("tfidf", "fasttext")

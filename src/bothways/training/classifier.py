@@ -29,6 +29,7 @@ from bothways.training.reports import EpochReport, Report, StepReport
 from bothways.training.seeds import derived_seed
 
 STAGE = "classifier"
+_TEXTS_WITHOUT_GRADIENTS = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +76,8 @@ def train_classifier(
     model.encoder.dropouts = recipe.dropouts.scaled(recipe.dropout_factor)
     groups = [model.encoder.embedding, *model.encoder.layers, model.head]
     plan = _plan(len(groups), recipe, len(train.ids))
-    steps_an_epoch = count_batches(train.ids, recipe.batch_texts, recipe.batch_tokens)
+    batch_texts = recipe.batch_texts_for(len(train.ids))
+    steps_an_epoch = count_batches(train.ids, batch_texts, recipe.batch_tokens)
 
     def optimiser_of(epoch: _Epoch) -> StageOptimiser:
         return StageOptimiser(
@@ -103,7 +105,7 @@ def train_classifier(
         if epoch > first and plan[epoch].number == 0:
             optimiser = optimiser_of(plan[epoch])
         chance = np.random.default_rng([seed, epoch])
-        batches = shuffled_batches(train.ids, recipe.batch_texts, recipe.batch_tokens, chance)
+        batches = shuffled_batches(train.ids, batch_texts, recipe.batch_tokens, chance)
         for number in range(batches_done, len(batches)):
             torch.manual_seed(derived_seed(seed, epoch, number))
             model.train()
@@ -158,7 +160,7 @@ def frozen_features(model: Classifier, ids: Sequence[Ids], recipe: ClassifierRec
     is_training = model.training
     model.eval()
     with torch.no_grad():
-        for rows in plan_batches(lengths, 2 * recipe.batch_texts, recipe.batch_tokens):
+        for rows in plan_batches(lengths, _TEXTS_WITHOUT_GRADIENTS, recipe.batch_tokens):
             batch = pad(ids, rows)
             result[rows], _, _ = model.pooled(
                 torch.from_numpy(batch.ids).to(device), torch.from_numpy(batch.lengths).to(device)
@@ -176,7 +178,7 @@ def class_probabilities(
     result = np.empty((len(ids), model.head.classes))
     with torch.no_grad(), in_float32(model.encoder):
         model.eval()
-        for rows in plan_batches(lengths, 2 * recipe.batch_texts, recipe.batch_tokens):
+        for rows in plan_batches(lengths, _TEXTS_WITHOUT_GRADIENTS, recipe.batch_tokens):
             batch = pad(ids, rows)
             logits, _, _ = model(torch.from_numpy(batch.ids).to(device), torch.from_numpy(batch.lengths).to(device))
             result[rows] = objective.probabilities(logits)

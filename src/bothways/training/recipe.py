@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from bothways.errors import ConfigError
 from bothways.nn.awd_lstm import Dropouts
@@ -113,6 +114,10 @@ class PretrainingRecipe(LanguageModelRecipe):
         return _clamped(self.tokens_wanted / tokens, 1, 20) if self.epochs == "auto" else self.epochs
 
 
+_BATCHES_BY_ROWS = ((1_000, 16), (4_000, 32))
+_LARGEST_BATCH = 64
+
+
 class ClassifierRecipe(_StageRecipe):
     """How a classifier is trained on top of a language model."""
 
@@ -121,13 +126,13 @@ class ClassifierRecipe(_StageRecipe):
     epochs: Epochs = "auto"
     """Of the whole model: `auto`, or a number. The model after the last one is kept."""
     texts_wanted: Count = 15_000
-    """With `epochs = "auto"`: as many epochs as read so many texts, 3 to 20."""
+    """With `epochs = "auto"`: as many epochs as read so many texts, 3 to 40."""
     rate_peak: Rate = 5e-3
     rate_divisor: Annotated[float, Field(ge=1, le=10)] = 1.0
     dropouts: Dropouts = Dropouts(embedding=0.05, input=0.4, weight=0.5, hidden=0.3, output=0.4)
     dropout_factor: Annotated[float, Field(ge=0, le=2)] = 0.3
-    batch_texts: Annotated[int, Field(ge=2)] = 32
-    """Texts between two gradient steps, at most."""
+    batch_texts: Literal["auto"] | Annotated[int, Field(ge=2)] = "auto"
+    """Texts between two gradient steps, at most: a number, or `auto`: 16 below 1,000 rows, 32 below 4,000, else 64."""
     batch_tokens: Count = 8192
     """Tokens (texts x longest) between two gradient steps, at most."""
     longest_text_tokens: Annotated[int, Field(ge=16)] = 10_000
@@ -136,7 +141,7 @@ class ClassifierRecipe(_StageRecipe):
     """Hidden width of the two-layer head."""
     dropout_head: Annotated[float, Field(ge=0, lt=1)] = 0.4
     """Before the head's first layer."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of each target that is spread evenly over all classes; not for multi-label."""
     class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Field(gt=0)]] = "none"
     """`none`, `balanced` (rare classes weigh more), or a table of weights by label."""
@@ -145,7 +150,13 @@ class ClassifierRecipe(_StageRecipe):
 
     def epochs_for(self, texts: int) -> int:
         """Give the epochs of the whole model for so many training texts."""
-        return _clamped(self.texts_wanted / texts, 3, 20) if self.epochs == "auto" else self.epochs
+        return _clamped(self.texts_wanted / texts, 3, 40) if self.epochs == "auto" else self.epochs
+
+    def batch_texts_for(self, texts: int) -> int:
+        """Give the size of batches for so many training texts."""
+        if self.batch_texts != "auto":
+            return self.batch_texts
+        return next((size for below, size in _BATCHES_BY_ROWS if texts < below), _LARGEST_BATCH)
 
 
 class Recipe(_Section):
@@ -223,7 +234,7 @@ def load_recipe(size: str, config: str | Path | None = None) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        faults = [_fault(e["loc"], e["type"], e["msg"], e.get("input")) for e in error.errors()]
+        faults = _faults(error)
         raise ConfigError(f"{path} has {len(faults)} fault{'s' * (len(faults) > 1)}: " + "; ".join(faults)) from None
 
 
@@ -231,10 +242,23 @@ def _clamped(value: float, least: int, most: int) -> int:
     return min(most, max(least, round(value)))
 
 
+def _faults(error: ValidationError) -> list[str]:
+    """Give one line a key; where a key takes one kind of value or another, pydantic has a complaint of each kind."""
+    complaints: dict[tuple[int | str, ...], list[ErrorDetails]] = {}
+    for complaint in error.errors():
+        place = complaint["loc"]
+        is_of_a_kind = len(place) > 2 and not _known_keys(place[:2])
+        complaints.setdefault(place[:2] if is_of_a_kind else place, []).append(complaint)
+    return [
+        _fault(place, found[0]["type"], " or ".join(complaint["msg"] for complaint in found), found[0].get("input"))
+        for place, found in complaints.items()
+    ]
+
+
 def _fault(place: tuple[int | str, ...], kind: str, message: str, value: object) -> str:
     where = ".".join(map(str, place))
     if kind != "extra_forbidden":
-        return f"{where}: {message[0].lower()}{message[1:]}, found {value!r}"
+        return f"{where}: {message.replace('Input', 'input')}, found {value!r}"
     known = _known_keys(place[:-1])
     close = difflib.get_close_matches(str(place[-1]), known, n=1)
     return f"{where}: unknown key" + (
