@@ -70,7 +70,7 @@ def test_all_faults_of_a_file_are_told_at_once(tmp_path: Path) -> None:
     assert "encoder.width_hiden: unknown key, did you mean width_hidden?" in message
     assert "languagemodel: unknown key, did you mean language_model?" in message
     assert "encoder.layers: input should be greater than or equal to 1, found 0" in message
-    assert "classifier.rate_peak: input should be greater than 0, found -1" in message
+    assert "classifier.rate_peak: input should be 'auto' or input should be greater than 0, found -1" in message
     assert "classifier.batch_texts: input should be 'auto' or input should be a valid integer" in message
     assert "'many'" in message
     assert "\n" not in message
@@ -78,9 +78,12 @@ def test_all_faults_of_a_file_are_told_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("rows", "expected"), [(2, 16), (999, 16), (1000, 32), (3999, 32), (4000, 64), (10**6, 64)])
 def test_batches_grow_with_the_rows(rows: int, expected: int) -> None:
-    assert load_recipe("small").classifier.batch_texts_for(rows) == expected
-    chosen = ClassifierRecipe(batch_texts=7)
+    recipe = load_recipe("small").classifier
+    assert recipe.batch_texts_for(rows) == expected
+    assert recipe.rate_peak_for(rows) == (0.01 if expected == 64 else 0.005)
+    chosen = ClassifierRecipe(batch_texts=7, rate_peak=0.2)
     assert chosen.batch_texts_for(rows) == 7
+    assert chosen.rate_peak_for(rows) == 0.2
 
 
 def test_one_fault_is_one_fault(tmp_path: Path) -> None:

@@ -56,8 +56,6 @@ class TokenizerRecipe(_Section):
 class _StageRecipe(_Section):
     schedule: Literal["one-cycle", "slanted-triangular"] = "one-cycle"
     """How the learning rate goes up and down in a stage: `one-cycle` or `slanted-triangular`."""
-    rate_peak: Rate
-    """Highest learning rate of the top layers."""
     rate_divisor: Annotated[float, Field(ge=1, le=10)]
     """Each layer learns by this factor more slowly than the one above it (discriminative rates; ULMFiT has 2.6)."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
@@ -82,6 +80,7 @@ class LanguageModelRecipe(_StageRecipe):
     tokens_wanted: Count = 500_000
     """With `epochs = "auto"`: as many epochs as read so many tokens, 2 to 20."""
     rate_peak: Rate = 4e-3
+    """Highest learning rate of the top layers."""
     rate_divisor: Annotated[float, Field(ge=1, le=10)] = 1.0
     dropouts: Dropouts = Dropouts()
     dropout_factor: Annotated[float, Field(ge=0, le=2)] = 1.0
@@ -116,6 +115,7 @@ class PretrainingRecipe(LanguageModelRecipe):
 
 _BATCHES_BY_ROWS = ((1_000, 16), (4_000, 32))
 _LARGEST_BATCH = 64
+_RATE_OF_LARGE_BATCHES, _RATE = 1e-2, 5e-3
 
 
 class ClassifierRecipe(_StageRecipe):
@@ -127,7 +127,8 @@ class ClassifierRecipe(_StageRecipe):
     """Of the whole model: `auto`, or a number. The model after the last one is kept."""
     texts_wanted: Count = 15_000
     """With `epochs = "auto"`: as many epochs as read so many texts, 3 to 40."""
-    rate_peak: Rate = 5e-3
+    rate_peak: Literal["auto"] | Rate = "auto"
+    """Highest learning rate of the top layers: a number, or `auto`: 0.01 for batches of 64 and more, else 0.005."""
     rate_divisor: Annotated[float, Field(ge=1, le=10)] = 1.0
     dropouts: Dropouts = Dropouts(embedding=0.05, input=0.4, weight=0.5, hidden=0.3, output=0.4)
     dropout_factor: Annotated[float, Field(ge=0, le=2)] = 0.3
@@ -157,6 +158,12 @@ class ClassifierRecipe(_StageRecipe):
         if self.batch_texts != "auto":
             return self.batch_texts
         return next((size for below, size in _BATCHES_BY_ROWS if texts < below), _LARGEST_BATCH)
+
+    def rate_peak_for(self, texts: int) -> float:
+        """Give the highest learning rate for so many training texts."""
+        if self.rate_peak != "auto":
+            return self.rate_peak
+        return _RATE_OF_LARGE_BATCHES if self.batch_texts_for(texts) >= _LARGEST_BATCH else _RATE
 
 
 class Recipe(_Section):
