@@ -35,7 +35,7 @@ from bothways.training.building import build_language_model
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-RESULTS = HERE / "results.json"
+RESULTS = HERE / "results"
 PLOT = ROOT / "docs" / "markers.svg"
 PLACEMENTS = tuple(MarkerPlacement)
 FORWARD, BACKWARD = Direction.FORWARD, Direction.BACKWARD
@@ -55,20 +55,20 @@ def main() -> None:
     parser.add_argument("--starts", choices=STARTS, default="nothing")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "markers")
     arguments = parser.parse_args()
-    known: list[Result] = json.loads(RESULTS.read_text(encoding="ascii")) if RESULTS.exists() else []
     if arguments.verb == "report":
-        report(known)
+        report([json.loads(path.read_text(encoding="ascii")) for path in sorted(RESULTS.glob("*.json"))])
         return
     data = Path(os.environ["BOTHWAYS_DATA"])
     for seed in map(int, arguments.seeds.split(",")):
         for name in arguments.sets.split(","):
-            wanted = {"set": name, "seed": seed, "start": arguments.starts}
-            if any(wanted.items() <= result.items() for result in known):
+            path = RESULTS / f"{name}.{arguments.starts}.{seed}.json"
+            if path.exists():
                 continue
-            found = {**wanted, **measured(name, seed, arguments.starts, data, arguments.work)}
-            known = sorted([*known, found], key=lambda result: (result["set"], result["start"], result["seed"]))
-            RESULTS.write_text(json.dumps(known, indent=1) + "\n", encoding="ascii")
-            print(json.dumps(found), flush=True)
+            found = measured(name, seed, arguments.starts, data, arguments.work)
+            result = {"set": name, "start": arguments.starts, "seed": seed, **found}
+            RESULTS.mkdir(exist_ok=True)
+            path.write_text(json.dumps(result, indent=1) + "\n", encoding="ascii")
+            print(json.dumps(result), flush=True)
 
 
 def measured(name: str, seed: int, start: str, data: Path, work: Path) -> Result:
