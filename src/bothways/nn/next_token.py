@@ -14,6 +14,7 @@ from torch import Tensor
 _TOKENS_AT_ONCE = {"cpu": 512, "cuda": 8192}
 """On a CPU so many rows of scores stay in its caches (docs/LOG.md)."""
 _SMALLEST_PROBABILITY = 1e-30
+_TILE_DEPTH = 32
 
 
 def next_token_loss(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
@@ -36,28 +37,40 @@ class _NextTokenLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
         needs_gradients = any(ctx.needs_input_grad)
-        narrow_weight, narrow_bias = weight.to(hidden.dtype), bias.to(hidden.dtype)
+        narrow_weight = weight.to(hidden.dtype)
+        inputs = _with_column(hidden, hidden.new_ones(len(hidden)))
+        weight_and_bias = _with_column(narrow_weight, bias.to(hidden.dtype))
         total = torch.zeros((), device=hidden.device)
         if needs_gradients:
-            by_hidden, by_weight, by_bias = torch.empty_like(hidden), torch.zeros_like(weight), torch.zeros_like(bias)
+            by_hidden = torch.empty_like(hidden)
+            by_weight_and_bias = torch.zeros(weight_and_bias.shape, device=hidden.device)
         step = _TOKENS_AT_ONCE[hidden.device.type]
         for start in range(0, len(hidden), step):
-            part, wanted = hidden[start : start + step], targets[start : start + step, None]
-            scores = torch.addmm(narrow_bias, part, narrow_weight.t())
-            change = torch.softmax(scores, dim=1)  # becomes the gradient of the scores: minus 1 where the token came
-            found = change.gather(1, wanted)
+            part, wanted = inputs[start : start + step], targets[start : start + step]
+            change = torch.softmax(part @ weight_and_bias.t(), dim=1)
+            rows = torch.arange(len(part), device=hidden.device)
+            found = change[rows, wanted]
             total -= found.float().clamp_min(_SMALLEST_PROBABILITY).log().sum()
             if needs_gradients:
-                change.scatter_(1, wanted, found - 1)
+                change[rows, wanted] = found - 1  # now the gradient of the scores (scatter_ would copy them all)
                 torch.mm(change, narrow_weight, out=by_hidden[start : start + step])
-                by_weight += change.t() @ part
-                by_bias += change.sum(dim=0, dtype=torch.float32)
+                by_weight_and_bias += change.t() @ part
         if needs_gradients:
-            ctx.save_for_backward(by_hidden, by_weight, by_bias)
+            ctx.save_for_backward(by_hidden, by_weight_and_bias)
         return total / len(hidden)
 
     @staticmethod
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        by_hidden, by_weight, by_bias = ctx.saved_tensors
+        by_hidden, by_weight_and_bias = ctx.saved_tensors
         scale = scale / len(by_hidden)
-        return by_hidden * scale.to(by_hidden.dtype), by_weight * scale, by_bias * scale, None
+        by_weight_and_bias = by_weight_and_bias * scale
+        width = by_hidden.shape[1]
+        return by_hidden * scale.to(by_hidden.dtype), by_weight_and_bias[:, :width], by_weight_and_bias[:, width], None
+
+
+def _with_column(values: Tensor, column: Tensor) -> Tensor:
+    """Give values, (N, E), with one more column, and columns of zeros up to the depth of a matrix tile.
+
+    The bias is then part of the product: adding it, and summing its gradient, would go through all scores twice more.
+    """
+    return torch.cat([values, column[:, None], values.new_zeros(len(values), _TILE_DEPTH - 1)], dim=1)
