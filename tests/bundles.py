@@ -288,9 +288,10 @@ def _settle_norms(model: Classifier) -> None:
     norms = [norm for norm in model.head.norms if isinstance(norm, nn.BatchNorm1d)]
     lengths = torch.arange(1, 65)
     ids = torch.randint(model.encoder.architecture.vocabulary_size, (64, 64))
+    model.eval()  # no dropout: these models don't change with its implementation
     for norm in norms:
-        norm.momentum = 1.0
-    model.train()(ids, lengths)
+        norm.train().momentum = 1.0
+    model(ids, lengths)
     for norm in norms:
         norm.momentum = 0.1
 

@@ -39,7 +39,7 @@ dropout_factor = 0
 dropout_head = 0
 """
 
-_WORDS = {"good": "lovely great fine superb happy", "bad": "awful weak dull poor sad"}
+WORDS = {"good": "lovely great fine superb happy", "bad": "awful weak dull poor sad"}
 _OTHERS = ["the", "film", "was", "a", "story", "with", "some", "people", "in", "it", "and", "then"]
 
 
@@ -49,7 +49,7 @@ def some_rows(count: int = 64, seed: int = 0) -> list[tuple[str, str]]:
     rows = []
     for number in range(count):
         label = ("good", "bad")[number % 2]
-        words = [chance.choice(_WORDS[label].split()) for _ in range(2)] + chance.choices(_OTHERS, k=6)
+        words = [chance.choice(WORDS[label].split()) for _ in range(2)] + chance.choices(_OTHERS, k=6)
         chance.shuffle(words)
         rows.append((" ".join(words), label))
     return rows
