@@ -173,6 +173,18 @@ def test_changed_texts_are_refused_with_the_difference(
     assert "; seed was 0, now it is 1: ask for the same to go on with it, or remove " in finished.error_line
 
 
+def test_numbers_that_a_run_does_not_use_may_change(tmp_path: Path, config: Path, trainer: CommandServer) -> None:
+    out = tmp_path / "killed"
+    common = [*pretrain_arguments(tmp_path, config), "--out", out]
+    trainer.run(*common, constants=EVERY_STEP, meanwhile=kill_in("language model", out, 0))
+    config.write_text(config.read_text().replace("[pretraining]", "[pretraining]\nweight_decay = 0.5"))
+    assert "recipe.pretraining.weight_decay was 0.01, now it is 0.5: " in trainer.run(*common).error_line
+    config.write_text(LONG.replace("[classifier]", "[classifier]\nweight_decay = 0.5"))
+    finished = trainer.run(*common)
+    assert finished.status == 0, finished.err
+    assert "warning: an earlier run stopped" in finished.err
+
+
 def test_two_runs_of_the_same_output_do_not_mix(
     tmp_path: Path, train_arguments: list[object], trainer: CommandServer
 ) -> None:

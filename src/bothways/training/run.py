@@ -112,8 +112,13 @@ class RunSettings:
             "label_separator": self.label_separator,
             "about": self.about,
             "size": self.size,
-            "recipe": self.recipe.model_dump(mode="json"),
+            "recipe": self.recipe.model_dump(mode="json", exclude=self._unused_sections),
         }
+
+    @property
+    def _unused_sections(self) -> set[str]:
+        """Sections of the recipe that nothing of this run depends on."""
+        return {"language_model", "classifier"} if self.label_column is None else {"pretraining"}
 
 
 def digest_of(texts: Iterable[str]) -> str:
