@@ -63,9 +63,8 @@ class LstmLayer(nn.Module):
         Returns:
             Outputs, (B, T, width), and the state after the last token.
         """
-        parameters = (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
-        weights = [parameter.to(inputs.dtype) for parameter in parameters]
-        weights[1] = weight_dropout(weights[1], probability, self.training)
+        weight_hh = weight_dropout(self.weight_hh.to(inputs.dtype), probability, self.training)
+        weights = [weight.to(inputs.dtype) for weight in (self.weight_ih, weight_hh, self.bias_ih, self.bias_hh)]
         outputs, hidden, cell = torch.lstm(inputs, state, weights, True, 1, 0.0, self.training, False, True)
         return outputs, (hidden, cell)
 

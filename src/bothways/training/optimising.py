@@ -79,7 +79,7 @@ class StageOptimiser:
         for number, parameter in enumerate(self._parameters):
             start = f"{number}."
             self._optimiser.state[parameter] = {
-                name.removeprefix(start): value if name.endswith(".step") else value.to(parameter.device)
+                name.removeprefix(start): value.to(parameter.device)
                 for name, value in state.items()
                 if name.startswith(start)
             }
