@@ -329,6 +329,8 @@ def test_two_processes_train_the_same_language_model_as_one(tmp_path: Path) -> N
     for direction, ours in weights[2].items():
         for name, array in ours.items():
             np.testing.assert_allclose(array, weights[1][direction][name], atol=2e-3)
+    embedding = "encoder.embedding.weight"
+    assert not np.array_equal(*(next(iter(w.values()))[embedding] for w in weights.values()))  # summed in another order
 
 
 @pytest.mark.slow
