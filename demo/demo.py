@@ -14,13 +14,15 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import make_pipeline, make_union
 
 import bothways
 
 HERE = Path(__file__).resolve().parent
 OUT = HERE / "out"
 BUNDLE = OUT / "messages.bundle"
+BASELINE_STRENGTH = 64.0
+"""C of the linear baselines: the best of 0.25, 1, 4, 16 and 64 by five-fold cross-validation of the training rows."""
 NEW_TEXTS = [
     "It came yesterday, lovely box, but whatever I press, nothing happens.",
     "Could you hold next month's coffee? We are away.",
@@ -80,9 +82,11 @@ def comparison(minutes: float) -> Table:
     speed = len(texts) / (time.monotonic() - started)
     predicted = {name: np.array(model.labels)[rows.argmax(axis=1)] for name, rows in probabilities.items()}
 
-    baseline = make_pipeline(TfidfVectorizer(), LogisticRegression(max_iter=1000))
-    baseline.fit([text for text, _ in train], [label for _, label in train])
-    predicted["TF-IDF + logistic regression"] = baseline.predict(texts)
+    words, characters = TfidfVectorizer(ngram_range=(1, 2)), TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5))
+    for name, features in (("words", TfidfVectorizer()), ("words and characters", make_union(words, characters))):
+        baseline = make_pipeline(features, LogisticRegression(C=BASELINE_STRENGTH, max_iter=1000))
+        baseline.fit([text for text, _ in train], [label for _, label in train])
+        predicted[f"TF-IDF of {name} + logistic regression"] = baseline.predict(texts)
 
     table = Table(caption=f"trained in {minutes:.1f} minutes; both directions classify {speed:,.0f} texts/s")
     table.add_column("model")
