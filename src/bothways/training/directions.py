@@ -23,7 +23,7 @@ from bothways.training.plan import Plan
 from bothways.training.reports import Report, parse_report
 
 _LONGEST_COMPLAINT_CHARACTERS = 2000
-_KEEP_MEMORY = {
+KEEP_MEMORY = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "20000000000",
     "MALLOC_TOP_PAD_": "200000000",
@@ -59,7 +59,7 @@ def _start(folder: Path, direction: Direction, threads: int, complaints: IO[byte
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=complaints,
-        env=module_environment(OMP_NUM_THREADS=str(threads), **_KEEP_MEMORY),
+        env=module_environment(OMP_NUM_THREADS=str(threads), **KEEP_MEMORY),
         process_group=0,  # Ctrl-C is answered by this process
     )
 
