@@ -131,10 +131,10 @@ def plot_errors(groups: dict[tuple[str, str], list[Result]], folder: Path) -> li
     errors = {key: results for key, results in groups.items() if results[0]["measure"] == "error"}
     if not errors:
         return []
-    plots = _plots()
+    pyplot = plots()
     sets = [name for name in SETS if any(key[0] == name for key in errors)]
     methods = [name for name in METHODS if any(key[1] == name for key in errors)]
-    figure, axes = plots.subplots(figsize=(max(6, 1.6 * len(sets)), 4), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(max(6, 1.6 * len(sets)), 4), layout="constrained")
     width = 0.8 / len(methods)
     for position, method in enumerate(methods):
         places = [place for place, name in enumerate(sets) if (name, method) in errors]
@@ -152,7 +152,7 @@ def plot_errors(groups: dict[tuple[str, str], list[Result]], folder: Path) -> li
     axes.set_ylabel("test error, %")
     axes.set_ylim(bottom=0)
     _add_legend(figure)
-    return _saved(plots, figure, folder, "errors")
+    return _saved(pyplot, figure, folder, "errors")
 
 
 def plot_labels(groups: dict[tuple[str, str], list[Result]], folder: Path) -> list[str]:
@@ -160,8 +160,8 @@ def plot_labels(groups: dict[tuple[str, str], list[Result]], folder: Path) -> li
     methods = [name for name in METHODS if sum((known, name) in groups for known in _LABELLED_SETS) > 1]
     if not methods:
         return []
-    plots = _plots()
-    figure, axes = plots.subplots(figsize=(7, 4), layout="constrained")
+    pyplot = plots()
+    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
     for method in methods:
         known = [name for name in _LABELLED_SETS if (name, method) in groups]
         values = [[100 * value for value in best_values(groups[name, method])] for name in known]
@@ -182,7 +182,7 @@ def plot_labels(groups: dict[tuple[str, str], list[Result]], folder: Path) -> li
     axes.set_ylabel("test error, %")
     axes.set_ylim(bottom=0)
     _add_legend(figure)
-    return _saved(plots, figure, folder, "labels")
+    return _saved(pyplot, figure, folder, "labels")
 
 
 def best_values(results: Sequence[Result]) -> list[float]:
@@ -234,7 +234,8 @@ def _setting(result: Result) -> str:
     return f"{machine['cpu']}, {machine['cores']} cores ({features}); {packages}"
 
 
-def _plots() -> Any:
+def plots() -> Any:
+    """Give pyplot, set to draw the same file from the same numbers, without a screen."""
     import matplotlib as mpl  # noqa: PLC0415  (only where plots are made)
 
     mpl.use("agg")
@@ -254,9 +255,9 @@ def _add_legend(figure: Any) -> None:
     figure.legend(frameon=False, loc="outside upper center", ncols=3)
 
 
-def _saved(plots: Any, figure: Any, folder: Path, name: str) -> list[str]:
+def _saved(pyplot: Any, figure: Any, folder: Path, name: str) -> list[str]:
     files = [f"{name}.svg", f"{name}.png"]
     figure.savefig(folder / files[0], metadata={"Date": None})
     figure.savefig(folder / files[1], dpi=150)
-    plots.close(figure)
+    pyplot.close(figure)
     return files

@@ -70,9 +70,10 @@ def load_task(name: str, folder: Path, seed: int) -> Task:
     return SETS[name](name, folder, seed)
 
 
-def _trec(name: str, folder: Path, seed: int) -> Task:
+def _official_split(name: str, folder: Path, seed: int) -> Task:
+    """Give a set of one label a text that lies in a folder of its name, split by those who made it."""
     del seed
-    train, test = (_read_csv(folder / "trec6" / f"{part}.csv", "label") for part in ("train", "test"))
+    train, test = (_read_csv(folder / name / f"{part}.csv", "label") for part in ("train", "test"))
     return Task(name, _labels(train), False, train, None, test, "official test split")
 
 
@@ -83,12 +84,6 @@ def _sms(name: str, folder: Path, seed: int) -> Task:
     train = np.setdiff1d(np.arange(len(rows)), held)
     split = "a fixed stratified fifth; rows with the same text are on one side"
     return Task(name, _labels(rows), False, rows.selected(train), None, rows.selected(held), split)
-
-
-def _germeval(name: str, folder: Path, seed: int) -> Task:
-    del seed
-    train, test = (_read_csv(folder / "germeval2018" / f"{part}.csv", "label") for part in ("train", "test"))
-    return Task(name, _labels(train), False, train, None, test, "official test split")
 
 
 def _goemotions(name: str, folder: Path, seed: int) -> Task:
@@ -110,9 +105,9 @@ def _imdb(name: str, folder: Path, seed: int, labelled: int | None) -> Task:
 
 
 SETS: dict[str, Callable[[str, Path, int], Task]] = {
-    "trec6": _trec,
+    "trec6": _official_split,
     "sms": _sms,
-    "germeval2018": _germeval,
+    "germeval2018": _official_split,
     "goemotions": _goemotions,
     "imdb-100": partial(_imdb, labelled=100),
     "imdb-500": partial(_imdb, labelled=500),

@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import torch
+from benchmarks.accuracy.measures import error_rate
+from benchmarks.accuracy.report import plots
 from benchmarks.accuracy.sets import Rows, load_task
 from benchmarks.accuracy.splits import groups_of, stratified_numbers
 from torch.nn import functional
@@ -42,6 +44,17 @@ FORWARD, BACKWARD = Direction.FORWARD, Direction.BACKWARD
 HELD_OUT_SHARE = 0.2
 CORPUS_ARTICLES = 4_000
 STARTS = ("nothing", "pack")
+MEASURES: dict[str, tuple[str, ...]] = {
+    "loss a token": ("language_model", "all", "loss"),
+    "loss a word piece": ("language_model", "words", "loss"),
+    "loss a marker": ("language_model", "markers", "loss"),
+    "next-token accuracy": ("language_model", "all", "accuracy"),
+    "accuracy of word pieces": ("language_model", "words", "accuracy"),
+    "accuracy of markers": ("language_model", "markers", "accuracy"),
+    "error, backward": ("error",),
+    "error, ensemble": ("ensemble_error",),
+}
+"""Where a result holds each number of the table."""
 
 Result = dict[str, Any]
 
@@ -117,9 +130,9 @@ def measured(name: str, seed: int, start: str, data: Path, work: Path) -> Result
         probabilities[key] = model.predict_proba_by_direction(held_out.texts)[direction][:, order]
         results[key] = {"language_model": language_model_measures(pack, held_out.texts)}
     for key, found in probabilities.items():
-        results[key]["error"] = error(found, truth)
+        results[key]["error"] = error_rate(found, truth)
         if key != FORWARD:
-            results[key]["ensemble_error"] = error((found + probabilities[FORWARD]) / 2, truth)
+            results[key]["ensemble_error"] = error_rate((found + probabilities[FORWARD]) / 2, truth)
     return {"held_out": len(truth), "training": len(train), **results}
 
 
@@ -198,31 +211,14 @@ def report(results: Sequence[Result]) -> None:
     draw(results, groups)
 
 
-MEASURES: dict[str, tuple[str, ...]] = {
-    "loss a token": ("language_model", "all", "loss"),
-    "loss a word piece": ("language_model", "words", "loss"),
-    "loss a marker": ("language_model", "markers", "loss"),
-    "next-token accuracy": ("language_model", "all", "accuracy"),
-    "accuracy of word pieces": ("language_model", "words", "accuracy"),
-    "accuracy of markers": ("language_model", "markers", "accuracy"),
-    "error, backward": ("error",),
-    "error, ensemble": ("ensemble_error",),
-}
-
-
 def draw(results: Sequence[Result], groups: Sequence[tuple[str, str]]) -> None:
     """Draw each seed's accuracy of the language models beside the errors of the classifiers."""
-    import matplotlib as mpl  # noqa: PLC0415  (slow to import)
-
-    mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = "markers"
-    from matplotlib import pyplot as plt  # noqa: PLC0415
-
+    pyplot = plots()
     shown = {
         what: MEASURES[what]
         for what in ("accuracy of markers", "accuracy of word pieces", "error, backward", "error, ensemble")
     }
-    figure, axes = plt.subplots(len(groups), len(shown), figsize=(11, 2.6 * len(groups)), squeeze=False)
+    figure, axes = pyplot.subplots(len(groups), len(shown), figsize=(11, 2.6 * len(groups)), squeeze=False)
     for line, (name, start) in zip(axes, groups, strict=True):
         found = [result for result in results if (result["set"], result["start"]) == (name, start)]
         for axis, (what, path) in zip(line, shown.items(), strict=True):
@@ -234,6 +230,7 @@ def draw(results: Sequence[Result], groups: Sequence[tuple[str, str]]) -> None:
             axis.set_title(f"{name}, from {start}\n{what}, %", fontsize=9)
     figure.tight_layout()
     figure.savefig(PLOT, metadata={"Date": None})
+    pyplot.close(figure)
     print(f"drawn: {PLOT.relative_to(ROOT)}")
 
 
@@ -242,11 +239,6 @@ def value_at(result: Any, path: Sequence[str]) -> float:
     for key in path:
         result = result[key]
     return float(result)
-
-
-def error(probabilities: Any, truth: Any) -> float:
-    """Give the share of rows whose most probable class is not theirs."""
-    return float((probabilities.argmax(axis=1) != truth).mean())
 
 
 def table(rows: Rows) -> dict[str, list[str]]:
