@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--config", type=Path, default=CONFIG)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--compute", default="", help="what it took, for the card: tokens, hours, machine")
     parser.add_argument("--install", action="store_true", help="put it into the package")
     arguments = parser.parse_args()
     folder = Path(os.environ["BOTHWAYS_DATA"])
@@ -42,7 +43,7 @@ def main() -> None:
         bothways.pretrain(
             sorted((folder / "enwiki").glob("*.parquet")),
             out=arguments.out,
-            about=ABOUT,
+            about=f"{ABOUT} {arguments.compute}".strip(),
             continue_from=arguments.continue_from,
             seed=arguments.seed,
             config=arguments.config,
