@@ -138,6 +138,7 @@ def test_another_seed_gives_other_weights(tmp_path: Path, data: Path, config: Pa
 
 
 def test_a_direction_comes_out_the_same_with_and_without_the_other(tmp_path: Path, data: Path, config: Path) -> None:
+    torch_before = (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
     train(data, tmp_path / "both", config)
     both = bytes_of(tmp_path / "both")
     for direction in ("forward", "backward"):
@@ -148,6 +149,7 @@ def test_a_direction_comes_out_the_same_with_and_without_the_other(tmp_path: Pat
         assert alone[f"{direction}.safetensors"] == both[f"{direction}.safetensors"]
         assert alone["tokenizer.json"] == both["tokenizer.json"]
     assert both["forward.safetensors"] != both["backward.safetensors"]
+    assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == torch_before
 
 
 # Options.

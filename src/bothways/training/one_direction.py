@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -86,14 +86,27 @@ def train_direction(folder: Path, direction: Direction) -> Generator[Report, Non
             yield StageReport("start", problem, is_warning=True)
         if start is None:
             raise TrainingError(f"{files.checkpoints(direction)} holds no checkpoint that is whole: remove {folder}")
-        torch.set_num_threads(plan.threads)
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        if start.stage == language_model.STAGE:
-            start = yield from _language_model_stage(files, plan, direction, start, checkpoints)
-            checkpoints.save(start)
-        if start.stage == classifier.STAGE:
-            start = yield from _classifier_stage(files, plan, direction, start, checkpoints)
-            checkpoints.save(start)
+        with _reproducible_torch(plan.threads):
+            if start.stage == language_model.STAGE:
+                start = yield from _language_model_stage(files, plan, direction, start, checkpoints)
+                checkpoints.save(start)
+            if start.stage == classifier.STAGE:
+                start = yield from _classifier_stage(files, plan, direction, start, checkpoints)
+                checkpoints.save(start)
+
+
+@contextlib.contextmanager
+def _reproducible_torch(threads: int) -> Iterator[None]:
+    """Have torch compute the same bits each time, on so many threads; afterwards it is as the caller had it."""
+    threads_before = torch.get_num_threads()
+    mode_before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads_before)
+        torch.use_deterministic_algorithms(mode_before[0], warn_only=mode_before[1])
 
 
 def _language_model_stage(
