@@ -26,6 +26,7 @@ from bothways.errors import BothwaysError
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 RESULTS = HERE / "results"
+PAGE = ROOT / "docs" / "benchmarks.md"
 WORK = ROOT / "build" / "accuracy"
 FASTTEXT = ROOT / "build" / "fasttext"
 METHODS = ("tfidf", "fasttext", "bothways-scratch", "bothways", "fastai")
@@ -41,7 +42,7 @@ def main() -> None:
         arguments.pretrained = None
         arguments.methods = ["bothways-scratch" if name == "bothways" else name for name in arguments.methods]
     if arguments.verb == "report":
-        write_report(read_results(arguments.results), arguments.out or arguments.results)
+        write_report(read_results(arguments.results), arguments.page)
         return
     sys.exit(run_all(arguments))
 
@@ -140,9 +141,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--oracle", type=Path, default=ROOT / ".oracle", help="the environment with fastai")
     run.add_argument("--fasttext", type=Path, default=FASTTEXT, help="the environment with fastText")
     run.add_argument("--traceback", action="store_true", help="show where a fault came from")
-    report = verbs.add_parser("report", help="make the table and the plots")
+    report = verbs.add_parser("report", help="put the tables into their page, and draw the plots")
     report.add_argument("--results", type=Path, default=RESULTS)
-    report.add_argument("--out", type=Path, help="where table and plots go; the results folder by default")
+    report.add_argument("--page", type=Path, default=PAGE, help="has the marks for the tables; docs/benchmarks.md")
     return parser
 
 

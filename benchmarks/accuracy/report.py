@@ -1,7 +1,7 @@
-"""Make a table and plots of results.
+"""Put the tables of results into their page, and draw the plots beside it.
 
-In: results as their files hold them. Out: ``table.md``, ``errors.svg`` and ``.png`` (every set), ``labels.svg`` and
-``.png`` (IMDb by the number of labels).
+In: results as their files hold them. Out: the tables in docs/benchmarks.md, ``benchmarks-errors.svg`` (every set) and
+``benchmarks-labels.svg`` (IMDb by the number of labels).
 """
 
 from __future__ import annotations
@@ -26,14 +26,26 @@ METHODS = {
 _LABELLED_SETS = {"imdb-100": 100, "imdb-500": 500, "imdb-2000": 2000, "imdb": 25_000}
 
 
-def write_report(results: Sequence[Result], folder: Path) -> None:
-    """Write everything that these results allow."""
-    folder.mkdir(parents=True, exist_ok=True)
+def write_report(results: Sequence[Result], page: Path) -> None:
+    """Write everything that these results allow into a page that has the marks for it, and plots beside it."""
     groups = grouped(results)
-    parts = [table(groups), training_speed(groups), conditions(results)]
-    (folder / "table.md").write_text("\n".join(part for part in parts if part), encoding="utf-8")
-    names = ["table.md", *plot_errors(groups, folder), *plot_labels(groups, folder)]
-    print(json.dumps({"results": len(results), "written": [str(folder / name) for name in names]}))
+    fill(page, "errors", table(groups))
+    fill(page, "training beside fastai", training_speed(groups))
+    fill(page, "conditions", conditions(results))
+    plots_made = [*plot_errors(groups, page), *plot_labels(groups, page)]
+    print(json.dumps({"results": len(results), "written": [page.name, *plots_made]}))
+
+
+def fill(page: Path, name: str, text: str) -> None:
+    """Put text between a page's marks ``<!-- NAME -->`` and ``<!-- end of NAME -->``.
+
+    Raises:
+        ValueError: The page lacks one of them.
+    """
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    content = page.read_text(encoding="utf-8")
+    before, after = content.index(begin) + len(begin), content.index(end)
+    page.write_text(f"{content[:before]}\n\n{text}\n{content[after:]}", encoding="utf-8")
 
 
 def grouped(results: Iterable[Result]) -> dict[tuple[str, str], list[Result]]:
@@ -97,13 +109,8 @@ def training_speed(groups: dict[tuple[str, str], list[Result]]) -> str:
         lines.append(f"| {set_name} | texts to models on disk | {ours:.0f} | {theirs:.0f} | {theirs / ours:.1f} |")
     if not lines:
         return ""
-    head = [
-        "### Training beside fastai",
-        "",
-        "Seconds; as many epochs of the same texts, both directions at the same time.",
-        "",
-    ]
-    return "\n".join([*head, "| set | what | bothways | fastai | times faster |", "|---|---|--:|--:|--:|", *lines, ""])
+    head = ["| set | seconds of | bothways | fastai | times faster |", "|---|---|--:|--:|--:|"]
+    return "\n".join([*head, *lines, ""])
 
 
 _BASELINES = ("tfidf", "fasttext")
@@ -112,10 +119,10 @@ _BASELINES = ("tfidf", "fasttext")
 
 def conditions(results: Sequence[Result]) -> str:
     """Say on which rows, on what machine, with which versions and by what commands it was measured."""
-    lines = ["### Test rows", ""]
+    lines = ["**Test rows**", ""]
     tests = {result["set"]: f"{result['rows']['test']:,} rows, {result['test_split']}" for result in results}
     lines += [f"- {name}: {tests[name]}" for name in SETS if name in tests]
-    lines += ["", "### Machines and versions", ""]
+    lines += ["", "**Machines and versions**", ""]
     for method, told in METHODS.items():
         mine = [result for result in results if result["method"] == method]
         for line in sorted({_setting(result) for result in mine}):
@@ -126,7 +133,7 @@ def conditions(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
-def plot_errors(groups: dict[tuple[str, str], list[Result]], folder: Path) -> list[str]:
+def plot_errors(groups: dict[tuple[str, str], list[Result]], page: Path) -> list[str]:
     """Draw the error of each method on each set, and give the files' names."""
     errors = {key: results for key, results in groups.items() if results[0]["measure"] == "error"}
     if not errors:
@@ -152,10 +159,10 @@ def plot_errors(groups: dict[tuple[str, str], list[Result]], folder: Path) -> li
     axes.set_ylabel("test error, %")
     axes.set_ylim(bottom=0)
     _add_legend(figure)
-    return _saved(pyplot, figure, folder, "errors")
+    return _saved(pyplot, figure, page, "errors")
 
 
-def plot_labels(groups: dict[tuple[str, str], list[Result]], folder: Path) -> list[str]:
+def plot_labels(groups: dict[tuple[str, str], list[Result]], page: Path) -> list[str]:
     """Draw IMDb's error by the number of labels, and give the files' names."""
     methods = [name for name in METHODS if sum((known, name) in groups for known in _LABELLED_SETS) > 1]
     if not methods:
@@ -182,7 +189,7 @@ def plot_labels(groups: dict[tuple[str, str], list[Result]], folder: Path) -> li
     axes.set_ylabel("test error, %")
     axes.set_ylim(bottom=0)
     _add_legend(figure)
-    return _saved(pyplot, figure, folder, "labels")
+    return _saved(pyplot, figure, page, "labels")
 
 
 def best_values(results: Sequence[Result]) -> list[float]:
@@ -255,9 +262,8 @@ def _add_legend(figure: Any) -> None:
     figure.legend(frameon=False, loc="outside upper center", ncols=3)
 
 
-def _saved(pyplot: Any, figure: Any, folder: Path, name: str) -> list[str]:
-    files = [f"{name}.svg", f"{name}.png"]
-    figure.savefig(folder / files[0], metadata={"Date": None})
-    figure.savefig(folder / files[1], dpi=150)
+def _saved(pyplot: Any, figure: Any, page: Path, name: str) -> list[str]:
+    file = page.with_name(f"{page.stem}-{name}.svg")
+    figure.savefig(file, metadata={"Date": None})
     pyplot.close(figure)
-    return files
+    return [file.name]

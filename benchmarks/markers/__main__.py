@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 from benchmarks.accuracy.measures import error_rate
-from benchmarks.accuracy.report import plots
+from benchmarks.accuracy.report import fill, plots
 from benchmarks.accuracy.sets import Rows, load_task
 from benchmarks.accuracy.splits import groups_of, stratified_numbers
 from torch.nn import functional
@@ -38,7 +38,7 @@ from bothways.training.building import build_language_model
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 RESULTS = HERE / "results"
-PLOT = ROOT / "docs" / "markers.svg"
+PAGE = ROOT / "docs" / "markers.md"
 PLACEMENTS = tuple(MarkerPlacement)
 FORWARD, BACKWARD = Direction.FORWARD, Direction.BACKWARD
 HELD_OUT_SHARE = 0.2
@@ -192,7 +192,7 @@ def language_model_measures(pack: Path, texts: Iterable[str]) -> dict[str, dict[
 
 
 def report(results: Sequence[Result]) -> None:
-    """Print a table in Markdown and draw the plot."""
+    """Put the table into its page, and draw the plot beside it."""
     groups = sorted({(result["set"], result["start"]) for result in results})
     rows = []
     for name, start in groups:
@@ -202,13 +202,17 @@ def report(results: Sequence[Result]) -> None:
             difference = pairs[:, 1] - pairs[:, 0]
             spread = difference.std(ddof=1) / len(found) ** 0.5
             rows.append((name, start, what, *pairs.mean(axis=0), difference.mean(), spread, len(found)))
-    print("| set | starts from | measure | as written | reading order | difference | its standard error | seeds |")
-    print("|---|---|---|---|---|---|---|---|")
-    for name, start, what, written, order, difference, spread, seeds in rows:
-        print(
+    lines = [
+        "| set | starts from | measure | as written | reading order | difference | its standard error | seeds |",
+        "|---|---|---|--:|--:|--:|--:|--:|",
+        *(
             f"| {name} | {start} | {what} | {written:.3f} | {order:.3f} | {difference:+.3f} | {spread:.3f} | {seeds} |"
-        )
+            for name, start, what, written, order, difference, spread, seeds in rows
+        ),
+    ]
+    fill(PAGE, "measures", "\n".join(lines) + "\n")
     draw(results, groups)
+    print(f"{len(results)} results: {PAGE.relative_to(ROOT)} and the plot beside it")
 
 
 def draw(results: Sequence[Result], groups: Sequence[tuple[str, str]]) -> None:
@@ -229,9 +233,8 @@ def draw(results: Sequence[Result], groups: Sequence[tuple[str, str]]) -> None:
             axis.set_xlim(-0.4, 1.4)
             axis.set_title(f"{name}, from {start}\n{what}, %", fontsize=9)
     figure.tight_layout()
-    figure.savefig(PLOT, metadata={"Date": None})
+    figure.savefig(PAGE.with_suffix(".svg"), metadata={"Date": None})
     pyplot.close(figure)
-    print(f"drawn: {PLOT.relative_to(ROOT)}")
 
 
 def value_at(result: Any, path: Sequence[str]) -> float:
