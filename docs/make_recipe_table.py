@@ -1,6 +1,6 @@
 """Print the table of docs/recipe.md from the code that acts; ``--write`` puts it there.
 
-Run: .venv/bin/python docs/make_recipe_table.py --write
+Run: .venv/bin/python -m docs.make_recipe_table --write
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from docs.pages import fill
 from pydantic import BaseModel
 
 from bothways.training.recipe import FROM_PACK, SIZES, Recipe, load_recipe
@@ -16,7 +17,7 @@ from bothways.training.recipe import FROM_PACK, SIZES, Recipe, load_recipe
 PAGE = Path(__file__).with_name("recipe.md")
 HEAD = "| section | key | from a pack | tiny | small | base | what it is |\n|---|---|---|---|---|---|---|\n"
 DECIDED_BY_PACK = {"width_embedding", "width_hidden", "layers", "markers", "vocabulary_size"}
-MARK = "<!-- made by docs/make_recipe_table.py -->\n"
+PART = "made by docs/make_recipe_table.py"
 
 
 def table() -> str:
@@ -31,7 +32,7 @@ def table() -> str:
             values = [shown(getattr(getattr(preset, section), key)) for preset in presets]
             if key in DECIDED_BY_PACK:
                 values[0] = "the pack's"
-            meaning = next(d for d in descriptions(model, key) if d)
+            meaning = " ".join(next(d for d in descriptions(model, key) if d).split())  # a row is one line
             lines.append(f"| {section} | {key} | {' | '.join(values)} | {meaning} |\n")
     return HEAD + "".join(lines)
 
@@ -50,13 +51,8 @@ def shown(value: object) -> str:
     return str(value)
 
 
-def page_with_table(page: str) -> str:
-    """Give the page with the table after its mark replaced."""
-    return page[: page.index(MARK) + len(MARK)] + table()
-
-
 if __name__ == "__main__":
     if "--write" in sys.argv:
-        PAGE.write_text(page_with_table(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+        fill(PAGE, PART, table())
     else:
         sys.stdout.write(table())

@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks.accuracy.outcomes import ENSEMBLE, SINGLE, Result
 from benchmarks.accuracy.sets import SETS
+from docs.pages import fill
 
 MODELS = ("forward", "backward", ENSEMBLE)
 METHODS = {
@@ -34,18 +35,6 @@ def write_report(results: Sequence[Result], page: Path) -> None:
     fill(page, "conditions", conditions(results))
     plots_made = [*plot_errors(groups, page), *plot_labels(groups, page)]
     print(json.dumps({"results": len(results), "written": [page.name, *plots_made]}))
-
-
-def fill(page: Path, name: str, text: str) -> None:
-    """Put text between a page's marks ``<!-- NAME -->`` and ``<!-- end of NAME -->``.
-
-    Raises:
-        ValueError: The page lacks one of them.
-    """
-    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-    content = page.read_text(encoding="utf-8")
-    before, after = content.index(begin) + len(begin), content.index(end)
-    page.write_text(f"{content[:before]}\n\n{text}\n{content[after:]}", encoding="utf-8")
 
 
 def grouped(results: Iterable[Result]) -> dict[tuple[str, str], list[Result]]:

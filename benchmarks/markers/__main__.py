@@ -22,9 +22,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 from benchmarks.accuracy.measures import error_rate
-from benchmarks.accuracy.report import fill, plots
+from benchmarks.accuracy.report import plots
 from benchmarks.accuracy.sets import Rows, load_task
 from benchmarks.accuracy.splits import groups_of, stratified_numbers
+from docs.pages import fill
 from torch.nn import functional
 
 import bothways

@@ -67,7 +67,9 @@ def test_links_between_pages_resolve(page: Path) -> None:
 
 
 def test_the_recipe_page_is_current() -> None:
-    command = [sys.executable, str(ROOT / "docs" / "make_recipe_table.py")]
-    finished = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert (ROOT / "docs" / "recipe.md").read_text(encoding="utf-8").endswith(finished.stdout)
-    assert all(f"| {section} |" in finished.stdout for section in Recipe.model_fields)
+    command = [sys.executable, "-m", "docs.make_recipe_table"]
+    table = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    page, part = (ROOT / "docs" / "recipe.md").read_text(encoding="utf-8"), "made by docs/make_recipe_table.py"
+    assert page.endswith(f"<!-- {part} -->\n\n{table}\n<!-- end of {part} -->\n")
+    assert all(line.startswith("| ") or line.startswith("|-") for line in table.splitlines())  # one line a row
+    assert all(f"| {section} |" in table for section in Recipe.model_fields)
