@@ -110,18 +110,19 @@ def check_every_surface(trained: Trained) -> None:
     assert [row["predicted_label"] for row in rows] == model.predict(trained.texts).tolist()
 
 
-def test_sms_spam_is_learnt_about_as_well_as_by_the_linear_baseline(sms: Trained) -> None:
+def test_sms_spam_is_learnt_better_than_by_plain_linear_baselines(sms: Trained) -> None:
     tell("SMS Spam", sms)
-    assert sms.errors["ensemble"] <= min(sms.errors["TF-IDF"], sms.errors["TF-IDF of 1-2 words"]) + 0.01
+    assert sms.errors["ensemble"] < min(sms.errors["TF-IDF"], sms.errors["TF-IDF of 1-2 words"])
 
 
 def test_the_sms_bundle_gives_the_same_on_every_surface(sms: Trained) -> None:
     check_every_surface(sms)
 
 
-def test_trec_is_learnt_at_all(trec: Trained) -> None:
+def test_trec_is_learnt_better_than_by_any_linear_baseline(trec: Trained) -> None:
     tell("TREC-6", trec)
-    assert trec.errors["ensemble"] < 0.6  # always guessing the largest class: 81 % wrong
+    assert trec.errors["ensemble"] < min(trec.errors["TF-IDF"], trec.errors["TF-IDF of 1-2 words"])
+    assert trec.errors["ensemble"] < 0.10  # TF-IDF of words and characters, chosen: 10.4 to 11.2 % (docs/benchmarks.md)
 
 
 def test_the_trec_bundle_gives_the_same_on_every_surface(trec: Trained) -> None:
