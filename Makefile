@@ -73,7 +73,7 @@ bench-accuracy: $(SETUP) .oracle/.environment build/fasttext/.complete  ## error
 	$(BIN)/python -m benchmarks.accuracy run --pretrained en-small --methods fastai --sets trec6,imdb-500
 	$(BIN)/python -m benchmarks.accuracy report
 
-bench-markers: $(SETUP)  ## markers in backward reading: as written, or in reading order (an hour); needs BOTHWAYS_DATA
+bench-markers: $(SETUP)  ## markers in backward reading: as written, or in reading order (hours); needs BOTHWAYS_DATA
 	$(BIN)/python -m benchmarks.markers run
 	$(BIN)/python -m benchmarks.markers run --starts pack --sets trec6
 	$(BIN)/python -m benchmarks.markers report

@@ -1,8 +1,9 @@
-"""Make the pack en-small that ships with bothways, from English Wikipedia; the numbers are in en_small.toml.
+"""Make the pack en-small that ships with bothways, from English Wikipedia, in two runs (numbers: the TOML files).
 
-Run: BOTHWAYS_DATA=... .venv/bin/python packs/en_small.py [--continue PACK] [--out en-small.pack]
-Goes on where it was stopped. With ``--install`` the finished pack takes the place of the one in the package. The last
-line is JSON: the perplexity on WikiText-103's validation text, whose articles are not in the corpus.
+Run: BOTHWAYS_DATA=... .venv/bin/python packs/en_small.py --out en-small-1.pack
+then the same with --continue en-small-1.pack --seed 1 --config packs/en_small_continued.toml --out en-small.pack
+Each goes on where it was stopped. With ``--install`` the finished pack takes the place of the one in the package. The
+last line is JSON: the perplexity on WikiText-103's validation text, whose articles are not in the corpus.
 """
 
 from __future__ import annotations
