@@ -143,7 +143,8 @@ def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Pa
             "seconds": {
                 stage: float(np.mean([report[stage.replace(" ", "_")]["seconds"] for report in reports.values()]))
                 for stage in ("language model", "classifier")
-            },
+            }
+            | {"other rates": max(report["classifier"]["seconds_of_other_rates"] for report in reports.values())},
         },
         packages=made[pack.manifest.directions[0]]["versions"],
     )

@@ -91,6 +91,7 @@ def training_speed(groups: dict[tuple[str, str], list[Result]]) -> str:
         ours, theirs = (
             statistics.mean(
                 sum(result["times"][w]["wall_s"] for w in ("train", "shared") if w in result["times"])
+                - result["facts"]["seconds"].get("other rates", 0.0)  # fastai is not charged with choosing one
                 for result in results
             )
             for results in both
