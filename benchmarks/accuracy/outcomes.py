@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import resource
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -139,14 +140,16 @@ def load_now() -> float:
 
 
 def result_file(folder: Path, set_name: str, method: str, seed: int) -> Path:
-    """Give where the result of a run is kept."""
-    return folder / f"{set_name}.{method}.{seed}.json"
+    """Give where the result of a run on this machine is kept: each kind of machine has a folder of its own."""
+    here = machine()
+    name = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\(R\)|Processor", "", str(here["cpu"])).lower()).strip("-")
+    return folder / f"{name}-{here['cores']}-cores" / f"{set_name}.{method}.{seed}.json"
 
 
 def write_result(folder: Path, result: Result) -> Path:
     """Keep a result; its file is there whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = result_file(folder, result["set"], result["method"], result["seed"])
+    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".unfinished")
     lines = [f" {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in result.items()]
     unfinished.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
@@ -155,8 +158,8 @@ def write_result(folder: Path, result: Result) -> Path:
 
 
 def read_results(folder: Path) -> list[Result]:
-    """Give all results of a folder."""
-    return list(_read(sorted(folder.glob("*.json"))))
+    """Give all results of a folder, of all machines."""
+    return list(_read(sorted(folder.glob("*/*.json"))))
 
 
 def _read(paths: Sequence[Path]) -> Iterator[Result]:

@@ -25,34 +25,49 @@ METHODS = {
     "bothways": "bothways",
 }
 _LABELLED_SETS = {"imdb-100": 100, "imdb-500": 500, "imdb-2000": 2000, "imdb": 25_000}
+_TABLE_NOTE = """Test error in %, or macro-F1 where said: mean ± standard deviation over seeds. Training in minutes,
+choosing settings included (what several sets share stands behind a +); texts/s from text to label, all models of the
+row together. In brackets CPU minutes, and texts per CPU second: they hardly depend on what else ran. Times of two
+machines don't compare, so each has a table of its own; the plots show the one with the most results.
+"""
 
 
 def write_report(results: Sequence[Result], page: Path) -> None:
     """Write everything that these results allow into a page that has the marks for it, and plots beside it."""
-    groups = grouped(results)
-    fill(page, "errors", table(groups))
-    fill(page, "training beside fastai", training_speed(groups))
+    machines = by_machine(results)
+    fill(page, "errors", "\n".join([_TABLE_NOTE, *(_headed(told, table(groups)) for told, groups in machines.items())]))
+    compared = {told: training_speed(groups) for told, groups in machines.items()}
+    fill(page, "training beside fastai", "\n".join(_headed(told, lines) for told, lines in compared.items() if lines))
     fill(page, "conditions", conditions(results))
-    plots_made = [*plot_errors(groups, page), *plot_labels(groups, page)]
+    most = next(iter(machines.values()), {})
+    plots_made = [*plot_errors(most, page), *plot_labels(most, page)]
     print(json.dumps({"results": len(results), "written": [page.name, *plots_made]}))
 
 
-def grouped(results: Iterable[Result]) -> dict[tuple[str, str], list[Result]]:
+Groups = dict[tuple[str, str], list[Result]]
+"""The results of each set and method, one a seed."""
+
+
+def by_machine(results: Iterable[Result]) -> dict[str, Groups]:
+    """Give the results of each machine, apart because times of two machines don't compare; most results first."""
+    found: dict[str, list[Result]] = {}
+    for result in results:
+        found.setdefault(_machine(result), []).append(result)
+    return {told: grouped(found[told]) for told in sorted(found, key=lambda told: -len(found[told]))}
+
+
+def grouped(results: Iterable[Result]) -> Groups:
     """Give the results of each set and method, one a seed, in the order of the table."""
-    found: dict[tuple[str, str], list[Result]] = {}
+    found: Groups = {}
     for result in results:
         found.setdefault((result["set"], result["method"]), []).append(result)
     sets, methods = list(SETS), list(METHODS)
     return {key: found[key] for key in sorted(found, key=lambda key: (sets.index(key[0]), methods.index(key[1])))}
 
 
-def table(groups: dict[tuple[str, str], list[Result]]) -> str:
+def table(groups: Groups) -> str:
     """Give a Markdown table, a row a set and method."""
     lines = [
-        "Test error in %, or macro-F1 where said: mean ± standard deviation over seeds. Training in minutes, choosing",
-        "settings included (what several sets share stands behind a +); texts/s from text to label, all models of the",
-        "row together. In brackets CPU minutes, and texts per CPU second: they hardly depend on what else ran.",
-        "",
         "| set | labelled rows | method | seeds | forward | backward | ensemble or single | training, min | texts/s |",
         "|---|--:|---|--:|--:|--:|--:|--:|--:|",
     ]
@@ -77,7 +92,7 @@ def table(groups: dict[tuple[str, str], list[Result]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def training_speed(groups: dict[tuple[str, str], list[Result]]) -> str:
+def training_speed(groups: Groups) -> str:
     """Give a Markdown table of how long training took beside fastai, stage by stage, or nothing."""
     lines = []
     for set_name in SETS:
@@ -123,7 +138,7 @@ def conditions(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
-def plot_errors(groups: dict[tuple[str, str], list[Result]], page: Path) -> list[str]:
+def plot_errors(groups: Groups, page: Path) -> list[str]:
     """Draw the error of each method on each set, and give the files' names."""
     errors = {key: results for key, results in groups.items() if results[0]["measure"] == "error"}
     if not errors:
@@ -152,7 +167,7 @@ def plot_errors(groups: dict[tuple[str, str], list[Result]], page: Path) -> list
     return _saved(pyplot, figure, page, "errors")
 
 
-def plot_labels(groups: dict[tuple[str, str], list[Result]], page: Path) -> list[str]:
+def plot_labels(groups: Groups, page: Path) -> list[str]:
     """Draw IMDb's error by the number of labels, and give the files' names."""
     methods = [name for name in METHODS if sum((known, name) in groups for known in _LABELLED_SETS) > 1]
     if not methods:
@@ -225,10 +240,17 @@ def _speed(results: Sequence[Result]) -> str:
 
 
 def _setting(result: Result) -> str:
-    machine, versions = result["machine"], result["versions"]
-    features = ", ".join(machine["features"])
-    packages = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return f"{machine['cpu']}, {machine['cores']} cores ({features}); {packages}"
+    packages = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    return f"{_machine(result)}; {packages}"
+
+
+def _machine(result: Result) -> str:
+    machine = result["machine"]
+    return f"{machine['cpu']}, {machine['cores']} cores ({', '.join(machine['features'])})"
+
+
+def _headed(machine: str, lines: str) -> str:
+    return f"**{machine}**\n\n{lines}"
 
 
 def plots() -> Any:
