@@ -29,8 +29,19 @@ from tests.recipes.conftest import CONFIG, some_rows, write_rows
 
 EVERY_STEP = {"bothways.training.run.SECONDS_BETWEEN_CHECKPOINTS": 0.0}
 NOW_AND_THEN = {"bothways.training.run.SECONDS_BETWEEN_CHECKPOINTS": 0.05}
-LONG = CONFIG.replace("epochs = 1\n", "epochs = 40\n").replace("epochs = 3", "epochs = 40").replace("= 1.5", "= 60.0")
 STAGES = ("tokenizer", "language model", "classifier", "bundle")
+
+
+def config_of(epochs: int) -> str:
+    return (
+        CONFIG.replace("epochs = 1\n", f"epochs = {epochs}\n")
+        .replace("epochs = 3", f"epochs = {epochs}")
+        .replace("= 1.5", f"= {1.5 * epochs}")
+    )
+
+
+BRIEF, LONG = config_of(10), config_of(40)
+"""One that is killed once in a stage, and one that is killed again and again."""
 
 
 def bytes_of(bundle: Path) -> dict[str, bytes]:
@@ -65,8 +76,8 @@ def _is_alive(pid: int) -> bool:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    path = tmp_path / "long.toml"
-    path.write_text(LONG)
+    path = tmp_path / "config.toml"
+    path.write_text(BRIEF)
     return path
 
 
@@ -94,6 +105,7 @@ def test_a_run_killed_twenty_times_in_all_its_stages_ends_in_the_same_bytes(
     verb: str,
     stages: tuple[str, ...],
 ) -> None:
+    config.write_text(LONG)
     chance = random.Random(7)
     common = train_arguments if verb == "train" else pretrain_arguments(tmp_path, config)
     assert trainer.run(*common, "--out", tmp_path / "whole").status == 0
@@ -123,7 +135,7 @@ def test_a_run_goes_on_from_where_it_was_killed_and_ends_in_the_same_bytes(
     assert trainer.run(*train_arguments, "--out", tmp_path / "whole").status == 0
     out = tmp_path / "killed"
     for stage in ("language model", "classifier"):
-        killed = trainer.run(*train_arguments, "--out", out, constants=EVERY_STEP, meanwhile=kill_in(stage, out, 0.1))
+        killed = trainer.run(*train_arguments, "--out", out, constants=EVERY_STEP, meanwhile=kill_in(stage, out, 0.05))
         assert killed.status == -signal.SIGKILL
     finished = trainer.run(*train_arguments, "--out", out)
     assert finished.status == 0, finished.err
@@ -179,7 +191,7 @@ def test_numbers_that_a_run_does_not_use_may_change(tmp_path: Path, config: Path
     trainer.run(*common, constants=EVERY_STEP, meanwhile=kill_in("language model", out, 0))
     config.write_text(config.read_text().replace("[pretraining]", "[pretraining]\nweight_decay = 0.5"))
     assert "recipe.pretraining.weight_decay was 0.01, now it is 0.5: " in trainer.run(*common).error_line
-    config.write_text(LONG.replace("[classifier]", "[classifier]\nweight_decay = 0.5"))
+    config.write_text(BRIEF.replace("[classifier]", "[classifier]\nweight_decay = 0.5"))
     finished = trainer.run(*common)
     assert finished.status == 0, finished.err
     assert "warning: an earlier run stopped" in finished.err
@@ -202,8 +214,9 @@ def test_two_runs_of_the_same_output_do_not_mix(
 
 @pytest.mark.slow
 def test_directions_that_train_at_once_end_with_the_process_that_started_them_and_go_on(
-    tmp_path: Path, train_arguments: list[object]
+    tmp_path: Path, train_arguments: list[object], config: Path
 ) -> None:
+    config.write_text(LONG)
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, range(os.cpu_count() or 1))
     if len(os.sched_getaffinity(0)) < 2:
