@@ -17,7 +17,15 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from benchmarks.accuracy import fastai, fasttext, ours, tfidf
-from benchmarks.accuracy.outcomes import Outcome, load_now, read_results, result_file, result_of, write_result
+from benchmarks.accuracy.outcomes import (
+    Outcome,
+    load_now,
+    machine,
+    read_results,
+    result_file,
+    result_of,
+    write_result,
+)
 from benchmarks.accuracy.report import write_report
 from benchmarks.accuracy.sets import OPTIONAL_SETS, SETS, Task, load_task
 
@@ -56,7 +64,7 @@ def run_all(arguments: argparse.Namespace) -> int:
     for set_name in arguments.sets:
         for seed in arguments.seeds:
             for method in arguments.methods:
-                if result_file(arguments.results, set_name, method, seed).exists():
+                if result_file(arguments.results, machine(), set_name, method, seed).exists():
                     counts["there"] += 1
                     continue
                 print(f"{set_name}, {method}, seed {seed} ...", flush=True)

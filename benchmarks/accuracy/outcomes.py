@@ -118,7 +118,7 @@ def result_of(task: Task, method: str, seed: int, outcome: Outcome, command: str
     }
 
 
-def machine() -> dict[str, object]:
+def machine() -> dict[str, Any]:
     """Say what this machine is."""
     described: dict[str, str] = {}
     cpu_file = Path("/proc/cpuinfo")
@@ -139,16 +139,20 @@ def load_now() -> float:
     return round(os.getloadavg()[0], 2)
 
 
-def result_file(folder: Path, set_name: str, method: str, seed: int) -> Path:
-    """Give where the result of a run on this machine is kept: each kind of machine has a folder of its own."""
-    here = machine()
-    name = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\(R\)|Processor", "", str(here["cpu"])).lower()).strip("-")
-    return folder / f"{name}-{here['cores']}-cores" / f"{set_name}.{method}.{seed}.json"
+def machine_told(described: Mapping[str, Any]) -> str:
+    """Give what tells a kind of machine from others, in a line."""
+    return f"{described['cpu']}, {described['cores']} cores ({', '.join(described['features'])})"
+
+
+def result_file(folder: Path, described: Mapping[str, Any], set_name: str, method: str, seed: int) -> Path:
+    """Give where the result of a run on a machine is kept: each kind of machine has a folder of its own."""
+    kind = re.sub(r"[^a-z0-9]+", "-", machine_told(described).lower()).strip("-")
+    return folder / kind / f"{set_name}.{method}.{seed}.json"
 
 
 def write_result(folder: Path, result: Result) -> Path:
     """Keep a result; its file is there whole or not at all."""
-    path = result_file(folder, result["set"], result["method"], result["seed"])
+    path = result_file(folder, result["machine"], result["set"], result["method"], result["seed"])
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".unfinished")
     lines = [f" {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in result.items()]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy.outcomes import ENSEMBLE, SINGLE, Result
+from benchmarks.accuracy.outcomes import ENSEMBLE, SINGLE, Result, machine_told
 from benchmarks.accuracy.sets import SETS
 from docs.pages import fill
 
@@ -52,7 +52,7 @@ def by_machine(results: Iterable[Result]) -> dict[str, Groups]:
     """Give the results of each machine, apart because times of two machines don't compare; most results first."""
     found: dict[str, list[Result]] = {}
     for result in results:
-        found.setdefault(_machine(result), []).append(result)
+        found.setdefault(machine_told(result["machine"]), []).append(result)
     return {told: grouped(found[told]) for told in sorted(found, key=lambda told: -len(found[told]))}
 
 
@@ -241,12 +241,7 @@ def _speed(results: Sequence[Result]) -> str:
 
 def _setting(result: Result) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
-    return f"{_machine(result)}; {packages}"
-
-
-def _machine(result: Result) -> str:
-    machine = result["machine"]
-    return f"{machine['cpu']}, {machine['cores']} cores ({', '.join(machine['features'])})"
+    return f"{machine_told(result['machine'])}; {packages}"
 
 
 def _headed(machine: str, lines: str) -> str:
