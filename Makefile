@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.complete
+unexport PYTHONDONTWRITEBYTECODE  # the tests start hundreds of processes, which would all compile everything
 
 .PHONY: demo test test-all test-slow test-real test-oracle oracle parity check fix bench bench-accuracy bench-markers
 .PHONY: setup clean help
@@ -21,7 +22,7 @@ demo: $(SETUP)       ## train both directions on the demo's messages, prove the 
 	$(BIN)/python demo/demo.py
 
 test: $(SETUP)       ## the fast tests (4.5 minutes on two cores with AMX, about 12 on two without)
-	$(BIN)/python -m pytest -m "not slow and not real_data and not oracle"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not real_data and not oracle"
 
 test-slow: $(SETUP)  ## the tests that take longer each
 	$(BIN)/python -m pytest -m slow
@@ -46,8 +47,7 @@ test-oracle: $(SETUP) oracle  ## imported models against the real fastai that ma
 parity: $(SETUP) .oracle/.environment  ## train with the real fastai on real texts, import, compare 1,000 predictions
 	$(BIN)/python oracle/parity.py
 
-test-all: $(SETUP)   ## every test
-	$(BIN)/python -m pytest
+test-all: test test-slow test-real test-oracle  ## every test
 
 check: $(SETUP)      ## ruff, mypy, docstrings, import rules
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,17 @@ import pytest
 from bothways.text.reading import Direction, MarkerPlacement
 from tests.bundles import LABELS, TinyClassifiers, TinyLanguageModels, make_classifiers, make_language_models
 from tests.interop.foreign import fastai_state, save_vocabulary, save_weights, vocabulary
-from tests.processes import CommandServer
+from tests.processes import CommandServer, command_server
 from tests.words import WORDS, make_word_tokenizer
 
 PLACEMENTS = dict.fromkeys(Direction, MarkerPlacement.AS_WRITTEN)
+
+
+@pytest.fixture(scope="module")
+def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandServer]:
+    """Runs commands that need not import spaCy again, which takes seconds: it looks for torch."""
+    with command_server(tmp_path_factory.mktemp("cli"), "spacy") as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

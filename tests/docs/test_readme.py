@@ -10,7 +10,7 @@ import pytest
 
 from bothways.cli.app import app
 from bothways.training.recipe import Recipe
-from tests.console import run_bothways
+from tests.processes import command_server
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -21,6 +21,7 @@ def blocks(language: str) -> list[str]:
     return [block for found, block in fenced if found == language]
 
 
+@pytest.mark.slow
 def test_the_python_block_runs(tmp_path: Path) -> None:
     (code,) = blocks("python")
     assert len([line for line in code.splitlines() if line.strip()]) <= 12
@@ -49,13 +50,14 @@ def test_every_command_of_the_readme_exists() -> None:
     assert verbs == known
 
 
-def test_every_option_of_the_readme_exists() -> None:
-    for line in "".join(blocks("")).splitlines():
-        match = re.match(r"^(?:.*\| )?bothways ([\w-]+) (.*)$", line)
-        if match:
-            help_text = run_bothways(match[1], "--help").stdout
-            for option in re.findall(r"--[a-z-]+", match[2]):
-                assert option in help_text, f"{match[1]} has no {option}"
+def test_every_option_of_the_readme_exists(tmp_path: Path) -> None:
+    with command_server(tmp_path) as server:
+        for line in "".join(blocks("")).splitlines():
+            match = re.match(r"^(?:.*\| )?bothways ([\w-]+) (.*)$", line)
+            if match:
+                help_text = server.run(match[1], "--help").out.decode()
+                for option in re.findall(r"--[a-z-]+", match[2]):
+                    assert option in help_text, f"{match[1]} has no {option}"
 
 
 @pytest.mark.parametrize(

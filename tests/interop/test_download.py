@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.server
 import threading
@@ -38,7 +39,8 @@ class Server:
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
-                self.wfile.write(content[: len(content) // 2] if outer.answer == "cut" else content)
+                with contextlib.suppress(ConnectionError):  # who asked may have heard enough
+                    self.wfile.write(content[: len(content) // 2] if outer.answer == "cut" else content)
 
             def log_message(self, *_: object) -> None:
                 pass

@@ -86,13 +86,16 @@ def test_most_languages_are_there() -> None:
     assert len(LANGUAGES) >= 70  # a rule that checks nothing must fail
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_language_of_rules_splits_alike(language: str) -> None:
     for text in drawn_texts(language, TEXTS_PER_LANGUAGE):
         check(language, text)
 
 
-@pytest.mark.parametrize("language", ["de", "en", "es", "fi", "fr", "hu", "tr", "xx"])
+@pytest.mark.parametrize(
+    "language", ["de", "en", "es", "fi", pytest.param("fr", marks=pytest.mark.slow), "hu", "tr", "xx"]
+)
 @pytest.mark.parametrize("clean", [str, *(lambda text, rules=rules: clean_before(text, rules) for rules in RULES)])
 def test_nasty_texts_split_alike(clean: Callable[[str], str], language: str) -> None:
     assert len(NASTY_TEXTS) >= 120

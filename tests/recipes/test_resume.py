@@ -40,7 +40,7 @@ def config_of(epochs: int) -> str:
     )
 
 
-BRIEF, LONG = config_of(10), config_of(40)
+BRIEF, LONG = config_of(4), config_of(40)
 """One that is killed once in a stage, and one that is killed again and again."""
 
 

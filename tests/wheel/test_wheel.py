@@ -28,6 +28,7 @@ def run(*command: str, cwd: Path) -> str:
     return finished.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.enable_socket
 def test_an_installed_wheel_predicts_without_the_training_tier(tmp_path: Path, bundle_path: Path) -> None:
     run(sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(ROOT), cwd=tmp_path)
