@@ -480,7 +480,7 @@ MISTAKES: dict[str, tuple[tuple[object, ...], int, str]] = {
     "missing pack": (
         ("train", "d.csv", *TRAIN, "--out", "o", "--pretrained", "nope.pack"),
         BAD_DATA,
-        "nope.pack: there is no bundle here",
+        "nope.pack: there is no pack here; by name there is en-small",
     ),
     "missing corpus": (("pretrain", "nope.txt", "--out", "o"), BAD_DATA, "nope.txt: there is no such file"),
     "missing bundle": (("predict", "nope", "d.csv", "--out", "o.csv"), BAD_DATA, "nope: there is no bundle here"),

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from bothways.errors import BundleMissing
+
 SHIPPED_PACKS = ("en-small",)
 NO_PACK = "none"
 _FOLDER = Path(__file__).parents[1] / "packs"
@@ -17,5 +19,11 @@ def pack_path(pack: str | os.PathLike[str]) -> Path:
     """Give where a pack is: one that ships, by its name, or any other by its path.
 
     A folder of the same name is meant by ``./en-small``.
+
+    Raises:
+        BundleMissing: Nothing is at the path, and no pack that ships has that name.
     """
-    return _FOLDER / pack if pack in SHIPPED_PACKS else Path(pack)
+    path = _FOLDER / pack if pack in SHIPPED_PACKS else Path(pack)
+    if not path.exists():
+        raise BundleMissing(f"{path}: there is no pack here; by name there is {', '.join(SHIPPED_PACKS)}")
+    return path
