@@ -26,7 +26,8 @@ from bothways.text.tokenizer import Tokenizer
 
 Probabilities = NDArray[np.float64]
 _NORM_EPS = 1e-5
-_LARGEST_WITH_ODDS = 1 - 1e-12
+LARGEST_WITH_ODDS = 1 - 1e-12
+"""A probability next to 1 has the odds of this one, or they would hang on its last bit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,8 +188,7 @@ def load(path: str | os.PathLike[str]) -> Classifier:
 def with_temperature(probabilities: Probabilities, temperature: float, *, task: Task = "single-label") -> Probabilities:
     """Give calibrated probabilities: the softmax of their logarithms over the temperature (Guo et al., 2017).
 
-    For multi-label: the sigmoid of each one's log odds over the temperature. What is next to 1 has the odds of
-    ``_LARGEST_WITH_ODDS``, or they would hang on its last bit.
+    For multi-label: the sigmoid of each one's log odds over the temperature (``LARGEST_WITH_ODDS`` at most).
 
     Args:
         probabilities: Of one text, (C,), or of several, (N, C).
@@ -199,7 +199,7 @@ def with_temperature(probabilities: Probabilities, temperature: float, *, task: 
         return probabilities
     with np.errstate(divide="ignore", over="ignore"):
         if task == "multi-label":
-            others = np.log1p(-np.minimum(probabilities, _LARGEST_WITH_ODDS))
+            others = np.log1p(-np.minimum(probabilities, LARGEST_WITH_ODDS))
             return _sigmoid((np.log(probabilities) - others) / temperature)
         logarithms = np.log(probabilities)
         return _softmax((logarithms - logarithms.max(axis=-1, keepdims=True)) / temperature)
@@ -212,10 +212,7 @@ class _Head:
     """
 
     def __init__(self, weights: Weights, layers: int) -> None:
-        self._layers = [
-            _folded_linear(weights, f"head.layers.{layer}", *_folded_norm(weights, f"head.norms.{layer}"))
-            for layer in range(layers)
-        ]
+        self._layers = folded_layers(weights, layers)
 
     def logits(self, pooled: Pooled) -> NDArray[np.float64]:
         """Give one text's logits, (C,) float64, from its pooled vector, (3E,)."""
@@ -224,6 +221,14 @@ class _Head:
         for weight, bias in others:
             values = weight @ np.maximum(values, 0) + bias
         return values
+
+
+def folded_layers(weights: Weights, layers: int) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Give weight and bias of a head's linear layers, with the norm before each folded in; ReLU stands between."""
+    return [
+        _folded_linear(weights, f"head.layers.{layer}", *_folded_norm(weights, f"head.norms.{layer}"))
+        for layer in range(layers)
+    ]
 
 
 def _folded_norm(weights: Weights, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -50,10 +50,10 @@ class EncoderSession:
         """
         self.architecture = architecture
         self.state_widths = [width for _, width in architecture.layer_widths for _ in ("hidden", "cell")]
-        nodes, inputs, outputs = _encoder_nodes(architecture)
+        inputs, outputs = _window_values(architecture)
         width = architecture.width_embedding
-        nodes += [
-            helper.make_node("Squeeze", ["hidden_top", "axis_1"], ["outputs"]),  # (T, B, E), 0 past a text's end
+        nodes = [
+            *encoder_nodes(architecture),
             helper.make_node("Shape", ["ids"], ["steps"], start=0, end=1),
             helper.make_node("Squeeze", ["steps", "axis_0"], ["step_count"]),
             helper.make_node("Range", ["zero", "step_count", "one"], ["step_numbers"]),
@@ -75,7 +75,7 @@ class EncoderSession:
         inputs += [_tensor("largest", ["B", width]), _tensor("total", ["B", width], TensorProto.DOUBLE)]
         outputs += [_tensor("next_largest", ["B", width]), _tensor("next_total", ["B", width], TensorProto.DOUBLE)]
         constants = {
-            **_encoder_constants(architecture, weights),
+            **encoder_constants(architecture, weights),
             "axis_0": np.array([0]),
             "axis_1": np.array([1]),
             "axis_2": np.array([2]),
@@ -119,9 +119,9 @@ class LanguageModelSession:
 
     def __init__(self, architecture: Architecture, weights: Weights) -> None:
         self._architecture = architecture
-        nodes, inputs, outputs = _encoder_nodes(architecture)
-        nodes += [
-            helper.make_node("Squeeze", ["hidden_top", "axis_1"], ["outputs"]),
+        inputs, outputs = _window_values(architecture)
+        nodes = [
+            *encoder_nodes(architecture),
             helper.make_node("Transpose", ["embedding"], ["decoder"], perm=[1, 0]),
             helper.make_node("MatMul", ["outputs", "decoder"], ["products"]),
             helper.make_node("Add", ["products", "decoder_bias"], ["logits"]),  # (T, B, V)
@@ -131,8 +131,7 @@ class LanguageModelSession:
         inputs.append(_tensor("targets", ["T", "B", 1], TensorProto.INT64))
         outputs.append(_tensor("likelihoods", ["T", "B", 1]))
         constants = {
-            **_encoder_constants(architecture, weights),
-            "axis_1": np.array([1]),
+            **encoder_constants(architecture, weights),
             "decoder_bias": weights["decoder.bias"],
         }
         self._session = _session(nodes, inputs, outputs, constants)
@@ -165,48 +164,54 @@ def _state_names(architecture: Architecture) -> list[str]:
     return [f"{part}_{layer}" for layer in range(architecture.layers) for part in ("hidden", "cell")]
 
 
-def _encoder_nodes(architecture: Architecture) -> tuple[list[Any], list[Any], list[Any]]:
-    """Give the nodes from ids to the top layer's ``hidden_top``, and the graph's inputs and outputs so far."""
-    nodes = [helper.make_node("Gather", ["embedding", "ids"], ["embedded"])]
+def _window_values(architecture: Architecture) -> tuple[list[Any], list[Any]]:
+    """Give inputs and outputs that every graph of one window has: ids, lengths, and the carried state."""
     inputs = [_tensor("ids", ["T", "B"], TensorProto.INT64), _tensor("lengths", ["B"], TensorProto.INT32)]
-    outputs = []
-    below = "embedded"
+    names = _state_names(architecture)
+    widths = [width for _, width in architecture.layer_widths for _ in range(2)]
+    states = [_tensor(name, [1, "B", width]) for name, width in zip(names, widths, strict=True)]
+    new_states = [_tensor(f"next_{name}", [1, "B", width]) for name, width in zip(names, widths, strict=True)]
+    return inputs + states, new_states
+
+
+def encoder_nodes(
+    architecture: Architecture, prefix: str = "", *, lengths: str = "lengths", carries_state: bool = True
+) -> list[Any]:
+    """Give the nodes from ``ids``, (T, B), and lengths, (B,) int32, to ``outputs``, (T, B, E), 0 past a text's end.
+
+    Args:
+        architecture: The encoder's sizes.
+        prefix: Of the name of every value but the lengths.
+        lengths: The name of the lengths.
+        carries_state: Whether states come and go as values of the graph; else texts begin here.
+    """
+    nodes = [helper.make_node("Gather", [f"{prefix}embedding", f"{prefix}ids"], [f"{prefix}input_0"])]
     for layer, (_, width) in enumerate(architecture.layer_widths):
         is_top = layer == architecture.layers - 1
-        sequence = "hidden_top" if is_top else f"sequence_{layer}"
-        nodes.append(
+        weights = [f"{prefix}{name}_{layer}" for name in ("input", "weight_ih", "weight_hh", "bias")]
+        states = [f"{prefix}{part}_{layer}" for part in ("hidden", "cell")] if carries_state else []
+        new_states = [f"{prefix}next_{part}_{layer}" for part in ("hidden", "cell")] if carries_state else []
+        sequence = f"{prefix}sequence_{layer}"
+        nodes += [
+            helper.make_node("LSTM", [*weights, lengths, *states], [sequence, *new_states], hidden_size=width),
             helper.make_node(
-                "LSTM",
-                [
-                    below,
-                    f"weight_ih_{layer}",
-                    f"weight_hh_{layer}",
-                    f"bias_{layer}",
-                    "lengths",
-                    f"hidden_{layer}",
-                    f"cell_{layer}",
-                ],
-                [sequence, f"next_hidden_{layer}", f"next_cell_{layer}"],
-                hidden_size=width,
-            )
-        )
-        for part in ("hidden", "cell"):
-            inputs.append(_tensor(f"{part}_{layer}", [1, "B", width]))
-            outputs.append(_tensor(f"next_{part}_{layer}", [1, "B", width]))
-        if not is_top:
-            below = f"input_{layer + 1}"
-            nodes.append(helper.make_node("Squeeze", [sequence, "axis_1"], [below]))
-    return nodes, inputs, outputs
+                "Squeeze",
+                [sequence, f"{prefix}axis_one"],
+                [f"{prefix}outputs" if is_top else f"{prefix}input_{layer + 1}"],
+            ),
+        ]
+    return nodes
 
 
-def _encoder_constants(architecture: Architecture, weights: Weights) -> dict[str, NDArray[Any]]:
-    constants: dict[str, NDArray[Any]] = {"embedding": weights["encoder.embedding.weight"]}
+def encoder_constants(architecture: Architecture, weights: Weights, prefix: str = "") -> dict[str, NDArray[Any]]:
+    """Give the constants that ``encoder_nodes`` wants."""
+    constants: dict[str, NDArray[Any]] = {"embedding": weights["encoder.embedding.weight"], "axis_one": np.array([1])}
     for layer in range(architecture.layers):
         part = {name: weights[f"encoder.layers.{layer}.{name}"] for name in ("weight_ih", "weight_hh")}
         biases = [_in_onnx_gate_order(weights[f"encoder.layers.{layer}.{name}"]) for name in ("bias_ih", "bias_hh")]
         constants |= {f"{name}_{layer}": _in_onnx_gate_order(array)[None] for name, array in part.items()}
         constants[f"bias_{layer}"] = np.concatenate(biases)[None]
-    return constants
+    return {f"{prefix}{name}": array for name, array in constants.items()}
 
 
 def _in_onnx_gate_order(stacked: NDArray[np.float32]) -> NDArray[np.float32]:
