@@ -29,6 +29,7 @@ from bothways.errors import (
 )
 from bothways.interop.direction import DirectionVerdict
 from bothways.interop.fastai_import import FastaiImport, ImportedModel, import_fastai, infer_direction
+from bothways.interop.onnx_export import OnnxExport, export_onnx
 from bothways.runtime.classifier import Classifier, Prediction, load
 from bothways.runtime.verify import Verification, verify
 from bothways.text.reading import Direction, MarkerPlacement
@@ -51,6 +52,7 @@ __all__ = [
     "ForeignModelError",
     "ImportedModel",
     "MarkerPlacement",
+    "OnnxExport",
     "OutputExists",
     "Prediction",
     "ShapeError",
@@ -58,6 +60,7 @@ __all__ = [
     "TrainingError",
     "Verification",
     "__version__",
+    "export_onnx",
     "import_fastai",
     "infer_direction",
     "load",

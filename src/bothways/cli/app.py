@@ -18,6 +18,7 @@ import typer
 import bothways
 from bothways.cli.direction import direction
 from bothways.cli.evaluate import evaluate
+from bothways.cli.export_onnx import export_onnx
 from bothways.cli.import_fastai import import_fastai
 from bothways.cli.info import info
 from bothways.cli.predict import predict
@@ -73,7 +74,7 @@ def _forget_output() -> None:
         os.dup2(nowhere, stream.fileno())
 
 
-for verb in (train, predict, evaluate, verify, info, pretrain, import_fastai, direction):
+for verb in (train, predict, evaluate, verify, info, pretrain, import_fastai, direction, export_onnx):
     app.command()(_errors_in_one_line()(verb))  # typer has its own words for an interrupt and a closed pipe
 
 
