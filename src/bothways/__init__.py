@@ -31,6 +31,7 @@ from bothways.interop.direction import DirectionVerdict
 from bothways.interop.fastai_import import FastaiImport, ImportedModel, import_fastai, infer_direction
 from bothways.interop.onnx_export import OnnxExport, export_onnx
 from bothways.runtime.classifier import Classifier, Prediction, load
+from bothways.runtime.reader import TextReader
 from bothways.runtime.verify import Verification, verify
 from bothways.text.reading import Direction, MarkerPlacement
 from bothways.training.entry import pretrain, train
@@ -57,6 +58,7 @@ __all__ = [
     "Prediction",
     "ShapeError",
     "TextError",
+    "TextReader",
     "TrainingError",
     "Verification",
     "__version__",

@@ -20,8 +20,10 @@ from bothways.bundle.read import Bundle, read_bundle
 from bothways.bundle.weights import Weights
 from bothways.errors import ConfigError
 from bothways.runtime.graph import EncoderSession
+from bothways.runtime.reader import TextReader
 from bothways.runtime.slots import SLOTS, Pooled, SlotEngine
 from bothways.text.checking import check_texts
+from bothways.text.reading import Direction
 from bothways.text.tokenizer import Tokenizer
 
 Probabilities = NDArray[np.float64]
@@ -147,16 +149,42 @@ class Classifier:
         checked = check_texts(texts)
         return self._predictions(checked, lookahead)
 
+    def open(self) -> TextReader:
+        """Give a reader of one text that comes in parts: ``append`` each, then ``close``.
+
+        Raises:
+            ConfigError: No model of the bundle reads forward, or its tokens can't be told before a text's end (those of
+                a model that was imported from fastai).
+        """
+        directions = self.manifest.directions
+        if Direction.FORWARD not in directions:
+            raise ConfigError("this bundle reads backward only: a text that isn't complete can't be read from its end")
+        if self.tokenizer.settled("") is None:
+            raise ConfigError(
+                "this bundle's words are cut by fastai's and spaCy's rules, which look across a whole text: "
+                "read complete texts with predict or stream"
+            )
+        forward = directions.index(Direction.FORWARD)
+        return TextReader(
+            self.tokenizer,
+            self._engine,
+            forward,
+            lambda pooled: self._to_probabilities(self._heads[forward].logits(pooled)),
+            self._prediction,
+        )
+
     def _predictions(self, texts: Iterator[str], lookahead: int) -> Iterator[Prediction]:
         for pooled in self._engine.run(map(self.tokenizer.tokenize, texts), lookahead):
             yield self._prediction(pooled)
+
+    def _to_probabilities(self, logits: NDArray[np.float64]) -> Probabilities:
+        return _sigmoid(logits) if self.is_multi_label else _softmax(logits)
 
     def _prediction(self, pooled: list[Pooled]) -> Prediction:
         combination, calibration = self.manifest.combination, self.manifest.calibration
         assert combination is not None
         assert calibration is not None
-        to_probabilities = _sigmoid if self.is_multi_label else _softmax
-        each = [to_probabilities(head.logits(vector)) for head, vector in zip(self._heads, pooled, strict=True)]
+        each = [self._to_probabilities(head.logits(vector)) for head, vector in zip(self._heads, pooled, strict=True)]
         mean = sum((weight * row for weight, row in zip(combination.weights, each, strict=True)), np.zeros(1))
         ensemble = with_temperature(mean, calibration.temperature, task=self.manifest.task)
         best = int(ensemble.argmax())

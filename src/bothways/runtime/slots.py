@@ -10,6 +10,7 @@ Finished texts leave, waiting ones take their slots. A text's arithmetic is the 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -55,7 +56,7 @@ class _Flight:
         return self.position >= len(self.ids_by_member[0])
 
 
-class _MemberStates:
+class MemberStates:
     """The carried arrays of one member, one row a slot."""
 
     def __init__(self, session: EncoderSession, slots: int) -> None:
@@ -66,16 +67,26 @@ class _MemberStates:
         self.total = np.zeros((slots, width), dtype=np.float64)
         self.last = np.zeros((slots, width), dtype=np.float32)
 
+    def copied(self) -> MemberStates:
+        """Give another one that goes on from here by itself."""
+        other = copy.copy(self)
+        other.states = [state.copy() for state in self.states]
+        other.largest, other.total, other.last = self.largest.copy(), self.total.copy(), self.last.copy()
+        return other
+
     def clear(self, slot: int) -> None:
+        """Let a text begin in a slot."""
         for state in self.states:
             state[slot] = 0
         self.clear_pool(slot)
 
     def clear_pool(self, slot: int) -> None:
+        """Let pooling begin in a slot."""
         self.largest[slot] = -np.inf
         self.total[slot] = 0
 
     def advance(self, slots: NDArray[np.intp], ids: NDArray[np.int64], lengths: NDArray[np.int32]) -> None:
+        """Read one window of the texts in some slots: ids, (T, B), of which lengths, (B,), count."""
         states, largest, total = self.session.advance(
             ids, lengths, [state[slots] for state in self.states], self.largest[slots], self.total[slots]
         )
@@ -85,6 +96,7 @@ class _MemberStates:
         self.total[slots] = total
 
     def take_last(self, slot: int) -> None:
+        """Let the state after the window that was read be the last one that is pooled."""
         self.last[slot] = self.states[-2][slot]
 
     def pooled(self, slot: int, pooled_tokens: int) -> Pooled:
@@ -102,12 +114,27 @@ class SlotEngine:
     Law 6: memory is bounded by the slots, for any number of texts and for a text of any length.
 
     Safe to use from several threads: nothing is kept between runs.
+
+    Attributes:
+        members: In whose order results come.
     """
 
     def __init__(self, members: list[Member], sessions: list[EncoderSession]) -> None:
+        self.members = members
         self._readings = [(member.direction, member.markers) for member in members]
         self._poolings = [member.pooling for member in members]
         self._sessions = sessions
+
+    def without(self, number: int) -> SlotEngine:
+        """Give an engine of all members but one."""
+        keep = [other for other in range(len(self.members)) if other != number]
+        return SlotEngine([self.members[n] for n in keep], [self._sessions[n] for n in keep])
+
+    def begun(self, number: int) -> MemberStates:
+        """Give the states of one member at the beginning of a text, in slot 0 of one."""
+        states = MemberStates(self._sessions[number], 1)
+        states.clear(0)
+        return states
 
     def run(self, texts: Iterable[TokenizedText], lookahead: int = SLOTS) -> Iterator[list[Pooled]]:
         """Give each text's pooled vectors, one (3E,) float32 a member, in the order of the texts.
@@ -117,7 +144,7 @@ class SlotEngine:
             lookahead: Texts in flight at most, 1..SLOTS. 1 gives each result before the next text is asked for.
         """
         slot_count = min(lookahead, SLOTS)
-        members: list[_MemberStates] = []
+        members: list[MemberStates] = []
         flights: dict[int, _Flight] = {}  # by slot
         free: list[int] = []
         finished: dict[int, list[Pooled]] = {}  # by number
@@ -164,17 +191,17 @@ class SlotEngine:
             flight.pooled_tokens.append(pooling.pooled_tokens(ids) if pooling else len(ids))
         return flight
 
-    def _grow(self, members: list[_MemberStates], used: int, slot_count: int) -> tuple[list[int], list[_MemberStates]]:
+    def _grow(self, members: list[MemberStates], used: int, slot_count: int) -> tuple[list[int], list[MemberStates]]:
         """Give twice the slots, with the states of those in use kept; starts small for a single text."""
         size = min(slot_count, max(8, 2 * used))
-        grown = [_MemberStates(session, size) for session in self._sessions]
+        grown = [MemberStates(session, size) for session in self._sessions]
         for old, new in zip(members, grown, strict=False):
             new.largest[:used], new.total[:used], new.last[:used] = old.largest, old.total, old.last
             for old_state, new_state in zip(old.states, new.states, strict=True):
                 new_state[:used] = old_state
         return list(range(size - 1, used - 1, -1)), grown
 
-    def _advance_all(self, members: list[_MemberStates], flights: dict[int, _Flight]) -> None:
+    def _advance_all(self, members: list[MemberStates], flights: dict[int, _Flight]) -> None:
         """Advance every text in flight by one window."""
         by_length = sorted(flights.items(), key=lambda item: -item[1].next_window)
         for start in range(0, len(by_length), BATCH_SLOTS):

@@ -36,6 +36,9 @@ Rule = Callable[[str], str]
 Word = tuple[tuple[str, ...], str]
 """A word's markers, and the word."""
 
+_BETWEEN_BREAKS = re.compile(r"[^ \n]+")
+_UNFINISHED_TAG = re.compile(r"<br\s{0,3}\Z", re.IGNORECASE)
+_LONGEST_UNFINISHED_TAG = 6
 _LINE_BREAK_TAG = re.compile(r"<br\s{0,3}/?>", re.IGNORECASE)
 _ENDLESS_ENTITY = re.compile(r"&#[0-9]{100,};?")  # no character; Python refuses to read such long numbers
 _REPEATED_CHARACTER = re.compile(r"([^\s\d])\1{2,}")
@@ -112,6 +115,26 @@ def split_chunks(cleaned: str) -> Iterator[tuple[str, int]]:
         yield from _told(waiting, count)
         waiting, count, folded = [chunk], 1, lower
     yield from _told(waiting, count)
+
+
+def settled_characters(text: str, rules: str) -> int:
+    """Give how many characters at the start of a text become the same words whatever comes behind the text.
+
+    They end before a chunk that is complete, and another one than the chunk before it: or they would be repetitions.
+    No rule looks across a space or a line break for anything else, but that for ``<br />``.
+    """
+    spans = [match.span() for match in _BETWEEN_BREAKS.finditer(text)]
+    if spans and spans[-1][1] == len(text):
+        spans.pop()  # may go on
+    for before, (start, end) in zip(reversed(spans[:-1]), reversed(spans[1:]), strict=True):
+        if any(
+            _UNFINISHED_TAG.search(text, max(0, at - _LONGEST_UNFINISHED_TAG), at) for at in (before[0], start, end)
+        ):
+            continue
+        last, first = (list(_cut_chunks(clean(text[slice(*span)], rules))) for span in (before, (start, end)))
+        if last and first and last[-1].lower() != first[0].lower():
+            return start
+    return 0
 
 
 def mark_chunk(chunk: str) -> Word:

@@ -6,6 +6,7 @@ how the tokens were made, nor what a model does with them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -54,6 +55,16 @@ class TokenizedText:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+def joined(parts: Sequence[TokenizedText]) -> TokenizedText:
+    """Give the tokens of a whole text from those of its parts, one or more, each with its own leading group."""
+    ids = [parts[0].ids[:1], *(part.ids[1:] for part in parts)]
+    sizes = [len(part) - 1 for part in parts]
+    moved = np.cumsum([0, *sizes[:-1]], dtype=np.int32)
+    starts = [parts[0].group_starts[:1], *(p.group_starts[1:] + by for p, by in zip(parts, moved, strict=True))]
+    counts = [parts[0].marker_counts[:1], *(part.marker_counts[1:] for part in parts)]
+    return TokenizedText(*map(np.concatenate, (ids, starts, counts)))
 
 
 def reading_positions(text: TokenizedText, direction: Direction, placement: MarkerPlacement) -> NDArray[np.intp]:

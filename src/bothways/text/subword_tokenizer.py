@@ -23,6 +23,7 @@ from bothways.text.cleaning import (
     clean,
     mark_chunk,
     repetition_marker,
+    settled_characters,
     split_chunks,
 )
 from bothways.text.reading import TokenizedText
@@ -141,6 +142,10 @@ class SubwordTokenizer:
             ids.extend(CONTROL_TOKENS.index(marker) for marker in repetition)
             ids.extend(word_ids)
         return TokenizedText(*(np.frombuffer(column, dtype=np.int32) for column in (ids, group_starts, marker_counts)))
+
+    def settled(self, text: str) -> int:
+        """Give how much of a text can be tokenized by itself already, whatever comes behind the text."""
+        return settled_characters(text, self._document.cleaning)
 
     def _tokenize_chunk(self, chunk: str) -> tuple[int, tuple[int, ...]]:
         markers, word = mark_chunk(chunk)

@@ -35,6 +35,15 @@ class Tokenizer(Protocol):
             text: A checked text (``checking.check_text``); may be empty.
         """
 
+    def settled(self, text: str) -> int | None:
+        """Give how much of a text can be tokenized by itself already, whatever comes behind the text.
+
+        The tokens of a text's first so many characters, followed by those of the rest, are the text's.
+
+        Returns:
+            A number of characters, maybe 0; None if these rules look across the whole of a text.
+        """
+
     def compose(self, ids: Sequence[int]) -> str:
         """Give a text that is written with these tokens; what can't be typed is left out."""
 

@@ -118,6 +118,9 @@ class WordTokenizer:
             found.extend(known[token])
         return self._grouped(np.frombuffer(found, dtype=np.int32))
 
+    def settled(self, text: str) -> None:
+        """Give None: fastai's rules look for repeated words across any white space, spaCy's for more."""
+
     def _grouped(self, ids: np.ndarray[tuple[int], np.dtype[np.int32]]) -> TokenizedText:
         """Put markers (and how often they repeat) into one group with the word behind them."""
         joins_next = self._is_marker[ids]
