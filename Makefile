@@ -59,8 +59,11 @@ fix: $(SETUP)        ## format and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(SETUP)      ## measure predicting
-	$(BIN)/python benchmarks/predict_throughput.py
+demo/out/messages.bundle: | $(SETUP)
+	$(BIN)/python demo/demo.py
+
+bench: demo/out/messages.bundle  ## how fast the demo's bundle predicts here
+	$(BIN)/bothways bench demo/out/messages.bundle demo/held_out.csv
 
 build/fasttext/.complete: benchmarks/accuracy/fasttext.txt
 	$(PYTHON) -m venv build/fasttext

@@ -27,7 +27,18 @@ import bothways
 from tests.cli.conftest import CONFIG, LABELS, Workplace, cells, expected_calibration_error, some_rows
 from tests.processes import ENVIRONMENT, CommandServer, Finished, wait_for
 
-VERBS = ["train", "predict", "evaluate", "verify", "info", "pretrain", "import-fastai", "direction", "export-onnx"]
+VERBS = [
+    "train",
+    "predict",
+    "evaluate",
+    "verify",
+    "info",
+    "pretrain",
+    "import-fastai",
+    "direction",
+    "export-onnx",
+    "bench",
+]
 ADDED = ["predicted_label", "predicted_probability", *(f"probability_{label}" for label in LABELS)]
 
 
@@ -491,6 +502,7 @@ MISTAKES: dict[str, tuple[tuple[object, ...], int, str]] = {
     ),
     "a folder as bundle": (("info", "folder"), BAD_DATA, "folder is not a bundle: it holds no bundle.json"),
     "nothing to verify": (("verify", "folder"), BAD_DATA, "folder is not a bundle"),
+    "nothing to measure": (("bench", "folder"), BAD_DATA, "folder is not a bundle"),
     "nothing to export": (("export-onnx", "folder", "--out", "m.onnx"), BAD_DATA, "folder is not a bundle"),
     "an export over a file": (("export-onnx", "m.bundle", "--out", "d.csv"), WRONG_USE, "d.csv"),
     "the output is the input": (

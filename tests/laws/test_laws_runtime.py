@@ -254,7 +254,7 @@ def test_windows_give_what_torch_gives_for_the_text_at_once(
     torch_models: TinyClassifiers, model: Classifier, tokens: int
 ) -> None:
     text = model.tokenizer.tokenize(text_of_tokens(model.tokenizer, tokens, tokens))
-    ours = next(model._engine.run([text]))
+    ours = next(model.engine.run([text]))
     torch.set_num_threads(1)
     for member, pooled in zip(torch_models.members, ours, strict=True):
         ids = torch.from_numpy(read(text, member.direction, member.markers).astype(np.int64))[None]
@@ -270,7 +270,7 @@ def test_the_mean_of_a_very_long_text_does_not_drift(torch_models: TinyClassifie
     tokens, settled = 400_000, 2_000
     ids = np.full(tokens, START_ID, dtype=np.int32)
     text = TokenizedText(ids, np.array([0], dtype=np.int32), np.array([tokens], dtype=np.int32))
-    ours = next(model._engine.run([text]))
+    ours = next(model.engine.run([text]))
     torch.set_num_threads(1)
     for member, pooled in zip(torch_models.members, ours, strict=True):
         encoder = torch_models.models[member.direction].encoder
@@ -357,6 +357,6 @@ def random_session(architecture: Architecture, chance: np.random.Generator) -> E
 def test_the_tests_cross_the_edges_of_windows_and_batches(model: Classifier) -> None:
     """If the engine's sizes change, the lengths above must follow."""
     assert (WINDOW_TOKENS, BATCH_SLOTS, SLOTS, SEED) == (32, 64, 512, 5)
-    one: Pooled = next(model._engine.run([model.tokenizer.tokenize("")]))[0]
+    one: Pooled = next(model.engine.run([model.tokenizer.tokenize("")]))[0]
     assert one.shape == (48,)
     assert one.dtype == np.float32

@@ -16,6 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import bothways
+from bothways.cli.bench import bench
 from bothways.cli.direction import direction
 from bothways.cli.evaluate import evaluate
 from bothways.cli.export_onnx import export_onnx
@@ -74,7 +75,7 @@ def _forget_output() -> None:
         os.dup2(nowhere, stream.fileno())
 
 
-for verb in (train, predict, evaluate, verify, info, pretrain, import_fastai, direction, export_onnx):
+for verb in (train, predict, evaluate, verify, info, pretrain, import_fastai, direction, export_onnx, bench):
     app.command()(_errors_in_one_line()(verb))  # typer has its own words for an interrupt and a closed pipe
 
 

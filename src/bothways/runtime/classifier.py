@@ -63,6 +63,7 @@ class Classifier:
         manifest: What the bundle says of itself.
         digest: The bundle's identity, a SHA-256.
         tokenizer: Shared by both directions.
+        engine: Reads tokenized texts with every member.
     """
 
     def __init__(self, bundle: Bundle) -> None:
@@ -76,7 +77,7 @@ class Classifier:
             EncoderSession(m.architecture, w, pools_padding=m.pooling is None)
             for m, w in zip(members, weights, strict=True)
         ]
-        self._engine = SlotEngine(members, sessions)
+        self.engine = SlotEngine(members, sessions)
         self._heads = [_Head(w, len(m.widths_head or []) + 1) for m, w in zip(members, weights, strict=True)]
 
     @property
@@ -167,14 +168,14 @@ class Classifier:
         forward = directions.index(Direction.FORWARD)
         return TextReader(
             self.tokenizer,
-            self._engine,
+            self.engine,
             forward,
             lambda pooled: self._to_probabilities(self._heads[forward].logits(pooled)),
             self._prediction,
         )
 
     def _predictions(self, texts: Iterator[str], lookahead: int) -> Iterator[Prediction]:
-        for pooled in self._engine.run(map(self.tokenizer.tokenize, texts), lookahead):
+        for pooled in self.engine.run(map(self.tokenizer.tokenize, texts), lookahead):
             yield self._prediction(pooled)
 
     def _to_probabilities(self, logits: NDArray[np.float64]) -> Probabilities:

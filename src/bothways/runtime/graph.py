@@ -85,7 +85,7 @@ class EncoderSession:
             "zero_float": np.array(0, dtype=np.float32),
             "padding": np.array(_NO_ID if pools_padding else PADDING_ID, dtype=np.int64),
         }
-        self._session = _session(nodes, inputs, outputs, constants)
+        self._session = session_of(nodes, inputs, outputs, constants)
         self._names = [value.name for value in outputs]
 
     def advance(
@@ -134,7 +134,7 @@ class LanguageModelSession:
             **encoder_constants(architecture, weights),
             "decoder_bias": weights["decoder.bias"],
         }
-        self._session = _session(nodes, inputs, outputs, constants)
+        self._session = session_of(nodes, inputs, outputs, constants)
         self._names = [value.name for value in outputs]
 
     def loss(self, ids: NDArray[np.int32], window: int = 128) -> float:
@@ -224,9 +224,10 @@ def _tensor(name: str, shape: list[int | str], kind: int = TensorProto.FLOAT) ->
     return helper.make_tensor_value_info(name, kind, shape)
 
 
-def _session(
+def session_of(
     nodes: list[Any], inputs: list[Any], outputs: list[Any], constants: Mapping[str, NDArray[Any]]
 ) -> onnxruntime.InferenceSession:
+    """Give a session of a graph, on all cores of this process."""
     initializers = [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in constants.items()]
     graph = helper.make_graph(nodes, "window", inputs, outputs, initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION)

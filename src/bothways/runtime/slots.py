@@ -106,6 +106,14 @@ class MemberStates:
         return np.concatenate([self.last[slot], largest.astype(np.float32), mean])
 
 
+@dataclass
+class Tally:
+    """How many tokens a run needed, and how many it executed: those and the padding in its windows."""
+
+    needed: int = 0
+    executed: int = 0
+
+
 class SlotEngine:
     """Reads texts with every member of an ensemble.
 
@@ -136,12 +144,15 @@ class SlotEngine:
         states.clear(0)
         return states
 
-    def run(self, texts: Iterable[TokenizedText], lookahead: int = SLOTS) -> Iterator[list[Pooled]]:
+    def run(
+        self, texts: Iterable[TokenizedText], lookahead: int = SLOTS, tally: Tally | None = None
+    ) -> Iterator[list[Pooled]]:
         """Give each text's pooled vectors, one (3E,) float32 a member, in the order of the texts.
 
         Args:
             texts: Read as slots fall free, never more than ``lookahead`` ahead of what is in work.
             lookahead: Texts in flight at most, 1..SLOTS. 1 gives each result before the next text is asked for.
+            tally: Adds up what is read, of one member.
         """
         slot_count = min(lookahead, SLOTS)
         members: list[MemberStates] = []
@@ -170,7 +181,7 @@ class SlotEngine:
                 tokens_in_flight += len(text)
             if not flights:
                 return
-            self._advance_all(members, flights)
+            self._advance_all(members, flights, tally)
             for slot, flight in list(flights.items()):
                 if flight.is_finished:
                     del flights[slot]
@@ -201,13 +212,16 @@ class SlotEngine:
                 new_state[:used] = old_state
         return list(range(size - 1, used - 1, -1)), grown
 
-    def _advance_all(self, members: list[MemberStates], flights: dict[int, _Flight]) -> None:
+    def _advance_all(self, members: list[MemberStates], flights: dict[int, _Flight], tally: Tally | None) -> None:
         """Advance every text in flight by one window."""
         by_length = sorted(flights.items(), key=lambda item: -item[1].next_window)
         for start in range(0, len(by_length), BATCH_SLOTS):
             batch = by_length[start : start + BATCH_SLOTS]
             slots = np.array([slot for slot, _ in batch])
             lengths = np.array([flight.next_window for _, flight in batch], dtype=np.int32)
+            if tally is not None:
+                tally.needed += int(lengths.sum())
+                tally.executed += int(lengths[0]) * len(batch)
             for number, member in enumerate(members):
                 for slot, flight in batch:
                     if 0 < flight.position == flight.pooled_from[number]:

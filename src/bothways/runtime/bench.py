@@ -1,0 +1,207 @@
+"""Measure how fast a bundle predicts on this machine, and how much faster the machine could multiply.
+
+In: a bundle and texts. Out: figures. The limit is the time of the model's matrix products alone, in the shapes that it
+has, by the fastest of the libraries at hand; both are measured in the same run.
+
+Letters: T tokens of a window, B texts in a batch, H hidden.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from onnx import TensorProto, helper
+
+from bothways.bundle.manifest import Architecture
+from bothways.runtime.classifier import load
+from bothways.runtime.graph import available_cores, session_of
+from bothways.runtime.slots import BATCH_SLOTS, WINDOW_TOKENS, Tally
+from bothways.text.tokenizer import Tokenizer
+
+_RUNS = 5
+_LONGEST_RUNS_S = 60
+_SINGLE_TEXTS = 200
+_SHORTEST_PRODUCT_S = 0.2
+_MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What was measured, tokenization included; medians of five runs, or of as many as a minute is enough for.
+
+    Attributes:
+        bundle: Its path.
+        digest: Its identity.
+        cores: Cores that this process may use.
+        precision: In which the weights are multiplied.
+        load_s: Seconds until the bundle could predict.
+        texts: How many texts were predicted.
+        tokens: Tokens of all of them; each direction reads them once.
+        texts_per_s: Texts a second, all directions of the bundle together.
+        tokens_per_s: Tokens a second, all directions together.
+        executed_share: Tokens executed for each token needed, 1 or more: the rest is padding.
+        single_p50_ms: Milliseconds that half of the texts take at most, one at a time.
+        single_p99_ms: Milliseconds that 99 of 100 texts take at most, one at a time.
+        gflops: Billions of multiplications and additions a second in the model's matrix products.
+        limit_gflops: The same, of those matrix products alone by the fastest library at hand.
+        limit_by: Which that is.
+        peak_mib: The most memory that the process held until then.
+    """
+
+    bundle: str
+    digest: str
+    cores: int
+    precision: str
+    load_s: float
+    texts: int
+    tokens: int
+    texts_per_s: float
+    tokens_per_s: float
+    executed_share: float
+    single_p50_ms: float
+    single_p99_ms: float
+    gflops: float
+    limit_gflops: float
+    limit_by: str
+    peak_mib: float
+
+    @property
+    def limit_share(self) -> float:
+        """How much of the limit is reached, 0 to about 1."""
+        return self.gflops / self.limit_gflops
+
+
+def bench(
+    path: str | os.PathLike[str],
+    texts: Sequence[str] | None = None,
+    count: int = 1000,
+    tell: Callable[[str], object] = lambda _: None,
+) -> Bench:
+    """Measure a bundle.
+
+    Args:
+        path: The bundle's directory.
+        texts: To predict; else texts of the tokenizer's own pieces with lengths as reviews have them.
+        count: How many texts at most.
+        tell: Called with what is measured next.
+
+    Raises:
+        BundleError: There is no classifier at the path, or it can't be read.
+        TextError: One of the texts can't be classified.
+    """
+    tell("loading")
+    started = time.perf_counter()
+    model = load(path)
+    load_s = time.perf_counter() - started
+    chosen = list(texts)[:count] if texts is not None else composed_texts(model.tokenizer, count)
+    tokens = sum(len(text) for text in map(model.tokenizer.tokenize, chosen))
+    tally = Tally()
+    tell("first run")
+    for _ in model.engine.run(map(model.tokenizer.tokenize, chosen), tally=tally):
+        pass
+    runs: list[float] = []
+    while len(runs) < _RUNS and sum(runs) < _LONGEST_RUNS_S:
+        tell(f"all texts, run {len(runs) + 1} of {_RUNS}")
+        runs.append(_seconds(partial(model.predict_proba, chosen)))
+    whole_s = statistics.median(runs)
+    tell("one text at a time")
+    alone_s = sorted(_seconds(partial(model.predict_proba, [text])) for text in chosen[:_SINGLE_TEXTS])
+    tell("matrix products")
+    architectures = [member.architecture for member in model.manifest.members]
+    flop_a_token = sum(map(_flop_a_token, architectures))
+    limits = {name: _limit_flop_a_second(architectures, library) for name, library in _LIBRARIES.items()}
+    fastest = max(limits, key=lambda name: limits[name])
+    return Bench(
+        bundle=os.fspath(path),
+        digest=model.digest,
+        cores=available_cores(),
+        precision="float32",
+        load_s=load_s,
+        texts=len(chosen),
+        tokens=tokens,
+        texts_per_s=len(chosen) / whole_s,
+        tokens_per_s=len(architectures) * tokens / whole_s,
+        executed_share=tally.executed / tally.needed,
+        single_p50_ms=1000 * statistics.median(alone_s),
+        single_p99_ms=1000 * alone_s[int(0.99 * (len(alone_s) - 1))],
+        gflops=flop_a_token * tokens / whole_s / 1e9,
+        limit_gflops=limits[fastest] / 1e9,
+        limit_by=fastest,
+        peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / _MIB,
+    )
+
+
+def composed_texts(tokenizer: Tokenizer, count: int, seed: int = 0) -> list[str]:
+    """Give texts of the tokenizer's own pieces: of half of them more than 150 pieces, of few more than 800."""
+    chance = random.Random(seed)  # noqa: S311  (no secret)
+    ids = range(len(tokenizer))
+    lengths = [min(2000, 1 + round(chance.lognormvariate(np.log(150), 0.8))) for _ in range(count)]
+    return [tokenizer.compose(chance.choices(ids, k=length)) for length in lengths]
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def _flop_a_token(architecture: Architecture) -> int:
+    """Give the multiplications and additions of one token's matrix products: four gates from input and state."""
+    return sum(2 * 4 * width * (below + width) for below, width in architecture.layer_widths)
+
+
+def _limit_flop_a_second(architectures: Sequence[Architecture], library: Callable[..., Callable[[], object]]) -> float:
+    """Give how fast a library computes the products of a full batch of full windows."""
+    window = WINDOW_TOKENS * BATCH_SLOTS
+    products = {
+        (rows, depth, 4 * width): 0.0
+        for architecture in architectures
+        for below, width in architecture.layer_widths
+        for rows, depth in ((window, below), (BATCH_SLOTS, width))
+    }
+    for shape in products:
+        multiply = library(*shape)
+        multiply()
+        runs = [_seconds(multiply)]
+        while sum(runs) < _SHORTEST_PRODUCT_S:
+            runs.append(_seconds(multiply))
+        products[shape] = statistics.median(runs)
+    seconds_a_window = sum(
+        products[WINDOW_TOKENS * BATCH_SLOTS, below, 4 * width]
+        + WINDOW_TOKENS * products[BATCH_SLOTS, width, 4 * width]
+        for architecture in architectures
+        for below, width in architecture.layer_widths
+    )
+    return window * sum(map(_flop_a_token, architectures)) / seconds_a_window
+
+
+def _numpy_product(rows: int, depth: int, columns: int) -> Callable[[], object]:
+    left, right = (np.full(shape, 0.5, dtype=np.float32) for shape in ((rows, depth), (depth, columns)))
+    out = np.empty((rows, columns), dtype=np.float32)
+    return partial(np.matmul, left, right, out=out)
+
+
+def _onnxruntime_product(rows: int, depth: int, columns: int) -> Callable[[], object]:
+    right = np.full((depth, columns), 0.5, dtype=np.float32)
+    session = session_of(
+        [helper.make_node("MatMul", ["left", "right"], ["product"])],
+        [helper.make_tensor_value_info("left", TensorProto.FLOAT, [rows, depth])],
+        [helper.make_tensor_value_info("product", TensorProto.FLOAT, [rows, columns])],
+        {"right": right},
+    )
+    return partial(session.run, ["product"], {"left": np.full((rows, depth), 0.5, dtype=np.float32)})
+
+
+_LIBRARIES: dict[str, Callable[..., Callable[[], object]]] = {
+    "numpy": _numpy_product,
+    "onnxruntime": _onnxruntime_product,
+}
