@@ -25,7 +25,7 @@ from bothways.bundle.manifest import Kind
 from bothways.bundle.read import Bundle, read_bundle
 from bothways.bundle.shipped import pack_path
 from bothways.data.tokenizing import tokenize_all
-from bothways.runtime.graph import available_cores
+from bothways.runtime.cores import available_cores
 from bothways.runtime.language_model import LanguageModel
 
 ROOT = Path(__file__).parents[2]

@@ -9,8 +9,10 @@ import threading
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from hypothesis import given, settings
@@ -20,8 +22,10 @@ import bothways
 from bothways.bundle.manifest import Architecture, Member
 from bothways.bundle.proof import ENSEMBLE, NASTY_TEXTS
 from bothways.bundle.weights import encoder_shapes
+from bothways.errors import ConfigError
 from bothways.nn.classifier import concat_pool
 from bothways.runtime.classifier import Classifier
+from bothways.runtime.cores import available_cores
 from bothways.runtime.graph import EncoderSession
 from bothways.runtime.slots import BATCH_SLOTS, SLOTS, WINDOW_TOKENS, Pooled, SlotEngine
 from bothways.text.reading import Direction, MarkerPlacement, TokenizedText, read
@@ -186,6 +190,39 @@ def test_no_width_of_a_model_lets_neighbours_change_a_bit(width_embedding: int, 
             assert np.array_equal(pooled, alone[i]), (lookahead, lengths[i])
 
 
+@pytest.mark.parametrize(("width_embedding", "width_hidden"), [(3, 5), (16, 33), (128, 256), (100, 288)])
+def test_the_number_of_threads_never_changes_a_bit(width_embedding: int, width_hidden: int) -> None:
+    architecture = Architecture(
+        vocabulary_size=50, width_embedding=width_embedding, width_hidden=width_hidden, layers=3
+    )
+    chance = np.random.default_rng(3)
+    texts = [random_tokens(chance, length, 50) for length in (1, 2, 5, 31, 33, 70, *chance.integers(1, 50, 70))]
+    found = []
+    for threads in (1, 2, 3, 8):
+        session = random_session(architecture, np.random.default_rng(width_hidden), threads)
+        engine = SlotEngine([random_member(architecture)], [session])
+        found.append(
+            [pooled.tobytes() for (pooled,) in engine.run(texts)] + [next(engine.run(texts[-1:]))[0].tobytes()]
+        )
+    assert found[1:] == found[:1] * 3
+
+
+def test_threads_are_chosen_from_the_cores_or_given(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    real = onnxruntime.InferenceSession
+
+    def remembered(model: bytes, options: Any, **more: Any) -> Any:
+        asked.append(options.intra_op_num_threads)
+        return real(model, options, **more)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", remembered)
+    bothways.load(bundle_path)
+    bothways.load(bundle_path, threads=3)
+    assert asked == [available_cores()] * 2 + [3] * 2
+    with pytest.raises(ConfigError, match="threads is 0, expected 1 or more"):
+        bothways.load(bundle_path, threads=0)
+
+
 # Law 3. One tokenization. An ensemble tokenizes each text exactly once (counted in a test).
 
 
@@ -348,10 +385,12 @@ def random_member(architecture: Architecture) -> Member:
     )
 
 
-def random_session(architecture: Architecture, chance: np.random.Generator) -> EncoderSession:
+def random_session(
+    architecture: Architecture, chance: np.random.Generator, threads: int | None = None
+) -> EncoderSession:
     shapes = encoder_shapes(architecture)
     weights = {f"encoder.{name}": chance.normal(0, 0.3, shape).astype(np.float32) for name, shape in shapes.items()}
-    return EncoderSession(architecture, weights)
+    return EncoderSession(architecture, weights, threads=threads)
 
 
 def test_the_tests_cross_the_edges_of_windows_and_batches(model: Classifier) -> None:

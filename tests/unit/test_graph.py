@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-import os
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from bothways.bundle.manifest import Architecture
 from bothways.runtime import graph
-from bothways.runtime.graph import EncoderSession, LanguageModelSession, available_cores
+from bothways.runtime.graph import EncoderSession, LanguageModelSession
 from bothways.text.reading import Direction
 from bothways.training.building import weights_of
 from tests.bundles import TinyClassifiers, TinyLanguageModels
@@ -139,7 +138,3 @@ def test_the_loss_of_two_tokens_is_counted_by_hand() -> None:
     session = LanguageModelSession(architecture, weights)
     assert session.loss(np.array([0, 1], dtype=np.int32)) == pytest.approx(math.log(4 / 3), abs=1e-6)
     assert session.loss(np.array([1, 0], dtype=np.int32)) == pytest.approx(math.log(4), abs=1e-6)
-
-
-def test_the_cores_counted_are_those_this_process_may_use() -> None:
-    assert 1 <= available_cores() <= (os.cpu_count() or 1)

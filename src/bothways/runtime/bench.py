@@ -23,7 +23,8 @@ from onnx import TensorProto, helper
 
 from bothways.bundle.manifest import Architecture
 from bothways.runtime.classifier import load
-from bothways.runtime.graph import available_cores, session_of
+from bothways.runtime.cores import available_cores
+from bothways.runtime.graph import session_of
 from bothways.runtime.slots import BATCH_SLOTS, WINDOW_TOKENS, Tally
 from bothways.text.tokenizer import Tokenizer
 

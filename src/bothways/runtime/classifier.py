@@ -66,7 +66,7 @@ class Classifier:
         engine: Reads tokenized texts with every member.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
         self.manifest: Manifest = bundle.manifest
         self.labels: tuple[str, ...] = tuple(bundle.manifest.labels)
         self.digest: str = bundle.digest
@@ -74,7 +74,7 @@ class Classifier:
         members = bundle.manifest.members
         weights = [bundle.weights[member.direction] for member in members]
         sessions = [
-            EncoderSession(m.architecture, w, pools_padding=m.pooling is None)
+            EncoderSession(m.architecture, w, pools_padding=m.pooling is None, threads=threads)
             for m, w in zip(members, weights, strict=True)
         ]
         self.engine = SlotEngine(members, sessions)
@@ -200,18 +200,23 @@ class Classifier:
         return tuple(label for label, p, at in zip(self.labels, ensemble, thresholds, strict=True) if p >= at)
 
 
-def load(path: str | os.PathLike[str]) -> Classifier:
+def load(path: str | os.PathLike[str], *, threads: int | None = None) -> Classifier:
     """Give the classifier in a bundle.
 
     Args:
         path: The bundle's directory.
+        threads: To compute with, 1 or more; else one for each core that this process may use, a container's quota
+            included. It changes how fast results come, and no bit of them.
 
     Raises:
+        ConfigError: ``threads`` is below 1.
         BundleMissing: There is no bundle at the path.
         BundleTooNew: The bundle's format is newer than this version.
         BundleBroken: The bundle is damaged or not a classifier's.
     """
-    return Classifier(read_bundle(path, Kind.CLASSIFIER))
+    if threads is not None and threads < 1:
+        raise ConfigError(f"threads is {threads}, expected 1 or more")
+    return Classifier(read_bundle(path, Kind.CLASSIFIER), threads)
 
 
 def with_temperature(probabilities: Probabilities, temperature: float, *, task: Task = "single-label") -> Probabilities:

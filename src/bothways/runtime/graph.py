@@ -9,7 +9,6 @@ Letters: T tokens of the window, B texts, V vocabulary, E embedding, H hidden, L
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,16 +19,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bothways.bundle.manifest import Architecture
 from bothways.bundle.weights import Weights
+from bothways.runtime.cores import available_cores
 from bothways.text.tokenizer import PADDING_ID
 
 _OPSET = 21
 _IR_VERSION = 10
 _NO_ID = -1
-
-
-def available_cores() -> int:
-    """How many cores this process may really use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 class EncoderSession:
@@ -39,7 +34,9 @@ class EncoderSession:
     Law 6: windows with carried state give what the whole text gives.
     """
 
-    def __init__(self, architecture: Architecture, weights: Weights, *, pools_padding: bool = True) -> None:
+    def __init__(
+        self, architecture: Architecture, weights: Weights, *, pools_padding: bool = True, threads: int | None = None
+    ) -> None:
         """Build the graph.
 
         Args:
@@ -47,6 +44,7 @@ class EncoderSession:
             weights: Its arrays.
             pools_padding: Whether a padding token within a text, which somebody typed, is pooled like any other;
                 imported models don't.
+            threads: To compute with; else one for each core that this process may use.
         """
         self.architecture = architecture
         self.state_widths = [width for _, width in architecture.layer_widths for _ in ("hidden", "cell")]
@@ -85,7 +83,7 @@ class EncoderSession:
             "zero_float": np.array(0, dtype=np.float32),
             "padding": np.array(_NO_ID if pools_padding else PADDING_ID, dtype=np.int64),
         }
-        self._session = session_of(nodes, inputs, outputs, constants)
+        self._session = session_of(nodes, inputs, outputs, constants, threads)
         self._names = [value.name for value in outputs]
 
     def advance(
@@ -225,13 +223,17 @@ def _tensor(name: str, shape: list[int | str], kind: int = TensorProto.FLOAT) ->
 
 
 def session_of(
-    nodes: list[Any], inputs: list[Any], outputs: list[Any], constants: Mapping[str, NDArray[Any]]
+    nodes: list[Any],
+    inputs: list[Any],
+    outputs: list[Any],
+    constants: Mapping[str, NDArray[Any]],
+    threads: int | None = None,
 ) -> onnxruntime.InferenceSession:
-    """Give a session of a graph, on all cores of this process."""
+    """Give a session of a graph, with so many threads or one for each core that this process may use."""
     initializers = [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in constants.items()]
     graph = helper.make_graph(nodes, "window", inputs, outputs, initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = available_cores()
+    options.intra_op_num_threads = threads or available_cores()
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

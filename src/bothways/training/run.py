@@ -25,7 +25,7 @@ from bothways.data.labelled import MultiLabelSplit, Split
 from bothways.data.tokenizing import tokenize_all
 from bothways.errors import ConfigError
 from bothways.runtime.classifier import with_temperature
-from bothways.runtime.graph import available_cores
+from bothways.runtime.cores import available_cores
 from bothways.runtime.measures import decision_counts
 from bothways.text.coverage import LARGEST_COVERED_SHARE, uncovered_share
 from bothways.text.reading import Direction, require_direction
