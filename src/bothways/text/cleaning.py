@@ -10,6 +10,7 @@ their losses: digits are never collapsed, capitals are seen inside brackets and 
 from __future__ import annotations
 
 import html
+import itertools
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -36,7 +37,6 @@ Rule = Callable[[str], str]
 Word = tuple[tuple[str, ...], str]
 """A word's markers, and the word."""
 
-_BETWEEN_BREAKS = re.compile(r"[^ \n]+")
 _UNFINISHED_TAG = re.compile(r"<br\s{0,3}\Z", re.IGNORECASE)
 _LONGEST_UNFINISHED_TAG = 6
 _LINE_BREAK_TAG = re.compile(r"<br\s{0,3}/?>", re.IGNORECASE)
@@ -123,10 +123,10 @@ def settled_characters(text: str, rules: str) -> int:
     They end before a chunk that is complete, and another one than the chunk before it: or they would be repetitions.
     No rule looks across a space or a line break for anything else, but that for ``<br />``.
     """
-    spans = [match.span() for match in _BETWEEN_BREAKS.finditer(text)]
-    if spans and spans[-1][1] == len(text):
-        spans.pop()  # may go on
-    for before, (start, end) in zip(reversed(spans[:-1]), reversed(spans[1:]), strict=True):
+    words = _words_from_the_end(text)
+    for (start, end), before in itertools.pairwise(words):
+        if end == len(text):
+            continue  # it may go on
         if any(
             _UNFINISHED_TAG.search(text, max(0, at - _LONGEST_UNFINISHED_TAG), at) for at in (before[0], start, end)
         ):
@@ -135,6 +135,20 @@ def settled_characters(text: str, rules: str) -> int:
         if last and first and last[-1].lower() != first[0].lower():
             return start
     return 0
+
+
+def _words_from_the_end(text: str) -> Iterator[tuple[int, int]]:
+    """Give start and end of each stretch without a space or line break, the last one first."""
+    found = dict.fromkeys(" \n", len(text))
+    end = len(text)
+    while end > 0:
+        for sign, place in found.items():
+            if place >= end:
+                found[sign] = text.rfind(sign, 0, end)
+        start = max(found.values()) + 1
+        if start < end:
+            yield start, end
+        end = start - 1
 
 
 def mark_chunk(chunk: str) -> Word:
