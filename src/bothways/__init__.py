@@ -11,6 +11,7 @@
 
 __version__ = "0.1.0"
 
+from bothways.bundle.manifest import Cascade
 from bothways.errors import (
     BothwaysError,
     BundleBroken,
@@ -30,6 +31,7 @@ from bothways.errors import (
 from bothways.interop.direction import DirectionVerdict
 from bothways.interop.fastai_import import FastaiImport, ImportedModel, import_fastai, infer_direction
 from bothways.interop.onnx_export import OnnxExport, export_onnx
+from bothways.runtime.cascade import fit_cascade
 from bothways.runtime.classifier import Classifier, Prediction, load
 from bothways.runtime.reader import TextReader
 from bothways.runtime.verify import Verification, verify
@@ -42,6 +44,7 @@ __all__ = [
     "BundleError",
     "BundleMissing",
     "BundleTooNew",
+    "Cascade",
     "Classifier",
     "ConfigError",
     "DataError",
@@ -63,6 +66,7 @@ __all__ = [
     "Verification",
     "__version__",
     "export_onnx",
+    "fit_cascade",
     "import_fastai",
     "infer_direction",
     "load",

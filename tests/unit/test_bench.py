@@ -35,9 +35,9 @@ def test_a_bundle_is_measured(bundle_path: Path) -> None:
 def test_the_tally_counts_windows_as_they_are_padded(model: Classifier, tiny_tokenizer: SubwordTokenizer) -> None:
     texts = [tiny_tokenizer.tokenize(text) for text in ("a b c d", "a", "")]
     tally = Tally()
-    assert len(list(model.engine.run(texts, tally=tally))) == 3
-    assert tally.needed == sum(map(len, texts))
-    assert tally.executed == 3 * max(map(len, texts))
+    assert len(list(model.engine.run_cascade(texts, 3, None, tally))) == 3
+    assert tally.needed == 2 * sum(map(len, texts))  # two members read each
+    assert tally.executed == 2 * 3 * max(map(len, texts))
 
 
 def test_composed_texts_are_the_same_every_time_and_of_many_lengths(tiny_tokenizer: SubwordTokenizer) -> None:

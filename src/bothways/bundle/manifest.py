@@ -150,6 +150,40 @@ class Calibration(_Part):
     temperature: Annotated[FiniteFloat, Field(gt=0, le=1000)]
 
 
+class CascadePoint(_Part):
+    """What would come of a threshold: the share of texts that both members read, and of right labels."""
+
+    threshold: Annotated[FiniteFloat, Field(ge=0, le=1)]
+    read_by_both: Annotated[FiniteFloat, Field(ge=0, le=1)]
+    accuracy: Annotated[FiniteFloat, Field(ge=0, le=1)]
+
+
+class Cascade(_Part):
+    """When one member is enough: chosen on labelled rows that nothing was trained on.
+
+    Attributes:
+        first: The member that reads every text.
+        temperature: That its own log probabilities are divided by.
+        threshold: Texts whose most probable label it gives more than that are not read by the other member.
+        largest_loss: The share of rows that may lose their right label by that.
+        rows: How many labelled rows it was chosen on.
+        read_by_both: The share of these that both members read.
+        accuracy: The share of right labels on these.
+        accuracy_of_ensemble: The same if both members read all.
+        curve: What other thresholds would give on these.
+    """
+
+    first: Direction
+    temperature: Annotated[FiniteFloat, Field(gt=0, le=1000)]
+    threshold: Annotated[FiniteFloat, Field(ge=0, le=1)]
+    largest_loss: Annotated[FiniteFloat, Field(gt=0, le=1)]
+    rows: Annotated[int, Field(ge=1)]
+    read_by_both: Annotated[FiniteFloat, Field(ge=0, le=1)]
+    accuracy: Annotated[FiniteFloat, Field(ge=0, le=1)]
+    accuracy_of_ensemble: Annotated[FiniteFloat, Field(ge=0, le=1)]
+    curve: Annotated[list[CascadePoint], Field(max_length=1000)]
+
+
 class FileRecord(_Part):
     """Size and SHA-256 of one file."""
 
@@ -217,6 +251,7 @@ class Manifest(_Part):
         calibration: What is done to the ensemble's probabilities; None for a language model.
         thresholds: For multi-label: a label is chosen if its probability is at least its threshold, in the order of the
             labels. None otherwise.
+        cascade: When one member is enough; None: nobody chose. Used only where it is asked for.
         training: What the models were made from.
         files: All other files.
     """
@@ -229,6 +264,7 @@ class Manifest(_Part):
     combination: Combination | None
     calibration: Calibration | None
     thresholds: list[Threshold] | None = None
+    cascade: Cascade | None = None
     training: TrainingRecord
     files: dict[FileName, FileRecord]
 
@@ -250,8 +286,8 @@ class Manifest(_Part):
             self._check_classifier()
         elif self.labels or self.combination or self.calibration or self.task != "next-token":
             raise ValueError("a language model has no labels, combination or calibration")
-        elif self.thresholds is not None:
-            raise ValueError("a language model has no thresholds")
+        elif self.thresholds is not None or self.cascade is not None:
+            raise ValueError("a language model has no thresholds and no cascade")
         elif any(member.widths_head is not None for member in self.members):
             raise ValueError("a language model's member has no widths_head")
         elif any(member.pooling is not None for member in self.members):
@@ -266,6 +302,8 @@ class Manifest(_Part):
         if self.task == "multi-label" and not self.labels:
             raise ValueError("a multi-label classifier needs at least one label, found 0")
         self._check_thresholds()
+        if self.cascade is not None and (self.task != "single-label" or len(self.members) < 2):
+            raise ValueError("a cascade needs two members and the task single-label")
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("a label occurs twice")
         for label in self.labels:

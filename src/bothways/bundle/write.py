@@ -25,6 +25,7 @@ from bothways.bundle.manifest import (
     PROOF_FILE,
     TOKENIZER_FILE,
     Calibration,
+    Cascade,
     Combination,
     FileName,
     FileRecord,
@@ -58,6 +59,7 @@ def write_bundle(
     task: Task | None = None,
     calibration: Calibration | None = None,
     thresholds: list[float] | None = None,
+    cascade: Cascade | None = None,
     half_precision: bool = False,
 ) -> None:
     """Publish a bundle at ``path``.
@@ -77,6 +79,7 @@ def write_bundle(
         calibration: Of a classifier's ensemble, as in the proof; else temperature 1, which changes nothing.
         thresholds: In the order of the labels, for a multi-label classifier only: a label is chosen if its probability
             is at least its threshold.
+        cascade: When one member of a classifier is enough, if anybody chose.
         half_precision: Whether to store weights in 2 bytes each instead of 4. The proof must be made with weights that
             were rounded before (``rounded_to_half``).
 
@@ -106,6 +109,7 @@ def write_bundle(
         combination=Combination(method="mean", weights=[1 / len(members)] * len(members)) if is_classifier else None,
         calibration=calibration,
         thresholds=thresholds,
+        cascade=cascade,
         training=training,
         files={
             name: FileRecord(size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())

@@ -17,6 +17,7 @@ import typer
 
 import bothways
 from bothways.cli.bench import bench
+from bothways.cli.cascade import cascade
 from bothways.cli.direction import direction
 from bothways.cli.evaluate import evaluate
 from bothways.cli.export_onnx import export_onnx
@@ -75,7 +76,20 @@ def _forget_output() -> None:
         os.dup2(nowhere, stream.fileno())
 
 
-for verb in (train, predict, evaluate, verify, info, pretrain, import_fastai, direction, export_onnx, bench):
+_VERBS = (
+    train,
+    predict,
+    evaluate,
+    verify,
+    info,
+    bench,
+    cascade,
+    pretrain,
+    import_fastai,
+    direction,
+    export_onnx,
+)
+for verb in _VERBS:
     app.command()(_errors_in_one_line()(verb))  # typer has its own words for an interrupt and a closed pipe
 
 

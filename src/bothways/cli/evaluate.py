@@ -12,8 +12,7 @@ from rich.table import Table
 
 import bothways
 from bothways.cli.options import BundlePath, choose_column, label_separator, output_console
-from bothways.data.labelled import read_labelled, read_multi_labelled
-from bothways.errors import DataError
+from bothways.data.labelled import label_numbers, read_labelled, read_multi_labelled
 from bothways.runtime.measures import (
     Confusion,
     Decisions,
@@ -57,7 +56,7 @@ def evaluate(
 
 def _evaluate_single_label(model: bothways.Classifier, data: str, text: str, label: str) -> None:
     rows = read_labelled(data, text, label)
-    number = _numbers(model, rows.labels, data)
+    number = label_numbers(model.labels, rows.labels, data)
     true = np.array([number[name] for name in rows.labels])
     probabilities = model.predict_proba_by_direction(rows.texts)
     counts = confusion(true, probabilities["ensemble"].argmax(axis=1), len(model.labels))
@@ -66,7 +65,7 @@ def _evaluate_single_label(model: bothways.Classifier, data: str, text: str, lab
 
 def _evaluate_multi_label(model: bothways.Classifier, data: str, text: str, label: str) -> None:
     rows = read_multi_labelled(data, text, label, label_separator(model.manifest))
-    number = _numbers(model, (name for names in rows.labels for name in names), data)
+    number = label_numbers(model.labels, (name for names in rows.labels for name in names), data)
     true = np.zeros((len(rows), len(model.labels)), dtype=np.bool_)
     for row, names in zip(true, rows.labels, strict=True):
         row[[number[name] for name in names]] = True
@@ -74,15 +73,6 @@ def _evaluate_multi_label(model: bothways.Classifier, data: str, text: str, labe
     chosen = {name: values >= np.array(model.manifest.thresholds) for name, values in probabilities.items()}
     counts = decision_counts(true, chosen["ensemble"])
     _print(data, len(rows), _multi_label_overview(probabilities, chosen, true), _each_label(model.labels, counts))
-
-
-def _numbers(model: bothways.Classifier, found: Iterable[str], data: str) -> dict[str, int]:
-    """Give each label's position, after refusing labels that the bundle does not have."""
-    number = {name: position for position, name in enumerate(model.labels)}
-    unknown = sorted(set(found) - number.keys())
-    if unknown:
-        raise DataError(f"{data}: the label {unknown[0]!r} is none of the bundle's: {', '.join(model.labels)}")
-    return number
 
 
 def _print(data: str, rows: int, *tables: Table) -> None:

@@ -29,6 +29,13 @@ def info(bundle: BundlePath) -> None:
     if manifest.calibration is not None:
         temperature = manifest.calibration.temperature
         table.add_row("temperature", f"{temperature:.4g}" + (", not calibrated" if temperature == 1 else ""))
+    if manifest.cascade is not None:
+        cascade = manifest.cascade
+        table.add_row(
+            "cascade",
+            f"{cascade.first} first, both below {cascade.threshold:.4g}: {cascade.read_by_both:.1%} of {cascade.rows} "
+            f"rows, accuracy {cascade.accuracy:.4g} for {cascade.accuracy_of_ensemble:.4g}",
+        )
     for member in manifest.members:
         sizes = member.architecture
         table.add_row(

@@ -20,6 +20,7 @@ from bothways.text.checking import check_text
 LABEL_COLUMN = "predicted_label"
 PROBABILITY_COLUMN = "predicted_probability"
 LABELS_COLUMN = "predicted_labels"
+READ_COLUMN = "predicted_read"
 CLASS_COLUMN_PREFIX = "probability_"
 
 
@@ -37,19 +38,23 @@ def predict(
     input_format: Annotated[
         FormatName | None, typer.Option("--format", help="Format of DATA if its name does not tell; else CSV for -.")
     ] = None,
+    cascade: Annotated[
+        bool, typer.Option("--cascade", help="Read in one direction only where that is enough (bothways cascade).")
+    ] = False,
 ) -> None:
     """Classify every row of a file, of any size: adds the label or labels and the probability of each.
 
     All columns and the order of the rows stay. Added: predicted_label, predicted_probability, probability_LABEL. Of a
     multi-label bundle: predicted_labels, with the separator that it was trained on (else |) between them, and
-    probability_LABEL.
+    probability_LABEL. With --cascade also predicted_read: which directions read the text.
 
     Example: bothways predict reviews.bundle new.csv --out scored.csv
     """
     if out != STANDARD_STREAM and data == out:
         raise ConfigError(f"{out} is the input itself: choose another --out")
-    model = bothways.load(bundle)
+    model = bothways.load(bundle, cascade=cascade)
     told = [LABELS_COLUMN] if model.is_multi_label else [LABEL_COLUMN, PROBABILITY_COLUMN]
+    told += [READ_COLUMN] if cascade else []
     added = [*told, *(f"{CLASS_COLUMN_PREFIX}{label}" for label in model.labels)]
     with open_table(data, input_format) as table:
         column = choose_column(text, model.manifest.training.text_column, "--text")
@@ -85,6 +90,7 @@ def _predicted_chunks(
     for prediction in model.stream(texts()):
         joined = separator.join(prediction.chosen)
         told = [joined] if model.is_multi_label else [prediction.label, prediction.probability]
+        told += [prediction.read] if model.cascade else []
         rows.append([*told, *prediction.probabilities["ensemble"].tolist()])
         if len(rows) == len(waiting[0]):
             yield waiting.pop(0), [list(values) for values in zip(*rows, strict=True)]

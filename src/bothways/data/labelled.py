@@ -10,7 +10,7 @@ import itertools
 import math
 import os
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -156,6 +156,19 @@ def iterate_texts(source: TableSource, text_column: str) -> Iterator[str]:
     """Give the texts of a source one by one, as ``read_unlabelled`` does."""
     for name, place, text in _rows(source, [text_column], ["--text"]):
         yield _text(text, name, place, text_column)
+
+
+def label_numbers(known: Sequence[str], found: Iterable[str], name: str) -> dict[str, int]:
+    """Give each known label's position.
+
+    Raises:
+        DataError: A label that was found is none of them.
+    """
+    number = {label: position for position, label in enumerate(known)}
+    unknown = sorted(set(found) - number.keys())
+    if unknown:
+        raise DataError(f"{name}: the label {unknown[0]!r} is none of the bundle's: {', '.join(known)}")
+    return number
 
 
 def check_labels(data: LabelledTexts) -> list[str]:

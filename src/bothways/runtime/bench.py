@@ -25,7 +25,7 @@ from bothways.bundle.manifest import Architecture
 from bothways.runtime.classifier import load
 from bothways.runtime.cores import available_cores
 from bothways.runtime.graph import session_of
-from bothways.runtime.slots import BATCH_SLOTS, WINDOW_TOKENS, Tally
+from bothways.runtime.slots import BATCH_SLOTS, SLOTS, WINDOW_TOKENS, Tally
 from bothways.text.tokenizer import Tokenizer
 
 _RUNS = 5
@@ -107,7 +107,7 @@ def bench(
     tokens = sum(len(text) for text in map(model.tokenizer.tokenize, chosen))
     tally = Tally()
     tell("first run")
-    for _ in model.engine.run(map(model.tokenizer.tokenize, chosen), tally=tally):
+    for _ in model.engine.run_cascade(map(model.tokenizer.tokenize, chosen), SLOTS, None, tally):
         pass
     runs: list[float] = []
     while len(runs) < _RUNS and sum(runs) < _LONGEST_RUNS_S:

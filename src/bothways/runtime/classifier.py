@@ -8,20 +8,21 @@ labels are chosen, is decided here alone.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bothways.bundle.manifest import Kind, Manifest, Task
+from bothways.bundle.manifest import Cascade, Kind, Manifest, Task
 from bothways.bundle.proof import ENSEMBLE
 from bothways.bundle.read import Bundle, read_bundle
 from bothways.bundle.weights import Weights
 from bothways.errors import ConfigError
 from bothways.runtime.graph import EncoderSession
 from bothways.runtime.reader import TextReader
-from bothways.runtime.slots import SLOTS, Pooled, SlotEngine
+from bothways.runtime.slots import SLOTS, First, Pooled, SlotEngine
 from bothways.text.checking import check_texts
 from bothways.text.reading import Direction
 from bothways.text.tokenizer import Tokenizer
@@ -42,8 +43,10 @@ class Prediction:
         chosen: The labels that the text is given: exactly ``label``; of a multi-label classifier all labels whose
             probability is at least their threshold, in the order of ``labels``, maybe none.
         labels: All labels, in the order of the probabilities.
-        probabilities: For ``forward``, ``backward`` (those the bundle has) and ``ensemble``, each (C,). They add up to
-            1, but not for a multi-label classifier: each is that of one label to be there.
+        probabilities: For ``forward``, ``backward`` (those that read the text) and ``ensemble``, each (C,). They add up
+            to 1, but not for a multi-label classifier: each is that of one label to be there. Where one direction of a
+            cascade was enough, ``ensemble`` are its probabilities, calibrated.
+        read: The directions that read the text: ``both``, or the only one.
     """
 
     label: str
@@ -51,6 +54,7 @@ class Prediction:
     chosen: tuple[str, ...]
     labels: tuple[str, ...]
     probabilities: Mapping[str, Probabilities]
+    read: str
 
 
 class Classifier:
@@ -64,10 +68,12 @@ class Classifier:
         digest: The bundle's identity, a SHA-256.
         tokenizer: Shared by both directions.
         engine: Reads tokenized texts with every member.
+        cascade: When one direction is enough; None: both always read.
     """
 
-    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+    def __init__(self, bundle: Bundle, threads: int | None = None, cascade: Cascade | None = None) -> None:
         self.manifest: Manifest = bundle.manifest
+        self.cascade = cascade
         self.labels: tuple[str, ...] = tuple(bundle.manifest.labels)
         self.digest: str = bundle.digest
         self.tokenizer: Tokenizer = bundle.tokenizer
@@ -122,13 +128,18 @@ class Classifier:
     def predict_proba_by_direction(self, texts: Iterable[object]) -> dict[str, Probabilities]:
         """Give ``forward``, ``backward`` (those the bundle has) and ``ensemble`` side by side, each (N, C) float64.
 
+        In a cascade, the rows of a direction that did not read a text are not numbers (NaN).
+
         Raises:
             TextError: ``texts`` is a lone string, or one of the texts can't be classified.
         """
         rows = [prediction.probabilities for prediction in self.stream(texts)]
         names = [*self.directions, ENSEMBLE]
         shape = (len(rows), len(self.labels))
-        return {name: np.array([row[name] for row in rows], dtype=np.float64).reshape(shape) for name in names}
+        unread = np.full(len(self.labels), np.nan)
+        return {
+            name: np.array([row.get(name, unread) for row in rows], dtype=np.float64).reshape(shape) for name in names
+        }
 
     def stream(self, texts: Iterable[object], lookahead: int = SLOTS) -> Iterator[Prediction]:
         """Give a prediction for each text of an iterable that may never end, in its order.
@@ -155,8 +166,10 @@ class Classifier:
 
         Raises:
             ConfigError: No model of the bundle reads forward, or its tokens can't be told before a text's end (those of
-                a model that was imported from fastai).
+                a model that was imported from fastai), or it was loaded as a cascade, which decides of whole texts.
         """
+        if self.cascade is not None:
+            raise ConfigError("a cascade decides of whole texts: load the bundle without it to read one in parts")
         directions = self.manifest.directions
         if Direction.FORWARD not in directions:
             raise ConfigError("this bundle reads backward only: a text that isn't complete can't be read from its end")
@@ -170,28 +183,51 @@ class Classifier:
             self.tokenizer,
             self.engine,
             forward,
-            lambda pooled: self._to_probabilities(self._heads[forward].logits(pooled)),
+            partial(self._probabilities, forward),
             self._prediction,
         )
 
     def _predictions(self, texts: Iterator[str], lookahead: int) -> Iterator[Prediction]:
-        for pooled in self.engine.run(map(self.tokenizer.tokenize, texts), lookahead):
+        first = None
+        if self.cascade is not None:
+            first = First(self.manifest.directions.index(self.cascade.first), self._is_enough)
+        for pooled in self.engine.run_cascade(map(self.tokenizer.tokenize, texts), lookahead, first):
             yield self._prediction(pooled)
 
-    def _to_probabilities(self, logits: NDArray[np.float64]) -> Probabilities:
+    def _is_enough(self, pooled: Pooled) -> bool:
+        """Whether the first member of the cascade is sure of a text that it has read."""
+        assert self.cascade is not None
+        number = self.manifest.directions.index(self.cascade.first)
+        calibrated = with_temperature(self._probabilities(number, pooled), self.cascade.temperature)
+        return bool(calibrated.max() > self.cascade.threshold)
+
+    def _probabilities(self, number: int, pooled: Pooled) -> Probabilities:
+        """Give what one member says of a text."""
+        logits = self._heads[number].logits(pooled)
         return _sigmoid(logits) if self.is_multi_label else _softmax(logits)
 
-    def _prediction(self, pooled: list[Pooled]) -> Prediction:
+    def _prediction(self, pooled: Sequence[Pooled | None]) -> Prediction:
         combination, calibration = self.manifest.combination, self.manifest.calibration
         assert combination is not None
         assert calibration is not None
-        each = [self._to_probabilities(head.logits(vector)) for head, vector in zip(self._heads, pooled, strict=True)]
-        mean = sum((weight * row for weight, row in zip(combination.weights, each, strict=True)), np.zeros(1))
-        ensemble = with_temperature(mean, calibration.temperature, task=self.manifest.task)
+        each = {
+            direction: self._probabilities(number, vector)
+            for number, (direction, vector) in enumerate(zip(self.directions, pooled, strict=True))
+            if vector is not None
+        }
+        if len(each) == len(pooled):
+            mean = sum(
+                (weight * row for weight, row in zip(combination.weights, each.values(), strict=True)), np.zeros(1)
+            )
+            temperature = calibration.temperature
+        else:
+            assert self.cascade is not None
+            mean, temperature = each[self.cascade.first], self.cascade.temperature
+        ensemble = with_temperature(mean, temperature, task=self.manifest.task)
         best = int(ensemble.argmax())
-        by_name = {**dict(zip(self.directions, each, strict=True)), ENSEMBLE: ensemble}
-        chosen = self._chosen(ensemble, best)
-        return Prediction(self.labels[best], float(ensemble[best]), chosen, self.labels, by_name)
+        chosen, read = self._chosen(ensemble, best), "both" if len(each) > 1 else next(iter(each))
+        by_name = {**each, ENSEMBLE: ensemble}
+        return Prediction(self.labels[best], float(ensemble[best]), chosen, self.labels, by_name, read)
 
     def _chosen(self, ensemble: Probabilities, best: int) -> tuple[str, ...]:
         thresholds = self.manifest.thresholds
@@ -200,23 +236,27 @@ class Classifier:
         return tuple(label for label, p, at in zip(self.labels, ensemble, thresholds, strict=True) if p >= at)
 
 
-def load(path: str | os.PathLike[str], *, threads: int | None = None) -> Classifier:
+def load(path: str | os.PathLike[str], *, threads: int | None = None, cascade: bool = False) -> Classifier:
     """Give the classifier in a bundle.
 
     Args:
         path: The bundle's directory.
         threads: To compute with, 1 or more; else one for each core that this process may use, a container's quota
             included. It changes how fast results come, and no bit of them.
+        cascade: Whether one direction is enough where it is sure, as ``fit_cascade`` chose.
 
     Raises:
-        ConfigError: ``threads`` is below 1.
+        ConfigError: ``threads`` is below 1, or the bundle has no cascade.
         BundleMissing: There is no bundle at the path.
         BundleTooNew: The bundle's format is newer than this version.
         BundleBroken: The bundle is damaged or not a classifier's.
     """
     if threads is not None and threads < 1:
         raise ConfigError(f"threads is {threads}, expected 1 or more")
-    return Classifier(read_bundle(path, Kind.CLASSIFIER), threads)
+    bundle = read_bundle(path, Kind.CLASSIFIER)
+    if cascade and bundle.manifest.cascade is None:
+        raise ConfigError(f"{bundle.name} has no cascade: choose one on labelled rows with bothways cascade")
+    return Classifier(bundle, threads, bundle.manifest.cascade if cascade else None)
 
 
 def with_temperature(probabilities: Probabilities, temperature: float, *, task: Task = "single-label") -> Probabilities:

@@ -11,7 +11,8 @@ Finished texts leave, waiting ones take their slots. A text's arithmetic is the 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,13 +37,18 @@ Pooled = NDArray[np.float32]
 
 @dataclass(eq=False)
 class _Flight:
-    """One text on its way: its number, and for each member its ids in reading order and what of them is pooled."""
+    """One text on its way: its number, and for each member its ids in reading order and what of them is pooled.
+
+    ``reading`` are the members that read it now, ``pooled`` what those gave that have read it.
+    """
 
     number: int
+    reading: list[int]
     ids_by_member: list[Ids]
     pooled_from: list[int]
     last_pooled: list[int]
     pooled_tokens: list[int]
+    pooled: list[Pooled | None]
     position: int = 0
 
     @property
@@ -106,9 +112,17 @@ class MemberStates:
         return np.concatenate([self.last[slot], largest.astype(np.float32), mean])
 
 
+@dataclass(frozen=True)
+class First:
+    """A member that reads each text first, and whether what it pooled is enough: or all other members read as well."""
+
+    member: int
+    is_enough: Callable[[Pooled], bool]
+
+
 @dataclass
 class Tally:
-    """How many tokens a run needed, and how many it executed: those and the padding in its windows."""
+    """How many tokens a run's members needed, and how many they executed: those and the padding in their windows."""
 
     needed: int = 0
     executed: int = 0
@@ -144,21 +158,35 @@ class SlotEngine:
         states.clear(0)
         return states
 
-    def run(
-        self, texts: Iterable[TokenizedText], lookahead: int = SLOTS, tally: Tally | None = None
-    ) -> Iterator[list[Pooled]]:
+    def run(self, texts: Iterable[TokenizedText], lookahead: int = SLOTS) -> Iterator[list[Pooled]]:
         """Give each text's pooled vectors, one (3E,) float32 a member, in the order of the texts.
+
+        Args:
+            texts: As ``run_cascade`` has them.
+            lookahead: As ``run_cascade`` has it.
+        """
+        for pooled in self.run_cascade(texts, lookahead, None):
+            yield [vector for vector in pooled if vector is not None]
+
+    def run_cascade(
+        self, texts: Iterable[TokenizedText], lookahead: int, first: First | None, tally: Tally | None = None
+    ) -> Iterator[list[Pooled | None]]:
+        """Give each text's pooled vectors, one (3E,) float32 a member or None if it did not read, in the texts' order.
+
+        A member gives the same bits, whether it reads at once with others or after the first one.
 
         Args:
             texts: Read as slots fall free, never more than ``lookahead`` ahead of what is in work.
             lookahead: Texts in flight at most, 1..SLOTS. 1 gives each result before the next text is asked for.
-            tally: Adds up what is read, of one member.
+            first: Reads alone, and only if that is not enough all others do; else all read at once.
+            tally: Adds up what is read.
         """
         slot_count = min(lookahead, SLOTS)
         members: list[MemberStates] = []
         flights: dict[int, _Flight] = {}  # by slot
         free: list[int] = []
-        finished: dict[int, list[Pooled]] = {}  # by number
+        finished: dict[int, list[Pooled | None]] = {}  # by number
+        all_members = list(range(len(self.members)))
         source = iter(texts)
         admitted, told, tokens_in_flight = 0, 0, 0
         has_more = True
@@ -176,26 +204,32 @@ class SlotEngine:
                 slot = free.pop()
                 for member in members:
                     member.clear(slot)
-                flights[slot] = self._admitted(admitted, text)
+                flights[slot] = self._admitted(admitted, text, [first.member] if first else all_members)
                 admitted += 1
                 tokens_in_flight += len(text)
             if not flights:
                 return
             self._advance_all(members, flights, tally)
             for slot, flight in list(flights.items()):
-                if flight.is_finished:
-                    del flights[slot]
-                    free.append(slot)
-                    tokens_in_flight -= flight.position
-                    finished[flight.number] = [
-                        member.pooled(slot, count) for member, count in zip(members, flight.pooled_tokens, strict=True)
-                    ]
+                if not flight.is_finished:
+                    continue
+                for number in flight.reading:
+                    flight.pooled[number] = members[number].pooled(slot, flight.pooled_tokens[number])
+                if first is not None and _is_unsure(flight, first):
+                    flight.reading = [number for number in all_members if number != first.member]
+                    flight.position = 0
+                    continue
+                del flights[slot]
+                free.append(slot)
+                tokens_in_flight -= flight.position
+                finished[flight.number] = flight.pooled
             while told in finished:
                 yield finished.pop(told)
                 told += 1
 
-    def _admitted(self, number: int, text: TokenizedText) -> _Flight:
-        flight = _Flight(number, [read(text, *reading) for reading in self._readings], [], [], [])
+    def _admitted(self, number: int, text: TokenizedText, reading: list[int]) -> _Flight:
+        ids_by_member = [read(text, *order) for order in self._readings]
+        flight = _Flight(number, reading, ids_by_member, [], [], [], [None] * len(ids_by_member))
         for pooling, ids in zip(self._poolings, flight.ids_by_member, strict=True):
             flight.pooled_from.append(pooling.first_pooled(len(ids)) if pooling else 0)
             flight.last_pooled.append(pooling.last_pooled(ids) if pooling else len(ids) - 1)
@@ -213,26 +247,38 @@ class SlotEngine:
         return list(range(size - 1, used - 1, -1)), grown
 
     def _advance_all(self, members: list[MemberStates], flights: dict[int, _Flight], tally: Tally | None) -> None:
-        """Advance every text in flight by one window."""
-        by_length = sorted(flights.items(), key=lambda item: -item[1].next_window)
-        for start in range(0, len(by_length), BATCH_SLOTS):
-            batch = by_length[start : start + BATCH_SLOTS]
-            slots = np.array([slot for slot, _ in batch])
-            lengths = np.array([flight.next_window for _, flight in batch], dtype=np.int32)
-            if tally is not None:
-                tally.needed += int(lengths.sum())
-                tally.executed += int(lengths[0]) * len(batch)
-            for number, member in enumerate(members):
-                for slot, flight in batch:
-                    if 0 < flight.position == flight.pooled_from[number]:
-                        member.clear_pool(slot)
-                ids = np.full((lengths[0], len(batch)), PADDING_ID, dtype=np.int64)
-                for column, (_, flight) in enumerate(batch):
-                    stop = flight.position + lengths[column]
-                    ids[: lengths[column], column] = flight.ids_by_member[number][flight.position : stop]
-                member.advance(slots, ids, lengths)
-            for (slot, flight), length in zip(batch, lengths.tolist(), strict=True):
-                flight.position += length
-                for member, last in zip(members, flight.last_pooled, strict=True):
-                    if flight.position == last + 1:
-                        member.take_last(slot)
+        """Advance every text in flight by one window of those members that read it now."""
+        by_length = sorted(flights.items(), key=lambda item: (item[1].reading, -item[1].next_window))
+        for reading, group in itertools.groupby(by_length, key=lambda item: item[1].reading):
+            alike, reading_members = list(group), [members[number] for number in reading]
+            for start in range(0, len(alike), BATCH_SLOTS):
+                self._advance_batch(reading_members, reading, alike[start : start + BATCH_SLOTS], tally)
+
+    def _advance_batch(
+        self, members: list[MemberStates], reading: list[int], batch: Sequence[tuple[int, _Flight]], tally: Tally | None
+    ) -> None:
+        slots = np.array([slot for slot, _ in batch])
+        lengths = np.array([flight.next_window for _, flight in batch], dtype=np.int32)
+        if tally is not None:
+            tally.needed += len(members) * int(lengths.sum())
+            tally.executed += len(members) * int(lengths[0]) * len(batch)
+        for number, member in zip(reading, members, strict=True):
+            for slot, flight in batch:
+                if 0 < flight.position == flight.pooled_from[number]:
+                    member.clear_pool(slot)
+            ids = np.full((lengths[0], len(batch)), PADDING_ID, dtype=np.int64)
+            for column, (_, flight) in enumerate(batch):
+                stop = flight.position + lengths[column]
+                ids[: lengths[column], column] = flight.ids_by_member[number][flight.position : stop]
+            member.advance(slots, ids, lengths)
+        for (slot, flight), length in zip(batch, lengths.tolist(), strict=True):
+            flight.position += length
+            for number, member in zip(reading, members, strict=True):
+                if flight.position == flight.last_pooled[number] + 1:
+                    member.take_last(slot)
+
+
+def _is_unsure(flight: _Flight, first: First) -> bool:
+    """Whether a text that the first member has read needs the others, which haven't."""
+    pooled = flight.pooled[first.member]
+    return flight.reading == [first.member] and pooled is not None and not first.is_enough(pooled)

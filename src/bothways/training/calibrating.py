@@ -9,17 +9,15 @@ import numpy as np
 
 from bothways.bundle.manifest import Task
 from bothways.runtime.classifier import with_temperature
+from bothways.runtime.measures import least_temperature
 from bothways.training.objective import Objective, Probabilities, Targets
 
-_TEMPERATURES = np.geomspace(0.25, 4, 161)
 _HIGHEST_THRESHOLD, _LOWEST_THRESHOLD = 0.95, 0.05
 _USUAL_THRESHOLD = 0.5
 
 
 def fitted_temperature(probabilities: Probabilities, targets: Targets, objective: Objective, task: Task) -> float:
-    """Give the temperature, 0.25 to 4, with which the loss is least (Guo et al., arXiv 1706.04599).
-
-    It never changes which class is the most probable. The loss has one valley, so a grid of 161 steps finds it.
+    """Give the temperature with which the loss is least; it never changes which class is the most probable.
 
     Args:
         probabilities: Of the ensemble, (N, C).
@@ -27,11 +25,9 @@ def fitted_temperature(probabilities: Probabilities, targets: Targets, objective
         objective: Gives the loss.
         task: What the labels are to a text.
     """
-    losses = [
-        objective.measures(with_temperature(probabilities, temperature, task=task), targets)["loss"]
-        for temperature in _TEMPERATURES.tolist()
-    ]
-    return float(_TEMPERATURES[int(np.argmin(losses))])
+    return least_temperature(
+        lambda temperature: objective.measures(with_temperature(probabilities, temperature, task=task), targets)["loss"]
+    )
 
 
 def chosen_thresholds(probabilities: Probabilities, targets: Targets) -> list[float]:
