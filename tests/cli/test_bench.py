@@ -15,7 +15,8 @@ def test_a_table_tells_what_was_measured(cli: CommandServer, place: Workplace) -
     found = cells(finished.out)
     assert float(found["texts a second"][0].replace(",", "")) > 0
     assert found["loading"][0].endswith(" s")
-    assert found["share of that which is reached"][0].endswith("%")
+    assert [cell[-1] for cell in found["share of the machine's float32 limit"]] == ["%", "%"]
+    assert "Advice: " in finished.out.decode()
 
 
 def test_json_holds_the_same_and_texts_are_made_up_where_none_are_given(cli: CommandServer, place: Workplace) -> None:
@@ -26,7 +27,7 @@ def test_json_holds_the_same_and_texts_are_made_up_where_none_are_given(cli: Com
     assert found["bundle"] == str(place.bundle)
     assert found["texts"] == 10
     assert found["tokens"] > 100
-    assert found["limit_share"] == found["gflops"] / found["limit_gflops"]
+    assert [speed["precision"] for speed in found["speeds"]] == ["float32", "int8"]
 
 
 def test_a_column_that_is_not_there_is_told(cli: CommandServer, place: Workplace) -> None:

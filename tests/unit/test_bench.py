@@ -8,7 +8,7 @@ import pytest
 
 from bothways.bundle.manifest import Architecture
 from bothways.runtime import bench as module
-from bothways.runtime.bench import bench, composed_texts
+from bothways.runtime.bench import Bench, Speed, bench, composed_texts
 from bothways.runtime.classifier import Classifier
 from bothways.runtime.slots import Tally
 from bothways.text.subword_tokenizer import SubwordTokenizer
@@ -23,13 +23,50 @@ def test_a_bundle_is_measured(bundle_path: Path) -> None:
     told: list[str] = []
     texts = ["The cat sat on the mat.", "no", ""] * 4
     found = bench(bundle_path, texts, count=10, tell=told.append)
-    assert told[0] == "loading"
-    assert (found.texts, found.precision, found.limit_by in {"numpy", "onnxruntime"}) == (10, "float32", True)
-    assert found.tokens_per_s / found.texts_per_s == pytest.approx(2 * found.tokens / found.texts)
-    assert 0 < found.single_p50_ms <= found.single_p99_ms
-    assert found.executed_share >= 1
-    assert found.limit_share == found.gflops / found.limit_gflops
+    assert told[0] == "float32, loading"
+    assert (found.texts, found.limit_by in {"numpy", "onnxruntime"}) == (10, True)
+    assert [speed.precision for speed in found.speeds] == ["float32", "int8"]
+    for speed in found.speeds:
+        assert speed.tokens_per_s / speed.texts_per_s == pytest.approx(2 * found.tokens / found.texts)
+        assert 0 < speed.single_p50_ms <= speed.single_p99_ms
+        assert speed.executed_share >= 1
+    exact, quick = found.speeds
+    assert (exact.largest_difference, exact.changed_labels) == (0, 0)
+    assert 0 < quick.largest_difference < 0.1
+    assert quick.executed_share == 1
     assert 10 < found.peak_mib < 10_000
+
+
+@pytest.mark.parametrize(
+    ("texts_per_s", "single_p50_ms", "changed_labels", "advice"),
+    [
+        (
+            200,
+            5,
+            3,
+            "int8 gives 2 times the texts a second, a single text 2 times as fast; it changes 3 of 1000 labels",
+        ),
+        (
+            50,
+            5,
+            0,
+            "int8 gives 0.5 times the texts a second, a single text 2 times as fast; it changes 0 of 1000 labels",
+        ),
+        (
+            50,
+            20,
+            0,
+            "stay with float32: int8 is slower here (0.5 times the texts a second, a single text 0.5 times as fast)",
+        ),
+        (200, 5, 4, "stay with float32: int8 changes 4 of 1000 labels"),
+    ],
+)
+def test_int8_is_advised_where_it_is_faster_and_changes_few_labels(
+    texts_per_s: float, single_p50_ms: float, changed_labels: int, advice: str
+) -> None:
+    exact = Speed("float32", 1, 100, 1, 1, 10, 10, 1, 0, 0)
+    quick = Speed("int8", 1, texts_per_s, 1, 1, single_p50_ms, 10, 1, 0.01, changed_labels)
+    assert Bench("b", "", 2, 1000, 1, 1, "numpy", 1, (exact, quick)).advice == advice
 
 
 def test_the_tally_counts_windows_as_they_are_padded(model: Classifier, tiny_tokenizer: SubwordTokenizer) -> None:

@@ -54,12 +54,22 @@ class FormatName(StrEnum):
     PARQUET = "parquet"
 
 
+class PrecisionName(StrEnum):
+    """In which weights are multiplied."""
+
+    FLOAT32 = "float32"
+    INT8 = "int8"
+
+
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's directory.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides every random choice.")]
 Config = Annotated[
     Path | None, typer.Option(metavar="FILE.toml", help="Changes numbers of the recipe; see docs/recipe.md.")
 ]
 Device = Annotated[DeviceName, typer.Option(help="Where to train.")]
+PrecisionOption = Annotated[
+    PrecisionName, typer.Option("--precision", help="int8 is faster and near the trainer's numbers only.")
+]
 Language = Annotated[
     str | None,
     typer.Option(metavar="CODE", help="spaCy's code of the language, where the file does not say; else en."),

@@ -11,7 +11,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import bothways
-from bothways.cli.options import BundlePath, FormatName, choose_column, label_separator
+from bothways.cli.options import (
+    BundlePath,
+    FormatName,
+    PrecisionName,
+    PrecisionOption,
+    choose_column,
+    label_separator,
+)
 from bothways.data.files import STANDARD_STREAM
 from bothways.data.tables import Chunk, Table, open_table, open_writer
 from bothways.errors import ConfigError
@@ -41,6 +48,7 @@ def predict(
     cascade: Annotated[
         bool, typer.Option("--cascade", help="Read in one direction only where that is enough (bothways cascade).")
     ] = False,
+    precision: PrecisionOption = PrecisionName.FLOAT32,
 ) -> None:
     """Classify every row of a file, of any size: adds the label or labels and the probability of each.
 
@@ -52,7 +60,7 @@ def predict(
     """
     if out != STANDARD_STREAM and data == out:
         raise ConfigError(f"{out} is the input itself: choose another --out")
-    model = bothways.load(bundle, cascade=cascade)
+    model = bothways.load(bundle, cascade=cascade, precision=precision.value)
     told = [LABELS_COLUMN] if model.is_multi_label else [LABEL_COLUMN, PROBABILITY_COLUMN]
     told += [READ_COLUMN] if cascade else []
     added = [*told, *(f"{CLASS_COLUMN_PREFIX}{label}" for label in model.labels)]

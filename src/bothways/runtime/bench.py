@@ -21,10 +21,12 @@ from functools import partial
 import numpy as np
 from onnx import TensorProto, helper
 
-from bothways.bundle.manifest import Architecture
-from bothways.runtime.classifier import load
+from bothways.bundle.manifest import Architecture, Kind
+from bothways.bundle.proof import ENSEMBLE
+from bothways.bundle.read import read_bundle
+from bothways.runtime.classifier import Prediction, load
 from bothways.runtime.cores import available_cores
-from bothways.runtime.graph import session_of
+from bothways.runtime.graph import PRECISIONS, Precision, session_of
 from bothways.runtime.slots import BATCH_SLOTS, SLOTS, WINDOW_TOKENS, Tally
 from bothways.text.tokenizer import Tokenizer
 
@@ -33,52 +35,76 @@ _LONGEST_RUNS_S = 60
 _SINGLE_TEXTS = 200
 _SHORTEST_PRODUCT_S = 0.2
 _MIB = 2**20
+_MOST_CHANGED_LABELS = 0.003
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What was measured, tokenization included; medians of five runs, or of as many as a minute is enough for.
+class Speed:
+    """How fast one precision is, tokenization included; medians of five runs, or of as many as a minute is enough for.
 
     Attributes:
-        bundle: Its path.
-        digest: Its identity.
-        cores: Cores that this process may use.
-        precision: In which the weights are multiplied.
+        precision: In which weights are multiplied.
         load_s: Seconds until the bundle could predict.
-        texts: How many texts were predicted.
-        tokens: Tokens of all of them; each direction reads them once.
         texts_per_s: Texts a second, all directions of the bundle together.
         tokens_per_s: Tokens a second, all directions together.
         executed_share: Tokens executed for each token needed, 1 or more: the rest is padding.
         single_p50_ms: Milliseconds that half of the texts take at most, one at a time.
         single_p99_ms: Milliseconds that 99 of 100 texts take at most, one at a time.
         gflops: Billions of multiplications and additions a second in the model's matrix products.
-        limit_gflops: The same, of those matrix products alone by the fastest library at hand.
-        limit_by: Which that is.
-        peak_mib: The most memory that the process held until then.
+        largest_difference: Of a probability from float32's.
+        changed_labels: How many texts get another label than in float32.
     """
 
-    bundle: str
-    digest: str
-    cores: int
     precision: str
     load_s: float
-    texts: int
-    tokens: int
     texts_per_s: float
     tokens_per_s: float
     executed_share: float
     single_p50_ms: float
     single_p99_ms: float
     gflops: float
+    largest_difference: float
+    changed_labels: int
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What was measured.
+
+    Attributes:
+        bundle: Its path.
+        digest: Its identity.
+        cores: Cores that this process may use.
+        texts: How many texts were predicted.
+        tokens: Tokens of all of them; each direction reads them once.
+        limit_gflops: Billions of multiplications and additions a second of the model's matrix products alone, in
+            float32 by the fastest library at hand.
+        limit_by: Which that is.
+        peak_mib: The most memory that the process held until the end.
+        speeds: Of each precision, float32 first.
+    """
+
+    bundle: str
+    digest: str
+    cores: int
+    texts: int
+    tokens: int
     limit_gflops: float
     limit_by: str
     peak_mib: float
+    speeds: tuple[Speed, ...]
 
     @property
-    def limit_share(self) -> float:
-        """How much of the limit is reached, 0 to about 1."""
-        return self.gflops / self.limit_gflops
+    def advice(self) -> str:
+        """Which precision to use on this machine, and why."""
+        exact, quick = self.speeds
+        faster, sooner = quick.texts_per_s / exact.texts_per_s, exact.single_p50_ms / quick.single_p50_ms
+        what = f"{faster:.2g} times the texts a second, a single text {sooner:.2g} times as fast"
+        if faster <= 1 and sooner <= 1:
+            return f"stay with float32: int8 is slower here ({what})"
+        if quick.changed_labels > _MOST_CHANGED_LABELS * self.texts:
+            return f"stay with float32: int8 changes {quick.changed_labels} of {self.texts} labels"
+        return f"int8 gives {what}; it changes {quick.changed_labels} of {self.texts} labels"
 
 
 def bench(
@@ -99,45 +125,69 @@ def bench(
         BundleError: There is no classifier at the path, or it can't be read.
         TextError: One of the texts can't be classified.
     """
-    tell("loading")
-    started = time.perf_counter()
-    model = load(path)
-    load_s = time.perf_counter() - started
-    chosen = list(texts)[:count] if texts is not None else composed_texts(model.tokenizer, count)
-    tokens = sum(len(text) for text in map(model.tokenizer.tokenize, chosen))
-    tally = Tally()
-    tell("first run")
-    for _ in model.engine.run_cascade(map(model.tokenizer.tokenize, chosen), SLOTS, None, tally):
-        pass
-    runs: list[float] = []
-    while len(runs) < _RUNS and sum(runs) < _LONGEST_RUNS_S:
-        tell(f"all texts, run {len(runs) + 1} of {_RUNS}")
-        runs.append(_seconds(partial(model.predict_proba, chosen)))
-    whole_s = statistics.median(runs)
-    tell("one text at a time")
-    alone_s = sorted(_seconds(partial(model.predict_proba, [text])) for text in chosen[:_SINGLE_TEXTS])
+    bundle = read_bundle(path, Kind.CLASSIFIER)
+    chosen = list(texts)[:count] if texts is not None else composed_texts(bundle.tokenizer, count)
+    architectures = [member.architecture for member in bundle.manifest.members]
+    speeds: list[Speed] = []
+    exact: list[Prediction] = []
+    for precision in PRECISIONS:
+        exact, speed = _speed(path, precision, chosen, exact, tell)
+        speeds.append(speed)
     tell("matrix products")
-    architectures = [member.architecture for member in model.manifest.members]
-    flop_a_token = sum(map(_flop_a_token, architectures))
     limits = {name: _limit_flop_a_second(architectures, library) for name, library in _LIBRARIES.items()}
     fastest = max(limits, key=lambda name: limits[name])
     return Bench(
         bundle=os.fspath(path),
-        digest=model.digest,
+        digest=bundle.digest,
         cores=available_cores(),
-        precision="float32",
-        load_s=load_s,
         texts=len(chosen),
-        tokens=tokens,
-        texts_per_s=len(chosen) / whole_s,
-        tokens_per_s=len(architectures) * tokens / whole_s,
+        tokens=sum(len(text) for text in map(bundle.tokenizer.tokenize, chosen)),
+        limit_gflops=limits[fastest] / 1e9,
+        limit_by=fastest,
+        peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / _MIB,
+        speeds=tuple(speeds),
+    )
+
+
+def _speed(
+    path: str | os.PathLike[str],
+    precision: Precision,
+    texts: Sequence[str],
+    exact: list[Prediction],
+    tell: Callable[[str], object],
+) -> tuple[list[Prediction], Speed]:
+    """Give float32's predictions, and how fast a precision is and how far from them."""
+    tell(f"{precision}, loading")
+    started = time.perf_counter()
+    model = load(path, precision=precision)
+    load_s = time.perf_counter() - started
+    tokens = sum(len(text) for text in map(model.tokenizer.tokenize, texts))
+    tell(f"{precision}, first run")
+    tally = Tally()
+    for _ in model.engine.run_cascade(map(model.tokenizer.tokenize, texts), SLOTS, None, tally):
+        pass
+    found = list(model.stream(texts))
+    exact = exact or found
+    pairs = [[p.probabilities[ENSEMBLE] for p in pair] for pair in zip(found, exact, strict=True)]
+    runs: list[float] = []
+    while len(runs) < _RUNS and sum(runs) < _LONGEST_RUNS_S:
+        tell(f"{precision}, all texts, run {len(runs) + 1} of {_RUNS}")
+        runs.append(_seconds(partial(model.predict_proba, texts)))
+    whole_s = statistics.median(runs)
+    tell(f"{precision}, one text at a time")
+    alone_s = sorted(_seconds(partial(model.predict_proba, [text])) for text in texts[:_SINGLE_TEXTS])
+    flop_a_token = sum(_flop_a_token(member.architecture) for member in model.manifest.members)
+    return exact, Speed(
+        precision=precision,
+        load_s=load_s,
+        texts_per_s=len(texts) / whole_s,
+        tokens_per_s=len(model.manifest.members) * tokens / whole_s,
         executed_share=tally.executed / tally.needed,
         single_p50_ms=1000 * statistics.median(alone_s),
         single_p99_ms=1000 * alone_s[int(0.99 * (len(alone_s) - 1))],
         gflops=flop_a_token * tokens / whole_s / 1e9,
-        limit_gflops=limits[fastest] / 1e9,
-        limit_by=fastest,
-        peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / _MIB,
+        largest_difference=max(float(np.abs(ours - theirs).max()) for ours, theirs in pairs),
+        changed_labels=sum(ours.chosen != theirs.chosen for ours, theirs in zip(found, exact, strict=True)),
     )
 
 

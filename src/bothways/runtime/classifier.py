@@ -20,7 +20,9 @@ from bothways.bundle.proof import ENSEMBLE
 from bothways.bundle.read import Bundle, read_bundle
 from bothways.bundle.weights import Weights
 from bothways.errors import ConfigError
-from bothways.runtime.graph import EncoderSession
+from bothways.runtime.cores import available_cores
+from bothways.runtime.graph import PRECISIONS, EncoderSession, Precision
+from bothways.runtime.one_by_one import OneByOneEngine
 from bothways.runtime.reader import TextReader
 from bothways.runtime.slots import SLOTS, First, Pooled, SlotEngine
 from bothways.text.checking import check_texts
@@ -29,6 +31,8 @@ from bothways.text.tokenizer import Tokenizer
 
 Probabilities = NDArray[np.float64]
 _NORM_EPS = 1e-5
+_SHORT_TOKENS = 64
+LARGEST_INT8_DIFFERENCE = 0.1
 LARGEST_WITH_ODDS = 1 - 1e-12
 """A probability next to 1 has the odds of this one, or they would hang on its last bit."""
 
@@ -69,21 +73,40 @@ class Classifier:
         tokenizer: Shared by both directions.
         engine: Reads tokenized texts with every member.
         cascade: When one direction is enough; None: both always read.
+        precision: In which weights are multiplied: ``float32`` or ``int8``.
     """
 
-    def __init__(self, bundle: Bundle, threads: int | None = None, cascade: Cascade | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        threads: int | None = None,
+        cascade: Cascade | None = None,
+        precision: Precision = "float32",
+    ) -> None:
         self.manifest: Manifest = bundle.manifest
+        self.precision = precision
         self.cascade = cascade
         self.labels: tuple[str, ...] = tuple(bundle.manifest.labels)
         self.digest: str = bundle.digest
         self.tokenizer: Tokenizer = bundle.tokenizer
         members = bundle.manifest.members
         weights = [bundle.weights[member.direction] for member in members]
+        is_int8 = precision == "int8"
         sessions = [
-            EncoderSession(m.architecture, w, pools_padding=m.pooling is None, threads=threads)
+            EncoderSession(
+                m.architecture,
+                w,
+                pools_padding=m.pooling is None,
+                threads=1 if is_int8 else threads,
+                precision=precision,
+            )
             for m, w in zip(members, weights, strict=True)
         ]
-        self.engine = SlotEngine(members, sessions)
+        self.engine = (
+            OneByOneEngine(members, sessions, threads or available_cores())
+            if is_int8
+            else SlotEngine(members, sessions)
+        )
         self._heads = [_Head(w, len(m.widths_head or []) + 1) for m, w in zip(members, weights, strict=True)]
 
     @property
@@ -225,18 +248,25 @@ class Classifier:
             mean, temperature = each[self.cascade.first], self.cascade.temperature
         ensemble = with_temperature(mean, temperature, task=self.manifest.task)
         best = int(ensemble.argmax())
-        chosen, read = self._chosen(ensemble, best), "both" if len(each) > 1 else next(iter(each))
+        chosen, read = self.chosen(ensemble), "both" if len(each) > 1 else next(iter(each))
         by_name = {**each, ENSEMBLE: ensemble}
         return Prediction(self.labels[best], float(ensemble[best]), chosen, self.labels, by_name, read)
 
-    def _chosen(self, ensemble: Probabilities, best: int) -> tuple[str, ...]:
+    def chosen(self, ensemble: Probabilities) -> tuple[str, ...]:
+        """Give the labels of a text with these probabilities, (C,): the most probable, or all at their thresholds."""
         thresholds = self.manifest.thresholds
         if thresholds is None:
-            return (self.labels[best],)
+            return (self.labels[int(ensemble.argmax())],)
         return tuple(label for label, p, at in zip(self.labels, ensemble, thresholds, strict=True) if p >= at)
 
 
-def load(path: str | os.PathLike[str], *, threads: int | None = None, cascade: bool = False) -> Classifier:
+def load(
+    path: str | os.PathLike[str],
+    *,
+    threads: int | None = None,
+    cascade: bool = False,
+    precision: Precision = "float32",
+) -> Classifier:
     """Give the classifier in a bundle.
 
     Args:
@@ -244,19 +274,41 @@ def load(path: str | os.PathLike[str], *, threads: int | None = None, cascade: b
         threads: To compute with, 1 or more; else one for each core that this process may use, a container's quota
             included. It changes how fast results come, and no bit of them.
         cascade: Whether one direction is enough where it is sure, as ``fit_cascade`` chose.
+        precision: ``float32``, or ``int8``: faster, and near the trainer's numbers only. The bundle keeps float32;
+            ``verify`` tells how near, ``bothways bench`` how much faster on this machine.
 
     Raises:
-        ConfigError: ``threads`` is below 1, or the bundle has no cascade.
+        ConfigError: ``threads`` is below 1, the precision is unknown, the bundle has no cascade, or int8 is further
+            than 0.1 from the bundle's proof on this machine.
         BundleMissing: There is no bundle at the path.
         BundleTooNew: The bundle's format is newer than this version.
         BundleBroken: The bundle is damaged or not a classifier's.
     """
     if threads is not None and threads < 1:
         raise ConfigError(f"threads is {threads}, expected 1 or more")
+    if precision not in PRECISIONS:
+        raise ConfigError(f"the precision {precision!r} is unknown, expected {' or '.join(PRECISIONS)}")
     bundle = read_bundle(path, Kind.CLASSIFIER)
     if cascade and bundle.manifest.cascade is None:
         raise ConfigError(f"{bundle.name} has no cascade: choose one on labelled rows with bothways cascade")
-    return Classifier(bundle, threads, bundle.manifest.cascade if cascade else None)
+    model = Classifier(bundle, threads, bundle.manifest.cascade if cascade else None, precision)
+    if precision == "int8":
+        _refuse_far_from_proof(model, bundle)
+    return model
+
+
+def _refuse_far_from_proof(model: Classifier, bundle: Bundle) -> None:
+    """Refuse a precision that is no use here, by the proof's short texts."""
+    rows = [row for row in bundle.proof if len(row.ids) <= _SHORT_TOKENS]
+    name = model.cascade.first if model.cascade is not None else ENSEMBLE
+    found = model.predict_proba_by_direction([row.text for row in rows])[name]
+    proven = np.array([[(row.probabilities or {})[name][label] for label in model.labels] for row in rows])
+    difference = float(np.abs(found - proven).max()) if rows else 0.0
+    if not difference <= LARGEST_INT8_DIFFERENCE:
+        raise ConfigError(
+            f"{bundle.name} in int8 gives probabilities that differ by {difference:.2g} from the trainer's on this "
+            f"machine, allowed are {LARGEST_INT8_DIFFERENCE:g}: load it in float32"
+        )
 
 
 def with_temperature(probabilities: Probabilities, temperature: float, *, task: Task = "single-label") -> Probabilities:

@@ -139,22 +139,23 @@ class SlotEngine:
 
     Attributes:
         members: In whose order results come.
+        sessions: Theirs.
     """
 
     def __init__(self, members: list[Member], sessions: list[EncoderSession]) -> None:
         self.members = members
         self._readings = [(member.direction, member.markers) for member in members]
         self._poolings = [member.pooling for member in members]
-        self._sessions = sessions
+        self.sessions = sessions
 
     def without(self, number: int) -> SlotEngine:
         """Give an engine of all members but one."""
         keep = [other for other in range(len(self.members)) if other != number]
-        return SlotEngine([self.members[n] for n in keep], [self._sessions[n] for n in keep])
+        return SlotEngine([self.members[n] for n in keep], [self.sessions[n] for n in keep])
 
     def begun(self, number: int) -> MemberStates:
         """Give the states of one member at the beginning of a text, in slot 0 of one."""
-        states = MemberStates(self._sessions[number], 1)
+        states = MemberStates(self.sessions[number], 1)
         states.clear(0)
         return states
 
@@ -239,7 +240,7 @@ class SlotEngine:
     def _grow(self, members: list[MemberStates], used: int, slot_count: int) -> tuple[list[int], list[MemberStates]]:
         """Give twice the slots, with the states of those in use kept; starts small for a single text."""
         size = min(slot_count, max(8, 2 * used))
-        grown = [MemberStates(session, size) for session in self._sessions]
+        grown = [MemberStates(session, size) for session in self.sessions]
         for old, new in zip(members, grown, strict=False):
             new.largest[:used], new.total[:used], new.last[:used] = old.largest, old.total, old.last
             for old_state, new_state in zip(old.states, new.states, strict=True):

@@ -20,8 +20,9 @@ from bothways import strict_json
 from bothways.bundle.manifest import Kind
 from bothways.bundle.proof import ENSEMBLE, LARGEST_DIFFERENCE
 from bothways.bundle.read import Bundle, read_bundle, read_manifest
-from bothways.errors import BothwaysError
-from bothways.runtime.classifier import Classifier
+from bothways.errors import BothwaysError, ConfigError
+from bothways.runtime.classifier import LARGEST_INT8_DIFFERENCE, Classifier
+from bothways.runtime.graph import PRECISIONS, Precision
 from bothways.runtime.language_model import LanguageModel
 
 
@@ -36,6 +37,7 @@ class Verification:
             of probabilities for a classifier, of the loss in nats a token for a language model. Infinite if a model
             gives something that is no number.
         different_tokens: Texts whose tokens are not the trainer's.
+        changed_labels: Texts that get other labels than the trainer's probabilities give them.
         limit: The largest difference allowed.
     """
 
@@ -43,6 +45,7 @@ class Verification:
     texts: int
     differences: dict[str, float]
     different_tokens: int
+    changed_labels: int = 0
     limit: float = LARGEST_DIFFERENCE
 
     @property
@@ -61,26 +64,43 @@ class Verification:
         return ""
 
 
-def verify(path: str | os.PathLike[str]) -> Verification:
+def verify(path: str | os.PathLike[str], *, precision: Precision = "float32") -> Verification:
     """Replay the proof of a bundle or pack.
 
     Law 1: probabilities are the trainer's (≤ 1e-5) in another process, on another day, on another machine.
 
+    Args:
+        path: Its directory.
+        precision: In which a classifier multiplies its weights; with int8, differences up to 0.1 are allowed.
+
     Raises:
         BundleError: There is no bundle at the path, or it can't be read.
+        ConfigError: The precision is unknown, or isn't float32 for a pack.
     """
     manifest, _ = read_manifest(Path(path))
+    is_classifier = manifest.kind is Kind.CLASSIFIER
+    if precision not in PRECISIONS or (precision != "float32" and not is_classifier):
+        raise ConfigError(f"a {manifest.kind} can't be verified in {precision}")
     bundle = read_bundle(path, manifest.kind)
     different_tokens = sum(bundle.tokenizer.tokenize(row.text).ids.tolist() != row.ids for row in bundle.proof)
-    is_classifier = manifest.kind is Kind.CLASSIFIER
-    differences = _classifier_differences(bundle) if is_classifier else _language_model_differences(bundle)
-    return Verification(str(manifest.kind), len(bundle.proof), differences, different_tokens)
-
-
-def _classifier_differences(bundle: Bundle) -> dict[str, float]:
-    found = Classifier(bundle).predict_proba_by_direction([row.text for row in bundle.proof])
-    names = [*map(str, bundle.manifest.directions), ENSEMBLE]
-    return {name: _largest_difference(found[name], _proven_probabilities(bundle, name)) for name in names}
+    if not is_classifier:
+        return Verification(
+            str(manifest.kind), len(bundle.proof), _language_model_differences(bundle), different_tokens
+        )
+    model = Classifier(bundle, precision=precision)
+    predictions = list(model.stream(row.text for row in bundle.proof))
+    names = [*map(str, manifest.directions), ENSEMBLE]
+    found = {name: np.array([prediction.probabilities[name] for prediction in predictions]) for name in names}
+    proven = {name: _proven_probabilities(bundle, name) for name in names}
+    chosen = [model.chosen(row) for row in proven[ENSEMBLE]]
+    return Verification(
+        str(manifest.kind),
+        len(bundle.proof),
+        {name: _largest_difference(found[name], proven[name]) for name in names},
+        different_tokens,
+        sum(prediction.chosen != labels for prediction, labels in zip(predictions, chosen, strict=True)),
+        LARGEST_DIFFERENCE if precision == "float32" else LARGEST_INT8_DIFFERENCE,
+    )
 
 
 def _proven_probabilities(bundle: Bundle, name: str) -> NDArray[np.float64]:

@@ -1,0 +1,179 @@
+"""int8 is near the trainer's numbers only, but keeps all other laws to the last bit."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import bothways
+from bothways.bundle.manifest import Architecture, Kind
+from bothways.bundle.read import read_bundle
+from bothways.bundle.weights import encoder_shapes
+from bothways.errors import ConfigError, TextError
+from bothways.runtime import classifier, graph
+from bothways.runtime.classifier import Classifier
+from bothways.runtime.graph import EncoderSession
+from bothways.runtime.one_by_one import OneByOneEngine
+from bothways.text.reading import Direction
+from tests.bundles import edit_manifest
+from tests.laws.test_laws_runtime import TEXTS, random_member, random_tokens
+
+NAMES = ["forward", "backward", "ensemble"]
+
+
+@pytest.fixture(scope="module")
+def int8(bundle_path: Path) -> Classifier:
+    return bothways.load(bundle_path, precision="int8")
+
+
+# Near.
+
+
+def test_probabilities_are_near_the_trainers(int8: Classifier, model: Classifier, bundle_path: Path) -> None:
+    texts = [*TEXTS, *(row.text for row in read_bundle(bundle_path, Kind.CLASSIFIER).proof)]
+    exact, near = model.predict_proba_by_direction(texts), int8.predict_proba_by_direction(texts)
+    for name in NAMES:
+        difference = np.abs(exact[name] - near[name])
+        assert 0 < difference.max() < 0.1
+        assert difference.mean() < 0.02
+
+
+def test_weights_keep_seven_bits_of_each_gate() -> None:
+    weight = np.random.default_rng(0).normal(0, np.geomspace(0.01, 10, 8)[:, None], (8, 50)).astype(np.float32)
+    weight[3] = 0
+    quantized, scale = graph._quantized(weight)
+    assert (quantized.shape, str(quantized.dtype), scale.shape) == ((1, 50, 8), "int8", (1, 8))
+    assert np.abs(quantized).max(axis=1)[0].tolist() == [63, 63, 63, 0, 63, 63, 63, 63]
+    restored = (quantized * scale[:, None, :])[0].T
+    assert (np.abs(restored - weight) <= scale.T / 2 + 1e-6).all()
+
+
+def test_weights_that_are_all_as_large_as_can_be_do_not_overflow() -> None:
+    """With 8 bits, pairs of such products saturate on AVX2; by hand: every gate's sum is 400 times 1."""
+    architecture = Architecture(vocabulary_size=2, width_embedding=400, width_hidden=400, layers=1)
+    shape = (1600, 400)
+    weights = {
+        "encoder.embedding.weight": np.ones((2, 400), dtype=np.float32),
+        "encoder.layers.0.weight_ih": np.full(shape, 0.001, dtype=np.float32),
+        "encoder.layers.0.weight_hh": np.zeros(shape, dtype=np.float32),
+        "encoder.layers.0.bias_ih": np.zeros(1600, dtype=np.float32),
+        "encoder.layers.0.bias_hh": np.zeros(1600, dtype=np.float32),
+    }
+    found = []
+    for precision in graph.PRECISIONS:
+        session = EncoderSession(architecture, weights, precision=precision)
+        zeros = [np.zeros((1, 400), dtype=np.float32) for _ in range(2)]
+        states, *_ = session.advance(
+            np.zeros((1, 1), dtype=np.int64), np.array([1], dtype=np.int32), zeros, zeros[0], np.zeros((1, 400))
+        )
+        found.append(states[0])
+    np.testing.assert_allclose(found[1], found[0], atol=0.005)
+
+
+# The same bits.
+
+
+@given(
+    texts=st.lists(st.text(alphabet="abc DEF!", max_size=120), min_size=1, max_size=8),
+    lookahead=st.sampled_from([1, 2, 512]),
+)
+def test_a_text_gets_the_same_bits_in_any_company(int8: Classifier, texts: list[str], lookahead: int) -> None:
+    for text, together in zip(texts, int8.stream(texts, lookahead), strict=True):
+        (alone,) = int8.stream([text])
+        for name in NAMES:
+            assert together.probabilities[name].tolist() == alone.probabilities[name].tolist()
+
+
+def test_long_texts_too(int8: Classifier) -> None:
+    texts = [*TEXTS, *(text[: len(text) // 2] for text in TEXTS)]
+    together = int8.predict_proba_by_direction(texts)
+    for i, text in enumerate(texts):
+        alone = int8.predict_proba_by_direction([text])
+        assert all(np.array_equal(alone[name][0], together[name][i]) for name in NAMES), i
+
+
+@pytest.mark.parametrize("widths", [(3, 5), (17, 33), (128, 256)])
+def test_no_width_and_no_number_of_threads_changes_a_bit(widths: tuple[int, int]) -> None:
+    architecture = Architecture(vocabulary_size=50, width_embedding=widths[0], width_hidden=widths[1], layers=2)
+    chance = np.random.default_rng(1)
+    shapes = encoder_shapes(architecture)
+    weights = {f"encoder.{name}": chance.normal(0, 0.3, shape).astype(np.float32) for name, shape in shapes.items()}
+    texts = [random_tokens(chance, length, 50) for length in (1, 2, 31, 32, 33, 64, 65, 7)]
+    found = []
+    for threads in (1, 2, 5):
+        session = EncoderSession(architecture, weights, threads=1, precision="int8")
+        engine = OneByOneEngine([random_member(architecture)], [session], threads)
+        found.append([pooled.tobytes() for (pooled,) in engine.run(texts)])
+    assert found[1:] == found[:1] * 2
+    assert len(set(found[0])) == len(texts)
+
+
+def test_a_text_in_parts_gets_what_the_whole_gets(int8: Classifier) -> None:
+    text = "The cat sat on the mat, and the DOG ate it all up. What a lovely film; I loved every minute of it! " * 3
+    reader, chance = int8.open(), random.Random(0)
+    start = 0
+    while start < len(text):
+        end = start + chance.randint(1, 30)
+        found = reader.append(text[start:end])
+        start = end
+        assert found.tolist() == int8.predict_proba_by_direction([text[:start]])["forward"][0].tolist()
+    (expected,) = int8.stream([text])
+    assert reader.close().probabilities["ensemble"].tolist() == expected.probabilities["ensemble"].tolist()
+
+
+def test_a_cascade_of_int8_reads_by_the_rule(bundle_path: Path, tmp_path: Path, int8: Classifier) -> None:
+    path = tmp_path / "m.bundle"
+    path.mkdir()
+    for file in bundle_path.iterdir():
+        (path / file.name).write_bytes(file.read_bytes())
+    numbers = {"rows": 1, "read_by_both": 0.5, "accuracy": 1, "accuracy_of_ensemble": 1, "curve": []}
+    texts = [*TEXTS, "a", "b c", "what a film", "no"]
+    confidence = int8.predict_proba_by_direction(texts)["backward"].max(axis=1)
+    middle = float(np.median(confidence))
+    fields = {"first": "backward", "temperature": 1, "threshold": middle, "largest_loss": 0.1, **numbers}
+    edit_manifest(path, lambda manifest: manifest.update(cascade=fields))
+    quick = bothways.load(path, cascade=True, precision="int8")
+    for lookahead in (1, 512):
+        found = list(quick.stream(texts, lookahead))
+        assert [p.read == "backward" for p in found] == (confidence > middle).tolist()
+        for prediction, expected in zip(found, int8.stream(texts), strict=True):
+            name = Direction.BACKWARD if prediction.read == "backward" else "ensemble"
+            assert prediction.probabilities["ensemble"].tolist() == expected.probabilities[name].tolist()
+
+
+# Streams.
+
+
+def test_results_come_in_order_and_texts_are_asked_for_as_they_are_needed(int8: Classifier) -> None:
+    asked: list[int] = []
+
+    def endless() -> Iterator[str]:
+        number = 0
+        while True:
+            asked.append(number)
+            yield f"word{number} " * (number % 50)
+            number += 1
+
+    for number, prediction in zip(range(60), int8.stream(endless(), lookahead=1), strict=False):
+        assert len(asked) == number + 1
+        (alone,) = int8.stream([f"word{number} " * (number % 50)])
+        assert prediction.probabilities["ensemble"].tolist() == alone.probabilities["ensemble"].tolist()
+
+
+def test_a_bad_text_ends_the_stream_with_its_error(int8: Classifier) -> None:
+    with pytest.raises(TextError, match="text 2 "):
+        list(int8.stream(["a", "b", None, "c"]))
+
+
+def test_what_is_no_use_is_refused(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="the precision 'int4' is unknown, expected float32 or int8"):
+        bothways.load(bundle_path, precision="int4")  # type: ignore[arg-type]
+    monkeypatch.setattr(classifier, "LARGEST_INT8_DIFFERENCE", 1e-6)
+    with pytest.raises(ConfigError, match=r"in int8 gives probabilities that differ by .* from the trainer's"):
+        bothways.load(bundle_path, precision="int8")
