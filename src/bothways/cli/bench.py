@@ -12,7 +12,7 @@ from rich.table import Table
 
 from bothways import strict_json
 from bothways.bundle.read import read_manifest
-from bothways.cli.options import BundlePath, choose_column, output_console
+from bothways.cli.options import BundlePath, TrainedTextColumn, choose_column, output_console
 from bothways.data.labelled import read_unlabelled
 from bothways.runtime.bench import Bench, Speed
 from bothways.runtime.bench import bench as measure
@@ -23,9 +23,7 @@ def bench(
     data: Annotated[
         str | None, typer.Argument(metavar="DATA", help="Texts like yours; else some of the tokenizer's own pieces.")
     ] = None,
-    text: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="The column of the texts; else the one trained on.")
-    ] = None,
+    text: TrainedTextColumn = None,
     count: Annotated[int, typer.Option("--texts", min=10, help="How many texts at most.")] = 1000,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:

@@ -11,19 +11,15 @@ from rich.console import Console
 from rich.table import Table
 
 import bothways
-from bothways.cli.options import BundlePath, output_console
+from bothways.cli.options import BundlePath, TrainedLabelColumn, TrainedTextColumn, output_console
 
 
 def cascade(
     bundle: BundlePath,
     data: Annotated[str, typer.Argument(metavar="DATA", help="Labelled rows that the bundle was not trained on.")],
     out: Annotated[Path, typer.Option(metavar="BUNDLE", help="Where the new bundle appears; nothing may be there.")],
-    text: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="The column of the texts; else the one trained on.")
-    ] = None,
-    label: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="The column of the labels; else the one trained on.")
-    ] = None,
+    text: TrainedTextColumn = None,
+    label: TrainedLabelColumn = None,
     loss: Annotated[float, typer.Option(metavar="POINTS", help="Of accuracy, in points, that may be lost.")] = 0.1,
 ) -> None:
     """Choose on labelled rows when one direction is sure enough, so that the other one need not read the text.

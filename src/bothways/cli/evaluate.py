@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 import bothways
-from bothways.cli.options import BundlePath, choose_column, label_separator, output_console
+from bothways.cli.options import (
+    BundlePath,
+    TrainedLabelColumn,
+    TrainedTextColumn,
+    choose_column,
+    label_separator,
+    output_console,
+)
 from bothways.data.labelled import label_numbers, read_labelled, read_multi_labelled
 from bothways.runtime.measures import (
     Confusion,
@@ -23,6 +30,7 @@ from bothways.runtime.measures import (
     confusion,
     decision_counts,
     label_measures,
+    log_loss,
 )
 
 
@@ -31,12 +39,8 @@ def evaluate(
     data: Annotated[
         str, typer.Argument(metavar="DATA", help="Labelled rows: CSV, TSV, JSONL or Parquet, also compressed.")
     ],
-    text: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="The column of the texts; else the one trained on.")
-    ] = None,
-    label: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="The column of the labels; else the one trained on.")
-    ] = None,
+    text: TrainedTextColumn = None,
+    label: TrainedLabelColumn = None,
 ) -> None:
     """Measure a bundle on labelled rows: each direction, the ensemble, and every class.
 
@@ -96,7 +100,7 @@ def _overview(probabilities: dict[str, Probabilities], true: NDArray[np.int64]) 
         predicted = values.argmax(axis=1)
         accuracy = float((predicted == true).mean())
         macro_f1 = class_counts(confusion(true, predicted, values.shape[1])).macro_f1
-        loss = float(-np.log(np.maximum(values[np.arange(len(true)), true], 1e-12)).mean())
+        loss = log_loss(values, true)
         error = calibration_error(values.max(axis=1), predicted == true)
         measures = (f"{accuracy:.2%}", f"{1 - accuracy:.2%}", f"{macro_f1:.4f}", f"{loss:.4f}", f"{error:.4f}")
         table.add_row(name, *measures)

@@ -62,6 +62,12 @@ class PrecisionName(StrEnum):
 
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's directory.")]
+TrainedTextColumn = Annotated[
+    str | None, typer.Option("--text", metavar="COLUMN", help="The column of the texts; else the one trained on.")
+]
+TrainedLabelColumn = Annotated[
+    str | None, typer.Option("--label", metavar="COLUMN", help="The column of the labels; else the one trained on.")
+]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides every random choice.")]
 Config = Annotated[
     Path | None, typer.Option(metavar="FILE.toml", help="Changes numbers of the recipe; see docs/recipe.md.")

@@ -16,6 +16,7 @@ from bothways.cli.options import (
     FormatName,
     PrecisionName,
     PrecisionOption,
+    TrainedTextColumn,
     choose_column,
     label_separator,
 )
@@ -39,9 +40,7 @@ def predict(
     out: Annotated[
         str, typer.Option(metavar="FILE", help="Same format as DATA; nothing may be there; - is standard output.")
     ],
-    text: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="The column of the texts; else the one trained on.")
-    ] = None,
+    text: TrainedTextColumn = None,
     input_format: Annotated[
         FormatName | None, typer.Option("--format", help="Format of DATA if its name does not tell; else CSV for -.")
     ] = None,

@@ -12,6 +12,8 @@ from bothways.cli.options import (
     BundlePath,
     PrecisionName,
     PrecisionOption,
+    TrainedLabelColumn,
+    TrainedTextColumn,
     choose_column,
     label_separator,
     output_console,
@@ -25,12 +27,8 @@ def verify(
     data: Annotated[
         str | None, typer.Argument(metavar="DATA", help="Labelled rows, to see what a precision costs in accuracy.")
     ] = None,
-    text: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="The column of the texts; else the one trained on.")
-    ] = None,
-    label: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="The column of the labels; else the one trained on.")
-    ] = None,
+    text: TrainedTextColumn = None,
+    label: TrainedLabelColumn = None,
     precision: PrecisionOption = PrecisionName.FLOAT32,
 ) -> None:
     """Replay a bundle's proof on this machine and show the largest difference in each direction.
