@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from tests.cli.conftest import Workplace, cells
 from tests.processes import CommandServer
@@ -28,6 +29,13 @@ def test_json_holds_the_same_and_texts_are_made_up_where_none_are_given(cli: Com
     assert found["texts"] == 10
     assert found["tokens"] > 100
     assert [speed["precision"] for speed in found["speeds"]] == ["float32", "int8"]
+
+
+def test_a_table_without_a_row_is_told(cli: CommandServer, place: Workplace, tmp_path: Path) -> None:
+    (tmp_path / "empty.csv").write_text("id,review\n")
+    finished = cli.run("bench", place.bundle, tmp_path / "empty.csv")
+    assert finished.status == 2
+    assert "there is no text to measure with" in finished.error_line
 
 
 def test_a_column_that_is_not_there_is_told(cli: CommandServer, place: Workplace) -> None:

@@ -36,7 +36,7 @@ def to_ids(tiny_tokenizer: SubwordTokenizer) -> Callable[[str], list[int]]:
     return made
 
 
-@pytest.mark.parametrize("text", NASTY_TEXTS)
+@pytest.mark.parametrize("text", [*NASTY_TEXTS, f"&#{'1' * 5000}; a", f"&#{'0' * 99}65;b"])
 def test_nasty_texts_become_the_bundles_tokens(
     to_ids: Callable[[str], list[int]], tiny_tokenizer: SubwordTokenizer, text: str
 ) -> None:

@@ -194,6 +194,8 @@ def test_a_bundle_gets_a_cascade_on_labelled_rows_and_goes_on_to_prove_itself(
         bothways.fit_cascade(bundle_path, data, out=tmp_path / "x", largest_loss=0, **columns)
     with pytest.raises(ConfigError, match="does not record its columns"):
         bothways.fit_cascade(bundle_path, data, out=tmp_path / "x", text="t")
+    with pytest.raises(ConfigError, match=r"the folder .*nowhere does not exist"):  # before any row is read
+        bothways.fit_cascade(bundle_path, tmp_path / "missing.csv", out=tmp_path / "nowhere" / "x", **columns)
     (tmp_path / "other.jsonl").write_text('{"t": "a", "l": "nobody"}\n')
     with pytest.raises(DataError, match="the label 'nobody' is none of the bundle's"):
         bothways.fit_cascade(bundle_path, tmp_path / "other.jsonl", out=tmp_path / "x", largest_loss=1, **columns)

@@ -7,8 +7,6 @@ import pytest
 
 from bothways.runtime.cores import available_cores
 
-ALL = len(os.sched_getaffinity(0))
-
 
 def write(root: Path, files: dict[str, str]) -> Path:
     for name, content in files.items():
@@ -36,7 +34,6 @@ def test_this_machine_has_some() -> None:
         ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "50000 100000\n"}, 1),
         ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "3200000 100000\n"}, 8),
         ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "nonsense"}, 8),
-        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "\udcff".encode("utf-8", "surrogateescape").hex()}, 8),
         ({"proc/self/cgroup": "no colons\n\n0::/a\n", "sys/fs/cgroup/a/cpu.max": "100000 100000\n"}, 1),
     ],
 )

@@ -7,8 +7,11 @@ texts are a fixed list of nasty ones and words put together from the tokenizer's
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from bothways import strict_json
@@ -71,6 +74,11 @@ def proof_texts(tokenizer: Tokenizer, seed: int) -> list[str]:
         longest = max(1, _LONGEST_COMPOSED_WORDS >> (number % 8))
         composed.append(tokenizer.compose(chance.choices(ids, k=chance.randint(1, longest))))
     return [*NASTY_TEXTS, *composed]
+
+
+def proven_probabilities(rows: Iterable[ProofRow], name: str, labels: Sequence[str]) -> NDArray[np.float64]:
+    """Give the trainer's numbers for a direction or the ensemble of a classifier, (N, C), columns as ``labels``."""
+    return np.array([[(row.probabilities or {})[name][label] for label in labels] for row in rows])
 
 
 def dump_proof(rows: list[ProofRow]) -> bytes:

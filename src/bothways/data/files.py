@@ -148,6 +148,18 @@ def refuse_existing(target: Path) -> None:
         raise OutputExists(f"{target} exists: choose another --out, or remove it first")
 
 
+def refuse_unusable(target: Path) -> None:
+    """Refuse a place for an output before long work is done for it.
+
+    Raises:
+        OutputExists: Something is at ``target``.
+        ConfigError: Its folder does not exist.
+    """
+    refuse_existing(target)
+    if not target.parent.is_dir():
+        raise ConfigError(f"the folder {target.parent} does not exist: create it first")
+
+
 def writing_failed(target: Path, error: OSError) -> ConfigError | DataError:
     """Give the error that tells a user why nothing could be written at ``target``."""
     if error.errno == errno.ENOENT:

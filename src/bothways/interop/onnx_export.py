@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,9 @@ from numpy.typing import ArrayLike, NDArray
 from onnx import ModelProto, TensorProto, checker, helper, numpy_helper
 
 from bothways.bundle.manifest import FastaiPooling, Kind, Manifest, Member
-from bothways.bundle.proof import ENSEMBLE, LARGEST_DIFFERENCE, ProofRow
+from bothways.bundle.proof import ENSEMBLE, LARGEST_DIFFERENCE, proven_probabilities
 from bothways.bundle.read import Bundle, read_bundle
-from bothways.data.files import open_for_writing, refuse_existing
+from bothways.data.files import open_for_writing, refuse_unusable
 from bothways.errors import BundleError
 from bothways.runtime.classifier import LARGEST_WITH_ODDS, folded_layers
 from bothways.runtime.graph import encoder_constants, encoder_nodes
@@ -81,7 +81,7 @@ def export_onnx(bundle: str | os.PathLike[str], *, out: str | os.PathLike[str]) 
         DataError: The disk is full or can't be written; nothing is left behind.
     """
     target = Path(out)
-    refuse_existing(target)
+    refuse_unusable(target)
     whole = read_bundle(bundle, Kind.CLASSIFIER)
     content = _model(whole).SerializeToString()
     differences = _differences(content, whole)
@@ -106,7 +106,7 @@ class _Graph:
     def add(self, kind: str, *inputs: str, out: str | None = None, **attributes: Any) -> str:
         """Add a node and give its output's name."""
         name = out or f"{kind}_{len(self.nodes)}"
-        outputs = [f"{name}_values", name] if kind == "TopK" else [name]  # where the values are, is what is asked
+        outputs = [f"{name}_values", name] if kind == "TopK" else [name]  # their order is wanted, not the values
         self.nodes.append(helper.make_node(kind, inputs, outputs, **attributes))
         return name
 
@@ -319,11 +319,6 @@ def _differences(content: bytes, bundle: Bundle) -> dict[str, float]:
         for line, row in enumerate(rows):
             ids[line, : lengths[line]] = row.ids
         for name, found in zip(names, session.run(names, {"ids": ids, "lengths": lengths}), strict=True):
-            difference = np.abs(found - _proven(rows, name, bundle.manifest.labels)).max()
+            difference = np.abs(found - proven_probabilities(rows, name, bundle.manifest.labels)).max()
             differences[name] = float(np.fmax(differences[name], np.nan_to_num(difference, nan=np.inf)))
     return differences
-
-
-def _proven(rows: Sequence[ProofRow], name: str, labels: Sequence[str]) -> NDArray[np.float64]:
-    by_label = [(row.probabilities or {})[name] for row in rows]
-    return np.array([[row[label] for label in labels] for row in by_label])

@@ -2,8 +2,6 @@
 
 In: a bundle and texts. Out: figures. The limit is the time of the model's matrix products alone, in the shapes that it
 has, by the fastest of the libraries at hand; both are measured in the same run.
-
-Letters: T tokens of a window, B texts in a batch, H hidden.
 """
 
 from __future__ import annotations
@@ -24,10 +22,12 @@ from onnx import TensorProto, helper
 from bothways.bundle.manifest import Architecture, Kind
 from bothways.bundle.proof import ENSEMBLE
 from bothways.bundle.read import read_bundle
+from bothways.errors import ConfigError
 from bothways.runtime.classifier import Prediction, load
 from bothways.runtime.cores import available_cores
 from bothways.runtime.graph import PRECISIONS, Precision, session_of
 from bothways.runtime.slots import BATCH_SLOTS, SLOTS, WINDOW_TOKENS, Tally
+from bothways.text.checking import check_texts
 from bothways.text.tokenizer import Tokenizer
 
 _RUNS = 5
@@ -124,9 +124,12 @@ def bench(
     Raises:
         BundleError: There is no classifier at the path, or it can't be read.
         TextError: One of the texts can't be classified.
+        ConfigError: There is no text, or int8 is no use on this machine at all.
     """
     bundle = read_bundle(path, Kind.CLASSIFIER)
     chosen = list(texts)[:count] if texts is not None else composed_texts(bundle.tokenizer, count)
+    if not chosen:
+        raise ConfigError("there is no text to measure with")
     architectures = [member.architecture for member in bundle.manifest.members]
     speeds: list[Speed] = []
     exact: list[Prediction] = []
@@ -161,12 +164,10 @@ def _speed(
     started = time.perf_counter()
     model = load(path, precision=precision)
     load_s = time.perf_counter() - started
-    tokens = sum(len(text) for text in map(model.tokenizer.tokenize, texts))
     tell(f"{precision}, first run")
     tally = Tally()
-    for _ in model.engine.run_cascade(map(model.tokenizer.tokenize, texts), SLOTS, None, tally):
-        pass
-    found = list(model.stream(texts))
+    tokenized = map(model.tokenizer.tokenize, check_texts(texts))
+    found = [model.prediction(pooled) for pooled in model.engine.run_cascade(tokenized, SLOTS, None, tally)]
     exact = exact or found
     pairs = [[p.probabilities[ENSEMBLE] for p in pair] for pair in zip(found, exact, strict=True)]
     runs: list[float] = []
@@ -176,16 +177,16 @@ def _speed(
     whole_s = statistics.median(runs)
     tell(f"{precision}, one text at a time")
     alone_s = sorted(_seconds(partial(model.predict_proba, [text])) for text in texts[:_SINGLE_TEXTS])
-    flop_a_token = sum(_flop_a_token(member.architecture) for member in model.manifest.members)
+    flop_a_token = statistics.mean(_flop_a_token(member.architecture) for member in model.manifest.members)
     return exact, Speed(
         precision=precision,
         load_s=load_s,
         texts_per_s=len(texts) / whole_s,
-        tokens_per_s=len(model.manifest.members) * tokens / whole_s,
+        tokens_per_s=tally.needed / whole_s,
         executed_share=tally.executed / tally.needed,
         single_p50_ms=1000 * statistics.median(alone_s),
         single_p99_ms=1000 * alone_s[int(0.99 * (len(alone_s) - 1))],
-        gflops=flop_a_token * tokens / whole_s / 1e9,
+        gflops=flop_a_token * tally.needed / whole_s / 1e9,
         largest_difference=max(float(np.abs(ours - theirs).max()) for ours, theirs in pairs),
         changed_labels=sum(ours.chosen != theirs.chosen for ours, theirs in zip(found, exact, strict=True)),
     )
@@ -227,8 +228,7 @@ def _limit_flop_a_second(architectures: Sequence[Architecture], library: Callabl
             runs.append(_seconds(multiply))
         products[shape] = statistics.median(runs)
     seconds_a_window = sum(
-        products[WINDOW_TOKENS * BATCH_SLOTS, below, 4 * width]
-        + WINDOW_TOKENS * products[BATCH_SLOTS, width, 4 * width]
+        products[window, below, 4 * width] + WINDOW_TOKENS * products[BATCH_SLOTS, width, 4 * width]
         for architecture in architectures
         for below, width in architecture.layer_widths
     )

@@ -20,16 +20,15 @@ from bothways.bundle.manifest import Cascade, CascadePoint, Kind
 from bothways.bundle.proof import ENSEMBLE
 from bothways.bundle.read import read_bundle
 from bothways.bundle.write import write_bundle
-from bothways.data.files import refuse_existing
+from bothways.data.files import refuse_unusable
 from bothways.data.labelled import TableSource, label_numbers, read_labelled
 from bothways.errors import ConfigError, DataError
 from bothways.runtime.classifier import Classifier, Probabilities, with_temperature
-from bothways.runtime.measures import least_temperature
+from bothways.runtime.measures import least_temperature, log_loss
 from bothways.text.reading import Direction
 
 LARGEST_LOSS = 0.001
 _POINTS = 21
-_SMALLEST_PROBABILITY = 1e-12
 
 
 def fit_cascade(
@@ -56,13 +55,13 @@ def fit_cascade(
 
     Raises:
         BundleError: The bundle can't be read.
-        ConfigError: The bundle has one direction or is multi-label, a column is unknown, or ``largest_loss`` is no such
-            share.
+        ConfigError: The bundle has one direction or is multi-label, a column is unknown, ``largest_loss`` is no such
+            share, or the folder of ``out`` does not exist.
         DataError: The rows can't be read, have labels that the bundle doesn't know, or are too few to tell so small a
             loss.
         OutputExists: Something is at ``out``.
     """
-    refuse_existing(Path(out))
+    refuse_unusable(Path(out))
     whole = read_bundle(bundle, Kind.CLASSIFIER)
     manifest = whole.manifest
     if manifest.task != "single-label" or len(manifest.members) < 2:
@@ -122,7 +121,7 @@ def _cascade(
     first: Direction, rows: Probabilities, ensemble: Probabilities, true: NDArray[np.intp], largest_loss: float
 ) -> Cascade:
     count = len(true)
-    temperature = least_temperature(lambda t: _loss(with_temperature(rows, t), true))
+    temperature = least_temperature(lambda t: log_loss(with_temperature(rows, t), true))
     calibrated = np.array([with_temperature(row, temperature) for row in rows])  # one by one, as texts are read
     confidence = calibrated.max(axis=1)
     is_right_alone, is_right_together = (found.argmax(axis=1) == true for found in (calibrated, ensemble))
@@ -147,7 +146,3 @@ def _cascade(
         accuracy_of_ensemble=float(is_right_together.mean()),
         curve=[point(float(at)) for at in np.quantile(confidence, np.linspace(0, 1, _POINTS))],
     )
-
-
-def _loss(probabilities: Probabilities, true: NDArray[np.intp]) -> float:
-    return float(-np.log(np.maximum(probabilities[np.arange(len(true)), true], _SMALLEST_PROBABILITY)).mean())

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bothways.bundle.manifest import Cascade, Kind, Manifest, Task
-from bothways.bundle.proof import ENSEMBLE
+from bothways.bundle.proof import ENSEMBLE, proven_probabilities
 from bothways.bundle.read import Bundle, read_bundle
 from bothways.bundle.weights import Weights
 from bothways.errors import ConfigError
@@ -207,7 +207,7 @@ class Classifier:
             self.engine,
             forward,
             partial(self._probabilities, forward),
-            self._prediction,
+            self.prediction,
         )
 
     def _predictions(self, texts: Iterator[str], lookahead: int) -> Iterator[Prediction]:
@@ -215,7 +215,7 @@ class Classifier:
         if self.cascade is not None:
             first = First(self.manifest.directions.index(self.cascade.first), self._is_enough)
         for pooled in self.engine.run_cascade(map(self.tokenizer.tokenize, texts), lookahead, first):
-            yield self._prediction(pooled)
+            yield self.prediction(pooled)
 
     def _is_enough(self, pooled: Pooled) -> bool:
         """Whether the first member of the cascade is sure of a text that it has read."""
@@ -229,7 +229,8 @@ class Classifier:
         logits = self._heads[number].logits(pooled)
         return _sigmoid(logits) if self.is_multi_label else _softmax(logits)
 
-    def _prediction(self, pooled: Sequence[Pooled | None]) -> Prediction:
+    def prediction(self, pooled: Sequence[Pooled | None]) -> Prediction:
+        """Give what the members say of a text, by what each of them pooled; None where it did not read the text."""
         combination, calibration = self.manifest.combination, self.manifest.calibration
         assert combination is not None
         assert calibration is not None
@@ -302,7 +303,7 @@ def _refuse_far_from_proof(model: Classifier, bundle: Bundle) -> None:
     rows = [row for row in bundle.proof if len(row.ids) <= _SHORT_TOKENS]
     name = model.cascade.first if model.cascade is not None else ENSEMBLE
     found = model.predict_proba_by_direction([row.text for row in rows])[name]
-    proven = np.array([[(row.probabilities or {})[name][label] for label in model.labels] for row in rows])
+    proven = proven_probabilities(rows, name, model.labels)
     difference = float(np.abs(found - proven).max()) if rows else 0.0
     if not difference <= LARGEST_INT8_DIFFERENCE:
         raise ConfigError(

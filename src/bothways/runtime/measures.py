@@ -19,6 +19,8 @@ Decisions = NDArray[np.bool_]
 Probabilities = NDArray[np.float64]
 
 CALIBRATION_BINS = 15
+SMALLEST_PROBABILITY = 1e-12
+"""What a loss takes a probability of 0 for."""
 _TEMPERATURES = np.geomspace(0.25, 4, 161)
 
 
@@ -78,6 +80,12 @@ def calibration_error(probabilities: Probabilities, happened: Decisions) -> floa
     expected = np.bincount(bins, weights=probabilities.ravel(), minlength=CALIBRATION_BINS)
     found = np.bincount(bins, weights=happened.ravel().astype(np.float64), minlength=CALIBRATION_BINS)
     return float(np.abs(expected - found).sum() / probabilities.size)
+
+
+def log_loss(probabilities: Probabilities, true: NDArray[np.intp]) -> float:
+    """Give the mean cross-entropy, nats a text, of probabilities, (N, C), for each text's class, (N,)."""
+    likelihood = np.maximum(probabilities[np.arange(len(true)), true], SMALLEST_PROBABILITY)
+    return float(-np.log(likelihood).mean())
 
 
 def least_temperature(loss: Callable[[float], float]) -> float:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from bothways import strict_json
 from bothways.bundle.manifest import Kind
-from bothways.bundle.proof import ENSEMBLE, LARGEST_DIFFERENCE
+from bothways.bundle.proof import ENSEMBLE, LARGEST_DIFFERENCE, proven_probabilities
 from bothways.bundle.read import Bundle, read_bundle, read_manifest
 from bothways.errors import BothwaysError, ConfigError
 from bothways.runtime.classifier import LARGEST_INT8_DIFFERENCE, Classifier
@@ -91,7 +91,7 @@ def verify(path: str | os.PathLike[str], *, precision: Precision = "float32") ->
     predictions = list(model.stream(row.text for row in bundle.proof))
     names = [*map(str, manifest.directions), ENSEMBLE]
     found = {name: np.array([prediction.probabilities[name] for prediction in predictions]) for name in names}
-    proven = {name: _proven_probabilities(bundle, name) for name in names}
+    proven = {name: proven_probabilities(bundle.proof, name, manifest.labels) for name in names}
     chosen = [model.chosen(row) for row in proven[ENSEMBLE]]
     return Verification(
         str(manifest.kind),
@@ -101,12 +101,6 @@ def verify(path: str | os.PathLike[str], *, precision: Precision = "float32") ->
         sum(prediction.chosen != labels for prediction, labels in zip(predictions, chosen, strict=True)),
         LARGEST_DIFFERENCE if precision == "float32" else LARGEST_INT8_DIFFERENCE,
     )
-
-
-def _proven_probabilities(bundle: Bundle, name: str) -> NDArray[np.float64]:
-    """Give the trainer's numbers for a direction or the ensemble, (N, C), with the columns in the manifest's order."""
-    by_label = [(row.probabilities or {})[name] for row in bundle.proof]
-    return np.array([[row[label] for label in bundle.manifest.labels] for row in by_label])
 
 
 def _language_model_differences(bundle: Bundle) -> dict[str, float]:

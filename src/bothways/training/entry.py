@@ -20,7 +20,7 @@ from bothways.bundle.manifest import Kind
 from bothways.bundle.read import Bundle, read_bundle
 from bothways.bundle.shipped import NO_PACK, pack_path
 from bothways.data.corpus import Corpus
-from bothways.data.files import refuse_existing
+from bothways.data.files import refuse_unusable
 from bothways.data.labelled import (
     MultiLabelSplit,
     Split,
@@ -220,9 +220,7 @@ def _settings(
     if not 0 <= seed < 2**32:
         raise ConfigError(f"the seed is {seed}, expected a number from 0 to 4294967295")
     target = Path(out)
-    refuse_existing(target)
-    if not target.parent.is_dir():
-        raise ConfigError(f"the folder {target.parent} does not exist: create it first")
+    refuse_unusable(target)
     pack: Bundle | None = None
     if pretrained not in (None, NO_PACK):
         assert pretrained is not None

@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from bothways.runtime.measures import calibration_error
+from bothways.runtime.measures import SMALLEST_PROBABILITY, calibration_error, log_loss
 
 Probabilities = NDArray[np.float64]
 Targets = NDArray[Any]
-_SMALLEST_PROBABILITY = 1e-12
 
 
 class Objective(Protocol):
@@ -61,9 +60,8 @@ class SingleLabel:
 
     def measures(self, probabilities: Probabilities, targets: Targets) -> dict[str, float]:
         """Give the loss without weights or smoothing, and the share of texts whose most probable class is theirs."""
-        likelihood = np.maximum(probabilities[np.arange(len(targets)), targets], _SMALLEST_PROBABILITY)
         accuracy = float((probabilities.argmax(axis=1) == targets).mean())
-        return {"loss": float(-np.log(likelihood).mean()), "accuracy": accuracy}
+        return {"loss": log_loss(probabilities, targets), "accuracy": accuracy}
 
     def calibration_error(self, probabilities: Probabilities, targets: Targets) -> float:
         """Give that of the most probable class."""
@@ -94,7 +92,7 @@ class MultiLabel:
     def measures(self, probabilities: Probabilities, targets: Targets) -> dict[str, float]:
         """Give the loss without weights, and the share of right decisions at one half."""
         right = np.where(targets > 0.5, probabilities, 1 - probabilities)
-        loss = -np.log(np.maximum(right, _SMALLEST_PROBABILITY)).sum(axis=1).mean()
+        loss = -np.log(np.maximum(right, SMALLEST_PROBABILITY)).sum(axis=1).mean()
         return {"loss": float(loss), "accuracy": float(((probabilities >= 0.5) == (targets > 0.5)).mean())}
 
     def calibration_error(self, probabilities: Probabilities, targets: Targets) -> float:
