@@ -28,8 +28,8 @@ class TextToIds:
 
     def __call__(self, text: str) -> list[int]:
         """Give a text's tokens as written."""
-        text = html.unescape(re.sub(r"(?i)<br\s{0,3}/?>", "\n", text))
-        text = normalizers.NFC().normalize_str(INVISIBLE.sub(" ", text).replace("▁", "_"))
+        text = re.sub(r"&#[0-9]{100,};?", "\ufffd", re.sub(r"(?i)<br\s{0,3}/?>", "\n", text))
+        text = normalizers.NFC().normalize_str(INVISIBLE.sub(" ", html.unescape(text)).replace("▁", "_"))
         ids = [self.marker("xxbos")]
         for word, run in itertools.groupby(re.findall(r"\S{1,256}", text), str.lower):
             chunks = list(run)
