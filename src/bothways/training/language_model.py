@@ -30,6 +30,7 @@ from bothways.training.seeds import derived_seed
 
 STAGE = "language model"
 _TOKENS_BETWEEN_VALIDATIONS = 5_000_000
+_MOST_VALIDATIONS = 20
 _VALIDATION_TOKENS = 250_000
 
 
@@ -87,7 +88,10 @@ def train_language_model(
     windows = max(1, stream.windows)
     epochs = recipe.epochs_for(stream.rows * stream.tokens_a_row)
     steps = max(1, round(epochs * windows)) if epochs else 0
-    validation_steps = math.ceil(_TOKENS_BETWEEN_VALIDATIONS / (stream.rows * recipe.window_tokens))
+    validation_steps = max(
+        math.ceil(_TOKENS_BETWEEN_VALIDATIONS / (stream.rows * recipe.window_tokens)),
+        math.ceil(steps / _MOST_VALIDATIONS),  # a GPU reads five million tokens in seconds
+    )
     optimiser = _optimiser(model, recipe, steps)
     best: dict[str, float]
     first = start.facts.get("step", 0)
