@@ -85,3 +85,7 @@ class ShapeError(BothwaysError, ValueError):
 
 class TrainingError(BothwaysError):
     """Training can't go on, or its result did not prove itself."""
+
+
+class ProofFailed(TrainingError):
+    """What was trained gives other numbers in a fresh process than in the trainer; nothing was published."""

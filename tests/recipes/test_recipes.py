@@ -19,8 +19,10 @@ import torch
 
 import bothways
 from bothways import Classifier, ConfigError, DataError, DirectionError, OutputExists, TrainingError
+from bothways.bundle import write
 from bothways.bundle.manifest import Kind
 from bothways.bundle.read import read_bundle
+from bothways.errors import ProofFailed
 from bothways.nn.awd_lstm import LanguageModel, State
 from bothways.text.reading import Direction, MarkerPlacement
 from bothways.training.building import adapted_pack
@@ -232,6 +234,26 @@ def test_a_training_that_diverges_stops_and_publishes_nothing(
     monkeypatch.undo()
     change(config, "rate_peak = 0.01\n", "rate_peak = 0.005\n")
     train(data, tmp_path / "m.bundle", config)  # there is nothing to go on with
+
+
+def test_what_was_trained_is_kept_if_the_proof_fails(
+    tmp_path: Path, data: Path, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hours of training must not be lost to a check at their end."""
+
+    def refusing(folder: Path) -> None:
+        raise ProofFailed("the bundle did not give the trainer's numbers")
+
+    monkeypatch.setattr(write, "_prove", refusing)
+    with pytest.raises(ProofFailed):
+        train(data, tmp_path / "m.bundle", config)
+    assert not (tmp_path / "m.bundle").exists()
+    monkeypatch.undo()
+    before = (tmp_path / "m.bundle.run" / "metrics.jsonl").read_text()
+    train(data, tmp_path / "m.bundle", config)
+    later = (tmp_path / "m.bundle.run" / "metrics.jsonl").read_text().removeprefix(before)
+    assert "EpochReport" in before
+    assert "EpochReport" not in later  # nothing was trained anew
 
 
 @pytest.mark.slow

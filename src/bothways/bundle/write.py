@@ -38,7 +38,7 @@ from bothways.bundle.manifest import (
 from bothways.bundle.proof import ProofRow, dump_proof
 from bothways.bundle.weights import Weights, write_weights
 from bothways.data.files import current_umask, refuse_existing, writing_failed
-from bothways.errors import TrainingError
+from bothways.errors import ProofFailed
 from bothways.processes import module_command, module_environment
 from bothways.text.reading import Direction
 from bothways.text.tokenizer import Tokenizer
@@ -86,7 +86,8 @@ def write_bundle(
     Raises:
         OutputExists: Something is at ``path``.
         DataError: The disk is full or can't be written; nothing is left behind.
-        TrainingError: The bundle did not give the trainer's numbers, or a weight is too large for half precision.
+        ProofFailed: The bundle did not give the trainer's numbers.
+        TrainingError: A weight is too large for half precision.
     """
     is_classifier = kind is Kind.CLASSIFIER
     task = task or ("single-label" if is_classifier else "next-token")
@@ -163,7 +164,7 @@ def _prove(folder: Path) -> None:
     """Replay the proof in a fresh process that can't import torch.
 
     Raises:
-        TrainingError: It did not give the trainer's numbers.
+        ProofFailed: It did not give the trainer's numbers.
     """
     command = module_command("bothways.runtime.verify", str(folder))
     finished = subprocess.run(command, capture_output=True, text=True, check=False, env=module_environment())
@@ -172,7 +173,7 @@ def _prove(folder: Path) -> None:
     except (IndexError, ValueError):
         result = {"passed": False, "problem": finished.stderr.strip()[-500:] or f"exit status {finished.returncode}"}
     if finished.returncode != 0 or not result["passed"]:
-        raise TrainingError(
+        raise ProofFailed(
             "the bundle did not give the trainer's numbers in a fresh process and was not published: "
             + str(result["problem"])
         )

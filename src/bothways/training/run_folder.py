@@ -18,7 +18,7 @@ import filelock
 from bothways import strict_json
 from bothways.bundle.write import UNFINISHED_SUFFIX
 from bothways.data.files import refuse_existing, writing_failed
-from bothways.errors import ConfigError, TrainingError
+from bothways.errors import ConfigError, ProofFailed, TrainingError
 from bothways.training.plan import PlanFolder
 from bothways.training.reports import ProgressReport, Report, StageReport, StepReport, dump_report
 
@@ -61,6 +61,8 @@ def recorded(out: Path, asked: Asked, reports: Iterable[Report]) -> Iterator[Rep
                     if _is_written_down(report):
                         _write_down(report, folder)
                     yield report
+            except ProofFailed:  # what was trained is kept: it may be proven elsewhere, or by a mended version
+                raise
             except TrainingError:
                 _clear(folder)  # it would only come to the same end again
                 raise
