@@ -1,9 +1,9 @@
-"""Make the pack en-small that ships with bothways, from English Wikipedia, in two runs (numbers: the TOML files).
+"""Make a pack of English from English Wikipedia: en-small, which ships with bothways, or en-base, of ULMFiT's sizes.
 
-Run: BOTHWAYS_DATA=... .venv/bin/python packs/en_small.py --out en-small-1.pack
-then the same with --continue en-small-1.pack --seed 1 --config packs/en_small_continued.toml --out en-small.pack
-Each goes on where it was stopped. With ``--install`` the finished pack takes the place of the one in the package. The
-last line is JSON: the perplexity on WikiText-103's validation text, whose articles are not in the corpus.
+Run: BOTHWAYS_DATA=... .venv/bin/python packs/english.py en-small --device cuda
+It goes on where it was stopped. The numbers are in TOML files beside this one. With ``--install`` the finished pack
+takes the place of the one in the package. The last line is JSON: the perplexities on WikiText-103's validation and test
+texts, whose articles are not in the corpus.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from bothways.bundle.read import read_bundle
 from bothways.bundle.shipped import pack_path
 from bothways.runtime.language_model import LanguageModel
 
-CONFIG = Path(__file__).with_suffix(".toml")
-ABOUT = (
+SIZES = {"en-small": "small", "en-base": "base"}
+TEXTS = (
     "English Wikipedia of 2015: 23,523 articles of 200 words and more, 64.6 million words, none of WikiText-103's. "
     "The text is licensed CC BY-SA 3.0 (https://creativecommons.org/licenses/by-sa/3.0/), by the authors of Wikipedia."
 )
@@ -31,31 +31,41 @@ ABOUT = (
 def main() -> None:
     """Train the pack and measure it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--out", type=Path, default=Path("en-small.pack"))
-    parser.add_argument("--continue", dest="continue_from", help="a pack to go on from")
+    parser.add_argument("pack", choices=SIZES)
+    parser.add_argument("--out", type=Path, help="PACK.pack by default")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--config", type=Path, default=CONFIG)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--compute", default="", help="what it took, for the card: tokens, hours, machine")
     parser.add_argument("--install", action="store_true", help="put it into the package")
     arguments = parser.parse_args()
     folder = Path(os.environ["BOTHWAYS_DATA"])
-    if not arguments.out.exists():
+    out = arguments.out or Path(f"{arguments.pack}.pack")
+    if not out.exists():
         bothways.pretrain(
             sorted((folder / "enwiki").glob("*.parquet")),
-            out=arguments.out,
-            about=f"{ABOUT} {arguments.compute}".strip(),
-            continue_from=arguments.continue_from,
+            out=out,
+            about=about(arguments.compute),
+            size=SIZES[arguments.pack],
             seed=arguments.seed,
-            config=arguments.config,
+            config=config(arguments.pack),
             device=arguments.device,
         )
-    text = (folder / "wikitext103" / "wiki.valid.tokens").read_text(encoding="utf-8")
-    print(json.dumps(wikitext_perplexity(arguments.out, text)))
+    texts = {part: folder / "wikitext103" / f"wiki.{part}.tokens" for part in ("valid", "test")}
+    print(json.dumps({part: wikitext_perplexity(out, path.read_text("utf-8")) for part, path in texts.items()}))
     if arguments.install:
-        target = pack_path("en-small")
+        target = pack_path(arguments.pack)
         shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(arguments.out, target)
+        shutil.copytree(out, target)
+
+
+def config(pack: str) -> Path:
+    """Give the file with a pack's numbers."""
+    return Path(__file__).with_name(f"{pack.replace('-', '_')}.toml")
+
+
+def about(compute: str) -> str:
+    """Give what a pack's card says of its texts and of what it took."""
+    return f"{TEXTS} {compute}".strip()
 
 
 def wikitext_perplexity(pack: Path, text: str) -> dict[str, dict[str, float]]:
