@@ -37,9 +37,9 @@ RESULTS = HERE / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
 WORK = ROOT / "build" / "accuracy"
 FASTTEXT = ROOT / "build" / "fasttext"
-METHODS = ("tfidf", "fasttext", "bothways-scratch", "bothways", "fastai")
+METHODS = ("tfidf", "fasttext", "bothways-scratch", "bothways", "bothways-base", "fastai")
 BASELINES = ("tfidf", "fasttext")
-NEED_A_PACK = ("bothways", "fastai")
+NEED_A_PACK = ("bothways", "bothways-base", "fastai")
 _EXPECTED_FAULTS = (BothwaysError, NotImplementedError, FileNotFoundError, ValueError, subprocess.CalledProcessError)
 
 
@@ -60,11 +60,12 @@ def run_all(arguments: argparse.Namespace) -> int:
     if "BOTHWAYS_DATA" not in os.environ:
         sys.exit("BOTHWAYS_DATA is not set: it names the folder of the data sets")
     data = Path(os.environ["BOTHWAYS_DATA"])
+    described = machine(arguments.device)
     counts = {"measured": 0, "there": 0, "failed": 0}
     for set_name in arguments.sets:
         for seed in arguments.seeds:
             for method in arguments.methods:
-                if result_file(arguments.results, machine(), set_name, method, seed).exists():
+                if result_file(arguments.results, described, set_name, method, seed).exists():
                     counts["there"] += 1
                     continue
                 print(f"{set_name}, {method}, seed {seed} ...", flush=True)
@@ -74,7 +75,7 @@ def run_all(arguments: argparse.Namespace) -> int:
                     task = load_task(set_name, data, seed)
                     outcome = _measured(task, method, seed, arguments)
                     command = _command(set_name, method, seed, arguments)
-                    result = result_of(task, method, seed, outcome, command, load)
+                    result = result_of(task, method, seed, outcome, command, described, load)
                     write_result(arguments.results, result)
                 except _EXPECTED_FAULTS as error:
                     if isinstance(error, ValueError | FileNotFoundError) and arguments.traceback:
@@ -93,6 +94,8 @@ def _measured(task: Task, method: str, seed: int, arguments: argparse.Namespace)
     folder, shared = arguments.work / f"{task.name}.{method}.{seed}", arguments.work / "shared"
     if method in NEED_A_PACK and arguments.pretrained is None:
         raise ValueError(f"{method} needs --pretrained PACK")
+    if arguments.device != "cpu" and not method.startswith("bothways"):
+        raise ValueError(f"{method} does not use a GPU: leave --device out")
     if method == "tfidf":
         return tfidf.run(task, seed)
     if method == "fasttext":
@@ -106,8 +109,9 @@ def _measured(task: Task, method: str, seed: int, arguments: argparse.Namespace)
         )
         known = [result for result in read_results(arguments.results) if result["method"] == "bothways"]
         return fastai.run(task, seed, options, folder, shared, known)
-    pack = arguments.pretrained if method == "bothways" else None
-    return ours.run(task, seed, ours.Options(pack, arguments.size, arguments.config), folder, shared)
+    pack = arguments.pretrained if method in NEED_A_PACK else None
+    of_ours = ours.Options(pack, arguments.size, arguments.config, arguments.shared_config, arguments.device)
+    return ours.run(task, seed, of_ours, folder, shared)
 
 
 def _command(set_name: str, method: str, seed: int, arguments: argparse.Namespace) -> str:
@@ -119,6 +123,8 @@ def _command(set_name: str, method: str, seed: int, arguments: argparse.Namespac
         words.append(f"--size {arguments.size}")
     if method.startswith("bothways"):
         words += [f"--config {arguments.config.name}"] if arguments.config else []
+        words += [f"--shared-config {arguments.shared_config.name}"] if set_name.startswith("imdb") else []
+        words += [f"--device {arguments.device}"] if arguments.device != "cpu" else []
     if method == "fastai":
         for stage in ("language_model", "classifier"):
             epochs = getattr(arguments, f"fastai_{stage}_epochs")
@@ -142,6 +148,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--pretrained", help="the pack that bothways and fastai start from: a path, en-small, or none")
     run.add_argument("--size", default="small", help="of bothways-scratch: tiny, small or base")
     run.add_argument("--config", type=Path, help="a TOML file that changes numbers of bothways' recipe")
+    run.add_argument(
+        "--shared-config", type=Path, default=ours.SHARED_CONFIG, help="the same for language models that tasks share"
+    )
+    run.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where bothways trains and predicts")
     run.add_argument("--fastai-language-model-epochs", type=int, help="by default those that bothways took")
     run.add_argument("--fastai-classifier-epochs", type=int, help="by default those that bothways took")
     run.add_argument("--results", type=Path, default=RESULTS)

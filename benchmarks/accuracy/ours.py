@@ -9,10 +9,11 @@ import json
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from benchmarks.accuracy import validation
+from benchmarks.accuracy import on_gpu, validation
 from benchmarks.accuracy.outcomes import ENSEMBLE, Outcome, Spent, Stopwatch, versions_of
 from benchmarks.accuracy.sets import Rows, Task
 
@@ -36,11 +37,15 @@ class Options:
         pack: Name or path of language models to start from, or None.
         size: Preset of the sizes, where there is no pack, which decides them itself.
         config: A TOML file that changes numbers of the recipe, or None.
+        shared_config: The same for language models that several tasks share.
+        device: cpu or cuda.
     """
 
     pack: str | None
     size: str
     config: Path | None
+    shared_config: Path
+    device: str
 
 
 def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Path) -> Outcome:
@@ -78,14 +83,16 @@ def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Pa
         config=config,
         seed=seed,
         out=bundle,
+        device=options.device,
         progress=False,
     )
     train = watch.stop()
 
     model = bothways.load(bundle)
-    model.predict_proba_by_direction(task.test.texts[:_TEXTS_TO_WARM_UP])
+    predicted = partial(on_gpu.probabilities, bundle) if options.device == "cuda" else model.predict_proba_by_direction
+    predicted(task.test.texts[:_TEXTS_TO_WARM_UP])
     watch = Stopwatch()
-    test = model.predict_proba_by_direction(task.test.texts)
+    test = predicted(task.test.texts)
     predict = watch.stop()
     order = [model.labels.index(label) for label in task.labels]
     thresholds, valid_probabilities = {}, {}
@@ -158,7 +165,8 @@ def shared_pack(task: Task, options: Options, folder: Path) -> SharedPack:
             out=pack,
             continue_from=options.pack,
             size=None if options.pack else options.size,
-            config=SHARED_CONFIG,
+            config=options.shared_config,
+            device=options.device,
             progress=False,
         )
         spent = watch.stop()
@@ -178,7 +186,7 @@ def _without_language_model(config: Path | None, folder: Path) -> Path:
     """
     given = config.read_text(encoding="utf-8") if config else ""
     if "[language_model]" in given:
-        raise ValueError(f"{config} changes [language_model], which is fine-tuned by {SHARED_CONFIG.name} here")
+        raise ValueError(f"{config} changes [language_model], which is fine-tuned by --shared-config here")
     path = folder / "config.toml"
     path.write_text(f"{given}\n[language_model]\nepochs = 0\n", encoding="utf-8")
     return path

@@ -87,8 +87,10 @@ def versions_of(*packages: str) -> dict[str, str]:
     return {package: metadata.version(package) for package in packages}
 
 
-def result_of(task: Task, method: str, seed: int, outcome: Outcome, command: str, load_before: float) -> Result:
-    """Give all that is kept of a run, as JSON holds it."""
+def result_of(
+    task: Task, method: str, seed: int, outcome: Outcome, command: str, described: Mapping[str, Any], load_before: float
+) -> Result:
+    """Give all that is kept of a run on a machine, as JSON holds it."""
     truth = truth_of(task.test.labels, task.labels, task.is_multi_label)
     thresholds = dict(outcome.thresholds)
     if outcome.valid_rows is not None:
@@ -112,14 +114,14 @@ def result_of(task: Task, method: str, seed: int, outcome: Outcome, command: str
             name: {"wall_s": round(spent.wall_s, 3), "cpu_s": round(spent.cpu_s, 3)} for name, spent in times.items()
         },
         "facts": dict(outcome.facts),
-        "machine": {**machine(), "load_before": load_before},
+        "machine": {**described, "load_before": load_before},
         "versions": {"python": platform.python_version(), **outcome.packages},
         "command": command,
     }
 
 
-def machine() -> dict[str, Any]:
-    """Say what this machine is."""
+def machine(device: str = "cpu") -> dict[str, Any]:
+    """Say what this machine is, and which GPU it has where that is the device."""
     described: dict[str, str] = {}
     cpu_file = Path("/proc/cpuinfo")
     if cpu_file.exists():
@@ -127,7 +129,13 @@ def machine() -> dict[str, Any]:
             name, _, value = line.partition(":")
             described.setdefault(name.strip(), value.strip())
     flags = set(described.get("flags", "").split())
+    gpu = {}
+    if device == "cuda":
+        import torch  # noqa: PLC0415  (baselines need no torch)
+
+        gpu = {"gpu": torch.cuda.get_device_name()}
     return {
+        **gpu,
         "cpu": described.get("model name", platform.processor() or platform.machine()),
         "features": [feature for feature in _FEATURES if feature in flags],
         "cores": len(os.sched_getaffinity(0)),
@@ -141,7 +149,8 @@ def load_now() -> float:
 
 def machine_told(described: Mapping[str, Any]) -> str:
     """Give what tells a kind of machine from others, in a line."""
-    return f"{described['cpu']}, {described['cores']} cores ({', '.join(described['features'])})"
+    gpu = f"{described['gpu']}; " if "gpu" in described else ""
+    return f"{gpu}{described['cpu']}, {described['cores']} cores ({', '.join(described['features'])})"
 
 
 def result_file(folder: Path, described: Mapping[str, Any], set_name: str, method: str, seed: int) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +23,26 @@ METHODS = {
     "fastai": "fastai 2, same pack and epochs",
     "bothways-scratch": "bothways without a pack",
     "bothways": "bothways",
+    "bothways-base": "bothways, en-base",
 }
 _LABELLED_SETS = {"imdb-100": 100, "imdb-500": 500, "imdb-2000": 2000, "imdb": 25_000}
 _TABLE_NOTE = """Test error in %, or macro-F1 where said: mean ± standard deviation over seeds. Training in minutes,
 choosing settings included (what several sets share stands behind a +); texts/s from text to label, all models of the
 row together. In brackets CPU minutes, and texts per CPU second: they hardly depend on what else ran. Times of two
-machines don't compare, so each has a table of its own; the plots show the one with the most results.
+machines don't compare: a letter tells on which one a row was measured. Errors do; the plots show what has most seeds.
 """
 
 
 def write_report(results: Sequence[Result], page: Path) -> None:
     """Write everything that these results allow into a page that has the marks for it, and plots beside it."""
     machines = by_machine(results)
-    fill(page, "errors", "\n".join([_TABLE_NOTE, *(_headed(told, table(groups)) for told, groups in machines.items())]))
+    letters = dict(zip(machines, "ABCDEFGH", strict=False))
+    named = "\n".join(f"- **{letter}**: {told}" for told, letter in letters.items())
+    fill(page, "errors", "\n".join([_TABLE_NOTE, table(machines, letters), named, ""]))
     compared = {told: training_speed(groups) for told, groups in machines.items()}
     fill(page, "training beside fastai", "\n".join(_headed(told, lines) for told, lines in compared.items() if lines))
     fill(page, "conditions", conditions(results))
-    most = next(iter(machines.values()), {})
+    most = with_most_seeds(machines)
     plots_made = [*plot_errors(most, page), *plot_labels(most, page)]
     print(json.dumps({"results": len(results), "written": [page.name, *plots_made]}))
 
@@ -49,7 +52,7 @@ Groups = dict[tuple[str, str], list[Result]]
 
 
 def by_machine(results: Iterable[Result]) -> dict[str, Groups]:
-    """Give the results of each machine, apart because times of two machines don't compare; most results first."""
+    """Give the results of each machine, most results first."""
     found: dict[str, list[Result]] = {}
     for result in results:
         found.setdefault(machine_told(result["machine"]), []).append(result)
@@ -65,13 +68,26 @@ def grouped(results: Iterable[Result]) -> Groups:
     return {key: found[key] for key in sorted(found, key=lambda key: (sets.index(key[0]), methods.index(key[1])))}
 
 
-def table(groups: Groups) -> str:
-    """Give a Markdown table, a row a set and method."""
+def with_most_seeds(machines: Mapping[str, Groups]) -> Groups:
+    """Give the results of each set and method from the machine that has the most of them."""
+    found: Groups = {}
+    for groups in machines.values():
+        for key, results in groups.items():
+            if len(results) > len(found.get(key, [])):
+                found[key] = results
+    return found
+
+
+def table(machines: Mapping[str, Groups], letters: Mapping[str, str]) -> str:
+    """Give a Markdown table, a row a set, method and machine."""
     lines = [
-        "| set | labelled rows | method | seeds | forward | backward | ensemble or single | training, min | texts/s |",
-        "|---|--:|---|--:|--:|--:|--:|--:|--:|",
+        "| set | labelled rows | method | on | seeds | forward | backward | ensemble | training, min | texts/s |",
+        "|---|--:|---|---|--:|--:|--:|--:|--:|--:|",
     ]
-    for (set_name, method), results in groups.items():
+    sets, methods = list(SETS), list(METHODS)
+    rows_told = [(*key, letters[told], results) for told, groups in machines.items() for key, results in groups.items()]
+    rows_told.sort(key=lambda row: (sets.index(row[0]), methods.index(row[1]), row[2]))
+    for set_name, method, letter, results in rows_told:
         first = results[0]
         is_f1 = first["measure"] == "macro_f1"
         told = [_told(results, model, is_f1) for model in MODELS]
@@ -82,9 +98,10 @@ def table(groups: Groups) -> str:
             set_name + (" (macro-F1)" if is_f1 else ""),
             f"{rows:,}",
             METHODS[method],
+            letter,
             str(len(results)),
             *told[:-1],
-            f"**{told[-1]}**" if method == "bothways" else told[-1],
+            f"**{told[-1]}**" if method in ("bothways", "bothways-base") else told[-1],
             _minutes(results),
             _speed(results),
         ]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 IMDB_TEST_ROWS = 5_000
 IMDB_UNLABELLED_ROWS = 20_000
 IMDB_SHARED = "imdb"
+IMDB_FULL_SHARED = "imdb-full"
 SMS_TEST_SHARE = 0.2
 _FIXED_SEED = 20_180_101
 """Of choices that are the same for every seed of a run."""
@@ -100,8 +101,10 @@ def _imdb(name: str, folder: Path, seed: int, labelled: int | None) -> Task:
         train = _balanced(train, labels, labelled, seed)
         test = _balanced(test, labels, IMDB_TEST_ROWS, _FIXED_SEED)
         split = f"a fixed balanced subset of {len(test):,} rows of the official test split"
-    unlabelled = _read_column(folder / "imdb" / "unlabelled.parquet", "text")[:IMDB_UNLABELLED_ROWS]
-    return Task(name, labels, False, train, None, test, split, unlabelled, IMDB_SHARED)
+    unlabelled = _read_column(folder / "imdb" / "unlabelled.parquet", "text")
+    if labelled is None:
+        return Task(name, labels, False, train, None, test, split, [*train.texts, *unlabelled], IMDB_FULL_SHARED)
+    return Task(name, labels, False, train, None, test, split, unlabelled[:IMDB_UNLABELLED_ROWS], IMDB_SHARED)
 
 
 SETS: dict[str, Callable[[str, Path, int], Task]] = {
