@@ -29,7 +29,6 @@ KEEP_MEMORY = {
     "MALLOC_TOP_PAD_": "200000000",
 }
 """For glibc: memory of the last step is used again, not given back and fetched anew: 20 % faster (docs/LOG.md)."""
-_SAME_BITS_ON_A_GPU = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 
 
 def train_directions(folder: Path, plan: Plan) -> Generator[Report, None, None]:
@@ -60,7 +59,7 @@ def _start(folder: Path, direction: Direction, threads: int, complaints: IO[byte
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=complaints,
-        env=module_environment(OMP_NUM_THREADS=str(threads), **KEEP_MEMORY, **_SAME_BITS_ON_A_GPU),
+        env=module_environment(OMP_NUM_THREADS=str(threads), **KEEP_MEMORY),
         process_group=0,  # Ctrl-C is answered by this process
     )
 

@@ -259,6 +259,8 @@ def _require_torch() -> None:
     # Read when torch is first imported: a thread that waits for others soon sleeps instead of spinning on. On a machine
     # that does other work too, spinning makes a training step several times slower (docs/LOG.md).
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    # Without it, cuBLAS may compute other bits at every run on a GPU (law 7). Both directions' processes inherit it.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     try:
         import torch  # noqa: F401, PLC0415  (training tier)
     except ImportError:

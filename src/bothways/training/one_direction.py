@@ -104,16 +104,18 @@ def _reproducible_torch(threads: int) -> Iterator[None]:
     threads_before = torch.get_num_threads()
     mode_before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     shortens_before = torch.backends.cudnn.allow_tf32
+    fills_before = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.allow_tf32 = False
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # takes time; nobody reads it
     try:
         yield
     finally:
         torch.set_num_threads(threads_before)
         torch.use_deterministic_algorithms(mode_before[0], warn_only=mode_before[1])
         torch.backends.cudnn.allow_tf32 = shortens_before
+        torch.utils.deterministic.fill_uninitialized_memory = fills_before  # type: ignore[attr-defined]
 
 
 def _language_model_stage(
