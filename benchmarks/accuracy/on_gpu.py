@@ -6,7 +6,7 @@ shown that both compute the same.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,10 @@ import torch
 from benchmarks.accuracy.measures import Probabilities
 from benchmarks.accuracy.outcomes import ENSEMBLE
 
-from bothways.bundle.manifest import Kind
-from bothways.bundle.read import read_bundle
+from bothways.bundle.manifest import Kind, Member
+from bothways.bundle.read import Bundle, read_bundle
 from bothways.data.tokenizing import tokenize_all
+from bothways.nn.classifier import Classifier
 from bothways.runtime.classifier import with_temperature
 from bothways.runtime.cores import available_cores
 from bothways.training.building import build_classifier, build_language_model
@@ -24,33 +25,41 @@ from bothways.training.classifier import class_probabilities
 from bothways.training.objective import MultiLabel, Objective, SingleLabel
 from bothways.training.recipe import ClassifierRecipe
 
-_TOKENS_AT_ONCE = 65_536
+_RECIPE = ClassifierRecipe(batch_tokens=65_536)
+"""Only the size of batches counts when predicting."""
 
 
-def probabilities(path: Path, texts: Sequence[str]) -> dict[str, Probabilities]:
-    """Give the probabilities of each text's classes by each direction, and by their calibrated mean."""
+def probabilities_of(path: Path) -> Callable[[Sequence[str]], dict[str, Probabilities]]:
+    """Give what predicts with a bundle: the classes' probabilities by each direction, and by their calibrated mean."""
     bundle = read_bundle(path, Kind.CLASSIFIER)
     manifest = bundle.manifest
     objective: Objective = MultiLabel() if manifest.task == "multi-label" else SingleLabel()
-    orders = [(member.direction, member.markers) for member in manifest.members]
-    tokens = list(tokenize_all(bundle.tokenizer, texts, orders, available_cores()))
-    torch.backends.cudnn.allow_tf32 = False
-    found: dict[str, Probabilities] = {}
-    for number, member in enumerate(manifest.members):
-        assert member.widths_head is not None
-        recipe = ClassifierRecipe(batch_tokens=_TOKENS_AT_ONCE, width_head=member.widths_head[0])
-        language_model = build_language_model(member.architecture, member.direction, 0)
-        model = build_classifier(language_model, member.direction, len(manifest.labels), recipe, 0)
-        weights = bundle.weights[member.direction]
-        missing, surplus = model.load_state_dict(
-            {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}, strict=False
-        )
-        assert not surplus
-        assert all(name.endswith("num_batches_tracked") for name in missing), missing
-        ids = [of_text[number] for of_text in tokens]
-        found[str(member.direction)] = class_probabilities(model.cuda(), ids, objective, recipe)
-    mean = np.mean(list(found.values()), axis=0)
     assert manifest.calibration is not None
     assert manifest.task is not None
-    found[ENSEMBLE] = with_temperature(mean, manifest.calibration.temperature, task=manifest.task)
-    return found
+    temperature, task = manifest.calibration.temperature, manifest.task
+    orders = [(member.direction, member.markers) for member in manifest.members]
+    models = {member.direction: _model(bundle, member).cuda() for member in manifest.members}
+    torch.backends.cudnn.allow_tf32 = False
+
+    def predicted(texts: Sequence[str]) -> dict[str, Probabilities]:
+        tokens = list(tokenize_all(bundle.tokenizer, texts, orders, available_cores()))
+        found = {
+            str(direction): class_probabilities(model, [of_text[number] for of_text in tokens], objective, _RECIPE)
+            for number, (direction, model) in enumerate(models.items())
+        }
+        mean = np.mean(list(found.values()), axis=0)
+        return {**found, ENSEMBLE: with_temperature(mean, temperature, task=task)}
+
+    return predicted
+
+
+def _model(bundle: Bundle, member: Member) -> Classifier:
+    """Give a member as the trainer has it; a bundle lacks only what predicting never asks: counts of batches."""
+    assert member.widths_head is not None
+    recipe = ClassifierRecipe(width_head=member.widths_head[0])
+    language_model = build_language_model(member.architecture, member.direction, 0)
+    model = build_classifier(language_model, member.direction, len(bundle.manifest.labels), recipe, 0)
+    arrays = bundle.weights[member.direction]
+    counts = {name: count for name, count in model.state_dict().items() if name.endswith("num_batches_tracked")}
+    model.load_state_dict({**counts, **{name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}})
+    return model

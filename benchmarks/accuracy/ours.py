@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-from benchmarks.accuracy import on_gpu, validation
+from benchmarks.accuracy import validation
+from benchmarks.accuracy.measures import Probabilities
 from benchmarks.accuracy.outcomes import ENSEMBLE, Outcome, Spent, Stopwatch, versions_of
 from benchmarks.accuracy.sets import Rows, Task
 
@@ -89,7 +89,11 @@ def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Pa
     train = watch.stop()
 
     model = bothways.load(bundle)
-    predicted = partial(on_gpu.probabilities, bundle) if options.device == "cuda" else model.predict_proba_by_direction
+    predicted: Callable[[Sequence[str]], dict[str, Probabilities]] = model.predict_proba_by_direction
+    if options.device == "cuda":
+        from benchmarks.accuracy.on_gpu import probabilities_of  # noqa: PLC0415  (baselines need no torch)
+
+        predicted = probabilities_of(bundle)
     predicted(task.test.texts[:_TEXTS_TO_WARM_UP])
     watch = Stopwatch()
     test = predicted(task.test.texts)
