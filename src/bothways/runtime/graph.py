@@ -134,8 +134,8 @@ class LanguageModelSession:
         inputs, outputs = _window_values(architecture)
         nodes = [
             *encoder_nodes(architecture),
-            # In float32, the scores of all pieces and their softmax are off by up to 2e-5 nats; a proof allows half of it:
-            # both are computed in float64. Where float32 overflows, the trainer has no number, and there is none here.
+            # In float32, the scores of all pieces and their softmax are off by up to 2e-5 nats, and a proof allows half
+            # of it: both are in float64. Where float32 overflows, the trainer has no number, and there is none here.
             helper.make_node("Transpose", ["embedding"], ["decoder"], perm=[1, 0]),
             helper.make_node("MatMul", ["outputs", "decoder"], ["rough_scores"]),
             helper.make_node("Sub", ["rough_scores", "rough_scores"], ["overflow"]),  # zero or no number
