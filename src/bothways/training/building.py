@@ -75,10 +75,9 @@ def adapted_pack(pack: Bundle, texts: Iterable[str]) -> Bundle:
 
 
 def fast_type(device: torch.device) -> torch.dtype:
-    """Give the type in which a device trains fastest: bfloat16 on GPUs and on CPUs with matrix tiles (AMX)."""
-    if device.type == "cuda":
-        return torch.bfloat16
-    return torch.bfloat16 if torch.cpu._is_amx_tile_supported() else torch.float32
+    """Give the type in which a device trains fastest: bfloat16 on GPUs and on CPUs with AMX or AVX-512 BF16."""
+    multiplies_bfloat16 = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if device.type == "cuda" or multiplies_bfloat16 else torch.float32
 
 
 def build_language_model(architecture: Architecture, direction: Direction, seed: int) -> LanguageModel:
