@@ -42,8 +42,8 @@ class EncoderRecipe(_Section):
     markers: MarkerPlacement = MarkerPlacement.READING_ORDER
     """Where markers stand in backward reading: `reading-order` (before their word) or `as-written` (behind it)."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of products while training: `auto` is bfloat16 where a machine is fast at it (GPUs, CPUs with AMX or AVX-512 BF16).
-    Weights, and numbers that are told, are float32."""
+    """Of products while training: `auto` is bfloat16 where a machine is fast at it (GPUs, CPUs with AMX or AVX-512
+    BF16). Weights, and numbers that are told, are float32."""
 
 
 class TokenizerRecipe(_Section):
