@@ -4,7 +4,7 @@ BIN := .venv/bin
 SETUP := .venv/.complete
 unexport PYTHONDONTWRITEBYTECODE  # the tests start hundreds of processes, which would all compile everything
 
-.PHONY: demo test test-all test-slow test-real test-oracle oracle parity check fix bench bench-accuracy bench-markers
+.PHONY: demo test test-all test-slow test-real test-oracle oracle parity check fix bench bench-accuracy bench-speed bench-markers
 .PHONY: setup clean help
 
 help:                ## list the commands
@@ -75,6 +75,11 @@ bench-accuracy: $(SETUP) .oracle/.environment build/fasttext/.complete  ## error
 	$(BIN)/python -m benchmarks.accuracy run --pretrained en-small --methods bothways,tfidf,fasttext --sets imdb-100,sms --seeds 3,4
 	$(BIN)/python -m benchmarks.accuracy run --pretrained en-small --methods fastai --sets trec6,imdb-500
 	$(BIN)/python -m benchmarks.accuracy report
+
+bench-speed: $(SETUP) .oracle/.environment  ## how fast it predicts beside fastai and torch (an hour or two); needs BOTHWAYS_DATA
+	$(BIN)/python -m benchmarks.speed run --size base
+	$(BIN)/python -m benchmarks.speed run --size small
+	$(BIN)/python -m benchmarks.speed report
 
 bench-markers: $(SETUP)  ## markers in backward reading: as written, or in reading order (hours); needs BOTHWAYS_DATA
 	$(BIN)/python -m benchmarks.markers run

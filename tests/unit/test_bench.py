@@ -16,7 +16,7 @@ from bothways.text.subword_tokenizer import SubwordTokenizer
 
 def test_the_products_of_a_token_of_ulmfits_sizes() -> None:
     base = Architecture(vocabulary_size=2, width_embedding=400, width_hidden=1152, layers=3)
-    assert module._flop_a_token(base) == 2 * 4 * (1152 * (400 + 1152) + 1152 * (1152 + 1152) + 400 * (1152 + 400))
+    assert module.flop_a_token(base) == 2 * 4 * (1152 * (400 + 1152) + 1152 * (1152 + 1152) + 400 * (1152 + 400))
 
 
 def test_a_bundle_is_measured(bundle_path: Path) -> None:

@@ -137,7 +137,7 @@ def bench(
         exact, speed = _speed(path, precision, chosen, exact, tell)
         speeds.append(speed)
     tell("matrix products")
-    limits = {name: _limit_flop_a_second(architectures, library) for name, library in _LIBRARIES.items()}
+    limits = {name: limit_flop_a_second(architectures, library) for name, library in LIBRARIES.items()}
     fastest = max(limits, key=lambda name: limits[name])
     return Bench(
         bundle=os.fspath(path),
@@ -177,7 +177,7 @@ def _speed(
     whole_s = statistics.median(runs)
     tell(f"{precision}, one text at a time")
     alone_s = sorted(_seconds(partial(model.predict_proba, [text])) for text in texts[:_SINGLE_TEXTS])
-    flop_a_token = statistics.mean(_flop_a_token(member.architecture) for member in model.manifest.members)
+    flop_a_token = statistics.mean(flop_a_token(member.architecture) for member in model.manifest.members)
     return exact, Speed(
         precision=precision,
         load_s=load_s,
@@ -206,12 +206,12 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def _flop_a_token(architecture: Architecture) -> int:
+def flop_a_token(architecture: Architecture) -> int:
     """Give the multiplications and additions of one token's matrix products: four gates from input and state."""
     return sum(2 * 4 * width * (below + width) for below, width in architecture.layer_widths)
 
 
-def _limit_flop_a_second(architectures: Sequence[Architecture], library: Callable[..., Callable[[], object]]) -> float:
+def limit_flop_a_second(architectures: Sequence[Architecture], library: Callable[..., Callable[[], object]]) -> float:
     """Give how fast a library computes the products of a full batch of full windows."""
     window = WINDOW_TOKENS * BATCH_SLOTS
     products = {
@@ -232,7 +232,7 @@ def _limit_flop_a_second(architectures: Sequence[Architecture], library: Callabl
         for architecture in architectures
         for below, width in architecture.layer_widths
     )
-    return window * sum(map(_flop_a_token, architectures)) / seconds_a_window
+    return window * sum(map(flop_a_token, architectures)) / seconds_a_window
 
 
 def _numpy_product(rows: int, depth: int, columns: int) -> Callable[[], object]:
@@ -252,7 +252,7 @@ def _onnxruntime_product(rows: int, depth: int, columns: int) -> Callable[[], ob
     return partial(session.run, ["product"], {"left": np.full((rows, depth), 0.5, dtype=np.float32)})
 
 
-_LIBRARIES: dict[str, Callable[..., Callable[[], object]]] = {
+LIBRARIES: dict[str, Callable[..., Callable[[], object]]] = {
     "numpy": _numpy_product,
     "onnxruntime": _onnxruntime_product,
 }

@@ -1,0 +1,1 @@
+"""How fast it predicts, beside fastai and torch."""
