@@ -19,8 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bothways
-from bothways.bundle.manifest import Architecture, Member
+from bothways.bundle.manifest import Architecture, Kind, Member
 from bothways.bundle.proof import ENSEMBLE, NASTY_TEXTS
+from bothways.bundle.read import read_bundle
+from bothways.bundle.shipped import pack_path
 from bothways.bundle.weights import encoder_shapes
 from bothways.errors import ConfigError
 from bothways.nn.classifier import concat_pool
@@ -31,6 +33,7 @@ from bothways.runtime.slots import BATCH_SLOTS, SLOTS, WINDOW_TOKENS, Pooled, Sl
 from bothways.text.reading import Direction, MarkerPlacement, TokenizedText, read
 from bothways.text.subword_tokenizer import SubwordTokenizer
 from bothways.text.tokenizer import START_ID, Tokenizer
+from tests import bundles
 from tests.bundles import SEED, Probabilities, TinyClassifiers, run_python
 
 NAMES = ["forward", "backward", ENSEMBLE]
@@ -62,6 +65,16 @@ model.predict([text, "short"])
 middle = peak_kb()
 model.predict([text + text, "short"])
 print(json.dumps([tokens, middle - start, peak_kb() - middle]))
+"""
+
+MEASURE_PEAK = """
+import sys
+import bothways
+
+model = bothways.load(sys.argv[1])
+long = "the cat sat on the mat, " * 300
+assert len(model.predict(["the dog ate the cat " * (number % 12) for number in range(600)] + [long])) == 601
+print(next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
 
 
@@ -326,6 +339,19 @@ def test_a_text_of_200_000_tokens_takes_little_memory(bundle_path: Path) -> None
     assert tokens > 200_000
     assert grown_kb < 60_000  # outputs of all tokens at once would be four arrays of 20 MB for each layer and member
     assert grown_by_longer_kb < 60_000
+
+
+@pytest.mark.slow
+def test_a_model_of_the_size_of_ulmfit_stays_under_700_mb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, size in {"WIDTH_EMBEDDING": 400, "WIDTH_HIDDEN": 1152, "LAYERS": 3, "WIDTH_HEAD": 50}.items():
+        monkeypatch.setattr(bundles, name, size)
+    monkeypatch.setattr(bundles, "_randomise", lambda *_: None)  # larger than as torch draws them, they run wild
+    tokenizer = read_bundle(pack_path("en-small"), Kind.LANGUAGE_MODEL).tokenizer  # 10,012 pieces
+    placements = dict.fromkeys(Direction, MarkerPlacement.READING_ORDER)
+    bundles.write_classifiers(tmp_path / "base.bundle", bundles.make_classifiers(tokenizer, placements))
+    finished = run_python(MEASURE_PEAK, str(tmp_path / "base.bundle"))
+    assert finished.returncode == 0, finished.stderr
+    assert int(finished.stdout) < 700_000
 
 
 def test_an_endless_input_gives_results_at_once_and_in_constant_memory(model: Classifier) -> None:

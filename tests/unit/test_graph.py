@@ -55,6 +55,20 @@ def test_one_window_gives_torchs_state_maximum_and_sum(
     np.testing.assert_allclose(states[-2][0], outputs[-1], atol=1e-6)  # the last output is the top hidden state
 
 
+def test_a_session_keeps_what_it_was_given(torch_models: TinyClassifiers) -> None:
+    """Weights go into it from memory that somebody else may change or free."""
+    member = torch_models.members[0]
+    weights = {n: array.copy() for n, array in weights_of(torch_models.models[member.direction], member, 3).items()}
+    session = EncoderSession(member.architecture, weights)
+    ids, lengths = ids_of((20, 2), 3), np.array([20, 20], dtype=np.int32)
+    before = session.advance(ids, lengths, *start(session, 2))
+    for array in weights.values():
+        array[:] = 7
+    after = session.advance(ids, lengths, *start(session, 2))
+    for ours, theirs in zip([*after[0], *after[1:]], [*before[0], *before[1:]], strict=True):
+        assert np.array_equal(ours, theirs)
+
+
 def test_two_windows_give_what_one_gives(session: EncoderSession) -> None:
     ids = ids_of((40, 2), 1)
     whole = session.advance(ids, np.array([40, 40], dtype=np.int32), *start(session, 2))

@@ -31,6 +31,7 @@ _QUANTIZED_OPERATORS = "com.microsoft"
 _LARGEST_WEIGHT = 63
 """Of 7 bits: with 8, two products of a pair overflow the 16 bits in which AVX2 adds them (10 % error)."""
 _IR_VERSION = 10
+_LARGE_CONSTANT_BYTES = 4096
 _NO_ID = -1
 
 
@@ -281,11 +282,32 @@ def session_of(
     threads: int | None = None,
 ) -> onnxruntime.InferenceSession:
     """Give a session of a graph, with so many threads or one for each core that this process may use."""
-    initializers = [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in constants.items()]
-    graph = helper.make_graph(nodes, "window", inputs, outputs, initializers)
-    opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_QUANTIZED_OPERATORS, 1)]
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or available_cores()
     options.log_severity_level = 3
+    options.enable_cpu_mem_arena = False  # which takes up to twice of what it is asked for, and keeps it
+    large = {
+        name: np.ascontiguousarray(array) for name, array in constants.items() if array.nbytes >= _LARGE_CONSTANT_BYTES
+    }
+    # Written into the graph, weights would be copied five times on their way, and some of the copies kept.
+    options.add_external_initializers(list(large), list(map(onnxruntime.OrtValue.ortvalue_from_numpy, large.values())))
+    initializers = [
+        _promised(name, large[name]) if name in large else numpy_helper.from_array(np.ascontiguousarray(array), name)
+        for name, array in constants.items()
+    ]
+    graph = helper.make_graph(nodes, "window", inputs, outputs, initializers)
+    opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_QUANTIZED_OPERATORS, 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _promised(name: str, array: NDArray[Any]) -> TensorProto:
+    """Give a constant's declaration; its values come from memory, and the file named here is never read."""
+    declared = TensorProto(
+        name=name,
+        dims=array.shape,
+        data_type=helper.np_dtype_to_tensor_dtype(array.dtype),
+        data_location=TensorProto.EXTERNAL,
+    )
+    declared.external_data.add(key="location", value=name)
+    return declared
