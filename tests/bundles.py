@@ -10,6 +10,7 @@ import functools
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -24,12 +25,13 @@ from torch import nn
 from torch.nn import functional
 
 import bothways
-from bothways.bundle.manifest import MANIFEST_FILE, Architecture, Calibration, Kind, Member, TrainingRecord
+from bothways.bundle.manifest import MANIFEST_FILE, Architecture, Calibration, Cascade, Kind, Member, TrainingRecord
 from bothways.bundle.proof import ENSEMBLE, ProofRow
 from bothways.bundle.weights import read_weights, write_weights
 from bothways.bundle.write import write_bundle
 from bothways.nn.awd_lstm import LanguageModel
 from bothways.nn.classifier import Classifier
+from bothways.runtime.classifier import with_temperature
 from bothways.text.reading import Direction, MarkerPlacement, read
 from bothways.text.tokenizer import Tokenizer
 from bothways.training.building import (
@@ -205,6 +207,25 @@ def write_pack(path: Path, tiny: TinyLanguageModels) -> None:
         proof=tiny.proof,
         training=RECORD,
     )
+
+
+def write_with_cascade(bundle: Path, out: Path, first: Direction, texts: list[str]) -> Path:
+    """Copy a bundle, and give it a cascade that is sure of half of the texts."""
+    found = bothways.load(bundle).predict_proba_by_direction(texts)[first]
+    cascade = Cascade(
+        first=first,
+        temperature=1.5,
+        threshold=float(np.median(with_temperature(found, 1.5).max(axis=1))),
+        largest_loss=0.5,
+        rows=1,
+        read_by_both=0.5,
+        accuracy=1,
+        accuracy_of_ensemble=1,
+        curve=[],
+    )
+    shutil.copytree(bundle, out)
+    edit_manifest(out, lambda fields: fields.update(cascade=cascade.model_dump(mode="json")))
+    return out
 
 
 def edit_manifest(bundle: Path, change: Change) -> None:

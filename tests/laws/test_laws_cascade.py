@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bothways
-from bothways.bundle.manifest import MANIFEST_FILE, Cascade
+from bothways.bundle.manifest import MANIFEST_FILE
 from bothways.errors import BundleBroken, ConfigError, DataError, OutputExists
 from bothways.runtime.cascade import chosen_cascade
 from bothways.runtime.classifier import Classifier, with_temperature
 from bothways.runtime.slots import SLOTS
 from bothways.text.reading import Direction, MarkerPlacement
 from bothways.text.subword_tokenizer import SubwordTokenizer
-from tests.bundles import edit_manifest, make_classifiers, write_classifiers
+from tests.bundles import edit_manifest, make_classifiers, write_classifiers, write_with_cascade
 
 CHANCE = np.random.default_rng(0)
 SENTENCES = "the cat sat on the mat, and the DOG ate it all up. what a lovely film; I hated it!"
@@ -33,26 +33,8 @@ def models(
     request: pytest.FixtureRequest, bundle_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Classifier, Classifier]:
     """The same bundle without and with a cascade that is sure of half of the texts."""
-    whole = bothways.load(bundle_path)
-    first: Direction = request.param
-    confidence = [with_temperature(row, 1.5).max() for row in whole.predict_proba_by_direction(TEXTS)[first]]
-    cascade = Cascade(
-        first=first,
-        temperature=1.5,
-        threshold=float(np.median(confidence)),
-        largest_loss=0.5,
-        rows=1,
-        read_by_both=0.5,
-        accuracy=1,
-        accuracy_of_ensemble=1,
-        curve=[],
-    )
-    path = tmp_path_factory.mktemp("cascade") / "m.bundle"
-    path.mkdir()
-    for file in bundle_path.iterdir():
-        (path / file.name).write_bytes(file.read_bytes())
-    edit_manifest(path, lambda fields: fields.update(cascade=cascade.model_dump(mode="json")))
-    return whole, bothways.load(path, cascade=True)
+    path = write_with_cascade(bundle_path, tmp_path_factory.mktemp("cascade") / "m.bundle", request.param, TEXTS)
+    return bothways.load(bundle_path), bothways.load(path, cascade=True)
 
 
 def check(models: tuple[Classifier, Classifier], texts: list[str], lookahead: int) -> list[str]:

@@ -11,7 +11,9 @@ from bothways.runtime import bench as module
 from bothways.runtime.bench import Bench, Speed, bench, composed_texts
 from bothways.runtime.classifier import Classifier
 from bothways.runtime.slots import Tally
+from bothways.text.reading import Direction
 from bothways.text.subword_tokenizer import SubwordTokenizer
+from tests.bundles import write_with_cascade
 
 
 def test_the_products_of_a_token_of_ulmfits_sizes() -> None:
@@ -35,6 +37,20 @@ def test_a_bundle_is_measured(bundle_path: Path) -> None:
     assert 0 < quick.largest_difference < 0.1
     assert quick.executed_share == 1
     assert 10 < found.peak_mib < 10_000
+
+
+def test_a_cascade_is_measured_where_there_is_one(bundle_path: Path, tmp_path: Path) -> None:
+    texts = ["The cat sat on the mat.", "no", "dog", "it"] * 3
+    found = bench(write_with_cascade(bundle_path, tmp_path / "m.bundle", Direction.FORWARD, texts), texts)
+    assert [(speed.precision, speed.is_cascade) for speed in found.speeds] == [
+        ("float32", False),
+        ("int8", False),
+        ("float32", True),
+        ("int8", True),
+    ]
+    exact, _, quick, _ = found.speeds
+    assert (exact.read_by_both, 0 < quick.read_by_both < 1) == (1, True)
+    assert quick.tokens_per_s / quick.texts_per_s < exact.tokens_per_s / exact.texts_per_s
 
 
 @pytest.mark.parametrize(
@@ -64,8 +80,8 @@ def test_a_bundle_is_measured(bundle_path: Path) -> None:
 def test_int8_is_advised_where_it_is_faster_and_changes_few_labels(
     texts_per_s: float, single_p50_ms: float, changed_labels: int, advice: str
 ) -> None:
-    exact = Speed("float32", 1, 100, 1, 1, 10, 10, 1, 0, 0)
-    quick = Speed("int8", 1, texts_per_s, 1, 1, single_p50_ms, 10, 1, 0.01, changed_labels)
+    exact = Speed("float32", False, 1, 1, 100, 1, 1, 10, 10, 1, 0, 0)
+    quick = Speed("int8", False, 1, 1, texts_per_s, 1, 1, single_p50_ms, 10, 1, 0.01, changed_labels)
     assert Bench("b", "", 2, 1000, 1, 1, "numpy", 1, (exact, quick)).advice == advice
 
 

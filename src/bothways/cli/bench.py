@@ -29,6 +29,8 @@ def bench(
 ) -> None:
     """Measure texts a second, the time of a single text and memory, in float32 and int8, and say which one to use here.
 
+    If the bundle has a cascade, both are measured with it as well.
+
     Run it where you want to serve, with nothing else running: it predicts the texts a dozen times.
 
     Example: bothways bench reviews.bundle reviews.csv
@@ -48,7 +50,7 @@ def bench(
     table.add_column("")
     columns = [_cells(speed, found) for speed in found.speeds]
     for speed in found.speeds:
-        table.add_column(speed.precision, justify="right")
+        table.add_column(f"{speed.precision}, cascade" if speed.is_cascade else speed.precision, justify="right")
     for what in columns[0]:
         table.add_row(what, *(cells[what] for cells in columns))
     console.print(table)
@@ -66,6 +68,7 @@ def _cells(speed: Speed, found: Bench) -> dict[str, str]:
         "one text alone: half take at most": f"{speed.single_p50_ms:,.1f} ms",
         "one text alone: 99 of 100 take at most": f"{speed.single_p99_ms:,.1f} ms",
         "loading": f"{speed.load_s:.2f} s",
+        "texts that both directions read": f"{speed.read_by_both:.0%}",
         "tokens executed for one that is needed": f"{speed.executed_share:.3f}",
         "matrix products": f"{speed.gflops:,.1f} GFLOP/s",
         "share of the machine's float32 limit": f"{speed.gflops / found.limit_gflops:.0%}",

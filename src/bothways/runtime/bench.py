@@ -6,6 +6,7 @@ has, by the fastest of the libraries at hand; both are measured in the same run.
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import resource
@@ -26,7 +27,7 @@ from bothways.errors import ConfigError
 from bothways.runtime.classifier import Prediction, load
 from bothways.runtime.cores import available_cores
 from bothways.runtime.graph import PRECISIONS, Precision, session_of
-from bothways.runtime.slots import BATCH_SLOTS, SLOTS, WINDOW_TOKENS, Tally
+from bothways.runtime.slots import BATCH_SLOTS, WINDOW_TOKENS, Tally
 from bothways.text.checking import check_texts
 from bothways.text.tokenizer import Tokenizer
 
@@ -40,10 +41,12 @@ _MOST_CHANGED_LABELS = 0.003
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast one precision is, tokenization included; medians of five runs, or of as many as a minute is enough for.
+    """How fast one way is, tokenization included; medians of five runs, or of as many as a minute is enough for.
 
     Attributes:
         precision: In which weights are multiplied.
+        is_cascade: Whether the bundle's cascade decides which texts both directions read.
+        read_by_both: The share of texts that both did.
         load_s: Seconds until the bundle could predict.
         texts_per_s: Texts a second, all directions of the bundle together.
         tokens_per_s: Tokens a second, all directions together.
@@ -56,6 +59,8 @@ class Speed:
     """
 
     precision: str
+    is_cascade: bool
+    read_by_both: float
     load_s: float
     texts_per_s: float
     tokens_per_s: float
@@ -81,7 +86,7 @@ class Bench:
             float32 by the fastest library at hand.
         limit_by: Which that is.
         peak_mib: The most memory that the process held until the end.
-        speeds: Of each precision, float32 first.
+        speeds: Of float32 and int8, and of both with the bundle's cascade if it has one.
     """
 
     bundle: str
@@ -97,7 +102,7 @@ class Bench:
     @property
     def advice(self) -> str:
         """Which precision to use on this machine, and why."""
-        exact, quick = self.speeds
+        exact, quick = self.speeds[:2]
         faster, sooner = quick.texts_per_s / exact.texts_per_s, exact.single_p50_ms / quick.single_p50_ms
         what = f"{faster:.2g} times the texts a second, a single text {sooner:.2g} times as fast"
         if faster <= 1 and sooner <= 1:
@@ -133,8 +138,9 @@ def bench(
     architectures = [member.architecture for member in bundle.manifest.members]
     speeds: list[Speed] = []
     exact: list[Prediction] = []
-    for precision in PRECISIONS:
-        exact, speed = _speed(path, precision, chosen, exact, tell)
+    ways = [False, True] if bundle.manifest.cascade is not None else [False]
+    for is_cascade, precision in itertools.product(ways, PRECISIONS):
+        exact, speed = _speed(path, precision, is_cascade, chosen, exact, tell)
         speeds.append(speed)
     tell("matrix products")
     limits = {name: limit_flop_a_second(architectures, library) for name, library in LIBRARIES.items()}
@@ -155,38 +161,41 @@ def bench(
 def _speed(
     path: str | os.PathLike[str],
     precision: Precision,
+    is_cascade: bool,
     texts: Sequence[str],
     exact: list[Prediction],
     tell: Callable[[str], object],
 ) -> tuple[list[Prediction], Speed]:
-    """Give float32's predictions, and how fast a precision is and how far from them."""
-    tell(f"{precision}, loading")
+    """Give float32's predictions, and how fast a way is and how far from them."""
+    way = f"{precision}, cascade" if is_cascade else precision
+    tell(f"{way}, loading")
     started = time.perf_counter()
-    model = load(path, precision=precision)
+    model = load(path, precision=precision, cascade=is_cascade)
     load_s = time.perf_counter() - started
-    tell(f"{precision}, first run")
+    tell(f"{way}, first run")
     tally = Tally()
-    tokenized = map(model.tokenizer.tokenize, check_texts(texts))
-    found = [model.prediction(pooled) for pooled in model.engine.run_cascade(tokenized, SLOTS, None, tally)]
+    found = list(model.predictions_of(map(model.tokenizer.tokenize, check_texts(texts)), tally=tally))
     exact = exact or found
     pairs = [[p.probabilities[ENSEMBLE] for p in pair] for pair in zip(found, exact, strict=True)]
     runs: list[float] = []
     while len(runs) < _RUNS and sum(runs) < _LONGEST_RUNS_S:
-        tell(f"{precision}, all texts, run {len(runs) + 1} of {_RUNS}")
+        tell(f"{way}, all texts, run {len(runs) + 1} of {_RUNS}")
         runs.append(_seconds(partial(model.predict_proba, texts)))
     whole_s = statistics.median(runs)
-    tell(f"{precision}, one text at a time")
+    tell(f"{way}, one text at a time")
     alone_s = sorted(_seconds(partial(model.predict_proba, [text])) for text in texts[:_SINGLE_TEXTS])
-    flop_a_token = statistics.mean(flop_a_token(member.architecture) for member in model.manifest.members)
+    mean_flop = statistics.mean(flop_a_token(member.architecture) for member in model.manifest.members)
     return exact, Speed(
         precision=precision,
+        is_cascade=is_cascade,
+        read_by_both=sum(prediction.read == "both" for prediction in found) / len(found),
         load_s=load_s,
         texts_per_s=len(texts) / whole_s,
         tokens_per_s=tally.needed / whole_s,
         executed_share=tally.executed / tally.needed,
         single_p50_ms=1000 * statistics.median(alone_s),
         single_p99_ms=1000 * alone_s[int(0.99 * (len(alone_s) - 1))],
-        gflops=flop_a_token * tally.needed / whole_s / 1e9,
+        gflops=mean_flop * tally.needed / whole_s / 1e9,
         largest_difference=max(float(np.abs(ours - theirs).max()) for ours, theirs in pairs),
         changed_labels=sum(ours.chosen != theirs.chosen for ours, theirs in zip(found, exact, strict=True)),
     )

@@ -24,9 +24,9 @@ from bothways.runtime.cores import available_cores
 from bothways.runtime.graph import PRECISIONS, EncoderSession, Precision
 from bothways.runtime.one_by_one import OneByOneEngine
 from bothways.runtime.reader import TextReader
-from bothways.runtime.slots import SLOTS, First, Pooled, SlotEngine
+from bothways.runtime.slots import SLOTS, First, Pooled, SlotEngine, Tally
 from bothways.text.checking import check_texts
-from bothways.text.reading import Direction
+from bothways.text.reading import Direction, TokenizedText
 from bothways.text.tokenizer import Tokenizer
 
 Probabilities = NDArray[np.float64]
@@ -181,8 +181,7 @@ class Classifier:
         """
         if lookahead < 1:
             raise ConfigError(f"lookahead is {lookahead}, expected 1 or more")
-        checked = check_texts(texts)
-        return self._predictions(checked, lookahead)
+        return self.predictions_of(map(self.tokenizer.tokenize, check_texts(texts)), lookahead)
 
     def open(self) -> TextReader:
         """Give a reader of one text that comes in parts: ``append`` each, then ``close``.
@@ -210,11 +209,14 @@ class Classifier:
             self.prediction,
         )
 
-    def _predictions(self, texts: Iterator[str], lookahead: int) -> Iterator[Prediction]:
+    def predictions_of(
+        self, texts: Iterable[TokenizedText], lookahead: int = SLOTS, tally: Tally | None = None
+    ) -> Iterator[Prediction]:
+        """Give a prediction for each tokenized text, as ``stream`` does; a tally counts the tokens that are read."""
         first = None
         if self.cascade is not None:
             first = First(self.manifest.directions.index(self.cascade.first), self._is_enough)
-        for pooled in self.engine.run_cascade(map(self.tokenizer.tokenize, texts), lookahead, first):
+        for pooled in self.engine.run_cascade(texts, lookahead, first, tally):
             yield self.prediction(pooled)
 
     def _is_enough(self, pooled: Pooled) -> bool:
