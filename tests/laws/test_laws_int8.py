@@ -19,7 +19,7 @@ from bothways.errors import ConfigError, TextError
 from bothways.runtime import classifier, graph
 from bothways.runtime.classifier import Classifier
 from bothways.runtime.graph import EncoderSession
-from bothways.runtime.one_by_one import OneByOneEngine
+from bothways.runtime.slots import SlotEngine
 from bothways.text.reading import Direction
 from tests.bundles import edit_manifest
 from tests.laws.test_laws_runtime import TEXTS, random_member, random_tokens
@@ -108,7 +108,7 @@ def test_no_width_and_no_number_of_threads_changes_a_bit(widths: tuple[int, int]
     found = []
     for threads in (1, 2, 5):
         session = EncoderSession(architecture, weights, threads=1, precision="int8")
-        engine = OneByOneEngine([random_member(architecture)], [session], threads)
+        engine = SlotEngine([random_member(architecture)], [session], 1, threads)
         found.append([pooled.tobytes() for (pooled,) in engine.run(texts)])
     assert found[1:] == found[:1] * 2
     assert len(set(found[0])) == len(texts)

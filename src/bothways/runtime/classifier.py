@@ -22,7 +22,6 @@ from bothways.bundle.weights import Weights
 from bothways.errors import ConfigError
 from bothways.runtime.cores import available_cores
 from bothways.runtime.graph import PRECISIONS, EncoderSession, Precision
-from bothways.runtime.one_by_one import OneByOneEngine
 from bothways.runtime.reader import TextReader
 from bothways.runtime.slots import SLOTS, First, Pooled, SlotEngine, Tally
 from bothways.text.checking import check_texts
@@ -102,11 +101,8 @@ class Classifier:
             )
             for m, w in zip(members, weights, strict=True)
         ]
-        self.engine = (
-            OneByOneEngine(members, sessions, threads or available_cores())
-            if is_int8
-            else SlotEngine(members, sessions)
-        )
+        cores = threads or available_cores()
+        self.engine = SlotEngine(members, sessions, 1, cores) if is_int8 else SlotEngine(members, sessions)
         self._heads = [_Head(w, len(m.widths_head or []) + 1) for m, w in zip(members, weights, strict=True)]
 
     @property

@@ -6,6 +6,9 @@ padding at inference. Does not know labels.
 Texts in flight hold a slot each: their tokens and, for every member, the carried state. A round advances every one of
 them by one window, in batches of slots whose next windows are about equally long, so that little padding is executed.
 Finished texts leave, waiting ones take their slots. A text's arithmetic is the same whoever its neighbours are.
+
+In int8, texts of one batch would share the scales of their activations, so a batch is one text; as many are read at a
+time as there are threads, and the weights are small enough to stay in a core's caches.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -128,6 +133,127 @@ class Tally:
     executed: int = 0
 
 
+class Slots:
+    """Texts on their way through all members: each joins before a round, and leaves after the one that ends it.
+
+    Not to be shared between threads. ``close`` it in the end.
+
+    Attributes:
+        tokens: Of the texts in flight, all of each.
+    """
+
+    def __init__(self, engine: SlotEngine, most: int, first: First | None = None, tally: Tally | None = None) -> None:
+        """Take up to ``most`` texts at a time; ``first`` and ``tally`` as ``SlotEngine.run_cascade`` has them."""
+        self._engine, self._most, self._first, self._tally = engine, most, first, tally
+        self._members: list[MemberStates] = []
+        self._flights: dict[int, _Flight] = {}  # by slot
+        self._free: list[int] = []
+        self._pool = ThreadPoolExecutor(engine.threads, "bothways") if engine.threads > 1 else None
+        self.tokens = 0
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no text can join now."""
+        return len(self._flights) >= self._most
+
+    def join(self, number: int, text: TokenizedText) -> None:
+        """Let a text begin in the next round, under a number by which it is told."""
+        assert not self.is_full
+        if not self._free:
+            self._grow()
+        slot = self._free.pop()
+        for member in self._members:
+            member.clear(slot)
+        everyone = range(len(self._engine.members))
+        self._flights[slot] = self._engine._flight(number, text, [self._first.member] if self._first else [*everyone])
+        self.tokens += len(text)
+
+    def advance(self) -> list[tuple[int, list[Pooled | None]]]:
+        """Read one window of each text, and give the numbers of those that end here with what each member pooled."""
+        self._read_windows()
+        ended = []
+        for slot, flight in list(self._flights.items()):
+            if not flight.is_finished:
+                continue
+            for number in flight.reading:
+                flight.pooled[number] = self._members[number].pooled(slot, flight.pooled_tokens[number])
+            if self._first is not None and _is_unsure(flight, self._first):
+                flight.reading = [number for number in range(len(self._members)) if number != self._first.member]
+                flight.position = 0
+                continue
+            del self._flights[slot]
+            self._free.append(slot)
+            self.tokens -= flight.position
+            ended.append((flight.number, flight.pooled))
+        return ended
+
+    def close(self) -> None:
+        """End the threads."""
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def _grow(self) -> None:
+        """Take twice the slots, with the states of those in use kept; starts small for a single text."""
+        used = len(self._flights)
+        size = min(self._most, max(8, 2 * used))
+        grown = [MemberStates(session, size) for session in self._engine.sessions]
+        for old, new in zip(self._members, grown, strict=False):
+            new.largest[:used], new.total[:used], new.last[:used] = old.largest, old.total, old.last
+            for old_state, new_state in zip(old.states, new.states, strict=True):
+                new_state[:used] = old_state
+        self._free, self._members = list(range(size - 1, used - 1, -1)), grown
+
+    def _read_windows(self) -> None:
+        """Advance every text in flight by one window of those members that read it now."""
+        by_length = sorted(self._flights.items(), key=lambda item: (item[1].reading, -item[1].next_window))
+        jobs: list[tuple[int, _Batch]] = []
+        for reading, group in itertools.groupby(by_length, key=lambda item: item[1].reading):
+            alike = list(group)
+            for start in range(0, len(alike), self._engine.batch_slots):
+                batch = _Batch.of(alike[start : start + self._engine.batch_slots])
+                jobs += [(number, batch) for number in reading]
+                if self._tally is not None:
+                    self._tally.needed += len(reading) * int(batch.lengths.sum())
+                    self._tally.executed += len(reading) * int(batch.lengths[0]) * len(batch.flights)
+        jobs.sort(key=lambda job: job[0])  # one member after the other, while its weights are in the cache
+        for _ in (self._pool.map if self._pool else map)(self._read_batch, jobs):
+            pass
+        for flight in self._flights.values():
+            flight.position += flight.next_window
+
+    def _read_batch(self, job: tuple[int, _Batch]) -> None:
+        number, batch = job
+        member = self._members[number]
+        ids = np.full((batch.lengths[0], len(batch.flights)), PADDING_ID, dtype=np.int64)
+        for column, (slot, flight) in enumerate(zip(batch.slots, batch.flights, strict=True)):
+            stop = flight.position + batch.lengths[column]
+            ids[: batch.lengths[column], column] = flight.ids_by_member[number][flight.position : stop]
+            if 0 < flight.position == flight.pooled_from[number]:
+                member.clear_pool(slot)
+        member.advance(batch.slots, ids, batch.lengths)
+        for slot, flight, length in zip(batch.slots, batch.flights, batch.lengths, strict=True):
+            if flight.position + length == flight.last_pooled[number] + 1:
+                member.take_last(slot)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Texts whose next windows are read at once, the longest first."""
+
+    slots: NDArray[np.intp]
+    flights: list[_Flight]
+    lengths: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, items: Sequence[tuple[int, _Flight]]) -> _Batch:
+        flights = [flight for _, flight in items]
+        lengths = np.array([flight.next_window for flight in flights], dtype=np.int32)
+        return cls(np.array([slot for slot, _ in items]), flights, lengths)
+
+
 class SlotEngine:
     """Reads texts with every member of an ensemble.
 
@@ -140,18 +266,24 @@ class SlotEngine:
     Attributes:
         members: In whose order results come.
         sessions: Theirs.
+        batch_slots: Texts in a batch at most.
+        threads: Batches that are read at the same time.
     """
 
-    def __init__(self, members: list[Member], sessions: list[EncoderSession]) -> None:
+    def __init__(
+        self, members: list[Member], sessions: list[EncoderSession], batch_slots: int = BATCH_SLOTS, threads: int = 1
+    ) -> None:
         self.members = members
         self._readings = [(member.direction, member.markers) for member in members]
         self._poolings = [member.pooling for member in members]
         self.sessions = sessions
+        self.batch_slots, self.threads = batch_slots, threads
 
     def without(self, number: int) -> SlotEngine:
         """Give an engine of all members but one."""
         keep = [other for other in range(len(self.members)) if other != number]
-        return SlotEngine([self.members[n] for n in keep], [self.sessions[n] for n in keep])
+        members, sessions = [self.members[n] for n in keep], [self.sessions[n] for n in keep]
+        return SlotEngine(members, sessions, self.batch_slots, self.threads)
 
     def begun(self, number: int) -> MemberStates:
         """Give the states of one member at the beginning of a text, in slot 0 of one."""
@@ -182,53 +314,30 @@ class SlotEngine:
             first: Reads alone, and only if that is not enough all others do; else all read at once.
             tally: Adds up what is read.
         """
-        slot_count = min(lookahead, SLOTS)
-        members: list[MemberStates] = []
-        flights: dict[int, _Flight] = {}  # by slot
-        free: list[int] = []
         finished: dict[int, list[Pooled | None]] = {}  # by number
-        all_members = list(range(len(self.members)))
         source = iter(texts)
-        admitted, told, tokens_in_flight = 0, 0, 0
+        joined, told = 0, 0
         has_more = True
+        with closing(Slots(self, min(lookahead, SLOTS), first, tally)) as slots:
+            while True:
+                while has_more and not slots.is_full and joined - told < _RESULTS_WAITING:
+                    if len(slots) and slots.tokens > _TOKENS_IN_FLIGHT:
+                        break
+                    text = next(source, None)
+                    if text is None:
+                        has_more = False
+                        break
+                    slots.join(joined, text)
+                    joined += 1
+                if not len(slots):
+                    return
+                finished |= slots.advance()
+                while told in finished:
+                    yield finished.pop(told)
+                    told += 1
 
-        while True:
-            while has_more and len(flights) < slot_count and admitted - told < _RESULTS_WAITING:
-                if flights and tokens_in_flight > _TOKENS_IN_FLIGHT:
-                    break
-                text = next(source, None)
-                if text is None:
-                    has_more = False
-                    break
-                if not free:
-                    free, members = self._grow(members, len(flights), slot_count)
-                slot = free.pop()
-                for member in members:
-                    member.clear(slot)
-                flights[slot] = self._admitted(admitted, text, [first.member] if first else all_members)
-                admitted += 1
-                tokens_in_flight += len(text)
-            if not flights:
-                return
-            self._advance_all(members, flights, tally)
-            for slot, flight in list(flights.items()):
-                if not flight.is_finished:
-                    continue
-                for number in flight.reading:
-                    flight.pooled[number] = members[number].pooled(slot, flight.pooled_tokens[number])
-                if first is not None and _is_unsure(flight, first):
-                    flight.reading = [number for number in all_members if number != first.member]
-                    flight.position = 0
-                    continue
-                del flights[slot]
-                free.append(slot)
-                tokens_in_flight -= flight.position
-                finished[flight.number] = flight.pooled
-            while told in finished:
-                yield finished.pop(told)
-                told += 1
-
-    def _admitted(self, number: int, text: TokenizedText, reading: list[int]) -> _Flight:
+    def _flight(self, number: int, text: TokenizedText, reading: list[int]) -> _Flight:
+        """Give a text at its beginning, as each member reads it."""
         ids_by_member = [read(text, *order) for order in self._readings]
         flight = _Flight(number, reading, ids_by_member, [], [], [], [None] * len(ids_by_member))
         for pooling, ids in zip(self._poolings, flight.ids_by_member, strict=True):
@@ -236,47 +345,6 @@ class SlotEngine:
             flight.last_pooled.append(pooling.last_pooled(ids) if pooling else len(ids) - 1)
             flight.pooled_tokens.append(pooling.pooled_tokens(ids) if pooling else len(ids))
         return flight
-
-    def _grow(self, members: list[MemberStates], used: int, slot_count: int) -> tuple[list[int], list[MemberStates]]:
-        """Give twice the slots, with the states of those in use kept; starts small for a single text."""
-        size = min(slot_count, max(8, 2 * used))
-        grown = [MemberStates(session, size) for session in self.sessions]
-        for old, new in zip(members, grown, strict=False):
-            new.largest[:used], new.total[:used], new.last[:used] = old.largest, old.total, old.last
-            for old_state, new_state in zip(old.states, new.states, strict=True):
-                new_state[:used] = old_state
-        return list(range(size - 1, used - 1, -1)), grown
-
-    def _advance_all(self, members: list[MemberStates], flights: dict[int, _Flight], tally: Tally | None) -> None:
-        """Advance every text in flight by one window of those members that read it now."""
-        by_length = sorted(flights.items(), key=lambda item: (item[1].reading, -item[1].next_window))
-        for reading, group in itertools.groupby(by_length, key=lambda item: item[1].reading):
-            alike, reading_members = list(group), [members[number] for number in reading]
-            for start in range(0, len(alike), BATCH_SLOTS):
-                self._advance_batch(reading_members, reading, alike[start : start + BATCH_SLOTS], tally)
-
-    def _advance_batch(
-        self, members: list[MemberStates], reading: list[int], batch: Sequence[tuple[int, _Flight]], tally: Tally | None
-    ) -> None:
-        slots = np.array([slot for slot, _ in batch])
-        lengths = np.array([flight.next_window for _, flight in batch], dtype=np.int32)
-        if tally is not None:
-            tally.needed += len(members) * int(lengths.sum())
-            tally.executed += len(members) * int(lengths[0]) * len(batch)
-        for number, member in zip(reading, members, strict=True):
-            for slot, flight in batch:
-                if 0 < flight.position == flight.pooled_from[number]:
-                    member.clear_pool(slot)
-            ids = np.full((lengths[0], len(batch)), PADDING_ID, dtype=np.int64)
-            for column, (_, flight) in enumerate(batch):
-                stop = flight.position + lengths[column]
-                ids[: lengths[column], column] = flight.ids_by_member[number][flight.position : stop]
-            member.advance(slots, ids, lengths)
-        for (slot, flight), length in zip(batch, lengths.tolist(), strict=True):
-            flight.position += length
-            for number, member in zip(reading, members, strict=True):
-                if flight.position == flight.last_pooled[number] + 1:
-                    member.take_last(slot)
 
 
 def _is_unsure(flight: _Flight, first: First) -> bool:
