@@ -28,7 +28,7 @@ from bothways.errors import ConfigError
 from bothways.nn.classifier import concat_pool
 from bothways.runtime.classifier import Classifier
 from bothways.runtime.cores import available_cores
-from bothways.runtime.graph import EncoderSession
+from bothways.runtime.graph import PRECISIONS, EncoderSession
 from bothways.runtime.slots import BATCH_SLOTS, SLOTS, WINDOW_TOKENS, Pooled, SlotEngine
 from bothways.text.reading import Direction, MarkerPlacement, TokenizedText, read
 from bothways.text.subword_tokenizer import SubwordTokenizer
@@ -65,6 +65,23 @@ model.predict([text, "short"])
 middle = peak_kb()
 model.predict([text + text, "short"])
 print(json.dumps([tokens, middle - start, peak_kb() - middle]))
+"""
+
+FORK = """
+import os, sys
+import numpy as np
+import bothways
+
+model = bothways.load(sys.argv[1], threads=1, precision=sys.argv[2])
+texts = ["the cat sat on the mat, " * number for number in range(40)]
+expected = model.predict_proba(texts)
+children = []
+for _ in range(3):
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if np.array_equal(model.predict_proba(texts), expected) else 1)
+    children.append(child)
+assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
 """
 
 MEASURE_PEAK = """
@@ -339,6 +356,14 @@ def test_a_text_of_200_000_tokens_takes_little_memory(bundle_path: Path) -> None
     assert tokens > 200_000
     assert grown_kb < 60_000  # outputs of all tokens at once would be four arrays of 20 MB for each layer and member
     assert grown_by_longer_kb < 60_000
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_forked_processes_give_the_same_bits_from_the_weights_that_they_share(
+    bundle_path: Path, precision: str
+) -> None:
+    finished = run_python(FORK, str(bundle_path), precision)
+    assert finished.returncode == 0, finished.stderr
 
 
 @pytest.mark.slow

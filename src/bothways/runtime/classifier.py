@@ -271,7 +271,8 @@ def load(
     Args:
         path: The bundle's directory.
         threads: To compute with, 1 or more; else one for each core that this process may use, a container's quota
-            included. It changes how fast results come, and no bit of them.
+            included. It changes how fast results come, and no bit of them. Processes that are forked later share the
+            weights; forked with more than 1, they would wait for threads that they don't have.
         cascade: Whether one direction is enough where it is sure, as ``fit_cascade`` chose.
         precision: ``float32``, or ``int8``: faster, and near the trainer's numbers only. The bundle keeps float32;
             ``verify`` tells how near, ``bothways bench`` how much faster on this machine.

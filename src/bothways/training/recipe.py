@@ -198,14 +198,14 @@ _PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "encoder": {"width_embedding": 256, "width_hidden": 512, "layers": 3},
         "tokenizer": {"vocabulary_size": 4000},
         "pretraining": {},
-        "language_model": {},
+        "language_model": {"tokens_wanted": 2_000_000},
         "classifier": {},
     },
     "base": {
         "encoder": {"width_embedding": 400, "width_hidden": 1152, "layers": 3},
         "tokenizer": {"vocabulary_size": 15_000},
         "pretraining": {},
-        "language_model": {},
+        "language_model": {"tokens_wanted": 2_000_000},
         "classifier": {},
     },
 }
