@@ -15,7 +15,7 @@ setup: $(SETUP)      ## make .venv from the pinned versions in constraints.txt
 $(SETUP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "bothways needs Python 3.11 or newer")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,spacy,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,spacy,serve,dev]'
 	touch $@
 
 demo: $(SETUP)       ## train both directions on the demo's messages, prove the bundle, classify from the command line

@@ -14,6 +14,15 @@ r"""Every error that bothways raises on purpose.
      │    ├── BundleBroken
      │    └── BundleTooNew
      ├── ForeignModelError    a model of another library that can't be imported               exit 1
+     ├── ServingError         a request that can't be answered: its kind, and a status of HTTP
+     │    ├── RequestInvalid       400
+     │    │    ├── ModelUnknown       404
+     │    │    └── BodyEncoded        415
+     │    ├── RequestTooLarge      413
+     │    ├── RequestSlow          408
+     │    ├── Overloaded           429
+     │    ├── Unavailable          503
+     │    └── DeadlinePassed       504
      ├── ShapeError           an array of the wrong shape                                     exit 1
      └── TrainingError        training can't go on or its result can't be proven              exit 1
 
@@ -77,6 +86,82 @@ class BundleTooNew(BundleError):
 
 class ForeignModelError(BothwaysError):
     """A file of another library that can't be imported: damaged, hostile, or of a kind that is not supported."""
+
+
+class ServingError(BothwaysError):
+    """A request that the server can't answer; the message may be told to whoever sent it.
+
+    Attributes:
+        status: Of HTTP.
+        kind: A word for programs and for metrics.
+    """
+
+    status: ClassVar[int]
+    kind: ClassVar[str]
+
+
+class RequestInvalid(ServingError):
+    """A request that can't be meant; the message names the place in it."""
+
+    status = 400
+    kind = "invalid"
+
+
+class ModelUnknown(RequestInvalid):
+    """A request for a model that is not served; the message names those that are."""
+
+    status = 404
+    kind = "unknown_model"
+
+
+class BodyEncoded(RequestInvalid):
+    """A body that is compressed: a few bytes could become any number."""
+
+    status = 415
+    kind = "encoded"
+
+
+class RequestTooLarge(ServingError):
+    """A request beyond a limit; the message names the limit and its option."""
+
+    status = 413
+    kind = "too_large"
+
+
+class RequestSlow(ServingError):
+    """A request whose body did not come in time."""
+
+    status = 408
+    kind = "slow"
+
+
+class Overloaded(ServingError):
+    """A request for which the queue has no room now.
+
+    Attributes:
+        retry_after_s: Seconds until there will be room, by how fast texts are read.
+    """
+
+    status = 429
+    kind = "overloaded"
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Unavailable(ServingError):
+    """A model that is not ready, is leaving, or was not found to give its trainer's numbers."""
+
+    status = 503
+    kind = "unavailable"
+
+
+class DeadlinePassed(ServingError):
+    """A request whose deadline passed before it was answered; what was left of it is not read."""
+
+    status = 504
+    kind = "deadline"
 
 
 class ShapeError(BothwaysError, ValueError):

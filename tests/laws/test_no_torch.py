@@ -42,6 +42,7 @@ pickle._Unpickler = RefuseUnpickler
 
 import bothways
 import bothways.cli.app
+import bothways.serve.server
 
 bundle, pack = sys.argv[1], sys.argv[3]
 model = bothways.load(bundle)

@@ -18,7 +18,8 @@ MAY_IMPORT = {
     "interop": {"errors", "strict_json", "text", "data", "bundle", "runtime"},
     "nn": {"errors", "text", "bundle"},
     "training": {"errors", "strict_json", "processes", "text", "data", "bundle", "runtime", "nn"},
-    "cli": {"errors", "text", "data", "bundle", "runtime"},
+    "serve": {"errors", "strict_json", "text", "bundle", "runtime"},
+    "cli": {"errors", "text", "data", "bundle", "runtime", "serve"},
 }
 TRAINING_TIER = {"torch", "sentencepiece", "sklearn", "pyarrow"}
 MAY_IMPORT_AT_TOP = {"nn": {"torch"}, "training": {"torch"}}

@@ -25,6 +25,7 @@ from bothways.cli.import_fastai import import_fastai
 from bothways.cli.info import info
 from bothways.cli.predict import predict
 from bothways.cli.pretrain import pretrain
+from bothways.cli.serve import serve
 from bothways.cli.train import train
 from bothways.cli.verify import verify
 from bothways.errors import BothwaysError
@@ -80,6 +81,7 @@ _VERBS = (
     train,
     predict,
     evaluate,
+    serve,
     verify,
     info,
     bench,

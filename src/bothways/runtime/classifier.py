@@ -23,7 +23,7 @@ from bothways.errors import ConfigError
 from bothways.runtime.cores import available_cores
 from bothways.runtime.graph import PRECISIONS, EncoderSession, Precision
 from bothways.runtime.reader import TextReader
-from bothways.runtime.slots import SLOTS, First, Pooled, SlotEngine, Tally
+from bothways.runtime.slots import SLOTS, First, Pooled, SlotEngine, Slots, Tally
 from bothways.text.checking import check_texts
 from bothways.text.reading import Direction, TokenizedText
 from bothways.text.tokenizer import Tokenizer
@@ -209,11 +209,17 @@ class Classifier:
         self, texts: Iterable[TokenizedText], lookahead: int = SLOTS, tally: Tally | None = None
     ) -> Iterator[Prediction]:
         """Give a prediction for each tokenized text, as ``stream`` does; a tally counts the tokens that are read."""
-        first = None
-        if self.cascade is not None:
-            first = First(self.manifest.directions.index(self.cascade.first), self._is_enough)
-        for pooled in self.engine.run_cascade(texts, lookahead, first, tally):
+        for pooled in self.engine.run_cascade(texts, lookahead, self._first(), tally):
             yield self.prediction(pooled)
+
+    def slots(self, most: int, tally: Tally | None = None) -> Slots:
+        """Give slots for so many texts at a time, to be driven by the caller; ``prediction`` tells what they pooled."""
+        return Slots(self.engine, most, self._first(), tally)
+
+    def _first(self) -> First | None:
+        if self.cascade is None:
+            return None
+        return First(self.manifest.directions.index(self.cascade.first), self._is_enough)
 
     def _is_enough(self, pooled: Pooled) -> bool:
         """Whether the first member of the cascade is sure of a text that it has read."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -184,16 +184,23 @@ class Slots:
                 flight.reading = [number for number in range(len(self._members)) if number != self._first.member]
                 flight.position = 0
                 continue
-            del self._flights[slot]
-            self._free.append(slot)
-            self.tokens -= flight.position
+            self._leave(slot)
             ended.append((flight.number, flight.pooled))
         return ended
+
+    def drop(self, numbers: Collection[int]) -> None:
+        """Let texts leave before their end."""
+        for slot in [slot for slot, flight in self._flights.items() if flight.number in numbers]:
+            self._leave(slot)
 
     def close(self) -> None:
         """End the threads."""
         if self._pool is not None:
             self._pool.shutdown()
+
+    def _leave(self, slot: int) -> None:
+        self.tokens -= len(self._flights.pop(slot).ids_by_member[0])
+        self._free.append(slot)
 
     def _grow(self) -> None:
         """Take twice the slots, with the states of those in use kept; starts small for a single text."""

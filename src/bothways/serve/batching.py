@@ -1,0 +1,225 @@
+"""Read the texts of all requests in one running batch.
+
+In: tokenized texts of requests, from any thread. Out: their predictions. One thread drives the slots, and texts join
+between two windows, so a short text never waits for the end of a long one. Requests take turns: one of a thousand
+texts delays a single text by a text. What waits and what is read is bounded in tokens. Does not know HTTP.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+
+from bothways.errors import DeadlinePassed, Overloaded, RequestTooLarge, Unavailable
+from bothways.runtime.classifier import Classifier, Prediction
+from bothways.runtime.slots import BATCH_SLOTS, Slots, Tally
+from bothways.text.reading import TokenizedText
+
+_FIRST_TOKENS_PER_S = 1000.0
+"""Taken for the speed until it was measured."""
+_WEIGHT_OF_NEWEST = 0.2
+_LONGEST_RETRY_S = 600
+
+
+@dataclass(eq=False)
+class Ticket:
+    """Texts of one request on their way.
+
+    Attributes:
+        texts: In the request's order.
+        deadline_s: On the monotonic clock; nothing is read for it afterwards.
+        answer: The predictions, in the order of the texts; or ``DeadlinePassed`` or ``Unavailable``.
+        arrived_s: When it came, on the monotonic clock.
+        started_s: When the first of its texts joined the batch; None before.
+    """
+
+    texts: Sequence[TokenizedText]
+    deadline_s: float
+    answer: Future[list[Prediction]] = field(default_factory=Future)
+    arrived_s: float = field(default_factory=time.monotonic)
+    started_s: float | None = None
+    predictions: dict[int, Prediction] = field(default_factory=dict)
+    begun: int = 0
+
+    @property
+    def tokens_left(self) -> int:
+        """Tokens of all texts that have no prediction."""
+        return sum(len(text) for place, text in enumerate(self.texts) if place not in self.predictions)
+
+
+class Batcher:
+    """One model's running batch, and the thread that reads it.
+
+    Law 8: a request's predictions are those of ``model.predict``, to the last bit, under any load.
+
+    Attributes:
+        model: Which reads.
+        most_tokens: Of all texts that wait or are read, at most.
+        tally: Tokens read so far.
+    """
+
+    def __init__(self, model: Classifier, most_tokens: int) -> None:
+        """Start the thread."""
+        self.model, self.most_tokens = model, most_tokens
+        self.tally = Tally()
+        self._changed = threading.Condition()
+        self._waiting: deque[Ticket] = deque()  # have texts that have not begun
+        self._unanswered: set[Ticket] = set()
+        self._tokens = 0
+        self._tokens_per_s = _FIRST_TOKENS_PER_S
+        self._is_closing = False
+        self._numbers = itertools.count()
+        self._places: dict[int, tuple[Ticket, int]] = {}  # of texts in flight, by number; the thread's own
+        self._thread = threading.Thread(target=self._run, name="bothways-batch", daemon=True)
+        self._thread.start()
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the texts that wait or are being read."""
+        return self._tokens
+
+    @property
+    def texts_in_flight(self) -> int:
+        """Texts that are being read."""
+        return len(self._places)
+
+    def submit(self, texts: Sequence[TokenizedText], deadline_s: float) -> Ticket:
+        """Take the texts of a request.
+
+        Raises:
+            RequestTooLarge: They have more tokens than the queue would ever hold.
+            Overloaded: They have more tokens than the queue has room for now.
+            Unavailable: The model is leaving.
+        """
+        ticket = Ticket(texts, deadline_s)
+        tokens = ticket.tokens_left
+        if not texts:
+            ticket.answer.set_result([])
+            return ticket
+        if tokens > self.most_tokens:
+            raise RequestTooLarge(f"the texts have {tokens} tokens, allowed are {self.most_tokens} (max-queue-tokens)")
+        with self._changed:
+            if self._is_closing:
+                raise Unavailable("the model is being unloaded: try again")
+            if self._tokens + tokens > self.most_tokens:
+                raise Overloaded(
+                    f"the queue holds {self._tokens} of {self.most_tokens} tokens, and the request has {tokens}",
+                    self._seconds_until_room(tokens),
+                )
+            self._tokens += tokens
+            self._waiting.append(ticket)
+            self._unanswered.add(ticket)
+            self._changed.notify()
+        return ticket
+
+    def cancel(self, ticket: Ticket) -> None:
+        """Read no more for a request whose client has left."""
+        ticket.answer.cancel()
+
+    def close(self, *, drains: bool = True, timeout_s: float | None = None) -> None:
+        """Take no more requests; answer those that were taken, or refuse them at once, and end the thread."""
+        with self._changed:
+            self._is_closing = True
+            if not drains:
+                for ticket in self._unanswered:
+                    _refuse(ticket, Unavailable("the model was unloaded"))
+            self._changed.notify()
+        self._thread.join(timeout_s)
+
+    def _seconds_until_room(self, tokens: int) -> int:
+        seconds = (self._tokens + tokens - self.most_tokens) / self._tokens_per_s
+        return min(_LONGEST_RETRY_S, max(1, math.ceil(seconds)))
+
+    def _run(self) -> None:
+        while True:
+            with closing(self.model.slots(BATCH_SLOTS, self.tally)) as slots:
+                try:
+                    self._read(slots)
+                except Exception as error:  # noqa: BLE001  (whatever it is, the requests of this batch are told)
+                    self._refuse_all(error)
+                else:
+                    return
+
+    def _read(self, slots: Slots) -> None:
+        """Read until the model leaves and nothing is left to read."""
+        while True:
+            with self._changed:
+                while not self._unanswered:
+                    if self._is_closing:
+                        return
+                    self._changed.wait()
+                self._drop_dead(slots)
+                self._let_join(slots)
+            if not len(slots):
+                continue
+            started, before = time.perf_counter(), self.tally.needed
+            ended = slots.advance()
+            self._measure((self.tally.needed - before) / (time.perf_counter() - started))
+            for number, pooled in ended:
+                ticket, place = self._places.pop(number)
+                self._tell(ticket, place, self.model.prediction(pooled))
+
+    def _drop_dead(self, slots: Slots) -> None:
+        """Forget requests whose client left, or whose deadline has passed."""
+        now = time.monotonic()
+        for ticket in self._unanswered:
+            if now > ticket.deadline_s:
+                _refuse(ticket, DeadlinePassed("the deadline passed before all texts were read"))
+        dead = {ticket for ticket in self._unanswered if ticket.answer.done()}
+        if not dead:
+            return
+        numbers = {number for number, (ticket, _) in self._places.items() if ticket in dead}
+        slots.drop(numbers)
+        for number in numbers:
+            del self._places[number]
+        self._unanswered -= dead
+        self._waiting = deque(ticket for ticket in self._waiting if ticket not in dead)
+        self._tokens -= sum(ticket.tokens_left for ticket in dead)
+
+    def _let_join(self, slots: Slots) -> None:
+        """Let texts join, one of each request in turn."""
+        while self._waiting and not slots.is_full:
+            ticket = self._waiting.popleft()
+            ticket.started_s = ticket.started_s or time.monotonic()
+            number = next(self._numbers)
+            slots.join(number, ticket.texts[ticket.begun])
+            self._places[number] = (ticket, ticket.begun)
+            ticket.begun += 1
+            if ticket.begun < len(ticket.texts):
+                self._waiting.append(ticket)
+
+    def _tell(self, ticket: Ticket, place: int, prediction: Prediction) -> None:
+        with self._changed:
+            if ticket not in self._unanswered:
+                return
+            ticket.predictions[place] = prediction
+            self._tokens -= len(ticket.texts[place])
+            if len(ticket.predictions) < len(ticket.texts):
+                return
+            self._unanswered.discard(ticket)
+        with suppress(InvalidStateError):  # its client left in this moment
+            ticket.answer.set_result([ticket.predictions[place] for place in range(len(ticket.texts))])
+
+    def _refuse_all(self, error: Exception) -> None:
+        with self._changed:
+            for ticket in self._unanswered:
+                _refuse(ticket, error)
+            self._places.clear()
+            self._waiting.clear()
+            self._unanswered.clear()
+            self._tokens = 0
+
+    def _measure(self, tokens_per_s: float) -> None:
+        self._tokens_per_s += _WEIGHT_OF_NEWEST * (tokens_per_s - self._tokens_per_s)
+
+
+def _refuse(ticket: Ticket, error: Exception) -> None:
+    with suppress(InvalidStateError):
+        ticket.answer.set_exception(error)

@@ -1,0 +1,192 @@
+"""Classify the texts of requests with the models that are served, and put newer models in their places.
+
+In: texts, the name of a model. Out: a prediction or a ``TextError`` for each text. Does not know HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from bothways.errors import BothwaysError, ConfigError, DeadlinePassed, ModelUnknown, TextError, Unavailable
+from bothways.runtime.classifier import Classifier, Prediction, load
+from bothways.runtime.verify import Verification, verify
+from bothways.serve.batching import Batcher
+from bothways.serve.metrics import Metrics
+from bothways.serve.settings import Settings
+from bothways.text.checking import check_text
+from bothways.text.reading import TokenizedText
+
+_TOKENIZING_THREADS = 2
+
+Answer = list[Prediction | TextError]
+
+
+@dataclass(frozen=True, eq=False)
+class ServedModel:
+    """A model in service.
+
+    Attributes:
+        name: By which clients ask for it.
+        path: Its bundle.
+        model: What the bundle holds.
+        batcher: Reads for it.
+        verification: What the replay of its proof on this machine found.
+        loaded_at_s: When, in seconds since 1970.
+    """
+
+    name: str
+    path: Path
+    model: Classifier
+    batcher: Batcher
+    verification: Verification
+    loaded_at_s: float
+
+
+class Service:
+    """The models by name, the first one the default.
+
+    Attributes:
+        settings: How it serves.
+        metrics: What it counts.
+        problem: Why the last reload failed; empty if it did not.
+        is_draining: Whether it is about to end.
+    """
+
+    def __init__(self, bundles: Mapping[str, Path], settings: Settings, metrics: Metrics) -> None:
+        self.settings, self.metrics = settings, metrics
+        self.problem = ""
+        self.is_draining = False
+        self._is_closed = False
+        self._bundles = dict(bundles)
+        self._models: dict[str, ServedModel] = {}
+        self._tokenizing = ThreadPoolExecutor(_TOKENIZING_THREADS, "bothways-tokens")
+
+    @property
+    def models(self) -> list[ServedModel]:
+        """All models, the default first."""
+        return [self._models[name] for name in self._bundles if name in self._models]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every model's proof was replayed here, the last reload succeeded, and the end has not begun."""
+        return len(self._models) == len(self._bundles) and not self.problem and not self.is_draining
+
+    def model(self, name: str | None = None) -> ServedModel:
+        """Give a model by its name, or the default.
+
+        Raises:
+            ModelUnknown: There is no such model.
+            Unavailable: No model has been loaded yet, or the end has begun.
+        """
+        if not self._models:
+            raise Unavailable("the models are being loaded: try again")
+        if self._is_closed:
+            raise Unavailable("the server is about to end: ask another one")
+        if name is None:
+            return self.models[0]
+        if name not in self._models:
+            raise ModelUnknown(f"there is no model {name[:100]!r}, expected one of {', '.join(self._models)}")
+        return self._models[name]
+
+    def load_all(self) -> None:
+        """Load and prove every bundle; those that are served are replaced by what lies at their paths now, or stay.
+
+        A new model takes its place only after its proof was replayed on this machine; requests that the old one has
+        taken are answered by it.
+
+        Raises:
+            BothwaysError: One of the bundles can't be served; all models that were served go on.
+        """
+        try:
+            found = [self._loaded(name, path) for name, path in self._bundles.items()]
+        except BothwaysError as error:
+            self.problem = str(error)
+            raise
+        old, self._models = self._models, {model.name: model for model in found}
+        self.problem = ""
+        self.metrics.serving(self._models)
+        for model in old.values():
+            model.batcher.close()
+
+    def close(self, timeout_s: float) -> None:
+        """Refuse new requests, answer those that were taken, and end."""
+        self._is_closed = True
+        deadline = time.monotonic() + timeout_s
+        for model in self._models.values():
+            model.batcher.close(timeout_s=max(0.0, deadline - time.monotonic()))
+        self._tokenizing.shutdown(wait=False)
+
+    async def classify(self, served: ServedModel, texts: Sequence[object], deadline_s: float) -> Answer:
+        """Give a prediction, or what is wrong with it, for each text.
+
+        Args:
+            served: By which model.
+            texts: What the client sent as texts.
+            deadline_s: On the monotonic clock.
+
+        Raises:
+            ServingError: The texts are too many or too long, the queue is full, or the deadline has passed.
+        """
+        left_s = deadline_s - time.monotonic()
+        try:
+            async with asyncio.timeout(left_s):
+                return await self._classified(served, texts, deadline_s)
+        except TimeoutError:
+            raise DeadlinePassed("the deadline passed before all texts were read") from None
+
+    async def _classified(self, served: ServedModel, texts: Sequence[object], deadline_s: float) -> Answer:
+        with self.metrics.stage("tokenize"):
+            loop = asyncio.get_running_loop()
+            tokens = await loop.run_in_executor(self._tokenizing, _tokenized, served.model, texts)
+        ticket = served.batcher.submit([item for item in tokens if not isinstance(item, TextError)], deadline_s)
+        try:
+            found: list[Prediction] = await asyncio.wrap_future(ticket.answer)
+        finally:
+            served.batcher.cancel(ticket)  # changes nothing once it has its answer
+        self.metrics.answered(ticket)
+        predictions = iter(found)
+        return [item if isinstance(item, TextError) else next(predictions) for item in tokens]
+
+    def _loaded(self, name: str, path: Path) -> ServedModel:
+        settings = self.settings
+        model = load(path, threads=settings.threads, cascade=settings.cascade, precision=settings.precision)
+        verification = verify(path, precision=settings.precision)
+        if not verification.passed:
+            raise Unavailable(f"{path} does not give its trainer's numbers on this machine: {verification.problem}")
+        batcher = Batcher(model, settings.max_queue_tokens)
+        return ServedModel(name, path, model, batcher, verification, time.time())
+
+
+def named_bundles(values: Sequence[str]) -> dict[str, Path]:
+    """Give bundles by name, from ``PATH`` or ``NAME=PATH``; a path alone is named by its last part without a suffix.
+
+    Raises:
+        ConfigError: Two have the same name, or a name is empty.
+    """
+    found: dict[str, Path] = {}
+    for value in values:
+        name, is_named, rest = value.partition("=")
+        path = Path(rest if is_named else value)
+        name = name if is_named else path.resolve().stem
+        if not name or name in found:
+            raise ConfigError(
+                f"two bundles are named {name!r}: name them with NAME=PATH" if name else "a name is empty"
+            )
+        found[name] = path
+    return found
+
+
+def _tokenized(model: Classifier, texts: Sequence[object]) -> list[TokenizedText | TextError]:
+    """Tokenize each text once (law 3); what can't be a text gets its error."""
+    found: list[TokenizedText | TextError] = []
+    for number, text in enumerate(texts):
+        try:
+            found.append(model.tokenizer.tokenize(check_text(text, f"text {number}")))
+        except TextError as error:
+            found.append(error)
+    return found

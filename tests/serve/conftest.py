@@ -1,0 +1,121 @@
+"""A real server process on a real socket, with the tiny bundle of the other tests."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.bundles import python_environment
+
+HOST = "127.0.0.1"
+START_S = 60
+
+
+@dataclass
+class Reply:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def value(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class RunningServer:
+    process: subprocess.Popen[bytes]
+    port: int
+    log: Path
+
+    def ask(
+        self, path: str, body: object = None, headers: dict[str, str] | None = None, timeout_s: float = 60
+    ) -> Reply:
+        """Send a request on a connection of its own; a body that is no bytes goes as JSON."""
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=timeout_s)
+        with contextlib.closing(connection):
+            connection.request("GET" if data is None else "POST", path, data, headers or {})
+            response = connection.getresponse()
+            return Reply(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+
+    def classify(self, texts: list[Any], **options: Any) -> Reply:
+        return self.ask("/v1/classify", {"texts": texts, **options})
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection((HOST, self.port), timeout=60)
+
+    def metric(self, name: str, labels: str = "") -> float:
+        page = self.ask("/metrics").body.decode()
+        found = re.search(rf"^{name}{re.escape(labels)}(?:{{[^}}]*}})? (\S+)$", page, re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(timeout=60)
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def running(*arguments: object, folder: Path, wait: bool = True, **popen: Any) -> Iterator[RunningServer]:
+    """Start ``bothways serve`` and wait until it is ready; kill it in the end if it still runs."""
+    port = free_port()
+    log = folder / f"serve-{port}.log"
+    command = [sys.executable, "-m", "bothways", "serve", *map(str, arguments), "--port", str(port)]
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(command, stderr=stderr, env=python_environment(), **popen)
+    server = RunningServer(process, port, log)
+    try:
+        if wait:
+            wait_until_ready(server)
+        yield server
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def wait_until_ready(server: RunningServer) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        assert server.process.poll() is None, server.said
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            if server.ask("/health/ready", timeout_s=5).status == 200:
+                return
+        time.sleep(0.05)
+    raise AssertionError(f"not ready after {START_S} s: {server.said}")
+
+
+@pytest.fixture(scope="package")
+def server(bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """One server for all tests that leave it as it was."""
+    limits = ["--max-texts", 500, "--max-body-bytes", 4_000_000, "--body-timeout-s", 1, "--header-timeout-s", 1]
+    more = ["--max-queue-tokens", 400_000, "--threads", 1]
+    with running(f"tiny={bundle_path}", *limits, *more, folder=tmp_path_factory.mktemp("serve")) as found:
+        yield found
+
+
+def open_files(server: RunningServer) -> int:
+    return len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))

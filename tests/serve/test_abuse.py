@@ -1,0 +1,215 @@
+"""What clients do to servers: each is refused or borne, and the next request is answered."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import resource
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.serve.conftest import RunningServer, open_files, running
+
+pytestmark = pytest.mark.enable_socket
+
+HEAD = b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\n"
+LONG = "the cat sat on a mat, " * 10_000
+"""Takes the tiny model about a second."""
+
+
+@pytest.fixture(autouse=True)
+def answers_afterwards(server: RunningServer) -> Iterator[None]:
+    yield
+    assert server.classify(["still there?"]).status == 200
+    eventually(lambda: server.metric("bothways_queue_tokens") == 0)
+
+
+def eventually(holds: Callable[[], bool], within_s: float = 20) -> None:
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come to hold"
+        time.sleep(0.05)
+
+
+def received(connection: socket.socket, within_s: float = 10) -> bytes:
+    """Give what comes until the server closes."""
+    connection.settimeout(within_s)
+    found = b""
+    try:
+        while part := connection.recv(65_536):
+            found += part
+            if found.endswith(b"}"):
+                break
+    except ConnectionResetError:
+        pass
+    return found
+
+
+def status_of(reply: bytes) -> int:
+    return int(reply.split(b" ", 2)[1]) if reply else 0
+
+
+def test_a_header_that_does_not_end_is_not_waited_for(server: RunningServer) -> None:
+    with server.connect() as connection:
+        connection.sendall(b"POST /v1/classify HTTP/1.1\r\nHost: local")
+        started = time.monotonic()
+        assert status_of(received(connection)) in (0, 408)
+        assert time.monotonic() - started < 5
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(server: RunningServer) -> None:
+    with server.connect() as connection:
+        connection.sendall(HEAD + b'Content-Length: 100\r\n\r\n{"texts": [')
+        reply = received(connection)
+    assert status_of(reply) == 408
+    assert b"the body did not come within 1 s (body-timeout-s)" in reply
+
+
+def test_a_body_that_drips_is_not_waited_for_either(server: RunningServer) -> None:
+    with server.connect() as connection:
+        connection.sendall(HEAD + b"Content-Length: 1000\r\n\r\n")
+        started = time.monotonic()
+        try:
+            while time.monotonic() - started < 4:
+                connection.sendall(b" ")
+                time.sleep(0.1)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        assert status_of(received(connection)) in (0, 408)
+
+
+def test_chunks_without_end_are_cut_off(server: RunningServer) -> None:
+    with server.connect() as connection:
+        connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        sent, chunk = 0, b"10000\r\n" + b" " * 65_536 + b"\r\n"
+        try:
+            while sent < 40_000_000:
+                connection.sendall(chunk)
+                sent += len(chunk)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        assert status_of(received(connection)) in (0, 413)
+    assert sent < 40_000_000
+
+
+def test_many_tiny_chunks_are_one_body(server: RunningServer) -> None:
+    body = json.dumps({"texts": ["what a film " * 500]}).encode()
+    with server.connect() as connection:
+        chunks = b"".join(b"1\r\n" + bytes([byte]) + b"\r\n" for byte in body)
+        connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
+        assert status_of(received(connection)) == 200
+
+
+def test_a_body_that_says_it_is_huge_is_refused_at_once(server: RunningServer) -> None:
+    with server.connect() as connection:
+        connection.sendall(HEAD + b"Content-Length: 10000000000\r\n\r\n")
+        reply = received(connection)
+    assert status_of(reply) == 413
+    assert b"more than 4000000 bytes (max-body-bytes)" in reply
+
+
+def test_compressed_bodies_are_refused(server: RunningServer) -> None:
+    bomb = gzip.compress(b" " * 10_000_000)
+    reply = server.ask("/v1/classify", bomb, {"content-encoding": "gzip"})
+    assert (reply.status, reply.value["kind"]) == (415, "encoded")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"X-Long: " + b"a" * 200_000 + b"\r\n",
+        b"".join(b"X-%d: a\r\n" % number for number in range(10_000)),
+    ],
+    ids=["200 KB", "10,000 headers"],
+)
+def test_a_header_beyond_measure_is_refused(server: RunningServer, head: bytes) -> None:
+    with server.connect() as connection:
+        try:
+            connection.sendall(HEAD + head + b"Content-Length: 2\r\n\r\n{}")
+        except (BrokenPipeError, ConnectionResetError):
+            return
+        assert status_of(received(connection)) in (0, 400, 431)
+
+
+def test_a_length_that_is_contradicted_is_refused(server: RunningServer) -> None:
+    with server.connect() as connection:
+        connection.sendall(HEAD + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\n{}  ")
+        assert status_of(received(connection)) in (0, 400)
+
+
+def test_what_follows_a_body_is_not_taken_for_a_request_of_another(server: RunningServer) -> None:
+    """Length and chunks at once: servers that believe different ones let requests be smuggled."""
+    with server.connect() as connection:
+        connection.sendall(
+            HEAD + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /v1/models HTTP/1.1\r\n\r\n"
+        )
+        assert received(connection, 3).count(b"HTTP/1.1 200") == 0
+
+
+def test_ten_thousand_texts_are_too_many(server: RunningServer) -> None:
+    reply = server.classify(["a"] * 10_000)
+    assert (reply.status, reply.value["error"]) == (413, "the request has 10000 texts, allowed are 500 (max-texts)")
+
+
+def test_more_tokens_than_the_queue_ever_holds_are_too_many(server: RunningServer) -> None:
+    reply = server.classify([LONG] * 8)
+    assert reply.status == 413
+    assert "allowed are 400000 (max-queue-tokens)" in reply.value["error"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/v1/classify%00", "/..%2f..%2fetc/passwd", "/v1/classify/", "/" + "a" * 9000]
+)
+def test_other_paths_are_not_there(server: RunningServer, path: str) -> None:
+    assert server.ask(path, {"texts": []}).status in (400, 404, 414)
+
+
+def test_a_reply_that_nobody_waits_for_is_not_worked_on(server: RunningServer) -> None:
+    read_before = server.metric("bothways_texts_total")
+    with server.connect() as connection:
+        body = json.dumps({"texts": [LONG] * 2}).encode()
+        connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        eventually(lambda: server.metric("bothways_batch_texts") > 0)
+    eventually(lambda: server.metric("bothways_queue_tokens") == 0, within_s=3)
+    assert server.metric("bothways_texts_total") == read_before
+
+
+def test_a_reply_is_given_up_at_the_deadline_that_the_client_names(server: RunningServer) -> None:
+    started = time.monotonic()
+    reply = server.ask("/v1/classify", {"texts": [LONG] * 2}, {"x-request-timeout": "0.3"})
+    assert (reply.status, reply.value["kind"]) == (504, "deadline")
+    assert time.monotonic() - started < 3
+
+
+@pytest.mark.parametrize("value", ["soon", "-1", "0", "nan", "inf", ""])
+def test_a_deadline_that_is_none_is_refused(server: RunningServer, value: str) -> None:
+    reply = server.ask("/v1/classify", {"texts": ["a"]}, {"x-request-timeout": value})
+    assert (reply.status, "x-request-timeout is" in reply.value["error"]) == (400, True)
+
+
+def test_connections_that_ask_for_nothing_hold_up_nobody(server: RunningServer) -> None:
+    idle = [server.connect() for _ in range(200)]
+    try:
+        assert server.classify(["a film"]).status == 200
+    finally:
+        for connection in idle:
+            connection.close()
+    eventually(lambda: open_files(server) < 60)
+
+
+def test_when_files_run_out_it_goes_on_once_there_are_some(bundle_path: Path, tmp_path: Path) -> None:
+    def few_files() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+
+    with running(bundle_path, "--header-timeout-s", 2, folder=tmp_path, preexec_fn=few_files) as server:
+        idle = [socket.create_connection(("127.0.0.1", server.port), timeout=5) for _ in range(100)]
+        time.sleep(0.5)
+        for connection in idle:
+            connection.close()
+        eventually(lambda: open_files(server) < 50)
+        assert server.classify(["a film"]).status == 200
+        assert server.stop() == 0

@@ -1,0 +1,129 @@
+"""The running batch by itself: who joins when, what is bounded, and what is dropped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+
+import numpy as np
+import pytest
+
+from bothways.errors import DeadlinePassed, Overloaded, RequestTooLarge, Unavailable
+from bothways.runtime.classifier import Classifier, Prediction
+from bothways.serve.batching import Batcher, Ticket
+from bothways.text.reading import TokenizedText
+
+SENTENCE = "the cat sat on a mat, "
+
+
+@pytest.fixture
+def batcher(model: Classifier) -> Iterator[Batcher]:
+    found = Batcher(model, 200_000)
+    yield found
+    found.close(drains=False, timeout_s=10)
+
+
+def tokens(model: Classifier, *texts: str) -> list[TokenizedText]:
+    return [model.tokenizer.tokenize(text) for text in texts]
+
+
+def soon() -> float:
+    return time.monotonic() + 60
+
+
+def ensemble(predictions: list[Prediction]) -> np.ndarray:
+    return np.array([prediction.probabilities["ensemble"] for prediction in predictions])
+
+
+def submitted(batcher: Batcher, *texts: str) -> Ticket:
+    return batcher.submit(tokens(batcher.model, *texts), soon())
+
+
+def test_every_request_gets_its_own_texts_predictions_bit_for_bit(batcher: Batcher, model: Classifier) -> None:
+    requests = [[SENTENCE * (number % 7), f"request {number}"] for number in range(100)]
+    tickets = [submitted(batcher, *texts) for texts in requests]
+    for ticket, texts in zip(tickets, requests, strict=True):
+        assert np.array_equal(ensemble(ticket.answer.result(60)), model.predict_proba(texts))
+    assert (batcher.tokens, batcher.texts_in_flight) == (0, 0)
+
+
+def test_no_texts_are_answered_at_once(batcher: Batcher) -> None:
+    assert submitted(batcher).answer.result(0) == []
+
+
+def test_a_short_text_does_not_wait_for_a_long_one(batcher: Batcher) -> None:
+    long = submitted(batcher, SENTENCE * 10_000)
+    short = submitted(batcher, "a film")
+    short.answer.result(60)
+    assert not long.answer.done()
+
+
+def test_a_request_of_one_text_does_not_wait_for_a_request_of_many(batcher: Batcher) -> None:
+    many = submitted(batcher, *[SENTENCE * 10] * 1000)
+    short = submitted(batcher, "a film")
+    short.answer.result(60)
+    assert not many.answer.done()
+    many.answer.result(60)
+
+
+def test_what_the_queue_has_no_room_for_is_refused_with_the_time_until_it_has(batcher: Batcher) -> None:
+    first = submitted(batcher, SENTENCE * 10_000)
+    with pytest.raises(Overloaded, match=r"the queue holds \d+ of 200000 tokens, and the request has \d+") as raised:
+        submitted(batcher, SENTENCE * 10_000)
+    assert 1 <= raised.value.retry_after_s <= 600
+    first.answer.result(60)
+    submitted(batcher, SENTENCE * 10_000).answer.result(60)
+
+
+def test_what_it_would_never_have_room_for_is_too_large(batcher: Batcher) -> None:
+    with pytest.raises(RequestTooLarge, match=r"allowed are 200000 \(max-queue-tokens\)"):
+        submitted(batcher, SENTENCE * 20_000)
+
+
+def test_a_request_whose_client_left_is_not_read_on(batcher: Batcher) -> None:
+    left = submitted(batcher, SENTENCE * 10_000)
+    batcher.cancel(left)
+    with pytest.raises(CancelledError):
+        left.answer.result(60)
+    while batcher.tokens:
+        time.sleep(0.01)
+    assert batcher.texts_in_flight == 0
+    assert batcher.tally.needed < 130_001  # of two members that would read as many each
+
+
+def test_a_deadline_that_passes_ends_a_request_and_no_other(batcher: Batcher, model: Classifier) -> None:
+    late = batcher.submit(tokens(model, SENTENCE * 10_000), time.monotonic() + 0.05)
+    other = submitted(batcher, SENTENCE * 300)
+    with pytest.raises(DeadlinePassed):
+        late.answer.result(60)
+    assert np.array_equal(ensemble(other.answer.result(60)), model.predict_proba([SENTENCE * 300]))
+    assert batcher.tokens == 0
+
+
+def test_closing_answers_what_was_taken_and_refuses_the_rest(model: Classifier) -> None:
+    batcher = Batcher(model, 200_000)
+    taken = submitted(batcher, SENTENCE * 1000)
+    batcher.close()
+    assert taken.answer.done()
+    assert len(taken.answer.result()) == 1
+    with pytest.raises(Unavailable):
+        submitted(batcher, "a")
+
+
+def test_a_fault_while_reading_is_told_to_whoever_waits_and_the_next_are_served(
+    batcher: Batcher, model: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = type(model).prediction
+    broken = [True]
+
+    def prediction(self: Classifier, pooled: object) -> Prediction:
+        if broken.pop() if broken else False:
+            raise MemoryError("no memory")
+        return original(self, pooled)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(model), "prediction", prediction)
+    with pytest.raises(MemoryError):
+        submitted(batcher, "a film").answer.result(60)
+    assert len(submitted(batcher, "a film").answer.result(60)) == 1
+    assert (batcher.tokens, batcher.texts_in_flight) == (0, 0)

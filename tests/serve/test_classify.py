@@ -1,0 +1,99 @@
+"""POST /v1/classify: what predict gives, to the last bit (law 8), and what is wrong with a request, in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import bothways
+from bothways.bundle.proof import NASTY_TEXTS
+from bothways.runtime.classifier import Classifier
+from tests.serve.conftest import RunningServer
+
+pytestmark = pytest.mark.enable_socket
+NAMES = ["forward", "backward", "ensemble"]
+
+
+def rows_of(reply: Any, name: str) -> np.ndarray:
+    return np.array([result["probabilities"][name] for result in reply.value["results"]])
+
+
+@settings(max_examples=30)
+@given(texts=st.lists(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=80), max_size=8))
+def test_the_server_gives_what_predict_gives(server: RunningServer, model: Classifier, texts: list[str]) -> None:
+    reply = server.classify(texts, probabilities=NAMES)
+    assert reply.status == 200
+    assert reply.value["labels"] == list(model.labels)
+    expected = model.predict_proba_by_direction(texts)
+    for name in NAMES if texts else []:
+        assert np.array_equal(rows_of(reply, name), expected[name])
+    assert [result["label"] for result in reply.value["results"]] == model.predict(texts).tolist()
+
+
+def test_nasty_texts_too(server: RunningServer, model: Classifier) -> None:
+    texts = [*NASTY_TEXTS, "a\x00b", "", " ", "xxbos xxpad", "x" * 100_000, "word " * 30_000]
+    assert np.array_equal(rows_of(server.classify(texts), "ensemble"), model.predict_proba(texts))
+
+
+def test_only_the_ensemble_is_told_where_nothing_is_asked_for(server: RunningServer, model: Classifier) -> None:
+    (result,) = server.classify(["what a film"]).value["results"]
+    (prediction,) = model.stream(["what a film"])
+    assert result == {
+        "label": prediction.label,
+        "probability": prediction.probability,
+        "chosen": [prediction.label],
+        "read": "both",
+        "probabilities": {"ensemble": prediction.probabilities["ensemble"].tolist()},
+    }
+
+
+def test_a_bad_text_gets_an_error_of_its_own(server: RunningServer, model: Classifier) -> None:
+    texts = ["a film", None, "\ud800", 3, ["a"], {"text": "a"}, True, "the cat"]
+    results = server.classify(texts).value["results"]
+    assert [list(result) == ["error"] for result in results] == [False, *[True] * 6, False]
+    assert results[1]["error"] == "text 1 is NoneType None, expected a string"
+    assert "lone surrogate" in results[2]["error"]
+    assert [results[0]["label"], results[-1]["label"]] == model.predict(["a film", "the cat"]).tolist()
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "told"),
+    [
+        (b"", 400, "the body is not strict JSON"),
+        (b"{", 400, "the body is not strict JSON"),
+        (b"[]", 400, "the body: Input should be"),
+        (b"{}", 400, "texts: Field required"),
+        (b'{"texts": "a film"}', 400, "texts: Input should be a valid list"),
+        (b'{"texts": [], "texts": []}', 400, "the key 'texts' occurs twice"),
+        (b'{"texts": [NaN]}', 400, "NaN is not a JSON number"),
+        (b'{"texts": [1e999]}', 400, "too large"),
+        (b'\xef\xbb\xbf{"texts": []}', 400, "byte order mark"),
+        ('{"texts": []}'.encode("utf-16"), 400, "the body is not strict JSON"),
+        (b'{"texts": ["\xff"]}', 400, "the body is not strict JSON"),
+        (b'{"texts": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", 400, "nested too deeply"),
+        (b'{"texts": [], "text": "a"}', 400, "text: Extra inputs"),
+        (b'{"texts": [], "probabilities": ["sideways"]}', 400, "probabilities.0: Input should be 'forward'"),
+        (b'{"texts": [], "model": "other"}', 404, "there is no model 'other', expected one of tiny"),
+    ],
+)
+def test_what_can_not_be_meant_is_refused_in_words(server: RunningServer, body: bytes, status: int, told: str) -> None:
+    reply = server.ask("/v1/classify", body)
+    assert (reply.status, told in reply.value["error"]) == (status, True), reply.body
+    assert reply.headers["content-type"] == "application/json"
+
+
+def test_a_server_of_two_models_is_asked_by_name(bundle_path: Path, mixed_bundle_path: Path, tmp_path: Path) -> None:
+    from tests.serve.conftest import running
+
+    texts = ["what a film", "the DOG"]
+    with running(f"one={bundle_path}", f"two={mixed_bundle_path}", folder=tmp_path) as server:
+        names = [model["name"] for model in server.ask("/v1/models").value["models"]]
+        assert names == ["one", "two"]
+        for name, path in {"one": bundle_path, "two": mixed_bundle_path, None: bundle_path}.items():
+            reply = server.classify(texts, **({"model": name} if name else {}))
+            assert np.array_equal(rows_of(reply, "ensemble"), bothways.load(path).predict_proba(texts))

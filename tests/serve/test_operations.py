@@ -1,0 +1,267 @@
+"""Starting, draining, reloading and dying: what was taken is answered, and no wrong model ever answers."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import shutil
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bothways
+from bothways.bundle.manifest import MANIFEST_FILE
+from bothways.runtime.classifier import Classifier
+from tests.bundles import edit_json, edit_manifest, replace_file
+from tests.console import run_bothways
+from tests.serve.conftest import HOST, RunningServer, running
+from tests.serve.test_abuse import eventually
+
+pytestmark = pytest.mark.enable_socket
+TEXTS = ["what a lovely film", "the DOG ate the cat", "I hated every minute of it " * 12]
+
+
+class Load:
+    """Clients that ask again and again, and note what they got; a refused connection is not a lost request."""
+
+    def __init__(self, server: RunningServer, clients: int = 6) -> None:
+        self.port = server.port
+        self.statuses: Counter[int] = Counter()
+        self.lost: list[str] = []
+        self.replies: list[dict[str, object]] = []
+        self._is_over = threading.Event()
+        self._lock = threading.Lock()
+        self._threads = [threading.Thread(target=self._ask_on) for _ in range(clients)]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask_on(self) -> None:
+        body = json.dumps({"texts": TEXTS}).encode()
+        while not self._is_over.is_set():
+            connection = http.client.HTTPConnection(HOST, self.port, timeout=30)
+            try:
+                connection.connect()
+            except OSError:
+                time.sleep(0.01)
+                continue
+            with contextlib.closing(connection):
+                try:
+                    connection.request("POST", "/v1/classify", body)
+                    response = connection.getresponse()
+                    value = json.loads(response.read())
+                except (OSError, http.client.HTTPException) as error:
+                    with self._lock:
+                        self.lost.append(repr(error))
+                    continue
+            with self._lock:
+                self.statuses[response.status] += 1
+                if response.status == 200:
+                    self.replies.append(value)
+
+
+def rows(reply: dict[str, object]) -> np.ndarray:
+    results = reply["results"]
+    assert isinstance(results, list)
+    return np.array([result["probabilities"]["ensemble"] for result in results])
+
+
+@contextlib.contextmanager
+def serving(bundle: Path, folder: Path, *options: object) -> Iterator[RunningServer]:
+    with running(f"m={bundle}", "--threads", 1, *options, folder=folder) as server:
+        yield server
+
+
+def test_after_sigterm_what_was_taken_is_answered(bundle_path: Path, model: Classifier, tmp_path: Path) -> None:
+    with serving(bundle_path, tmp_path) as server:
+        with Load(server) as load:
+            eventually(lambda: load.statuses[200] > 20)
+            assert server.stop() == 0
+        _check_all_answered(server, load)
+    assert set(load.statuses) <= {200, 503}
+    expected = model.predict_proba(TEXTS)
+    assert all(np.array_equal(rows(reply), expected) for reply in load.replies)
+
+
+def test_a_second_sigterm_changes_nothing(bundle_path: Path, tmp_path: Path) -> None:
+    with serving(bundle_path, tmp_path) as server:
+        with Load(server) as load:
+            eventually(lambda: load.statuses[200] > 5)
+            server.process.send_signal(signal.SIGTERM)
+            assert server.stop() == 0
+        _check_all_answered(server, load)
+
+
+def _check_all_answered(server: RunningServer, load: Load) -> None:
+    """Each request that the server took came back; what still lay in the socket's backlog was never taken."""
+    assert server.said.count("POST /v1/classify") == sum(load.statuses.values())
+    assert all(error.startswith(("ConnectionReset", "RemoteDisconnected", "BrokenPipe")) for error in load.lost), (
+        load.lost
+    )
+    assert "Traceback" not in server.said
+
+
+def test_sigterm_while_loading_ends_it(bundle_path: Path, tmp_path: Path) -> None:
+    with running(bundle_path, folder=tmp_path, wait=False) as server:
+        eventually(lambda: _answers(server))
+        assert server.stop() in (0, -signal.SIGTERM)
+        assert "Traceback" not in server.said
+
+
+def _answers(server: RunningServer) -> bool:
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        return server.ask("/health/live", timeout_s=5).status == 200
+    return False
+
+
+def test_it_is_alive_before_it_is_ready_and_ready_only_with_its_proof(bundle_path: Path, tmp_path: Path) -> None:
+    with running(bundle_path, folder=tmp_path, wait=False) as server:
+        eventually(lambda: _answers(server))
+        while True:
+            status = server.classify(["a film"]).status
+            if server.ask("/health/ready").status == 200:
+                break
+            assert status == 503
+        assert server.classify(["a film"]).status == 200
+
+
+def test_after_kill_9_a_new_process_serves_at_once_on_the_same_port(bundle_path: Path, tmp_path: Path) -> None:
+    with serving(bundle_path, tmp_path) as server:
+        with Load(server) as load:
+            eventually(lambda: load.statuses[200] > 5)
+            assert server.stop(signal.SIGKILL) == -signal.SIGKILL
+            before = time.monotonic()
+            load._is_over.set()
+        assert time.monotonic() - before < 5  # nobody hangs
+
+
+def test_a_reload_under_load_loses_nothing_and_swaps_whole_answers(
+    bundle_path: Path, mixed_bundle_path: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "live.bundle"
+    shutil.copytree(bundle_path, path)
+    old, new = (bothways.load(source) for source in (bundle_path, mixed_bundle_path))
+    with serving(path, tmp_path) as server:
+        with Load(server) as load:
+            eventually(lambda: load.statuses[200] > 20)
+            _exchange(path, mixed_bundle_path)
+            server.process.send_signal(signal.SIGHUP)
+            eventually(lambda: server.ask("/v1/models").value["models"][0]["digest"] == new.digest)
+            count = load.statuses[200]
+            eventually(lambda: load.statuses[200] > count + 20)
+        assert server.stop() == 0
+    assert (load.lost, set(load.statuses)) == ([], {200})
+    assert {reply["digest"] for reply in load.replies} == {old.digest, new.digest}
+    expected = {model.digest: model.predict_proba(TEXTS) for model in (old, new)}
+    assert all(np.array_equal(rows(reply), expected[str(reply["digest"])]) for reply in load.replies)
+
+
+def test_another_bundle_at_the_path_is_noticed_where_asked_for(
+    bundle_path: Path, mixed_bundle_path: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "live.bundle"
+    shutil.copytree(bundle_path, path)
+    new = bothways.load(mixed_bundle_path)
+    with serving(path, tmp_path, "--watch-s", 0.2) as server:
+        _exchange(path, mixed_bundle_path)
+        eventually(lambda: server.ask("/v1/models").value["models"][0]["digest"] == new.digest)
+
+
+def _exchange(path: Path, bundle: Path) -> None:
+    """Put another bundle in the place of one, as a deployment does."""
+    shutil.copytree(bundle, path.with_suffix(".new"))
+    path.rename(path.with_suffix(".old"))
+    path.with_suffix(".new").rename(path)
+
+
+def _truncated(path: Path) -> None:
+    file = path / "forward.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def _missing_file(path: Path) -> None:
+    (path / "tokenizer.json").unlink()
+
+
+def _no_proof_of_its_own(path: Path) -> None:
+    rows = (path / "proof.jsonl").read_text().splitlines()
+    first = json.loads(rows[0])
+    for of_member in first["probabilities"].values():
+        of_member["bad"], of_member["good"] = of_member["good"], of_member["bad"]
+    replace_file(path, "proof.jsonl", "\n".join([json.dumps(first), *rows[1:]]).encode() + b"\n")
+
+
+def _newer(path: Path) -> None:
+    edit_manifest(path, lambda fields: fields.update(format=99))
+
+
+def _gone(path: Path) -> None:
+    path.rename(path.with_suffix(".gone"))
+
+
+def _not_json(path: Path) -> None:
+    (path / MANIFEST_FILE).write_bytes(b"{")
+
+
+def _other_tokens(path: Path) -> None:
+    edit_json(path, "tokenizer.json", lambda fields: fields.update(version="9.9"))
+
+
+@pytest.mark.parametrize(
+    "damage", [_truncated, _missing_file, _no_proof_of_its_own, _newer, _gone, _not_json, _other_tokens]
+)
+def test_a_bad_bundle_leaves_the_old_one_serving_and_is_told(
+    damage: Callable[[Path], None], bundle_path: Path, model: Classifier, tmp_path: Path
+) -> None:
+    path = tmp_path / "live.bundle"
+    shutil.copytree(bundle_path, path)
+    with serving(path, tmp_path) as server:
+        damage(path)
+        server.process.send_signal(signal.SIGHUP)
+        eventually(lambda: server.ask("/health/ready").status == 503)
+        problem = server.ask("/health/ready").value["problem"]
+        assert "live.bundle" in problem
+        assert "not reloaded, the old models go on: " in server.said
+        assert "Traceback" not in server.said
+        reply = server.classify(TEXTS)
+        assert np.array_equal(rows(reply.value), model.predict_proba(TEXTS))
+        shutil.rmtree(path, ignore_errors=True)
+        shutil.copytree(bundle_path, path)
+        server.process.send_signal(signal.SIGHUP)
+        eventually(lambda: server.ask("/health/ready").status == 200)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "told"),
+    [
+        (["nowhere.bundle"], 1, "there is no bundle here"),
+        (["a=x", "a=y"], 2, "two bundles are named 'a'"),
+        (["x", "--port", "99999"], 2, "port: Input should be less than or equal to 65535"),
+        (["x", "--max-texts", "0", "--drain-s", "-1"], 2, "drain_s"),
+    ],
+)
+def test_wrong_use_is_one_line(arguments: list[str], status: int, told: str) -> None:
+    finished = run_bothways("serve", *arguments)
+    assert (finished.returncode, told in finished.stderr) == (status, True), finished.stderr
+    assert len(finished.stderr.splitlines()) == 1
+
+
+def test_a_port_that_is_taken_is_told(server: RunningServer, bundle_path: Path) -> None:
+    finished = run_bothways("serve", str(bundle_path), "--port", str(server.port), timeout_s=60)
+    assert finished.returncode == 2
+    assert f"can't listen at 127.0.0.1:{server.port}" in finished.stderr
+    assert len(finished.stderr.splitlines()) == 1
