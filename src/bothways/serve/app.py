@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import contextlib
+import hashlib
 import json
 import sys
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from importlib import resources
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -15,29 +20,76 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive
 
+import bothways
 from bothways import strict_json
 from bothways.errors import Overloaded, RequestInvalid, RequestTooLarge, ServingError
 from bothways.serve import metrics as of_metrics
 from bothways.serve.bodies import read_body
-from bothways.serve.protocols import own
-from bothways.serve.protocols.protocol import Protocol
-from bothways.serve.service import Answer, Service
+from bothways.serve.openapi import openapi
+from bothways.serve.protocols import hugging_face, mlflow, open_inference, own, text_embeddings_inference
+from bothways.serve.protocols.protocol import Protocol, Received
+from bothways.serve.service import Answer, ServedModel, Service
 
 _CLIENT_LEFT = 499
 """Nobody reads it; the word of nginx for the log."""
 _TIMEOUT_HEADER = "x-request-timeout"
+_PAGE = resources.files("bothways.serve").joinpath("page.html").read_text(encoding="utf-8")
 Handler = Callable[[Request], Awaitable[Response]]
+
+
+def _hash_of(tag: str) -> str:
+    """Give what allows the page's own part of a kind, and no other."""
+    part = _PAGE.partition(f"<{tag}>")[2].partition(f"</{tag}>")[0]
+    return f"'sha256-{base64.b64encode(hashlib.sha256(part.encode()).digest()).decode()}'"
+
+
+_PAGE_POLICY = (
+    f"default-src 'none'; connect-src 'self'; img-src data:; script-src {_hash_of('script')}; "
+    f"style-src {_hash_of('style')}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 
 def build_app(service: Service) -> Starlette:
     """Give the application of a service."""
-    routes = [
-        _route("/v1/classify", "POST", _asking(service, own.PROTOCOL), service),
-        _route("/v1/models", "GET", _models(service), service),
-        _route("/health/live", "GET", _live, service, is_logged=False),
-        _route("/health/ready", "GET", _ready(service), service, is_logged=False),
-        _route("/metrics", "GET", _metrics(service), service, is_logged=False),
-    ]
+    own_way, oip = own.PROTOCOL, open_inference.PROTOCOL
+
+    def described(request: Request) -> object:
+        return open_inference.model_metadata(_asked(service, request))
+
+    asking = {
+        "/v1/classify": own_way,
+        "/predict": text_embeddings_inference.PROTOCOL,
+        "/": hugging_face.PROTOCOL,
+        "/invocations": mlflow.PROTOCOL,
+        "/v2/models/{model}/infer": oip,
+        "/v2/models/{model}/versions/{version}/infer": oip,
+    }
+    telling: dict[str, Callable[[Request], object]] = {
+        "/v1/models": lambda _: {"models": [_told(served) for served in service.models]},
+        "/info": lambda _: text_embeddings_inference.info(service.model(), service.settings),
+        "/version": lambda _: bothways.__version__,
+        "/openapi.json": lambda _: openapi(),
+        "/v2": lambda _: open_inference.server_metadata(),
+        "/v2/models/{model}": lambda request: open_inference.model_metadata(_asked(service, request)),
+        "/v2/models/{model}/versions/{version}": lambda request: open_inference.model_metadata(
+            _asked(service, request)
+        ),
+    }
+    probing: dict[str, Handler] = {
+        "/health/live": _live,
+        "/v2/health/live": _live,
+        "/health/ready": partial(_ready, service),
+        "/v2/health/ready": partial(_ready, service),
+        "/v2/models/{model}/ready": partial(_model_ready, service),
+        "/v2/models/{model}/versions/{version}/ready": partial(_model_ready, service),
+        "/health": partial(_ready, service),
+        "/ping": partial(_ready, service),
+        "/metrics": partial(_metrics, service),
+    }
+    routes = [_route(path, "POST", partial(_ask, service, protocol), service) for path, protocol in asking.items()]
+    routes += [_route(path, "GET", partial(_tell, tell), service) for path, tell in telling.items()]
+    routes.append(_route("/", "GET", _page, service))
+    routes += [_route(path, "GET", probe, service, is_logged=False) for path, probe in probing.items()]
     app = Starlette(routes=routes)
     app.router.redirect_slashes = False  # to a client that posts, another path is an error, not a way
     return app
@@ -57,38 +109,53 @@ def _route(path: str, method: str, handler: Handler, service: Service, *, is_log
             response = _json({"error": "internal error", "kind": "internal"}, 500)
         seconds = time.perf_counter() - started
         service.metrics.requests.labels(path, str(response.status_code)).inc()
-        service.metrics.latency.labels("request").observe(seconds)
         if is_logged:  # probes ask every few seconds
+            service.metrics.latency.labels("request").observe(seconds)
             _log(service.settings.log, method, path, response.status_code, seconds)
         return response
 
     return Route(path, watched, methods=[method])
 
 
-def _asking(service: Service, protocol: Protocol) -> Handler:
-    """Give what answers a request for predictions."""
+async def _ask(service: Service, protocol: Protocol, request: Request) -> Response:
+    """Answer a request for predictions."""
+    settings = service.settings
+    deadline_s = time.monotonic() + settings.request_timeout_s
+    try:
+        deadline_s = min(deadline_s, time.monotonic() + _timeout_s(request))
+        with service.metrics.stage("body"):
+            body = await read_body(request, settings)
+        headers, path = dict(request.headers), {name: str(value) for name, value in request.path_params.items()}
+        query = protocol.parse(Received(body, headers, path), service)
+        if len(query.texts) > settings.max_texts:
+            raise RequestTooLarge(
+                f"the request has {len(query.texts)} texts, allowed are {settings.max_texts} (max-texts)"
+            )
+        served = service.model(query.model)
+        answer = await _unless_client_leaves(service.classify(served, query.texts, deadline_s), request.receive)
+        reply = protocol.render(query, served, answer)
+    except ServingError as error:
+        service.metrics.rejections.labels(error.kind).inc()
+        retry = {"retry-after": str(error.retry_after_s)} if isinstance(error, Overloaded) else {}
+        status, told = protocol.fault(error)
+        return _json(told, status, retry)
+    if isinstance(reply.body, bytes):
+        return Response(reply.body, headers=dict(reply.headers))
+    return _json(reply.body, headers=reply.headers)
 
-    async def ask(request: Request) -> Response:
-        deadline_s = time.monotonic() + service.settings.request_timeout_s
-        try:
-            deadline_s = min(deadline_s, time.monotonic() + _timeout_s(request))
-            with service.metrics.stage("body"):
-                body = await read_body(request, service.settings)
-            query = protocol.parse(body)
-            if len(query.texts) > service.settings.max_texts:
-                raise RequestTooLarge(
-                    f"the request has {len(query.texts)} texts, allowed are {service.settings.max_texts} (max-texts)"
-                )
-            served = service.model(query.model)
-            answer = await _unless_client_leaves(service.classify(served, query.texts, deadline_s), request.receive)
-            reply = protocol.render(query, served, answer)
-            return _json(reply.body, headers=reply.headers)
-        except ServingError as error:
-            service.metrics.rejections.labels(error.kind).inc()
-            headers = {"retry-after": str(error.retry_after_s)} if isinstance(error, Overloaded) else {}
-            return _json(protocol.fault(error), error.status, headers)
 
-    return ask
+async def _tell(tell: Callable[[Request], object], request: Request) -> Response:
+    """Answer a question about the server."""
+    try:
+        return _json(tell(request))
+    except ServingError as error:
+        return _json({"error": str(error)}, error.status)
+
+
+def _asked(service: Service, request: Request) -> ServedModel:
+    served = service.model(request.path_params["model"])
+    open_inference.require_version(served, request.path_params.get("version"))
+    return served
 
 
 async def _unless_client_leaves(answering: Awaitable[Answer], receive: Receive) -> Answer:
@@ -129,42 +196,44 @@ def _timeout_s(request: Request) -> float:
     return seconds
 
 
+async def _page(_: Request) -> Response:
+    return Response(_PAGE, media_type="text/html", headers={"content-security-policy": _PAGE_POLICY})
+
+
 async def _live(_: Request) -> Response:
     """Say that the process runs; depends on nothing else, or a busy server would be restarted."""
     return _json({"live": True})
 
 
-def _ready(service: Service) -> Handler:
-    async def ready(_: Request) -> Response:
-        told = {"ready": service.is_ready, "problem": service.problem, "draining": service.is_draining}
-        return _json(told, 200 if service.is_ready else 503)
-
-    return ready
+async def _ready(service: Service, _: Request) -> Response:
+    told = {"ready": service.is_ready, "problem": service.problem, "draining": service.is_draining}
+    return _json({**told, "live": True}, 200 if service.is_ready else 503)
 
 
-def _models(service: Service) -> Handler:
-    async def models(_: Request) -> Response:
-        told = [
-            {
-                "name": served.name,
-                "digest": served.model.digest,
-                "labels": list(served.model.labels),
-                "directions": served.model.directions,
-                "precision": served.model.precision,
-                "loaded_at_s": served.loaded_at_s,
-            }
-            for served in service.models
-        ]
-        return _json({"models": told})
-
-    return models
+async def _model_ready(service: Service, request: Request) -> Response:
+    try:
+        served = _asked(service, request)
+    except ServingError as error:
+        return _json({"error": str(error)}, error.status)
+    return _json({"name": served.name, "ready": service.is_ready}, 200 if service.is_ready else 503)
 
 
-def _metrics(service: Service) -> Handler:
-    async def metrics(_: Request) -> Response:
-        return Response(service.metrics.page(), media_type=of_metrics.CONTENT_TYPE)
+async def _metrics(service: Service, _: Request) -> Response:
+    return Response(service.metrics.page(), media_type=of_metrics.CONTENT_TYPE)
 
-    return metrics
+
+def _told(served: ServedModel) -> dict[str, object]:
+    model = served.model
+    return {
+        "name": served.name,
+        "digest": model.digest,
+        "labels": list(model.labels),
+        "directions": model.directions,
+        "precision": model.precision,
+        "cascade": model.cascade is not None,
+        "loaded_at_s": served.loaded_at_s,
+        "proof": {"texts": served.verification.texts, "differences": served.verification.differences},
+    }
 
 
 def _json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -182,4 +251,5 @@ def _log(kind: str, method: str, path: str, status: int, seconds: float) -> None
         line = json.dumps({"time": stamp, **told})
     else:
         line = f"{stamp} {method} {path} {status} {told['ms']} ms"
-    sys.stderr.write(line + "\n")
+    with contextlib.suppress(OSError, ValueError):  # a full disk behind the log is no reason not to answer
+        sys.stderr.write(line + "\n")

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from bothways.errors import TextError
+
 if TYPE_CHECKING:
-    from bothways.serve.batching import Ticket
-    from bothways.serve.service import ServedModel
+    from bothways.serve.service import Answer, ServedModel
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -61,13 +62,14 @@ class Metrics:
             self._queue.labels(name).set_function(partial(getattr, served.batcher, "tokens"))
             self._flight.labels(name).set_function(partial(getattr, served.batcher, "texts_in_flight"))
 
-    def answered(self, ticket: Ticket) -> None:
-        """Count the texts of a request that was answered, and how long they waited and were read."""
-        self.texts.inc(len(ticket.texts))
-        self.tokens.inc(sum(map(len, ticket.texts)))
-        if ticket.started_s is not None:
-            self.latency.labels("wait").observe(ticket.started_s - ticket.arrived_s)
-            self.latency.labels("read").observe(time.monotonic() - ticket.started_s)
+    def answered(self, answer: Answer) -> None:
+        """Count the texts of a request that was answered, and how long each stage took."""
+        bad = sum(isinstance(item, TextError) for item in answer.items)
+        self.texts.inc(len(answer.items) - bad)
+        self.bad_texts.inc(bad)
+        self.tokens.inc(answer.tokens)
+        for stage, seconds in (("tokenize", answer.tokenize_s), ("wait", answer.wait_s), ("read", answer.read_s)):
+            self.latency.labels(stage).observe(seconds)
 
     def page(self) -> bytes:
         """Give everything as Prometheus reads it."""

@@ -23,7 +23,35 @@ from bothways.text.reading import TokenizedText
 
 _TOKENIZING_THREADS = 2
 
-Answer = list[Prediction | TextError]
+
+@dataclass(frozen=True, eq=False)
+class Classified:
+    """A text's prediction, and the tokens it was made of."""
+
+    prediction: Prediction
+    text: TokenizedText
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What became of a request's texts, in their order.
+
+    Attributes:
+        items: Of each text its prediction, or what is wrong with it.
+        tokenize_s: Seconds until all had their tokens.
+        wait_s: Seconds until the first text joined the batch.
+        read_s: Seconds from then on.
+    """
+
+    items: list[Classified | TextError]
+    tokenize_s: float
+    wait_s: float
+    read_s: float
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all texts together."""
+        return sum(len(item.text) for item in self.items if isinstance(item, Classified))
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,17 +168,21 @@ class Service:
             raise DeadlinePassed("the deadline passed before all texts were read") from None
 
     async def _classified(self, served: ServedModel, texts: Sequence[object], deadline_s: float) -> Answer:
-        with self.metrics.stage("tokenize"):
-            loop = asyncio.get_running_loop()
-            tokens = await loop.run_in_executor(self._tokenizing, _tokenized, served.model, texts)
-        ticket = served.batcher.submit([item for item in tokens if not isinstance(item, TextError)], deadline_s)
+        started = time.monotonic()
+        loop = asyncio.get_running_loop()
+        tokens = await loop.run_in_executor(self._tokenizing, _tokenized, served.model, texts)
+        good = [item for item in tokens if not isinstance(item, TextError)]
+        tokenized = time.monotonic()
+        ticket = served.batcher.submit(good, deadline_s)
         try:
             found: list[Prediction] = await asyncio.wrap_future(ticket.answer)
         finally:
             served.batcher.cancel(ticket)  # changes nothing once it has its answer
-        self.metrics.answered(ticket)
-        predictions = iter(found)
-        return [item if isinstance(item, TextError) else next(predictions) for item in tokens]
+        joined, predictions = ticket.started_s or tokenized, iter(found)
+        items = [item if isinstance(item, TextError) else Classified(next(predictions), item) for item in tokens]
+        answer = Answer(items, tokenized - started, joined - tokenized, time.monotonic() - joined)
+        self.metrics.answered(answer)
+        return answer
 
     def _loaded(self, name: str, path: Path) -> ServedModel:
         settings = self.settings

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from bothways.errors import ServingError, TextError
-from bothways.runtime.classifier import Prediction
-from bothways.serve.protocols.protocol import Protocol, Query, Reply, Schema, parsed
-from bothways.serve.service import Answer, ServedModel
+from bothways.runtime.classifier import Classifier
+from bothways.serve.protocols.protocol import Protocol, Query, Received, Reply, Schema, ServedModels, parsed
+from bothways.serve.service import Answer, Classified, ServedModel
+from bothways.text.reading import Direction, reading_positions
 
 Name = Literal["forward", "backward", "ensemble"]
 
@@ -22,6 +23,8 @@ class ClassifyRequest(Schema):
     """Which model; the first one that is served if left out."""
     probabilities: Sequence[Name] = ("ensemble",)
     """Whose probabilities to tell."""
+    tokens: bool = False
+    """Whether to tell which tokens each text became, and in which order each direction reads them."""
 
 
 class Result(Schema):
@@ -37,6 +40,10 @@ class Result(Schema):
     """Which directions read the text."""
     probabilities: dict[Name, list[float]]
     """By who gave them, in the order of `labels`; a direction that did not read the text is left out."""
+    tokens: list[str] | None = None
+    """As written, where asked for."""
+    reading: dict[Direction, list[int]] | None = None
+    """The positions of the tokens in the order in which each direction reads them, where asked for."""
 
 
 class Fault(Schema):
@@ -62,37 +69,48 @@ class ErrorReply(Schema):
     kind: str
 
 
-def _parse(body: bytes) -> Query:
-    request = parsed(body, ClassifyRequest)
+def _parse(received: Received, _: ServedModels) -> Query:
+    request = parsed(received.body, ClassifyRequest)
     return Query(request.texts, request.model, request)
 
 
 def _render(query: Query, served: ServedModel, answer: Answer) -> Reply:
-    names: Sequence[Name] = query.options.probabilities
-    results = [_fault_of(item) if isinstance(item, TextError) else _result(item, names) for item in answer]
+    results = [
+        _fault_of(item) if isinstance(item, TextError) else _result(item, query.options, served.model)
+        for item in answer.items
+    ]
     model = served.model
-    return Reply(
-        {"model": served.name, "digest": model.digest, "labels": list(model.labels), "results": results}, headers={}
-    )
+    return Reply({"model": served.name, "digest": model.digest, "labels": list(model.labels), "results": results})
 
 
-def _result(prediction: Prediction, names: Sequence[Name]) -> dict[str, object]:
-    told = {name: prediction.probabilities[name].tolist() for name in names if name in prediction.probabilities}
-    return {
+def _result(found: Classified, request: ClassifyRequest, model: Classifier) -> dict[str, object]:
+    prediction, text = found.prediction, found.text
+    probabilities = prediction.probabilities
+    told: dict[str, object] = {
         "label": prediction.label,
         "probability": prediction.probability,
         "chosen": list(prediction.chosen),
         "read": prediction.read,
-        "probabilities": told,
+        "probabilities": {
+            name: probabilities[name].tolist() for name in request.probabilities if name in probabilities
+        },
     }
+    if request.tokens:
+        told["tokens"] = model.tokenizer.tokens(text.ids.tolist())
+        told["reading"] = {
+            member.direction: reading_positions(text, member.direction, member.markers).tolist()
+            for member in model.manifest.members
+        }
+    return told
 
 
 def _fault_of(error: TextError) -> dict[str, object]:
     return {"error": str(error)}
 
 
-def _fault(error: ServingError) -> object:
-    return {"error": str(error), "kind": error.kind}
+def fault(error: ServingError) -> tuple[int, object]:
+    """Give the status and the words of an error."""
+    return error.status, {"error": str(error), "kind": error.kind}
 
 
-PROTOCOL = Protocol("classify", _parse, _render, _fault)
+PROTOCOL = Protocol(_parse, _render, fault)

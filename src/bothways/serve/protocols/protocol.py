@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from typing import Protocol as TypingProtocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bothways import strict_json
-from bothways.errors import RequestInvalid, ServingError
-from bothways.serve.service import Answer, ServedModel
+from bothways.bundle.proof import ENSEMBLE
+from bothways.errors import RequestInvalid, ServingError, TextError
+from bothways.serve.service import Answer, Classified, ServedModel
 
 _Schema = TypeVar("_Schema", bound=BaseModel)
 
@@ -26,12 +28,12 @@ class Reply:
     """What goes back.
 
     Attributes:
-        body: A JSON value.
+        body: A JSON value, or bytes.
         headers: Besides those that every reply has.
     """
 
     body: object
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,27 @@ class Query:
     Attributes:
         texts: What it sent as texts, of any type.
         model: Which is asked; None for the default.
-        options: The request itself, as the protocol parsed it.
+        options: What else the protocol wants to know of the request when it renders the reply.
     """
 
     texts: Sequence[object]
     model: str | None
-    options: Any
+    options: Any = None
+
+
+@dataclass(frozen=True)
+class Received:
+    """What came in.
+
+    Attributes:
+        body: All bytes.
+        headers: By their names in lower case.
+        path: The values of the route's parameters.
+    """
+
+    body: bytes
+    headers: Mapping[str, str]
+    path: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -54,16 +71,40 @@ class Protocol:
     """One way to ask.
 
     Attributes:
-        name: In metrics.
-        parse: Gives what a body asks for; raises ``RequestInvalid``.
-        render: Gives the reply.
-        fault: Gives the body that tells an error.
+        parse: Gives what a request asks for; raises ``ServingError``.
+        render: Gives the reply; raises ``ServingError`` where the protocol can't tell one text's error by itself.
+        fault: Gives the status and the body that tell an error.
     """
 
-    name: str
-    parse: Callable[[bytes], Query]
+    parse: Callable[[Received, ServedModels], Query]
     render: Callable[[Query, ServedModel, Answer], Reply]
-    fault: Callable[[ServingError], object]
+    fault: Callable[[ServingError], tuple[int, object]]
+
+
+class ServedModels(TypingProtocol):
+    """Who knows the models by name."""
+
+    def model(self, name: str | None = None) -> ServedModel:
+        """Give a model, or the default."""
+
+
+def all_classified(answer: Answer) -> list[Classified]:
+    """Give the predictions of all texts.
+
+    Raises:
+        RequestInvalid: One of them can't be classified; the message names it.
+    """
+    for item in answer.items:
+        if isinstance(item, TextError):
+            raise RequestInvalid(str(item))
+    return [item for item in answer.items if isinstance(item, Classified)]
+
+
+def scores(found: Classified, served: ServedModel) -> list[dict[str, object]]:
+    """Give all labels with their probabilities, the most probable first, as Hugging Face's clients know them."""
+    ensemble = found.prediction.probabilities[ENSEMBLE].tolist()
+    pairs = sorted(zip(served.model.labels, ensemble, strict=True), key=lambda pair: -pair[1])
+    return [{"label": label, "score": score} for label, score in pairs]
 
 
 def parsed(body: bytes, schema: type[_Schema]) -> _Schema:

@@ -1,0 +1,10 @@
+#!/bin/sh
+# Install the wheel in FOLDER with all that serving needs, and nothing else: sh install.sh ENVIRONMENT FOLDER
+set -eu
+environment="$1"
+folder="$2"
+python3 -m venv "$environment"
+wheel="$(ls "$folder"/bothways-*.whl)"
+"$environment/bin/pip" install --quiet --no-cache-dir --disable-pip-version-check \
+  -c "$folder/constraints.txt" "bothways[serve] @ file://$(realpath "$wheel")"
+"$environment/bin/pip" uninstall --quiet --yes pip setuptools

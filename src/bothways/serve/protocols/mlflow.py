@@ -1,0 +1,122 @@
+"""MLflow's scoring protocol, POST /invocations, which SageMaker's containers speak as well."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+from pydantic import Field
+
+from bothways.errors import BodyEncoded, RequestInvalid, ServingError
+from bothways.serve.protocols.protocol import (
+    Protocol,
+    Query,
+    Received,
+    Reply,
+    Schema,
+    ServedModels,
+    all_classified,
+    parsed,
+    scores,
+)
+from bothways.serve.service import Answer, ServedModel
+
+_TEXT = "text"
+
+
+class DataframeSplit(Schema):
+    """A table by rows."""
+
+    columns: list[str]
+    data: list[list[Any]]
+    index: list[Any] | None = None
+
+
+class InvocationRequest(Schema):
+    """Exactly one of the four, and nothing else but `params`."""
+
+    dataframe_split: DataframeSplit | None = None
+    dataframe_records: list[dict[str, Any]] | None = None
+    instances: list[Any] | None = None
+    inputs: list[Any] | dict[str, list[Any]] | str | None = None
+    params: dict[str, Any] | None = Field(default=None)
+    """Taken and not used."""
+
+
+class UnsupportedContent(BodyEncoded):
+    """A body in a format that is not spoken."""
+
+    kind = "content_type"
+
+
+def _parse(received: Received, models: ServedModels) -> Query:
+    content_type = received.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    column = models.model().model.manifest.training.text_column
+    if content_type == "text/csv":
+        return Query(_csv_texts(received.body, column), None)
+    if content_type not in ("application/json", ""):
+        raise UnsupportedContent(f"the content type is {content_type[:60]!r}, expected application/json or text/csv")
+    request = parsed(received.body, InvocationRequest)
+    given = {name: getattr(request, name) for name in ("dataframe_split", "dataframe_records", "instances", "inputs")}
+    given = {name: value for name, value in given.items() if value is not None}
+    if len(given) != 1:
+        raise RequestInvalid(
+            "expected exactly one of dataframe_split, dataframe_records, instances and inputs, found "
+            f"{', '.join(given) or 'none'}"
+        )
+    ((name, value),) = given.items()
+    return Query(_texts(name, value, column), None)
+
+
+def _texts(name: str, value: Any, column: str | None) -> list[Any]:
+    if isinstance(value, DataframeSplit):
+        place = value.columns.index(_column(value.columns, column))
+        if bad := next((row for row in value.data if len(row) != len(value.columns)), None):
+            raise RequestInvalid(f"dataframe_split: a row has {len(bad)} values for {len(value.columns)} columns")
+        return [row[place] for row in value.data]
+    if isinstance(value, dict):
+        return list(value[_column(list(value), column)])
+    if isinstance(value, str):
+        return [value]
+    if value and all(isinstance(item, dict) for item in value):
+        chosen = _column(list(value[0]), column)
+        if any(chosen not in item for item in value):
+            raise RequestInvalid(f"{name}: not every row has {chosen!r}")
+        return [item[chosen] for item in value]
+    return [item[0] if isinstance(item, list) and len(item) == 1 else item for item in value]
+
+
+def _csv_texts(body: bytes, column: str | None) -> list[str]:
+    try:
+        rows = list(csv.reader(io.StringIO(body.decode("utf-8"), newline=""), strict=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise RequestInvalid(f"the body is not CSV in UTF-8: {error}") from None
+    if not rows:
+        raise RequestInvalid("the body is empty, expected a line of column names")
+    header, *lines = rows
+    place = header.index(_column(header, column))
+    if bad := next((row for row in lines if row and len(row) != len(header)), None):
+        raise RequestInvalid(f"a row has {len(bad)} values for {len(header)} columns")
+    return [row[place] for row in lines if row]
+
+
+def _column(names: list[str], trained_on: str | None) -> str:
+    """Give the column of the texts: the one trained on, ``text``, or the only one."""
+    found = next((name for name in (trained_on, _TEXT) if name in names), None)
+    if found is None and len(names) == 1:
+        found = names[0]
+    if found is None:
+        raise RequestInvalid(f"none of the columns {', '.join(names)[:200]} is {trained_on or _TEXT!r}")
+    return found
+
+
+def _render(_: Query, served: ServedModel, answer: Answer) -> Reply:
+    return Reply({"predictions": [scores(found, served)[0] for found in all_classified(answer)]})
+
+
+def _fault(error: ServingError) -> tuple[int, object]:
+    return error.status, {"error_code": error.kind.upper(), "message": str(error)}
+
+
+PROTOCOL = Protocol(_parse, _render, _fault)

@@ -1,0 +1,145 @@
+"""The page, in a real Chromium: by keyboard, in light and dark, without anything from elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from bothways.runtime.classifier import Classifier
+from bothways.text.reading import reading_positions
+from tests.serve.conftest import HOST, RunningServer
+
+CHROMIUM = shutil.which("chromium")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+FLAGS += ["--disable-component-update", "--disable-sync"]
+
+pytestmark = [
+    pytest.mark.enable_socket,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium: install Debian's package"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def page(browser: Browser, server: RunningServer) -> Iterator[Page]:
+    """The page, opened; it must ask nobody else for anything, and complain of nothing."""
+    found, complaints, asked = browser.new_page(), [], []
+    found.on(
+        "console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None
+    )
+    found.on("pageerror", lambda error: complaints.append(str(error)))
+    found.on("request", lambda request: asked.append(request.url))
+    found.goto(f"http://{HOST}:{server.port}/")
+    yield found
+    assert [line for line in complaints if "status of 429" not in line] == []
+    assert all(url.startswith((f"http://{HOST}:{server.port}/", "data:")) for url in asked)
+    found.close()
+
+
+def test_a_text_is_classified_by_keyboard_alone(page: Page, model: Classifier) -> None:
+    text = "What a LOVELY film; I loved every minute of it!"
+    page.keyboard.type(text)  # the field has the focus
+    page.keyboard.press("Control+Enter")
+    (prediction,) = model.stream([text])
+    expect(page.locator("#verdict strong")).to_have_text(prediction.label)
+    told = page.locator("#labels .bar").all_inner_texts()
+    assert len(told) == 3 * len(model.labels)
+    for name, row in prediction.probabilities.items():
+        for probability in row:
+            assert any(name in line and f"{100 * probability:.1f} %" in line for line in told)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Classify"
+
+
+def test_the_tokens_stand_in_the_order_in_which_each_direction_reads_them(page: Page, model: Classifier) -> None:
+    text = "The DOG ate the cat"
+    page.fill("#text", text)
+    page.click("text=Classify")
+    page.wait_for_selector("#readings ol")
+    tokenized = model.tokenizer.tokenize(text)
+    tokens = model.tokenizer.tokens(tokenized.ids.tolist())
+    lists = page.locator("#readings ol")
+    for number, member in enumerate(model.manifest.members):
+        order = reading_positions(tokenized, member.direction, member.markers)
+        assert lists.nth(number).locator("li").all_text_contents() == [tokens[place] for place in order]
+
+
+def test_where_the_directions_disagree_is_said(page: Page, model: Classifier) -> None:
+    texts = [f"the {one} sat on the {two}" for one in "abcdefghij" for two in "klmnopqrst"]
+    rows = model.predict_proba_by_direction(texts)
+    differs = (rows["forward"].argmax(axis=1) != rows["backward"].argmax(axis=1)).tolist()
+    page.fill("#text", texts[differs.index(True)])
+    page.click("text=Classify")
+    expect(page.locator("#disagreement")).to_contain_text("The directions disagree")
+
+
+def test_markup_in_a_text_stays_text(page: Page) -> None:
+    page.fill("#text", "<img src=x onerror=alert(1)> <b>bold</b>")
+    page.click("text=Classify")
+    page.wait_for_selector("#readings ol")
+    assert page.locator("img, b").count() == 0
+
+
+def test_an_error_is_shown(page: Page) -> None:
+    page.route("**/v1/classify", lambda route: route.fulfill(status=429, body='{"error": "the queue is full"}'))
+    page.fill("#text", "a")
+    page.click("text=Classify")
+    expect(page.locator("#error")).to_have_text("the queue is full")
+    page.unroute("**/v1/classify")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_words_can_be_read_in_light_and_dark(
+    browser: Browser, server: RunningServer, scheme: str, tmp_path: Path
+) -> None:
+    page = browser.new_page(
+        color_scheme="dark" if scheme == "dark" else "light", viewport={"width": 900, "height": 1000}
+    )
+    page.goto(f"http://{HOST}:{server.port}/")
+    page.fill("#text", "What a LOVELY film")
+    page.click("text=Classify")
+    page.wait_for_selector("#readings ol")
+    page.screenshot(path=tmp_path / f"{scheme}.png", full_page=True)
+    for selector in (
+        "body",
+        "#hint",
+        "button.main",
+        ".name-forward",
+        ".name-backward",
+        ".name-ensemble",
+        "#disagreement",
+    ):
+        ink, paper = page.eval_on_selector(selector, _COLOURS)
+        assert contrast(ink, paper) >= 4.5, (scheme, selector, ink, paper)
+    page.close()
+
+
+_COLOURS = """element => {
+  const clear = "rgba(0, 0, 0, 0)";
+  let below = element;
+  while (getComputedStyle(below).backgroundColor === clear && below.parentElement) below = below.parentElement;
+  return [getComputedStyle(element).color, getComputedStyle(below).backgroundColor];
+}"""
+
+
+def contrast(ink: str, paper: str) -> float:
+    """Give the contrast ratio of WCAG 2."""
+    high, low = sorted((luminance(ink), luminance(paper)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def luminance(colour: str) -> float:
+    parts = [int(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

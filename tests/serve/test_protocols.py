@@ -1,0 +1,274 @@
+"""The protocols that clients already speak, byte for byte where a client looks at bytes."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+from typing import Any
+
+import numpy as np
+import pytest
+
+import bothways
+from bothways.runtime.classifier import Classifier
+from tests.serve.conftest import Reply, RunningServer
+
+pytestmark = pytest.mark.enable_socket
+TEXTS = ["what a lovely film", "the DOG ate the cat"]
+
+
+def sorted_scores(model: Classifier, text: str) -> list[dict[str, Any]]:
+    (row,) = model.predict_proba([text]).tolist()
+    pairs = sorted(zip(model.labels, row, strict=True), key=lambda pair: -pair[1])
+    return [{"label": label, "score": score} for label, score in pairs]
+
+
+# Text Embeddings Inference.
+
+
+def test_tei_answers_one_text_flat_and_several_nested(server: RunningServer, model: Classifier) -> None:
+    one = server.ask("/predict", {"inputs": TEXTS[0]})
+    assert one.value == sorted_scores(model, TEXTS[0])
+    several = server.ask("/predict", {"inputs": [[text] for text in TEXTS], "truncate": True})
+    assert several.value == [sorted_scores(model, text) for text in TEXTS]
+    assert several.headers["x-compute-type"] == "cpu"
+    assert several.headers["x-compute-characters"] == str(sum(map(len, TEXTS)))
+    assert several.headers["x-compute-tokens"] == str(sum(len(model.tokenizer.tokenize(text)) for text in TEXTS))
+    assert int(several.headers["x-total-time"]) >= 0
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "kind", "told"),
+    [
+        ({"inputs": TEXTS}, 422, "Validation", "a plain list is a pair of texts"),
+        ({"inputs": [TEXTS]}, 422, "Validation", "inputs.0 has 2 texts, expected 1"),
+        ({"inputs": []}, 400, "Empty", "cannot be empty"),
+        ({"inputs": [[3]]}, 422, "Validation", "text 0 is int 3, expected a string"),
+        ({"inputs": "a", "raw_scores": True}, 422, "Validation", "raw_scores"),
+        ({"inputs": [["a"]] * 501}, 422, "Validation", "501 texts, allowed are 500"),
+        ({"input": "a"}, 422, "Validation", "inputs: Field required"),
+    ],
+)
+def test_tei_tells_errors_in_its_own_way(
+    server: RunningServer, body: object, status: int, kind: str, told: str
+) -> None:
+    reply = server.ask("/predict", body)
+    assert (reply.status, reply.value["error_type"]) == (status, kind)
+    assert told in reply.value["error"]
+
+
+def test_tei_info(server: RunningServer, model: Classifier) -> None:
+    info = server.ask("/info").value
+    labels = list(model.labels)
+    assert info["model_id"] == "tiny"
+    assert info["model_sha"] == model.digest
+    assert info["model_dtype"] == "float32"
+    assert info["model_type"]["classifier"]["id2label"] == {str(n): label for n, label in enumerate(labels)}
+    assert info["max_client_batch_size"] == 500
+    assert info["version"] == bothways.__version__
+    assert (server.ask("/health").status, server.ask("/ping").status) == (200, 200)
+
+
+# Hugging Face's endpoints.
+
+
+def test_hugging_face_answers_nested_also_for_one_text(server: RunningServer, model: Classifier) -> None:
+    assert server.ask("/", {"inputs": TEXTS[0]}).value == [sorted_scores(model, TEXTS[0])]
+    asked = {"inputs": TEXTS, "parameters": {"top_k": 1, "function_to_apply": "softmax"}}
+    assert server.ask("/", asked).value == [sorted_scores(model, text)[:1] for text in TEXTS]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "told"),
+    [
+        ({"top_k": 0}, "parameters.top_k is 0"),
+        ({"function_to_apply": "sigmoid"}, "probabilities come of softmax here"),
+        ({"topk": 1}, "topk: Extra inputs"),
+    ],
+)
+def test_hugging_face_refuses_what_it_can_not_do(server: RunningServer, parameters: object, told: str) -> None:
+    reply = server.ask("/", {"inputs": "a", "parameters": parameters})
+    assert (reply.status, told in reply.value["error"]) == (400, True)
+
+
+# MLflow and SageMaker.
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"dataframe_split": {"columns": ["id", "text"], "data": [[1, TEXTS[0]], [2, TEXTS[1]]]}},
+        {"dataframe_records": [{"text": text, "id": 0} for text in TEXTS]},
+        {"instances": TEXTS},
+        {"instances": [{"text": text} for text in TEXTS]},
+        {"inputs": TEXTS, "params": {"any": 1}},
+        {"inputs": {"text": TEXTS}},
+        {"inputs": [[text] for text in TEXTS]},
+    ],
+    ids=lambda body: next(iter(body)),
+)
+def test_mlflow_takes_tables_and_lists(server: RunningServer, model: Classifier, body: object) -> None:
+    reply = server.ask("/invocations", body, {"content-type": "application/json"})
+    assert reply.value == {"predictions": [sorted_scores(model, text)[0] for text in TEXTS]}
+
+
+def test_mlflow_takes_csv(server: RunningServer, model: Classifier) -> None:
+    text = 'two\nlines, "quoted"'
+    body = b'id,text\r\n1,"two\nlines, ""quoted"""\r\n2,b\r\n'
+    reply = server.ask("/invocations", body, {"content-type": "text/csv; charset=utf-8"})
+    assert reply.value == {"predictions": [sorted_scores(model, t)[0] for t in (text, "b")]}
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status", "told"),
+    [
+        ({"instances": ["a"], "inputs": ["a"]}, "application/json", 400, "exactly one of"),
+        ({}, "application/json", 400, "found none"),
+        ({"dataframe_split": {"columns": ["a", "b"], "data": []}}, "application/json", 400, "is 'text'"),
+        ({"dataframe_split": {"columns": ["text", "b"], "data": [["x"]]}}, "application/json", 400, "1 values for 2"),
+        (b"x", "application/x-npy", 415, "expected application/json or text/csv"),
+        (b"\xff", "text/csv", 400, "not CSV in UTF-8"),
+        (b"", "text/csv", 400, "the body is empty"),
+        (b"a,b\n1,2\n", "text/csv", 400, "is 'text'"),
+    ],
+)
+def test_mlflow_refuses_in_words(
+    server: RunningServer, body: object, content_type: str, status: int, told: str
+) -> None:
+    reply = server.ask("/invocations", body, {"content-type": content_type})
+    assert (reply.status, told in reply.value["message"]) == (status, True), reply.body
+
+
+# The Open Inference Protocol.
+
+
+def infer(server: RunningServer, tensor: dict[str, Any], more: dict[str, Any] | None = None, raw: bytes = b"") -> Reply:
+    request = {"inputs": [{"name": "text", "datatype": "BYTES", **tensor}], **(more or {})}
+    head = json.dumps(request).encode()
+    headers = {"Inference-Header-Content-Length": str(len(head))} if raw else {}
+    return server.ask("/v2/models/tiny/infer", head + raw, headers)
+
+
+def test_oip_metadata(server: RunningServer, model: Classifier) -> None:
+    assert server.ask("/v2").value["extensions"] == ["binary_tensor_data"]
+    metadata = server.ask("/v2/models/tiny").value
+    version = model.digest[:12]
+    assert (metadata["name"], metadata["versions"]) == ("tiny", [version])
+    assert metadata["inputs"] == [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
+    assert metadata["outputs"][:2] == [
+        {"name": "label", "datatype": "BYTES", "shape": [-1]},
+        {"name": "probabilities", "datatype": "FP64", "shape": [-1, 3]},
+    ]
+    assert server.ask(f"/v2/models/tiny/versions/{version}").value == metadata
+    assert server.ask("/v2/models/tiny/ready").value == {"name": "tiny", "ready": True}
+    assert server.ask("/v2/health/ready").value["ready"] is True
+    assert server.ask("/v2/health/live").value["live"] is True
+    for path in ("/v2/models/other", "/v2/models/tiny/versions/2", "/v2/models/other/ready", "/v2/models/..%2f/ready"):
+        assert server.ask(path).status == 404
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        {"shape": [2], "data": TEXTS},
+        {"shape": [2, 1], "data": [[text] for text in TEXTS]},
+        {"shape": [2, 1], "data": TEXTS, "parameters": {"content_type": "str"}},
+        {
+            "shape": [2],
+            "data": [base64.b64encode(text.encode()).decode() for text in TEXTS],
+            "parameters": {"content_type": "base64"},
+        },
+    ],
+    ids=["flat", "nested", "MLServer", "base64"],
+)
+def test_oip_answers_json(server: RunningServer, model: Classifier, tensor: dict[str, Any]) -> None:
+    reply = infer(server, tensor, {"id": "42"})
+    assert reply.value == {
+        "model_name": "tiny",
+        "model_version": model.digest[:12],
+        "outputs": [
+            {"name": "label", "datatype": "BYTES", "shape": [2], "data": model.predict(TEXTS).tolist()},
+            {
+                "name": "probabilities",
+                "datatype": "FP64",
+                "shape": [2, 3],
+                "data": model.predict_proba(TEXTS).ravel().tolist(),
+            },
+        ],
+        "id": "42",
+    }
+
+
+def test_oip_answers_binary_tensors_with_the_very_bits(server: RunningServer, model: Classifier) -> None:
+    raw = b"".join(struct.pack("<I", len(text.encode())) + text.encode() for text in TEXTS)
+    outputs = [{"name": name, "parameters": {"binary_data": True}} for name in ("label", "forward")]
+    tensor = {"shape": [2], "parameters": {"binary_data_size": len(raw)}}
+    reply = infer(server, tensor, {"outputs": [*outputs, {"name": "backward"}]}, raw)
+    length = int(reply.headers["inference-header-content-length"])
+    labels, forward, backward = json.loads(reply.body[:length])["outputs"]
+    rest = reply.body[length:]
+    size = labels["parameters"]["binary_data_size"]
+    assert rest[:size] == b"".join(
+        struct.pack("<I", len(label)) + label.encode() for label in model.predict(TEXTS).tolist()
+    )
+    expected = model.predict_proba_by_direction(TEXTS)
+    assert len(rest[size:]) == forward["parameters"]["binary_data_size"]
+    assert np.array_equal(np.frombuffer(rest[size:], "<f8").reshape(2, 3), expected["forward"])
+    assert backward["data"] == expected["backward"].ravel().tolist()
+
+
+@pytest.mark.parametrize(
+    ("tensor", "more", "raw", "told"),
+    [
+        ({"shape": [3], "data": TEXTS}, {}, b"", "has 2 elements, but its shape is [3]"),
+        ({"shape": [-1], "data": TEXTS}, {}, b"", "has the shape [-1]"),
+        ({"shape": [2**40, 2**40], "data": TEXTS}, {}, b"", "has the shape"),
+        ({"shape": [2**40], "data": TEXTS}, {}, b"", "says that it has"),
+        ({"shape": [1, 2], "data": TEXTS}, {}, b"", "has the shape [1, 2]"),
+        ({"shape": [2]}, {}, b"", "has no data"),
+        ({"shape": [2], "data": TEXTS, "datatype": "FP32"}, {}, b"", "is 'FP32', expected BYTES"),
+        ({"shape": [1], "data": ["%%"], "parameters": {"content_type": "base64"}}, {}, b"", "text 0 is not base64"),
+        ({"shape": [1], "data": [7]}, {}, b"", "text 0 is int 7, expected a string"),
+        ({"shape": [2], "data": TEXTS}, {"outputs": [{"name": "logits"}]}, b"", "there is no output 'logits'"),
+        ({"shape": [1], "data": ["a"], "name": "image"}, {}, b"", "expected one input named 'text', found image"),
+        ({"shape": [1], "parameters": {"binary_data_size": 9}}, {}, b"\1\0\0\0a", "binary_data_size is 9, but 5 bytes"),
+        ({"shape": [1], "parameters": {"binary_data_size": 5}}, {}, b"\xff\xff\xff\xffa", "but 1 are left"),
+        ({"shape": [1], "parameters": {"binary_data_size": 3}}, {}, b"\1\0\0", "3 bytes are left where"),
+        ({"shape": [1], "parameters": {"binary_data_size": 5}}, {}, b"\1\0\0\0\xff", "text 0 is not UTF-8 at byte 0"),
+        ({"shape": [1], "parameters": {"binary_data_size": -1}}, {}, b"\1", "binary_data_size is -1"),
+        ({"shape": [1], "data": ["a"]}, {}, b"\1\0\0\0a", "5 bytes follow the JSON, but no input says"),
+    ],
+)
+def test_oip_refuses_tensors_that_do_not_add_up(
+    server: RunningServer, tensor: dict[str, Any], more: dict[str, Any], raw: bytes, told: str
+) -> None:
+    reply = infer(server, tensor, more, raw)
+    assert (reply.status, told in reply.value["error"]) == (400, True), reply.body
+
+
+@pytest.mark.parametrize("length", ["-1", "99999999", "x", "1e3", ""])
+def test_oip_refuses_a_header_length_that_is_none(server: RunningServer, length: str) -> None:
+    reply = server.ask("/v2/models/tiny/infer", b"{}", {"Inference-Header-Content-Length": length})
+    assert reply.status == 400
+
+
+def test_oip_of_another_model_or_version_is_not_there(server: RunningServer) -> None:
+    body = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["a"]}]}
+    for path in ("/v2/models/other/infer", "/v2/models/tiny/versions/1/infer"):
+        assert server.ask(path, body).status == 404
+
+
+# What describes them.
+
+
+def test_openapi_describes_every_route_and_nothing_else(server: RunningServer) -> None:
+    document = server.ask("/openapi.json").value
+    assert document["openapi"] == "3.1.0"
+    assert "ClassifyRequest" in document["components"]["schemas"]
+    for path, operations in document["paths"].items():
+        filled = path.replace("{model}", "tiny").replace("{version}", "1")
+        for method in operations:
+            reply = server.ask(filled, b"{}" if method == "post" else None)
+            assert reply.status not in (405, 500), (path, method)
+            assert str(reply.status) in operations[method]["responses"], (path, method, reply.status)
