@@ -27,7 +27,7 @@ import bothways
 from tests.cli.conftest import CONFIG, LABELS, Workplace, cells, expected_calibration_error, some_rows
 from tests.processes import ENVIRONMENT, CommandServer, Finished, wait_for
 
-VERBS = ["train", "predict", "evaluate", "verify", "info", "bench", "cascade", "pretrain"]
+VERBS = ["train", "predict", "evaluate", "serve", "verify", "info", "bench", "cascade", "pretrain"]
 VERBS += ["import-fastai", "direction", "export-onnx"]
 ADDED = ["predicted_label", "predicted_probability", *(f"probability_{label}" for label in LABELS)]
 

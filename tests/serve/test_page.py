@@ -49,7 +49,8 @@ def page(browser: Browser, server: RunningServer) -> Iterator[Page]:
 
 def test_a_text_is_classified_by_keyboard_alone(page: Page, model: Classifier) -> None:
     text = "What a LOVELY film; I loved every minute of it!"
-    page.keyboard.type(text)  # the field has the focus
+    expect(page.locator("#text")).to_be_focused()
+    page.keyboard.type(text)
     page.keyboard.press("Control+Enter")
     (prediction,) = model.stream([text])
     expect(page.locator("#verdict strong")).to_have_text(prediction.label)

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from importlib import resources
+from typing import TypeVar
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -24,10 +25,11 @@ import bothways
 from bothways import strict_json
 from bothways.errors import Overloaded, RequestInvalid, RequestTooLarge, ServingError
 from bothways.serve import metrics as of_metrics
+from bothways.serve.batching import ModelLeft
 from bothways.serve.bodies import read_body
 from bothways.serve.openapi import openapi
 from bothways.serve.protocols import hugging_face, mlflow, open_inference, own, text_embeddings_inference
-from bothways.serve.protocols.protocol import Protocol, Received
+from bothways.serve.protocols.protocol import Protocol, Query, Received
 from bothways.serve.service import Answer, ServedModel, Service
 
 _CLIENT_LEFT = 499
@@ -35,6 +37,7 @@ _CLIENT_LEFT = 499
 _TIMEOUT_HEADER = "x-request-timeout"
 _PAGE = resources.files("bothways.serve").joinpath("page.html").read_text(encoding="utf-8")
 Handler = Callable[[Request], Awaitable[Response]]
+_T = TypeVar("_T")
 
 
 def _hash_of(tag: str) -> str:
@@ -131,8 +134,7 @@ async def _ask(service: Service, protocol: Protocol, request: Request) -> Respon
             raise RequestTooLarge(
                 f"the request has {len(query.texts)} texts, allowed are {settings.max_texts} (max-texts)"
             )
-        served = service.model(query.model)
-        answer = await _unless_client_leaves(service.classify(served, query.texts, deadline_s), request.receive)
+        served, answer = await _unless_client_leaves(_answered(service, query, deadline_s), request.receive)
         reply = protocol.render(query, served, answer)
     except ServingError as error:
         service.metrics.rejections.labels(error.kind).inc()
@@ -142,6 +144,16 @@ async def _ask(service: Service, protocol: Protocol, request: Request) -> Respon
     if isinstance(reply.body, bytes):
         return Response(reply.body, headers=dict(reply.headers))
     return _json(reply.body, headers=reply.headers)
+
+
+async def _answered(service: Service, query: Query, deadline_s: float) -> tuple[ServedModel, Answer]:
+    """Give the answer and whose it is: if a model leaves just now, that of the one that has taken its place."""
+    while True:
+        served = service.model(query.model)
+        try:
+            return served, await service.classify(served, query.texts, deadline_s)
+        except ModelLeft:
+            continue
 
 
 async def _tell(tell: Callable[[Request], object], request: Request) -> Response:
@@ -158,7 +170,7 @@ def _asked(service: Service, request: Request) -> ServedModel:
     return served
 
 
-async def _unless_client_leaves(answering: Awaitable[Answer], receive: Receive) -> Answer:
+async def _unless_client_leaves(answering: Awaitable[_T], receive: Receive) -> _T:
     """Give what comes of it; if the client leaves before, drop it.
 
     Raises:

@@ -28,6 +28,10 @@ _WEIGHT_OF_NEWEST = 0.2
 _LONGEST_RETRY_S = 600
 
 
+class ModelLeft(Unavailable):
+    """The model was asked after another had taken its place: ask that one."""
+
+
 @dataclass(eq=False)
 class Ticket:
     """Texts of one request on their way.
@@ -96,7 +100,7 @@ class Batcher:
         Raises:
             RequestTooLarge: They have more tokens than the queue would ever hold.
             Overloaded: They have more tokens than the queue has room for now.
-            Unavailable: The model is leaving.
+            ModelLeft: Another model has taken its place, or the end has begun.
         """
         ticket = Ticket(texts, deadline_s)
         tokens = ticket.tokens_left
@@ -107,7 +111,7 @@ class Batcher:
             raise RequestTooLarge(f"the texts have {tokens} tokens, allowed are {self.most_tokens} (max-queue-tokens)")
         with self._changed:
             if self._is_closing:
-                raise Unavailable("the model is being unloaded: try again")
+                raise ModelLeft("the model is being unloaded: try again")
             if self._tokens + tokens > self.most_tokens:
                 raise Overloaded(
                     f"the queue holds {self._tokens} of {self.most_tokens} tokens, and the request has {tokens}",
