@@ -4,7 +4,7 @@ BIN := .venv/bin
 SETUP := .venv/.complete
 unexport PYTHONDONTWRITEBYTECODE  # the tests start hundreds of processes, which would all compile everything
 
-.PHONY: demo test test-all test-slow test-real test-oracle oracle parity check fix bench bench-accuracy bench-speed bench-markers
+.PHONY: demo test test-all test-slow test-clients test-real test-oracle oracle parity check fix bench bench-accuracy bench-speed bench-markers
 .PHONY: setup clean help
 
 help:                ## list the commands
@@ -22,7 +22,7 @@ demo: $(SETUP)       ## train both directions on the demo's messages, prove the 
 	$(BIN)/python demo/demo.py
 
 test: $(SETUP)       ## the fast tests (on all cores; four and a half minutes on two without AMX)
-	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not real_data and not oracle"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not real_data and not oracle and not clients"
 
 test-slow: $(SETUP)  ## the tests that take longer each
 	$(BIN)/python -m pytest -m slow
@@ -44,10 +44,18 @@ oracle: .oracle/.fixtures  ## the real fastai 1 and 2 in .oracle, and small mode
 test-oracle: $(SETUP) oracle  ## imported models against the real fastai that made them
 	$(BIN)/python -m pytest -m oracle
 
+.clients/.complete: clients/constraints.txt
+	$(PYTHON) -m venv .clients
+	.clients/bin/pip install --quiet --disable-pip-version-check -r clients/constraints.txt
+	touch $@
+
+test-clients: $(SETUP) .clients/.complete  ## the server asked by the real clients of its protocols
+	$(BIN)/python -m pytest -m clients
+
 parity: $(SETUP) .oracle/.environment  ## train with the real fastai on real texts, import, compare 1,000 predictions
 	$(BIN)/python oracle/parity.py
 
-test-all: test test-slow test-real test-oracle  ## every test
+test-all: test test-slow test-clients test-real test-oracle  ## every test
 
 check: $(SETUP)      ## ruff, mypy, docstrings, import rules
 	$(BIN)/ruff check .
@@ -87,4 +95,4 @@ bench-markers: $(SETUP)  ## markers in backward reading: as written, or in readi
 	$(BIN)/python -m benchmarks.markers report
 
 clean:               ## remove what the commands made
-	rm -rf .venv .oracle dist build demo/out .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .oracle .clients dist build demo/out .mypy_cache .pytest_cache .ruff_cache .hypothesis

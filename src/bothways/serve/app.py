@@ -71,7 +71,7 @@ def build_app(service: Service) -> Starlette:
         "/v1/models": lambda _: {"models": [_told(served) for served in service.models]},
         "/info": lambda _: text_embeddings_inference.info(service.model(), service.settings),
         "/version": lambda _: bothways.__version__,
-        "/openapi.json": lambda _: openapi(),
+        "/openapi.json": lambda _: openapi(service.models),
         "/v2": lambda _: open_inference.server_metadata(),
         "/v2/models/{model}": lambda request: open_inference.model_metadata(_asked(service, request)),
         "/v2/models/{model}/versions/{version}": lambda request: open_inference.model_metadata(

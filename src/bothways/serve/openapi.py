@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -10,9 +11,10 @@ from pydantic.json_schema import models_json_schema
 import bothways
 from bothways.serve.protocols.hugging_face import TextClassificationRequest
 from bothways.serve.protocols.mlflow import InvocationRequest
-from bothways.serve.protocols.open_inference import InferRequest
+from bothways.serve.protocols.open_inference import InferRequest, version_of
 from bothways.serve.protocols.own import ClassifyReply, ClassifyRequest, ErrorReply
 from bothways.serve.protocols.text_embeddings_inference import PredictRequest
+from bothways.serve.service import ServedModel
 
 _REFERENCE = "#/components/schemas/{model}"
 _REQUESTS: dict[str, tuple[type[BaseModel], str]] = {
@@ -52,8 +54,9 @@ _FAULTS = {
 }
 
 
-def openapi() -> dict[str, Any]:
-    """Give the document."""
+def openapi(served: Sequence[ServedModel]) -> dict[str, Any]:
+    """Give the document of a server of these models."""
+    known = {"model": [model.name for model in served], "version": [version_of(model) for model in served]}
     models: list[type[BaseModel]] = [
         *dict.fromkeys(model for model, _ in _REQUESTS.values()),
         ClassifyReply,
@@ -65,7 +68,7 @@ def openapi() -> dict[str, Any]:
         reply: dict[str, Any] = {"$ref": _REFERENCE.format(model="ClassifyReply")} if path == "/v1/classify" else {}
         paths.setdefault(path, {})["post"] = {
             "summary": summary,
-            "parameters": _parameters(path),
+            "parameters": _parameters(path, known),
             "requestBody": {
                 "required": True,
                 "content": {"application/json": {"schema": {"$ref": _REFERENCE.format(model=request.__name__)}}},
@@ -76,7 +79,7 @@ def openapi() -> dict[str, Any]:
         not_ready = {status: _response(_FAULTS[status], {}) for status in ("404", "503")}
         paths.setdefault(path, {})["get"] = {
             "summary": summary,
-            "parameters": _parameters(path),
+            "parameters": _parameters(path, known),
             "responses": {"200": _response(summary, {}), **not_ready},
         }
     return {
@@ -87,9 +90,13 @@ def openapi() -> dict[str, Any]:
     }
 
 
-def _parameters(path: str) -> list[dict[str, Any]]:
+def _parameters(path: str, known: dict[str, list[str]]) -> list[dict[str, Any]]:
     names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
-    return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+    schemas = [{"type": "string", "enum": known[name]} for name in names]
+    return [
+        {"name": name, "in": "path", "required": True, "schema": schema}
+        for name, schema in zip(names, schemas, strict=True)
+    ]
 
 
 def _response(description: str, schema: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,54 @@
+"""The real clients of the protocols get the numbers of ``predict``, and find nothing wrong with the description."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bothways.runtime.classifier import Classifier
+from tests.serve.conftest import HOST, RunningServer
+
+ROOT = Path(__file__).parents[2]
+CLIENTS = ROOT / ".clients"
+TEXTS = ["what a lovely film", "the DOG ate the cat", "schöne Grüße 👋", ""]
+
+pytestmark = [
+    pytest.mark.enable_socket,
+    pytest.mark.clients,
+    pytest.mark.skipif(not (CLIENTS / "bin").exists(), reason="no .clients: make .clients/.complete makes it"),
+]
+
+
+def test_huggingface_hub_and_tritonclient_get_the_numbers_of_predict(server: RunningServer, model: Classifier) -> None:
+    url = f"http://{HOST}:{server.port}"
+    command = [str(CLIENTS / "bin" / "python"), str(ROOT / "clients" / "ask.py"), url, *TEXTS]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert finished.returncode == 0, finished.stderr
+    found = json.loads(finished.stdout.splitlines()[-1])
+    expected = model.predict_proba_by_direction(TEXTS)
+    ranked = [
+        sorted(([label, p] for label, p in zip(model.labels, row, strict=True)), key=lambda pair: -pair[1])
+        for row in expected["ensemble"].tolist()
+    ]
+    assert found["huggingface_hub"] == ranked
+    assert found["huggingface_hub, top_k"] == [row[:1] for row in ranked]
+    for kind in ("JSON", "binary"):
+        assert found[f"tritonclient, {kind}"] == {
+            "label": model.predict(TEXTS).tolist(),
+            "probabilities": expected["ensemble"].tolist(),
+            "forward": expected["forward"].tolist(),
+            "backward": expected["backward"].tolist(),
+        }
+
+
+def test_schemathesis_finds_nothing_wrong(server: RunningServer, tmp_path: Path) -> None:
+    """Requests made of the description, good and bad ones: no fault of ours, and no answer that it does not tell of."""
+    checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+    command = [str(CLIENTS / "bin" / "schemathesis"), "run", f"http://{HOST}:{server.port}/openapi.json"]
+    command += ["--checks", checks, "--phases", "examples,coverage,fuzzing", "--max-examples", "15", "--seed", "1"]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500, cwd=tmp_path)
+    assert finished.returncode == 0, finished.stdout[-5000:]
+    assert "Traceback" not in server.said
