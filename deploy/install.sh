@@ -8,3 +8,6 @@ wheel="$(ls "$folder"/bothways-*.whl)"
 "$environment/bin/pip" install --quiet --no-cache-dir --disable-pip-version-check \
   -c "$folder/constraints.txt" "bothways[serve] @ file://$(realpath "$wheel")"
 "$environment/bin/pip" uninstall --quiet --yes pip setuptools
+# Tests that libraries install with themselves: twenty megabytes that nothing imports.
+find "$environment" -type d -name tests -path '*/numpy/*' -prune -exec rm -r {} +
+rm -rf "$environment"/lib/python*/site-packages/onnx/backend/test
