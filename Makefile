@@ -4,7 +4,7 @@ BIN := .venv/bin
 SETUP := .venv/.complete
 unexport PYTHONDONTWRITEBYTECODE  # the tests start hundreds of processes, which would all compile everything
 
-.PHONY: demo test test-all test-slow test-clients test-real test-oracle oracle parity check fix bench bench-accuracy bench-speed bench-markers
+.PHONY: demo test test-all test-slow test-server test-real test-oracle oracle parity check fix bench bench-accuracy bench-speed bench-markers
 .PHONY: setup clean help
 
 help:                ## list the commands
@@ -22,10 +22,10 @@ demo: $(SETUP)       ## train both directions on the demo's messages, prove the 
 	$(BIN)/python demo/demo.py
 
 test: $(SETUP)       ## the fast tests (on all cores; four and a half minutes on two without AMX)
-	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not real_data and not oracle and not clients"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not real_data and not oracle and not server"
 
 test-slow: $(SETUP)  ## the tests that take longer each
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
 
 test-real: $(SETUP)  ## train on real data sets; needs BOTHWAYS_DATA
 	$(BIN)/python -m pytest -m real_data -s
@@ -42,20 +42,20 @@ oracle: .oracle/.fixtures  ## the real fastai 1 and 2 in .oracle, and small mode
 	touch $@
 
 test-oracle: $(SETUP) oracle  ## imported models against the real fastai that made them
-	$(BIN)/python -m pytest -m oracle
+	$(BIN)/python -m pytest -n auto --dist worksteal -m oracle
 
 .clients/.complete: clients/constraints.txt
 	$(PYTHON) -m venv .clients
 	.clients/bin/pip install --quiet --disable-pip-version-check -r clients/constraints.txt
 	touch $@
 
-test-clients: $(SETUP) .clients/.complete  ## the server asked by the real clients of its protocols
-	$(BIN)/python -m pytest -m clients
+test-server: $(SETUP) .clients/.complete  ## the server under load, asked by real clients, installed as deployed
+	$(BIN)/python -m pytest -s -m server
 
 parity: $(SETUP) .oracle/.environment  ## train with the real fastai on real texts, import, compare 1,000 predictions
 	$(BIN)/python oracle/parity.py
 
-test-all: test test-slow test-clients test-real test-oracle  ## every test
+test-all: test test-slow test-server test-real test-oracle  ## every test
 
 check: $(SETUP)      ## ruff, mypy, docstrings, import rules
 	$(BIN)/ruff check .

@@ -17,7 +17,7 @@ TEXTS = ["what a lovely film", "the DOG ate the cat", "schöne Grüße 👋", ""
 
 pytestmark = [
     pytest.mark.enable_socket,
-    pytest.mark.clients,
+    pytest.mark.server,
     pytest.mark.skipif(not (CLIENTS / "bin").exists(), reason="no .clients: make .clients/.complete makes it"),
 ]
 

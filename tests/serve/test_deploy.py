@@ -28,12 +28,13 @@ DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 LARGEST_MB = 300
 NOBODY = 10_001
 
-pytestmark = [pytest.mark.enable_socket, pytest.mark.clients]
+pytestmark = [pytest.mark.enable_socket, pytest.mark.server]
 
 
 def instruction(name: str) -> str:
     """Give the last instruction of a kind, its continued lines joined."""
-    return re.findall(rf"^{name} ((?:.*\\\n)*.*)$", DOCKERFILE, flags=re.MULTILINE)[-1].replace("\\\n", " ")
+    found: list[str] = re.findall(rf"^{name} ((?:.*\\\n)*.*)$", DOCKERFILE, flags=re.MULTILINE)
+    return found[-1].replace("\\\n", " ")
 
 
 @pytest.mark.skipif(not (CLIENTS / "bin" / "hadolint").exists(), reason="no hadolint: make .clients/.complete")

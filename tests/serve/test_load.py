@@ -5,13 +5,10 @@ Open loop: requests are sent when they are due, whatever became of those before,
 
 from __future__ import annotations
 
-import http.client
+import asyncio
 import json
-import threading
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import Empty, SimpleQueue
 
 import numpy as np
 import pytest
@@ -19,9 +16,8 @@ import pytest
 from bothways.runtime.classifier import Classifier
 from tests.serve.conftest import HOST, RunningServer, running
 
-pytestmark = [pytest.mark.enable_socket, pytest.mark.slow]
+pytestmark = [pytest.mark.enable_socket, pytest.mark.server]
 
-CLIENTS = 64
 SECONDS = 12
 QUEUE_TOKENS = 30_000
 TEXTS = [("the cat sat on a mat, " * length).strip() for length in (1, 3, 10, 30, 100)]
@@ -48,48 +44,64 @@ def resident_kib(server: RunningServer) -> int:
 
 def sent(server: RunningServer, rate: float, expected: list[bytes], seconds: float = SECONDS) -> Outcome:
     """Send requests at a fixed rate, of all texts in turn, and compare each answer with the bytes that it must be."""
-    outcome, due, lock = Outcome(), SimpleQueue[tuple[float, int]](), threading.Lock()
+    outcome = Outcome()
     count = int(rate * seconds)
-    start = time.perf_counter() + 0.2
-    for number in range(count):
-        due.put((start + number / rate, number % len(TEXTS)))
-    bodies = [json.dumps({"texts": [text]}).encode() for text in TEXTS]
 
-    def client() -> None:
-        connection = http.client.HTTPConnection(HOST, server.port, timeout=60)
-        while True:
-            try:
-                when, kind = due.get_nowait()
-            except Empty:
-                connection.close()
-                return
-            time.sleep(max(0.0, when - time.perf_counter()))
-            try:
-                connection.request("POST", "/v1/classify", bodies[kind])
-                response = connection.getresponse()
-                body = response.read()
-            except (OSError, http.client.HTTPException) as error:
-                with lock:
-                    outcome.other.append(repr(error))
-                connection = http.client.HTTPConnection(HOST, server.port, timeout=60)
-                continue
-            with lock:
-                if response.status == 200:
-                    outcome.latencies_s.append(time.perf_counter() - when)
-                    outcome.wrong += body != expected[kind]
-                elif response.status == 429:
-                    outcome.refused += 1
-                    outcome.retry_after_s.add(int(response.headers["retry-after"]))
-                else:
-                    outcome.other.append(f"{response.status} {body[:200]!r}")
+    async def ask(due: float, kind: int) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(due - loop.time())
+        try:
+            async with asyncio.timeout(60):
+                status, head, body = await _asked(server.port, TEXTS[kind])
+        except (OSError, TimeoutError, ValueError) as error:
+            outcome.other.append(repr(error))
+            return
+        if status == 200:
+            outcome.latencies_s.append(loop.time() - due)
+            outcome.wrong += body != expected[kind]
+        elif status == 429:
+            outcome.refused += 1
+            outcome.retry_after_s.add(int(head.partition(b"retry-after: ")[2].split(b"\r\n")[0]))
+        else:
+            outcome.other.append(f"{status} {body[:200]!r}")
 
-    clients = [threading.Thread(target=client) for _ in range(CLIENTS)]
-    for thread in clients:
-        thread.start()
-    for thread in clients:
-        thread.join()
+    async def ask_all() -> None:
+        start = asyncio.get_running_loop().time() + 0.2
+        await asyncio.gather(*(ask(start + number / rate, number % len(TEXTS)) for number in range(count)))
+
+    asyncio.run(ask_all())
     assert len(outcome.latencies_s) + outcome.refused + len(outcome.other) == count
     return outcome
+
+
+async def _asked(port: int, text: str) -> tuple[int, bytes, bytes]:
+    """Give status, header and body, on a connection of its own."""
+    reader, writer = await asyncio.open_connection(HOST, port)
+    try:
+        body = json.dumps({"texts": [text]}).encode()
+        length = f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
+        writer.write(b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\n" + length + body)
+        head, _, answer = (await reader.read()).partition(b"\r\n\r\n")
+        return int(head.split(b" ", 2)[1]), head.lower(), answer
+    finally:
+        writer.close()
+
+
+def capacity(server: RunningServer, seconds: float = 5) -> float:
+    """Give how many of these requests a second are answered when 32 clients ask again as soon as they can."""
+
+    async def ask_on(until: float, number: int) -> int:
+        answered = 0
+        while asyncio.get_running_loop().time() < until:
+            status, _, _ = await _asked(server.port, TEXTS[(number + answered) % len(TEXTS)])
+            answered += status == 200
+        return answered
+
+    async def ask_all() -> int:
+        until = asyncio.get_running_loop().time() + seconds
+        return sum(await asyncio.gather(*(ask_on(until, number) for number in range(32))))
+
+    return asyncio.run(ask_all()) / seconds
 
 
 def test_at_twice_the_capacity_what_is_taken_is_answered_in_time_and_the_rest_is_refused(
@@ -101,10 +113,7 @@ def test_at_twice_the_capacity_what_is_taken_is_answered_in_time_and_the_rest_is
         for body, text in zip(expected, TEXTS, strict=True):
             (result,) = json.loads(body)["results"]
             assert result["probabilities"]["ensemble"] == model.predict_proba([text])[0].tolist()
-        # Small requests cost HTTP as well, so the capacity for them is found by sending more and more of them.
-        rate = 50.0
-        while sent(server, 2 * rate, expected, seconds=2).refused == 0 and rate < 4000:
-            rate *= 1.5
+        rate = capacity(server)
         half, full, twice = (sent(server, factor * rate, expected) for factor in (0.5, 1, 2))
         memory_before = resident_kib(server)
         again = sent(server, 2 * rate, expected)
@@ -122,5 +131,6 @@ def test_at_twice_the_capacity_what_is_taken_is_answered_in_time_and_the_rest_is
     assert twice.refused > 0
     assert twice.retry_after_s
     assert min(twice.retry_after_s) >= 1
-    assert max(twice.latencies_s) <= longest_s + 1  # clients and server share the machine's cores
+    # Clients and server share the machine's cores, so this is loose; without a bound it grows with the test's length.
+    assert max(twice.latencies_s) <= longest_s + 5
     assert grown_kib < 20_000

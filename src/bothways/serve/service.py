@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from bothways.errors import BothwaysError, ConfigError, DeadlinePassed, ModelUnknown, TextError, Unavailable
+from bothways.errors import BothwaysError, ConfigError, DeadlinePassed, ModelUnknown, Overloaded, TextError, Unavailable
 from bothways.runtime.classifier import Classifier, Prediction, load
 from bothways.runtime.verify import Verification, verify
 from bothways.serve.batching import Batcher
@@ -22,6 +22,8 @@ from bothways.text.checking import check_text
 from bothways.text.reading import TokenizedText
 
 _TOKENIZING_THREADS = 2
+_MOST_TOKENIZING = 32
+"""Requests that wait for their tokens; before they have them, nobody knows how much room they need in the queue."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +94,7 @@ class Service:
         self._is_closed = False
         self._bundles = dict(bundles)
         self._models: dict[str, ServedModel] = {}
+        self._tokenizing_now = 0
         self._tokenizing = ThreadPoolExecutor(_TOKENIZING_THREADS, "bothways-tokens")
 
     @property
@@ -169,8 +172,14 @@ class Service:
 
     async def _classified(self, served: ServedModel, texts: Sequence[object], deadline_s: float) -> Answer:
         started = time.monotonic()
-        loop = asyncio.get_running_loop()
-        tokens = await loop.run_in_executor(self._tokenizing, _tokenized, served.model, texts)
+        if self._tokenizing_now >= _MOST_TOKENIZING:
+            raise Overloaded(f"{self._tokenizing_now} requests wait for their tokens already", 1)
+        self._tokenizing_now += 1
+        try:
+            loop = asyncio.get_running_loop()
+            tokens = await loop.run_in_executor(self._tokenizing, _tokenized, served.model, texts)
+        finally:
+            self._tokenizing_now -= 1
         good = [item for item in tokens if not isinstance(item, TextError)]
         tokenized = time.monotonic()
         ticket = served.batcher.submit(good, deadline_s)
