@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 import bothways
 from bothways.bundle.proof import NASTY_TEXTS
 from bothways.runtime.classifier import Classifier
-from tests.serve.conftest import RunningServer
+from bothways.text.reading import Direction
+from tests.bundles import write_with_cascade
+from tests.serve.conftest import RunningServer, running
 
 pytestmark = pytest.mark.enable_socket
 NAMES = ["forward", "backward", "ensemble"]
@@ -88,8 +90,6 @@ def test_what_can_not_be_meant_is_refused_in_words(server: RunningServer, body: 
 
 
 def test_a_server_of_two_models_is_asked_by_name(bundle_path: Path, mixed_bundle_path: Path, tmp_path: Path) -> None:
-    from tests.serve.conftest import running
-
     texts = ["what a film", "the DOG"]
     with running(f"one={bundle_path}", f"two={mixed_bundle_path}", folder=tmp_path) as server:
         names = [model["name"] for model in server.ask("/v1/models").value["models"]]
@@ -97,3 +97,19 @@ def test_a_server_of_two_models_is_asked_by_name(bundle_path: Path, mixed_bundle
         for name, path in {"one": bundle_path, "two": mixed_bundle_path, None: bundle_path}.items():
             reply = server.classify(texts, **({"model": name} if name else {}))
             assert np.array_equal(rows_of(reply, "ensemble"), bothways.load(path).predict_proba(texts))
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_a_cascade_and_int8_are_served_where_asked_for(bundle_path: Path, tmp_path: Path, precision: Any) -> None:
+    texts = [f"the {word} sat on a mat" for word in ("cat", "DOG", "film", "x", "y z", "lovely", "terrible")]
+    path = write_with_cascade(bundle_path, tmp_path / "fast.bundle", Direction.FORWARD, texts)
+    model = bothways.load(path, cascade=True, precision=precision)
+    with running(path, "--cascade", "--precision", precision, folder=tmp_path) as server:
+        reply = server.classify(texts, probabilities=NAMES)
+        told = server.ask("/v1/models").value["models"][0]
+        assert (told["cascade"], told["precision"], told["name"]) == (True, precision, "fast")
+    expected = list(model.stream(texts))
+    assert {prediction.read for prediction in expected} == {"forward", "both"}
+    for result, prediction in zip(reply.value["results"], expected, strict=True):
+        assert result["read"] == prediction.read
+        assert result["probabilities"] == {name: row.tolist() for name, row in prediction.probabilities.items()}

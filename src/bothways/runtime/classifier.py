@@ -295,12 +295,21 @@ def load(
     if precision not in PRECISIONS:
         raise ConfigError(f"the precision {precision!r} is unknown, expected {' or '.join(PRECISIONS)}")
     bundle = read_bundle(path, Kind.CLASSIFIER)
-    if cascade and bundle.manifest.cascade is None:
-        raise ConfigError(f"{bundle.name} has no cascade: choose one on labelled rows with bothways cascade")
-    model = Classifier(bundle, threads, bundle.manifest.cascade if cascade else None, precision)
+    model = Classifier(bundle, threads, cascade_of(bundle) if cascade else None, precision)
     if precision == "int8":
         _refuse_far_from_proof(model, bundle)
     return model
+
+
+def cascade_of(bundle: Bundle) -> Cascade:
+    """Give a bundle's cascade.
+
+    Raises:
+        ConfigError: It has none.
+    """
+    if bundle.manifest.cascade is None:
+        raise ConfigError(f"{bundle.name} has no cascade: choose one on labelled rows with bothways cascade")
+    return bundle.manifest.cascade
 
 
 def _refuse_far_from_proof(model: Classifier, bundle: Bundle) -> None:

@@ -21,7 +21,7 @@ from bothways.bundle.manifest import Kind
 from bothways.bundle.proof import ENSEMBLE, LARGEST_DIFFERENCE, proven_probabilities
 from bothways.bundle.read import Bundle, read_bundle, read_manifest
 from bothways.errors import BothwaysError, ConfigError
-from bothways.runtime.classifier import LARGEST_INT8_DIFFERENCE, Classifier
+from bothways.runtime.classifier import LARGEST_INT8_DIFFERENCE, Classifier, cascade_of
 from bothways.runtime.graph import PRECISIONS, Precision
 from bothways.runtime.language_model import LanguageModel
 
@@ -82,12 +82,41 @@ def verify(path: str | os.PathLike[str], *, precision: Precision = "float32") ->
     if precision not in PRECISIONS or (precision != "float32" and not is_classifier):
         raise ConfigError(f"a {manifest.kind} can't be verified in {precision}")
     bundle = read_bundle(path, manifest.kind)
-    different_tokens = sum(bundle.tokenizer.tokenize(row.text).ids.tolist() != row.ids for row in bundle.proof)
-    if not is_classifier:
-        return Verification(
-            str(manifest.kind), len(bundle.proof), _language_model_differences(bundle), different_tokens
-        )
-    model = Classifier(bundle, precision=precision)
+    if is_classifier:
+        return _of_classifier(Classifier(bundle, precision=precision), bundle)
+    differences = _language_model_differences(bundle)
+    return Verification(str(manifest.kind), len(bundle.proof), differences, _different_tokens(bundle))
+
+
+def load_verified(
+    path: str | os.PathLike[str],
+    *,
+    threads: int | None = None,
+    cascade: bool = False,
+    precision: Precision = "float32",
+) -> tuple[Classifier, Verification]:
+    """Give the classifier in a bundle, and what the replay of its proof by this very object found.
+
+    Args:
+        path: The bundle's directory.
+        threads: To compute with, 1 or more; else one for each core that this process may use.
+        cascade: Whether one direction is enough where it is sure; the proof is replayed by both.
+        precision: In which weights are multiplied.
+
+    Raises:
+        BundleError: There is no classifier at the path, or it can't be read.
+        ConfigError: The bundle has no cascade.
+    """
+    bundle = read_bundle(path, Kind.CLASSIFIER)
+    chosen = cascade_of(bundle) if cascade else None
+    model = Classifier(bundle, threads, precision=precision)
+    verification = _of_classifier(model, bundle)
+    model.cascade = chosen
+    return model, verification
+
+
+def _of_classifier(model: Classifier, bundle: Bundle) -> Verification:
+    manifest = bundle.manifest
     predictions = list(model.stream(row.text for row in bundle.proof))
     names = [*map(str, manifest.directions), ENSEMBLE]
     found = {name: np.array([prediction.probabilities[name] for prediction in predictions]) for name in names}
@@ -97,10 +126,14 @@ def verify(path: str | os.PathLike[str], *, precision: Precision = "float32") ->
         str(manifest.kind),
         len(bundle.proof),
         {name: _largest_difference(found[name], proven[name]) for name in names},
-        different_tokens,
+        _different_tokens(bundle),
         sum(prediction.chosen != labels for prediction, labels in zip(predictions, chosen, strict=True)),
-        LARGEST_DIFFERENCE if precision == "float32" else LARGEST_INT8_DIFFERENCE,
+        LARGEST_DIFFERENCE if model.precision == "float32" else LARGEST_INT8_DIFFERENCE,
     )
+
+
+def _different_tokens(bundle: Bundle) -> int:
+    return sum(bundle.tokenizer.tokenize(row.text).ids.tolist() != row.ids for row in bundle.proof)
 
 
 def _language_model_differences(bundle: Bundle) -> dict[str, float]:

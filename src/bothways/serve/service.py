@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bothways.errors import BothwaysError, ConfigError, DeadlinePassed, ModelUnknown, Overloaded, TextError, Unavailable
-from bothways.runtime.classifier import Classifier, Prediction, load
-from bothways.runtime.verify import Verification, verify
+from bothways.runtime.classifier import Classifier, Prediction
+from bothways.runtime.verify import Verification, load_verified
 from bothways.serve.batching import Batcher
 from bothways.serve.metrics import Metrics
 from bothways.serve.settings import Settings
@@ -195,8 +195,9 @@ class Service:
 
     def _loaded(self, name: str, path: Path) -> ServedModel:
         settings = self.settings
-        model = load(path, threads=settings.threads, cascade=settings.cascade, precision=settings.precision)
-        verification = verify(path, precision=settings.precision)
+        model, verification = load_verified(
+            path, threads=settings.threads, cascade=settings.cascade, precision=settings.precision
+        )
         if not verification.passed:
             raise Unavailable(f"{path} does not give its trainer's numbers on this machine: {verification.problem}")
         batcher = Batcher(model, settings.max_queue_tokens)
