@@ -114,11 +114,11 @@ class ModelUnknown(RequestInvalid):
     kind = "unknown_model"
 
 
-class BodyEncoded(RequestInvalid):
-    """A body that is compressed: a few bytes could become any number."""
+class BodyUnsupported(RequestInvalid):
+    """A body that is compressed, of which a few bytes could become any number, or in a format that is not spoken."""
 
     status = 415
-    kind = "encoded"
+    kind = "unsupported"
 
 
 class RequestTooLarge(ServingError):

@@ -79,9 +79,11 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(*arguments: object, folder: Path, wait: bool = True, **popen: Any) -> Iterator[RunningServer]:
+def running(
+    *arguments: object, folder: Path, wait: bool = True, port: int | None = None, **popen: Any
+) -> Iterator[RunningServer]:
     """Start ``bothways serve`` and wait until it is ready; kill it in the end if it still runs."""
-    port = free_port()
+    port = port or free_port()
     log = folder / f"serve-{port}.log"
     command = [sys.executable, "-m", "bothways", "serve", *map(str, arguments), "--port", str(port)]
     with log.open("wb") as stderr:

@@ -21,7 +21,7 @@ SENTENCE = "the cat sat on a mat, "
 def batcher(model: Classifier) -> Iterator[Batcher]:
     found = Batcher(model, 200_000)
     yield found
-    found.close(drains=False, timeout_s=10)
+    found.close(timeout_s=0)
 
 
 def tokens(model: Classifier, *texts: str) -> list[TokenizedText]:
@@ -109,6 +109,14 @@ def test_closing_answers_what_was_taken_and_refuses_the_rest(model: Classifier) 
     assert len(taken.answer.result()) == 1
     with pytest.raises(Unavailable):
         submitted(batcher, "a")
+
+
+def test_what_is_not_read_when_the_time_is_over_is_refused(model: Classifier) -> None:
+    batcher = Batcher(model, 200_000)
+    taken = submitted(batcher, SENTENCE * 10_000)
+    batcher.close(timeout_s=0.05)
+    with pytest.raises(Unavailable, match="had to leave"):
+        taken.answer.result(0)
 
 
 def test_a_fault_while_reading_is_told_to_whoever_waits_and_the_next_are_served(

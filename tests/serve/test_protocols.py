@@ -9,9 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from starlette.routing import Route
 
 import bothways
 from bothways.runtime.classifier import Classifier
+from bothways.serve.app import build_app
+from bothways.serve.metrics import Metrics
+from bothways.serve.service import Service
+from bothways.serve.settings import Settings
 from tests.serve.conftest import Reply, RunningServer
 
 pytestmark = pytest.mark.enable_socket
@@ -264,6 +269,17 @@ def test_oip_of_another_model_or_version_is_not_there(server: RunningServer) -> 
 
 def test_openapi_describes_every_route_and_nothing_else(server: RunningServer) -> None:
     document = server.ask("/openapi.json").value
+    app = build_app(Service({}, Settings(), Metrics()))
+    routes = {
+        (route.path, method.lower())
+        for route in app.routes
+        if isinstance(route, Route)
+        for method in route.methods or ()
+    }
+    told = {(path, method) for path, operations in document["paths"].items() for method in operations}
+    not_for_programs = {("/", "get"), ("/metrics", "get"), ("/openapi.json", "get")}
+    assert {(path, method) for path, method in routes if method != "head"} - told == not_for_programs
+    assert told <= routes
     assert document["openapi"] == "3.1.0"
     assert "ClassifyRequest" in document["components"]["schemas"]
     for path, operations in document["paths"].items():

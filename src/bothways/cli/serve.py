@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from bothways.cli.options import PrecisionName
 from bothways.errors import DependencyMissing
+from bothways.serve.settings import Settings, named_bundles, read_settings
 
 
 class LogName(StrEnum):
@@ -20,27 +21,32 @@ class LogName(StrEnum):
     NONE = "none"
 
 
+def _of(setting: str, *names: str) -> Any:
+    """Give the option of a setting: its description and default, which it does not set itself."""
+    field = Settings.model_fields[setting]
+    default = "" if field.default is None else f" [{field.default}]"
+    return typer.Option(*names, help=f"{field.description}{default}")
+
+
 def serve(
     bundles: Annotated[
         list[str], typer.Argument(metavar="BUNDLE...", help="Paths or NAME=PATH; the first is the default.")
     ],
-    host: Annotated[str | None, typer.Option(help="The address to listen at [127.0.0.1].")] = None,
-    port: Annotated[int | None, typer.Option(help="The port to listen at [8080].")] = None,
-    precision: Annotated[
-        PrecisionName | None, typer.Option(help="int8: faster, near the trainer's numbers only.")
-    ] = None,
-    cascade: Annotated[bool | None, typer.Option("--cascade", help="One direction where it is sure.")] = None,
-    threads: Annotated[int | None, typer.Option(help="To compute with [one for each core].")] = None,
-    max_queue_tokens: Annotated[int | None, typer.Option(help="That wait or are read; else 429 [100000].")] = None,
-    max_body_bytes: Annotated[int | None, typer.Option(help="Of a request's body; else 413 [2000000].")] = None,
-    max_texts: Annotated[int | None, typer.Option(help="Of a request; else 413 [1000].")] = None,
-    header_timeout_s: Annotated[float | None, typer.Option(help="For a request's header [10].")] = None,
-    body_timeout_s: Annotated[float | None, typer.Option(help="For a request's body; else 408 [10].")] = None,
-    request_timeout_s: Annotated[float | None, typer.Option(help="For a whole request; else 504 [60].")] = None,
-    linger_s: Annotated[float | None, typer.Option(help="New requests are still taken after SIGTERM [0].")] = None,
-    drain_s: Annotated[float | None, typer.Option(help="For requests that were taken, after SIGTERM [20].")] = None,
-    watch_s: Annotated[float | None, typer.Option(help="Between looks for another bundle [only on SIGHUP].")] = None,
-    log: Annotated[LogName | None, typer.Option(help="How requests are logged [text].")] = None,
+    host: Annotated[str | None, _of("host")] = None,
+    port: Annotated[int | None, _of("port")] = None,
+    precision: Annotated[PrecisionName | None, _of("precision")] = None,
+    cascade: Annotated[bool | None, _of("cascade", "--cascade")] = None,
+    threads: Annotated[int | None, _of("threads")] = None,
+    max_queue_tokens: Annotated[int | None, _of("max_queue_tokens")] = None,
+    max_body_bytes: Annotated[int | None, _of("max_body_bytes")] = None,
+    max_texts: Annotated[int | None, _of("max_texts")] = None,
+    header_timeout_s: Annotated[float | None, _of("header_timeout_s")] = None,
+    body_timeout_s: Annotated[float | None, _of("body_timeout_s")] = None,
+    request_timeout_s: Annotated[float | None, _of("request_timeout_s")] = None,
+    linger_s: Annotated[float | None, _of("linger_s")] = None,
+    drain_s: Annotated[float | None, _of("drain_s")] = None,
+    watch_s: Annotated[float | None, _of("watch_s")] = None,
+    log: Annotated[LogName | None, _of("log")] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE.toml", help="Any of these, with underscores.")] = None,
 ) -> None:
     """Serve bundles over HTTP, each request's answer the same bits as predict's.
@@ -68,8 +74,6 @@ def serve(
     }
     try:
         from bothways.serve.server import serve as run  # noqa: PLC0415  (an extra)
-        from bothways.serve.service import named_bundles  # noqa: PLC0415
-        from bothways.serve.settings import read_settings  # noqa: PLC0415
     except ImportError as error:
         raise DependencyMissing(f"serving needs {error.name}: pip install 'bothways[serve]'") from None
     run(named_bundles(bundles), read_settings(options, config))

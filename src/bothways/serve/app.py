@@ -6,7 +6,6 @@ import asyncio
 import base64
 import contextlib
 import hashlib
-import json
 import sys
 import time
 import traceback
@@ -29,7 +28,7 @@ from bothways.serve.batching import ModelLeft
 from bothways.serve.bodies import read_body
 from bothways.serve.openapi import openapi
 from bothways.serve.protocols import hugging_face, mlflow, open_inference, own, text_embeddings_inference
-from bothways.serve.protocols.protocol import Protocol, Query, Received
+from bothways.serve.protocols.protocol import Protocol, Query, Received, plain_fault
 from bothways.serve.service import Answer, ServedModel, Service
 
 _CLIENT_LEFT = 499
@@ -54,18 +53,17 @@ _PAGE_POLICY = (
 
 def build_app(service: Service) -> Starlette:
     """Give the application of a service."""
-    own_way, oip = own.PROTOCOL, open_inference.PROTOCOL
 
     def described(request: Request) -> object:
         return open_inference.model_metadata(_asked(service, request))
 
     asking = {
-        "/v1/classify": own_way,
+        "/v1/classify": own.PROTOCOL,
         "/predict": text_embeddings_inference.PROTOCOL,
         "/": hugging_face.PROTOCOL,
         "/invocations": mlflow.PROTOCOL,
-        "/v2/models/{model}/infer": oip,
-        "/v2/models/{model}/versions/{version}/infer": oip,
+        "/v2/models/{model}/infer": open_inference.PROTOCOL,
+        "/v2/models/{model}/versions/{version}/infer": open_inference.PROTOCOL,
     }
     telling: dict[str, Callable[[Request], object]] = {
         "/v1/models": lambda _: {"models": [_told(served) for served in service.models]},
@@ -73,10 +71,8 @@ def build_app(service: Service) -> Starlette:
         "/version": lambda _: bothways.__version__,
         "/openapi.json": lambda _: openapi(service.models),
         "/v2": lambda _: open_inference.server_metadata(),
-        "/v2/models/{model}": lambda request: open_inference.model_metadata(_asked(service, request)),
-        "/v2/models/{model}/versions/{version}": lambda request: open_inference.model_metadata(
-            _asked(service, request)
-        ),
+        "/v2/models/{model}": described,
+        "/v2/models/{model}/versions/{version}": described,
     }
     probing: dict[str, Handler] = {
         "/health/live": _live,
@@ -161,7 +157,12 @@ async def _tell(tell: Callable[[Request], object], request: Request) -> Response
     try:
         return _json(tell(request))
     except ServingError as error:
-        return _json({"error": str(error)}, error.status)
+        return _refused(error)
+
+
+def _refused(error: ServingError) -> Response:
+    status, told = plain_fault(error)
+    return _json(told, status)
 
 
 def _asked(service: Service, request: Request) -> ServedModel:
@@ -226,7 +227,7 @@ async def _model_ready(service: Service, request: Request) -> Response:
     try:
         served = _asked(service, request)
     except ServingError as error:
-        return _json({"error": str(error)}, error.status)
+        return _refused(error)
     return _json({"name": served.name, "ready": service.is_ready}, 200 if service.is_ready else 503)
 
 
@@ -260,7 +261,7 @@ def _log(kind: str, method: str, path: str, status: int, seconds: float) -> None
     told = {"method": method, "route": path, "status": status, "ms": round(1000 * seconds, 1)}
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     if kind == "json":
-        line = json.dumps({"time": stamp, **told})
+        line = strict_json.dump({"time": stamp, **told})
     else:
         line = f"{stamp} {method} {path} {status} {told['ms']} ms"
     with contextlib.suppress(OSError, ValueError):  # a full disk behind the log is no reason not to answer

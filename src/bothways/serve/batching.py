@@ -1,8 +1,9 @@
 """Read the texts of all requests in one running batch.
 
 In: tokenized texts of requests, from any thread. Out: their predictions. One thread drives the slots, and texts join
-between two windows, so a short text never waits for the end of a long one. Requests take turns: one of a thousand
-texts delays a single text by a text. What waits and what is read is bounded in tokens. Does not know HTTP.
+between two windows: a short text waits for a slot, not for the longest of the others. Requests take turns: one of a
+thousand texts delays a single text until the first of its texts ends. What waits and what is read is bounded in
+tokens. Does not know HTTP.
 """
 
 from __future__ import annotations
@@ -40,14 +41,12 @@ class Ticket:
         texts: In the request's order.
         deadline_s: On the monotonic clock; nothing is read for it afterwards.
         answer: The predictions, in the order of the texts; or ``DeadlinePassed`` or ``Unavailable``.
-        arrived_s: When it came, on the monotonic clock.
         started_s: When the first of its texts joined the batch; None before.
     """
 
     texts: Sequence[TokenizedText]
     deadline_s: float
     answer: Future[list[Prediction]] = field(default_factory=Future)
-    arrived_s: float = field(default_factory=time.monotonic)
     started_s: float | None = None
     predictions: dict[int, Prediction] = field(default_factory=dict)
     begun: int = 0
@@ -127,15 +126,15 @@ class Batcher:
         """Read no more for a request whose client has left."""
         ticket.answer.cancel()
 
-    def close(self, *, drains: bool = True, timeout_s: float | None = None) -> None:
-        """Take no more requests; answer those that were taken, or refuse them at once, and end the thread."""
+    def close(self, timeout_s: float | None = None) -> None:
+        """Take no more requests, answer those that were taken, and end; when the time is over, refuse what is left."""
         with self._changed:
             self._is_closing = True
-            if not drains:
-                for ticket in self._unanswered:
-                    _refuse(ticket, Unavailable("the model was unloaded"))
             self._changed.notify()
         self._thread.join(timeout_s)
+        with self._changed:
+            for ticket in self._unanswered:
+                _refuse(ticket, Unavailable("the model had to leave before all texts were read"))
 
     def _seconds_until_room(self, tokens: int) -> int:
         seconds = (self._tokens + tokens - self.most_tokens) / self._tokens_per_s

@@ -6,7 +6,7 @@ import asyncio
 
 from starlette.requests import Request
 
-from bothways.errors import BodyEncoded, RequestSlow, RequestTooLarge
+from bothways.errors import BodyUnsupported, RequestSlow, RequestTooLarge
 from bothways.serve.settings import Settings
 
 
@@ -16,12 +16,12 @@ async def read_body(request: Request, settings: Settings) -> bytes:
     Raises:
         RequestTooLarge: It has, or says that it has, more bytes than allowed.
         RequestSlow: It did not come in time.
-        BodyEncoded: It is compressed.
+        BodyUnsupported: It is compressed.
         ClientDisconnect: The client left before its end.
     """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity":
-        raise BodyEncoded(f"the body is encoded ({encoding[:40]!r}): send it as it is")
+        raise BodyUnsupported(f"the body is encoded ({encoding[:40]!r}): send it as it is")
     limit = settings.max_body_bytes
     too_large = RequestTooLarge(f"the body has more than {limit} bytes (max-body-bytes): send fewer texts at a time")
     length = request.headers.get("content-length", "")

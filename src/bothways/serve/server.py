@@ -128,7 +128,7 @@ async def _reload(service: Service, asked: asyncio.Event) -> None:
         seen = _identities(service)
         try:
             await loop.run_in_executor(None, service.load_all)
-        except BothwaysError as error:
+        except Exception as error:  # noqa: BLE001  (whatever it is, the next reload may succeed)
             sys.stderr.write(f"bothways: not reloaded, the old models go on: {' '.join(str(error).splitlines())}\n")
         else:
             _tell(service)

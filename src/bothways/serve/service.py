@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from bothways.errors import BothwaysError, ConfigError, DeadlinePassed, ModelUnknown, Overloaded, TextError, Unavailable
+from bothways.errors import DeadlinePassed, ModelUnknown, Overloaded, TextError, Unavailable
 from bothways.runtime.classifier import Classifier, Prediction
 from bothways.runtime.verify import Verification, load_verified
 from bothways.serve.batching import Batcher
@@ -21,7 +21,7 @@ from bothways.serve.settings import Settings
 from bothways.text.checking import check_text
 from bothways.text.reading import TokenizedText
 
-_TOKENIZING_THREADS = 2
+TOKENIZING_THREADS = 2
 _MOST_TOKENIZING = 32
 """Requests that wait for their tokens; before they have them, nobody knows how much room they need in the queue."""
 
@@ -95,7 +95,7 @@ class Service:
         self._bundles = dict(bundles)
         self._models: dict[str, ServedModel] = {}
         self._tokenizing_now = 0
-        self._tokenizing = ThreadPoolExecutor(_TOKENIZING_THREADS, "bothways-tokens")
+        self._tokenizing = ThreadPoolExecutor(TOKENIZING_THREADS, "bothways-tokens")
 
     @property
     def models(self) -> list[ServedModel]:
@@ -134,22 +134,26 @@ class Service:
             BothwaysError: One of the bundles can't be served; all models that were served go on.
         """
         try:
-            found = [self._loaded(name, path) for name, path in self._bundles.items()]
-        except BothwaysError as error:
+            found = [(name, path, *self._proven(path)) for name, path in self._bundles.items()]
+        except Exception as error:
             self.problem = str(error)
             raise
-        old, self._models = self._models, {model.name: model for model in found}
+        new = [
+            ServedModel(name, path, model, Batcher(model, self.settings.max_queue_tokens), verification, time.time())
+            for name, path, model, verification in found
+        ]
+        old, self._models = self._models, {served.name: served for served in new}
         self.problem = ""
         self.metrics.serving(self._models)
-        for model in old.values():
-            model.batcher.close()
+        for served in old.values():
+            served.batcher.close()
 
     def close(self, timeout_s: float) -> None:
-        """Refuse new requests, answer those that were taken, and end."""
+        """Refuse new requests, answer those that were taken, or refuse them when the time is over, and end."""
         self._is_closed = True
         deadline = time.monotonic() + timeout_s
-        for model in self._models.values():
-            model.batcher.close(timeout_s=max(0.0, deadline - time.monotonic()))
+        for served in self._models.values():
+            served.batcher.close(timeout_s=max(0.0, deadline - time.monotonic()))
         self._tokenizing.shutdown(wait=False)
 
     async def classify(self, served: ServedModel, texts: Sequence[object], deadline_s: float) -> Answer:
@@ -193,34 +197,14 @@ class Service:
         self.metrics.answered(answer)
         return answer
 
-    def _loaded(self, name: str, path: Path) -> ServedModel:
+    def _proven(self, path: Path) -> tuple[Classifier, Verification]:
         settings = self.settings
         model, verification = load_verified(
             path, threads=settings.threads, cascade=settings.cascade, precision=settings.precision
         )
         if not verification.passed:
             raise Unavailable(f"{path} does not give its trainer's numbers on this machine: {verification.problem}")
-        batcher = Batcher(model, settings.max_queue_tokens)
-        return ServedModel(name, path, model, batcher, verification, time.time())
-
-
-def named_bundles(values: Sequence[str]) -> dict[str, Path]:
-    """Give bundles by name, from ``PATH`` or ``NAME=PATH``; a path alone is named by its last part without a suffix.
-
-    Raises:
-        ConfigError: Two have the same name, or a name is empty.
-    """
-    found: dict[str, Path] = {}
-    for value in values:
-        name, is_named, rest = value.partition("=")
-        path = Path(rest if is_named else value)
-        name = name if is_named else path.resolve().stem
-        if not name or name in found:
-            raise ConfigError(
-                f"two bundles are named {name!r}: name them with NAME=PATH" if name else "a name is empty"
-            )
-        found[name] = path
-    return found
+        return model, verification
 
 
 def _tokenized(model: Classifier, texts: Sequence[object]) -> list[TokenizedText | TextError]:

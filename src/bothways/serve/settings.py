@@ -1,13 +1,13 @@
 """What can be set about a server: by options, by variables of the environment, in a TOML file, in this order.
 
-In: those three. Out: ``Settings``, or every fault at once.
+In: those three. Out: ``Settings``, or every fault at once; and the names of bundles.
 """
 
 from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -45,7 +45,7 @@ class Settings(BaseModel):
     body_timeout_s: _Seconds = 10.0
     """Seconds that a request's body may take to come (408)."""
     request_timeout_s: _Seconds = 60.0
-    """Seconds from a request's first byte to its reply (504); a client may ask for less."""
+    """Seconds from a request's header to its reply (504); a client may ask for less."""
     header_timeout_s: _Seconds = 10.0
     """Seconds that a request's header may take to come."""
     linger_s: Annotated[float, Field(ge=0, le=86_400)] = 0.0
@@ -75,6 +75,25 @@ def read_settings(
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
         raise ConfigError("; ".join(faults)) from None
+
+
+def named_bundles(values: Sequence[str]) -> dict[str, Path]:
+    """Give bundles by name, from ``PATH`` or ``NAME=PATH``; a path alone is named by its last part without a suffix.
+
+    Raises:
+        ConfigError: Two have the same name, or a name is empty.
+    """
+    found: dict[str, Path] = {}
+    for value in values:
+        name, is_named, rest = value.partition("=")
+        path = Path(rest if is_named else value)
+        name = name if is_named else path.resolve().stem
+        if not name or name in found:
+            raise ConfigError(
+                f"two bundles are named {name!r}: name them with NAME=PATH" if name else "a name is empty"
+            )
+        found[name] = path
+    return found
 
 
 def _from_file(path: Path) -> dict[str, Any]:

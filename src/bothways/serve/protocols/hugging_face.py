@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from bothways.errors import RequestInvalid, ServingError
+from bothways.errors import RequestInvalid
 from bothways.serve.protocols.protocol import (
     Protocol,
     Query,
@@ -14,6 +14,7 @@ from bothways.serve.protocols.protocol import (
     ServedModels,
     all_classified,
     parsed,
+    plain_fault,
     scores,
 )
 from bothways.serve.service import Answer, ServedModel
@@ -53,8 +54,4 @@ def _render(query: Query, served: ServedModel, answer: Answer) -> Reply:
     return Reply([scores(found, served)[: query.options] for found in all_classified(answer)])
 
 
-def _fault(error: ServingError) -> tuple[int, object]:
-    return error.status, {"error": str(error)}
-
-
-PROTOCOL = Protocol(_parse, _render, _fault)
+PROTOCOL = Protocol(_parse, _render, plain_fault)

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from bothways.errors import BodyEncoded, RequestInvalid, ServingError
+from bothways.errors import BodyUnsupported, RequestInvalid, ServingError
 from bothways.serve.protocols.protocol import (
     Protocol,
     Query,
@@ -44,19 +44,13 @@ class InvocationRequest(Schema):
     """Taken and not used."""
 
 
-class UnsupportedContent(BodyEncoded):
-    """A body in a format that is not spoken."""
-
-    kind = "content_type"
-
-
 def _parse(received: Received, models: ServedModels) -> Query:
     content_type = received.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     column = models.model().model.manifest.training.text_column
     if content_type == "text/csv":
         return Query(_csv_texts(received.body, column), None)
     if content_type not in ("application/json", ""):
-        raise UnsupportedContent(f"the content type is {content_type[:60]!r}, expected application/json or text/csv")
+        raise BodyUnsupported(f"the content type is {content_type[:60]!r}, expected application/json or text/csv")
     request = parsed(received.body, InvocationRequest)
     given = {name: getattr(request, name) for name in ("dataframe_split", "dataframe_records", "instances", "inputs")}
     given = {name: value for name, value in given.items() if value is not None}

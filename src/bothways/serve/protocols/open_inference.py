@@ -24,8 +24,17 @@ from pydantic import BaseModel, ConfigDict
 
 import bothways
 from bothways.bundle.proof import ENSEMBLE
-from bothways.errors import ModelUnknown, RequestInvalid, ServingError
-from bothways.serve.protocols.protocol import Protocol, Query, Received, Reply, ServedModels, all_classified, parsed
+from bothways.errors import ModelUnknown, RequestInvalid
+from bothways.serve.protocols.protocol import (
+    Protocol,
+    Query,
+    Received,
+    Reply,
+    ServedModels,
+    all_classified,
+    parsed,
+    plain_fault,
+)
 from bothways.serve.service import Answer, Classified, ServedModel
 
 INPUT, LABEL, PROBABILITIES = "text", "label", "probabilities"
@@ -232,9 +241,4 @@ def _element(label: str) -> bytes:
     return struct.pack("<I", len(data)) + data
 
 
-def fault(error: ServingError) -> tuple[int, object]:
-    """Give the protocol's error."""
-    return error.status, {"error": str(error)}
-
-
-PROTOCOL = Protocol(_parse, _render, fault)
+PROTOCOL = Protocol(_parse, _render, plain_fault)

@@ -108,9 +108,8 @@ def _fault_of(error: TextError) -> dict[str, object]:
     return {"error": str(error)}
 
 
-def fault(error: ServingError) -> tuple[int, object]:
-    """Give the status and the words of an error."""
+def _fault(error: ServingError) -> tuple[int, object]:
     return error.status, {"error": str(error), "kind": error.kind}
 
 
-PROTOCOL = Protocol(_parse, _render, fault)
+PROTOCOL = Protocol(_parse, _render, _fault)

@@ -107,6 +107,11 @@ def scores(found: Classified, served: ServedModel) -> list[dict[str, object]]:
     return [{"label": label, "score": score} for label, score in pairs]
 
 
+def plain_fault(error: ServingError) -> tuple[int, object]:
+    """Give an error's status, and a body that says no more than what is wrong."""
+    return error.status, {"error": str(error)}
+
+
 def parsed(body: bytes, schema: type[_Schema]) -> _Schema:
     """Give a body as a schema has it.
 

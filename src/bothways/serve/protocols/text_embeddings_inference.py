@@ -27,7 +27,7 @@ from bothways.serve.protocols.protocol import (
     parsed,
     scores,
 )
-from bothways.serve.service import Answer, ServedModel
+from bothways.serve.service import TOKENIZING_THREADS, Answer, ServedModel
 from bothways.serve.settings import Settings
 
 _STATUS: dict[type[ServingError], tuple[int, str]] = {
@@ -97,8 +97,7 @@ def _render(query: Query, served: ServedModel, answer: Answer) -> Reply:
     )
 
 
-def fault(error: ServingError) -> tuple[int, object]:
-    """Give TEI's status and words."""
+def _fault(error: ServingError) -> tuple[int, object]:
     if isinstance(error, EmptyInputs):
         return 400, {"error": str(error), "error_type": "Empty"}
     status, kind = next((_STATUS[base] for base in type(error).__mro__ if base in _STATUS), (error.status, "Backend"))
@@ -124,11 +123,11 @@ def info(served: ServedModel, settings: Settings) -> dict[str, object]:
         "max_batch_requests": None,
         "max_client_batch_size": settings.max_texts,
         "auto_truncate": False,
-        "tokenization_workers": 1,
+        "tokenization_workers": TOKENIZING_THREADS,
         "version": bothways.__version__,
         "sha": None,
         "docker_label": None,
     }
 
 
-PROTOCOL = Protocol(_parse, _render, fault)
+PROTOCOL = Protocol(_parse, _render, _fault)
