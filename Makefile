@@ -21,7 +21,7 @@ $(SETUP): pyproject.toml constraints.txt
 demo: $(SETUP)       ## train both directions on the demo's messages, prove the bundle, classify from the command line
 	$(BIN)/python demo/demo.py
 
-test: $(SETUP)       ## the fast tests (on all cores; four and a half minutes on two without AMX)
+test: $(SETUP)       ## the fast tests (on all cores; three and a half minutes on two with AVX-512)
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not real_data and not oracle and not server"
 
 test-slow: $(SETUP)  ## the tests that take longer each
