@@ -43,12 +43,12 @@ def test_an_installed_wheel_predicts_without_the_training_tier(tmp_path: Path, b
     assert output[1] is True
     assert output[2] == bothways.load(bundle_path).predict_proba(["a b", "", "HELLO!!!"]).tolist()
 
-    answer = subprocess.run(
-        [tmp_path / "empty" / "bin" / "bothways", "train", "x.csv", "--text", "a", "--label", "b", "--out", "o"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-    )
-    assert answer.returncode == 1
-    assert "pip install 'bothways[train]'" in answer.stderr
+    bothways_there = str(tmp_path / "empty" / "bin" / "bothways")
+    needs = {
+        "train": ["train", "x.csv", "--text", "a", "--label", "b", "--out", "o"],
+        "serve": ["serve", str(bundle_path)],
+    }
+    for extra, command in needs.items():
+        answer = subprocess.run([bothways_there, *command], capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert answer.returncode == 1
+        assert f"pip install 'bothways[{extra}]'" in answer.stderr
