@@ -252,7 +252,7 @@ def test_a_bad_bundle_leaves_the_old_one_serving_and_is_told(
     [
         (["nowhere.bundle"], 1, "there is no bundle here"),
         (["a=x", "a=y"], 2, "two bundles are named 'a'"),
-        (["x", "--port", "99999"], 2, "port: Input should be less than or equal to 65535"),
+        (["x", "--port", "99999"], 2, "port: Input should be less than or equal to 65535, found 99999"),
         (["x", "--max-texts", "0", "--drain-s", "-1"], 2, "drain_s"),
     ],
 )

@@ -73,7 +73,7 @@ def read_settings(
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+        faults = [f"{'.'.join(map(str, f['loc']))}: {f['msg']}, found {f['input']!r}" for f in error.errors()]
         raise ConfigError("; ".join(faults)) from None
 
 
