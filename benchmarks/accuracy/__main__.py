@@ -137,7 +137,12 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True)
     usual = [name for name in SETS if name not in OPTIONAL_SETS]
     run = verbs.add_parser("run", help="measure what is missing")
-    run.add_argument("--sets", type=_names(SETS), default=usual, help=f"of {', '.join(SETS)}; all but imdb by default")
+    run.add_argument(
+        "--sets",
+        type=_names(SETS),
+        default=usual,
+        help=f"of {', '.join(SETS)}; by default all but {' and '.join(OPTIONAL_SETS)}",
+    )
     run.add_argument(
         "--methods",
         type=_names(METHODS),

@@ -80,10 +80,15 @@ def test_all_faults_of_a_file_are_told_at_once(tmp_path: Path) -> None:
 def test_batches_grow_with_the_rows(rows: int, expected: int) -> None:
     recipe = load_recipe("small").classifier
     assert recipe.batch_texts_for(rows) == expected
-    assert recipe.rate_peak_for(rows) == (0.01 if expected == 64 else 0.005)
-    chosen = ClassifierRecipe(batch_texts=7, rate_peak=0.2)
-    assert chosen.batch_texts_for(rows) == 7
-    assert chosen.rate_peak_for(rows) == 0.2
+    assert ClassifierRecipe(batch_texts=7).batch_texts_for(rows) == 7
+
+
+@pytest.mark.parametrize(("texts_a_batch", "expected"), [(2, 0.005), (31.9, 0.005), (56.1, 0.005), (63.2, 0.01)])
+def test_full_batches_learn_at_a_higher_rate_than_those_of_few_or_long_texts(
+    texts_a_batch: float, expected: float
+) -> None:
+    assert load_recipe("small").classifier.rate_peak_for(texts_a_batch) == expected
+    assert ClassifierRecipe(rate_peak=0.2).rate_peak_for(texts_a_batch) == 0.2
 
 
 def test_one_fault_is_one_fault(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def train_classifier(
             unfrozen=epoch.unfrozen,
             steps=epoch.count * steps_an_epoch,
             schedule=recipe.schedule,
-            rate_peak=recipe.rate_peak_for(len(train.ids)),
+            rate_peak=recipe.rate_peak_for(len(train.ids) / steps_an_epoch),
             rate_divisor=recipe.rate_divisor,
             weight_decay=recipe.weight_decay,
             gradient_norm_max=recipe.gradient_norm_max,

@@ -115,6 +115,7 @@ class PretrainingRecipe(LanguageModelRecipe):
 
 _BATCHES_BY_ROWS = ((1_000, 16), (4_000, 32))
 _LARGEST_BATCH = 64
+_LARGE_BATCH = 60
 _RATE_OF_LARGE_BATCHES, _RATE = 1e-2, 5e-3
 
 
@@ -128,7 +129,8 @@ class ClassifierRecipe(_StageRecipe):
     texts_wanted: Count = 15_000
     """With `epochs = "auto"`: as many epochs as read so many texts, 3 to 40."""
     rate_peak: Literal["auto"] | Rate = "auto"
-    """Highest learning rate of the top layers: a number, or `auto`: 0.01 for batches of 64 and more, else 0.005."""
+    """Highest learning rate of the top layers: a number, or `auto`: 0.01 where batches hold 60 texts on average, else
+    0.005. They hold fewer of a small set, and of long texts by `batch_tokens`."""
     rate_divisor: Annotated[float, Field(ge=1, le=10)] = 1.0
     dropouts: Dropouts = Dropouts(embedding=0.05, input=0.4, weight=0.5, hidden=0.3, output=0.4)
     dropout_factor: Annotated[float, Field(ge=0, le=2)] = 0.3
@@ -159,11 +161,11 @@ class ClassifierRecipe(_StageRecipe):
             return self.batch_texts
         return next((size for below, size in _BATCHES_BY_ROWS if texts < below), _LARGEST_BATCH)
 
-    def rate_peak_for(self, texts: int) -> float:
-        """Give the highest learning rate for so many training texts."""
+    def rate_peak_for(self, texts_a_batch: float) -> float:
+        """Give the highest learning rate for batches that hold so many texts on average."""
         if self.rate_peak != "auto":
             return self.rate_peak
-        return _RATE_OF_LARGE_BATCHES if self.batch_texts_for(texts) >= _LARGEST_BATCH else _RATE
+        return _RATE_OF_LARGE_BATCHES if texts_a_batch >= _LARGE_BATCH else _RATE
 
 
 class Recipe(_Section):
