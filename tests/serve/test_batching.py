@@ -11,6 +11,7 @@ import pytest
 
 from bothways.errors import DeadlinePassed, Overloaded, RequestTooLarge, Unavailable
 from bothways.runtime.classifier import Classifier, Prediction
+from bothways.runtime.slots import BATCH_SLOTS
 from bothways.serve.batching import Batcher, Ticket
 from bothways.text.reading import TokenizedText
 
@@ -57,6 +58,22 @@ def test_a_short_text_does_not_wait_for_a_long_one(batcher: Batcher) -> None:
     short = submitted(batcher, "a film")
     short.answer.result(60)
     assert not long.answer.done()
+
+
+def test_short_texts_do_not_wait_for_as_many_long_ones_as_there_are_slots(model: Classifier) -> None:
+    batcher = Batcher(model, 3_000_000)
+    long = [submitted(batcher, f"{number} {SENTENCE * 200}") for number in range(BATCH_SLOTS + 6)]
+    while batcher.texts_in_flight < BATCH_SLOTS:
+        time.sleep(0.001)
+    for number in range(3):
+        short = submitted(batcher, f"a film {number}")
+        found = ensemble(short.answer.result(60))
+        assert np.array_equal(found, model.predict_proba([f"a film {number}"]))
+        assert not any(ticket.answer.done() for ticket in long)
+    found = np.concatenate([ensemble(ticket.answer.result(120)) for ticket in long])
+    expected = model.predict_proba([f"{number} {SENTENCE * 200}" for number in range(BATCH_SLOTS + 6)])
+    assert np.array_equal(found, expected)  # though each of them was parked again and again
+    batcher.close()
 
 
 def test_a_request_of_one_text_does_not_wait_for_a_request_of_many(batcher: Batcher) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 from bothways.bundle.manifest import Architecture, FastaiPooling, Member
 from bothways.runtime import slots
 from bothways.runtime.graph import EncoderSession
-from bothways.runtime.slots import BATCH_SLOTS, SLOTS, WINDOW_TOKENS, SlotEngine
+from bothways.runtime.slots import BATCH_SLOTS, SLOTS, WINDOW_TOKENS, SlotEngine, Slots
 from bothways.text.reading import Direction, MarkerPlacement, TokenizedText
 from bothways.text.tokenizer import PADDING_ID
 
@@ -119,6 +120,56 @@ def test_a_text_advances_by_windows_and_its_neighbour_leaves() -> None:
     assert session.rounds == [[WINDOW_TOKENS, 5], [WINDOW_TOKENS], [6]]
     assert [pooled[0] for (pooled,) in results] == [70.0, 10.0]
     assert session.padding_ids == {PADDING_ID}
+
+
+@given(
+    st.lists(st.integers(1, 300), min_size=1, max_size=20),
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 4), st.integers(0, 9)), max_size=40),
+    st.integers(1, 9),
+)
+def test_texts_that_were_parked_end_as_if_they_had_not_been(
+    lengths: list[int], turns: list[tuple[int, int, int]], most: int
+) -> None:
+    texts = [text_of([(length * place) % 9 for place in range(length)]) for length in lengths]
+    engine, _ = fake_engine(2)
+    expected = [[pooled.tolist() for pooled in of_text] for of_text in engine.run(texts)]
+    found: dict[int, list[list[float]]] = {}
+    joining, parked = list(enumerate(texts)), list[int]()
+    with closing(Slots(engine, most)) as slots:
+        for step in itertools.count():
+            at_most, rounds, coming = turns[step] if step < len(turns) else (0, 0, 99)
+            away = slots.park(at_most, rounds)
+            assert len(away) <= at_most
+            while coming and not slots.is_full and (parked or joining):
+                coming -= 1
+                if parked:
+                    slots.resume(parked.pop())
+                else:
+                    slots.join(*joining.pop())
+            parked += away
+            for number, ended in slots.advance() if len(slots) else []:
+                found[number] = [pooled.tolist() for pooled in ended if pooled is not None]
+            if not (len(slots) or parked or joining):
+                break
+    assert [found[number] for number in range(len(texts))] == expected
+
+
+def test_those_that_have_held_their_slots_longest_are_parked_and_none_before_its_turn_is_over() -> None:
+    engine, _ = fake_engine()
+    with closing(Slots(engine, 4)) as slots:
+        slots.join(0, text_of([1] * 900))
+        slots.advance()
+        slots.join(1, text_of([1] * 900))
+        slots.advance()
+        slots.join(2, text_of([1] * 900))
+        assert slots.park(9, 3) == []
+        assert slots.park(1, 1) == [0]
+        assert slots.park(9, 1) == [1]
+        assert (len(slots), slots.tokens) == (1, 900)
+        slots.resume(0)
+        assert slots.park(9, 1) == []  # its turn has begun again
+        slots.drop([0, 1, 2])
+        assert (len(slots), slots.tokens) == (0, 0)
 
 
 def test_nothing_gives_nothing() -> None:

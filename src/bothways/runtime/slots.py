@@ -44,7 +44,8 @@ Pooled = NDArray[np.float32]
 class _Flight:
     """One text on its way: its number, and for each member its ids in reading order and what of them is pooled.
 
-    ``reading`` are the members that read it now, ``pooled`` what those gave that have read it.
+    ``reading`` are the members that read it now, ``pooled`` what those gave that have read it; ``rounds`` counts the
+    windows since it took its slot.
     """
 
     number: int
@@ -55,6 +56,7 @@ class _Flight:
     pooled_tokens: list[int]
     pooled: list[Pooled | None]
     position: int = 0
+    rounds: int = 0
 
     @property
     def next_window(self) -> int:
@@ -84,6 +86,20 @@ class MemberStates:
         other.states = [state.copy() for state in self.states]
         other.largest, other.total, other.last = self.largest.copy(), self.total.copy(), self.last.copy()
         return other
+
+    def row(self, slot: int) -> MemberStates:
+        """Give what one slot holds by itself, as the only slot of another one."""
+        other = copy.copy(self)
+        other.states = [state[slot : slot + 1].copy() for state in self.states]
+        other.largest, other.total = self.largest[slot : slot + 1].copy(), self.total[slot : slot + 1].copy()
+        other.last = self.last[slot : slot + 1].copy()
+        return other
+
+    def put(self, slot: int, row: MemberStates) -> None:
+        """Let a slot hold what ``row`` gave."""
+        for state, kept in zip(self.states, row.states, strict=True):
+            state[slot] = kept[0]
+        self.largest[slot], self.total[slot], self.last[slot] = row.largest[0], row.total[0], row.last[0]
 
     def clear(self, slot: int) -> None:
         """Let a text begin in a slot."""
@@ -139,7 +155,7 @@ class Slots:
     Not to be shared between threads. ``close`` it in the end.
 
     Attributes:
-        tokens: Of the texts in flight, all of each.
+        tokens: Of the texts in flight, all of each; parked ones are not in flight.
     """
 
     def __init__(self, engine: SlotEngine, most: int, first: First | None = None, tally: Tally | None = None) -> None:
@@ -147,6 +163,7 @@ class Slots:
         self._engine, self._most, self._first, self._tally = engine, most, first, tally
         self._members: list[MemberStates] = []
         self._flights: dict[int, _Flight] = {}  # by slot
+        self._parked: dict[int, tuple[_Flight, list[MemberStates]]] = {}  # by number
         self._free: list[int] = []
         self._pool = ThreadPoolExecutor(engine.threads, "bothways") if engine.threads > 1 else None
         self.tokens = 0
@@ -161,15 +178,38 @@ class Slots:
 
     def join(self, number: int, text: TokenizedText) -> None:
         """Let a text begin in the next round, under a number by which it is told."""
-        assert not self.is_full
-        if not self._free:
-            self._grow()
-        slot = self._free.pop()
+        slot = self._free_slot()
         for member in self._members:
             member.clear(slot)
         everyone = range(len(self._engine.members))
         self._flights[slot] = self._engine._flight(number, text, [self._first.member] if self._first else [*everyone])
         self.tokens += len(text)
+
+    def park(self, most: int, rounds: int) -> list[int]:
+        """Let texts leave their slots for a while, and give their numbers.
+
+        Args:
+            most: So many at most: those that have held their slots longest.
+            rounds: None that has held its slot for fewer.
+        """
+        held = [(flight.rounds, slot) for slot, flight in self._flights.items() if flight.rounds >= rounds]
+        parked = []
+        for _, slot in sorted(held, reverse=True)[:most]:
+            flight, states = self._flights[slot], [member.row(slot) for member in self._members]
+            self._leave(slot)
+            self._parked[flight.number] = flight, states
+            parked.append(flight.number)
+        return parked
+
+    def resume(self, number: int) -> None:
+        """Let a parked text go on in the next round, from where it was, to the bit."""
+        slot = self._free_slot()
+        flight, states = self._parked.pop(number)
+        for member, kept in zip(self._members, states, strict=True):
+            member.put(slot, kept)
+        flight.rounds = 0
+        self._flights[slot] = flight
+        self.tokens += len(flight.ids_by_member[0])
 
     def advance(self) -> list[tuple[int, list[Pooled | None]]]:
         """Read one window of each text, and give the numbers of those that end here with what each member pooled."""
@@ -189,7 +229,9 @@ class Slots:
         return ended
 
     def drop(self, numbers: Collection[int]) -> None:
-        """Let texts leave before their end."""
+        """Let texts leave before their end, parked ones, too."""
+        for number in numbers:
+            self._parked.pop(number, None)
         for slot in [slot for slot, flight in self._flights.items() if flight.number in numbers]:
             self._leave(slot)
 
@@ -197,6 +239,12 @@ class Slots:
         """End the threads."""
         if self._pool is not None:
             self._pool.shutdown()
+
+    def _free_slot(self) -> int:
+        assert not self.is_full
+        if not self._free:
+            self._grow()
+        return self._free.pop()
 
     def _leave(self, slot: int) -> None:
         self.tokens -= len(self._flights.pop(slot).ids_by_member[0])
@@ -230,6 +278,7 @@ class Slots:
             pass
         for flight in self._flights.values():
             flight.position += flight.next_window
+            flight.rounds += 1
 
     def _read_batch(self, job: tuple[int, _Batch]) -> None:
         number, batch = job

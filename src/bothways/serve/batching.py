@@ -1,9 +1,10 @@
 """Read the texts of all requests in one running batch.
 
 In: tokenized texts of requests, from any thread. Out: their predictions. One thread drives the slots, and texts join
-between two windows: a short text waits for a slot, not for the longest of the others. Requests take turns: one of a
-thousand texts delays a single text until the first of its texts ends. What waits and what is read is bounded in
-tokens. Does not know HTTP.
+between two windows. Whoever wants a slot stands in one line: requests with texts that have not begun, one text at a
+turn, and texts that were parked. While somebody waits, a text that has had its turn of windows gives up its slot and
+stands in line again: short texts wait for turns, never for the end of long ones. What waits and what is read is
+bounded in tokens. Does not know HTTP.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ _FIRST_TOKENS_PER_S = 1000.0
 """Taken for the speed until it was measured."""
 _WEIGHT_OF_NEWEST = 0.2
 _LONGEST_RETRY_S = 600
+_TURN_WINDOWS = 8
+"""A turn lasts at least so long: most texts are read in one, and what parking copies is little beside it."""
 
 
 class ModelLeft(Unavailable):
@@ -73,7 +76,7 @@ class Batcher:
         self.model, self.most_tokens = model, most_tokens
         self.tally = Tally()
         self._changed = threading.Condition()
-        self._waiting: deque[Ticket] = deque()  # have texts that have not begun
+        self._line: deque[Ticket | int] = deque()  # requests with texts that have not begun, and parked texts' numbers
         self._unanswered: set[Ticket] = set()
         self._tokens = 0
         self._tokens_per_s = _FIRST_TOKENS_PER_S
@@ -90,7 +93,7 @@ class Batcher:
 
     @property
     def texts_in_flight(self) -> int:
-        """Texts that are being read."""
+        """Texts that have begun and not ended, parked ones included."""
         return len(self._places)
 
     def submit(self, texts: Sequence[TokenizedText], deadline_s: float) -> Ticket:
@@ -117,7 +120,7 @@ class Batcher:
                     self._seconds_until_room(tokens),
                 )
             self._tokens += tokens
-            self._waiting.append(ticket)
+            self._line.append(ticket)
             self._unanswered.add(ticket)
             self._changed.notify()
         return ticket
@@ -159,7 +162,7 @@ class Batcher:
                         return
                     self._changed.wait()
                 self._drop_dead(slots)
-                self._let_join(slots)
+                self._take_turns(slots)
             if not len(slots):
                 continue
             started, before = time.perf_counter(), self.tally.needed
@@ -183,20 +186,26 @@ class Batcher:
         for number in numbers:
             del self._places[number]
         self._unanswered -= dead
-        self._waiting = deque(ticket for ticket in self._waiting if ticket not in dead)
+        self._line = deque(waiting for waiting in self._line if waiting not in dead and waiting not in numbers)
         self._tokens -= sum(ticket.tokens_left for ticket in dead)
 
-    def _let_join(self, slots: Slots) -> None:
-        """Let texts join, one of each request in turn."""
-        while self._waiting and not slots.is_full:
-            ticket = self._waiting.popleft()
-            ticket.started_s = ticket.started_s or time.monotonic()
+    def _take_turns(self, slots: Slots) -> None:
+        """Let those at the head of the line have slots; if there are too few, of texts that have had their turn."""
+        free = BATCH_SLOTS - len(slots)
+        parked = slots.park(len(self._line) - free, _TURN_WINDOWS) if len(self._line) > free else []
+        while self._line and not slots.is_full:
+            waiting = self._line.popleft()
+            if isinstance(waiting, int):
+                slots.resume(waiting)
+                continue
+            waiting.started_s = waiting.started_s or time.monotonic()
             number = next(self._numbers)
-            slots.join(number, ticket.texts[ticket.begun])
-            self._places[number] = (ticket, ticket.begun)
-            ticket.begun += 1
-            if ticket.begun < len(ticket.texts):
-                self._waiting.append(ticket)
+            slots.join(number, waiting.texts[waiting.begun])
+            self._places[number] = (waiting, waiting.begun)
+            waiting.begun += 1
+            if waiting.begun < len(waiting.texts):
+                self._line.append(waiting)
+        self._line.extend(parked)
 
     def _tell(self, ticket: Ticket, place: int, prediction: Prediction) -> None:
         with self._changed:
@@ -215,7 +224,7 @@ class Batcher:
             for ticket in self._unanswered:
                 _refuse(ticket, error)
             self._places.clear()
-            self._waiting.clear()
+            self._line.clear()
             self._unanswered.clear()
             self._tokens = 0
 
