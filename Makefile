@@ -4,7 +4,7 @@ BIN := .venv/bin
 SETUP := .venv/.complete
 unexport PYTHONDONTWRITEBYTECODE  # the tests start hundreds of processes, which would all compile everything
 
-.PHONY: demo test test-all test-slow test-server test-real test-oracle oracle parity check fix bench bench-accuracy bench-speed bench-markers
+.PHONY: demo test test-all test-slow test-server test-soak test-real test-oracle oracle parity check fix bench bench-accuracy bench-speed bench-serve bench-markers
 .PHONY: setup clean help
 
 help:                ## list the commands
@@ -22,7 +22,7 @@ demo: $(SETUP)       ## train both directions on the demo's messages, prove the 
 	$(BIN)/python demo/demo.py
 
 test: $(SETUP)       ## the fast tests (on all cores; three and a half minutes on two with AVX-512)
-	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not real_data and not oracle and not server"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not real_data and not oracle and not server and not soak"
 
 test-slow: $(SETUP)  ## the tests that take longer each
 	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
@@ -52,10 +52,13 @@ test-oracle: $(SETUP) oracle  ## imported models against the real fastai that ma
 test-server: $(SETUP) .clients/.complete  ## the server under load, asked by real clients, installed as deployed
 	$(BIN)/python -m pytest -s -m server
 
+test-soak: $(SETUP)  ## two hundred thousand requests, some of them hostile (ten minutes)
+	$(BIN)/python -m pytest -s -m soak
+
 parity: $(SETUP) .oracle/.environment  ## train with the real fastai on real texts, import, compare 1,000 predictions
 	$(BIN)/python oracle/parity.py
 
-test-all: test test-slow test-server test-real test-oracle  ## every test
+test-all: test test-slow test-server test-soak test-real test-oracle  ## every test
 
 check: $(SETUP)      ## ruff, mypy, docstrings, import rules
 	$(BIN)/ruff check .
@@ -88,6 +91,10 @@ bench-speed: $(SETUP) .oracle/.environment  ## how fast it predicts beside fasta
 	$(BIN)/python -m benchmarks.speed run --size base
 	$(BIN)/python -m benchmarks.speed run --size small
 	$(BIN)/python -m benchmarks.speed report
+
+bench-serve: $(SETUP) .oracle/.environment  ## how fast a server answers beside fastai behind FastAPI (half an hour); needs BOTHWAYS_DATA
+	$(BIN)/python -m benchmarks.serve run --size base
+	$(BIN)/python -m benchmarks.serve report
 
 bench-markers: $(SETUP)  ## markers in backward reading: as written, or in reading order (hours); needs BOTHWAYS_DATA
 	$(BIN)/python -m benchmarks.markers run

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,14 +80,20 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running(
-    *arguments: object, folder: Path, wait: bool = True, port: int | None = None, **popen: Any
+    *arguments: object,
+    folder: Path,
+    wait: bool = True,
+    port: int | None = None,
+    log: Path | None = None,
+    variables: Mapping[str, str] | None = None,
+    **popen: Any,
 ) -> Iterator[RunningServer]:
     """Start ``bothways serve`` and wait until it is ready; kill it in the end if it still runs."""
     port = port or free_port()
-    log = folder / f"serve-{port}.log"
+    log = log or folder / f"serve-{port}.log"
     command = [sys.executable, "-m", "bothways", "serve", *map(str, arguments), "--port", str(port)]
     with log.open("wb") as stderr:
-        process = subprocess.Popen(command, stderr=stderr, env=python_environment(), **popen)
+        process = subprocess.Popen(command, stderr=stderr, env=python_environment() | dict(variables or {}), **popen)
     server = RunningServer(process, port, log)
     try:
         if wait:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import itertools
 import json
+import os
+import random
 import shutil
 import signal
 import threading
 import time
+import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +23,7 @@ import pytest
 import bothways
 from bothways.bundle.manifest import MANIFEST_FILE
 from bothways.runtime.classifier import Classifier
-from tests.bundles import edit_json, edit_manifest, replace_file
+from tests.bundles import FILES, edit_json, edit_manifest, edit_weights, python_environment, replace_file
 from tests.console import run_bothways
 from tests.serve.conftest import HOST, RunningServer, running
 from tests.serve.test_abuse import eventually
@@ -128,6 +132,82 @@ def _answers(server: RunningServer) -> bool:
     return False
 
 
+def test_a_log_that_can_not_be_written_is_no_reason_not_to_answer(bundle_path: Path, tmp_path: Path) -> None:
+    with running(bundle_path, folder=tmp_path, log=Path("/dev/full")) as server:
+        assert [server.classify(TEXTS).status for _ in range(3)] == [200] * 3
+        server.process.send_signal(signal.SIGHUP)
+        eventually(lambda: server.classify(TEXTS).status == 200)
+        assert server.stop() == 0
+
+
+def test_a_log_whose_reader_has_gone_neither(bundle_path: Path, tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    with running(bundle_path, folder=tmp_path, log=Path(f"/proc/self/fd/{writing}")) as server:
+        os.close(writing)
+        os.close(reading)
+        assert [server.classify(TEXTS).status for _ in range(3)] == [200] * 3
+        assert server.stop() == 0
+
+
+FORGED = "2026-01-01T00:00:00Z POST /v1/classify 200"
+
+
+@pytest.mark.parametrize("log", ["text", "json"])
+def test_the_log_has_a_line_a_request_and_nothing_that_clients_write(
+    bundle_path: Path, log: str, tmp_path: Path
+) -> None:
+    with serving(bundle_path, tmp_path, "--log", log) as server:
+        before = len(server.said.splitlines())
+        secret = "my secret diary"
+        line = urllib.parse.quote(f"\r\n{FORGED}\n")
+        asked = [
+            server.classify([secret, f"\n{FORGED}"]),
+            server.classify([secret], model=f"\n{FORGED}"),
+            server.ask(f"/v2/models/m{line}/infer", {"inputs": secret}),
+            server.ask("/predict", {"inputs": secret}, {"user-agent": f"{secret} {FORGED}"}),
+            server.ask("/v1/classify", secret.encode()),
+        ]
+        assert [reply.status for reply in asked] == [200, 404, 404, 200, 400]
+        said = server.said.splitlines()[before:]
+    assert len(said) == 4  # a path that is no route is not worth a line
+    assert not any(part in "".join(said) for part in ("secret", "2026-01-01", "diary"))
+    if log == "json":
+        assert [json.loads(line)["status"] for line in said] == [200, 404, 200, 400]
+
+
+JUMPING_CLOCK = """
+import time
+
+_time, _calls = time.time, [0]
+
+
+def jumping():
+    _calls[0] += 1
+    return _time() + 86_400 * (-1) ** _calls[0]
+
+
+time.time = jumping
+"""
+
+
+def test_a_clock_that_jumps_changes_nothing(bundle_path: Path, model: Classifier, tmp_path: Path) -> None:
+    """A day forth and back at every look: deadlines and queues go by the clock that can't be set."""
+    (tmp_path / "sitecustomize.py").write_text(JUMPING_CLOCK)
+    with running(
+        f"m={bundle_path}",
+        folder=tmp_path,
+        variables={"PYTHONPATH": f"{tmp_path}:{python_environment()['PYTHONPATH']}"},
+    ) as server:
+        looks = [server.ask("/v1/models").value["models"][0]["loaded_at_s"] - time.time()]
+        server.process.send_signal(signal.SIGHUP)
+        eventually(lambda: server.said.count("serving m") == 2)
+        looks.append(server.ask("/v1/models").value["models"][0]["loaded_at_s"] - time.time())
+        assert min(map(abs, looks)) > 80_000  # the clock did jump
+        for _ in range(5):
+            assert np.array_equal(rows(server.classify(TEXTS).value), model.predict_proba(TEXTS))
+        assert server.stop() == 0
+
+
 def test_it_is_alive_before_it_is_ready_and_ready_only_with_its_proof(bundle_path: Path, tmp_path: Path) -> None:
     with running(bundle_path, folder=tmp_path, wait=False) as server:
         eventually(lambda: _answers(server))
@@ -223,9 +303,33 @@ def _other_tokens(path: Path) -> None:
     edit_json(path, "tokenizer.json", lambda fields: fields.update(version="9.9"))
 
 
-@pytest.mark.parametrize(
-    "damage", [_truncated, _missing_file, _no_proof_of_its_own, _newer, _gone, _not_json, _other_tokens]
-)
+def _not_a_number(path: Path) -> None:
+    edit_weights(path, "forward.safetensors", lambda arrays: next(iter(arrays.values())).fill(np.nan))
+
+
+def _huge_numbers(path: Path) -> None:
+    edit_weights(path, "backward.safetensors", lambda arrays: next(iter(arrays.values())).fill(3e38))
+
+
+def _other_weights(path: Path) -> None:
+    edit_weights(path, "forward.safetensors", lambda arrays: next(iter(arrays.values())).__imul__(1.5))
+
+
+DAMAGES = [
+    _truncated,
+    _missing_file,
+    _no_proof_of_its_own,
+    _newer,
+    _gone,
+    _not_json,
+    _other_tokens,
+    _not_a_number,
+    _huge_numbers,
+    _other_weights,
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_bad_bundle_leaves_the_old_one_serving_and_is_told(
     damage: Callable[[Path], None], bundle_path: Path, model: Classifier, tmp_path: Path
 ) -> None:
@@ -245,6 +349,33 @@ def test_a_bad_bundle_leaves_the_old_one_serving_and_is_told(
         shutil.copytree(bundle_path, path)
         server.process.send_signal(signal.SIGHUP)
         eventually(lambda: server.ask("/health/ready").status == 200)
+
+
+CONTENTS = [b"", b"{", b"\x00" * 4096, random.Random(1).randbytes(4096), b"PK\x05\x06" + bytes(18), b"\x80\x04N."]
+
+
+def test_whatever_lies_in_place_of_a_file_the_old_model_goes_on(
+    bundle_path: Path, model: Classifier, tmp_path: Path
+) -> None:
+    path = tmp_path / "live.bundle"
+    shutil.copytree(bundle_path, path)
+    expected = model.predict_proba(TEXTS)
+    with serving(path, tmp_path) as server:
+        for count, (name, content) in enumerate(itertools.product(FILES, CONTENTS), start=1):
+            good = (path / name).read_bytes()
+            (path / name).write_bytes(content)
+            server.process.send_signal(signal.SIGHUP)
+            eventually(lambda count=count: server.said.count("not reloaded, the old models go on: ") == count)  # type: ignore[misc]
+            assert np.array_equal(rows(server.classify(TEXTS).value), expected)
+            (path / name).write_bytes(good)
+        server.process.send_signal(signal.SIGHUP)
+        eventually(lambda: server.ask("/health/ready").status == 200)
+        assert "Traceback" not in server.said
+        assert threads_of(server) < 20  # none is left of the reloads that failed
+
+
+def threads_of(server: RunningServer) -> int:
+    return len(list(Path(f"/proc/{server.process.pid}/task").iterdir()))
 
 
 @pytest.mark.parametrize(

@@ -258,6 +258,13 @@ def test_oip_refuses_a_header_length_that_is_none(server: RunningServer, length:
     assert reply.status == 400
 
 
+def test_oip_echoes_an_id_of_any_length_and_wants_it_to_be_text(server: RunningServer) -> None:
+    inputs = [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["a film"]}]
+    reply = server.ask("/v2/models/tiny/infer", {"id": "7" * 1_000_000, "inputs": inputs})
+    assert (reply.status, reply.value["id"]) == (200, "7" * 1_000_000)
+    assert server.ask("/v2/models/tiny/infer", {"id": 7, "inputs": inputs}).status == 400
+
+
 def test_oip_of_another_model_or_version_is_not_there(server: RunningServer) -> None:
     body = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["a"]}]}
     for path in ("/v2/models/other/infer", "/v2/models/tiny/versions/1/infer"):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import hashlib
-import sys
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
@@ -26,6 +24,7 @@ from bothways.errors import Overloaded, RequestInvalid, RequestTooLarge, Serving
 from bothways.serve import metrics as of_metrics
 from bothways.serve.batching import ModelLeft
 from bothways.serve.bodies import read_body
+from bothways.serve.log import log_request, say
 from bothways.serve.openapi import openapi
 from bothways.serve.protocols import hugging_face, mlflow, open_inference, own, text_embeddings_inference
 from bothways.serve.protocols.protocol import Protocol, Query, Received, plain_fault
@@ -104,13 +103,13 @@ def _route(path: str, method: str, handler: Handler, service: Service, *, is_log
         except ClientDisconnect:
             response = Response(status_code=_CLIENT_LEFT)
         except Exception:  # noqa: BLE001  (a fault of ours; the next request is none the worse)
-            sys.stderr.write(f"bothways: internal error at {path}\n{traceback.format_exc()}")
+            say(f"internal error at {path}\n{traceback.format_exc()}")
             response = _json({"error": "internal error", "kind": "internal"}, 500)
         seconds = time.perf_counter() - started
         service.metrics.requests.labels(path, str(response.status_code)).inc()
         if is_logged:  # probes ask every few seconds
             service.metrics.latency.labels("request").observe(seconds)
-            _log(service.settings.log, method, path, response.status_code, seconds)
+            log_request(service.settings.log, method, path, response.status_code, seconds)
         return response
 
     return Route(path, watched, methods=[method])
@@ -252,17 +251,3 @@ def _told(served: ServedModel) -> dict[str, object]:
 def _json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     body = strict_json.dump(value).encode("utf-8")
     return Response(body, status, headers=dict(headers or {}), media_type="application/json")
-
-
-def _log(kind: str, method: str, path: str, status: int, seconds: float) -> None:
-    """Log a request: its route, never what it holds."""
-    if kind == "none":
-        return
-    told = {"method": method, "route": path, "status": status, "ms": round(1000 * seconds, 1)}
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    if kind == "json":
-        line = strict_json.dump({"time": stamp, **told})
-    else:
-        line = f"{stamp} {method} {path} {status} {told['ms']} ms"
-    with contextlib.suppress(OSError, ValueError):  # a full disk behind the log is no reason not to answer
-        sys.stderr.write(line + "\n")

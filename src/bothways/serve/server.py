@@ -9,7 +9,6 @@ import asyncio
 import os
 import signal
 import socket
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
@@ -21,6 +20,7 @@ from granian.server.embed import Server
 from bothways.bundle.read import read_manifest
 from bothways.errors import BothwaysError, BundleError, ConfigError
 from bothways.serve.app import build_app
+from bothways.serve.log import say
 from bothways.serve.metrics import Metrics
 from bothways.serve.service import Service
 from bothways.serve.settings import Settings
@@ -40,9 +40,8 @@ def serve(bundles: Mapping[str, Path], settings: Settings) -> NoReturn:
     try:
         asyncio.run(_serve(Service(bundles, settings, Metrics())))
     except BothwaysError as error:
-        sys.stderr.write(f"bothways: error: {' '.join(str(error).splitlines())}\n")
+        say(f"error: {' '.join(str(error).splitlines())}")
         status = error.exit_code
-    sys.stderr.flush()
     os._exit(status)  # threads of granian may come back to Python while it is being torn down, and abort the process
 
 
@@ -80,7 +79,7 @@ async def _serve(service: Service) -> None:
         await loop.run_in_executor(None, service.close, settings.drain_s)
         server.stop()  # type: ignore[no-untyped-call]
         await listening
-    sys.stderr.write("bothways: drained, good-bye\n")
+    say("drained, good-bye")
 
 
 async def _until_alive(settings: Settings) -> None:
@@ -129,7 +128,7 @@ async def _reload(service: Service, asked: asyncio.Event) -> None:
         try:
             await loop.run_in_executor(None, service.load_all)
         except Exception as error:  # noqa: BLE001  (whatever it is, the next reload may succeed)
-            sys.stderr.write(f"bothways: not reloaded, the old models go on: {' '.join(str(error).splitlines())}\n")
+            say(f"not reloaded, the old models go on: {' '.join(str(error).splitlines())}")
         else:
             _tell(service)
 
@@ -148,4 +147,4 @@ def _identities(service: Service) -> list[bytes]:
 def _tell(service: Service) -> None:
     for served in service.models:
         where = f"http://{service.settings.host}:{service.settings.port}"
-        sys.stderr.write(f"bothways: serving {served.name} ({served.model.digest[:12]}) at {where}\n")
+        say(f"serving {served.name} ({served.model.digest[:12]}) at {where}")
