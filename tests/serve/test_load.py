@@ -6,8 +6,12 @@ Open loop: requests are sent when they are due, whatever became of those before,
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +36,8 @@ class Outcome:
     retry_after_s: set[int] = field(default_factory=set)
     wrong: int = 0
     other: list[str] = field(default_factory=list)
+    probes_s: list[float] = field(default_factory=list)
+    """How long liveness and metrics took, meanwhile."""
 
     def p99_s(self) -> float:
         return float(np.quantile(self.latencies_s, 0.99))
@@ -65,9 +71,23 @@ def sent(server: RunningServer, rate: float, expected: list[bytes], seconds: flo
         else:
             outcome.other.append(f"{status} {body[:200]!r}")
 
+    async def probe_on() -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            started = loop.time()
+            for path in ("/health/live", "/metrics"):
+                status, _, _ = await _got(server.port, f"GET {path} HTTP/1.1\r\n".encode(), b"")
+                assert status == 200
+            outcome.probes_s.append(loop.time() - started)
+            await asyncio.sleep(0.5)
+
     async def ask_all() -> None:
         start = asyncio.get_running_loop().time() + 0.2
+        probing = asyncio.ensure_future(probe_on())
         await asyncio.gather(*(ask(start + number / rate, number % len(TEXTS)) for number in range(count)))
+        if probing.done():
+            probing.result()  # its error
+        probing.cancel()
 
     asyncio.run(ask_all())
     assert len(outcome.latencies_s) + outcome.refused + len(outcome.other) == count
@@ -75,12 +95,16 @@ def sent(server: RunningServer, rate: float, expected: list[bytes], seconds: flo
 
 
 async def _asked(port: int, text: str) -> tuple[int, bytes, bytes]:
-    """Give status, header and body, on a connection of its own."""
+    """Give status, header and body of the answer to a text."""
+    return await _got(port, b"POST /v1/classify HTTP/1.1\r\n", json.dumps({"texts": [text]}).encode())
+
+
+async def _got(port: int, line: bytes, body: bytes) -> tuple[int, bytes, bytes]:
+    """Ask on a connection of its own."""
     reader, writer = await asyncio.open_connection(HOST, port)
     try:
-        body = json.dumps({"texts": [text]}).encode()
         length = f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
-        writer.write(b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\n" + length + body)
+        writer.write(line + b"Host: localhost\r\n" + length + body)
         head, _, answer = (await reader.read()).partition(b"\r\n\r\n")
         return int(head.split(b" ", 2)[1]), head.lower(), answer
     finally:
@@ -104,11 +128,26 @@ def capacity(server: RunningServer, seconds: float = 5) -> float:
     return asyncio.run(ask_all()) / seconds
 
 
+@contextlib.contextmanager
+def on_a_core_of_its_own() -> Iterator[Callable[[], None]]:
+    """Give what a process does to run on the first core, and keep this one off it: clients must not slow the server."""
+    all_cores = os.sched_getaffinity(0)
+    first, *others = sorted(all_cores)
+    os.sched_setaffinity(0, others or all_cores)
+    try:
+        yield partial(os.sched_setaffinity, 0, {first})
+    finally:
+        os.sched_setaffinity(0, all_cores)
+
+
 def test_at_twice_the_capacity_what_is_taken_is_answered_in_time_and_the_rest_is_refused(
     bundle_path: Path, model: Classifier, tmp_path: Path
 ) -> None:
     options = ["--threads", 1, "--log", "none", "--max-queue-tokens", QUEUE_TOKENS]
-    with running(f"m={bundle_path}", *options, folder=tmp_path) as server:
+    with (
+        on_a_core_of_its_own() as servers_core,
+        running(f"m={bundle_path}", *options, folder=tmp_path, preexec_fn=servers_core) as server,
+    ):
         expected = [server.classify([text]).body for text in TEXTS]
         for body, text in zip(expected, TEXTS, strict=True):
             (result,) = json.loads(body)["results"]
@@ -120,6 +159,8 @@ def test_at_twice_the_capacity_what_is_taken_is_answered_in_time_and_the_rest_is
         grown_kib = resident_kib(server) - memory_before
     for outcome in (half, full, twice, again):
         assert (outcome.wrong, outcome.other) == (0, [])
+        assert len(outcome.probes_s) >= 3
+        assert max(outcome.probes_s) < 5
     assert half.refused == 0
     tokens = np.mean([len(model.tokenizer.tokenize(text)) for text in TEXTS])
     capacity_tokens_per_s = len(twice.latencies_s) / SECONDS * tokens

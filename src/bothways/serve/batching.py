@@ -114,16 +114,24 @@ class Batcher:
         with self._changed:
             if self._is_closing:
                 raise ModelLeft("the model is being unloaded: try again")
-            if self._tokens + tokens > self.most_tokens:
-                raise Overloaded(
-                    f"the queue holds {self._tokens} of {self.most_tokens} tokens, and the request has {tokens}",
-                    self._seconds_until_room(tokens),
-                )
+            self.require_room(tokens)
             self._tokens += tokens
             self._line.append(ticket)
             self._unanswered.add(ticket)
             self._changed.notify()
         return ticket
+
+    def require_room(self, tokens: int) -> None:
+        """Check that the queue has room for so many tokens now.
+
+        Raises:
+            Overloaded: It has not.
+        """
+        if self._tokens + tokens > self.most_tokens:
+            raise Overloaded(
+                f"the queue holds {self._tokens} of {self.most_tokens} tokens, and the request has {tokens}",
+                self._seconds_until_room(tokens),
+            )
 
     def cancel(self, ticket: Ticket) -> None:
         """Read no more for a request whose client has left."""

@@ -24,6 +24,8 @@ from bothways.text.reading import TokenizedText
 TOKENIZING_THREADS = 2
 _MOST_TOKENIZING = 32
 """Requests that wait for their tokens; before they have them, nobody knows how much room they need in the queue."""
+_MOST_CHARACTERS_A_TOKEN = 8
+"""Hardly any text has more, so a request that finds no room even so is refused before it costs anything."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,6 +178,9 @@ class Service:
 
     async def _classified(self, served: ServedModel, texts: Sequence[object], deadline_s: float) -> Answer:
         started = time.monotonic()
+        at_least = sum(1 + len(text) // _MOST_CHARACTERS_A_TOKEN for text in texts if isinstance(text, str))
+        if at_least <= served.batcher.most_tokens:  # or else it is too large, whatever waits
+            served.batcher.require_room(at_least)
         if self._tokenizing_now >= _MOST_TOKENIZING:
             raise Overloaded(f"{self._tokenizing_now} requests wait for their tokens already", 1)
         self._tokenizing_now += 1
