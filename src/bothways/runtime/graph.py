@@ -286,6 +286,8 @@ def session_of(
     options.intra_op_num_threads = threads or available_cores()
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = False  # which takes up to twice of what it is asked for, and keeps it
+    # Between two products its threads wait busily; after a window they must not, on the cores of the other direction.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     large = {
         name: np.ascontiguousarray(array) for name, array in constants.items() if array.nbytes >= _LARGE_CONSTANT_BYTES
     }
