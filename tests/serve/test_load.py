@@ -23,8 +23,10 @@ from tests.serve.conftest import HOST, RunningServer, running
 pytestmark = [pytest.mark.enable_socket, pytest.mark.server]
 
 SECONDS = 12
-QUEUE_TOKENS = 30_000
-TEXTS = [("the cat sat on a mat, " * length).strip() for length in (1, 3, 10, 30, 100)]
+QUEUE_TOKENS = 160_000
+TEXTS = [("the cat sat on a mat, " * length).strip() for length in (380, 390, 400, 410, 420)]
+"""So long that reading them is most of the work, as with a model of real size; and alike, since texts are read side by
+side, and one of twice the others' length takes twice as long."""
 
 
 @dataclass
@@ -167,11 +169,13 @@ def test_at_twice_the_capacity_what_is_taken_is_answered_in_time_and_the_rest_is
     longest_s = QUEUE_TOKENS / capacity_tokens_per_s + half.p99_s()
     p99_s = ", ".join(f"{outcome.p99_s():.3f}" for outcome in (half, full, twice))
     refused = ", ".join(str(outcome.refused) for outcome in (half, full, twice))
-    print(f"\n{rate:.0f} requests/s; at 0.5, 1 and 2 times p99 {p99_s} s, refused {refused};", end=" ")
+    slowest = max(twice.latencies_s)
+    print(f"\n{rate:.0f} requests/s, {capacity_tokens_per_s:,.0f} tokens/s;", end=" ")
+    print(f"at 0.5, 1 and 2 times p99 {p99_s} s, refused {refused}, slowest at twice {slowest:.3f} s;", end=" ")
     print(f"a full queue takes {longest_s:.3f} s; memory grew by {grown_kib} KiB")
     assert twice.refused > 0
     assert twice.retry_after_s
     assert min(twice.retry_after_s) >= 1
-    # Clients and server share the machine's cores, so this is loose; without a bound it grows with the test's length.
-    assert max(twice.latencies_s) <= longest_s + 5
+    # Tokenizing comes on top of a full queue, and here, on one core with a tiny model, it is no small part.
+    assert slowest <= 2 * longest_s + 1
     assert grown_kib < 20_000

@@ -22,7 +22,7 @@ from bothways.text.checking import check_text
 from bothways.text.reading import TokenizedText
 
 TOKENIZING_THREADS = 2
-_MOST_TOKENIZING = 32
+_MOST_TOKENIZING = 64
 """Requests that wait for their tokens; before they have them, nobody knows how much room they need in the queue."""
 _MOST_CHARACTERS_A_TOKEN = 8
 """Hardly any text has more, so a request that finds no room even so is refused before it costs anything."""
