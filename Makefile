@@ -92,7 +92,7 @@ bench-speed: $(SETUP) .oracle/.environment  ## how fast it predicts beside fasta
 	$(BIN)/python -m benchmarks.speed run --size small
 	$(BIN)/python -m benchmarks.speed report
 
-bench-serve: $(SETUP) .oracle/.environment  ## how fast a server answers beside fastai behind FastAPI (half an hour); needs BOTHWAYS_DATA
+bench-serve: $(SETUP) .oracle/.environment  ## how fast a server answers beside fastai behind FastAPI (ten minutes); needs BOTHWAYS_DATA
 	$(BIN)/python -m benchmarks.serve run --size base
 	$(BIN)/python -m benchmarks.serve report
 

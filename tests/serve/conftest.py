@@ -127,3 +127,7 @@ def server(bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 def open_files(server: RunningServer) -> int:
     return len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
+
+
+def threads_of(server: RunningServer) -> int:
+    return len(list(Path(f"/proc/{server.process.pid}/task").iterdir()))

@@ -25,7 +25,7 @@ from bothways.bundle.manifest import MANIFEST_FILE
 from bothways.runtime.classifier import Classifier
 from tests.bundles import FILES, edit_json, edit_manifest, edit_weights, python_environment, replace_file
 from tests.console import run_bothways
-from tests.serve.conftest import HOST, RunningServer, running
+from tests.serve.conftest import HOST, RunningServer, running, threads_of
 from tests.serve.test_abuse import eventually
 
 pytestmark = pytest.mark.enable_socket
@@ -135,8 +135,10 @@ def _answers(server: RunningServer) -> bool:
 def test_a_log_that_can_not_be_written_is_no_reason_not_to_answer(bundle_path: Path, tmp_path: Path) -> None:
     with running(bundle_path, folder=tmp_path, log=Path("/dev/full")) as server:
         assert [server.classify(TEXTS).status for _ in range(3)] == [200] * 3
+        loaded_at_s = server.ask("/v1/models").value["models"][0]["loaded_at_s"]
         server.process.send_signal(signal.SIGHUP)
-        eventually(lambda: server.classify(TEXTS).status == 200)
+        eventually(lambda: server.ask("/v1/models").value["models"][0]["loaded_at_s"] > loaded_at_s)
+        assert server.classify(TEXTS).status == 200
         assert server.stop() == 0
 
 
@@ -372,10 +374,6 @@ def test_whatever_lies_in_place_of_a_file_the_old_model_goes_on(
         eventually(lambda: server.ask("/health/ready").status == 200)
         assert "Traceback" not in server.said
         assert threads_of(server) < 20  # none is left of the reloads that failed
-
-
-def threads_of(server: RunningServer) -> int:
-    return len(list(Path(f"/proc/{server.process.pid}/task").iterdir()))
 
 
 @pytest.mark.parametrize(

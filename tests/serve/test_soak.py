@@ -15,7 +15,7 @@ import pytest
 
 from bothways.bundle.proof import NASTY_TEXTS
 from bothways.runtime.classifier import Classifier
-from tests.serve.conftest import HOST, RunningServer, open_files, running
+from tests.serve.conftest import HOST, RunningServer, open_files, running, threads_of
 from tests.serve.test_abuse import eventually
 from tests.serve.test_load import resident_kib
 
@@ -127,7 +127,7 @@ def test_two_hundred_thousand_requests(bundle_path: Path, model: Classifier, tmp
             assert result["probabilities"]["ensemble"] == model.predict_proba([text])[0].tolist()
         started, tally = time.monotonic(), Tally()
         soak(server, asks, expected, tally, WARM_UP)
-        before_kib, threads = resident_kib(server), _threads(server)
+        before_kib, threads = resident_kib(server), threads_of(server)
         soak(server, asks, expected, tally, REQUESTS)
         minutes, grown = (time.monotonic() - started) / 60, resident_kib(server) / before_kib - 1
         print(f"\n{tally.asked:,} requests in {minutes:.1f} minutes, {tally.asked // 100:,} of them hostile,", end=" ")
@@ -135,7 +135,7 @@ def test_two_hundred_thousand_requests(bundle_path: Path, model: Classifier, tmp
         assert (tally.wrong, tally.lost) == ([], [])
         eventually(lambda: server.metric("bothways_queue_tokens") == server.metric("bothways_batch_texts") == 0)
         eventually(lambda: open_files(server) < 60)
-        assert _threads(server) <= threads + 2
+        assert threads_of(server) <= threads + 2
         assert grown < LARGEST_GROWTH
         assert server.stop() == 0
         assert "Traceback" not in server.said
@@ -148,7 +148,3 @@ async def _answered_alone(server: RunningServer, ask: bytes) -> bytes:
     writer.close()
     assert status == 200, body
     return body
-
-
-def _threads(server: RunningServer) -> int:
-    return len(list(Path(f"/proc/{server.process.pid}/task").iterdir()))

@@ -152,6 +152,8 @@ class Tally:
 class Slots:
     """Texts on their way through all members: each joins before a round, and leaves after the one that ends it.
 
+    In between it may be parked: it gives up its slot, and goes on later from where it was (law 2).
+
     Not to be shared between threads. ``close`` it in the end.
 
     Attributes:
