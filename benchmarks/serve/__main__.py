@@ -15,7 +15,6 @@ import contextlib
 import http.client
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -30,7 +29,7 @@ from typing import Any
 import numpy as np
 from benchmarks.accuracy.outcomes import load_now, machine
 from benchmarks.serve.report import write_report
-from benchmarks.speed.__main__ import SIZES, chosen_texts, run_fastai
+from benchmarks.speed.models import SIZES, chosen_texts, imported_models
 from numpy.typing import NDArray
 
 import bothways
@@ -91,20 +90,14 @@ def measure(arguments: argparse.Namespace) -> None:
     """Measure both servers with one size of model, and keep it."""
     load = load_now()
     texts = chosen_texts(arguments.requests)
-    folder = arguments.work / arguments.size
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    (folder / "texts.json").write_text(json.dumps(texts))
-    run_fastai(arguments.oracle, "make", str(folder), json.dumps(SIZES[arguments.size]))
-    bundle = folder / "imported.bundle"
-    bothways.import_fastai(folder / "forward.pkl", folder / "backward.pkl", out=bundle)
+    bundle = imported_models(texts, arguments.size, arguments.work, arguments.oracle)
     model = bothways.load(bundle)
     expected = {name: model.predict_proba(some) for name, some in texts["sets"].items()}
     del model
 
     python = str((arguments.oracle / "bin" / "python").absolute())
     result: dict[str, Any] = {"size": arguments.size, "machine": {**machine(), "load_before": load}, "servers": {}}
-    for server in servers(bundle, folder, python):
+    for server in servers(bundle, python):
         with running(server) as (port, memory_mib):
             exact = server.name != "bothways, int8"
             result["servers"][server.name] = {
@@ -125,7 +118,7 @@ def measure(arguments: argparse.Namespace) -> None:
     print(json.dumps(result))
 
 
-def servers(bundle: Path, folder: Path, python: str) -> list[Server]:
+def servers(bundle: Path, python: str) -> list[Server]:
     """Give what is compared."""
 
     def ours(name: str, *options: str) -> Server:
@@ -154,7 +147,7 @@ def servers(bundle: Path, folder: Path, python: str) -> list[Server]:
     script, threads = str(ROOT / "oracle" / "serve.py"), str(available_cores())
     theirs = Server(
         "fastai behind FastAPI",
-        lambda port: [python, script, str(folder), str(port), threads],
+        lambda port: [python, script, str(bundle.parent), str(port), threads],
         "/predict",
         lambda text: {"text": text},
         lambda reply: reply["probabilities"],

@@ -13,9 +13,7 @@ import argparse
 import json
 import os
 import resource
-import shutil
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -27,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from benchmarks.accuracy.outcomes import load_now, machine
-from benchmarks.accuracy.sets import load_task
+from benchmarks.speed.models import SIZES, chosen_texts, imported_models, run_fastai
 from benchmarks.speed.report import write_report
 from benchmarks.speed.torch_eager import TorchEnsemble
 from numpy.typing import NDArray
@@ -46,14 +44,8 @@ from bothways.text.reading import Direction
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
 PAGE = ROOT / "docs" / "speed.md"
-SIZES = {
-    "base": {"emb_sz": 400, "n_hid": 1152, "n_layers": 3},
-    "small": {"emb_sz": 256, "n_hid": 512, "n_layers": 3},
-}
-SETS = {"imdb": 1000, "trec6": 5000}
 LONGEST_POOLED = 1440
 """fastai pools so many tokens before a text's end; torch's side pools all."""
-_SEED = 0
 
 
 def main() -> None:
@@ -87,25 +79,19 @@ def measured(arguments: argparse.Namespace) -> None:
     """Measure everything of one size, and keep it."""
     load = load_now()
     texts = chosen_texts(arguments.texts)
-    folder = arguments.work / arguments.size
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    with_fastai = partial(run_fastai, arguments.oracle)
     sets = {
         name: {"texts": some, "runs": arguments.runs, "singles": min(arguments.singles, len(some))}
         for name, some in texts["sets"].items()
     }
-    (folder / "texts.json").write_text(json.dumps({"vocabulary": texts["vocabulary"], "sets": sets}))
-    with_fastai("make", str(folder), json.dumps(SIZES[arguments.size]))
-    bundle = folder / "imported.bundle"
-    bothways.import_fastai(folder / "forward.pkl", folder / "backward.pkl", out=bundle)
+    given = {"vocabulary": texts["vocabulary"], "sets": sets}
+    bundle = imported_models(given, arguments.size, arguments.work, arguments.oracle)
 
     result: dict[str, Any] = {"size": arguments.size, "machine": {**machine(), "load_before": load}, "sets": {}}
     speeds = {name: Speeds(name, some, arguments, bundle) for name, some in texts["sets"].items()}
     for name, of_set in speeds.items():
         result["sets"][name] = of_set.measured()
-    with_fastai("measure", str(folder), str(available_cores()))
-    theirs = json.loads((folder / "fastai.json").read_text())
+    run_fastai(arguments.oracle, "measure", str(bundle.parent), str(available_cores()))
+    theirs = json.loads((bundle.parent / "fastai.json").read_text())
     for name, of_set in speeds.items():
         of_set.add_fastai(result["sets"][name], theirs["sets"][name])
     result |= {"limits_gflops": limits(bundle), "fastai_load_s": round(theirs["load_s"], 3)}
@@ -117,27 +103,6 @@ def measured(arguments: argparse.Namespace) -> None:
     path = arguments.results / f"{arguments.size}.json"
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result))
-
-
-def chosen_texts(most: int | None) -> dict[str, Any]:
-    """Give the texts of each set, and others for the vocabulary."""
-    data = Path(os.environ["BOTHWAYS_DATA"])
-    imdb = load_task("imdb-2000", data, _SEED)
-    questions = load_task("trec6", data, _SEED).train.texts
-    sets = {"imdb": imdb.test.texts[: SETS["imdb"]], "trec6": questions[: SETS["trec6"]]}
-    return {
-        "vocabulary": imdb.unlabelled[:3000] + questions,
-        "sets": {name: texts[:most] for name, texts in sets.items()},
-    }
-
-
-def run_fastai(oracle: Path, *command: str) -> None:
-    """Run a verb of oracle/speed.py in the oracle's environment."""
-    python = oracle / "bin" / "python"
-    if not python.exists():
-        sys.exit(f"{python} is missing: run make .oracle/.environment first")
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    subprocess.run([str(python.absolute()), str(ROOT / "oracle" / "speed.py"), *command], check=True, env=environment)
 
 
 class Speeds:

@@ -1,0 +1,64 @@
+"""The texts and models of benchmarks/speed and benchmarks/serve: made by the real fastai, imported by bothways."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.accuracy.sets import load_task
+
+import bothways
+
+ROOT = Path(__file__).parents[2]
+SIZES = {
+    "base": {"emb_sz": 400, "n_hid": 1152, "n_layers": 3},
+    "small": {"emb_sz": 256, "n_hid": 512, "n_layers": 3},
+}
+SETS = {"imdb": 1000, "trec6": 5000}
+_SEED = 0
+
+
+def chosen_texts(most: int | None) -> dict[str, Any]:
+    """Give the texts of each set, and others for the vocabulary."""
+    data = Path(os.environ["BOTHWAYS_DATA"])
+    imdb = load_task("imdb-2000", data, _SEED)
+    questions = load_task("trec6", data, _SEED).train.texts
+    sets = {"imdb": imdb.test.texts[: SETS["imdb"]], "trec6": questions[: SETS["trec6"]]}
+    return {
+        "vocabulary": imdb.unlabelled[:3000] + questions,
+        "sets": {name: texts[:most] for name, texts in sets.items()},
+    }
+
+
+def run_fastai(oracle: Path, *command: str) -> None:
+    """Run a verb of oracle/speed.py in the oracle's environment."""
+    python = oracle / "bin" / "python"
+    if not python.exists():
+        sys.exit(f"{python} is missing: run make .oracle/.environment first")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run([str(python.absolute()), str(ROOT / "oracle" / "speed.py"), *command], check=True, env=environment)
+
+
+def imported_models(texts: Mapping[str, Any], size: str, work: Path, oracle: Path) -> Path:
+    """Let fastai export a classifier a direction, with random weights, and import both.
+
+    Args:
+        texts: Kept beside the models, as texts.json; fastai takes its vocabulary from ``vocabulary``.
+        size: Of the models.
+        work: For a folder of this size, made anew: the bundle's own.
+        oracle: The environment with fastai.
+    """
+    folder = work / size
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / "texts.json").write_text(json.dumps(texts))
+    run_fastai(oracle, "make", str(folder), json.dumps(SIZES[size]))
+    bundle = folder / "imported.bundle"
+    bothways.import_fastai(folder / "forward.pkl", folder / "backward.pkl", out=bundle)
+    return bundle
