@@ -58,7 +58,7 @@ def main() -> None:
     run.add_argument("--texts", type=int, help="at most so many of a set; else 1,000 of IMDb and 5,000 of TREC")
     run.add_argument("--singles", type=int, default=50, help="texts that are predicted one by one")
     run.add_argument(
-        "--cascade-share", type=float, default=0.5, help="of texts that a cascade reads in both directions"
+        "--cascade-share", type=float, default=0.15, help="of texts that a cascade reads in both directions"
     )
     run.add_argument("--oracle", type=Path, default=ROOT / ".oracle", help="the environment with fastai")
     run.add_argument("--work", type=Path, default=ROOT / "build" / "speed", help="for models and texts")
