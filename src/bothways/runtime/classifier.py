@@ -23,7 +23,7 @@ from bothways.errors import ConfigError
 from bothways.runtime.cores import available_cores
 from bothways.runtime.graph import PRECISIONS, EncoderSession, Precision
 from bothways.runtime.reader import TextReader
-from bothways.runtime.slots import SLOTS, First, Pooled, SlotEngine, Slots, Tally
+from bothways.runtime.slots import BATCH_SLOTS, INT8_BATCH_SLOTS, SLOTS, First, Pooled, SlotEngine, Slots, Tally
 from bothways.text.checking import check_texts
 from bothways.text.reading import Direction, TokenizedText
 from bothways.text.tokenizer import Tokenizer
@@ -91,18 +91,16 @@ class Classifier:
         members = bundle.manifest.members
         weights = [bundle.weights[member.direction] for member in members]
         is_int8 = precision == "int8"
+        cores = threads or available_cores()
+        # Two members' weights fit the caches in int8 alone, and one that is alone on a core waits for no other thread.
+        at_once = min(len(members), cores) if is_int8 and cascade is None else 1
         sessions = [
             EncoderSession(
-                m.architecture,
-                w,
-                pools_padding=m.pooling is None,
-                threads=1 if is_int8 else threads,
-                precision=precision,
+                m.architecture, w, pools_padding=m.pooling is None, threads=cores // at_once, precision=precision
             )
             for m, w in zip(members, weights, strict=True)
         ]
-        cores = threads or available_cores()
-        self.engine = SlotEngine(members, sessions, 1, cores) if is_int8 else SlotEngine(members, sessions)
+        self.engine = SlotEngine(members, sessions, INT8_BATCH_SLOTS if is_int8 else BATCH_SLOTS, at_once)
         self._heads = [_Head(w, len(m.widths_head or []) + 1) for m, w in zip(members, weights, strict=True)]
 
     @property

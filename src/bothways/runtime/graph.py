@@ -23,13 +23,16 @@ from bothways.runtime.cores import available_cores
 from bothways.text.tokenizer import PADDING_ID
 
 Precision = Literal["float32", "int8"]
-"""In which weights are multiplied. int8: 7 bits for each gate's weights, activations in 8 bits by text and window."""
+"""In which weights are multiplied. int8: 7 bits for each gate's weights, 8 bits for activations."""
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 _OPSET = 21
 _QUANTIZED_OPERATORS = "com.microsoft"
 _LARGEST_WEIGHT = 63
 """Of 7 bits: with 8, two products of a pair overflow the 16 bits in which AVX2 adds them (10 % error)."""
+_EDGES = 2
+_SATURATED = 100
+"""As a gate's input or a cell's value: its sigmoid is 0 or 1, its hyperbolic tangent -1 or 1."""
 _IR_VERSION = 10
 _LARGE_CONSTANT_BYTES = 4096
 _NO_ID = -1
@@ -59,14 +62,15 @@ class EncoderSession:
             pools_padding: Whether a padding token within a text, which somebody typed, is pooled like any other;
                 imported models don't.
             threads: To compute with; else one for each core that this process may use.
-            precision: With int8 laws 2 and 6 hold for one text at a time only: its texts share their scales.
+            precision: Of the layers' products.
         """
         self.architecture = architecture
         self.state_widths = [width for _, width in architecture.layer_widths for _ in ("hidden", "cell")]
         inputs, outputs = _window_values(architecture)
         width = architecture.width_embedding
+        is_int8 = precision == "int8"
         nodes = [
-            *encoder_nodes(architecture, precision=precision),
+            *(_int8_encoder_nodes(architecture) if is_int8 else encoder_nodes(architecture)),
             helper.make_node("Shape", ["ids"], ["steps"], start=0, end=1),
             helper.make_node("Squeeze", ["steps", "axis_0"], ["step_count"]),
             helper.make_node("Range", ["zero", "step_count", "one"], ["step_numbers"]),
@@ -88,7 +92,7 @@ class EncoderSession:
         inputs += [_tensor("largest", ["B", width]), _tensor("total", ["B", width], TensorProto.DOUBLE)]
         outputs += [_tensor("next_largest", ["B", width]), _tensor("next_total", ["B", width], TensorProto.DOUBLE)]
         constants = {
-            **encoder_constants(architecture, weights, precision=precision),
+            **(_int8_encoder_constants if is_int8 else encoder_constants)(architecture, weights),
             "axis_0": np.array([0]),
             "axis_1": np.array([1]),
             "axis_2": np.array([2]),
@@ -98,8 +102,11 @@ class EncoderSession:
             "zero_float": np.array(0, dtype=np.float32),
             "padding": np.array(_NO_ID if pools_padding else PADDING_ID, dtype=np.int64),
         }
+        if is_int8:
+            outputs.append(_tensor("beyond_edges", []))
         self._session = session_of(nodes, inputs, outputs, constants, threads)
         self._names = [value.name for value in outputs]
+        self._has_edges = is_int8
 
     def advance(
         self,
@@ -123,7 +130,19 @@ class EncoderSession:
         """
         feed: dict[str, NDArray[Any]] = {"ids": ids, "lengths": lengths, "largest": largest, "total": total}
         feed |= {name: state[None] for name, state in zip(_state_names(self.architecture), states, strict=True)}
-        *new_states, new_largest, new_total = self._session.run(self._names, feed)
+        found = self._session.run(self._names, feed)
+        if self._has_edges and found.pop() > 0 and len(lengths) > 1:
+            rows = [slice(row, row + 1) for row in range(len(lengths))]  # each by itself, where it has no company
+            each = [
+                self.advance(ids[:, row], lengths[row], [state[row] for state in states], largest[row], total[row])
+                for row in rows
+            ]
+            return (
+                [np.concatenate(parts) for parts in zip(*(row_states for row_states, _, _ in each), strict=True)],
+                np.concatenate([row_largest for _, row_largest, _ in each]),
+                np.concatenate([row_total for _, _, row_total in each]),
+            )
+        *new_states, new_largest, new_total = found
         return [state[0] for state in new_states], new_largest, new_total
 
 
@@ -201,7 +220,6 @@ def encoder_nodes(
     *,
     lengths: str = "lengths",
     carries_state: bool = True,
-    precision: Precision = "float32",
 ) -> list[Any]:
     """Give the nodes from ``ids``, (T, B), and lengths, (B,) int32, to ``outputs``, (T, B, E), 0 past a text's end.
 
@@ -210,7 +228,6 @@ def encoder_nodes(
         prefix: Of the name of every value but the lengths.
         lengths: The name of the lengths.
         carries_state: Whether states come and go as values of the graph; else texts begin here.
-        precision: Of the layers' products.
     """
     nodes = [helper.make_node("Gather", [f"{prefix}embedding", f"{prefix}ids"], [f"{prefix}input_0"])]
     for layer, (_, width) in enumerate(architecture.layer_widths):
@@ -219,14 +236,8 @@ def encoder_nodes(
         states = [f"{prefix}{part}_{layer}" for part in ("hidden", "cell")] if carries_state else []
         new_states = [f"{prefix}next_{part}_{layer}" for part in ("hidden", "cell")] if carries_state else []
         sequence = f"{prefix}sequence_{layer}"
-        inputs, operator = [*weights, lengths, *states], "LSTM"
-        if precision == "int8":
-            inputs += [""] * (8 - len(inputs))  # initial states, peepholes
-            inputs += [f"{prefix}{name}_{layer}" for name in ("scale_ih", "zero_point", "scale_hh", "zero_point")]
-            operator = "DynamicQuantizeLSTM"
-        domain = _QUANTIZED_OPERATORS if precision == "int8" else None
         nodes += [
-            helper.make_node(operator, inputs, [sequence, *new_states], domain=domain, hidden_size=width),
+            helper.make_node("LSTM", [*weights, lengths, *states], [sequence, *new_states], hidden_size=width),
             helper.make_node(
                 "Squeeze",
                 [sequence, f"{prefix}axis_one"],
@@ -236,25 +247,99 @@ def encoder_nodes(
     return nodes
 
 
-def encoder_constants(
-    architecture: Architecture, weights: Weights, prefix: str = "", precision: Precision = "float32"
-) -> dict[str, NDArray[Any]]:
+def _int8_encoder_nodes(architecture: Architecture) -> list[Any]:
+    """Give the nodes from ``ids`` and lengths to ``outputs``, with products in int8, and to ``beyond_edges``.
+
+    The operator scales activations by the largest and smallest of all it is given, be they of other texts. So every
+    layer has two more units, the edges, that are always at the ends of what a unit can be, and the scale is a constant.
+    But next to 1, sigmoid and hyperbolic tangent are off by a last bit or two: ``beyond_edges`` is above 0 where a unit
+    is further out than the edges are.
+    """
+    nodes = [
+        helper.make_node("Gather", ["embedding", "ids"], ["input_0"]),
+        helper.make_node("Shape", ["ids"], ["texts"], start=1),
+        helper.make_node("Concat", ["axis_one", "texts", "edge_count"], ["edges_shape"], axis=0),  # (1, B, 2)
+        helper.make_node("Expand", ["edge_hidden", "edges_shape"], ["edges_hidden"]),
+        helper.make_node("Expand", ["edge_cell", "edges_shape"], ["edges_cell"]),
+    ]
+    for layer, (_, width) in enumerate(architecture.layer_widths):
+        last, wide = f"width_{layer}", f"input_{layer + 1}"
+        inputs = [f"{name}_{layer}" for name in ("input", "weight_ih", "weight_hh", "bias")]
+        inputs += ["lengths", f"wide_hidden_{layer}", f"wide_cell_{layer}", ""]  # no peepholes
+        inputs += [f"{name}_{layer}" for name in ("scale_ih", "zero_point", "scale_hh", "zero_point")]
+        outputs = [f"{name}_{layer}" for name in ("sequence", "wide_next_hidden", "wide_next_cell")]
+        operator: dict[str, Any] = {"domain": _QUANTIZED_OPERATORS, "hidden_size": width + _EDGES}
+        nodes += [
+            helper.make_node("Clip", [f"hidden_{layer}", "minus_one", "plus_one"], [f"clipped_hidden_{layer}"]),
+            helper.make_node("Concat", [f"clipped_hidden_{layer}", "edges_hidden"], [f"wide_hidden_{layer}"], axis=2),
+            helper.make_node("Concat", [f"cell_{layer}", "edges_cell"], [f"wide_cell_{layer}"], axis=2),
+            helper.make_node("DynamicQuantizeLSTM", inputs, outputs, **operator),
+            *(
+                helper.make_node("Slice", [f"wide_{name}_{layer}", "start", last, "axis_2"], [f"{name}_{layer}"])
+                for name in ("next_hidden", "next_cell")
+            ),
+            helper.make_node("Squeeze", [outputs[0], "axis_one"], [wide]),  # (T, B, H + 2)
+            helper.make_node("Abs", [wide], [f"sizes_{layer}"]),
+            helper.make_node("ReduceMax", [f"sizes_{layer}"], [f"largest_{layer}"], keepdims=0),
+            helper.make_node("Gather", [f"wide_next_hidden_{layer}", last], [f"edge_of_each_{layer}"], axis=2),
+            helper.make_node("ReduceMax", [f"edge_of_each_{layer}"], [f"edge_{layer}"], keepdims=0),
+            helper.make_node("Sub", [f"largest_{layer}", f"edge_{layer}"], [f"beyond_edge_{layer}"]),
+        ]
+    return [
+        *nodes,
+        helper.make_node("Slice", [wide, "start", last, "axis_2"], ["outputs"]),
+        helper.make_node("Max", [f"beyond_edge_{layer}" for layer in range(architecture.layers)], ["beyond_edges"]),
+    ]
+
+
+def encoder_constants(architecture: Architecture, weights: Weights, prefix: str = "") -> dict[str, NDArray[Any]]:
     """Give the constants that ``encoder_nodes`` wants."""
     constants: dict[str, NDArray[Any]] = {"embedding": weights["encoder.embedding.weight"], "axis_one": np.array([1])}
     for layer in range(architecture.layers):
-        part = {name: weights[f"encoder.layers.{layer}.{name}"] for name in ("weight_ih", "weight_hh")}
-        biases = [_in_onnx_gate_order(weights[f"encoder.layers.{layer}.{name}"]) for name in ("bias_ih", "bias_hh")]
-        for name, array in part.items():
-            ordered = _in_onnx_gate_order(array)
-            if precision == "int8":
-                quantized, constants[f"{name.replace('weight', 'scale')}_{layer}"] = _quantized(ordered)
-                constants[f"{name}_{layer}"] = quantized
-            else:
-                constants[f"{name}_{layer}"] = ordered[None]
-        if precision == "int8":
-            constants[f"zero_point_{layer}"] = np.zeros((1, len(part["weight_ih"])), dtype=np.int8)
-        constants[f"bias_{layer}"] = np.concatenate(biases)[None]
+        part = {
+            name: _in_onnx_gate_order(weights[f"encoder.layers.{layer}.{name}"])
+            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        }
+        constants |= {f"{name}_{layer}": part[name][None] for name in ("weight_ih", "weight_hh")}
+        constants[f"bias_{layer}"] = np.concatenate([part["bias_ih"], part["bias_hh"]])[None]
     return {f"{prefix}{name}": array for name, array in constants.items()}
+
+
+def _int8_encoder_constants(architecture: Architecture, weights: Weights) -> dict[str, NDArray[Any]]:
+    """Give the constants that ``_int8_encoder_nodes`` wants."""
+    embedding = weights["encoder.embedding.weight"]
+    ends = np.array([embedding.max(), embedding.min()])
+    constants: dict[str, NDArray[Any]] = {
+        "embedding": np.concatenate([embedding, np.broadcast_to(ends, (len(embedding), _EDGES))], axis=1),
+        "axis_one": np.array([1]),
+        "start": np.array([0]),
+        "minus_one": np.array(-1, dtype=np.float32),
+        "plus_one": np.array(1, dtype=np.float32),
+        "edge_count": np.array([_EDGES]),
+        "edge_hidden": np.array([[[1, -1]]], dtype=np.float32),
+        "edge_cell": np.array([[[_SATURATED, -_SATURATED]]], dtype=np.float32),
+    }
+    for layer, (_, width) in enumerate(architecture.layer_widths):
+        part = {name: weights[f"encoder.layers.{layer}.{name}"] for name in ("weight_ih", "weight_hh")}
+        for name, array in part.items():
+            constants[f"{name}_{layer}"], constants[f"{name.replace('weight', 'scale')}_{layer}"] = _quantized(
+                _with_edges(array)
+            )
+        biases = [_with_edges(weights[f"encoder.layers.{layer}.{name}"]) for name in ("bias_ih", "bias_hh")]
+        # input, output, forget and cell gate of the edges: nothing comes in, nothing is forgotten, all goes out
+        gates = np.array([-_SATURATED, _SATURATED, _SATURATED, 0])
+        biases[0].reshape(4, -1)[:, width:] = gates[:, None]
+        constants[f"bias_{layer}"] = np.concatenate(biases)[None]
+        constants[f"zero_point_{layer}"] = np.zeros((1, 4 * (width + _EDGES)), dtype=np.int8)
+        constants[f"width_{layer}"] = np.array([width])
+    return constants
+
+
+def _with_edges(stacked: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Give stacked gates in ONNX's order, with the edges' units, whose weights and biases are 0, after the others'."""
+    gates = _in_onnx_gate_order(stacked).reshape(4, -1, *stacked.shape[1:])
+    padded = np.pad(gates, [(0, 0), (0, _EDGES), *[(0, _EDGES)] * (stacked.ndim - 1)])
+    return np.ascontiguousarray(padded.reshape(-1, *padded.shape[2:]))
 
 
 def _quantized(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

@@ -6,9 +6,6 @@ padding at inference. Does not know labels.
 Texts in flight hold a slot each: their tokens and, for every member, the carried state. A round advances every one of
 them by one window, in batches of slots whose next windows are about equally long, so that little padding is executed.
 Finished texts leave, waiting ones take their slots. A text's arithmetic is the same whoever its neighbours are.
-
-In int8, texts of one batch would share the scales of their activations, so a batch is one text; as many are read at a
-time as there are threads, and the weights are small enough to stay in a core's caches.
 """
 
 from __future__ import annotations
@@ -30,7 +27,9 @@ from bothways.text.tokenizer import PADDING_ID
 
 WINDOW_TOKENS = 32
 BATCH_SLOTS = 64
-SLOTS = 512
+INT8_BATCH_SLOTS = 32
+"""Above, products gain nothing more, and what lies between them leaves the caches."""
+SLOTS = 1024
 """Texts in flight at most."""
 
 _TOKENS_IN_FLIGHT = 2_000_000
