@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -91,6 +92,17 @@ def test_what_the_queue_has_no_room_for_is_refused_with_the_time_until_it_has(ba
     assert 1 <= raised.value.retry_after_s <= 600
     first.answer.result(60)
     submitted(batcher, SENTENCE * 10_000).answer.result(60)
+
+
+def test_room_that_is_kept_is_nobody_elses(batcher: Batcher) -> None:
+    with suppress(KeyError), batcher.room(199_990):  # a request that fails while its tokens are counted
+        with pytest.raises(Overloaded), batcher.room(11):
+            pass
+        with pytest.raises(Overloaded, match="the queue holds 199990 of 200000 tokens"):
+            submitted(batcher, SENTENCE)
+        raise KeyError
+    submitted(batcher, SENTENCE * 10_000).answer.result(60)
+    assert batcher.tokens == 0
 
 
 def test_what_it_would_never_have_room_for_is_too_large(batcher: Batcher) -> None:

@@ -14,9 +14,9 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 
 from bothways.errors import DeadlinePassed, Overloaded, RequestTooLarge, Unavailable
@@ -88,7 +88,7 @@ class Batcher:
 
     @property
     def tokens(self) -> int:
-        """Tokens of the texts that wait or are being read."""
+        """Tokens of the texts that wait or are being read, and those that room is kept for."""
         return self._tokens
 
     @property
@@ -114,24 +114,26 @@ class Batcher:
         with self._changed:
             if self._is_closing:
                 raise ModelLeft("the model is being unloaded: try again")
-            self.require_room(tokens)
-            self._tokens += tokens
+            self._take_room(tokens)
             self._line.append(ticket)
             self._unanswered.add(ticket)
             self._changed.notify()
         return ticket
 
-    def require_room(self, tokens: int) -> None:
-        """Check that the queue has room for so many tokens now.
+    @contextmanager
+    def room(self, tokens: int) -> Iterator[None]:
+        """Keep room for so many tokens, while those of a request are not counted yet.
 
         Raises:
-            Overloaded: It has not.
+            Overloaded: The queue has no room for them now.
         """
-        if self._tokens + tokens > self.most_tokens:
-            raise Overloaded(
-                f"the queue holds {self._tokens} of {self.most_tokens} tokens, and the request has {tokens}",
-                self._seconds_until_room(tokens),
-            )
+        with self._changed:
+            self._take_room(tokens)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._tokens -= tokens
 
     def cancel(self, ticket: Ticket) -> None:
         """Read no more for a request whose client has left."""
@@ -146,6 +148,14 @@ class Batcher:
         with self._changed:
             for ticket in self._unanswered:
                 _refuse(ticket, Unavailable("the model had to leave before all texts were read"))
+
+    def _take_room(self, tokens: int) -> None:
+        if self._tokens + tokens > self.most_tokens:
+            raise Overloaded(
+                f"the queue holds {self._tokens} of {self.most_tokens} tokens, and the request has {tokens}",
+                self._seconds_until_room(tokens),
+            )
+        self._tokens += tokens
 
     def _seconds_until_room(self, tokens: int) -> int:
         seconds = (self._tokens + tokens - self.most_tokens) / self._tokens_per_s
@@ -233,8 +243,8 @@ class Batcher:
                 _refuse(ticket, error)
             self._places.clear()
             self._line.clear()
+            self._tokens -= sum(ticket.tokens_left for ticket in self._unanswered)
             self._unanswered.clear()
-            self._tokens = 0
 
     def _measure(self, tokens_per_s: float) -> None:
         self._tokens_per_s += _WEIGHT_OF_NEWEST * (tokens_per_s - self._tokens_per_s)

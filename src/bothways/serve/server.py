@@ -20,7 +20,7 @@ from granian.server.embed import Server
 from bothways.bundle.read import read_manifest
 from bothways.errors import BothwaysError, BundleError, ConfigError
 from bothways.serve.app import build_app
-from bothways.serve.log import say
+from bothways.serve.log import end_log, say, start_log
 from bothways.serve.metrics import Metrics
 from bothways.serve.service import Service
 from bothways.serve.settings import Settings
@@ -36,12 +36,14 @@ def serve(bundles: Mapping[str, Path], settings: Settings) -> NoReturn:
         ConfigError: The address can't be listened at.
     """
     _refuse_taken(settings.host, settings.port)
+    start_log()
     status = 0
     try:
         asyncio.run(_serve(Service(bundles, settings, Metrics())))
     except BothwaysError as error:
         say(f"error: {' '.join(str(error).splitlines())}")
         status = error.exit_code
+    end_log()
     os._exit(status)  # threads of granian may come back to Python while it is being torn down, and abort the process
 
 

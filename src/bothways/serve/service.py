@@ -6,6 +6,7 @@ In: texts, the name of a model. Out: a prediction or a ``TextError`` for each te
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,8 +25,9 @@ from bothways.text.reading import TokenizedText
 TOKENIZING_THREADS = 2
 _MOST_TOKENIZING = 64
 """Requests that wait for their tokens; before they have them, nobody knows how much room they need in the queue."""
-_MOST_CHARACTERS_A_TOKEN = 8
-"""Hardly any text has more, so a request that finds no room even so is refused before it costs anything."""
+_FIRST_TOKENS_A_CHARACTER = 0.2
+"""Taken for the texts' own until some were tokenized."""
+_WEIGHT_OF_NEWEST = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +99,7 @@ class Service:
         self._bundles = dict(bundles)
         self._models: dict[str, ServedModel] = {}
         self._tokenizing_now = 0
+        self._tokens_a_character = _FIRST_TOKENS_A_CHARACTER
         self._tokenizing = ThreadPoolExecutor(TOKENIZING_THREADS, "bothways-tokens")
 
     @property
@@ -178,18 +181,23 @@ class Service:
 
     async def _classified(self, served: ServedModel, texts: Sequence[object], deadline_s: float) -> Answer:
         started = time.monotonic()
-        at_least = sum(1 + len(text) // _MOST_CHARACTERS_A_TOKEN for text in texts if isinstance(text, str))
-        if at_least <= served.batcher.most_tokens:  # or else it is too large, whatever waits
-            served.batcher.require_room(at_least)
+        characters = sum(len(text) for text in texts if isinstance(text, str))
+        estimate = math.ceil(self._tokens_a_character * characters)
+        if estimate > served.batcher.most_tokens:
+            estimate = 0  # it may be too large, and is told so whatever waits
         if self._tokenizing_now >= _MOST_TOKENIZING:
             raise Overloaded(f"{self._tokenizing_now} requests wait for their tokens already", 1)
         self._tokenizing_now += 1
         try:
-            loop = asyncio.get_running_loop()
-            tokens = await loop.run_in_executor(self._tokenizing, _tokenized, served.model, texts)
+            with served.batcher.room(estimate):
+                loop = asyncio.get_running_loop()
+                tokens = await loop.run_in_executor(self._tokenizing, _tokenized, served.model, texts)
         finally:
             self._tokenizing_now -= 1
         good = [item for item in tokens if not isinstance(item, TextError)]
+        if characters:
+            found_share = sum(map(len, good)) / characters
+            self._tokens_a_character += _WEIGHT_OF_NEWEST * (found_share - self._tokens_a_character)
         tokenized = time.monotonic()
         ticket = served.batcher.submit(good, deadline_s)
         try:
