@@ -176,6 +176,6 @@ def test_at_twice_the_capacity_what_is_taken_is_answered_in_time_and_the_rest_is
     assert twice.refused > 0
     assert twice.retry_after_s
     assert min(twice.retry_after_s) >= 1
-    # Tokenizing comes on top of a full queue, and here, on one core with a tiny model, it is no small part.
-    assert slowest <= 2 * longest_s + 1
+    # Answering and tokenizing come on top of a full queue (a tenth of it, docs/LOG.md), and other work on the machine.
+    assert slowest <= 1.5 * longest_s + 0.5
     assert grown_kib < 20_000
