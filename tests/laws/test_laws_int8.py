@@ -20,8 +20,9 @@ from bothways.runtime import classifier, graph
 from bothways.runtime.classifier import Classifier
 from bothways.runtime.graph import EncoderSession
 from bothways.runtime.slots import SlotEngine
+from bothways.runtime.verify import load_verified
 from bothways.text.reading import Direction
-from tests.bundles import edit_manifest
+from tests.bundles import edit_manifest, write_with_cascade
 from tests.laws.test_laws_runtime import TEXTS, random_member, random_tokens
 
 NAMES = ["forward", "backward", "ensemble"]
@@ -105,11 +106,11 @@ def test_no_width_no_batch_and_no_number_of_threads_changes_a_bit(widths: tuple[
     chance = np.random.default_rng(1)
     texts = [random_tokens(chance, length, 50) for length in (1, 2, 31, 32, 33, 64, 65, 7)]
     found = []
-    for threads, at_once, batch in ((1, 1, 1), (1, 1, 3), (1, 2, 5), (2, 1, 8), (2, 2, 2)):
+    for threads, at_once, batch in ((1, 1, 1), (1, 1, 3), (1, 2, 5), (2, 1, 8), (2, 2, 2), (5, 1, 4), (1, 5, 1)):
         session = EncoderSession(architecture, weights, threads=threads, precision="int8")
         engine = SlotEngine([random_member(architecture)], [session], batch, at_once)
         found.append([pooled.tobytes() for (pooled,) in engine.run(texts)])
-    assert found[1:] == found[:1] * 4
+    assert found[1:] == found[:1] * 6
     assert len(set(found[0])) == len(texts)
 
 
@@ -156,6 +157,17 @@ def test_a_text_in_parts_gets_what_the_whole_gets(int8: Classifier) -> None:
         assert found.tolist() == int8.predict_proba_by_direction([text[:start]])["forward"][0].tolist()
     (expected,) = int8.stream([text])
     assert reader.close().probabilities["ensemble"].tolist() == expected.probabilities["ensemble"].tolist()
+
+
+def test_cores_are_shared_out_where_both_directions_read_and_they_can_be(bundle_path: Path, tmp_path: Path) -> None:
+    path = write_with_cascade(
+        bundle_path, tmp_path / "m.bundle", Direction.FORWARD, ["The cat sat.", "no", "dog", "it"]
+    )
+    for threads, cascade, at_once in ((1, False, 1), (2, False, 2), (3, False, 1), (4, False, 2), (2, True, 1)):
+        loaded = bothways.load(path, threads=threads, cascade=cascade, precision="int8")
+        served, _ = load_verified(path, threads=threads, cascade=cascade, precision="int8")
+        assert (loaded.engine.threads, served.engine.threads) == (at_once, at_once)
+        assert (served.cascade is not None) == cascade
 
 
 def test_a_cascade_of_int8_reads_by_the_rule(bundle_path: Path, tmp_path: Path, int8: Classifier) -> None:

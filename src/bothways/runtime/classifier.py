@@ -92,8 +92,10 @@ class Classifier:
         weights = [bundle.weights[member.direction] for member in members]
         is_int8 = precision == "int8"
         cores = threads or available_cores()
-        # Two members' weights fit the caches in int8 alone, and one that is alone on a core waits for no other thread.
-        at_once = min(len(members), cores) if is_int8 and cascade is None else 1
+        # In int8 all members' weights fit the caches at once, and cores that share no product wait for none. A cascade
+        # begins with one member, and cores that can't be shared out evenly would be idle.
+        is_shared_out = is_int8 and cascade is None and cores % len(members) == 0
+        at_once = len(members) if is_shared_out else 1
         sessions = [
             EncoderSession(
                 m.architecture, w, pools_padding=m.pooling is None, threads=cores // at_once, precision=precision

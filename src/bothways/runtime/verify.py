@@ -109,7 +109,8 @@ def load_verified(
     """
     bundle = read_bundle(path, Kind.CLASSIFIER)
     chosen = cascade_of(bundle) if cascade else None
-    model = Classifier(bundle, threads, precision=precision)
+    model = Classifier(bundle, threads, chosen, precision)
+    model.cascade = None
     verification = _of_classifier(model, bundle)
     model.cascade = chosen
     return model, verification
