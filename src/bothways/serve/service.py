@@ -27,7 +27,8 @@ _MOST_TOKENIZING = 64
 """Requests that wait for their tokens; before they have them, nobody knows how much room they need in the queue."""
 _FIRST_TOKENS_A_CHARACTER = 0.2
 """Taken for the texts' own until some were tokenized."""
-_WEIGHT_OF_NEWEST = 0.1
+_CHARACTERS_REMEMBERED = 10_000
+"""So a flood of texts of a character each, which have more tokens for it, hardly counts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +100,7 @@ class Service:
         self._bundles = dict(bundles)
         self._models: dict[str, ServedModel] = {}
         self._tokenizing_now = 0
-        self._tokens_a_character = _FIRST_TOKENS_A_CHARACTER
+        self._tokens_a_character = dict.fromkeys(bundles, _FIRST_TOKENS_A_CHARACTER)  # by model
         self._tokenizing = ThreadPoolExecutor(TOKENIZING_THREADS, "bothways-tokens")
 
     @property
@@ -182,7 +183,7 @@ class Service:
     async def _classified(self, served: ServedModel, texts: Sequence[object], deadline_s: float) -> Answer:
         started = time.monotonic()
         characters = sum(len(text) for text in texts if isinstance(text, str))
-        estimate = math.ceil(self._tokens_a_character * characters)
+        estimate = math.ceil(self._tokens_a_character[served.name] * characters)
         if estimate > served.batcher.most_tokens:
             estimate = 0  # it may be too large, and is told so whatever waits
         if self._tokenizing_now >= _MOST_TOKENIZING:
@@ -196,8 +197,9 @@ class Service:
             self._tokenizing_now -= 1
         good = [item for item in tokens if not isinstance(item, TextError)]
         if characters:
-            found_share = sum(map(len, good)) / characters
-            self._tokens_a_character += _WEIGHT_OF_NEWEST * (found_share - self._tokens_a_character)
+            remembered = _CHARACTERS_REMEMBERED * self._tokens_a_character[served.name]
+            tokens_a_character = (remembered + sum(map(len, good))) / (_CHARACTERS_REMEMBERED + characters)
+            self._tokens_a_character[served.name] = tokens_a_character
         tokenized = time.monotonic()
         ticket = served.batcher.submit(good, deadline_s)
         try:
