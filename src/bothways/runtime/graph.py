@@ -248,7 +248,7 @@ def encoder_nodes(
 
 
 def _int8_encoder_nodes(architecture: Architecture) -> list[Any]:
-    """Give the nodes from ``ids`` and lengths to ``outputs``, with products in int8, and to ``beyond_edges``.
+    """Give the nodes that ``encoder_nodes`` gives, with products in int8, and those to ``beyond_edges``, a scalar.
 
     The operator scales activations by the largest and smallest of all it is given, be they of other texts. So every
     layer has two more units, the edges, that are always at the ends of what a unit can be, and the scale is a constant.
@@ -263,7 +263,7 @@ def _int8_encoder_nodes(architecture: Architecture) -> list[Any]:
         helper.make_node("Expand", ["edge_cell", "edges_shape"], ["edges_cell"]),
     ]
     for layer, (_, width) in enumerate(architecture.layer_widths):
-        last, wide = f"width_{layer}", f"input_{layer + 1}"
+        width_name, wide = f"width_{layer}", f"input_{layer + 1}"
         inputs = [f"{name}_{layer}" for name in ("input", "weight_ih", "weight_hh", "bias")]
         inputs += ["lengths", f"wide_hidden_{layer}", f"wide_cell_{layer}", ""]  # no peepholes
         inputs += [f"{name}_{layer}" for name in ("scale_ih", "zero_point", "scale_hh", "zero_point")]
@@ -275,19 +275,19 @@ def _int8_encoder_nodes(architecture: Architecture) -> list[Any]:
             helper.make_node("Concat", [f"cell_{layer}", "edges_cell"], [f"wide_cell_{layer}"], axis=2),
             helper.make_node("DynamicQuantizeLSTM", inputs, outputs, **operator),
             *(
-                helper.make_node("Slice", [f"wide_{name}_{layer}", "start", last, "axis_2"], [f"{name}_{layer}"])
+                helper.make_node("Slice", [f"wide_{name}_{layer}", "start", width_name, "axis_2"], [f"{name}_{layer}"])
                 for name in ("next_hidden", "next_cell")
             ),
             helper.make_node("Squeeze", [outputs[0], "axis_one"], [wide]),  # (T, B, H + 2)
             helper.make_node("Abs", [wide], [f"sizes_{layer}"]),
             helper.make_node("ReduceMax", [f"sizes_{layer}"], [f"largest_{layer}"], keepdims=0),
-            helper.make_node("Gather", [f"wide_next_hidden_{layer}", last], [f"edge_of_each_{layer}"], axis=2),
+            helper.make_node("Gather", [f"wide_next_hidden_{layer}", width_name], [f"edge_of_each_{layer}"], axis=2),
             helper.make_node("ReduceMax", [f"edge_of_each_{layer}"], [f"edge_{layer}"], keepdims=0),
             helper.make_node("Sub", [f"largest_{layer}", f"edge_{layer}"], [f"beyond_edge_{layer}"]),
         ]
     return [
         *nodes,
-        helper.make_node("Slice", [wide, "start", last, "axis_2"], ["outputs"]),
+        helper.make_node("Slice", [wide, "start", width_name, "axis_2"], ["outputs"]),
         helper.make_node("Max", [f"beyond_edge_{layer}" for layer in range(architecture.layers)], ["beyond_edges"]),
     ]
 
@@ -306,7 +306,7 @@ def encoder_constants(architecture: Architecture, weights: Weights, prefix: str 
 
 
 def _int8_encoder_constants(architecture: Architecture, weights: Weights) -> dict[str, NDArray[Any]]:
-    """Give the constants that ``_int8_encoder_nodes`` wants."""
+    """Give the constants that ``_int8_encoder_nodes`` wants, but for ``axis_2``, which the session has."""
     embedding = weights["encoder.embedding.weight"]
     ends = np.array([embedding.max(), embedding.min()])
     constants: dict[str, NDArray[Any]] = {
