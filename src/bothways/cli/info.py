@@ -48,7 +48,8 @@ def info(bundle: BundlePath) -> None:
         for direction, file in training.imported.files.items():
             table.add_row(f"{direction}, from", f"{file.name}, direction {file.direction_known_by}")
     else:
-        table.add_row("trained", f"bothways {training.bothways_version}, size {training.size}, seed {training.seed}")
+        size = training.size or "of its pack"
+        table.add_row("trained", f"bothways {training.bothways_version}, size {size}, seed {training.seed}")
         table.add_row("rows", ", ".join(f"{count} {name}" for name, count in training.rows.items()))
     if training.text_column:
         label = f", labels {training.label_column!r}" if training.label_column else ""
