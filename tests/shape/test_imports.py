@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "text": {"errors", "strict_json"},
     "data": {"errors", "strict_json", "processes", "text"},
     "bundle": {"errors", "strict_json", "processes", "text", "data"},
-    "runtime": {"errors", "strict_json", "text", "data", "bundle"},
+    "runtime": {"errors", "strict_json", "processes", "text", "data", "bundle"},
     "interop": {"errors", "strict_json", "text", "data", "bundle", "runtime"},
     "nn": {"errors", "text", "bundle"},
     "training": {"errors", "strict_json", "processes", "text", "data", "bundle", "runtime", "nn"},

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from bothways.bundle.manifest import Architecture
+from bothways.errors import BothwaysError
 from bothways.runtime import bench as module
 from bothways.runtime.bench import Bench, Speed, bench, composed_texts
 from bothways.runtime.classifier import Classifier
+from bothways.runtime.memory import peak_mib
 from bothways.runtime.slots import Tally
 from bothways.text.reading import Direction
 from bothways.text.subword_tokenizer import SubwordTokenizer
@@ -36,7 +38,20 @@ def test_a_bundle_is_measured(bundle_path: Path) -> None:
     assert (exact.largest_difference, exact.changed_labels) == (0, 0)
     assert 0 < quick.largest_difference < 0.1
     assert quick.executed_share == exact.executed_share  # the same batches
-    assert 10 < found.peak_mib < 10_000
+    assert all(10 < speed.peak_mib < 1000 for speed in found.speeds)
+
+
+def test_memory_is_that_of_a_process_of_its_own(bundle_path: Path) -> None:
+    before = peak_mib(bundle_path, ["a"], "float32", cascade=False)
+    held = bytearray(600_000_000)
+    assert peak_mib(bundle_path, ["a"], "float32", cascade=False) < before + 100
+    del held
+    assert peak_mib(bundle_path, ["cat " * 1_000_000], "float32", cascade=False) > before + 2
+
+
+def test_memory_of_what_can_not_be_loaded_is_told_in_words(tmp_path: Path) -> None:
+    with pytest.raises(BothwaysError, match=r"(?s)the process that measures memory ended with status 1: .*no bundle"):
+        peak_mib(tmp_path / "x", [], "float32", cascade=False)
 
 
 def test_a_cascade_is_measured_where_there_is_one(bundle_path: Path, tmp_path: Path) -> None:
@@ -80,9 +95,9 @@ def test_a_cascade_is_measured_where_there_is_one(bundle_path: Path, tmp_path: P
 def test_int8_is_advised_where_it_is_faster_and_changes_few_labels(
     texts_per_s: float, single_p50_ms: float, changed_labels: int, advice: str
 ) -> None:
-    exact = Speed("float32", False, 1, 1, 100, 1, 1, 10, 10, 1, 0, 0)
-    quick = Speed("int8", False, 1, 1, texts_per_s, 1, 1, single_p50_ms, 10, 1, 0.01, changed_labels)
-    assert Bench("b", "", 2, 1000, 1, 1, "numpy", 1, (exact, quick)).advice == advice
+    exact = Speed("float32", False, 1, 1, 1, 100, 1, 1, 10, 10, 1, 0, 0)
+    quick = Speed("int8", False, 1, 1, 1, texts_per_s, 1, 1, single_p50_ms, 10, 1, 0.01, changed_labels)
+    assert Bench("b", "", 2, 1000, 1, 1, "numpy", (exact, quick)).advice == advice
 
 
 def test_the_tally_counts_windows_as_they_are_padded(model: Classifier, tiny_tokenizer: SubwordTokenizer) -> None:

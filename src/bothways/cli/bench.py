@@ -54,10 +54,7 @@ def bench(
     for what in columns[0]:
         table.add_row(what, *(cells[what] for cells in columns))
     console.print(table)
-    console.print(
-        f"The same matrix products alone, in float32 by {found.limit_by}: {found.limit_gflops:,.1f} GFLOP/s. "
-        f"Most memory: {found.peak_mib:,.0f} MiB."
-    )
+    console.print(f"The same matrix products alone, in float32 by {found.limit_by}: {found.limit_gflops:,.1f} GFLOP/s.")
     console.print(f"Advice: {found.advice}.")
 
 
@@ -68,6 +65,7 @@ def _cells(speed: Speed, found: Bench) -> dict[str, str]:
         "one text alone: half take at most": f"{speed.single_p50_ms:,.1f} ms",
         "one text alone: 99 of 100 take at most": f"{speed.single_p99_ms:,.1f} ms",
         "loading": f"{speed.load_s:.2f} s",
+        "most memory": f"{speed.peak_mib:,.0f} MiB",
         "texts that both directions read": f"{speed.read_by_both:.0%}",
         "tokens executed for one that is needed": f"{speed.executed_share:.3f}",
         "matrix products": f"{speed.gflops:,.1f} GFLOP/s",

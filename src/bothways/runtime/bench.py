@@ -9,9 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,6 +25,7 @@ from bothways.errors import ConfigError
 from bothways.runtime.classifier import Prediction, load
 from bothways.runtime.cores import available_cores
 from bothways.runtime.graph import PRECISIONS, Precision, session_of
+from bothways.runtime.memory import peak_mib
 from bothways.runtime.slots import BATCH_SLOTS, WINDOW_TOKENS, Tally
 from bothways.text.checking import check_texts
 from bothways.text.tokenizer import Tokenizer
@@ -35,7 +34,6 @@ _RUNS = 5
 _LONGEST_RUNS_S = 60
 _SINGLE_TEXTS = 200
 _SHORTEST_PRODUCT_S = 0.2
-_MIB = 2**20
 _MOST_CHANGED_LABELS = 0.003
 
 
@@ -48,6 +46,7 @@ class Speed:
         is_cascade: Whether the bundle's cascade decides which texts both directions read.
         read_by_both: The share of texts that both did.
         load_s: Seconds until the bundle could predict.
+        peak_mib: The most memory that a process holds which does nothing but load the bundle and predict the texts.
         texts_per_s: Texts a second, all directions of the bundle together.
         tokens_per_s: Tokens a second, all directions together.
         executed_share: Tokens executed for each token needed, 1 or more: the rest is padding.
@@ -62,6 +61,7 @@ class Speed:
     is_cascade: bool
     read_by_both: float
     load_s: float
+    peak_mib: float
     texts_per_s: float
     tokens_per_s: float
     executed_share: float
@@ -85,7 +85,6 @@ class Bench:
         limit_gflops: Billions of multiplications and additions a second of the model's matrix products alone, in
             float32 by the fastest library at hand.
         limit_by: Which that is.
-        peak_mib: The most memory that the process held until the end.
         speeds: Of float32 and int8, and of both with the bundle's cascade if it has one.
     """
 
@@ -96,7 +95,6 @@ class Bench:
     tokens: int
     limit_gflops: float
     limit_by: str
-    peak_mib: float
     speeds: tuple[Speed, ...]
 
     @property
@@ -130,6 +128,7 @@ def bench(
         BundleError: There is no classifier at the path, or it can't be read.
         TextError: One of the texts can't be classified.
         ConfigError: There is no text, or int8 is no use on this machine at all.
+        BothwaysError: There was not enough memory to measure how much is needed.
     """
     bundle = read_bundle(path, Kind.CLASSIFIER)
     chosen = list(texts)[:count] if texts is not None else composed_texts(bundle.tokenizer, count)
@@ -153,7 +152,6 @@ def bench(
         tokens=sum(len(text) for text in map(bundle.tokenizer.tokenize, chosen)),
         limit_gflops=limits[fastest] / 1e9,
         limit_by=fastest,
-        peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / _MIB,
         speeds=tuple(speeds),
     )
 
@@ -184,12 +182,15 @@ def _speed(
     whole_s = statistics.median(runs)
     tell(f"{way}, one text at a time")
     alone_s = sorted(_seconds(partial(model.predict_proba, [text])) for text in texts[:_SINGLE_TEXTS])
+    tell(f"{way}, memory")
+    memory_mib = peak_mib(path, texts, precision, cascade=is_cascade)
     mean_flop = statistics.mean(flop_a_token(member.architecture) for member in model.manifest.members)
     return exact, Speed(
         precision=precision,
         is_cascade=is_cascade,
         read_by_both=sum(prediction.read == "both" for prediction in found) / len(found),
         load_s=load_s,
+        peak_mib=memory_mib,
         texts_per_s=len(texts) / whole_s,
         tokens_per_s=tally.needed / whole_s,
         executed_share=tally.executed / tally.needed,
