@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -14,10 +15,13 @@ import pytest
 import torch
 
 import bothways
-from bothways.bundle.manifest import Kind, Task
+from bothways.bundle.manifest import Architecture, Kind, Task
 from bothways.bundle.read import read_bundle
+from bothways.bundle.weights import Weights
 from bothways.errors import BundleBroken, ConfigError, DirectionError, TextError
+from bothways.runtime import classifier
 from bothways.runtime.classifier import Classifier, _Head, with_temperature
+from bothways.runtime.graph import EncoderSession
 from bothways.runtime.language_model import LanguageModel
 from bothways.text.reading import Direction
 from bothways.training.building import weights_of
@@ -317,6 +321,24 @@ def test_the_digest_tells_bundles_apart(bundle_path: Path, mixed_bundle_path: Pa
     assert bothways.load(bundle_path).digest == model.digest
     assert bothways.load(mixed_bundle_path).digest != model.digest
     assert len(model.digest) == 64
+
+
+def test_a_members_weights_are_let_go_before_the_next_are_packed(
+    bundle_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loading would else need the memory of all members twice."""
+    arrays: list[weakref.ref[Any]] = []
+    held: list[int] = []
+
+    class Watched(EncoderSession):
+        def __init__(self, architecture: Architecture, weights: Weights, **options: Any) -> None:
+            held.append(sum(array() is not None for array in arrays))
+            arrays.extend(weakref.ref(array) for array in weights.values())
+            super().__init__(architecture, weights, **options)
+
+    monkeypatch.setattr(classifier, "EncoderSession", Watched)
+    bothways.load(bundle_path)
+    assert held == [0, 0]
 
 
 def test_a_pack_can_not_classify(pack_path: Path) -> None:

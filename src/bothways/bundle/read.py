@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +45,7 @@ class Bundle:
         manifest: What ``bundle.json`` says.
         digest: SHA-256 of ``bundle.json``, which holds those of all other files: the bundle's identity.
         tokenizer: Shared by all members.
-        weights: Arrays by tensor name for each direction.
+        weights: Arrays by tensor name for each direction. Who packs them may take them out, to hold none twice.
         proof: The trainer's own numbers.
     """
 
@@ -54,7 +53,7 @@ class Bundle:
     manifest: Manifest
     digest: str
     tokenizer: Tokenizer
-    weights: Mapping[Direction, Mapping[str, NDArray[np.float32]]]
+    weights: dict[Direction, dict[str, NDArray[np.float32]]]
     proof: list[ProofRow]
 
 

@@ -79,6 +79,7 @@ def fit_cascade(
             f"{rows.name} has {len(rows)} rows, too few to tell a loss of {100 * largest_loss:.3g} points: expected at "
             f"least {needed}, or a larger --loss"
         )
+    weights = dict(whole.weights)  # a classifier takes them out of the bundle
     probabilities = Classifier(whole).predict_proba_by_direction(rows.texts)
     true = np.array([number[name] for name in rows.labels])
     by_direction = {direction: probabilities[direction] for direction in manifest.directions}
@@ -89,7 +90,7 @@ def fit_cascade(
         task=manifest.task,
         labels=manifest.labels,
         members=manifest.members,
-        weights=whole.weights,
+        weights=weights,
         tokenizer=whole.tokenizer,
         proof=whole.proof,
         training=manifest.training,

@@ -63,7 +63,8 @@ class Prediction:
 class Classifier:
     """A text classifier that gives the numbers its trainer saw. Made by ``bothways.load``.
 
-    Holds nothing of torch, and nothing on disk once loaded. Safe to use from several threads.
+    Holds nothing of torch, and nothing on disk once loaded. Safe to use from several threads. Takes the weights out of
+    the bundle that it is made of, which is no use to another classifier.
 
     Attributes:
         labels: All labels, in the order of every row of probabilities.
@@ -89,21 +90,26 @@ class Classifier:
         self.digest: str = bundle.digest
         self.tokenizer: Tokenizer = bundle.tokenizer
         members = bundle.manifest.members
-        weights = [bundle.weights[member.direction] for member in members]
         is_int8 = precision == "int8"
         cores = threads or available_cores()
         # In int8 all members' weights fit the caches at once, and cores that share no product wait for none. A cascade
         # begins with one member, and cores that can't be shared out evenly would be idle.
         is_shared_out = is_int8 and cascade is None and cores % len(members) == 0
         at_once = len(members) if is_shared_out else 1
-        sessions = [
-            EncoderSession(
-                m.architecture, w, pools_padding=m.pooling is None, threads=cores // at_once, precision=precision
+        sessions, self._heads = [], []
+        for member in members:
+            weights = bundle.weights.pop(member.direction)  # gone when the next member's are packed
+            sessions.append(
+                EncoderSession(
+                    member.architecture,
+                    weights,
+                    pools_padding=member.pooling is None,
+                    threads=cores // at_once,
+                    precision=precision,
+                )
             )
-            for m, w in zip(members, weights, strict=True)
-        ]
+            self._heads.append(_Head(weights, len(member.widths_head or []) + 1))
         self.engine = SlotEngine(members, sessions, INT8_BATCH_SLOTS if is_int8 else BATCH_SLOTS, at_once)
-        self._heads = [_Head(w, len(m.widths_head or []) + 1) for m, w in zip(members, weights, strict=True)]
 
     @property
     def directions(self) -> list[str]:
