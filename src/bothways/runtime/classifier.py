@@ -20,6 +20,7 @@ from bothways.bundle.proof import ENSEMBLE, proven_probabilities
 from bothways.bundle.read import Bundle, read_bundle
 from bothways.bundle.weights import Weights
 from bothways.errors import ConfigError
+from bothways.runtime.allocator import return_freed_memory
 from bothways.runtime.cores import available_cores
 from bothways.runtime.graph import PRECISIONS, EncoderSession, Precision
 from bothways.runtime.reader import TextReader
@@ -109,6 +110,8 @@ class Classifier:
                 )
             )
             self._heads.append(_Head(weights, len(member.widths_head or []) + 1))
+            del weights
+            return_freed_memory()  # of a member's weights and of what packing them took
         self.engine = SlotEngine(members, sessions, INT8_BATCH_SLOTS if is_int8 else BATCH_SLOTS, at_once)
 
     @property

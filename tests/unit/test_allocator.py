@@ -1,0 +1,46 @@
+"""Freed memory goes back to the system, and a system that can't take it back is left alone."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import NoReturn
+
+import pytest
+
+from bothways.runtime.allocator import return_freed_memory
+from tests.bundles import run_python
+
+FREE_BEHIND_A_PIN = """
+from bothways.runtime.allocator import return_freed_memory
+
+def resident_mib():
+    return next(int(line.split()[1]) // 1024 for line in open("/proc/self/status") if line.startswith("VmRSS"))
+
+blocks = [b"x" * 100_000 for _ in range(2_000)]
+pin = b"x" * 100_000  # lies above them: the C library can't shrink its heap
+before = resident_mib()
+blocks.clear()
+kept = resident_mib()
+return_freed_memory()
+print(before - kept, kept - resident_mib())
+"""
+
+is_glibc = hasattr(ctypes.CDLL(None), "malloc_trim")
+
+
+@pytest.mark.skipif(not is_glibc, reason="only glibc gives back what lies below other memory")
+def test_what_was_freed_below_other_memory_is_given_back() -> None:
+    finished = run_python(FREE_BEHIND_A_PIN)
+    assert finished.returncode == 0, finished.stderr
+    by_itself, when_asked = map(int, finished.stdout.split())
+    assert by_itself < 20
+    assert when_asked > 150
+
+
+@pytest.mark.parametrize("library", ["none", "without the function"])
+def test_a_system_that_has_no_such_thing_is_left_alone(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
+    def none(_: None) -> NoReturn:
+        raise OSError("no such library")
+
+    monkeypatch.setattr(ctypes, "CDLL", none if library == "none" else lambda _: object())
+    return_freed_memory()
