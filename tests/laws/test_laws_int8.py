@@ -106,10 +106,10 @@ def test_no_width_no_batch_and_no_number_of_threads_changes_a_bit(widths: tuple[
     chance = np.random.default_rng(1)
     texts = [random_tokens(chance, length, 50) for length in (1, 2, 31, 32, 33, 64, 65, 7)]
     found = []
-    for threads, at_once, batch in ((1, 1, 1), (1, 1, 3), (1, 2, 5), (2, 1, 8), (2, 2, 2), (5, 1, 4), (1, 5, 1)):
+    for threads, at_once, in_flight in ((1, 1, 1), (1, 1, 3), (1, 2, 5), (2, 1, 8), (2, 2, 2), (5, 1, 4), (1, 5, 1)):
         session = EncoderSession(architecture, weights, threads=threads, precision="int8")
-        engine = SlotEngine([random_member(architecture)], [session], batch, at_once)
-        found.append([pooled.tobytes() for (pooled,) in engine.run(texts)])
+        engine = SlotEngine([random_member(architecture)], [session], at_once)
+        found.append([pooled.tobytes() for (pooled,) in engine.run(texts, in_flight)])
     assert found[1:] == found[:1] * 6
     assert len(set(found[0])) == len(texts)
 

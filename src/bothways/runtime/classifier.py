@@ -24,7 +24,7 @@ from bothways.runtime.allocator import return_freed_memory
 from bothways.runtime.cores import available_cores
 from bothways.runtime.graph import PRECISIONS, EncoderSession, Precision
 from bothways.runtime.reader import TextReader
-from bothways.runtime.slots import BATCH_SLOTS, INT8_BATCH_SLOTS, SLOTS, First, Pooled, SlotEngine, Slots, Tally
+from bothways.runtime.slots import SLOTS, First, Pooled, SlotEngine, Slots, Tally
 from bothways.text.checking import check_texts
 from bothways.text.reading import Direction, TokenizedText
 from bothways.text.tokenizer import Tokenizer
@@ -112,7 +112,7 @@ class Classifier:
             self._heads.append(_Head(weights, len(member.widths_head or []) + 1))
             del weights
             return_freed_memory()  # of a member's weights and of what packing them took
-        self.engine = SlotEngine(members, sessions, INT8_BATCH_SLOTS if is_int8 else BATCH_SLOTS, at_once)
+        self.engine = SlotEngine(members, sessions, at_once)
 
     @property
     def directions(self) -> list[str]:

@@ -26,9 +26,8 @@ from bothways.text.reading import Ids, TokenizedText, read
 from bothways.text.tokenizer import PADDING_ID
 
 WINDOW_TOKENS = 32
-BATCH_SLOTS = 64
-INT8_BATCH_SLOTS = 32
-"""Above, products gain nothing more, and what lies between them leaves the caches."""
+BATCH_SLOTS = 32
+"""Texts in a batch at most. With more, products gain nothing, and what lies between them leaves the caches."""
 SLOTS = 1024
 """Texts in flight at most."""
 
@@ -268,8 +267,8 @@ class Slots:
         jobs: list[tuple[int, _Batch]] = []
         for reading, group in itertools.groupby(by_length, key=lambda item: item[1].reading):
             alike = list(group)
-            for start in range(0, len(alike), self._engine.batch_slots):
-                batch = _Batch.of(alike[start : start + self._engine.batch_slots])
+            for start in range(0, len(alike), BATCH_SLOTS):
+                batch = _Batch.of(alike[start : start + BATCH_SLOTS])
                 jobs += [(number, batch) for number in reading]
                 if self._tally is not None:
                     self._tally.needed += len(reading) * int(batch.lengths.sum())
@@ -323,24 +322,21 @@ class SlotEngine:
     Attributes:
         members: In whose order results come.
         sessions: Theirs.
-        batch_slots: Texts in a batch at most.
         threads: Batches that are read at the same time.
     """
 
-    def __init__(
-        self, members: list[Member], sessions: list[EncoderSession], batch_slots: int = BATCH_SLOTS, threads: int = 1
-    ) -> None:
+    def __init__(self, members: list[Member], sessions: list[EncoderSession], threads: int = 1) -> None:
         self.members = members
         self._readings = [(member.direction, member.markers) for member in members]
         self._poolings = [member.pooling for member in members]
         self.sessions = sessions
-        self.batch_slots, self.threads = batch_slots, threads
+        self.threads = threads
 
     def without(self, number: int) -> SlotEngine:
         """Give an engine of all members but one."""
         keep = [other for other in range(len(self.members)) if other != number]
         members, sessions = [self.members[n] for n in keep], [self.sessions[n] for n in keep]
-        return SlotEngine(members, sessions, self.batch_slots, self.threads)
+        return SlotEngine(members, sessions, self.threads)
 
     def begun(self, number: int) -> MemberStates:
         """Give the states of one member at the beginning of a text, in slot 0 of one."""

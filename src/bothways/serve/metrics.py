@@ -40,7 +40,7 @@ class Metrics:
         )
         self._queue = Gauge("bothways_queue_tokens", "Tokens that wait or are read.", ["model"], registry=registry)
         self._flight = Gauge(
-            "bothways_batch_texts", "Texts that have begun; 64 are read at a time.", ["model"], registry=registry
+            "bothways_batch_texts", "Texts that have begun; 32 are read at a time.", ["model"], registry=registry
         )
         self._models = Gauge(
             "bothways_model", "1 for each model that is served; its identity.", ["model", "digest"], registry=registry
