@@ -10,8 +10,10 @@ import sys
 import urllib.request
 
 import numpy as np
+import pandas as pd
 import tritonclient.http as triton
 from huggingface_hub import InferenceClient
+from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 
 
 def main(url: str, texts: list[str]) -> None:
@@ -37,6 +39,10 @@ def main(url: str, texts: list[str]) -> None:
         rows = {output: result.as_numpy(output).tolist() for output in names}
         rows["label"] = [label.decode() if isinstance(label, bytes) else label for label in rows["label"]]
         found[f"tritonclient, {'binary' if is_binary else 'JSON'}"] = rows
+    mlflow = ScoringServerClient(*url.removeprefix("http://").split(":"))
+    mlflow.ping()
+    predictions = mlflow.invoke(pd.DataFrame({"text": texts})).get_predictions()
+    found["mlflow"] = predictions[["label", "score"]].to_numpy().tolist()
     print(json.dumps(found))
 
 

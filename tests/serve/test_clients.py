@@ -22,7 +22,7 @@ pytestmark = [
 ]
 
 
-def test_huggingface_hub_and_tritonclient_get_the_numbers_of_predict(server: RunningServer, model: Classifier) -> None:
+def test_the_clients_of_three_protocols_get_the_numbers_of_predict(server: RunningServer, model: Classifier) -> None:
     url = f"http://{HOST}:{server.port}"
     command = [str(CLIENTS / "bin" / "python"), str(ROOT / "clients" / "ask.py"), url, *TEXTS]
     finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
@@ -35,6 +35,7 @@ def test_huggingface_hub_and_tritonclient_get_the_numbers_of_predict(server: Run
     ]
     assert found["huggingface_hub"] == ranked
     assert found["huggingface_hub, top_k"] == [row[:1] for row in ranked]
+    assert found["mlflow"] == [row[0] for row in ranked]
     for kind in ("JSON", "binary"):
         assert found[f"tritonclient, {kind}"] == {
             "label": model.predict(TEXTS).tolist(),
