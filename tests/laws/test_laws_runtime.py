@@ -186,7 +186,7 @@ def test_the_edges_of_a_window_never_change_a_bit(model: Classifier, lookahead: 
         assert all(np.array_equal(prediction.probabilities[name], alone[i][name]) for name in NAMES), sizes[i]
 
 
-@pytest.mark.parametrize("count", [BATCH_SLOTS, BATCH_SLOTS + 1, SLOTS + 90])
+@pytest.mark.parametrize("count", [BATCH_SLOTS, BATCH_SLOTS + 1, 2 * BATCH_SLOTS + 1, SLOTS + 90])
 def test_more_texts_than_a_batch_or_all_slots_hold_never_change_a_bit(model: Classifier, count: int) -> None:
     chance = random.Random(count)
     texts = [text_of_words(chance.choice([0, 1, 5, 30, 31, 32, 33, 64, 90]), seed) for seed in range(count)]

@@ -179,7 +179,11 @@ def test_nothing_gives_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "count", [1, 7, 8, 9, 16, 17, 33, BATCH_SLOTS, BATCH_SLOTS + 1, SLOTS, SLOTS + 1, 2 * SLOTS + 76]
+    "count",
+    [
+        *(1, 7, 8, 9, 16, 17, BATCH_SLOTS, BATCH_SLOTS + 1, 2 * BATCH_SLOTS, 2 * BATCH_SLOTS + 1),
+        *(SLOTS, SLOTS + 1, 2 * SLOTS + 76),
+    ],
 )
 def test_results_keep_their_order_while_slots_grow(count: int) -> None:
     engine, _ = fake_engine()
