@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,7 +105,7 @@ def test_no_width_no_batch_and_no_number_of_threads_changes_a_bit(widths: tuple[
     architecture = Architecture(vocabulary_size=50, width_embedding=widths[0], width_hidden=widths[1], layers=2)
     weights = _random_weights(architecture)
     chance = np.random.default_rng(1)
-    texts = [random_tokens(chance, length, 50) for length in (1, 2, 31, 32, 33, 64, 65, 7)]
+    texts = [random_tokens(chance, length, 50) for length in (1, 2, 31, 32, 33, 64, 65, 7, 300, 1100)]
     found = []
     for threads, at_once, in_flight in ((1, 1, 1), (1, 1, 3), (1, 2, 5), (2, 1, 8), (2, 2, 2), (5, 1, 4), (1, 5, 1)):
         session = EncoderSession(architecture, weights, threads=threads, precision="int8")
@@ -115,22 +116,12 @@ def test_no_width_no_batch_and_no_number_of_threads_changes_a_bit(widths: tuple[
 
 
 def test_a_scale_that_one_text_would_set_is_not_used_for_the_others() -> None:
-    """Next to 1, ONNX Runtime's functions are off by a last bit: such a unit would scale its neighbours' activations.
-
-    Cells between 8 and 9 of one text, with output gates wide open, are where it is seen on processors with AVX-512.
-    """
-    architecture = Architecture(vocabulary_size=4, width_embedding=8, width_hidden=512, layers=2)
-    weights = _random_weights(architecture)
-    for name in ("weight_ih", "weight_hh", "bias_hh"):
-        weights[f"encoder.layers.0.{name}"][:] = 0
-    gates = weights["encoder.layers.0.bias_ih"].reshape(4, -1)
-    gates[:] = np.array([-100, 100, 0, 17.482065])[:, None]  # input, forget, cell, output: cells stay what they are
-    session = EncoderSession(architecture, weights, precision="int8")
+    """Next to 1, ONNX Runtime's functions are off by a last bit: such a unit would scale its neighbours' inputs."""
+    session = _session_of_cells(forget=100)  # they stay what they are
     chance = np.random.default_rng(1)
     ids, lengths = chance.integers(0, 4, (8, 6)), np.full(6, 8, dtype=np.int32)
-    states = [chance.uniform(-1, 1, (6, width)).astype(np.float32) for width in session.state_widths]
+    states, largest, total = _start(session, 6, chance)
     states[1][2] = np.linspace(8, 9, 512)
-    largest, total = np.zeros((6, 8), dtype=np.float32), np.zeros((6, 8))
     together, *_ = session.advance(ids, lengths, states, largest, total)
     for row in range(6):
         part = slice(row, row + 1)
@@ -138,6 +129,41 @@ def test_a_scale_that_one_text_would_set_is_not_used_for_the_others() -> None:
             ids[:, part], lengths[part], [state[part] for state in states], largest[part], total[part]
         )
         assert [state[part].tobytes() for state in together] == [state.tobytes() for state in alone], row
+
+
+def test_nor_for_other_windows_of_its_own() -> None:
+    """Which windows are read at once depends on the company, too."""
+    session = _session_of_cells(forget=4)  # what is large in the first window is not in the others
+    chance = np.random.default_rng(1)
+    ids = chance.integers(0, 4, (80, 1))
+    begun = _start(session, 1, chance)
+    begun[0][1][0] = np.linspace(8, 9, 512)
+    at_once = session.advance(ids, np.array([80], dtype=np.int32), *begun)
+    in_turn = begun
+    for window in (ids[:32], ids[32:64], ids[64:]):
+        in_turn = session.advance(window, np.array([len(window)], dtype=np.int32), *in_turn)
+    assert [state.tobytes() for state in at_once[0]] == [state.tobytes() for state in in_turn[0]]
+    assert at_once[1].tobytes() == in_turn[1].tobytes()
+    assert at_once[2].tobytes() == in_turn[2].tobytes()
+
+
+def _session_of_cells(forget: float) -> EncoderSession:
+    """Give one whose first layer's outputs depend on its cells alone, with output gates wide open.
+
+    Cells between 8 and 9 give units that are further out than the edges on processors with AVX-512.
+    """
+    architecture = Architecture(vocabulary_size=4, width_embedding=8, width_hidden=512, layers=2)
+    weights = _random_weights(architecture)
+    for name in ("weight_ih", "weight_hh", "bias_hh"):
+        weights[f"encoder.layers.0.{name}"][:] = 0
+    gates = weights["encoder.layers.0.bias_ih"].reshape(4, -1)
+    gates[:] = np.array([-100, forget, 0, 17.482065])[:, None]  # input, forget, cell, output
+    return EncoderSession(architecture, weights, precision="int8")
+
+
+def _start(session: EncoderSession, texts: int, chance: np.random.Generator) -> Any:
+    states = [chance.uniform(-1, 1, (texts, width)).astype(np.float32) for width in session.state_widths]
+    return states, np.zeros((texts, 8), dtype=np.float32), np.zeros((texts, 8))
 
 
 def _random_weights(architecture: Architecture) -> dict[str, np.ndarray]:

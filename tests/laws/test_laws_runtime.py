@@ -28,8 +28,8 @@ from bothways.errors import ConfigError
 from bothways.nn.classifier import concat_pool
 from bothways.runtime.classifier import Classifier
 from bothways.runtime.cores import available_cores
-from bothways.runtime.graph import PRECISIONS, EncoderSession
-from bothways.runtime.slots import BATCH_SLOTS, SLOTS, WINDOW_TOKENS, Pooled, SlotEngine
+from bothways.runtime.graph import PRECISIONS, WINDOW_TOKENS, EncoderSession
+from bothways.runtime.slots import BATCH_SLOTS, SLOTS, Pooled, SlotEngine
 from bothways.text.reading import Direction, MarkerPlacement, TokenizedText, read
 from bothways.text.subword_tokenizer import SubwordTokenizer
 from bothways.text.tokenizer import START_ID, Tokenizer
@@ -178,7 +178,7 @@ def test_company_order_and_lookahead_never_change_a_bit(
 
 @pytest.mark.parametrize("lookahead", [1, 3, 7, SLOTS])
 def test_the_edges_of_a_window_never_change_a_bit(model: Classifier, lookahead: int) -> None:
-    sizes = [1, 2, 31, 32, 33, 63, 64, 65, 96, 128, 129, 31, 32, 33]
+    sizes = [1, 2, 31, 32, 33, 63, 64, 65, 96, 128, 129, 31, 32, 33, 1023, 1024, 1025, 2049]
     texts = [text_of_tokens(model.tokenizer, count, seed) for seed, count in enumerate(sizes)]
     assert [len(model.tokenizer.tokenize(text)) for text in texts] == sizes
     alone = probabilities_alone(model, texts)
@@ -210,7 +210,7 @@ def test_no_width_of_a_model_lets_neighbours_change_a_bit(width_embedding: int, 
     )
     chance = np.random.default_rng(width_hidden)
     engine = SlotEngine([random_member(architecture)], [random_session(architecture, chance)])
-    lengths = [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64, 65, *chance.integers(1, 70, 12).tolist()]
+    lengths = [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64, 65, 200, 1100, *chance.integers(1, 70, 12).tolist()]
     texts = [random_tokens(chance, length, 50) for length in lengths]
     alone = [next(engine.run([text]))[0] for text in texts]
     assert len({pooled.tobytes() for pooled in alone}) > len(alone) // 2
@@ -226,7 +226,7 @@ def test_the_number_of_threads_never_changes_a_bit(width_embedding: int, width_h
         vocabulary_size=50, width_embedding=width_embedding, width_hidden=width_hidden, layers=3
     )
     chance = np.random.default_rng(3)
-    texts = [random_tokens(chance, length, 50) for length in (1, 2, 5, 31, 33, 70, *chance.integers(1, 50, 70))]
+    texts = [random_tokens(chance, length, 50) for length in (1, 2, 5, 31, 33, 70, 1100, *chance.integers(1, 50, 70))]
     found = []
     for threads in (1, 2, 3, 8):
         session = random_session(architecture, np.random.default_rng(width_hidden), threads)

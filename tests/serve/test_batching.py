@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import numpy as np
 import pytest
 
 from bothways.errors import DeadlinePassed, Overloaded, RequestTooLarge, Unavailable
 from bothways.runtime.classifier import Classifier, Prediction
-from bothways.runtime.slots import BATCH_SLOTS
+from bothways.runtime.graph import WINDOW_TOKENS
+from bothways.runtime.slots import BATCH_SLOTS, Tally
 from bothways.serve.batching import Batcher, Ticket
 from bothways.text.reading import TokenizedText
 
@@ -52,6 +53,14 @@ def test_every_request_gets_its_own_texts_predictions_bit_for_bit(batcher: Batch
 
 def test_no_texts_are_answered_at_once(batcher: Batcher) -> None:
     assert submitted(batcher).answer.result(0) == []
+
+
+def test_who_comes_waits_for_one_window_of_a_long_text(model: Classifier) -> None:
+    tally = Tally()
+    with closing(model.slots(BATCH_SLOTS, tally)) as slots:
+        slots.join(0, *tokens(model, SENTENCE * 200))
+        slots.advance()
+    assert tally.needed == len(model.directions) * WINDOW_TOKENS
 
 
 def test_a_short_text_does_not_wait_for_a_long_one(batcher: Batcher) -> None:

@@ -5,11 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from bothways.bundle.manifest import Architecture
 from bothways.runtime import graph
-from bothways.runtime.graph import EncoderSession, LanguageModelSession
+from bothways.runtime.graph import WINDOW_TOKENS, EncoderSession, LanguageModelSession
 from bothways.text.reading import Direction
 from bothways.training.building import weights_of
 from tests.bundles import TinyClassifiers, TinyLanguageModels
@@ -17,7 +19,7 @@ from tests.bundles import TinyClassifiers, TinyLanguageModels
 Floats = NDArray[np.float32]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def session(torch_models: TinyClassifiers) -> EncoderSession:
     member = torch_models.members[0]
     return EncoderSession(member.architecture, weights_of(torch_models.models[member.direction], member, 3))
@@ -78,6 +80,28 @@ def test_two_windows_give_what_one_gives(session: EncoderSession) -> None:
     for ours, theirs in zip([*second[0], second[1]], [*whole[0], whole[1]], strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
     np.testing.assert_allclose(second[2] / 40, whole[2] / 40, atol=1e-6)
+
+
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=5), st.integers(1, 7))
+def test_windows_read_at_once_give_the_bits_of_windows_read_in_turn(
+    session: EncoderSession, lengths: list[int], windows: int
+) -> None:
+    ids = ids_of((max(lengths), len(lengths)), sum(lengths))
+    for text, length in enumerate(lengths):
+        alone = slice(text, text + 1)
+        found = []
+        for step in (windows * WINDOW_TOKENS, WINDOW_TOKENS):
+            at = start(session, 1)
+            for begin in range(0, length, step):
+                part = ids[begin : min(begin + step, length), alone]
+                at = session.advance(part, np.array([len(part)], dtype=np.int32), *at)
+            found.append([*(state.tobytes() for state in at[0]), at[1].tobytes(), at[2].tobytes()])
+        assert found[0] == found[1]
+    together = session.advance(ids, np.array(lengths, dtype=np.int32), *start(session, len(lengths)))
+    for text, length in enumerate(lengths):
+        alone = slice(text, text + 1)
+        each = session.advance(ids[:length, alone], np.array([length], dtype=np.int32), *start(session, 1))
+        assert together[2][alone].tobytes() == each[2].tobytes()
 
 
 def test_what_stands_behind_a_text_never_counts(session: EncoderSession) -> None:

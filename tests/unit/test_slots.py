@@ -14,8 +14,8 @@ from pydantic import ValidationError
 
 from bothways.bundle.manifest import Architecture, FastaiPooling, Member
 from bothways.runtime import slots
-from bothways.runtime.graph import EncoderSession
-from bothways.runtime.slots import BATCH_SLOTS, SLOTS, WINDOW_TOKENS, SlotEngine, Slots
+from bothways.runtime.graph import WINDOW_TOKENS, EncoderSession
+from bothways.runtime.slots import BATCH_SLOTS, SLOTS, SlotEngine, Slots
 from bothways.text.reading import Direction, MarkerPlacement, TokenizedText
 from bothways.text.tokenizer import PADDING_ID
 
@@ -108,18 +108,36 @@ def test_every_member_reads_in_its_own_direction(monkeypatch: pytest.MonkeyPatch
             return original(ids, *rest)
 
         monkeypatch.setattr(session, "advance", watched)
-    ids = list(range(1, 40))
+    ids = [n % 9 for n in range(BATCH_SLOTS * WINDOW_TOKENS + 7)]
     next(engine.run([text_of(ids)]))
-    assert seen[0] == [ids[:32], ids[32:]]
-    assert seen[1] == [ids[::-1][:32], ids[::-1][32:]]
+    assert seen[0] == [ids[:1024], ids[1024:]]
+    assert seen[1] == [ids[::-1][:1024], ids[::-1][1024:]]
 
 
 def test_a_text_advances_by_windows_and_its_neighbour_leaves() -> None:
     engine, (session,) = fake_engine()
     results = list(engine.run([text_of([1] * 70), text_of([2] * 5)]))
-    assert session.rounds == [[WINDOW_TOKENS, 5], [WINDOW_TOKENS], [6]]
+    assert session.rounds == [[WINDOW_TOKENS, 5], [38]]
     assert [pooled[0] for (pooled,) in results] == [70.0, 10.0]
     assert session.padding_ids == {PADDING_ID}
+
+
+@given(st.lists(st.integers(1, 1200), min_size=1, max_size=40), st.integers(1, BATCH_SLOTS))
+def test_few_texts_advance_by_more_windows_and_none_waits_for_the_next_to_end(lengths: list[int], most: int) -> None:
+    engine, (session,) = fake_engine()
+    with closing(Slots(engine, len(lengths), most_windows=most)) as slots:
+        for number, length in enumerate(lengths):
+            slots.join(number, text_of([1] * length))
+        left = dict(enumerate(lengths))
+        while len(slots):
+            session.rounds.clear()
+            for number, (pooled,) in slots.advance():
+                assert pooled is not None
+                assert pooled[0] == left.pop(number) == lengths[number]
+            for batch in session.rounds:
+                windows = -(-max(batch) // WINDOW_TOKENS)
+                assert windows == -(-min(batch) // WINDOW_TOKENS)  # the shortest does not end before the last one
+                assert windows <= max(1, min(most, BATCH_SLOTS // len(batch)))
 
 
 @given(
@@ -156,7 +174,7 @@ def test_texts_that_were_parked_end_as_if_they_had_not_been(
 
 def test_those_that_have_held_their_slots_longest_are_parked_and_none_before_its_turn_is_over() -> None:
     engine, _ = fake_engine()
-    with closing(Slots(engine, 4)) as slots:
+    with closing(Slots(engine, 4, most_windows=1)) as slots:
         slots.join(0, text_of([1] * 900))
         slots.advance()
         slots.join(1, text_of([1] * 900))
@@ -242,9 +260,9 @@ def test_short_texts_overtake_a_long_one_only_as_far_as_their_results_may_wait(
 ) -> None:
     monkeypatch.setattr(slots, "_RESULTS_WAITING", 10)
     engine, (session,) = fake_engine()
-    source = Source([WINDOW_TOKENS * 20, *[1] * 50])
+    source = Source([WINDOW_TOKENS * 50, *[1] * 50])
     run = engine.run(source, lookahead=4)
-    assert next(run)[0][0] == WINDOW_TOKENS * 20 * 2
+    assert next(run)[0][0] == WINDOW_TOKENS * 50 * 2
     assert source.read == 10
     assert [len(lengths) for lengths in session.rounds[:5]] == [4, 4, 4, 1, 1]  # 1 long and 3 + 3 + 3 short ones
     assert len(list(run)) == 50
@@ -330,7 +348,7 @@ def test_a_long_text_is_read_whole_but_only_its_tail_is_pooled() -> None:
     ids = [8, *[3] * 39, *[2] * 10, 4]  # 51 tokens: pooled from the first multiple of 5 at or behind 51 - 12
     ((pooled,),) = engine.run([text_of(ids)])
     assert pooled.tolist() == [sum(ids), 4.0, np.float32(24 / 11)]
-    assert session.rounds == [[32], [8], [11]]
+    assert session.rounds == [[40], [11]]
 
 
 def test_members_that_pool_different_tails_still_advance_together() -> None:

@@ -24,9 +24,9 @@ from bothways.bundle.read import read_bundle
 from bothways.errors import ConfigError
 from bothways.runtime.classifier import Prediction, load
 from bothways.runtime.cores import available_cores
-from bothways.runtime.graph import PRECISIONS, Precision, session_of
+from bothways.runtime.graph import PRECISIONS, WINDOW_TOKENS, Precision, session_of
 from bothways.runtime.memory import peak_mib
-from bothways.runtime.slots import BATCH_SLOTS, WINDOW_TOKENS, Tally
+from bothways.runtime.slots import BATCH_SLOTS, Tally
 from bothways.text.checking import check_texts
 from bothways.text.tokenizer import Tokenizer
 

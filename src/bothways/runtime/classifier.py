@@ -222,8 +222,11 @@ class Classifier:
             yield self.prediction(pooled)
 
     def slots(self, most: int, tally: Tally | None = None) -> Slots:
-        """Give slots for so many texts at a time, to be driven by the caller; ``prediction`` tells what they pooled."""
-        return Slots(self.engine, most, self._first(), tally)
+        """Give slots for so many texts at a time, to be driven by the caller; ``prediction`` tells what they pooled.
+
+        A round reads one window of each, so that a text which comes meanwhile has not to wait for longer.
+        """
+        return Slots(self.engine, most, self._first(), tally, most_windows=1)
 
     def _first(self) -> First | None:
         if self.cascade is None:

@@ -1,10 +1,10 @@
 """Build ONNX graphs from a member's weights, in memory.
 
-In: an architecture and arrays. Out: an ONNX Runtime session that advances a batch of texts by one window of tokens.
+In: an architecture and arrays. Out: an ONNX Runtime session that advances a batch of texts by windows of tokens.
 Does not know directions, slots or labels. Torch's exporter bakes sizes into LSTM graphs and a stored ONNX file could
 hold anything, so the graph is written here, node by node.
 
-Letters: T tokens of the window, B texts, V vocabulary, E embedding, H hidden, L layers.
+Letters: T tokens that are read, W windows of them, B texts, V vocabulary, E embedding, H hidden, L layers.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ Precision = Literal["float32", "int8"]
 """In which weights are multiplied. int8: 7 bits for each gate's weights, 8 bits for activations."""
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
+WINDOW_TOKENS = 32
+"""Tokens whose outputs are added up in float32. A text's windows begin where it does, however many are read at once."""
+
 _OPSET = 21
 _QUANTIZED_OPERATORS = "com.microsoft"
 _LARGEST_WEIGHT = 63
@@ -39,7 +42,7 @@ _NO_ID = -1
 
 
 class EncoderSession:
-    """Advances texts by one window: embedding and LSTM layers with carried state, and running pooled values.
+    """Advances texts by windows: embedding and LSTM layers with carried state, and running pooled values.
 
     Law 2: a row's result does not depend on the other rows, to the last bit.
     Law 6: windows with carried state give what the whole text gives.
@@ -85,12 +88,16 @@ class EncoderSession:
             helper.make_node("Where", ["is_pooled_3d", "outputs", "zero_float"], ["summands"]),
             helper.make_node("ReduceMax", ["candidates", "axis_0"], ["window_largest"], keepdims=0),
             helper.make_node("Max", ["largest", "window_largest"], ["next_largest"]),
-            helper.make_node("ReduceSum", ["summands", "axis_0"], ["window_total"], keepdims=0),
-            helper.make_node("Cast", ["window_total"], ["window_total_64"], to=TensorProto.DOUBLE),
-            helper.make_node("Add", ["total", "window_total_64"], ["next_total"]),  # float32 drifts in a long text
+            # A window's tokens are added one after the other if they lie along the first axis. A transposed axis
+            # would be turned back by ONNX Runtime, which adds up along others in another order.
+            helper.make_node("Pad", ["summands", "up_to_a_window", "", "axis_0"], ["padded_summands"]),
+            helper.make_node("Range", ["zero", "step_count", "window_tokens"], ["window_starts"]),  # (W,)
+            helper.make_node("Add", ["tokens_in_window", "window_starts"], ["tokens_of_windows"]),  # (32, W)
+            helper.make_node("Gather", ["padded_summands", "tokens_of_windows"], ["windows"]),  # (32, W, B, E)
+            helper.make_node("ReduceSum", ["windows", "axis_0"], ["window_totals"], keepdims=0),
         ]
-        inputs += [_tensor("largest", ["B", width]), _tensor("total", ["B", width], TensorProto.DOUBLE)]
-        outputs += [_tensor("next_largest", ["B", width]), _tensor("next_total", ["B", width], TensorProto.DOUBLE)]
+        inputs.append(_tensor("largest", ["B", width]))
+        outputs += [_tensor("next_largest", ["B", width]), _tensor("window_totals", ["W", "B", width])]
         constants = {
             **(_int8_encoder_constants if is_int8 else encoder_constants)(architecture, weights),
             "axis_0": np.array([0]),
@@ -98,6 +105,9 @@ class EncoderSession:
             "axis_2": np.array([2]),
             "zero": np.array(0),
             "one": np.array(1),
+            "window_tokens": np.array(WINDOW_TOKENS),
+            "tokens_in_window": np.arange(WINDOW_TOKENS)[:, None],
+            "up_to_a_window": np.array([0, WINDOW_TOKENS - 1]),
             "lowest": np.array(-np.inf, dtype=np.float32),
             "zero_float": np.array(0, dtype=np.float32),
             "padding": np.array(_NO_ID if pools_padding else PADDING_ID, dtype=np.int64),
@@ -116,34 +126,53 @@ class EncoderSession:
         largest: NDArray[np.float32],
         total: NDArray[np.float64],
     ) -> tuple[list[NDArray[np.float32]], NDArray[np.float32], NDArray[np.float64]]:
-        """Read one window of each text.
+        """Read the next windows of each text.
 
         Args:
             ids: (T, B), anything valid past a text's length.
-            lengths: Real tokens of each text in this window, (B,), each in 1..T.
+            lengths: Real tokens of each text among them, (B,), each in 1..T.
             states: Hidden and cell state of each layer, 2L arrays (B, H) or (B, E) for the last layer.
             largest: Running maximum of the outputs, (B, E), -inf at a text's start.
             total: Running sum of the outputs, (B, E) float64, 0 at a text's start.
 
         Returns:
-            The states, largest and total after the window, shaped as they came.
+            The states, largest and total after these tokens, shaped as they came.
         """
-        feed: dict[str, NDArray[Any]] = {"ids": ids, "lengths": lengths, "largest": largest, "total": total}
+        feed: dict[str, NDArray[Any]] = {"ids": ids, "lengths": lengths, "largest": largest}
         feed |= {name: state[None] for name, state in zip(_state_names(self.architecture), states, strict=True)}
         found = self._session.run(self._names, feed)
-        if self._has_edges and found.pop() > 0 and len(lengths) > 1:
-            rows = [slice(row, row + 1) for row in range(len(lengths))]  # each by itself, where it has no company
-            each = [
-                self.advance(ids[:, row], lengths[row], [state[row] for state in states], largest[row], total[row])
-                for row in rows
-            ]
-            return (
-                [np.concatenate(parts) for parts in zip(*(row_states for row_states, _, _ in each), strict=True)],
-                np.concatenate([row_largest for _, row_largest, _ in each]),
-                np.concatenate([row_total for _, _, row_total in each]),
-            )
-        *new_states, new_largest, new_total = found
-        return [state[0] for state in new_states], new_largest, new_total
+        if self._has_edges and found.pop() > 0 and (len(lengths) > 1 or len(ids) > WINDOW_TOKENS):
+            return self._advance_apart(ids, lengths, states, largest, total)
+        *new_states, new_largest, window_totals = found
+        for window_total in window_totals:
+            total = total + window_total  # in float64: float32 drifts in a long text
+        return [state[0] for state in new_states], new_largest, total
+
+    def _advance_apart(
+        self,
+        ids: NDArray[np.int64],
+        lengths: NDArray[np.int32],
+        states: list[NDArray[np.float32]],
+        largest: NDArray[np.float32],
+        total: NDArray[np.float64],
+    ) -> tuple[list[NDArray[np.float32]], NDArray[np.float32], NDArray[np.float64]]:
+        """Read each text by itself and each window of it, where nothing else can scale its activations."""
+        states, largest, total = [state.copy() for state in states], largest.copy(), total.copy()
+        for text, length in enumerate(lengths):
+            row = slice(text, text + 1)
+            for start in range(0, length, WINDOW_TOKENS):
+                window = ids[start : min(start + WINDOW_TOKENS, length), row]
+                found = self.advance(
+                    window,
+                    np.array([len(window)], dtype=np.int32),
+                    [state[row] for state in states],
+                    largest[row],
+                    total[row],
+                )
+                for state, new in zip(states, found[0], strict=True):
+                    state[row] = new
+                largest[row], total[row] = found[1:]
+        return states, largest, total
 
 
 class LanguageModelSession:

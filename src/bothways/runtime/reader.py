@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bothways.errors import ConfigError
-from bothways.runtime.slots import WINDOW_TOKENS, MemberStates, Pooled, SlotEngine
+from bothways.runtime.graph import WINDOW_TOKENS
+from bothways.runtime.slots import BATCH_SLOTS, MemberStates, Pooled, SlotEngine
 from bothways.text.checking import check_text
 from bothways.text.reading import Ids, TokenizedText, joined
 from bothways.text.tokenizer import Tokenizer
@@ -88,16 +89,15 @@ class TextReader:
         """Read windows of tokens that nothing will change."""
         self._settled.append(text)
         self._unread = np.concatenate([self._unread, text.ids[1:]])
-        while len(self._unread) >= WINDOW_TOKENS:
-            _advance(self._states, self._unread[:WINDOW_TOKENS])
-            self._unread = self._unread[WINDOW_TOKENS:]
-            self._read_tokens += WINDOW_TOKENS
+        whole = len(self._unread) // WINDOW_TOKENS * WINDOW_TOKENS
+        _advance(self._states, self._unread[:whole])
+        self._unread = self._unread[whole:]
+        self._read_tokens += whole
 
     def _pooled(self, rest: TokenizedText) -> Pooled:
         """Give the forward model's pooled vector of the text if this is the rest of it."""
         ids, states = np.concatenate([self._unread, rest.ids[1:]]), self._states.copied()
-        for start in range(0, len(ids), WINDOW_TOKENS):
-            _advance(states, ids[start : start + WINDOW_TOKENS])
+        _advance(states, ids)
         states.take_last(0)
         return states.pooled(0, self._read_tokens + len(ids))
 
@@ -107,4 +107,7 @@ class TextReader:
 
 
 def _advance(states: MemberStates, ids: Ids) -> None:
-    states.advance(np.array([0]), ids[:, None].astype(np.int64), np.array([len(ids)], dtype=np.int32))
+    """Read tokens from a window's beginning on, as many windows at once as the slot engine would."""
+    for start in range(0, len(ids), BATCH_SLOTS * WINDOW_TOKENS):
+        part = ids[start : start + BATCH_SLOTS * WINDOW_TOKENS]
+        states.advance(np.array([0]), part[:, None].astype(np.int64), np.array([len(part)], dtype=np.int32))

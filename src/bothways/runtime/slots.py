@@ -4,14 +4,16 @@ In: an iterable of tokenized texts. Out: each text's pooled vector for each memb
 padding at inference. Does not know labels.
 
 Texts in flight hold a slot each: their tokens and, for every member, the carried state. A round advances every one of
-them by one window, in batches of slots whose next windows are about equally long, so that little padding is executed.
-Finished texts leave, waiting ones take their slots. A text's arithmetic is the same whoever its neighbours are.
+them by a window, in batches of slots whose next windows are about equally long, so that little padding is executed;
+few texts, as a single one, by more windows at once, since each time all weights have to be fetched again. Finished
+texts leave, waiting ones take their slots. A text's arithmetic is the same whoever its neighbours are.
 """
 
 from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -21,13 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bothways.bundle.manifest import Member
-from bothways.runtime.graph import EncoderSession
+from bothways.runtime.graph import WINDOW_TOKENS, EncoderSession
 from bothways.text.reading import Ids, TokenizedText, read
 from bothways.text.tokenizer import PADDING_ID
 
-WINDOW_TOKENS = 32
 BATCH_SLOTS = 32
-"""Texts in a batch at most. With more, products gain nothing, and what lies between them leaves the caches."""
+"""Texts in a batch at most, or windows of fewer texts. With more, products gain nothing, and what lies between them
+leaves the caches."""
 SLOTS = 1024
 """Texts in flight at most."""
 
@@ -42,8 +44,8 @@ Pooled = NDArray[np.float32]
 class _Flight:
     """One text on its way: its number, and for each member its ids in reading order and what of them is pooled.
 
-    ``reading`` are the members that read it now, ``pooled`` what those gave that have read it; ``rounds`` counts the
-    windows since it took its slot.
+    ``reading`` are the members that read it now, ``pooled`` what those gave that have read it; ``rounds`` counts those
+    since it took its slot.
     """
 
     number: int
@@ -56,11 +58,10 @@ class _Flight:
     position: int = 0
     rounds: int = 0
 
-    @property
-    def next_window(self) -> int:
-        """Tokens until the text's end, the next place where pooling begins or the last state is taken, or a window."""
+    def next_tokens(self, windows: int = 1) -> int:
+        """Tokens of the next windows, until the text's end, or where pooling begins or the last state is taken."""
         stops = [stop for stop in (*self.pooled_from, *(p + 1 for p in self.last_pooled)) if stop > self.position]
-        return min(WINDOW_TOKENS, min([len(self.ids_by_member[0]), *stops]) - self.position)
+        return min(windows * WINDOW_TOKENS, min([len(self.ids_by_member[0]), *stops]) - self.position)
 
     @property
     def is_finished(self) -> bool:
@@ -111,7 +112,7 @@ class MemberStates:
         self.total[slot] = 0
 
     def advance(self, slots: NDArray[np.intp], ids: NDArray[np.int64], lengths: NDArray[np.int32]) -> None:
-        """Read one window of the texts in some slots: ids, (T, B), of which lengths, (B,), count."""
+        """Read the next tokens of the texts in some slots: ids, (T, B), of which lengths, (B,), count."""
         states, largest, total = self.session.advance(
             ids, lengths, [state[slots] for state in self.states], self.largest[slots], self.total[slots]
         )
@@ -158,9 +159,20 @@ class Slots:
         tokens: Of the texts in flight, all of each; parked ones are not in flight.
     """
 
-    def __init__(self, engine: SlotEngine, most: int, first: First | None = None, tally: Tally | None = None) -> None:
-        """Take up to ``most`` texts at a time; ``first`` and ``tally`` as ``SlotEngine.run_cascade`` has them."""
+    def __init__(
+        self,
+        engine: SlotEngine,
+        most: int,
+        first: First | None = None,
+        tally: Tally | None = None,
+        most_windows: int = BATCH_SLOTS,
+    ) -> None:
+        """Take up to ``most`` texts at a time; ``first`` and ``tally`` as ``SlotEngine.run_cascade`` has them.
+
+        A round goes on by ``most_windows`` of a text at most: with fewer, texts that come meanwhile join sooner.
+        """
         self._engine, self._most, self._first, self._tally = engine, most, first, tally
+        self._most_windows = most_windows
         self._members: list[MemberStates] = []
         self._flights: dict[int, _Flight] = {}  # by slot
         self._parked: dict[int, tuple[_Flight, list[MemberStates]]] = {}  # by number
@@ -212,7 +224,7 @@ class Slots:
         self.tokens += len(flight.ids_by_member[0])
 
     def advance(self) -> list[tuple[int, list[Pooled | None]]]:
-        """Read one window of each text, and give the numbers of those that end here with what each member pooled."""
+        """Read on in each text, and give the numbers of those that end here with what each member pooled."""
         self._read_windows()
         ended = []
         for slot, flight in list(self._flights.items()):
@@ -262,28 +274,31 @@ class Slots:
         self._free, self._members = list(range(size - 1, used - 1, -1)), grown
 
     def _read_windows(self) -> None:
-        """Advance every text in flight by one window of those members that read it now."""
-        by_length = sorted(self._flights.items(), key=lambda item: (item[1].reading, -item[1].next_window))
+        """Advance every text in flight by the next windows of those members that read it now."""
+        by_length = sorted(self._flights.items(), key=lambda item: (item[1].reading, -item[1].next_tokens()))
+        batches: list[_Batch] = []
         jobs: list[tuple[int, _Batch]] = []
         for reading, group in itertools.groupby(by_length, key=lambda item: item[1].reading):
             alike = list(group)
             for start in range(0, len(alike), BATCH_SLOTS):
-                batch = _Batch.of(alike[start : start + BATCH_SLOTS])
+                batch = _Batch.of(alike[start : start + BATCH_SLOTS], self._most_windows)
+                batches.append(batch)
                 jobs += [(number, batch) for number in reading]
                 if self._tally is not None:
                     self._tally.needed += len(reading) * int(batch.lengths.sum())
-                    self._tally.executed += len(reading) * int(batch.lengths[0]) * len(batch.flights)
+                    self._tally.executed += len(reading) * int(batch.lengths.max()) * len(batch.flights)
         jobs.sort(key=lambda job: job[0])  # one member after the other, while its weights are in the cache
         for _ in (self._pool.map if self._pool else map)(self._read_batch, jobs):
             pass
-        for flight in self._flights.values():
-            flight.position += flight.next_window
-            flight.rounds += 1
+        for batch in batches:
+            for flight, length in zip(batch.flights, batch.lengths.tolist(), strict=True):
+                flight.position += length
+                flight.rounds += 1
 
     def _read_batch(self, job: tuple[int, _Batch]) -> None:
         number, batch = job
         member = self._members[number]
-        ids = np.full((batch.lengths[0], len(batch.flights)), PADDING_ID, dtype=np.int64)
+        ids = np.full((batch.lengths.max(), len(batch.flights)), PADDING_ID, dtype=np.int64)
         for column, (slot, flight) in enumerate(zip(batch.slots, batch.flights, strict=True)):
             stop = flight.position + batch.lengths[column]
             ids[: batch.lengths[column], column] = flight.ids_by_member[number][flight.position : stop]
@@ -297,17 +312,20 @@ class Slots:
 
 @dataclass(frozen=True)
 class _Batch:
-    """Texts whose next windows are read at once, the longest first."""
+    """Texts whose next windows are read at once."""
 
     slots: NDArray[np.intp]
     flights: list[_Flight]
     lengths: NDArray[np.int32]
 
     @classmethod
-    def of(cls, items: Sequence[tuple[int, _Flight]]) -> _Batch:
+    def of(cls, items: Sequence[tuple[int, _Flight]], most_windows: int) -> _Batch:
+        """Take a window of each text, or more if they are few, as long as none of them stops before the last."""
         flights = [flight for _, flight in items]
-        lengths = np.array([flight.next_window for flight in flights], dtype=np.int32)
-        return cls(np.array([slot for slot, _ in items]), flights, lengths)
+        most = min(most_windows, BATCH_SLOTS // len(flights))
+        shortest = min(flight.next_tokens(most) for flight in flights)
+        lengths = [flight.next_tokens(math.ceil(shortest / WINDOW_TOKENS)) for flight in flights]
+        return cls(np.array([slot for slot, _ in items]), flights, np.array(lengths, dtype=np.int32))
 
 
 class SlotEngine:
