@@ -224,7 +224,7 @@ class Classifier:
     def slots(self, most: int, tally: Tally | None = None) -> Slots:
         """Give slots for so many texts at a time, to be driven by the caller; ``prediction`` tells what they pooled.
 
-        A round reads one window of each, so that a text which comes meanwhile has not to wait for longer.
+        A round reads one window of each, so that a text which comes meanwhile waits for no longer.
         """
         return Slots(self.engine, most, self._first(), tally, most_windows=1)
 

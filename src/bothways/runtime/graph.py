@@ -40,6 +40,9 @@ _IR_VERSION = 10
 _LARGE_CONSTANT_BYTES = 4096
 _NO_ID = -1
 
+_Carried = tuple[list[NDArray[np.float32]], NDArray[np.float32], NDArray[np.float64]]
+"""States, largest and total, as ``EncoderSession.advance`` takes and gives them."""
+
 
 class EncoderSession:
     """Advances texts by windows: embedding and LSTM layers with carried state, and running pooled values.
@@ -86,8 +89,8 @@ class EncoderSession:
             helper.make_node("Unsqueeze", ["is_pooled", "axis_2"], ["is_pooled_3d"]),
             helper.make_node("Where", ["is_pooled_3d", "outputs", "lowest"], ["candidates"]),
             helper.make_node("Where", ["is_pooled_3d", "outputs", "zero_float"], ["summands"]),
-            helper.make_node("ReduceMax", ["candidates", "axis_0"], ["window_largest"], keepdims=0),
-            helper.make_node("Max", ["largest", "window_largest"], ["next_largest"]),
+            helper.make_node("ReduceMax", ["candidates", "axis_0"], ["read_largest"], keepdims=0),
+            helper.make_node("Max", ["largest", "read_largest"], ["next_largest"]),
             # A window's tokens are added one after the other if they lie along the first axis. A transposed axis
             # would be turned back by ONNX Runtime, which adds up along others in another order.
             helper.make_node("Pad", ["summands", "up_to_a_window", "", "axis_0"], ["padded_summands"]),
@@ -125,7 +128,7 @@ class EncoderSession:
         states: list[NDArray[np.float32]],
         largest: NDArray[np.float32],
         total: NDArray[np.float64],
-    ) -> tuple[list[NDArray[np.float32]], NDArray[np.float32], NDArray[np.float64]]:
+    ) -> _Carried:
         """Read the next windows of each text.
 
         Args:
@@ -142,33 +145,21 @@ class EncoderSession:
         feed |= {name: state[None] for name, state in zip(_state_names(self.architecture), states, strict=True)}
         found = self._session.run(self._names, feed)
         if self._has_edges and found.pop() > 0 and (len(lengths) > 1 or len(ids) > WINDOW_TOKENS):
-            return self._advance_apart(ids, lengths, states, largest, total)
+            return self._advance_apart(ids, lengths, (states, largest, total))
         *new_states, new_largest, window_totals = found
         for window_total in window_totals:
             total = total + window_total  # in float64: float32 drifts in a long text
         return [state[0] for state in new_states], new_largest, total
 
-    def _advance_apart(
-        self,
-        ids: NDArray[np.int64],
-        lengths: NDArray[np.int32],
-        states: list[NDArray[np.float32]],
-        largest: NDArray[np.float32],
-        total: NDArray[np.float64],
-    ) -> tuple[list[NDArray[np.float32]], NDArray[np.float32], NDArray[np.float64]]:
+    def _advance_apart(self, ids: NDArray[np.int64], lengths: NDArray[np.int32], carried: _Carried) -> _Carried:
         """Read each text by itself and each window of it, where nothing else can scale its activations."""
-        states, largest, total = [state.copy() for state in states], largest.copy(), total.copy()
+        states, largest, total = [state.copy() for state in carried[0]], carried[1].copy(), carried[2].copy()
         for text, length in enumerate(lengths):
             row = slice(text, text + 1)
             for start in range(0, length, WINDOW_TOKENS):
                 window = ids[start : min(start + WINDOW_TOKENS, length), row]
-                found = self.advance(
-                    window,
-                    np.array([len(window)], dtype=np.int32),
-                    [state[row] for state in states],
-                    largest[row],
-                    total[row],
-                )
+                count = np.array([len(window)], dtype=np.int32)
+                found = self.advance(window, count, [state[row] for state in states], largest[row], total[row])
                 for state, new in zip(states, found[0], strict=True):
                     state[row] = new
                 largest[row], total[row] = found[1:]
@@ -234,7 +225,7 @@ def _state_names(architecture: Architecture) -> list[str]:
 
 
 def _window_values(architecture: Architecture) -> tuple[list[Any], list[Any]]:
-    """Give inputs and outputs that every graph of one window has: ids, lengths, and the carried state."""
+    """Give inputs and outputs that every graph of windows has: ids, lengths, and the carried state."""
     inputs = [_tensor("ids", ["T", "B"], TensorProto.INT64), _tensor("lengths", ["B"], TensorProto.INT32)]
     names = _state_names(architecture)
     widths = [width for _, width in architecture.layer_widths for _ in range(2)]
