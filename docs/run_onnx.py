@@ -3,12 +3,15 @@
 import html
 import itertools
 import json
+import os
 import re
 import sys
 
 import numpy as np
-import onnxruntime
 from tokenizers import Tokenizer, models, normalizers
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when onnxruntime is imported
+import onnxruntime
 
 NONCHARACTERS = "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
 INVISIBLE = re.compile(f"[\\x00-\\x1f\\x7f-\\x9f\\ufeff\\ufdd0-\\ufdef{NONCHARACTERS}]")

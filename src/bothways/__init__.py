@@ -9,6 +9,12 @@
     model.predict(["what a lovely film"])
 """
 
+import os as _os
+
+# ONNX Runtime from 1.29 on looks up a host of Microsoft and writes a device id into the home directory, unless this is
+# set before its first import. No module of this package can be imported before this line has run.
+_os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 __version__ = "0.1.0"
 
 from bothways.bundle.manifest import Cascade
