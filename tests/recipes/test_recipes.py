@@ -439,7 +439,11 @@ def test_a_run_that_was_killed_while_it_published_leaves_no_bundle_and_the_next_
     finished = trainer.run(*arguments(data, out, config))
     assert finished.status == 0, finished.err
     assert left_behind(tmp_path, data, config) == {"m.bundle", "m.bundle.run"}
-    assert {path.name for path in (tmp_path / "m.bundle.run").iterdir()} == {"metrics.jsonl", "lock"}
+    assert {path.name for path in (tmp_path / "m.bundle.run").iterdir()} == {
+        "metrics.jsonl",
+        "lock",
+        "bothways-run.json",
+    }
     assert bothways.verify(out).passed
 
 

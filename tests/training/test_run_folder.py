@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 from bothways.errors import ConfigError, OutputExists
 from bothways.text.reading import Direction
 from bothways.training.reports import EpochReport, Report, StageReport, StepReport
-from bothways.training.run_folder import METRICS_FILE, recorded, run_folder
+from bothways.training.run_folder import MARKER_FILE, METRICS_FILE, recorded, run_folder
 
 
 def step(number: int) -> StepReport:
@@ -96,6 +98,7 @@ def test_an_interrupted_run_is_told_in_the_next(tmp_path: Path, told: int, place
 def test_a_run_that_left_no_readable_line_stopped_at_its_start(tmp_path: Path, remains: bytes) -> None:
     out = tmp_path / "m.bundle"
     run_folder(out).mkdir()
+    (run_folder(out) / MARKER_FILE).touch()
     (run_folder(out) / METRICS_FILE).write_bytes(remains)
     (warning,) = warnings_of(list(recorded(out, ASKED, a_run(out=out))))
     assert warning.startswith("an earlier run stopped at its start and left no m.bundle")
@@ -104,6 +107,7 @@ def test_a_run_that_left_no_readable_line_stopped_at_its_start(tmp_path: Path, r
 def test_a_line_cut_short_does_not_hide_the_one_before(tmp_path: Path) -> None:
     out = tmp_path / "m.bundle"
     run_folder(out).mkdir()
+    (run_folder(out) / MARKER_FILE).touch()
     (run_folder(out) / METRICS_FILE).write_text('{"stage": "tokenizer", "direction": null}\n{"stage": "lang')
     (warning,) = warnings_of(list(recorded(out, ASKED, a_run(out=out))))
     assert "stopped in the stage 'tokenizer' and" in warning
@@ -118,7 +122,7 @@ def test_a_run_that_came_to_its_end_was_not_interrupted(tmp_path: Path) -> None:
 
 def test_what_a_killed_run_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
     out = tmp_path / "m.bundle"
-    ours, others = tmp_path / ".m.bundle.abc.unfinished", tmp_path / ".n.bundle.abc.unfinished"
+    ours, others = tmp_path / ".m.bundle.abcd_123.unfinished", tmp_path / ".n.bundle.abcd_123.unfinished"
     for folder in (ours, others):
         folder.mkdir()
         (folder / "bundle.json").touch()
@@ -128,7 +132,7 @@ def test_what_a_killed_run_left_is_removed_and_nothing_else(tmp_path: Path) -> N
 
 
 def test_a_name_with_wildcards_is_taken_as_it_is(tmp_path: Path) -> None:
-    ours, others = tmp_path / ".[mn]*.abc.unfinished", tmp_path / ".m.bundle.abc.unfinished"
+    ours, others = tmp_path / ".[mn]*.abcd_123.unfinished", tmp_path / ".m.bundle.abcd_123.unfinished"
     ours.mkdir()
     others.mkdir()
     list(recorded(tmp_path / "[mn]*", ASKED, a_run(out=tmp_path / "[mn]*")))
@@ -157,3 +161,60 @@ def test_an_error_of_the_run_itself_comes_through_as_it_is(tmp_path: Path) -> No
 
     with pytest.raises(FileNotFoundError, match=r"something else"):
         list(recorded(tmp_path / "m.bundle", ASKED, failing()))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_a_folder_of_a_users_at_the_place_of_the_run_is_refused_and_not_touched(tmp_path: Path, is_link: bool) -> None:
+    out = tmp_path / "m.bundle"
+    theirs = tmp_path / "theirs" if is_link else run_folder(out)
+    (theirs / "forward").mkdir(parents=True)
+    for name in ("thesis.txt", "metrics.jsonl", "plan.json", "forward/00000001.checkpoint"):
+        (theirs / name).write_text(name)
+    if is_link:
+        run_folder(out).symlink_to(theirs)
+    before = content(theirs)
+    with pytest.raises(ConfigError, match=r"m\.bundle\.run exists and .*: move it, or choose another --out$"):
+        list(recorded(out, ASKED, a_run(out=out)))
+    assert content(theirs) == before
+    assert not out.exists()
+
+
+def test_a_file_at_the_place_of_the_run_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "m.bundle"
+    run_folder(out).write_text("mine")
+    with pytest.raises(ConfigError, match=r"m\.bundle\.run exists and is not a folder of a training run"):
+        list(recorded(out, ASKED, a_run(out=out)))
+    assert run_folder(out).read_text() == "mine"
+
+
+def test_what_a_user_put_into_a_runs_folder_stays(tmp_path: Path) -> None:
+    out = tmp_path / "m.bundle"
+    interrupted = recorded(out, ASKED, a_run(out=out))
+    next(interrupted)
+    interrupted.close()  # type: ignore[attr-defined]
+    (run_folder(out) / "forward").mkdir()
+    (run_folder(out) / "forward" / "notes.txt").write_text("mine")
+    (run_folder(out) / "notes.txt").write_text("mine")
+    list(recorded(out, ASKED, a_run(out=out)))
+    assert {"notes.txt", "forward/notes.txt"} <= set(content(run_folder(out)))
+
+
+def test_unfinished_work_of_another_output_or_of_a_running_process_stays(tmp_path: Path) -> None:
+    mine, foreign = tmp_path / ".m.abcd_123.unfinished", tmp_path / ".m.v2.abcd_123.unfinished"
+    busy, linked = tmp_path / ".m.busy_123.unfinished", tmp_path / ".m.link_123.unfinished"
+    for folder in (mine, foreign, busy):
+        folder.mkdir()
+        (folder / "bundle.json").touch()
+    linked.symlink_to(foreign)
+    descriptor = os.open(busy, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        list(recorded(tmp_path / "m", ASKED, a_run(out=tmp_path / "m")))
+    finally:
+        os.close(descriptor)
+    assert not mine.exists()
+    assert all((folder / "bundle.json").exists() for folder in (foreign, busy, linked))

@@ -22,7 +22,7 @@ from bothways.bundle.manifest import Calibration, Kind, Member
 from bothways.bundle.proof import ProofRow
 from bothways.bundle.read import read_bundle
 from bothways.bundle.weights import rounded_to_half
-from bothways.bundle.write import UNFINISHED_SUFFIX, write_bundle
+from bothways.bundle.write import write_bundle
 from bothways.errors import ConfigError, DataError, OutputExists, TrainingError
 from bothways.text.reading import Direction
 from bothways.training.building import weights_of
@@ -407,7 +407,7 @@ def test_a_killed_writer_leaves_no_bundle(bundle_path: Path, tmp_path: Path, cod
     assert not os.path.lexists(target)
     (left,) = tmp_path.iterdir()  # nobody could clean up; its name says what it is
     assert left.name.startswith(".killed.bundle.")
-    assert left.name.endswith(UNFINISHED_SUFFIX)
+    assert left.name.endswith(".unfinished")
     finished = run_python(COPY_BUNDLE + "copy(sys.argv[1], sys.argv[2])", str(bundle_path), str(target))
     assert finished.returncode == 0, finished.stderr  # what is left does not stand in the way
     assert bothways.verify(target).passed

@@ -8,14 +8,17 @@ never published.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import get_args
 
 from bothways.bundle.card import write_card
 from bothways.bundle.manifest import (
@@ -43,7 +46,9 @@ from bothways.processes import module_command, module_environment
 from bothways.text.reading import Direction
 from bothways.text.tokenizer import Tokenizer
 
-UNFINISHED_SUFFIX = ".unfinished"
+_UNFINISHED_SUFFIX = ".unfinished"
+_RANDOM_PART = "[a-z0-9_]{8}"
+"""What ``tempfile.mkdtemp`` puts between the two ends of a name."""
 
 
 def write_bundle(
@@ -129,11 +134,12 @@ def _published_directory(target: Path) -> Iterator[Path]:
     """Give a temporary directory beside ``target`` that becomes it when the block ends well."""
     refuse_existing(target)
     try:
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=UNFINISHED_SUFFIX, dir=target.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=_UNFINISHED_SUFFIX, dir=target.parent))
     except OSError as error:
         raise writing_failed(target, error) from None
     try:
-        yield temporary
+        with _locked(temporary):  # so that nobody takes it for what a killed process left
+            yield temporary
         temporary.chmod(0o777 & ~current_umask())
         _flush_directory(temporary)
         refuse_existing(target)
@@ -143,6 +149,40 @@ def _published_directory(target: Path) -> Iterator[Path]:
         raise writing_failed(target, error) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_unfinished(target: Path) -> None:
+    """Remove what killed processes left of the bundle at ``target``, and nothing else.
+
+    Only directories of exactly the name that ``write_bundle`` gives them, that belong to this user, that no process is
+    writing, and of those only the files of a bundle.
+    """
+    name = re.compile(rf"\.{re.escape(target.name)}\.{_RANDOM_PART}{re.escape(_UNFINISHED_SUFFIX)}")
+    for path in sorted(target.parent.iterdir()):
+        if not name.fullmatch(path.name) or path.is_symlink() or not path.is_dir():
+            continue
+        with contextlib.suppress(OSError):  # locked, somebody else's, or not empty: it stays
+            if path.stat().st_uid != os.geteuid():
+                continue
+            with _locked(path):
+                for file in (MANIFEST_FILE, *get_args(FileName)):
+                    (path / file).unlink(missing_ok=True)
+                path.rmdir()
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a directory, which ends with this process at the latest.
+
+    Raises:
+        OSError: Another process holds it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _write_durably(path: Path, data: bytes) -> None:

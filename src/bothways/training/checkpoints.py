@@ -22,7 +22,7 @@ from torch import Tensor
 from bothways import strict_json
 from bothways.data.files import replace_file
 
-_SUFFIX = ".checkpoint"
+CHECKPOINT_SUFFIX = ".checkpoint"
 _KEPT = 2
 _DIGEST_CHARACTERS = 64
 _FACTS, _STAGE = "facts", "stage"
@@ -98,7 +98,7 @@ class Checkpoints:
             return
         files = self._files()
         number = int(files[-1].stem) + 1 if files else 1
-        path = self._folder / f"{number:08}{_SUFFIX}"
+        path = self._folder / f"{number:08}{CHECKPOINT_SUFFIX}"
         content = _content(checkpoint)
         replace_file(path, hashlib.sha256(content).hexdigest().encode() + b"\n", content)
         for old in [*files, path][:-_KEPT]:
@@ -106,7 +106,7 @@ class Checkpoints:
         self._last = time.monotonic()
 
     def _files(self) -> list[Path]:
-        return sorted(self._folder.glob(f"*{_SUFFIX}"))
+        return sorted(self._folder.glob(f"*{CHECKPOINT_SUFFIX}"))
 
 
 def _content(checkpoint: Checkpoint) -> bytes:

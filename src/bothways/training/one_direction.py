@@ -40,7 +40,7 @@ from bothways.training.checkpoints import Checkpoint, Checkpoints, with_prefix
 from bothways.training.classifier import ClassRows, class_probabilities, train_classifier
 from bothways.training.distributed import processes
 from bothways.training.language_model import StreamTexts, measure_language_model, train_language_model
-from bothways.training.plan import Part, Plan, PlanFolder
+from bothways.training.plan import DIRECTION_LOCK, Part, Plan, PlanFolder
 from bothways.training.reports import Report, StageReport, dump_report
 from bothways.training.seeds import derived_seed
 
@@ -79,7 +79,7 @@ def train_direction(folder: Path, direction: Direction) -> Generator[Report, Non
     plan = files.read_plan()
     is_first = processes().rank == 0
     checkpoints = Checkpoints(files.checkpoints(direction), plan.seconds_between_checkpoints, writes=is_first)
-    lock = filelock.FileLock(files.checkpoints(direction) / "lock", timeout=_LONGEST_WAIT_S)
+    lock = filelock.FileLock(files.checkpoints(direction) / DIRECTION_LOCK, timeout=_LONGEST_WAIT_S)
     with lock if is_first else contextlib.nullcontext():  # the others only read
         start, problems = checkpoints.newest()
         for problem in problems:

@@ -6,6 +6,7 @@ texts to those that train.
 
 from __future__ import annotations
 
+import contextlib
 import io
 from enum import StrEnum
 from pathlib import Path
@@ -21,9 +22,12 @@ from bothways.data.token_store import Numbers, TokenFiles
 from bothways.text.reading import Direction
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.tokenizer_document import parse_tokenizer
+from bothways.training.checkpoints import CHECKPOINT_SUFFIX
 from bothways.training.objective import MultiLabel, Objective, SingleLabel, Targets
 from bothways.training.recipe import Recipe
 
+DIRECTION_LOCK = "lock"
+"""In the folder of a direction's checkpoints: held by the process that trains it."""
 _PLAN_FILE = "plan.json"
 _TOKENIZER_FILE = "tokenizer.json"
 
@@ -113,9 +117,20 @@ class PlanFolder:
         """Write the plan, last of all."""
         replace_file(self._folder / _PLAN_FILE, plan.model_dump_json().encode())
 
-    def abandon(self) -> None:
-        """Make the plan incomplete again."""
-        (self._folder / _PLAN_FILE).unlink(missing_ok=True)
+    def remove(self) -> None:
+        """Remove everything that a plan and its training made, and nothing else; the plan first."""
+        for pattern in (_PLAN_FILE, _TOKENIZER_FILE, "*.npy", "*.ids", "*.tmp"):
+            for path in self._folder.glob(pattern):
+                path.unlink(missing_ok=True)
+        for direction in Direction:
+            folder = self.checkpoints(direction)
+            if folder.is_symlink() or not folder.is_dir():
+                continue
+            for pattern in (f"*{CHECKPOINT_SUFFIX}", "*.tmp", DIRECTION_LOCK):
+                for path in folder.glob(pattern):
+                    path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # something of a user's is in it
+                folder.rmdir()
 
     def write_tokenizer(self, tokenizer: Tokenizer) -> None:
         """Keep the models' common tokenizer."""

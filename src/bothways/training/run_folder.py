@@ -2,13 +2,13 @@
 
 In: what was asked for, and reports. Out: ``OUT.run``: ``metrics.jsonl`` with one JSON object a line, which stays, and
 until the output is there the plan, the texts' ids and the checkpoints. Durations and dates live in the
-metrics, never in a bundle.
+metrics, never in a bundle. A folder of that name that this program did not make is refused and left as it is.
 """
 
 from __future__ import annotations
 
-import glob
-import shutil
+import contextlib
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -16,13 +16,15 @@ from pathlib import Path
 import filelock
 
 from bothways import strict_json
-from bothways.bundle.write import UNFINISHED_SUFFIX
+from bothways.bundle.write import remove_unfinished
 from bothways.data.files import refuse_existing, writing_failed
 from bothways.errors import ConfigError, ProofFailed, TrainingError
 from bothways.training.plan import PlanFolder
 from bothways.training.reports import ProgressReport, Report, StageReport, StepReport, dump_report
 
 METRICS_FILE = "metrics.jsonl"
+MARKER_FILE = "bothways-run.json"
+"""Tells a folder that this program made from one that a user has at the same place."""
 _LOCK_FILE = "lock"
 _STEPS_A_LINE = 10
 _MOST_DIFFERENCES_TOLD = 5
@@ -43,16 +45,13 @@ def recorded(out: Path, asked: Asked, reports: Iterable[Report]) -> Iterator[Rep
 
     Raises:
         OutputExists: Something is at ``out``.
-        ConfigError: The folder that ``out`` should go to does not exist; an interrupted run was asked for otherwise; or
-            another process is at work on it.
+        ConfigError: The folder that ``out`` should go to does not exist; what is at the place of the run's folder is
+            not one; an interrupted run was asked for otherwise; or another process is at work on it.
         DataError: The metrics can't be written.
     """
     refuse_existing(out)
     folder = run_folder(out)
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise writing_failed(folder, error) from None
+    _make(folder, out)
     try:
         with filelock.FileLock(folder / _LOCK_FILE, timeout=0):
             yield from _begun(out, folder, asked)
@@ -71,10 +70,34 @@ def recorded(out: Path, asked: Asked, reports: Iterable[Report]) -> Iterator[Rep
         raise ConfigError(f"another process is training {out}: wait for its end, or choose another --out") from None
 
 
+def _make(folder: Path, out: Path) -> None:
+    """Make the folder of a run and mark it as ours, or find it so marked.
+
+    Raises:
+        ConfigError: Something else is there.
+        DataError: It can't be written.
+    """
+    try:
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+        if folder.is_symlink() or not folder.is_dir():
+            raise ConfigError(
+                f"{folder} exists and is not a folder of a training run: move it, or choose another --out"
+            )
+        marker = folder / MARKER_FILE
+        if not os.path.lexists(marker):
+            if any(folder.iterdir()):
+                raise ConfigError(
+                    f"{folder} exists and was not made by a training run: move it, or choose another --out"
+                )
+            marker.write_text(strict_json.dump({"output": out.name}) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise writing_failed(folder, error) from None
+
+
 def _begun(out: Path, folder: Path, asked: Asked) -> Iterator[Report]:
     """Remove what a killed run could not remove itself; go on with it, or begin anew."""
-    for leftover in out.parent.glob(f".{glob.escape(out.name)}.*{UNFINISHED_SUFFIX}"):
-        shutil.rmtree(leftover, ignore_errors=True)
+    remove_unfinished(out)
     plan = PlanFolder(folder)
     place = _last_place(folder)
     if plan.is_complete:
@@ -115,13 +138,8 @@ def _short(value: object) -> str:
 
 
 def _clear(folder: Path) -> None:
-    """Remove all but the metrics and the lock; the plan first, so that what is left is no run to go on with."""
-    PlanFolder(folder).abandon()
-    for path in folder.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        elif path.name not in (METRICS_FILE, _LOCK_FILE):
-            path.unlink(missing_ok=True)
+    """Remove the plan and all that it needs; metrics, marker and lock stay, and so does whatever is not ours."""
+    PlanFolder(folder).remove()
 
 
 def _is_written_down(report: Report) -> bool:
