@@ -4,7 +4,7 @@ BIN := .venv/bin
 SETUP := .venv/.complete
 unexport PYTHONDONTWRITEBYTECODE  # the tests start hundreds of processes, which would all compile everything
 
-.PHONY: demo test test-all test-slow test-server test-soak test-real test-oracle oracle parity check fix bench bench-accuracy bench-speed bench-serve bench-markers
+.PHONY: demo test test-all test-slow test-server test-soak test-real test-oracle oracle parity check fix bench bench-accuracy bench-speed bench-serve bench-special-tokens
 .PHONY: setup clean help
 
 help:                ## list the commands
@@ -64,7 +64,7 @@ check: $(SETUP)      ## ruff, mypy, docstrings, import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/shape
+	$(BIN)/python -m pytest -q tests/architecture
 
 fix: $(SETUP)        ## format and mend what ruff can mend
 	$(BIN)/ruff check --fix .
@@ -96,10 +96,10 @@ bench-serve: $(SETUP) .oracle/.environment  ## how fast a server answers beside 
 	$(BIN)/python -m benchmarks.serve run --size base
 	$(BIN)/python -m benchmarks.serve report
 
-bench-markers: $(SETUP)  ## markers in backward reading: as written, or in reading order (hours); needs BOTHWAYS_DATA
-	$(BIN)/python -m benchmarks.markers run
-	$(BIN)/python -m benchmarks.markers run --starts pack --sets trec6
-	$(BIN)/python -m benchmarks.markers report
+bench-special-tokens: $(SETUP)  ## markers in backward reading: as written, or in reading order (hours); needs BOTHWAYS_DATA
+	$(BIN)/python -m benchmarks.special_tokens run
+	$(BIN)/python -m benchmarks.special_tokens run --starts pack --sets trec6
+	$(BIN)/python -m benchmarks.special_tokens report
 
 clean:               ## remove what the commands made
 	rm -rf .venv .oracle .clients dist build demo/out .mypy_cache .pytest_cache .ruff_cache .hypothesis

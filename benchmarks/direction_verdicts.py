@@ -69,11 +69,11 @@ def random_verdicts(path: Path) -> list[str]:
     tokenizer = WordTokenizer(opened.tokenizer)
     outcomes = []
     for seed in range(RANDOM_MODELS):
-        chance = np.random.default_rng(seed)
+        rng = np.random.default_rng(seed)
         weights = {}
         for name, shape in encoder_shapes(sizes).items():
             bound = 0.1 if name == "embedding.weight" else (shape[0] // 4) ** -0.5  # as torch and fastai begin
-            weights[f"encoder.{name}"] = chance.uniform(-bound, bound, shape).astype(np.float32)
+            weights[f"encoder.{name}"] = rng.uniform(-bound, bound, shape).astype(np.float32)
         if seed % 2:
             weights["encoder.embedding.weight"] = opened.found.arrays["encoder.embedding.weight"]
         outcomes.append("told" if infer(sizes, weights, tokenizer).direction else "abstained")

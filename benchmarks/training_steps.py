@@ -19,10 +19,10 @@ from torch import nn
 from bothways.bundle.manifest import Architecture
 from bothways.nn.awd_lstm import activation_penalty
 from bothways.text.reading import Direction
-from bothways.training.building import build_classifier, build_language_model
 from bothways.training.directions import KEEP_MEMORY
-from bothways.training.optimising import StageOptimiser
-from bothways.training.recipe import FROM_PACK, load_recipe
+from bothways.training.hyperparameters import FROM_PACK, load_hyperparameters
+from bothways.training.models import build_classifier, build_language_model
+from bothways.training.optimizer import StageOptimizer
 
 ARCHITECTURE = Architecture(vocabulary_size=10_000, width_embedding=256, width_hidden=512, layers=3)
 CLASSES = 6
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def milliseconds_a_step(kind: str, compute_type: torch.dtype, threads: int) -> float:
-    """Give the mean time of a step, dropouts, penalties, gradients and optimiser included."""
+    """Return the mean time of a step, dropouts, penalties, gradients and optimizer included."""
     torch.set_num_threads(threads)
     step = (_language_model_step if kind.startswith("language model") else _classifier_step)(
         *_shape(kind), compute_type
@@ -62,50 +62,57 @@ def milliseconds_a_step(kind: str, compute_type: torch.dtype, threads: int) -> f
 
 
 def _language_model_step(texts: int, tokens: int, compute_type: torch.dtype) -> Callable[[], object]:
-    recipe = load_recipe(FROM_PACK).pretraining
+    config = load_hyperparameters(FROM_PACK).pretraining
     model = build_language_model(ARCHITECTURE, Direction.FORWARD, 0)
     model.encoder.compute_type = compute_type
-    model.encoder.dropouts = recipe.dropouts.scaled(recipe.dropout_factor)
-    optimiser = _optimiser([*model.encoder.layers, nn.ModuleList([model.encoder.embedding, model.decoder])])
+    model.encoder.dropouts = config.dropouts.scaled(config.dropout_multiplier)
+    optimizer = _optimizer([*model.encoder.layers, nn.ModuleList([model.encoder.embedding, model.decoder])])
     state = model.encoder.zero_state(texts)
 
     def step() -> object:
         ids = torch.randint(ARCHITECTURE.vocabulary_size, (texts, tokens + 1))
         loss, raw, dropped, _ = model(ids[:, :-1], ids[:, 1:], state)
-        return optimiser.step(loss + activation_penalty(raw, dropped, recipe.penalty_activation, recipe.penalty_change))
+        return optimizer.step(
+            loss
+            + activation_penalty(
+                raw, dropped, config.activation_regularization, config.temporal_activation_regularization
+            )
+        )
 
     return step
 
 
 def _classifier_step(texts: int, tokens: int, compute_type: torch.dtype) -> Callable[[], object]:
-    recipe = load_recipe(FROM_PACK).classifier
+    config = load_hyperparameters(FROM_PACK).classifier
     language_model = build_language_model(ARCHITECTURE, Direction.FORWARD, 0)
-    model = build_classifier(language_model, Direction.FORWARD, CLASSES, recipe, 0).train()
+    model = build_classifier(language_model, Direction.FORWARD, CLASSES, config, 0).train()
     model.encoder.compute_type = compute_type
-    model.encoder.dropouts = recipe.dropouts.scaled(recipe.dropout_factor)
-    optimiser = _optimiser([model.encoder.embedding, *model.encoder.layers, model.head])
+    model.encoder.dropouts = config.dropouts.scaled(config.dropout_multiplier)
+    optimizer = _optimizer([model.encoder.embedding, *model.encoder.layers, model.head])
     lengths = torch.full((texts,), tokens)
 
     def step() -> object:
         ids = torch.randint(ARCHITECTURE.vocabulary_size, (texts, tokens))
         logits, raw, dropped = model(ids, lengths)
         loss = nn.functional.cross_entropy(logits, torch.randint(CLASSES, (texts,)))
-        penalty = activation_penalty(raw, dropped, recipe.penalty_activation, recipe.penalty_change, lengths)
-        return optimiser.step(loss + penalty)
+        penalty = activation_penalty(
+            raw, dropped, config.activation_regularization, config.temporal_activation_regularization, lengths
+        )
+        return optimizer.step(loss + penalty)
 
     return step
 
 
-def _optimiser(groups: list[nn.Module]) -> StageOptimiser:
-    return StageOptimiser(
+def _optimizer(groups: list[nn.Module]) -> StageOptimizer:
+    return StageOptimizer(
         groups,
         unfrozen=len(groups),
         steps=1000,
         schedule="one-cycle",
-        rate_peak=1e-3,
-        rate_divisor=1,
+        learning_rate=1e-3,
+        layer_decay=1,
         weight_decay=0.01,
-        gradient_norm_max=1,
+        max_gradient_norm=1,
     )
 
 

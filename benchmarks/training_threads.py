@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def measured_apart(size: str, spin_count: str | None) -> int:
-    """Give the tokens/s of a fresh process with this setting."""
+    """Return the tokens/s of a fresh process with this setting."""
     environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
     if spin_count is not None:
         environment["GOMP_SPINCOUNT"] = spin_count
@@ -47,31 +47,31 @@ def measured_apart(size: str, spin_count: str | None) -> int:
 
 
 def tokens_per_second(size: str) -> int:
-    """Give the tokens/s of a language model's training steps."""
+    """Return the tokens/s of a language model's training steps."""
     import numpy as np  # noqa: PLC0415
     import torch  # noqa: PLC0415
 
     from bothways.bundle.manifest import Architecture  # noqa: PLC0415
     from bothways.data.token_store import TokenStore  # noqa: PLC0415
-    from bothways.nn.awd_lstm import Dropouts, Encoder, LanguageModel  # noqa: PLC0415
+    from bothways.nn.awd_lstm import Dropouts, Encoder, LanguageModelNetwork  # noqa: PLC0415
     from bothways.text.reading import Direction  # noqa: PLC0415
     from bothways.training.checkpoints import Checkpoint, Checkpoints, with_prefix  # noqa: PLC0415
+    from bothways.training.hyperparameters import load_hyperparameters  # noqa: PLC0415
     from bothways.training.language_model import STAGE, StreamTexts, train_language_model  # noqa: PLC0415
-    from bothways.training.recipe import load_recipe  # noqa: PLC0415
 
-    recipe = load_recipe(size)
-    sizes = recipe.encoder
+    hyperparameters = load_hyperparameters(size)
+    sizes = hyperparameters.encoder
     architecture = Architecture(
-        vocabulary_size=recipe.tokenizer.vocabulary_size,
-        width_embedding=sizes.width_embedding,
-        width_hidden=sizes.width_hidden,
+        vocabulary_size=hyperparameters.tokenizer.vocabulary_size,
+        width_embedding=sizes.embedding_size,
+        width_hidden=sizes.hidden_size,
         layers=sizes.layers,
     )
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    model = LanguageModel(Encoder(architecture, Direction.FORWARD, Dropouts()))
-    lm = recipe.language_model.model_copy(update={"epochs": 1})
-    tokens = lm.batch_rows * (lm.window_tokens * STEPS + 1)
-    ids = np.random.default_rng(0).integers(0, recipe.tokenizer.vocabulary_size, tokens).astype(np.int32)
+    model = LanguageModelNetwork(Encoder(architecture, Direction.FORWARD, Dropouts()))
+    lm = hyperparameters.language_model.model_copy(update={"epochs": 1})
+    tokens = lm.batch_size * (lm.sequence_length * STEPS + 1)
+    ids = np.random.default_rng(0).integers(0, hyperparameters.tokenizer.vocabulary_size, tokens).astype(np.int32)
     texts = StreamTexts(TokenStore.of([ids, ids[:200]]), np.array([0]), np.array([1]))
     with tempfile.TemporaryDirectory() as folder:
         checkpoints = Checkpoints(Path(folder), seconds=3600)
@@ -82,7 +82,7 @@ def tokens_per_second(size: str) -> int:
         started = time.perf_counter()
         for _ in range(STEPS - 2):
             next(steps)
-    return round((STEPS - 2) * lm.batch_rows * lm.window_tokens / (time.perf_counter() - started))
+    return round((STEPS - 2) * lm.batch_size * lm.sequence_length / (time.perf_counter() - started))
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def read_texts(path: Path, most: int) -> list[str]:
-    """Give the first texts of a file."""
+    """Return the first texts of a file."""
     if path.suffix == ".parquet":
         from pyarrow import parquet  # noqa: PLC0415  (only where such a file is there)
 
@@ -82,7 +82,7 @@ def read_texts(path: Path, most: int) -> list[str]:
 
 
 def measure(name: str, language: str, texts: list[str]) -> Measurement:
-    """Give the speeds of both, and make sure that they agree."""
+    """Return the speeds of both, and make sure that they agree."""
     cleaned = [clean_before(text, FASTAI_V2) for text in texts]
     control_tokens = CONTROL_TOKENS[FASTAI_V2]
     tokenizer = spacy.blank(language).tokenizer
@@ -116,7 +116,7 @@ def measure(name: str, language: str, texts: list[str]) -> Measurement:
 
 
 def timed(split: Callable[[str], list[str]], texts: list[str]) -> tuple[float, list[list[str]]]:
-    """Give the seconds that splitting these texts takes, and their tokens."""
+    """Return the seconds that splitting these texts takes, and their tokens."""
     started = time.perf_counter()
     tokens = [split(text) for text in texts]
     return time.perf_counter() - started, tokens

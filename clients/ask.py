@@ -47,7 +47,7 @@ def main(url: str, texts: list[str]) -> None:
 
 
 def scores(elements: list) -> list:
-    """Give pairs of label and score."""
+    """Return pairs of label and score."""
     return [[element.label, element.score] for element in elements]
 
 

@@ -41,7 +41,7 @@ def main() -> None:
         HERE / "messages.csv",
         text="text",
         label="label",
-        unlabelled=HERE / "unlabelled.csv",
+        unlabeled=HERE / "unlabeled.csv",
         out=BUNDLE,
     )
     minutes = (time.monotonic() - started) / 60
@@ -66,14 +66,14 @@ def main() -> None:
     console.print(f"The bundle: {shown(BUNDLE)}\nTry next:", highlight=False)
     for command in (
         f"evaluate {shown(BUNDLE)} demo/held_out.csv",
-        f"predict {shown(BUNDLE)} demo/unlabelled.csv --out demo/out/unlabelled_scored.csv",
+        f"predict {shown(BUNDLE)} demo/unlabeled.csv --out demo/out/unlabelled_scored.csv",
         f"info {shown(BUNDLE)}",
     ):
         console.print(f"  .venv/bin/bothways {command}", highlight=False, soft_wrap=True)
 
 
 def comparison(minutes: float) -> Table:
-    """Give the table of accuracies on the held-out messages."""
+    """Return the table of accuracies on the held-out messages."""
     train, held_out = read_rows("messages.csv"), read_rows("held_out.csv")
     texts, labels = [text for text, _ in held_out], np.array([label for _, label in held_out])
     model = bothways.load(BUNDLE)
@@ -98,7 +98,7 @@ def comparison(minutes: float) -> Table:
 
 
 def read_rows(name: str) -> list[tuple[str, str]]:
-    """Give the text and label of each row of one of the demo's files."""
+    """Return the text and label of each row of one of the demo's files."""
     with (HERE / name).open(newline="", encoding="utf-8") as file:
         return [(row["text"], row["label"]) for row in csv.DictReader(file)]
 
@@ -110,7 +110,7 @@ def run_bothways(*arguments: str) -> None:
 
 
 def shown(path: Path) -> str:
-    """Give a path as a user in the current folder would type it."""
+    """Return a path as a user in the current folder would type it."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 

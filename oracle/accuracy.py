@@ -125,7 +125,7 @@ def classifier(folder: Path, direction: str, task: dict[str, Any]) -> None:
             learn.model.load_state_dict(start)
             set_seed(task["seed"], reproducible=True)
             started = time.perf_counter()
-            learn.unfreeze()  # forgets the optimiser's state as well
+            learn.unfreeze()  # forgets the optimizer's state as well
             learn.fit_one_cycle(max(1, task["epochs"] - 3), slice(rate / 2.6**4, rate))
             seconds = time.perf_counter() - started
             trials.append({"rate": rate, **validated(learn, task["is_multi_label"]), "seconds": seconds})
@@ -147,19 +147,19 @@ def classifier(folder: Path, direction: str, task: dict[str, Any]) -> None:
 
 
 def state_of(learn: Any) -> dict[str, Any]:
-    """Give a copy of a learner's weights."""
+    """Return a copy of a learner's weights."""
     return {name: value.clone() for name, value in learn.model.state_dict().items()}
 
 
 def validated(learn: Any, is_multi_label: bool) -> dict[str, float]:
-    """Give a learner's loss on the validation rows, and its share of errors where a text has one label."""
+    """Return a learner's loss on the validation rows, and its share of errors where a text has one label."""
     probabilities, targets, losses = learn.get_preds(ds_idx=1, with_loss=True)
     found = {"loss": float(losses.mean())}
     return found if is_multi_label else {**found, "error": float((probabilities.argmax(1) != targets).float().mean())}
 
 
 def badness(trial: dict[str, float]) -> tuple[float, float]:
-    """Give what trials are compared by: errors where they are known, then the loss."""
+    """Return what trials are compared by: errors where they are known, then the loss."""
     return trial.get("error", 0.0), trial["loss"]
 
 
@@ -186,7 +186,7 @@ def predict(folder: Path, direction: str, task: dict[str, Any]) -> None:
 
 
 def language_model_data(train: list[Any], valid: list[Any], vocabulary: list[str]) -> Any:
-    """Give fastai's data loaders of a language model, over texts that are ids already."""
+    """Return fastai's data loaders of a language model, over texts that are ids already."""
     from fastai.text.all import Datasets, LMDataLoader
 
     rows = [{"ids": text} for text in [*train, *valid]]
@@ -199,7 +199,7 @@ def language_model_data(train: list[Any], valid: list[Any], vocabulary: list[str
 
 
 def classifier_data(folder: Path, direction: str, task: dict[str, Any]) -> Any:
-    """Give fastai's data loaders of a classifier, over texts that are ids already."""
+    """Return fastai's data loaders of a classifier, over texts that are ids already."""
     from fastai.text.all import Categorize, Datasets, MultiCategorize, OneHotEncode, Pad_Chunk, SortedDL
 
     sides = [read_ids(folder / f"{part}-{direction}.npz") for part in ("train", "valid")]
@@ -218,12 +218,12 @@ def classifier_data(folder: Path, direction: str, task: dict[str, Any]) -> Any:
 
 
 def only_label(row: dict[str, Any]) -> int:
-    """Give the one label of a row."""
+    """Return the one label of a row."""
     return row["labels"][0]
 
 
 def ids_transform(vocabulary: list[str]) -> Any:
-    """Give what stands where fastai's Numericalize usually does."""
+    """Return what stands where fastai's Numericalize usually does."""
     from fastai.text.all import TensorText, Transform
     from torch import from_numpy
 
@@ -237,7 +237,7 @@ def ids_transform(vocabulary: list[str]) -> Any:
 
 
 def batch_for(train: list[Any]) -> int:
-    """Give the batch size for so many rows."""
+    """Return the batch size for so many rows."""
     return BATCH if len(train) >= FEW else BATCH_OF_FEW
 
 
@@ -261,7 +261,7 @@ def check_losses(learn: Any, valid: list[Any], expected: dict[str, Any]) -> floa
 
 
 def fastai_names(weights: Any, layers: int) -> dict[str, Any]:
-    """Give a pack's weights by the names that fastai's language model has."""
+    """Return a pack's weights by the names that fastai's language model has."""
     import torch
 
     tensor = {name: torch.from_numpy(weights[name]) for name in weights.files}
@@ -286,14 +286,14 @@ def quietly(learn: Any) -> None:
 
 
 def read_ids(file: Path) -> list[Any]:
-    """Give the ids of each text, int64."""
+    """Return the ids of each text, int64."""
     stored = np.load(file)
     ids, starts = stored["ids"].astype(np.int64), stored["starts"]
     return [ids[start:stop] for start, stop in itertools.pairwise(starts)]
 
 
 def read_json(file: Path) -> Any:
-    """Give what a JSON file holds."""
+    """Return what a JSON file holds."""
     return json.loads(file.read_text(encoding="utf-8"))
 
 

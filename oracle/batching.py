@@ -90,7 +90,7 @@ def compared(single: list[list[float]], rows: list[list[float]]) -> dict[str, An
 
 
 def read_texts(file: Path, count: int) -> list[str]:
-    """Give the first texts of a file."""
+    """Return the first texts of a file."""
     import pandas as pd
 
     rows = pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file, keep_default_na=False)
@@ -98,7 +98,7 @@ def read_texts(file: Path, count: int) -> list[str]:
 
 
 def chained_texts(count: int, median: int) -> list[str]:
-    """Give texts of log-normal lengths, made of the demo's messages."""
+    """Return texts of log-normal lengths, made of the demo's messages."""
     from fixture_texts import training_rows
 
     draw = random.Random(5)
@@ -119,7 +119,7 @@ Predictors = tuple[
 
 
 def with_fastai2(model: Path | None, backwards: bool) -> Predictors:
-    """Give fastai 2's prediction of one text and of a batch, its token count, and its labels."""
+    """Return fastai 2's prediction of one text and of a batch, its token count, and its labels."""
     del backwards
     from fastai.text.all import load_learner
     from fixture_texts import training_rows
@@ -140,7 +140,7 @@ def with_fastai2(model: Path | None, backwards: bool) -> Predictors:
 
 
 def with_fastai1(model: Path | None, backwards: bool) -> Predictors:
-    """Give fastai 1's prediction of one text and of a batch, its token count, and its labels."""
+    """Return fastai 1's prediction of one text and of a batch, its token count, and its labels."""
     from fixture_texts import training_rows
     from fixtures1 import classifier, fastai_text, quietly, tokens_and_ids
 

@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def batches_of(version: str, oracle: Path, count: int) -> dict[str, dict[str, Any]]:
-    """Give what each size of batch changes, in fastai and in bothways."""
+    """Return what each size of batch changes, in fastai and in bothways."""
     folder = oracle / "parity" / version
     dump = folder / "alone.jsonl"
     command = [str(oracle / "bin" / "python"), str(HERE / "batching.py"), "--fastai", version, "--count", str(count)]

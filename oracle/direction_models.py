@@ -132,23 +132,23 @@ def train_all(out: Path, version: str) -> None:
 
 
 def texts_for_language_model(language: str, training: Training) -> Any:
-    """Give the rows that a language model reads, every tenth marked for validation."""
+    """Return the rows that a language model reads, every tenth marked for validation."""
     import pandas as pd
 
     if not os.environ.get("BOTHWAYS_DATA"):
         return marked(
-            pd.concat([pd.read_csv(DEMO / f"{name}.csv")[["text"]] for name in ("unlabelled", "messages")]), CUT
+            pd.concat([pd.read_csv(DEMO / f"{name}.csv")[["text"]] for name in ("unlabeled", "messages")]), CUT
         )
     folder = Path(os.environ["BOTHWAYS_DATA"])
     if language == "en":
-        rows = pd.read_parquet(folder / "imdb" / "unlabelled.parquet").head(training.texts)
+        rows = pd.read_parquet(folder / "imdb" / "unlabeled.parquet").head(training.texts)
     else:
         rows = pd.read_csv(folder / "germeval2018" / "train.csv", keep_default_na=False).head(training.texts)
     return marked(rows[["text"]], CUT)
 
 
 def texts_for_classifier(language: str) -> Any:
-    """Give the labelled rows that a classifier reads, every tenth marked for validation."""
+    """Return the labeled rows that a classifier reads, every tenth marked for validation."""
     import pandas as pd
 
     if not os.environ.get("BOTHWAYS_DATA"):
@@ -258,7 +258,7 @@ def follow_up(learn: Any, training: Training, is_gentle: bool, fit_one_cycle: Ca
 
 
 def bunch1(kind: str, out: Path, rows: Any, language: str, direction: str, **options: Any) -> Any:
-    """Give fastai 1's data of the rows."""
+    """Return fastai 1's data of the rows."""
     from fixtures1 import fastai_text, quietly
 
     return quietly(

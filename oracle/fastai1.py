@@ -80,7 +80,7 @@ def load_fastai1(folder: str | Path | None = None) -> types.ModuleType:
 
 
 def without_disable(blank: Callable[..., Any]) -> Callable[..., Any]:
-    """Give `spacy.blank` its old argument `disable`, and make one pipeline a language."""
+    """Return `spacy.blank` its old argument `disable`, and make one pipeline a language."""
     made = functools.cache(blank)
 
     def old_blank(name: str, disable: object = None) -> Any:
@@ -91,7 +91,7 @@ def without_disable(blank: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def with_pickles(load: Callable[..., Any]) -> Callable[..., Any]:
-    """Give `torch.load` its old default, which reads any pickle: the files here are our own."""
+    """Return `torch.load` its old default, which reads any pickle: the files here are our own."""
 
     @functools.wraps(load)
     def old_load(*arguments: Any, **options: Any) -> Any:
@@ -111,7 +111,7 @@ class OldNumpy(types.ModuleType):
         self.random = OldRandom(numpy)
 
     def __getattr__(self, name: str) -> Any:
-        """Give numpy's own."""
+        """Return numpy's own."""
         return getattr(self._numpy, name)
 
     def array(self, rows: Any, dtype: Any = None, **options: Any) -> Any:
@@ -132,7 +132,7 @@ class OldRandom(types.ModuleType):
         self._numpy = numpy
 
     def __getattr__(self, name: str) -> Any:
-        """Give numpy's own."""
+        """Return numpy's own."""
         return getattr(self._numpy.random, name)
 
     def permutation(self, rows: Any) -> Any:

@@ -44,7 +44,7 @@ def quietly(call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
 
 
 def parts(rows: Any) -> tuple[Any, Any]:
-    """Give the rows to train on and to validate with."""
+    """Return the rows to train on and to validate with."""
     return rows[rows.index % 10 != 0], rows[rows.index % 10 == 0]
 
 
@@ -58,7 +58,7 @@ def classifier(
     bunch: dict[str, Any] | None = None,
     learner: dict[str, Any] | None = None,
 ) -> Any:
-    """Give a trained text classifier, as a user's notebook makes it.
+    """Return a trained text classifier, as a user's notebook makes it.
 
     Args:
         rows: Columns text and label.
@@ -93,7 +93,7 @@ def classifier(
 def language_model(
     rows: Any, direction: str, *, language: str = "en", sizes: dict[str, Any] | None = None, epochs: int = 4
 ) -> Any:
-    """Give a trained language model, as a user's notebook makes it."""
+    """Return a trained language model, as a user's notebook makes it."""
     fastai_text.set_all_seed(7)
     train, valid = parts(rows)
     data = quietly(
@@ -116,14 +116,14 @@ def language_model(
 
 
 def tokens_and_ids(learn: Any, text: str) -> tuple[list[str], list[int]]:
-    """Give a text's tokens and ids as written, by the processors that `predict` uses; they are turned in the batch."""
+    """Return a text's tokens and ids as written by the processors that `predict` uses; they are turned in the batch."""
     tokenize, numericalize = learn.data.single_ds.x.processor
     tokens = tokenize.process_one(text)
     return list(tokens), numericalize.process_one(tokens).tolist()
 
 
 def expected_probabilities(learn: Any, direction: str, text: str) -> dict[str, Any]:
-    """Give a classifier's line: what `learn.predict` says of one text."""
+    """Return a classifier's line: what `learn.predict` says of one text."""
     tokens, ids = tokens_and_ids(learn, text)
     read = learn.data.one_item(text)[0][0].tolist()
     assert read == (ids if direction == "forward" else ids[::-1]), "the data reads the other way"
@@ -132,7 +132,7 @@ def expected_probabilities(learn: Any, direction: str, text: str) -> dict[str, A
 
 
 def expected_loss(learn: Any, direction: str, text: str) -> dict[str, Any]:
-    """Give a language model's line: the mean negative log-likelihood of the tokens after the first that is read."""
+    """Return a language model's line: the mean negative log-likelihood of the tokens after the first that is read."""
     tokens, ids = tokens_and_ids(learn, text)
     reading = torch.tensor([ids if direction == "forward" else ids[::-1]])
     learn.model.eval()
@@ -144,7 +144,7 @@ def expected_loss(learn: Any, direction: str, text: str) -> dict[str, Any]:
 
 
 def expected_states(learn: Any, direction: str, text: str) -> dict[str, Any]:
-    """Give an encoder's line: its state after the last token that is read, and the mean of its states."""
+    """Return an encoder's line: its state after the last token that is read, and the mean of its states."""
     tokens, ids = tokens_and_ids(learn, text)
     encoder = learn.model[0].module if hasattr(learn.model[0], "module") else learn.model[0]
     encoder.eval()
@@ -155,7 +155,7 @@ def expected_states(learn: Any, direction: str, text: str) -> dict[str, Any]:
 
 
 def case(learn: Any, kind: str, direction: str, files: dict[str, str], what: str, **more: Any) -> dict[str, Any]:
-    """Give what `case.json` says."""
+    """Return what `case.json` says."""
     labels = [str(label) for label in getattr(learn.data, "classes", [])] if kind == "classifier" else []
     said = {"fastai": VERSION, "kind": kind, "direction": direction, "language": "en", "files": files, "labels": labels}
     return {**said, "what": what, **more}
@@ -180,7 +180,7 @@ def write(
 
 
 def container(name: str, learn: Any) -> contextlib.AbstractContextManager[None]:
-    """Give the setting in which a file is written, by the words in its case's name."""
+    """Return the setting in which a file is written, by the words in its case's name."""
     if "stale" in name:
         learn.model.train()
         learn.model(learn.data.one_batch()[0])
@@ -207,10 +207,10 @@ def export_as(learn: Any, folder: Path) -> str:
     return "export.pkl"
 
 
-def save_as(learn: Any, folder: Path, name: str, *, optimiser: bool = True) -> str:
+def save_as(learn: Any, folder: Path, name: str, *, optimizer: bool = True) -> str:
     """Save with `learn.save` into the folder and give the file's name."""
     learn.path, learn.model_dir = folder, "."
-    learn.save(name, with_opt=optimiser)
+    learn.save(name, with_opt=optimizer)
     return f"{name}.pth"
 
 
@@ -249,11 +249,11 @@ def classifier_cases(cases: Cases, direction: str) -> None:
             write(folder, learn, said, rows, expected_probabilities, every=name == exports[0])
     for name in weights:
         if folder := cases.folder(name):
-            optimiser = "bare" not in name
+            optimizer = "bare" not in name
             with container(name, learn):
-                files = {"weights": save_as(learn, folder, "clas", optimiser=optimiser)}
+                files = {"weights": save_as(learn, folder, "clas", optimizer=optimizer)}
             files["vocabulary"] = vocabulary_as(learn, folder)
-            what = f"learn.save {'with' if optimiser else 'without'} the optimiser, and the words{difference(name)}."
+            what = f"learn.save {'with' if optimizer else 'without'} the optimizer, and the words{difference(name)}."
             write(folder, learn, case(learn, "classifier", direction, files, what), rows, expected_probabilities)
     if folder := cases.folder(encoder):
         learn.path, learn.model_dir = folder, "."
@@ -284,12 +284,12 @@ def language_model_cases(cases: Cases, direction: str) -> None:
             write(folder, learn, said, rows, expected_loss)
         for name in names[1:4]:
             if folder := cases.folder(name):
-                optimiser = "bare" not in name
+                optimizer = "bare" not in name
                 with container(name, learn):
-                    files = {"weights": save_as(learn, folder, "lm", optimiser=optimiser)}
+                    files = {"weights": save_as(learn, folder, "lm", optimizer=optimizer)}
                 files["vocabulary"] = vocabulary_as(learn, folder)
                 what = (
-                    f"learn.save {'with' if optimiser else 'without'} the optimiser, and the words{difference(name)}."
+                    f"learn.save {'with' if optimizer else 'without'} the optimizer, and the words{difference(name)}."
                 )
                 write(folder, learn, case(learn, "language-model", direction, files, what), rows, expected_loss)
         if folder := cases.folder(names[4]):
@@ -303,13 +303,13 @@ def language_model_cases(cases: Cases, direction: str) -> None:
     learn = language_model(rows, direction, sizes=ODD_SIZES)
     if folder := cases.folder(odd):
         files = {"weights": save_as(learn, folder, "lm"), "vocabulary": vocabulary_as(learn, folder)}
-        said = case(learn, "language-model", direction, files, "Widths that are no multiples of 8, with the optimiser.")
+        said = case(learn, "language-model", direction, files, "Widths that are no multiples of 8, with the optimizer.")
         write(folder, learn, said, rows, expected_loss)
     if folder := cases.folder(archive):
         inside = folder / f"wt103-{short}"
         inside.mkdir()
         with legacy_files():
-            save_as(learn, inside, f"lstm_{short}", optimiser=False)
+            save_as(learn, inside, f"lstm_{short}", optimizer=False)
         vocabulary_as(learn, inside, "itos_wt103.pkl")
         with tarfile.open(folder / f"wt103-{short}.tgz", "w:gz") as packed:
             packed.add(inside, arcname=inside.name)

@@ -72,7 +72,7 @@ def classifier(
     epochs: int = 6,
     learner: dict[str, Any] | None = None,
 ) -> Any:
-    """Give a trained text classifier, as a user's notebook makes it.
+    """Return a trained text classifier, as a user's notebook makes it.
 
     Args:
         rows: Columns text and label.
@@ -111,7 +111,7 @@ def classifier(
 
 
 def language_model(rows: Any, direction: str, *, language: str = "en", epochs: int = 6) -> Any:
-    """Give a trained language model, as a user's notebook makes it."""
+    """Return a trained language model, as a user's notebook makes it."""
     set_seed(7, reproducible=True)
     backwards = direction == "backward"
     tokenizer = None if language == "en" else SpacyTokenizer(language)
@@ -127,7 +127,7 @@ def language_model(rows: Any, direction: str, *, language: str = "en", epochs: i
 
 
 def tokens_and_ids(learn: Any, direction: str, text: str) -> tuple[list[str], list[int]]:
-    """Give a text's tokens, and its ids as written, out of the pipeline that `predict` uses."""
+    """Return a text's tokens, and its ids as written, out of the pipeline that `predict` uses."""
     items = learn.dls.test_dl([text], num_workers=0)
     read = (items.items[0] if hasattr(items, "make_chunks") else items.dataset[0][0]).tolist()
     tokens, ids = list(learn.dls.tokenizer(text)), read if direction == "forward" else read[::-1]
@@ -136,7 +136,7 @@ def tokens_and_ids(learn: Any, direction: str, text: str) -> tuple[list[str], li
 
 
 def expected_probabilities(learn: Any, direction: str, text: str) -> dict[str, Any]:
-    """Give a classifier's line: what `learn.predict` says of one text."""
+    """Return a classifier's line: what `learn.predict` says of one text."""
     tokens, ids = tokens_and_ids(learn, direction, text)
     with learn.no_bar(), learn.no_logging():
         _, _, probabilities = learn.predict(text)
@@ -144,7 +144,7 @@ def expected_probabilities(learn: Any, direction: str, text: str) -> dict[str, A
 
 
 def expected_loss(learn: Any, direction: str, text: str) -> dict[str, Any]:
-    """Give a language model's line: the mean negative log-likelihood of the tokens after the first that is read."""
+    """Return a language model's line: the mean negative log-likelihood of the tokens after the first that is read."""
     tokens, ids = tokens_and_ids(learn, direction, text)
     reading = torch.tensor([ids if direction == "forward" else ids[::-1]])
     learn.model.eval()
@@ -156,7 +156,7 @@ def expected_loss(learn: Any, direction: str, text: str) -> dict[str, Any]:
 
 
 def expected_states(learn: Any, direction: str, text: str) -> dict[str, Any]:
-    """Give an encoder's line: its state after the last token that is read, and the mean of its states."""
+    """Return an encoder's line: its state after the last token that is read, and the mean of its states."""
     tokens, ids = tokens_and_ids(learn, direction, text)
     encoder = learn.model[0].module if hasattr(learn.model[0], "module") else learn.model[0]
     encoder.eval()
@@ -167,7 +167,7 @@ def expected_states(learn: Any, direction: str, text: str) -> dict[str, Any]:
 
 
 def case(learn: Any, kind: str, direction: str, files: dict[str, str], what: str, **more: Any) -> dict[str, Any]:
-    """Give what `case.json` says."""
+    """Return what `case.json` says."""
     labels = [str(label) for label in learn.dls.vocab[1]] if kind == "classifier" and len(learn.dls.vocab) == 2 else []
     said = {"fastai": VERSION, "kind": kind, "direction": direction, "language": "en", "files": files, "labels": labels}
     return {**said, "what": what, **more}
@@ -191,10 +191,10 @@ def write(
     write_case(folder, said, texts, partial(expect, learn, said["direction"]))
 
 
-def save_as(learn: Any, folder: Path, name: str, *, optimiser: bool) -> str:
+def save_as(learn: Any, folder: Path, name: str, *, optimizer: bool) -> str:
     """Save with `learn.save` into the folder and give the file's name."""
     learn.path, learn.model_dir = folder, "."
-    learn.save(name, with_opt=optimiser)
+    learn.save(name, with_opt=optimizer)
     return f"{name}.pth"
 
 
@@ -220,7 +220,7 @@ def pickled(folder: Path, thing: Any, name: str = "vocab.pkl") -> str:
 
 
 def classifier_cases(cases: Cases, direction: str) -> None:
-    """One learner in many files: exported, saved with and without its optimiser, its encoder."""
+    """One learner in many files: exported, saved with and without its optimizer, its encoder."""
     names = [f"v2-{name}-{direction}" for name in ("classifier", "classifier-weights", "classifier-weights-pair")]
     names += [
         f"v2-classifier-weights-bare-{direction}",
@@ -238,26 +238,26 @@ def classifier_cases(cases: Cases, direction: str) -> None:
         said = case(learn, "classifier", direction, files, "A classifier as learn.export writes it.")
         write(folder, learn, said, rows, expected_probabilities, every=True)
     if folder := cases.folder(names[1]):
-        weights = save_as(learn, folder, "clas", optimiser=True)
+        weights = save_as(learn, folder, "clas", optimizer=True)
         files = {"weights": weights, "vocabulary": pickled(folder, list(words))}
         said = case(
-            learn, "classifier", direction, files, "learn.save with the optimiser, and the words pickled as a list."
+            learn, "classifier", direction, files, "learn.save with the optimizer, and the words pickled as a list."
         )
         write(folder, learn, said, rows, expected_probabilities)
     if folder := cases.folder(names[2]):
-        weights = save_as(learn, folder, "clas", optimiser=False)
+        weights = save_as(learn, folder, "clas", optimizer=False)
         files = {"weights": weights, "vocabulary": pickled(folder, learn.dls.vocab)}
         said = case(learn, "classifier", direction, files, "learn.save, and dls.vocab pickled whole: words and labels.")
         write(folder, learn, said, rows, expected_probabilities)
     if folder := cases.folder(names[3]):
-        weights = save_as(learn, folder, "clas", optimiser=False)
+        weights = save_as(learn, folder, "clas", optimizer=False)
         files = {
             "weights": weights,
             "vocabulary": pickled(folder, list(words)),
             "labels": pickled(folder, list(labels), "labels.pkl"),
         }
         said = case(
-            learn, "classifier", direction, files, "learn.save without the optimiser; words and labels pickled."
+            learn, "classifier", direction, files, "learn.save without the optimizer; words and labels pickled."
         )
         write(folder, learn, said, rows, expected_probabilities)
     if folder := cases.folder(names[4]):
@@ -286,10 +286,10 @@ def language_model_cases(cases: Cases, direction: str) -> None:
         files = {"export": export_as(learn, folder)}
         said = case(learn, "language-model", direction, files, "A language model as learn.export writes it.")
         write(folder, learn, said, rows, expected_loss)
-    for name, optimiser in ((names[1], True), (names[2], False)):
+    for name, optimizer in ((names[1], True), (names[2], False)):
         if folder := cases.folder(name):
-            files = {"weights": save_as(learn, folder, "lm", optimiser=optimiser), "vocabulary": pickled(folder, words)}
-            what = f"learn.save {'with' if optimiser else 'without'} the optimiser, and the words pickled."
+            files = {"weights": save_as(learn, folder, "lm", optimizer=optimizer), "vocabulary": pickled(folder, words)}
+            what = f"learn.save {'with' if optimizer else 'without'} the optimizer, and the words pickled."
             write(folder, learn, case(learn, "language-model", direction, files, what), rows, expected_loss)
     if folder := cases.folder(names[3]):
         learn.path, learn.model_dir = folder, "."
@@ -300,13 +300,13 @@ def language_model_cases(cases: Cases, direction: str) -> None:
 
 
 def whole_number_rows() -> Any:
-    """Give rows whose labels are whole numbers, as numpy has them."""
+    """Return rows whose labels are whole numbers, as numpy has them."""
     rows = training_rows("demo")
     return rows.assign(label=rows["label"].astype("category").cat.codes.astype("int64"))
 
 
 def variations() -> dict[str, tuple[str, Callable[[str], tuple[Any, Any]], str]]:
-    """Give classifiers that differ from the usual one: a sentence, what gives learner and rows, the language."""
+    """Return classifiers that differ from the usual one: a sentence, what gives learner and rows, the language."""
 
     def made(rows_of: str | Callable[[], Any] = "demo", **options: Any) -> Callable[[str], tuple[Any, Any]]:
         def make(direction: str) -> tuple[Any, Any]:
@@ -402,7 +402,7 @@ def variation_cases(cases: Cases, direction: str) -> None:
 
 
 def classifier_of_folders(direction: str) -> tuple[Any, Any]:
-    """Give a classifier trained on a file a text, a folder a label, and its rows."""
+    """Return a classifier trained on a file a text, a folder a label, and its rows."""
     rows = training_rows("demo")
     set_seed(7, reproducible=True)
     backwards = direction == "backward"

@@ -52,13 +52,13 @@ def main(version: str, out: Path, count: int) -> None:
 
 
 def texts_to_predict(count: int) -> list[str]:
-    """Give texts that were not trained on, as long as they are; short ones and nasty ones as well."""
+    """Return texts that were not trained on, as long as they are; short ones and nasty ones as well."""
     import pandas as pd
     from fixture_texts import nasty_texts
 
     nasty = nasty_texts()
     if not os.environ.get("BOTHWAYS_DATA"):
-        names = ("held_out", "unlabelled", "messages")
+        names = ("held_out", "unlabeled", "messages")
         real = [text for name in names for text in pd.read_csv(DEMO / f"{name}.csv")["text"]]
         return [*real[:count], *nasty]
     folder = Path(os.environ["BOTHWAYS_DATA"])
@@ -72,7 +72,7 @@ def texts_to_predict(count: int) -> list[str]:
 
 
 def expectations1(out: Path, direction: str) -> Any:
-    """Give what predicts a text with fastai 1's own load_learner, told the direction that its file has lost."""
+    """Return what predicts a text with fastai 1's own load_learner, told the direction that its file has lost."""
     from fixtures1 import expected_probabilities, fastai_text, quietly
 
     learn = quietly(fastai_text.load_learner, out, f"{direction}.pkl", backwards=direction == "backward")
@@ -80,7 +80,7 @@ def expectations1(out: Path, direction: str) -> Any:
 
 
 def expectations2(out: Path, direction: str) -> Any:
-    """Give what predicts a text with fastai 2's own load_learner."""
+    """Return what predicts a text with fastai 2's own load_learner."""
     from fastai.text.all import load_learner
     from fixtures2 import expected_probabilities
 

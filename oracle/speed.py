@@ -78,7 +78,7 @@ def measure(folder: Path, threads: int) -> None:
 
 
 def together(learners: list[Any], texts: list[str]) -> list[list[float]]:
-    """Give the ensemble's probabilities of all texts."""
+    """Return the ensemble's probabilities of all texts."""
     found = []
     for learn in learners:
         with learn.no_bar(), learn.no_logging():
@@ -87,7 +87,7 @@ def together(learners: list[Any], texts: list[str]) -> list[list[float]]:
 
 
 def single(learners: list[Any], text: str) -> list[float]:
-    """Give the ensemble's probabilities of one text."""
+    """Return the ensemble's probabilities of one text."""
     found = []
     for learn in learners:
         with learn.no_bar(), learn.no_logging():

@@ -59,17 +59,17 @@ def main() -> None:
 
 
 def config(pack: str) -> Path:
-    """Give the file with a pack's numbers."""
+    """Return the file with a pack's numbers."""
     return Path(__file__).with_name(f"{pack.replace('-', '_')}.toml")
 
 
 def about(compute: str) -> str:
-    """Give what a pack's card says of its texts and of what it took."""
+    """Return what a pack's card says of its texts and of what it took."""
     return f"{TEXTS} {compute}".strip()
 
 
 def wikitext_perplexity(pack: Path, text: str) -> dict[str, dict[str, float]]:
-    """Give the perplexity per token and per word of each direction, article by article.
+    """Return the perplexity per token and per word of each direction, article by article.
 
     The published tokens are put together to text as it is written, as far as they tell: `` @-@ `` is a hyphen. A word
     is one of the published tokens.

@@ -25,26 +25,26 @@ from torch import nn
 from torch.nn import functional
 
 import bothways
-from bothways.bundle.manifest import MANIFEST_FILE, Architecture, Calibration, Cascade, Kind, Member, TrainingRecord
-from bothways.bundle.proof import ENSEMBLE, ProofRow
+from bothways.bundle.manifest import MANIFEST_FILE, Architecture, Calibration, EarlyExit, Kind, Member, TrainingRecord
+from bothways.bundle.parity import ENSEMBLE, ParityRow
 from bothways.bundle.weights import read_weights, write_weights
 from bothways.bundle.write import write_bundle
-from bothways.nn.awd_lstm import LanguageModel
-from bothways.nn.classifier import Classifier
+from bothways.nn.awd_lstm import LanguageModelNetwork
+from bothways.nn.classifier import ClassifierNetwork
 from bothways.runtime.classifier import with_temperature
-from bothways.text.reading import Direction, MarkerPlacement, read
+from bothways.text.reading import Direction, SpecialTokenPlacement, read
 from bothways.text.tokenizer import Tokenizer
-from bothways.training.building import (
+from bothways.training.hyperparameters import load_hyperparameters
+from bothways.training.models import (
     build_classifier,
     build_language_model,
-    classifier_proof,
-    language_model_proof,
-    proven_losses,
+    classifier_parity_record,
+    language_model_parity_record,
+    parity_losses,
     proven_probabilities,
     weights_of,
 )
 from bothways.training.objective import MultiLabel, SingleLabel
-from bothways.training.recipe import load_recipe
 from bothways.training.seeds import derived_seed
 
 LABELS = ["bad", "good", "so-so"]
@@ -66,7 +66,7 @@ Change = Callable[[dict[str, Any]], object]
 class TinyClassifiers:
     """A classifier a direction in torch's memory, and what belongs to them; thresholds make them multi-label."""
 
-    models: dict[Direction, Classifier]
+    models: dict[Direction, ClassifierNetwork]
     members: list[Member]
     tokenizer: Tokenizer
     labels: list[str] = field(default_factory=lambda: LABELS)
@@ -74,28 +74,28 @@ class TinyClassifiers:
     thresholds: list[float] | None = None
 
     @functools.cached_property
-    def proof(self) -> list[ProofRow]:
+    def parity_record(self) -> list[ParityRow]:
         """The proof's rows, made once."""
         torch.set_num_threads(1)
         objective = SingleLabel() if self.thresholds is None else MultiLabel()
         said = {
             member.direction: proven_probabilities(
-                self.models[member.direction], member.markers, objective, self.tokenizer, SEED
+                self.models[member.direction], member.special_tokens, objective, self.tokenizer, SEED
             )
             for member in self.members
         }
-        return classifier_proof(said, self._ensemble(list(said.values())), self.labels, self.tokenizer, SEED)
+        return classifier_parity_record(said, self._ensemble(list(said.values())), self.labels, self.tokenizer, SEED)
 
     @torch.no_grad()
     def probabilities(self, texts: list[str], *, swapped: bool = False) -> dict[str, Probabilities]:
-        """Give torch's numbers, (N, C) each: every text read at once and alone; swapped reads it the wrong way."""
+        """Return torch's numbers, (N, C) each: every text read at once and alone; swapped reads it the wrong way."""
         torch.set_num_threads(1)  # several wait for each other most of the time with models as small as these
         result: dict[str, Probabilities] = {}
         for member in self.members:
             rows = []
             for text in texts:
                 way = _other(member.direction) if swapped else member.direction
-                ids = torch.from_numpy(read(self.tokenizer.tokenize(text), way, member.markers).astype(np.int64))
+                ids = torch.from_numpy(read(self.tokenizer.tokenize(text), way, member.special_tokens).astype(np.int64))
                 logits, _, _ = self.models[member.direction](ids[None], torch.tensor([len(ids)]))
                 rows.append(self._probabilities(logits[0].double()).numpy())
             result[str(member.direction)] = np.array(rows)
@@ -103,7 +103,7 @@ class TinyClassifiers:
         return result
 
     def _ensemble(self, each: list[Probabilities]) -> Probabilities:
-        """Give the calibrated mean, in torch."""
+        """Return the calibrated mean, in torch."""
         mean = torch.from_numpy(np.array(each)).mean(dim=0)
         logits = mean.log() if self.thresholds is None else mean.logit()
         found: Probabilities = self._probabilities(logits / self.temperature).numpy()
@@ -117,55 +117,57 @@ class TinyClassifiers:
 class TinyLanguageModels:
     """A language model a direction in torch's memory, and what belongs to them."""
 
-    models: dict[Direction, LanguageModel]
+    models: dict[Direction, LanguageModelNetwork]
     members: list[Member]
     tokenizer: Tokenizer
 
     @functools.cached_property
-    def proof(self) -> list[ProofRow]:
+    def parity_record(self) -> list[ParityRow]:
         """The proof's rows, made once."""
         torch.set_num_threads(1)
         losses = {
-            member.direction: proven_losses(self.models[member.direction], member.markers, self.tokenizer, SEED)
+            member.direction: parity_losses(self.models[member.direction], member.special_tokens, self.tokenizer, SEED)
             for member in self.members
         }
-        return language_model_proof(losses, self.tokenizer, SEED)
+        return language_model_parity_record(losses, self.tokenizer, SEED)
 
 
 def make_classifiers(
     tokenizer: Tokenizer,
-    placements: Mapping[Direction, MarkerPlacement],
+    placements: Mapping[Direction, SpecialTokenPlacement],
     labels: list[str] | None = None,
     temperature: float = 1.0,
     thresholds: list[float] | None = None,
 ) -> TinyClassifiers:
-    """Give random classifiers whose numbers depend on every token and on the order of tokens."""
+    """Return random classifiers whose numbers depend on every token and on the order of tokens."""
     labels = labels or LABELS
     torch.set_num_threads(1)
-    recipe = load_recipe("tiny").classifier.model_copy(update={"width_head": WIDTH_HEAD})
+    config = load_hyperparameters("tiny").classifier.model_copy(update={"head_size": WIDTH_HEAD})
     members = [
         make_member(direction, tokenizer, placement, [WIDTH_HEAD]) for direction, placement in placements.items()
     ]
     models = {}
     for member in members:
-        model = build_classifier(_language_model(member), member.direction, len(labels), recipe, SEED)
-        _randomise(model, derived_seed(SEED, member.direction))
+        model = build_classifier(_language_model(member), member.direction, len(labels), config, SEED)
+        _randomize(model, derived_seed(SEED, member.direction))
         _settle_norms(model)
         models[member.direction] = model.eval()
     return TinyClassifiers(models, members, tokenizer, labels, temperature, thresholds)
 
 
-def make_language_models(tokenizer: Tokenizer, placements: Mapping[Direction, MarkerPlacement]) -> TinyLanguageModels:
+def make_language_models(
+    tokenizer: Tokenizer, placements: Mapping[Direction, SpecialTokenPlacement]
+) -> TinyLanguageModels:
     members = [make_member(direction, tokenizer, placement, None) for direction, placement in placements.items()]
     models = {}
     for member in members:
         models[member.direction] = _language_model(member)
-        _randomise(models[member.direction], derived_seed(SEED, member.direction))
+        _randomize(models[member.direction], derived_seed(SEED, member.direction))
     return TinyLanguageModels(models, members, tokenizer)
 
 
 def make_member(
-    direction: Direction, tokenizer: Tokenizer, placement: MarkerPlacement, widths_head: list[int] | None
+    direction: Direction, tokenizer: Tokenizer, placement: SpecialTokenPlacement, widths_head: list[int] | None
 ) -> Member:
     architecture = Architecture(
         vocabulary_size=len(tokenizer),
@@ -175,7 +177,11 @@ def make_member(
     )
     weights: Any = f"{direction}.safetensors"
     return Member(
-        direction=direction, markers=placement, weights=weights, architecture=architecture, widths_head=widths_head
+        direction=direction,
+        special_tokens=placement,
+        weights=weights,
+        architecture=architecture,
+        widths_head=widths_head,
     )
 
 
@@ -190,7 +196,7 @@ def write_classifiers(path: Path, tiny: TinyClassifiers, **options: Any) -> None
         thresholds=tiny.thresholds,
         weights={m.direction: weights_of(tiny.models[m.direction], m, len(tiny.labels)) for m in tiny.members},
         tokenizer=tiny.tokenizer,
-        proof=tiny.proof,
+        parity_record=tiny.parity_record,
         training=RECORD if tiny.thresholds is None else MULTI_LABEL_RECORD,
         **options,
     )
@@ -204,15 +210,15 @@ def write_pack(path: Path, tiny: TinyLanguageModels) -> None:
         members=tiny.members,
         weights={m.direction: weights_of(tiny.models[m.direction], m, 0) for m in tiny.members},
         tokenizer=tiny.tokenizer,
-        proof=tiny.proof,
+        parity_record=tiny.parity_record,
         training=RECORD,
     )
 
 
-def write_with_cascade(bundle: Path, out: Path, first: Direction, texts: list[str]) -> Path:
+def write_with_early_exit(bundle: Path, out: Path, first: Direction, texts: list[str]) -> Path:
     """Copy a bundle, and give it a cascade that is sure of half of the texts."""
     found = bothways.load(bundle).predict_proba_by_direction(texts)[first]
-    cascade = Cascade(
+    early_exit = EarlyExit(
         first=first,
         temperature=1.5,
         threshold=float(np.median(with_temperature(found, 1.5).max(axis=1))),
@@ -224,7 +230,7 @@ def write_with_cascade(bundle: Path, out: Path, first: Direction, texts: list[st
         curve=[],
     )
     shutil.copytree(bundle, out)
-    edit_manifest(out, lambda fields: fields.update(cascade=cascade.model_dump(mode="json")))
+    edit_manifest(out, lambda fields: fields.update(cascade=early_exit.model_dump(mode="json")))
     return out
 
 
@@ -258,7 +264,7 @@ def edit_weights(bundle: Path, name: str, change: Callable[[dict[str, NDArray[np
 
 
 def tensors(path: Path) -> dict[str, NDArray[np.float32]]:
-    """Give all arrays of a safetensors file."""
+    """Return all arrays of a safetensors file."""
     data = path.read_bytes()
     size = int.from_bytes(data[:8], "little")
     shapes = {name: tuple(entry["shape"]) for name, entry in json.loads(data[8 : 8 + size]).items()}
@@ -279,33 +285,33 @@ def run_python(code: str, *arguments: str, **options: Any) -> subprocess.Complet
 
 
 def python_environment() -> dict[str, str]:
-    """Give an environment in which a fresh Python finds this package."""
+    """Return an environment in which a fresh Python finds this package."""
     source = str(Path(bothways.__file__).parent.parent)
     return {**os.environ, "PYTHONPATH": source}
 
 
-def _language_model(member: Member) -> LanguageModel:
+def _language_model(member: Member) -> LanguageModelNetwork:
     seed = derived_seed(SEED, member.direction, "build")
     return build_language_model(member.architecture, member.direction, seed)
 
 
 @torch.no_grad()
-def _randomise(model: nn.Module, seed: int) -> None:
-    """Give every parameter a value large enough to show in the numbers."""
-    chance = torch.Generator().manual_seed(seed)
+def _randomize(model: nn.Module, seed: int) -> None:
+    """Return every parameter a value large enough to show in the numbers."""
+    rng = torch.Generator().manual_seed(seed)
     for _, parameter in sorted(model.named_parameters(), key=lambda named: _place(named[0])):
-        parameter.normal_(0, 0.4, generator=chance)
+        parameter.normal_(0, 0.4, generator=rng)
 
 
 def _place(parameter: str) -> tuple[int, str]:
-    """Give the place at which a parameter gets its values; with others, the classes would differ in too few texts."""
+    """Return the place at which a parameter gets its values; with others, the classes would differ in too few texts."""
     head = ["head.layers.0", "head.norms.1", "head.norms.0", "head.layers.1"]
     return next((place for place, part in enumerate(head, start=1) if parameter.startswith(part)), 0), parameter
 
 
 @torch.no_grad()
-def _settle_norms(model: Classifier) -> None:
-    """Give the batch norms the statistics of random texts, so that texts differ in their classes."""
+def _settle_norms(model: ClassifierNetwork) -> None:
+    """Return the batch norms the statistics of random texts, so that texts differ in their classes."""
     norms = [norm for norm in model.head.norms if isinstance(norm, nn.BatchNorm1d)]
     lengths = torch.arange(1, 65)
     ids = torch.randint(model.encoder.architecture.vocabulary_size, (64, 64))

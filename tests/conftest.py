@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 from bothways.runtime.classifier import Classifier, load
-from bothways.text.reading import Direction, MarkerPlacement
+from bothways.text.reading import Direction, SpecialTokenPlacement
 from bothways.text.subword_tokenizer import SubwordTokenizer
 from bothways.text.subwords import train_tokenizer
 from tests.bundles import (
@@ -30,7 +30,7 @@ settings.load_profile("bothways")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each of several processes (``pytest -n``) a core of its own, which all that it starts runs on as well."""
+    """Return each of several processes (``pytest -n``) a core of its own, which all that it starts runs on as well."""
     if hasattr(config, "workerinput"):
         cores = sorted(os.sched_getaffinity(0))
         number = int(config.workerinput["workerid"].removeprefix("gw"))
@@ -56,7 +56,7 @@ def tiny_tokenizer() -> SubwordTokenizer:
 @pytest.fixture(scope="session")
 def torch_models(tiny_tokenizer: SubwordTokenizer) -> TinyClassifiers:
     """Random classifiers in torch's memory; both place markers in reading order."""
-    placement = MarkerPlacement.READING_ORDER
+    placement = SpecialTokenPlacement.READING_ORDER
     return make_classifiers(tiny_tokenizer, dict.fromkeys(Direction, placement))
 
 
@@ -78,8 +78,8 @@ def model(bundle_path: Path) -> Classifier:
 def mixed_torch_models(tiny_tokenizer: SubwordTokenizer) -> TinyClassifiers:
     """Random classifiers with a temperature, whose backward one reads markers as written and comes first."""
     placements = {
-        Direction.BACKWARD: MarkerPlacement.AS_WRITTEN,
-        Direction.FORWARD: MarkerPlacement.READING_ORDER,
+        Direction.BACKWARD: SpecialTokenPlacement.AS_WRITTEN,
+        Direction.FORWARD: SpecialTokenPlacement.READING_ORDER,
     }
     return make_classifiers(tiny_tokenizer, placements, temperature=TEMPERATURE)
 
@@ -95,7 +95,7 @@ def mixed_bundle_path(mixed_torch_models: TinyClassifiers, tmp_path_factory: pyt
 @pytest.fixture(scope="session")
 def multi_label_torch_models(tiny_tokenizer: SubwordTokenizer) -> TinyClassifiers:
     """Random multi-label classifiers with a temperature."""
-    placements = dict.fromkeys(Direction, MarkerPlacement.READING_ORDER)
+    placements = dict.fromkeys(Direction, SpecialTokenPlacement.READING_ORDER)
     return make_classifiers(tiny_tokenizer, placements, TOPICS, TEMPERATURE, THRESHOLDS)
 
 
@@ -118,7 +118,7 @@ def multi_label_model(multi_label_bundle_path: Path) -> Classifier:
 @pytest.fixture(scope="session")
 def torch_language_models(tiny_tokenizer: SubwordTokenizer) -> TinyLanguageModels:
     """Random language models in torch's memory, one a direction."""
-    return make_language_models(tiny_tokenizer, dict.fromkeys(Direction, MarkerPlacement.READING_ORDER))
+    return make_language_models(tiny_tokenizer, dict.fromkeys(Direction, SpecialTokenPlacement.READING_ORDER))
 
 
 @pytest.fixture(scope="session")

@@ -163,7 +163,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 @contextlib.contextmanager
 def command_server(folder: Path, *modules: str) -> Iterator[CommandServer]:
-    """Give a server that has imported these modules."""
+    """Return a server that has imported these modules."""
     server = CommandServer(folder, *modules)
     try:
         yield server

@@ -115,7 +115,7 @@ def _measured(task: Task, method: str, seed: int, arguments: argparse.Namespace)
 
 
 def _command(set_name: str, method: str, seed: int, arguments: argparse.Namespace) -> str:
-    """Give the command that measures this result alone; paths by their last name."""
+    """Return the command that measures this result alone; paths by their last name."""
     words = ["python -m benchmarks.accuracy run", f"--sets {set_name}", f"--methods {method}", f"--seeds {seed}"]
     if method in NEED_A_PACK:
         words.append(f"--pretrained {Path(arguments.pretrained).name}")

@@ -24,7 +24,7 @@ from benchmarks.accuracy.sets import Task
 from bothways.bundle.manifest import Kind
 from bothways.bundle.read import Bundle, read_bundle
 from bothways.bundle.shipped import pack_path
-from bothways.data.tokenizing import tokenize_all
+from bothways.data.tokenization import tokenize_all
 from bothways.runtime.cores import available_cores
 from bothways.runtime.language_model import LanguageModel
 
@@ -83,7 +83,7 @@ def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Pa
         shared = _shared_encoders(task, pack, lm_epochs, options.python, encoder_folder)
         watch = Stopwatch()
     else:
-        _write_language_model_task(folder, pack, [*fit.texts, *task.unlabelled], valid.texts, lm_epochs, seed)
+        _write_language_model_task(folder, pack, [*fit.texts, *task.unlabeled], valid.texts, lm_epochs, seed)
         _in_both_directions(options.python, "language-model", folder, pack)
     number = {label: position for position, label in enumerate(task.labels)}
     for name, rows in (("train", fit), ("valid", valid)):
@@ -134,7 +134,7 @@ def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Pa
             tokenizing.cpu_s + sum(found["times"]["test"]["cpu_s"] for found in made.values()),
         ),
         shared=shared,
-        rows={"training": len(fit), "validation": len(valid), "unlabelled": len(task.unlabelled)},
+        rows={"training": len(fit), "validation": len(valid), "unlabeled": len(task.unlabeled)},
         facts={
             "pretrained": {"name": Path(options.pack).name, "digest": pack.digest},
             "architecture": pack.manifest.members[0].architecture.model_dump(),
@@ -167,14 +167,14 @@ def _epochs(task: Task, options: Options, ours: Sequence[Result]) -> tuple[int, 
 
 
 def _shared_encoders(task: Task, pack: Bundle, epochs: int, python: Path, folder: Path) -> Spent:
-    """Fine-tune language models on a task's unlabelled texts, unless that was done; give the time it took."""
+    """Fine-tune language models on a task's unlabeled texts, unless that was done; give the time it took."""
     done = folder / "time.json"
     if not done.exists():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         watch = Stopwatch()
-        held = round(_SHARED_VALIDATION_SHARE * len(task.unlabelled))
-        _write_language_model_task(folder, pack, task.unlabelled[held:], task.unlabelled[:held], epochs, 0)
+        held = round(_SHARED_VALIDATION_SHARE * len(task.unlabeled))
+        _write_language_model_task(folder, pack, task.unlabeled[held:], task.unlabeled[:held], epochs, 0)
         _in_both_directions(python, "language-model", folder, pack)
         for path in [*folder.glob("*.npz"), *folder.glob("*.npy")]:
             path.unlink()
@@ -209,7 +209,7 @@ def _write_language_model_task(
 
 def _write_ids(folder: Path, name: str, pack: Bundle, texts: Sequence[str]) -> None:
     """Write the ids of texts in the order in which the model of each direction reads them."""
-    orders = [(member.direction, member.markers) for member in pack.manifest.members]
+    orders = [(member.direction, member.special_tokens) for member in pack.manifest.members]
     rows = list(tokenize_all(pack.tokenizer, texts, orders, available_cores()))
     for position, (direction, _) in enumerate(orders):
         ids = [row[position] for row in rows]

@@ -18,7 +18,7 @@ from typing import Any
 
 import fasttext  # type: ignore[import-not-found, unused-ignore]
 import numpy as np
-from benchmarks.accuracy.measures import NO_THRESHOLD, Probabilities, Truth, loss_on_validation
+from benchmarks.accuracy.metrics import NO_THRESHOLD, Probabilities, Truth, loss_on_validation
 
 RATES = (0.1, 0.5, 1.0)
 EPOCHS = (5, 25, 100)
@@ -73,7 +73,7 @@ def main(folder: Path) -> None:
 
 
 def refitted(tried: list[Tried], file: Path, task: dict[str, Any]) -> tuple[Any, Setting, Probabilities]:
-    """Give a model of all training rows by the best setting that can be trained, and what was tried of it."""
+    """Return a model of all training rows by the best setting that can be trained, and what was tried of it."""
     for loss, setting, rows in sorted(tried, key=lambda entry: entry[0]):  # the first of equals first
         model = train(file, setting, task) if loss != NO_THRESHOLD else None
         if model is not None:
@@ -82,18 +82,18 @@ def refitted(tried: list[Tried], file: Path, task: dict[str, Any]) -> tuple[Any,
 
 
 def clocks() -> tuple[float, float]:
-    """Give the time by the clock and of this process, seconds."""
+    """Return the time by the clock and of this process, seconds."""
     return time.perf_counter(), time.process_time()
 
 
 def spent_since(started: tuple[float, float]) -> dict[str, float]:
-    """Give the time since then."""
+    """Return the time since then."""
     wall, cpu = clocks()
     return {"wall_s": wall - started[0], "cpu_s": cpu - started[1]}
 
 
 def settings(task: dict[str, Any]) -> list[Setting]:
-    """Give every setting that is tried, the cheap ones first."""
+    """Return every setting that is tried, the cheap ones first."""
     words = sum(len(text.split()) for text in task["train"]["texts"])
     buckets = {"bucket": _SMALL_TASK_BUCKETS} if words <= _SMALL_TASK_WORDS else {}
     found = []
@@ -105,7 +105,7 @@ def settings(task: dict[str, Any]) -> list[Setting]:
 
 
 def train(file: Path, setting: Setting, task: dict[str, Any]) -> Any:
-    """Give a model, or None if the training diverged."""
+    """Return a model, or None if the training diverged."""
     loss = "ova" if task["is_multi_label"] else "softmax"
     try:
         return fasttext.train_supervised(str(file), loss=loss, thread=1, seed=task["seed"], verbose=0, **setting)
@@ -116,7 +116,7 @@ def train(file: Path, setting: Setting, task: dict[str, Any]) -> Any:
 
 
 def predict(model: Any, texts: Sequence[str], classes: int) -> Probabilities:
-    """Give the probabilities of each text's classes, (N, C)."""
+    """Return the probabilities of each text's classes, (N, C)."""
     probabilities = np.zeros((len(texts), classes))
     for row, text in enumerate(texts):
         for probability, label in model.f.predict(prepared(text) + "\n", classes, 0.0, "strict"):
@@ -125,7 +125,7 @@ def predict(model: Any, texts: Sequence[str], classes: int) -> Probabilities:
 
 
 def prepared(text: str) -> str:
-    """Give a text as fastText's own examples prepare it: lower case, punctuation apart."""
+    """Return a text as fastText's own examples prepare it: lower case, punctuation apart."""
     return " ".join(_TOKEN.findall(text.lower()))
 
 
@@ -138,7 +138,7 @@ def write_rows(file: Path, rows: dict[str, Any]) -> Path:
 
 
 def truth_of(rows: dict[str, Any], task: dict[str, Any]) -> Truth:
-    """Give class numbers, (N,), or which labels are true, (N, C)."""
+    """Return class numbers, (N,), or which labels are true, (N, C)."""
     if not task["is_multi_label"]:
         return np.array([label for (label,) in rows["labels"]])
     truth = np.zeros((len(rows["labels"]), task["classes"]), dtype=np.bool_)

@@ -11,33 +11,33 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from benchmarks.accuracy.measures import Probabilities
+from benchmarks.accuracy.metrics import Probabilities
 from benchmarks.accuracy.outcomes import ENSEMBLE
 
 from bothways.bundle.manifest import Kind, Member
 from bothways.bundle.read import Bundle, read_bundle
-from bothways.data.tokenizing import tokenize_all
-from bothways.nn.classifier import Classifier
+from bothways.data.tokenization import tokenize_all
+from bothways.nn.classifier import ClassifierNetwork
 from bothways.runtime.classifier import with_temperature
 from bothways.runtime.cores import available_cores
-from bothways.training.building import build_classifier, build_language_model
 from bothways.training.classifier import class_probabilities
+from bothways.training.hyperparameters import ClassifierConfig
+from bothways.training.models import build_classifier, build_language_model
 from bothways.training.objective import MultiLabel, Objective, SingleLabel
-from bothways.training.recipe import ClassifierRecipe
 
-_RECIPE = ClassifierRecipe(batch_tokens=65_536)
+_RECIPE = ClassifierConfig(max_batch_tokens=65_536)
 """Only the size of batches counts when predicting."""
 
 
 def probabilities_of(path: Path) -> Callable[[Sequence[str]], dict[str, Probabilities]]:
-    """Give what predicts with a bundle: the classes' probabilities by each direction, and by their calibrated mean."""
+    """Return what predicts with it:  the classes' probabilities by each direction, and by their calibrated mean."""
     bundle = read_bundle(path, Kind.CLASSIFIER)
     manifest = bundle.manifest
     objective: Objective = MultiLabel() if manifest.task == "multi-label" else SingleLabel()
     assert manifest.calibration is not None
     assert manifest.task is not None
     temperature, task = manifest.calibration.temperature, manifest.task
-    orders = [(member.direction, member.markers) for member in manifest.members]
+    orders = [(member.direction, member.special_tokens) for member in manifest.members]
     models = {member.direction: _model(bundle, member).cuda() for member in manifest.members}
     torch.backends.cudnn.allow_tf32 = False
 
@@ -53,12 +53,12 @@ def probabilities_of(path: Path) -> Callable[[Sequence[str]], dict[str, Probabil
     return predicted
 
 
-def _model(bundle: Bundle, member: Member) -> Classifier:
-    """Give a member as the trainer has it; a bundle lacks only what predicting never asks: counts of batches."""
+def _model(bundle: Bundle, member: Member) -> ClassifierNetwork:
+    """Return a member as the trainer has it; a bundle lacks only what predicting never asks: counts of batches."""
     assert member.widths_head is not None
-    recipe = ClassifierRecipe(width_head=member.widths_head[0])
+    config = ClassifierConfig(head_size=member.widths_head[0])
     language_model = build_language_model(member.architecture, member.direction, 0)
-    model = build_classifier(language_model, member.direction, len(bundle.manifest.labels), recipe, 0)
+    model = build_classifier(language_model, member.direction, len(bundle.manifest.labels), config, 0)
     arrays = bundle.weights[member.direction]
     counts = {name: count for name, count in model.state_dict().items() if name.endswith("num_batches_tracked")}
     model.load_state_dict({**counts, **{name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}})

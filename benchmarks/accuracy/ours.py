@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from benchmarks.accuracy import validation
-from benchmarks.accuracy.measures import Probabilities
+from benchmarks.accuracy.metrics import Probabilities
 from benchmarks.accuracy.outcomes import ENSEMBLE, Outcome, Spent, Stopwatch, versions_of
 from benchmarks.accuracy.sets import Rows, Task
 
@@ -60,10 +60,10 @@ def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Pa
     """
     fit, valid = validation.held_out(task, seed)
     folder.mkdir(parents=True, exist_ok=True)
-    pack, shared, unlabelled, config = options.pack, None, task.unlabelled, options.config
+    pack, shared, unlabeled, config = options.pack, None, task.unlabeled, options.config
     if task.shared is not None:
         shared = shared_pack(task, options, shared_folder)
-        pack, unlabelled = str(shared.path), []  # the pack has read them
+        pack, unlabeled = str(shared.path), []  # the pack has read them
         config = _without_language_model(config, folder)
     bundle = folder / "model.bundle"
     metrics = folder / "model.bundle.run" / "metrics.jsonl"
@@ -77,7 +77,7 @@ def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Pa
         label="label",
         label_separator=SEPARATOR if task.is_multi_label else None,
         valid=_table(valid),
-        unlabelled={"text": unlabelled} if unlabelled else None,
+        unlabeled={"text": unlabeled} if unlabeled else None,
         pretrained=pack,
         size=None if pack else options.size,
         config=config,
@@ -113,11 +113,11 @@ def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Pa
         train=train,
         predict=predict,
         shared=shared.spent if shared else None,
-        rows={"training": len(fit), "validation": len(valid), "unlabelled": len(unlabelled)},
+        rows={"training": len(fit), "validation": len(valid), "unlabeled": len(unlabeled)},
         facts={
             "pretrained": {"name": Path(pack).name, "digest": record.pretrained} if pack else None,
             "size": record.size,
-            "recipe": record.recipe,
+            "hyperparameters": record.hyperparameters,
             "epochs": {**epochs_of(metrics), **({SHARED_STAGE: shared.epochs} if shared else {})},
             "seconds": {**seconds_of(metrics), **({"language model": shared.seconds} if shared else {})},
             "architecture": model.manifest.members[0].architecture.model_dump(),
@@ -149,9 +149,9 @@ class SharedPack:
 
 
 def shared_pack(task: Task, options: Options, folder: Path) -> SharedPack:
-    """Give the pack that all tasks of ``task.shared`` start from.
+    """Return the pack that all tasks of ``task.shared`` start from.
 
-    It is made once, of ``task.unlabelled``, from ``options.pack`` (from nothing where that is None), into ``folder``,
+    It is made once, of ``task.unlabeled``, from ``options.pack`` (from nothing where that is None), into ``folder``,
     and found there again; its epochs and time are kept beside it. ``bothways.train`` then leaves the language models as
     they are.
     """
@@ -162,7 +162,7 @@ def shared_pack(task: Task, options: Options, folder: Path) -> SharedPack:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(pack, ignore_errors=True)
         corpus = pack.with_suffix(".jsonl")
-        corpus.write_text("".join(json.dumps({"text": text}) + "\n" for text in task.unlabelled), encoding="utf-8")
+        corpus.write_text("".join(json.dumps({"text": text}) + "\n" for text in task.unlabeled), encoding="utf-8")
         watch = Stopwatch()
         bothways.pretrain(
             [corpus],
@@ -183,7 +183,7 @@ def shared_pack(task: Task, options: Options, folder: Path) -> SharedPack:
 
 
 def _without_language_model(config: Path | None, folder: Path) -> Path:
-    """Give a recipe's changes with those that leave a pack's language models as they are.
+    """Return a recipe's changes with those that leave a pack's language models as they are.
 
     Raises:
         ValueError: ``config`` has numbers of language models, which are not trained.
@@ -197,7 +197,7 @@ def _without_language_model(config: Path | None, folder: Path) -> Path:
 
 
 def epochs_of(metrics: Path) -> dict[str, int]:
-    """Give the epochs of each stage of a run, the last one counted as a whole one, from its metrics."""
+    """Return the epochs of each stage of a run, the last one counted as a whole one, from its metrics."""
     found: dict[str, int] = {}
     for line in metrics.read_text(encoding="utf-8").splitlines():
         report = json.loads(line)
@@ -207,7 +207,7 @@ def epochs_of(metrics: Path) -> dict[str, int]:
 
 
 def seconds_of(metrics: Path) -> dict[str, float]:
-    """Give how long each stage's epochs took, validation included: the mean of the directions."""
+    """Return how long each stage's epochs took, validation included: the mean of the directions."""
     found: dict[str, dict[str, float]] = {}
     for line in metrics.read_text(encoding="utf-8").splitlines():
         report = json.loads(line)

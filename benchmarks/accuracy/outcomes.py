@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy.measures import Probabilities, choose_thresholds, scores, truth_of
+from benchmarks.accuracy.metrics import Probabilities, choose_thresholds, scores, truth_of
 from benchmarks.accuracy.sets import Rows, Task
 
 SINGLE = "single"
@@ -44,7 +44,7 @@ class Stopwatch:
         self._wall, self._cpu = time.perf_counter(), _cpu_s()
 
     def stop(self) -> Spent:
-        """Give the time since it was made."""
+        """Return the time since it was made."""
         return Spent(time.perf_counter() - self._wall, _cpu_s() - self._cpu)
 
 
@@ -83,14 +83,14 @@ class Outcome:
 
 
 def versions_of(*packages: str) -> dict[str, str]:
-    """Give the versions of packages that are installed here."""
+    """Return the versions of packages that are installed here."""
     return {package: metadata.version(package) for package in packages}
 
 
 def result_of(
     task: Task, method: str, seed: int, outcome: Outcome, command: str, described: Mapping[str, Any], load_before: float
 ) -> Result:
-    """Give all that is kept of a run on a machine, as JSON holds it."""
+    """Return all that is kept of a run on a machine, as JSON holds it."""
     truth = truth_of(task.test.labels, task.labels, task.is_multi_label)
     thresholds = dict(outcome.thresholds)
     if outcome.valid_rows is not None:
@@ -143,18 +143,18 @@ def machine(device: str = "cpu") -> dict[str, Any]:
 
 
 def load_now() -> float:
-    """Give how many processes wanted a core in the last minute."""
+    """Return how many processes wanted a core in the last minute."""
     return round(os.getloadavg()[0], 2)
 
 
 def machine_told(described: Mapping[str, Any]) -> str:
-    """Give what tells a kind of machine from others, in a line."""
+    """Return what tells a kind of machine from others, in a line."""
     gpu = f"{described['gpu']}; " if "gpu" in described else ""
     return f"{gpu}{described['cpu']}, {described['cores']} cores ({', '.join(described['features'])})"
 
 
 def result_file(folder: Path, described: Mapping[str, Any], set_name: str, method: str, seed: int) -> Path:
-    """Give where the result of a run on a machine is kept: each kind of machine has a folder of its own."""
+    """Return where the result of a run on a machine is kept: each kind of machine has a folder of its own."""
     kind = re.sub(r"[^a-z0-9]+", "-", machine_told(described).lower()).strip("-")
     return folder / kind / f"{set_name}.{method}.{seed}.json"
 
@@ -171,7 +171,7 @@ def write_result(folder: Path, result: Result) -> Path:
 
 
 def read_results(folder: Path) -> list[Result]:
-    """Give all results of a folder, of all machines."""
+    """Return all results of a folder, of all machines."""
     return list(_read(sorted(folder.glob("*/*.json"))))
 
 

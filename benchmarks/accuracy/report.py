@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.accuracy.outcomes import ENSEMBLE, SINGLE, Result, machine_told
 from benchmarks.accuracy.sets import SETS
-from docs.pages import fill
+from tools.pages import fill
 
 MODELS = ("forward", "backward", ENSEMBLE)
 METHODS = {
@@ -52,7 +52,7 @@ Groups = dict[tuple[str, str], list[Result]]
 
 
 def by_machine(results: Iterable[Result]) -> dict[str, Groups]:
-    """Give the results of each machine, most results first."""
+    """Return the results of each machine, most results first."""
     found: dict[str, list[Result]] = {}
     for result in results:
         found.setdefault(machine_told(result["machine"]), []).append(result)
@@ -60,7 +60,7 @@ def by_machine(results: Iterable[Result]) -> dict[str, Groups]:
 
 
 def grouped(results: Iterable[Result]) -> Groups:
-    """Give the results of each set and method, one a seed, in the order of the table."""
+    """Return the results of each set and method, one a seed, in the order of the table."""
     found: Groups = {}
     for result in results:
         found.setdefault((result["set"], result["method"]), []).append(result)
@@ -69,7 +69,7 @@ def grouped(results: Iterable[Result]) -> Groups:
 
 
 def with_most_seeds(machines: Mapping[str, Groups]) -> Groups:
-    """Give the results of each set and method from the machine that has the most of them."""
+    """Return the results of each set and method from the machine that has the most of them."""
     found: Groups = {}
     for groups in machines.values():
         for key, results in groups.items():
@@ -79,9 +79,9 @@ def with_most_seeds(machines: Mapping[str, Groups]) -> Groups:
 
 
 def table(machines: Mapping[str, Groups], letters: Mapping[str, str]) -> str:
-    """Give a Markdown table, a row a set, method and machine."""
+    """Return a Markdown table, a row a set, method and machine."""
     lines = [
-        "| set | labelled rows | method | on | seeds | forward | backward | ensemble | training, min | texts/s |",
+        "| set | labeled rows | method | on | seeds | forward | backward | ensemble | training, min | texts/s |",
         "|---|--:|---|---|--:|--:|--:|--:|--:|--:|",
     ]
     sets, methods = list(SETS), list(METHODS)
@@ -110,7 +110,7 @@ def table(machines: Mapping[str, Groups], letters: Mapping[str, str]) -> str:
 
 
 def training_speed(groups: Groups) -> str:
-    """Give a Markdown table of how long training took beside fastai, stage by stage, or nothing."""
+    """Return a Markdown table of how long training took beside fastai, stage by stage, or nothing."""
     lines = []
     for set_name in SETS:
         both = [groups.get((set_name, method), []) for method in ("bothways", "fastai")]
@@ -207,7 +207,7 @@ def plot_labels(groups: Groups, page: Path) -> list[str]:
     ticks = [count for name, count in _LABELLED_SETS.items() if any((name, method) in groups for method in methods)]
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.minorticks_off()
-    axes.set_xlabel("labelled reviews (IMDb)")
+    axes.set_xlabel("labeled reviews (IMDb)")
     axes.set_ylabel("test error, %")
     axes.set_ylim(bottom=0)
     _add_legend(figure)
@@ -215,7 +215,7 @@ def plot_labels(groups: Groups, page: Path) -> list[str]:
 
 
 def best_values(results: Sequence[Result]) -> list[float]:
-    """Give what a method is judged by, a value a seed: its ensemble, or its only model."""
+    """Return what a method is judged by, a value a seed: its ensemble, or its only model."""
     return [
         result["scores"][ENSEMBLE if ENSEMBLE in result["scores"] else SINGLE][result["measure"]] for result in results
     ]
@@ -266,7 +266,7 @@ def _headed(machine: str, lines: str) -> str:
 
 
 def plots() -> Any:
-    """Give pyplot, set to draw the same file from the same numbers, without a screen."""
+    """Return pyplot, set to draw the same file from the same numbers, without a screen."""
     import matplotlib as mpl  # noqa: PLC0415  (only where plots are made)
 
     mpl.use("agg")
@@ -278,7 +278,7 @@ def plots() -> Any:
 
 
 def _colour(method: str) -> str:
-    """Give the same colour to a method in every plot."""
+    """Return the same colour to a method in every plot."""
     return f"C{list(METHODS).index(method)}"
 
 

@@ -38,7 +38,7 @@ class Rows:
         return len(self.texts)
 
     def selected(self, numbers: Sequence[int] | NDArray[np.int64]) -> Rows:
-        """Give some of the rows."""
+        """Return some of the rows."""
         return Rows([self.texts[i] for i in numbers], [self.labels[i] for i in numbers])
 
 
@@ -54,8 +54,8 @@ class Task:
         valid: The official validation rows, if there are any.
         test: Rows that only the finished model sees.
         test_split: What the test rows are.
-        unlabelled: More texts, for language models only.
-        shared: A name that tasks have in common whose language models are fine-tuned once, on ``unlabelled``.
+        unlabeled: More texts, for language models only.
+        shared: A name that tasks have in common whose language models are fine-tuned once, on ``unlabeled``.
     """
 
     name: str
@@ -65,17 +65,17 @@ class Task:
     valid: Rows | None
     test: Rows
     test_split: str
-    unlabelled: list[str] = field(default_factory=list)
+    unlabeled: list[str] = field(default_factory=list)
     shared: str | None = None
 
 
 def load_task(name: str, folder: Path, seed: int) -> Task:
-    """Give a task; the seed decides which rows are labelled, where not all of them are."""
+    """Return a task; the seed decides which rows are labeled, where not all of them are."""
     return SETS[name](name, folder, seed)
 
 
 def _official_split(name: str, folder: Path, seed: int) -> Task:
-    """Give a set of one label a text that lies in a folder of its name, split by those who made it."""
+    """Return a set of one label a text that lies in a folder of its name, split by those who made it."""
     del seed
     train, test = (_read_csv(folder / name / f"{part}.csv", "label") for part in ("train", "test"))
     return Task(name, _labels(train), False, train, None, test, "official test split")
@@ -101,20 +101,20 @@ def _imdb(
     name: str,
     folder: Path,
     seed: int,
-    labelled: int | None,
-    unlabelled_rows: int = IMDB_UNLABELLED_ROWS,
+    labeled: int | None,
+    unlabeled_rows: int = IMDB_UNLABELLED_ROWS,
     shared: str = IMDB_SHARED,
 ) -> Task:
     train, test = (_read_parquet(folder / "imdb" / f"{part}.parquet") for part in ("train", "test"))
     labels, split = _labels(train), "official test split"
-    if labelled is not None:
-        train = _balanced(train, labels, labelled, seed)
+    if labeled is not None:
+        train = _balanced(train, labels, labeled, seed)
         test = _balanced(test, labels, IMDB_TEST_ROWS, _FIXED_SEED)
         split = f"a fixed balanced subset of {len(test):,} rows of the official test split"
-    unlabelled = _read_column(folder / "imdb" / "unlabelled.parquet", "text")
-    if labelled is None:
-        return Task(name, labels, False, train, None, test, split, [*train.texts, *unlabelled], IMDB_FULL_SHARED)
-    return Task(name, labels, False, train, None, test, split, unlabelled[:unlabelled_rows], shared)
+    unlabeled = _read_column(folder / "imdb" / "unlabeled.parquet", "text")
+    if labeled is None:
+        return Task(name, labels, False, train, None, test, split, [*train.texts, *unlabeled], IMDB_FULL_SHARED)
+    return Task(name, labels, False, train, None, test, split, unlabeled[:unlabeled_rows], shared)
 
 
 SETS: dict[str, Callable[[str, Path, int], Task]] = {
@@ -122,18 +122,18 @@ SETS: dict[str, Callable[[str, Path, int], Task]] = {
     "sms": _sms,
     "germeval2018": _official_split,
     "goemotions": _goemotions,
-    "imdb-100": partial(_imdb, labelled=100),
-    "imdb-500": partial(_imdb, labelled=500),
-    "imdb-2000": partial(_imdb, labelled=2000),
-    "imdb-100-5k": partial(_imdb, labelled=100, unlabelled_rows=IMDB_FEWER_UNLABELLED_ROWS, shared=IMDB_FEWER_SHARED),
-    "imdb": partial(_imdb, labelled=None),
+    "imdb-100": partial(_imdb, labeled=100),
+    "imdb-500": partial(_imdb, labeled=500),
+    "imdb-2000": partial(_imdb, labeled=2000),
+    "imdb-100-5k": partial(_imdb, labeled=100, unlabeled_rows=IMDB_FEWER_UNLABELLED_ROWS, shared=IMDB_FEWER_SHARED),
+    "imdb": partial(_imdb, labeled=None),
 }
 OPTIONAL_SETS = ("imdb-100-5k", "imdb")
 """Only run where they are asked for."""
 
 
 def _balanced(rows: Rows, labels: tuple[str, ...], count: int, seed: int) -> Rows:
-    """Give so many different texts, as many of each label; fewer with the same seed are among them."""
+    """Return so many different texts, as many of each label; fewer with the same seed are among them."""
     order = distinct_first(rows.texts, seed)
     by_label = ([i for i in order if rows.labels[i] == (label,)][: count // len(labels)] for label in labels)
     return rows.selected(sorted(i for numbers in by_label for i in numbers))

@@ -15,12 +15,12 @@ Numbers = NDArray[np.int64]
 
 
 def groups_of(labels: Sequence[tuple[str, ...]]) -> list[str]:
-    """Give the stratum of each row: its first label."""
+    """Return the stratum of each row: its first label."""
     return [row[0] for row in labels]
 
 
 def stratified_numbers(texts: Sequence[str], strata: Sequence[Hashable], share: float, seed: int) -> Numbers:
-    """Give the numbers of about so large a share of each stratum's distinct texts, at least one, in order."""
+    """Return the numbers of about so large a share of each stratum's distinct texts, at least one, in order."""
     held: set[str] = set()
     for distinct in _shuffled_strata(texts, strata, seed):
         held.update(distinct[: max(1, round(share * len(distinct)))])
@@ -28,7 +28,7 @@ def stratified_numbers(texts: Sequence[str], strata: Sequence[Hashable], share: 
 
 
 def fold_numbers(texts: Sequence[str], strata: Sequence[Hashable], count: int, seed: int) -> list[Numbers]:
-    """Give the rows of each of so many folds, in order; every row is in one fold."""
+    """Return the rows of each of so many folds, in order; every row is in one fold."""
     fold: dict[str, int] = {}
     dealt = 0
     for distinct in _shuffled_strata(texts, strata, seed):
@@ -40,7 +40,7 @@ def fold_numbers(texts: Sequence[str], strata: Sequence[Hashable], count: int, s
 
 
 def distinct_first(texts: Sequence[str], seed: int) -> list[int]:
-    """Give the numbers of all distinct texts, each at its first place, in an order that the seed decides."""
+    """Return the numbers of all distinct texts, each at its first place, in an order that the seed decides."""
     first: dict[str, int] = {}
     for number, text in enumerate(texts):
         first.setdefault(text, number)
@@ -50,8 +50,8 @@ def distinct_first(texts: Sequence[str], seed: int) -> list[int]:
 
 
 def _shuffled_strata(texts: Sequence[str], strata: Sequence[Hashable], seed: int) -> Iterator[list[str]]:
-    """Give each stratum's distinct texts in an order that the seed decides; a text is where it first occurs."""
-    chance = np.random.default_rng(seed)
+    """Return each stratum's distinct texts in an order that the seed decides; a text is where it first occurs."""
+    rng = np.random.default_rng(seed)
     seen: set[str] = set()
     by_stratum: dict[Hashable, list[str]] = defaultdict(list)
     for text, stratum in zip(texts, strata, strict=True):
@@ -59,4 +59,4 @@ def _shuffled_strata(texts: Sequence[str], strata: Sequence[Hashable], seed: int
             seen.add(text)
             by_stratum[stratum].append(text)
     for distinct in by_stratum.values():
-        yield [distinct[i] for i in chance.permutation(len(distinct))]
+        yield [distinct[i] for i in rng.permutation(len(distinct))]

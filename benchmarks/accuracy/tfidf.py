@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from benchmarks.accuracy import validation
-from benchmarks.accuracy.measures import Probabilities, Truth, loss_on_validation, truth_of
+from benchmarks.accuracy.metrics import Probabilities, Truth, loss_on_validation, truth_of
 from benchmarks.accuracy.outcomes import SINGLE, Outcome, Stopwatch, versions_of
 from benchmarks.accuracy.sets import Rows, Task
 from scipy import sparse  # type: ignore[import-untyped, unused-ignore]
@@ -79,7 +79,7 @@ Setting = tuple[tuple[str, ...], float]
 
 
 def _tried(task: Task, parts: Sequence[tuple[Rows, Rows]]) -> dict[Setting, tuple[float, Probabilities]]:
-    """Give the loss of every setting on the validation rows of all parts together, with their probabilities."""
+    """Return the loss of every setting on the validation rows of all parts together, with their probabilities."""
     found: dict[Setting, list[Probabilities]] = {setting: [] for setting in itertools.product(FEATURES, STRENGTHS)}
     for fit, valid in parts:
         targets = _targets(fit, task)
@@ -93,7 +93,7 @@ def _tried(task: Task, parts: Sequence[tuple[Rows, Rows]]) -> dict[Setting, tupl
 
 
 def _matrices(fit: Rows, valid: Rows, task: Task) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
-    """Give the features of both sides for each choice of features; each kind is computed once."""
+    """Return the features of both sides for each choice of features; each kind is computed once."""
     known: dict[str, tuple[Any, Any]] = {}
     for kind in KINDS:
         vectorizer = _vectorizer(kind, task)

@@ -16,7 +16,7 @@ _FEW_ROWS = 1000
 
 
 def held_out(task: Task, seed: int) -> tuple[Rows, Rows]:
-    """Give rows to fit on and rows to validate on: the official ones, or a stratified tenth."""
+    """Return rows to fit on and rows to validate on: the official ones, or a stratified tenth."""
     if task.valid is not None:
         return task.train, task.valid
     numbers = stratified_numbers(task.train.texts, groups_of(task.train.labels), VALIDATION_SHARE, seed)
@@ -25,7 +25,7 @@ def held_out(task: Task, seed: int) -> tuple[Rows, Rows]:
 
 
 def parts(task: Task, seed: int) -> list[tuple[Rows, Rows]]:
-    """Give what settings are chosen on: one part, or five of few rows."""
+    """Return what settings are chosen on: one part, or five of few rows."""
     if task.valid is not None or len(task.train) >= _FEW_ROWS:
         return [held_out(task, seed)]
     folds = fold_numbers(task.train.texts, groups_of(task.train.labels), FOLDS, seed)

@@ -119,7 +119,7 @@ def measure(arguments: argparse.Namespace) -> None:
 
 
 def servers(bundle: Path, python: str) -> list[Server]:
-    """Give what is compared."""
+    """Return what is compared."""
 
     def ours(name: str, *options: str) -> Server:
         def command(port: int) -> list[str]:
@@ -186,7 +186,7 @@ def _connection(port: int) -> http.client.HTTPConnection:
 
 
 def resident_mib(process: int) -> int:
-    """Give a process's resident memory."""
+    """Return a process's resident memory."""
     status = Path(f"/proc/{process}/status").read_text(encoding="ascii")
     return round(int(status.split("VmRSS:")[1].split()[0]) / 1024)
 

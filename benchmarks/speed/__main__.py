@@ -31,15 +31,15 @@ from benchmarks.speed.torch_eager import TorchEnsemble
 from numpy.typing import NDArray
 
 import bothways
-from bothways.bundle.manifest import Cascade, Kind
+from bothways.bundle.manifest import EarlyExit, Kind
 from bothways.bundle.read import read_bundle
-from bothways.runtime.bench import LIBRARIES, flop_a_token, limit_flop_a_second
+from bothways.evaluation.benchmark import LIBRARIES, flop_a_token, limit_flop_a_second
 from bothways.runtime.classifier import Classifier
 from bothways.runtime.cores import available_cores
 from bothways.runtime.graph import Precision
 from bothways.runtime.slots import Tally
-from bothways.text.checking import check_texts
 from bothways.text.reading import Direction
+from bothways.text.validation import check_texts
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
@@ -58,7 +58,7 @@ def main() -> None:
     run.add_argument("--texts", type=int, help="at most so many of a set; else 1,000 of IMDb and 5,000 of TREC")
     run.add_argument("--singles", type=int, default=50, help="texts that are predicted one by one")
     run.add_argument(
-        "--cascade-share", type=float, default=0.15, help="of texts that a cascade reads in both directions"
+        "--early-exit-share", type=float, default=0.15, help="of texts that a cascade reads in both directions"
     )
     run.add_argument("--oracle", type=Path, default=ROOT / ".oracle", help="the environment with fastai")
     run.add_argument("--work", type=Path, default=ROOT / "build" / "speed", help="for models and texts")
@@ -133,9 +133,9 @@ class Speeds:
             / 1e9,
             1,
         )
-        found["cascade, exact"] = self._in_another_way("cascade, exact", model, "float32", is_cascade=True)
-        found["int8"] = self._in_another_way("int8", model, "int8", is_cascade=False)
-        found["cascade, int8"] = self._in_another_way("cascade, int8", model, "int8", is_cascade=True)
+        found["cascade, exact"] = self._in_another_way("cascade, exact", model, "float32", uses_early_exit=True)
+        found["int8"] = self._in_another_way("int8", model, "int8", uses_early_exit=False)
+        found["cascade, int8"] = self._in_another_way("cascade, int8", model, "int8", uses_early_exit=True)
         eager = TorchEnsemble(read_bundle(self.bundle, Kind.CLASSIFIER))
         torch.set_num_threads(available_cores())
         eager_rows = eager(self.texts)
@@ -145,15 +145,15 @@ class Speeds:
         return found
 
     def _in_another_way(
-        self, label: str, exact: Classifier, precision: Precision, *, is_cascade: bool
+        self, label: str, exact: Classifier, precision: Precision, *, uses_early_exit: bool
     ) -> dict[str, Any]:
         bundle = read_bundle(self.bundle, Kind.CLASSIFIER)
-        cascade = self._cascade(exact) if is_cascade else None
-        model = Classifier(bundle, cascade=cascade, precision=precision)
+        early_exit = self._early_exit(exact) if uses_early_exit else None
+        model = Classifier(bundle, early_exit=early_exit, precision=precision)
         predictions = list(model.stream(self.texts))
         rows = np.array([prediction.probabilities["ensemble"] for prediction in predictions])
         timed = self._timed(label, model.predict_proba)
-        if is_cascade:
+        if uses_early_exit:
             both = sum(prediction.read == "both" for prediction in predictions)
             return {**timed, "read_by_both": round(both / len(predictions), 4)}
         return {
@@ -162,11 +162,11 @@ class Speeds:
             "changed_labels": int((rows.argmax(axis=1) != self.exact.argmax(axis=1)).sum()),
         }
 
-    def _cascade(self, exact: Classifier) -> Cascade:
-        """Give a cascade that reads the wanted share of these texts in both directions."""
+    def _early_exit(self, exact: Classifier) -> EarlyExit:
+        """Return a cascade that reads the wanted share of these texts in both directions."""
         confidence = exact.predict_proba_by_direction(self.texts)["forward"].max(axis=1)
         threshold = float(np.quantile(confidence, self.cascade_share))
-        return Cascade(
+        return EarlyExit(
             first=Direction.FORWARD,
             temperature=1,
             threshold=threshold,
@@ -197,7 +197,7 @@ class Speeds:
 
 
 def told_times(runs: Sequence[float], alone: Sequence[float], texts: int) -> dict[str, Any]:
-    """Give medians, and what they are of."""
+    """Return medians, and what they are of."""
     seconds = statistics.median(runs)
     return {
         "seconds": round(seconds, 3),
@@ -209,7 +209,7 @@ def told_times(runs: Sequence[float], alone: Sequence[float], texts: int) -> dic
 
 
 def limits(bundle: Path) -> dict[str, float]:
-    """Give how fast each library computes the model's matrix products alone, in GFLOP/s, float32."""
+    """Return how fast each library computes the model's matrix products alone, in GFLOP/s, float32."""
     architectures = [member.architecture for member in read_bundle(bundle, Kind.CLASSIFIER).manifest.members]
     libraries = {**LIBRARIES, "torch (MKL)": _torch_product, "oneDNN": _onednn_product}
     return {name: round(limit_flop_a_second(architectures, library) / 1e9, 1) for name, library in libraries.items()}

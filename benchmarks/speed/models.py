@@ -25,13 +25,13 @@ _SEED = 0
 
 
 def chosen_texts(most: int | None) -> dict[str, Any]:
-    """Give the texts of each set, and others for the vocabulary."""
+    """Return the texts of each set, and others for the vocabulary."""
     data = Path(os.environ["BOTHWAYS_DATA"])
     imdb = load_task("imdb-2000", data, _SEED)
     questions = load_task("trec6", data, _SEED).train.texts
     sets = {"imdb": imdb.test.texts[: SETS["imdb"]], "trec6": questions[: SETS["trec6"]]}
     return {
-        "vocabulary": imdb.unlabelled[:3000] + questions,
+        "vocabulary": imdb.unlabeled[:3000] + questions,
         "sets": {name: texts[:most] for name, texts in sets.items()},
     }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.accuracy.outcomes import machine_told
-from docs.pages import fill
+from tools.pages import fill
 
 WAYS = ("fastai", "torch", "exact", "cascade, exact", "int8", "cascade, int8")
 SET_NAMES = {"imdb": "IMDb reviews", "trec6": "TREC questions"}

@@ -39,7 +39,7 @@ class TorchMember(nn.Module):
         self.head = folded_layers(weights, head_layers)
 
     def forward(self, texts: Sequence[Ids]) -> torch.Tensor:
-        """Give the probabilities of texts, longest first, (B, C)."""
+        """Return the probabilities of texts, longest first, (B, C)."""
         lengths = [len(ids) for ids in texts]
         padded = nn.utils.rnn.pad_sequence([torch.from_numpy(ids.astype(np.int64)) for ids in texts])
         packed = nn.utils.rnn.pack_padded_sequence(self.embedding(padded), torch.tensor(lengths))
@@ -60,14 +60,14 @@ class TorchEnsemble:
     def __init__(self, bundle: Bundle) -> None:
         self._tokenizer = bundle.tokenizer
         members = bundle.manifest.members
-        self._orders = [(member.direction, member.markers) for member in members]
+        self._orders = [(member.direction, member.special_tokens) for member in members]
         self._members = [
             TorchMember(m.architecture, bundle.weights[m.direction], len(m.widths_head or []) + 1) for m in members
         ]
 
     @torch.inference_mode()
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Give the probabilities of texts, (N, C), in their order."""
+        """Return the probabilities of texts, (N, C), in their order."""
         tokenized = [self._tokenizer.tokenize(text) for text in texts]
         order = sorted(range(len(texts)), key=lambda number: -len(tokenized[number]))
         rows: list[torch.Tensor] = []

@@ -15,9 +15,7 @@ import os as _os
 # set before its first import. No module of this package can be imported before this line has run.
 _os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-__version__ = "0.1.0"
-
-from bothways.bundle.manifest import Cascade
+from bothways.bundle.manifest import EarlyExit
 from bothways.errors import (
     BothwaysError,
     BundleBroken,
@@ -34,15 +32,16 @@ from bothways.errors import (
     TextError,
     TrainingError,
 )
+from bothways.evaluation.early_exit import fit_early_exit
 from bothways.interop.direction import DirectionVerdict
 from bothways.interop.fastai_import import FastaiImport, ImportedModel, import_fastai, infer_direction
 from bothways.interop.onnx_export import OnnxExport, export_onnx
-from bothways.runtime.cascade import fit_cascade
 from bothways.runtime.classifier import Classifier, Prediction, load
 from bothways.runtime.reader import TextReader
 from bothways.runtime.verify import Verification, verify
-from bothways.text.reading import Direction, MarkerPlacement
-from bothways.training.entry import pretrain, train
+from bothways.text.reading import Direction, SpecialTokenPlacement
+from bothways.training.api import pretrain, train
+from bothways.version import __version__
 
 __all__ = [
     "BothwaysError",
@@ -50,7 +49,6 @@ __all__ = [
     "BundleError",
     "BundleMissing",
     "BundleTooNew",
-    "Cascade",
     "Classifier",
     "ConfigError",
     "DataError",
@@ -58,21 +56,22 @@ __all__ = [
     "Direction",
     "DirectionError",
     "DirectionVerdict",
+    "EarlyExit",
     "FastaiImport",
     "ForeignModelError",
     "ImportedModel",
-    "MarkerPlacement",
     "OnnxExport",
     "OutputExists",
     "Prediction",
     "ShapeError",
+    "SpecialTokenPlacement",
     "TextError",
     "TextReader",
     "TrainingError",
     "Verification",
     "__version__",
     "export_onnx",
-    "fit_cascade",
+    "fit_early_exit",
     "import_fastai",
     "infer_direction",
     "load",

@@ -172,5 +172,5 @@ class TrainingError(BothwaysError):
     """Training can't go on, or its result did not prove itself."""
 
 
-class ProofFailed(TrainingError):
+class ParityFailed(TrainingError):
     """What was trained gives other numbers in a fresh process than in the trainer; nothing was published."""

@@ -14,11 +14,11 @@ _SOURCE = str(Path(__file__).parents[1])
 
 
 def module_command(module: str, *arguments: str) -> list[str]:
-    """Give the command that runs a module of this package in a fresh process."""
+    """Return the command that runs a module of this package in a fresh process."""
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def module_environment(**variables: str) -> dict[str, str]:
-    """Give the environment for ``module_command``: ours, where this package is found, with some variables added."""
+    """Return the environment for ``module_command``: ours, where this package is found, with some variables added."""
     search_path = os.pathsep.join([_SOURCE, *filter(None, [os.environ.get("PYTHONPATH")])])
     return {**os.environ, "PYTHONPATH": search_path, **variables}

@@ -15,7 +15,7 @@ LARGEST_INTEGER = 2**63
 
 
 def parse(data: bytes) -> object:
-    """Give the value that a JSON document holds.
+    """Return the value that a JSON document holds.
 
     Args:
         data: The whole document, UTF-8.
@@ -38,7 +38,7 @@ def parse(data: bytes) -> object:
 
 
 def dump(value: object) -> str:
-    """Give a value as one line of JSON, always the same for the same value."""
+    """Return a value as one line of JSON, always the same for the same value."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(", ", ": "))
 
 

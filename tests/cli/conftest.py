@@ -16,8 +16,8 @@ from tests.processes import CommandServer, command_server
 
 CONFIG = """
 [encoder]
-width_embedding = 8
-width_hidden = 12
+embedding_size = 8
+hidden_size = 12
 layers = 2
 [tokenizer]
 vocabulary_size = 100
@@ -25,10 +25,10 @@ vocabulary_size = 100
 epochs = 1
 [classifier]
 epochs = 6
-epochs_frozen = 0
-rate_peak = 0.03
-dropout_factor = 0
-dropout_head = 0
+unfreezing_epochs = 0
+learning_rate = 0.03
+dropout_multiplier = 0
+head_dropout = 0
 """
 
 LABELS = ("01", "[red]", "né")
@@ -51,26 +51,26 @@ class Workplace:
 
 
 def some_rows(count: int = 60) -> list[tuple[str, str, str]]:
-    """Give rows of id, review and stars."""
-    chance = random.Random(0)
+    """Return rows of id, review and stars."""
+    rng = random.Random(0)
     words = dict(zip(LABELS, ("awful dull sad", "so okay fair", "lovely fine superb"), strict=True))
     others = ["the", "film,", "a", "story", "with", "some", "people;", "in", "it\nand", "“then”"]
     rows = []
     for number in range(count):
         label = LABELS[number % 3]
-        text = " ".join([*chance.choices(words[label].split(), k=2), *chance.choices(others, k=chance.randint(1, 40))])
+        text = " ".join([*rng.choices(words[label].split(), k=2), *rng.choices(others, k=rng.randint(1, 40))])
         rows.append((f"0{number}", text, label))
     return rows
 
 
 def cells(out: bytes) -> dict[str, list[str]]:
-    """Give the cells of every row of the tables, by the row's name."""
+    """Return the cells of every row of the tables, by the row's name."""
     rows = [line.strip("│").split("│") for line in out.decode().splitlines() if line.startswith("│")]
     return {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
 
 
 def expected_calibration_error(probabilities: NDArray[np.float64], happened: NDArray[np.bool_]) -> float:
-    """Give what is measured in 15 bins, one bin after the other."""
+    """Return what is measured in 15 bins, one bin after the other."""
     total = 0.0
     for low in np.arange(15) / 15:
         inside = (probabilities >= low) & ((probabilities < low + 1 / 15) | (low == 14 / 15))
@@ -89,7 +89,7 @@ def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandServer]:
 @pytest.fixture(scope="package")
 def cli_with_torch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandServer]:
     """The same for verbs that train, which need not import torch again."""
-    modules = ("torch", "torch._dynamo", "sentencepiece", "bothways.training.run", "bothways.training.progress")
+    modules = ("torch", "torch._dynamo", "sentencepiece", "bothways.training.pipeline", "bothways.training.progress")
     with command_server(tmp_path_factory.mktemp("cli"), *modules) as server:
         yield server
 

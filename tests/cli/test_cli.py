@@ -27,7 +27,7 @@ import bothways
 from tests.cli.conftest import CONFIG, LABELS, Workplace, cells, expected_calibration_error, some_rows
 from tests.processes import ENVIRONMENT, CommandServer, Finished, wait_for
 
-VERBS = ["train", "predict", "evaluate", "serve", "verify", "info", "bench", "cascade", "pretrain"]
+VERBS = ["train", "predict", "evaluate", "serve", "verify", "info", "bench", "early-exit", "pretrain"]
 VERBS += ["import-fastai", "direction", "export-onnx"]
 ADDED = ["predicted_label", "predicted_probability", *(f"probability_{label}" for label in LABELS)]
 
@@ -89,7 +89,7 @@ def test_predicting_a_delimited_file_keeps_all_and_adds_columns(
     assert found[0] == [*rows[0], *ADDED]
     assert [row[:3] for row in found[1:]] == [list(row) for row in rows[1:]]
     numbers = [[row[3], *map(float, row[4:])] for row in found[1:]]
-    assert numbers == expected_rows(place.bundle, texts_of(some_rows(300)))  # law 8, to the last bit
+    assert numbers == expected_rows(place.bundle, texts_of(some_rows(300)))  # guarantee 8, to the last bit
 
 
 def compressed(content: bytes, suffix: str) -> bytes:
@@ -343,10 +343,13 @@ def test_numbers_that_are_not_the_trainers_fail(cli: CommandServer, place: Workp
     rows = [json.loads(line) for line in (copy / "proof.jsonl").read_bytes().splitlines()]
     first, *others = rows[3]["probabilities"]["backward"]
     rows[3]["probabilities"]["backward"] = {first: 1.0, **dict.fromkeys(others, 0.0)}
-    proof = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    (copy / "proof.jsonl").write_bytes(proof)
+    parity_record = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    (copy / "proof.jsonl").write_bytes(parity_record)
     manifest = json.loads((copy / "bundle.json").read_bytes())
-    manifest["files"]["proof.jsonl"] = {"size_bytes": len(proof), "sha256": hashlib.sha256(proof).hexdigest()}
+    manifest["files"]["proof.jsonl"] = {
+        "size_bytes": len(parity_record),
+        "sha256": hashlib.sha256(parity_record).hexdigest(),
+    }
     (copy / "bundle.json").write_text(json.dumps(manifest))
     finished = cli.run("verify", copy)
     assert finished.status == 1
@@ -367,7 +370,7 @@ def test_info_tells_what_a_bundle_is(cli: CommandServer, place: Workplace) -> No
     assert found["labels"] == [", ".join(LABELS)]
     assert found["digest"] == [bothways.load(place.bundle).digest]
     assert found["columns"] == ["texts 'review', labels 'stars'"]
-    assert found["rows"] == ["54 training, 6 validation, 0 unlabelled"]
+    assert found["rows"] == ["54 training, 6 validation, 0 unlabeled"]
     assert found["reads backward"][0].endswith("AWD-LSTM 8/12/2")
     assert found["trained"] == [f"bothways {bothways.__version__}, size small, seed 0"]
 
@@ -640,7 +643,7 @@ def test_predicting_needs_no_torch(cli: CommandServer, place: Workplace) -> None
 
 
 def test_a_fault_of_ours_is_owned_in_one_line(cli: CommandServer, place: Workplace) -> None:
-    blocked = ("bothways.text.checking", "bothways.runtime.verify", "onnxruntime", "bothways.training.run_folder")
+    blocked = ("bothways.text.validation", "bothways.runtime.verify", "onnxruntime", "bothways.training.run_folder")
     columns = ("--text", "review", "--label", "stars")
     out = place.folder / "fault.bundle"
     finished = cli.run("train", place.data, *columns, "--pretrained", "none", "--out", out, blocked=blocked)

@@ -96,8 +96,8 @@ def test_the_help_tells_of_both_kinds(cli: CommandServer) -> None:
 def test_measures_are_those_of_scikit_learn(
     cli: CommandServer, multi_label_bundle_path: Path, multi_label_model: Classifier, tmp_path: Path
 ) -> None:
-    chance = np.random.default_rng(3)
-    true = chance.random((len(TEXTS), 4)) < [0.5, 0.3, 0.6, 0]
+    rng = np.random.default_rng(3)
+    true = rng.random((len(TEXTS), 4)) < [0.5, 0.3, 0.6, 0]
     joined = ["; ".join(np.array(TOPICS)[row]) for row in true]
     assert "" in joined
     data = write_csv(tmp_path / "d.csv", ["text", "topics"], *map(list, zip(TEXTS, joined, strict=True)))

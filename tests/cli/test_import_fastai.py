@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from bothways.text.reading import Direction, MarkerPlacement
+from bothways.text.reading import Direction, SpecialTokenPlacement
 from tests.bundles import LABELS, TinyClassifiers, TinyLanguageModels, make_classifiers, make_language_models
-from tests.interop.foreign import fastai_state, save_vocabulary, save_weights, vocabulary
 from tests.processes import CommandServer, command_server
+from tests.unit.interop.foreign import fastai_state, save_vocabulary, save_weights, vocabulary
 from tests.words import WORDS, make_word_tokenizer
 
-PLACEMENTS = dict.fromkeys(Direction, MarkerPlacement.AS_WRITTEN)
+PLACEMENTS = dict.fromkeys(Direction, SpecialTokenPlacement.AS_WRITTEN)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bothways.cli.app import app
-from bothways.training.recipe import Recipe
+from bothways.training.hyperparameters import Hyperparameters
 from tests.processes import command_server
 
 ROOT = Path(__file__).parents[2]
@@ -74,4 +74,4 @@ def test_the_recipe_page_is_current() -> None:
     page, part = (ROOT / "docs" / "recipe.md").read_text(encoding="utf-8"), "made by docs/make_recipe_table.py"
     assert page.endswith(f"<!-- {part} -->\n\n{table}\n<!-- end of {part} -->\n")
     assert all(line.startswith("| ") or line.startswith("|-") for line in table.splitlines())  # one line a row
-    assert all(f"| {section} |" in table for section in Recipe.model_fields)
+    assert all(f"| {section} |" in table for section in Hyperparameters.model_fields)

@@ -69,7 +69,7 @@ def refuse(bundle: Path, name: str, problem: str = "", error: type[BundleError] 
 
 
 def message_of_loading(bundle: Path) -> str:
-    """Give the message by which a bundle is refused, empty if it is loaded; any other error comes through."""
+    """Return the message by which a bundle is refused, empty if it is loaded; any other error comes through."""
     try:
         bothways.load(bundle)
     except BundleError as error:
@@ -837,7 +837,7 @@ def edit_proof(bundle: Path, number: int, change: Callable[[Fields], object]) ->
 
 
 def rotate(probabilities: dict[str, float]) -> None:
-    """Give each label the probability of another one."""
+    """Return each label the probability of another one."""
     values = list(probabilities.values())
     probabilities.update(zip(probabilities, [*values[1:], values[0]], strict=True))
 
@@ -882,21 +882,21 @@ def test_a_bundle_without_a_proof_is_refused(bundle: Path) -> None:
 
 def test_a_random_change_anywhere_never_raises_anything_else(bundle: Path) -> None:
     """Fuzzing with right digests: each file is cut, flipped and spliced; only a ``BundleError`` may come out."""
-    chance = random.Random(11)
+    rng = random.Random(11)
     originals = {name: (bundle / name).read_bytes() for name in FILES}
     refused = 0
     for _ in range(100):
-        name = chance.choice(FILES)
+        name = rng.choice(FILES)
         data = bytearray(originals[name])
-        for _ in range(chance.randint(1, 4)):
-            place = chance.randrange(len(data)) if chance.random() < 0.5 else chance.randrange(min(600, len(data)))
-            match chance.randrange(4):
+        for _ in range(rng.randint(1, 4)):
+            place = rng.randrange(len(data)) if rng.random() < 0.5 else rng.randrange(min(600, len(data)))
+            match rng.randrange(4):
                 case 0:
-                    data[place] = chance.randrange(256)
+                    data[place] = rng.randrange(256)
                 case 1:
-                    del data[place : place + chance.randint(1, 9)]
+                    del data[place : place + rng.randint(1, 9)]
                 case 2:
-                    data[place:place] = chance.choice([b'"', b"[", b"]", b"{", b"}", b",", b"-", b"9" * 9, b"\\u0000"])
+                    data[place:place] = rng.choice([b'"', b"[", b"]", b"{", b"}", b",", b"-", b"9" * 9, b"\\u0000"])
                 case _:
                     data[place:place] = data[:20]
         (bundle / MANIFEST_FILE).write_bytes(originals[MANIFEST_FILE])

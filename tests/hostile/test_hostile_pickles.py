@@ -36,7 +36,7 @@ def text(value: str) -> bytes:
 
 
 def gadgets(marker: Path) -> dict[str, bytes]:
-    """Give streams that create a file when a real unpickler reads them (most of them: the rest need a library)."""
+    """Return streams that create a file when a real unpickler reads them (most of them: the rest need a library)."""
     command, python = text(f"touch {marker}"), text(f"open({str(marker)!r}, 'w')")
     system = b"cposix\nsystem\n"
     nested = system + command + b"\x85R."
@@ -274,7 +274,7 @@ def test_a_flipped_byte_is_a_value_or_a_clear_error(tmp_path: Path, name: str) -
 
 
 def value_or_error(path: Path) -> object:
-    """Give the value in a file, or the message of the only error that there may be."""
+    """Return the value in a file, or the message of the only error that there may be."""
     try:
         return read_foreign_file(path)
     except ForeignModelError as error:

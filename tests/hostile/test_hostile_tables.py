@@ -23,10 +23,10 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from bothways.data import tables
-from bothways.data.files import COMPRESSIONS
 from bothways.data.tables import open_table, open_writer
 from bothways.errors import BothwaysError, ConfigError, DataError, OutputExists, TextError
-from bothways.text.checking import check_text
+from bothways.files import COMPRESSIONS
+from bothways.text.validation import check_text
 
 NOBODY = 65_534
 

@@ -9,9 +9,9 @@ import pandas
 import pytest
 
 from bothways.errors import TextError
-from bothways.text.checking import check_text, check_texts
 from bothways.text.subword_tokenizer import SubwordTokenizer
 from bothways.text.tokenizer import START_ID, UNKNOWN_ID
+from bothways.text.validation import check_text, check_texts
 
 FAMILY = "👩\u200d👩\u200d👧\u200d👦"
 

@@ -22,7 +22,7 @@ from bothways.errors import DirectionError, ForeignModelError
 from bothways.interop.fastai_import import FastaiImport
 from bothways.interop.reference import hidden_states
 from bothways.runtime.language_model import LanguageModel
-from bothways.text.reading import Direction, MarkerPlacement, read
+from bothways.text.reading import Direction, SpecialTokenPlacement, read
 from bothways.text.tokenizer import PADDING_ID
 from tests.bundles import run_python
 
@@ -89,7 +89,7 @@ def read_case(name: str) -> Case:
 
 
 def names(**facts: str) -> list[str]:
-    """Give the cases with these facts; ``refused`` ones only if asked for."""
+    """Return the cases with these facts; ``refused`` ones only if asked for."""
     found = []
     for name in CASES:
         case = read_case(name).facts
@@ -154,7 +154,7 @@ def test_an_imported_encoder_gives_fastais_states(name: str, tmp_path: Path) -> 
     check_ids(case, pack)
     rows = [row for row in case.rows if "last_state" in row]
     assert len(rows) > 20
-    ids = [read(pack.tokenizer.tokenize(row["text"]), case.direction, MarkerPlacement.AS_WRITTEN) for row in rows]
+    ids = [read(pack.tokenizer.tokenize(row["text"]), case.direction, SpecialTokenPlacement.AS_WRITTEN) for row in rows]
     architecture = pack.manifest.members[0].architecture
     states = hidden_states(architecture, pack.weights[case.direction], ids)
     for row, found in zip(rows, states, strict=True):

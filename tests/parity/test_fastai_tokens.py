@@ -114,7 +114,7 @@ SPACED_CHAINS = (
 
 
 def drawn_texts() -> list[str]:
-    """Give texts that hypothesis draws: single odd characters, and chains of what the rules look for."""
+    """Return texts that hypothesis draws: single odd characters, and chains of what the rules look for."""
     parts = st.sampled_from([*CHARACTERS, *CHAINS.split(), *SPACED_CHAINS])
     texts: list[str] = []
 

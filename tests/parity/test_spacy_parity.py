@@ -44,7 +44,7 @@ Split = Callable[[str], list[str]]
 
 @cache
 def splitters(language: str) -> tuple[Split, Split, tuple[str, ...]]:
-    """Give our splitter, spaCy's, and the keys of the exceptions; both with fastai's control tokens."""
+    """Return our splitter, spaCy's, and the keys of the exceptions; both with fastai's control tokens."""
     tables, version = tables_from_spacy(language, CONTROL_TOKENS[FASTAI_V2])
     assert version == spacy.__version__
     tokenizer = spacy.blank(language).tokenizer
@@ -60,26 +60,26 @@ def check(language: str, text: str) -> None:
 
 
 def drawn_texts(language: str, count: int) -> Iterator[str]:
-    """Give texts of pieces that rules fight over, glued or with white space of any kind between them."""
-    chance = random.Random(language)
+    """Return texts of pieces that rules fight over, glued or with white space of any kind between them."""
+    rng = random.Random(language)
     keys = splitters(language)[2]
     alphabet = [*SIGNS, *sorted(set("".join(keys[:1500])))]
 
     def piece() -> str:
-        kind = chance.random()
+        kind = rng.random()
         if kind < 0.3:
-            return chance.choice(PIECES)
+            return rng.choice(PIECES)
         if kind < 0.6:
-            return chance.choice(keys)
+            return rng.choice(keys)
         if kind < 0.85:
-            return "".join(chance.choices(alphabet, k=chance.randint(1, 7)))
+            return "".join(rng.choices(alphabet, k=rng.randint(1, 7)))
         if kind < 0.95:
-            return "".join(chance.choices(SIGNS[:20], k=chance.randint(1, 6)))
-        return chr(chance.choice([chance.randrange(32, 0x3100), chance.randrange(0x1F300, 0x1F700)]))
+            return "".join(rng.choices(SIGNS[:20], k=rng.randint(1, 6)))
+        return chr(rng.choice([rng.randrange(32, 0x3100), rng.randrange(0x1F300, 0x1F700)]))
 
     for _ in range(count):
-        pieces = (piece() + (chance.choice(SPACES) if chance.random() < 0.6 else "") for _ in range(9))
-        yield "".join(list(pieces)[: chance.randint(1, 9)])
+        pieces = (piece() + (rng.choice(SPACES) if rng.random() < 0.6 else "") for _ in range(9))
+        yield "".join(list(pieces)[: rng.randint(1, 9)])
 
 
 def test_most_languages_are_there() -> None:

@@ -92,7 +92,7 @@ def trec(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 
 def check_every_surface(trained: Trained) -> None:
-    """The bundle proves itself, and the command line gives what Python gives, bit for bit (law 8)."""
+    """The bundle proves itself, and the command line gives what Python gives, bit for bit (guarantee 8)."""
     verification = bothways.verify(trained.bundle)
     assert verification.passed
     assert verification.differences.keys() == {"forward", "backward", "ensemble"}

@@ -36,7 +36,7 @@ def eventually(holds: Callable[[], bool], within_s: float = 20) -> None:
 
 
 def received(connection: socket.socket, within_s: float = 10) -> bytes:
-    """Give what comes until the server closes."""
+    """Return what comes until the server closes."""
     connection.settimeout(within_s)
     found = b""
     try:

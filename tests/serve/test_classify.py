@@ -1,4 +1,4 @@
-"""POST /v1/classify: what predict gives, to the last bit (law 8), and what is wrong with a request, in words."""
+"""POST /v1/classify: what predict gives, to the last bit (guarantee 8), and what is wrong with a request, in words."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bothways
-from bothways.bundle.proof import NASTY_TEXTS
+from bothways.bundle.parity import NASTY_TEXTS
 from bothways.runtime.classifier import Classifier
 from bothways.text.reading import Direction
-from tests.bundles import write_with_cascade
+from tests.bundles import write_with_early_exit
 from tests.serve.conftest import RunningServer, running
 
 pytestmark = pytest.mark.enable_socket
@@ -102,12 +102,12 @@ def test_a_server_of_two_models_is_asked_by_name(bundle_path: Path, mixed_bundle
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_a_cascade_and_int8_are_served_where_asked_for(bundle_path: Path, tmp_path: Path, precision: Any) -> None:
     texts = [f"the {word} sat on a mat" for word in ("cat", "DOG", "film", "x", "y z", "lovely", "terrible")]
-    path = write_with_cascade(bundle_path, tmp_path / "fast.bundle", Direction.FORWARD, texts)
-    model = bothways.load(path, cascade=True, precision=precision)
-    with running(path, "--cascade", "--precision", precision, folder=tmp_path) as server:
+    path = write_with_early_exit(bundle_path, tmp_path / "fast.bundle", Direction.FORWARD, texts)
+    model = bothways.load(path, early_exit=True, precision=precision)
+    with running(path, "--early-exit", "--precision", precision, folder=tmp_path) as server:
         reply = server.classify(texts, probabilities=NAMES)
         told = server.ask("/v1/models").value["models"][0]
-        assert (told["cascade"], told["precision"], told["name"]) == (True, precision, "fast")
+        assert (told["early_exit"], told["precision"], told["name"]) == (True, precision, "fast")
     expected = list(model.stream(texts))
     assert {prediction.read for prediction in expected} == {"forward", "both"}
     for result, prediction in zip(reply.value["results"], expected, strict=True):

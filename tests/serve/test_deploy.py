@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.enable_socket, pytest.mark.server]
 
 
 def instruction(name: str) -> str:
-    """Give the last instruction of a kind, its continued lines joined."""
+    """Return the last instruction of a kind, its continued lines joined."""
     found: list[str] = re.findall(rf"^{name} ((?:.*\\\n)*.*)$", DOCKERFILE, flags=re.MULTILINE)
     return found[-1].replace("\\\n", " ")
 

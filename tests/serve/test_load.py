@@ -97,7 +97,7 @@ def sent(server: RunningServer, rate: float, expected: list[bytes], seconds: flo
 
 
 async def _asked(port: int, text: str) -> tuple[int, bytes, bytes]:
-    """Give status, header and body of the answer to a text."""
+    """Return status, header and body of the answer to a text."""
     return await _got(port, b"POST /v1/classify HTTP/1.1\r\n", json.dumps({"texts": [text]}).encode())
 
 
@@ -114,7 +114,7 @@ async def _got(port: int, line: bytes, body: bytes) -> tuple[int, bytes, bytes]:
 
 
 def capacity(server: RunningServer, seconds: float = 5) -> float:
-    """Give how many of these requests a second are answered when 32 clients ask again as soon as they can."""
+    """Return how many of these requests a second are answered when 32 clients ask again as soon as they can."""
 
     async def ask_on(until: float, number: int) -> int:
         answered = 0
@@ -132,7 +132,7 @@ def capacity(server: RunningServer, seconds: float = 5) -> float:
 
 @contextlib.contextmanager
 def on_a_core_of_its_own() -> Iterator[Callable[[], None]]:
-    """Give what a process does to run on the first core, and keep this one off it: clients must not slow the server."""
+    """Return what one does to run on the first core, and keep this one off it: clients must not slow the server."""
     all_cores = os.sched_getaffinity(0)
     first, *others = sorted(all_cores)
     os.sched_setaffinity(0, others or all_cores)

@@ -72,7 +72,7 @@ def test_the_tokens_stand_in_the_order_in_which_each_direction_reads_them(page: 
     tokens = model.tokenizer.tokens(tokenized.ids.tolist())
     lists = page.locator("#readings ol")
     for number, member in enumerate(model.manifest.members):
-        order = reading_positions(tokenized, member.direction, member.markers)
+        order = reading_positions(tokenized, member.direction, member.special_tokens)
         assert lists.nth(number).locator("li").all_text_contents() == [tokens[place] for place in order]
 
 
@@ -135,7 +135,7 @@ _COLOURS = """element => {
 
 
 def contrast(ink: str, paper: str) -> float:
-    """Give the contrast ratio of WCAG 2."""
+    """Return the contrast ratio of WCAG 2."""
     high, low = sorted((luminance(ink), luminance(paper)), reverse=True)
     return (high + 0.05) / (low + 0.05)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bothways.bundle.proof import NASTY_TEXTS
+from bothways.bundle.parity import NASTY_TEXTS
 from bothways.runtime.classifier import Classifier
 from tests.serve.conftest import HOST, RunningServer, open_files, running, threads_of
 from tests.serve.test_abuse import eventually
@@ -54,7 +54,7 @@ class Tally:
 
 
 def requests() -> list[bytes]:
-    """Give requests of all texts in several protocols, as they go over the wire."""
+    """Return requests of all texts in several protocols, as they go over the wire."""
     bodies = [
         *(("/v1/classify", {"texts": [text]}) for text in TEXTS),
         *(("/predict", {"inputs": text}) for text in TEXTS[-8:]),
@@ -77,14 +77,14 @@ async def answer_of(reader: asyncio.StreamReader) -> tuple[int, bytes]:
 
 
 async def ask_on(server: RunningServer, asks: list[bytes], expected: list[bytes], tally: Tally, until: int) -> None:
-    chance = random.Random(len(asks))
+    rng = random.Random(len(asks))
     reader, writer = await asyncio.open_connection(HOST, server.port)
     while tally.asked < until:
         tally.asked += 1
         if tally.asked % 100 == 0:
-            await be_hostile(server, HOSTILE[tally.asked // 100 % len(HOSTILE)], asks[-1], chance, tally)
+            await be_hostile(server, HOSTILE[tally.asked // 100 % len(HOSTILE)], asks[-1], rng, tally)
             continue
-        number = chance.randrange(len(asks))
+        number = rng.randrange(len(asks))
         try:
             writer.write(asks[number])
             async with asyncio.timeout(60):
@@ -99,13 +99,13 @@ async def ask_on(server: RunningServer, asks: list[bytes], expected: list[bytes]
     writer.close()
 
 
-async def be_hostile(server: RunningServer, sent: bytes, good: bytes, chance: random.Random, tally: Tally) -> None:
+async def be_hostile(server: RunningServer, sent: bytes, good: bytes, rng: random.Random, tally: Tally) -> None:
     """Send something bad and leave, or a good request and leave before the answer."""
     reader, writer = await asyncio.open_connection(HOST, server.port)
     with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError, ValueError):
-        writer.write(good if chance.random() < 0.3 else sent)
+        writer.write(good if rng.random() < 0.3 else sent)
         await writer.drain()
-        async with asyncio.timeout(chance.choice([0, 0.01, 0.1])):
+        async with asyncio.timeout(rng.choice([0, 0.01, 0.1])):
             tally.hostile[(await answer_of(reader))[0]] += 1
     writer.close()
 

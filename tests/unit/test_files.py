@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bothways.data import files
-from bothways.data.files import COMPRESSIONS, open_for_reading, open_for_writing, refuse_existing, split_suffix
+from bothways import files
 from bothways.errors import ConfigError, DataError, DependencyMissing, OutputExists
+from bothways.files import COMPRESSIONS, open_for_reading, open_for_writing, refuse_existing, split_suffix
 
 SUFFIXES = ["", *COMPRESSIONS]
 

@@ -28,7 +28,7 @@ def write_card(
     thresholds: list[float] | None,
     training: TrainingRecord,
 ) -> str:
-    """Give the ``README.md`` of a bundle; the same text for the same model."""
+    """Return the ``README.md`` of a bundle; the same text for the same model."""
     lines = [f"# A bothways {_TITLES[task]}", ""]
     if task != "next-token":
         lines += [f"Labels, in order: {', '.join(f'`{label}`' for label in labels)}", ""]
@@ -41,7 +41,7 @@ def write_card(
     for member in members:
         sizes = member.architecture
         lines.append(
-            f"| {member.direction} | {member.markers} | {sizes.vocabulary_size} "
+            f"| {member.direction} | {member.special_tokens} | {sizes.vocabulary_size} "
             f"| {sizes.width_embedding} | {sizes.width_hidden} | {sizes.layers} |"
         )
     lines += ["", *_made_by(training)]
@@ -51,10 +51,10 @@ def write_card(
         lines += ["", training.about]
     if training.validation:
         lines += ["", f"Measured on the validation rows{_CHOSEN_ON_THEM[task]}:", ""]
-        measures = sorted({measure for row in training.validation.values() for measure in row})
-        lines += [f"| | {' | '.join(measures)} |", f"|---|{'---|' * len(measures)}"]
+        metrics = sorted({measure for row in training.validation.values() for measure in row})
+        lines += [f"| | {' | '.join(metrics)} |", f"|---|{'---|' * len(metrics)}"]
         for name, row in training.validation.items():
-            lines.append(f"| {name} | {' | '.join(f'{row[m]:.4f}' if m in row else '' for m in measures)} |")
+            lines.append(f"| {name} | {' | '.join(f'{row[m]:.4f}' if m in row else '' for m in metrics)} |")
     verb = "train --pretrained" if task == "next-token" else "predict"
     lines += [
         "",
@@ -65,7 +65,7 @@ def write_card(
 
 
 def thresholds_shown(thresholds: list[float]) -> str:
-    """Give the thresholds in a few words."""
+    """Return the thresholds in a few words."""
     lowest, highest = min(thresholds), max(thresholds)
     return f"{lowest:.4g}" if lowest == highest else f"{lowest:.4g} to {highest:.4g}, by label"
 

@@ -11,14 +11,14 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
-from bothways.data.labelled import LONGEST_LABEL
-from bothways.text.reading import Direction, Ids, MarkerPlacement
+from bothways.data.labeled import LONGEST_LABEL
+from bothways.text.reading import Direction, Ids, SpecialTokenPlacement
 from bothways.text.tokenizer import PADDING_ID
 
 FORMAT: Final = 1
 MANIFEST_FILE = "bundle.json"
 TOKENIZER_FILE: Final = "tokenizer.json"
-PROOF_FILE: Final = "proof.jsonl"
+PARITY_FILE: Final = "proof.jsonl"
 CARD_FILE: Final = "README.md"
 
 LARGEST_MANIFEST_BYTES = 16 * 1024 * 1024
@@ -45,7 +45,7 @@ class Kind(StrEnum):
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)
 
 
 class Architecture(_Part):
@@ -90,18 +90,18 @@ class FastaiPooling(_Part):
         return self
 
     def first_pooled(self, tokens: int) -> int:
-        """Give the position, in reading order, from which a text of so many tokens is pooled."""
+        """Return the position, in reading order, from which a text of so many tokens is pooled."""
         if self.tail_tokens is None:
             return 0
         return max(0, -((self.tail_tokens - tokens) // self.window_tokens) * self.window_tokens)
 
     def pooled_tokens(self, ids: Ids) -> int:
-        """Give how many tokens of a text with these ids are pooled, 1 or more."""
+        """Return how many tokens of a text with these ids are pooled, 1 or more."""
         kept = ids[self.first_pooled(len(ids)) :]
         return max(1, int((kept != PADDING_ID).sum()))
 
     def last_pooled(self, ids: Ids) -> int:
-        """Give the position of the last state of a text with these ids, in reading order."""
+        """Return the position of the last state of a text with these ids, in reading order."""
         first, end = self.first_pooled(len(ids)), len(ids) - 1
         if not self.last_skips_padding:
             return end
@@ -121,7 +121,7 @@ class Member(_Part):
     """
 
     direction: Direction
-    markers: MarkerPlacement
+    special_tokens: SpecialTokenPlacement = Field(alias="markers")
     weights: FileName
     architecture: Architecture
     widths_head: Annotated[list[Width], Field(max_length=16)] | None = None
@@ -150,7 +150,7 @@ class Calibration(_Part):
     temperature: Annotated[FiniteFloat, Field(gt=0, le=1000)]
 
 
-class CascadePoint(_Part):
+class EarlyExitPoint(_Part):
     """What would come of a threshold: the share of texts that both members read, and of right labels."""
 
     threshold: Annotated[FiniteFloat, Field(ge=0, le=1)]
@@ -158,15 +158,15 @@ class CascadePoint(_Part):
     accuracy: Annotated[FiniteFloat, Field(ge=0, le=1)]
 
 
-class Cascade(_Part):
-    """When one member is enough: chosen on labelled rows that nothing was trained on.
+class EarlyExit(_Part):
+    """When one member is enough: chosen on labeled rows that nothing was trained on.
 
     Attributes:
         first: The member that reads every text.
         temperature: That its own log probabilities are divided by.
         threshold: Texts whose most probable label it gives more than that are not read by the other member.
         largest_loss: The share of rows that may lose their right label by that.
-        rows: How many labelled rows it was chosen on.
+        rows: How many labeled rows it was chosen on.
         read_by_both: The share of these that both members read.
         accuracy: The share of right labels on these.
         accuracy_of_ensemble: The same if both members read all.
@@ -181,7 +181,7 @@ class Cascade(_Part):
     read_by_both: Annotated[FiniteFloat, Field(ge=0, le=1)]
     accuracy: Annotated[FiniteFloat, Field(ge=0, le=1)]
     accuracy_of_ensemble: Annotated[FiniteFloat, Field(ge=0, le=1)]
-    curve: Annotated[list[CascadePoint], Field(max_length=1000)]
+    curve: Annotated[list[EarlyExitPoint], Field(max_length=1000)]
 
 
 class FileRecord(_Part):
@@ -235,7 +235,7 @@ class TrainingRecord(_Part):
     pretrained: str | None = None
     pretrained_name: str | None = None
     about: Annotated[str, Field(max_length=LONGEST_ABOUT)] | None = None
-    recipe: dict[str, object] = {}
+    hyperparameters: dict[str, object] = Field(default={}, alias="recipe")
 
 
 class Manifest(_Part):
@@ -264,7 +264,7 @@ class Manifest(_Part):
     combination: Combination | None
     calibration: Calibration | None
     thresholds: list[Threshold] | None = None
-    cascade: Cascade | None = None
+    early_exit: EarlyExit | None = Field(default=None, alias="cascade")
     training: TrainingRecord
     files: dict[FileName, FileRecord]
 
@@ -273,7 +273,7 @@ class Manifest(_Part):
         directions = [member.direction for member in self.members]
         if len(set(directions)) != len(directions):
             raise ValueError(f"two members read {directions[0]}")
-        expected = {TOKENIZER_FILE, PROOF_FILE, CARD_FILE, *(member.weights for member in self.members)}
+        expected = {TOKENIZER_FILE, PARITY_FILE, CARD_FILE, *(member.weights for member in self.members)}
         if set(self.files) != expected:
             wrong = ", ".join(sorted(set(self.files) ^ expected))
             raise ValueError(f"the files listed are not those of these members: {wrong}")
@@ -286,7 +286,7 @@ class Manifest(_Part):
             self._check_classifier()
         elif self.labels or self.combination or self.calibration or self.task != "next-token":
             raise ValueError("a language model has no labels, combination or calibration")
-        elif self.thresholds is not None or self.cascade is not None:
+        elif self.thresholds is not None or self.early_exit is not None:
             raise ValueError("a language model has no thresholds and no cascade")
         elif any(member.widths_head is not None for member in self.members):
             raise ValueError("a language model's member has no widths_head")
@@ -302,7 +302,7 @@ class Manifest(_Part):
         if self.task == "multi-label" and not self.labels:
             raise ValueError("a multi-label classifier needs at least one label, found 0")
         self._check_thresholds()
-        if self.cascade is not None and (self.task != "single-label" or len(self.members) < 2):
+        if self.early_exit is not None and (self.task != "single-label" or len(self.members) < 2):
             raise ValueError("a cascade needs two members and the task single-label")
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("a label occurs twice")
@@ -328,7 +328,7 @@ class Manifest(_Part):
             raise ValueError(f"{len(self.thresholds)} thresholds for {len(self.labels)} labels")
 
     def member(self, direction: Direction) -> Member:
-        """Give the member that reads in this direction."""
+        """Return the member that reads in this direction."""
         return next(member for member in self.members if member.direction is direction)
 
     @property

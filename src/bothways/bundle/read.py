@@ -22,13 +22,13 @@ from bothways.bundle.manifest import (
     FORMAT,
     LARGEST_MANIFEST_BYTES,
     MANIFEST_FILE,
-    PROOF_FILE,
+    PARITY_FILE,
     TOKENIZER_FILE,
     FileName,
     Kind,
     Manifest,
 )
-from bothways.bundle.proof import ProofRow, parse_proof
+from bothways.bundle.parity import ParityRow, parse_parity_record
 from bothways.bundle.weights import member_shapes, read_weights, shown
 from bothways.errors import BundleBroken, BundleMissing, BundleTooNew
 from bothways.text.reading import Direction
@@ -54,11 +54,11 @@ class Bundle:
     digest: str
     tokenizer: Tokenizer
     weights: dict[Direction, dict[str, NDArray[np.float32]]]
-    proof: list[ProofRow]
+    parity_record: list[ParityRow]
 
 
 def read_bundle(path: str | os.PathLike[str], kind: Kind) -> Bundle:
-    """Give the bundle at a path, completely checked and independent of the disk from then on.
+    """Return the bundle at a path, completely checked and independent of the disk from then on.
 
     Args:
         path: A bundle's directory.
@@ -86,13 +86,13 @@ def read_bundle(path: str | os.PathLike[str], kind: Kind) -> Bundle:
         )
         for member in manifest.members
     }
-    proof = parse_proof(contents[PROOF_FILE], manifest, f"{folder / PROOF_FILE}")
+    parity_record = parse_parity_record(contents[PARITY_FILE], manifest, f"{folder / PARITY_FILE}")
     digest = hashlib.sha256(manifest_bytes).hexdigest()
-    return Bundle(str(folder), manifest, digest, tokenizer, weights, proof)
+    return Bundle(str(folder), manifest, digest, tokenizer, weights, parity_record)
 
 
 def read_manifest(folder: Path) -> tuple[Manifest, bytes]:
-    """Give the manifest of the bundle in a folder, and its bytes.
+    """Return the manifest of the bundle in a folder, and its bytes.
 
     Raises:
         BundleMissing: There is no bundle there.
@@ -147,7 +147,7 @@ def _read_recorded(folder: Path, name: FileName, manifest: Manifest) -> bytes:
 
 
 def _read_regular_file(path: Path, limit_bytes: int) -> bytes:
-    """Give a file's bytes; links, devices and pipes are refused before anything is read from them."""
+    """Return a file's bytes; links, devices and pipes are refused before anything is read from them."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:

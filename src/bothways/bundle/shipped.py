@@ -16,7 +16,7 @@ _FOLDER = Path(__file__).parents[1] / "packs"
 
 
 def pack_path(pack: str | os.PathLike[str]) -> Path:
-    """Give where a pack is: one that ships, by its name, or any other by its path.
+    """Return where a pack is: one that ships, by its name, or any other by its path.
 
     A folder of the same name is meant by ``./en-small``.
 

@@ -25,7 +25,7 @@ _LARGEST_HEADER_BYTES = 16 * 1024 * 1024
 
 
 def encoder_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
-    """Give the name and shape of every tensor of an encoder."""
+    """Return the name and shape of every tensor of an encoder."""
     shapes: dict[str, tuple[int, ...]] = {
         "embedding.weight": (architecture.vocabulary_size, architecture.width_embedding)
     }
@@ -40,7 +40,7 @@ def encoder_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
 
 
 def head_shapes(widths: Sequence[int]) -> dict[str, tuple[int, ...]]:
-    """Give the name and shape of every tensor of a head.
+    """Return the name and shape of every tensor of a head.
 
     Args:
         widths: From the 3E pooled features by the hidden layers to the C logits.
@@ -53,7 +53,7 @@ def head_shapes(widths: Sequence[int]) -> dict[str, tuple[int, ...]]:
 
 
 def member_shapes(member: Member, classes: int) -> dict[str, tuple[int, ...]]:
-    """Give the name and shape of every tensor in a member's file.
+    """Return the name and shape of every tensor in a member's file.
 
     Args:
         member: A classifier's member, or a language model's if it has no head.
@@ -69,7 +69,7 @@ def member_shapes(member: Member, classes: int) -> dict[str, tuple[int, ...]]:
 def matched_rows(
     array: NDArray[np.float32], rows: NDArray[np.intp], missing: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Give an array with its rows in another order, for another vocabulary.
+    """Return an array with its rows in another order, for another vocabulary.
 
     Args:
         array: One row, or one number, for each word of the old vocabulary.
@@ -80,7 +80,7 @@ def matched_rows(
 
 
 def rounded_to_half(weights: Weights) -> dict[str, NDArray[np.float32]]:
-    """Give the weights that half precision keeps, as float32: storing them in half precision changes nothing more.
+    """Return the weights that half precision keeps, as float32: storing them in half precision changes nothing more.
 
     Raises:
         TrainingError: A weight is too large for half precision; the message names the tensor.
@@ -89,7 +89,7 @@ def rounded_to_half(weights: Weights) -> dict[str, NDArray[np.float32]]:
 
 
 def write_weights(weights: Weights, *, half_precision: bool = False) -> bytes:
-    """Give a safetensors file; the same bytes for the same arrays.
+    """Return a safetensors file; the same bytes for the same arrays.
 
     Args:
         weights: Arrays by tensor name.
@@ -117,7 +117,7 @@ def _in_half(name: str, array: NDArray[np.float32]) -> NDArray[np.float16]:
 
 
 def read_weights(data: bytes, expected: Mapping[str, tuple[int, ...]], name: str) -> dict[str, NDArray[np.float32]]:
-    """Give the arrays of a safetensors file after checking names, shapes, type and values.
+    """Return the arrays of a safetensors file after checking names, shapes, type and values.
 
     They are float32, whether the file stores them so (F32) or in half precision (F16).
 
@@ -155,13 +155,13 @@ def read_weights(data: bytes, expected: Mapping[str, tuple[int, ...]], name: str
 
 
 def shown(text: str) -> str:
-    """Give a text that a file holds as a message may show it: on one line, and not endless."""
+    """Return a text that a file holds as a message may show it: on one line, and not endless."""
     short = text if len(text) <= 200 else text[:200] + "..."
     return short if short.isprintable() else repr(short)
 
 
 def _read_header(data: bytes, name: str) -> dict[str, tuple[object, object]]:
-    """Give type and shape by tensor name, from a header that is strict JSON (the library lets duplicate keys pass)."""
+    """Return type, shape by tensor name, from a header that is strict JSON (the library lets duplicate keys pass)."""
     if len(data) < 8:
         raise BundleBroken(f"{name} is not a safetensors file: it has only {len(data)} bytes")
     (size,) = struct.unpack("<Q", data[:8])

@@ -25,11 +25,11 @@ from bothways.bundle.manifest import (
     CARD_FILE,
     FORMAT,
     MANIFEST_FILE,
-    PROOF_FILE,
+    PARITY_FILE,
     TOKENIZER_FILE,
     Calibration,
-    Cascade,
     Combination,
+    EarlyExit,
     FileName,
     FileRecord,
     Kind,
@@ -38,10 +38,10 @@ from bothways.bundle.manifest import (
     Task,
     TrainingRecord,
 )
-from bothways.bundle.proof import ProofRow, dump_proof
+from bothways.bundle.parity import ParityRow, dump_parity_record
 from bothways.bundle.weights import Weights, write_weights
-from bothways.data.files import current_umask, refuse_existing, writing_failed
-from bothways.errors import ProofFailed
+from bothways.errors import ParityFailed
+from bothways.files import current_umask, refuse_existing, writing_failed
 from bothways.processes import module_command, module_environment
 from bothways.text.reading import Direction
 from bothways.text.tokenizer import Tokenizer
@@ -59,17 +59,17 @@ def write_bundle(
     members: list[Member],
     weights: Mapping[Direction, Weights],
     tokenizer: Tokenizer,
-    proof: list[ProofRow],
+    parity_record: list[ParityRow],
     training: TrainingRecord,
     task: Task | None = None,
     calibration: Calibration | None = None,
     thresholds: list[float] | None = None,
-    cascade: Cascade | None = None,
+    early_exit: EarlyExit | None = None,
     half_precision: bool = False,
 ) -> None:
     """Publish a bundle at ``path``.
 
-    Law 1: what is published gave the trainer's numbers in a process of its own.
+    Guarantee 1: what is published gave the trainer's numbers in a process of its own.
 
     Args:
         path: Where the directory appears; nothing may be there.
@@ -78,20 +78,20 @@ def write_bundle(
         members: One a direction, all with the same vocabulary.
         weights: Arrays by tensor name, for each member's direction.
         tokenizer: The members' common one.
-        proof: The numbers of the models in memory.
+        parity_record: The numbers of the models in memory.
         training: What the model was made from.
         task: Of a classifier; else single-label.
         calibration: Of a classifier's ensemble, as in the proof; else temperature 1, which changes nothing.
         thresholds: In the order of the labels, for a multi-label classifier only: a label is chosen if its probability
             is at least its threshold.
-        cascade: When one member of a classifier is enough, if anybody chose.
+        early_exit: When one member of a classifier is enough, if anybody chose.
         half_precision: Whether to store weights in 2 bytes each instead of 4. The proof must be made with weights that
             were rounded before (``rounded_to_half``).
 
     Raises:
         OutputExists: Something is at ``path``.
         DataError: The disk is full or can't be written; nothing is left behind.
-        ProofFailed: The bundle did not give the trainer's numbers.
+        ParityFailed: The bundle did not give the trainer's numbers.
         TrainingError: A weight is too large for half precision.
     """
     is_classifier = kind is Kind.CLASSIFIER
@@ -99,7 +99,7 @@ def write_bundle(
     calibration = calibration or (Calibration(temperature=1.0) if is_classifier else None)
     contents: dict[FileName, bytes] = {
         TOKENIZER_FILE: tokenizer.to_bytes(),
-        PROOF_FILE: dump_proof(proof),
+        PARITY_FILE: dump_parity_record(parity_record),
         **{
             member.weights: write_weights(weights[member.direction], half_precision=half_precision)
             for member in members
@@ -115,7 +115,7 @@ def write_bundle(
         combination=Combination(method="mean", weights=[1 / len(members)] * len(members)) if is_classifier else None,
         calibration=calibration,
         thresholds=thresholds,
-        cascade=cascade,
+        early_exit=early_exit,
         training=training,
         files={
             name: FileRecord(size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
@@ -131,7 +131,7 @@ def write_bundle(
 
 @contextlib.contextmanager
 def _published_directory(target: Path) -> Iterator[Path]:
-    """Give a temporary directory beside ``target`` that becomes it when the block ends well."""
+    """Return a temporary directory beside ``target`` that becomes it when the block ends well."""
     refuse_existing(target)
     try:
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=_UNFINISHED_SUFFIX, dir=target.parent))
@@ -204,7 +204,7 @@ def _prove(folder: Path) -> None:
     """Replay the proof in a fresh process that can't import torch.
 
     Raises:
-        ProofFailed: It did not give the trainer's numbers.
+        ParityFailed: It did not give the trainer's numbers.
     """
     command = module_command("bothways.runtime.verify", str(folder))
     finished = subprocess.run(command, capture_output=True, text=True, check=False, env=module_environment())
@@ -213,7 +213,7 @@ def _prove(folder: Path) -> None:
     except (IndexError, ValueError):
         result = {"passed": False, "problem": finished.stderr.strip()[-500:] or f"exit status {finished.returncode}"}
     if finished.returncode != 0 or not result["passed"]:
-        raise ProofFailed(
+        raise ParityFailed(
             "the bundle did not give the trainer's numbers in a fresh process and was not published: "
             + str(result["problem"])
         )

@@ -17,8 +17,8 @@ import typer
 
 import bothways
 from bothways.cli.bench import bench
-from bothways.cli.cascade import cascade
 from bothways.cli.direction import direction
+from bothways.cli.early_exit import early_exit
 from bothways.cli.evaluate import evaluate
 from bothways.cli.export_onnx import export_onnx
 from bothways.cli.import_fastai import import_fastai
@@ -85,7 +85,7 @@ _VERBS = (
     verify,
     info,
     bench,
-    cascade,
+    early_exit,
     pretrain,
     import_fastai,
     direction,

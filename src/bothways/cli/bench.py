@@ -13,9 +13,9 @@ from rich.table import Table
 from bothways import strict_json
 from bothways.bundle.read import read_manifest
 from bothways.cli.options import BundlePath, TrainedTextColumn, choose_column, output_console
-from bothways.data.labelled import read_unlabelled
-from bothways.runtime.bench import Bench, Speed
-from bothways.runtime.bench import bench as measure
+from bothways.data.labeled import read_unlabeled
+from bothways.evaluation.benchmark import Bench, Speed
+from bothways.evaluation.benchmark import bench as measure
 
 
 def bench(
@@ -38,7 +38,7 @@ def bench(
     texts = None
     if data is not None:
         manifest, _ = read_manifest(bundle)
-        texts = read_unlabelled(data, choose_column(text, manifest.training.text_column, "--text"))
+        texts = read_unlabeled(data, choose_column(text, manifest.training.text_column, "--text"))
     with Console(file=sys.stderr).status("measuring") as status:  # nothing where it is no terminal
         found = measure(bundle, texts, count, lambda what: status.update(f"measuring: {what}"))
     console = output_console()
@@ -50,7 +50,7 @@ def bench(
     table.add_column("")
     columns = [_cells(speed, found) for speed in found.speeds]
     for speed in found.speeds:
-        table.add_column(f"{speed.precision}, cascade" if speed.is_cascade else speed.precision, justify="right")
+        table.add_column(f"{speed.precision}, cascade" if speed.uses_early_exit else speed.precision, justify="right")
     for what in columns[0]:
         table.add_row(what, *(cells[what] for cells in columns))
     console.print(table)

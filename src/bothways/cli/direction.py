@@ -53,7 +53,7 @@ def direction(
 
 
 def verdict_row(verdict: bothways.DirectionVerdict) -> tuple[str, str]:
-    """Give what a table shows of a verdict: what the weights say, and by how much."""
+    """Return what a table shows of a verdict: what the weights say, and by how much."""
     if verdict.direction is None:
         return "don't tell", f"{abs(verdict.deviations):.1f} x chance"
     return f"read {verdict.direction}", f"{abs(verdict.deviations):.1f} x chance"

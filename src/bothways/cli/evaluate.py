@@ -1,4 +1,4 @@
-"""``bothways evaluate``: how good a bundle is on labelled rows."""
+"""``bothways evaluate``: how good a bundle is on labeled rows."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from bothways.cli.options import (
     label_separator,
     output_console,
 )
-from bothways.data.labelled import label_numbers, read_labelled, read_multi_labelled
-from bothways.runtime.measures import (
+from bothways.data.labeled import label_numbers, read_labeled, read_multi_labeled
+from bothways.tasks.metrics import (
     Confusion,
     Decisions,
     LabelCounts,
@@ -42,7 +42,7 @@ def evaluate(
     text: TrainedTextColumn = None,
     label: TrainedLabelColumn = None,
 ) -> None:
-    """Measure a bundle on labelled rows: each direction, the ensemble, and every class.
+    """Measure a bundle on labeled rows: each direction, the ensemble, and every class.
 
     Of a multi-label bundle each label has its threshold, also where a direction is measured alone. ECE is the expected
     calibration error: how far probabilities are from how often they come true.
@@ -59,7 +59,7 @@ def evaluate(
 
 
 def _evaluate_single_label(model: bothways.Classifier, data: str, text: str, label: str) -> None:
-    rows = read_labelled(data, text, label)
+    rows = read_labeled(data, text, label)
     number = label_numbers(model.labels, rows.labels, data)
     true = np.array([number[name] for name in rows.labels])
     probabilities = model.predict_proba_by_direction(rows.texts)
@@ -68,7 +68,7 @@ def _evaluate_single_label(model: bothways.Classifier, data: str, text: str, lab
 
 
 def _evaluate_multi_label(model: bothways.Classifier, data: str, text: str, label: str) -> None:
-    rows = read_multi_labelled(data, text, label, label_separator(model.manifest))
+    rows = read_multi_labeled(data, text, label, label_separator(model.manifest))
     number = label_numbers(model.labels, (name for names in rows.labels for name in names), data)
     true = np.zeros((len(rows), len(model.labels)), dtype=np.bool_)
     for row, names in zip(true, rows.labels, strict=True):
@@ -102,8 +102,8 @@ def _overview(probabilities: dict[str, Probabilities], true: NDArray[np.int64]) 
         macro_f1 = class_counts(confusion(true, predicted, values.shape[1])).macro_f1
         loss = log_loss(values, true)
         error = calibration_error(values.max(axis=1), predicted == true)
-        measures = (f"{accuracy:.2%}", f"{1 - accuracy:.2%}", f"{macro_f1:.4f}", f"{loss:.4f}", f"{error:.4f}")
-        table.add_row(name, *measures)
+        metrics = (f"{accuracy:.2%}", f"{1 - accuracy:.2%}", f"{macro_f1:.4f}", f"{loss:.4f}", f"{error:.4f}")
+        table.add_row(name, *metrics)
     return table
 
 
@@ -114,8 +114,8 @@ def _multi_label_overview(
     for name, values in probabilities.items():
         counts = decision_counts(true, chosen[name])
         right = float((chosen[name] == true).all(axis=1).mean())
-        measures = (f"{counts.macro_f1:.4f}", f"{counts.micro_f1:.4f}", f"{right:.2%}")
-        table.add_row(name, *measures, f"{calibration_error(values, true):.4f}")
+        metrics = (f"{counts.macro_f1:.4f}", f"{counts.micro_f1:.4f}", f"{right:.2%}")
+        table.add_row(name, *metrics, f"{calibration_error(values, true):.4f}")
     return table
 
 

@@ -29,18 +29,18 @@ def info(bundle: BundlePath) -> None:
     if manifest.calibration is not None:
         temperature = manifest.calibration.temperature
         table.add_row("temperature", f"{temperature:.4g}" + (", not calibrated" if temperature == 1 else ""))
-    if manifest.cascade is not None:
-        cascade = manifest.cascade
+    if manifest.early_exit is not None:
+        early_exit = manifest.early_exit
         table.add_row(
-            "cascade",
-            f"{cascade.first} first, both below {cascade.threshold:.4g}: {cascade.read_by_both:.1%} of {cascade.rows} "
-            f"rows, accuracy {cascade.accuracy:.4g} for {cascade.accuracy_of_ensemble:.4g}",
+            "early exit",
+            f"{early_exit.first} first, both below {early_exit.threshold:.4g}: {early_exit.read_by_both:.1%} "
+            f"of {early_exit.rows} rows, accuracy {early_exit.accuracy:.4g} for {early_exit.accuracy_of_ensemble:.4g}",
         )
     for member in manifest.members:
         sizes = member.architecture
         table.add_row(
             f"reads {member.direction}",
-            f"markers {member.markers}, vocabulary {sizes.vocabulary_size}, "
+            f"markers {member.special_tokens}, vocabulary {sizes.vocabulary_size}, "
             f"AWD-LSTM {sizes.width_embedding}/{sizes.width_hidden}/{sizes.layers}",
         )
     if training.imported is not None:
@@ -57,8 +57,8 @@ def info(bundle: BundlePath) -> None:
         table.add_row("columns", f"texts {training.text_column!r}{label}{separator}")
     if training.pretrained:
         table.add_row("started from", f"pack {training.pretrained}")
-    for name, measures in training.validation.items():
-        table.add_row(f"validation, {name}", ", ".join(f"{key} {value:.4g}" for key, value in measures.items()))
+    for name, metrics in training.validation.items():
+        table.add_row(f"validation, {name}", ", ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
     for name, record in manifest.files.items():
         table.add_row(name, f"{record.size_bytes:,} bytes")
     output_console().print(table)

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from bothways.bundle.manifest import Manifest
-from bothways.data.labelled import LABEL_SEPARATOR
+from bothways.data.labeled import LABEL_SEPARATOR
 from bothways.errors import ConfigError
 
 
@@ -83,7 +83,7 @@ Language = Annotated[
 
 
 def output_console() -> Console:
-    """Give the console for results: standard output, as wide as it needs to be when it is no terminal.
+    """Return the console for results: standard output, as wide as it needs to be when it is no terminal.
 
     It shows labels, columns and paths as they are, also ``[red]`` and ``:smile:``.
     """
@@ -92,7 +92,7 @@ def output_console() -> Console:
 
 
 def choose_column(given: str | None, recorded: str | None, option: str) -> str:
-    """Give the column to read: the option's, or the one that the bundle was trained on.
+    """Return the column to read: the option's, or the one that the bundle was trained on.
 
     Raises:
         ConfigError: There is neither.
@@ -104,5 +104,5 @@ def choose_column(given: str | None, recorded: str | None, option: str) -> str:
 
 
 def label_separator(manifest: Manifest) -> str:
-    """Give what stands between the labels of a text: what the bundle was trained on, or the usual bar."""
+    """Return what stands between the labels of a text: what the bundle was trained on, or the usual bar."""
     return manifest.training.label_separator or LABEL_SEPARATOR

@@ -20,10 +20,10 @@ from bothways.cli.options import (
     choose_column,
     label_separator,
 )
-from bothways.data.files import STANDARD_STREAM
 from bothways.data.tables import Chunk, Table, open_table, open_writer
 from bothways.errors import ConfigError
-from bothways.text.checking import check_text
+from bothways.files import STANDARD_STREAM
+from bothways.text.validation import check_text
 
 LABEL_COLUMN = "predicted_label"
 PROBABILITY_COLUMN = "predicted_probability"
@@ -44,8 +44,9 @@ def predict(
     input_format: Annotated[
         FormatName | None, typer.Option("--format", help="Format of DATA if its name does not tell; else CSV for -.")
     ] = None,
-    cascade: Annotated[
-        bool, typer.Option("--cascade", help="Read in one direction only where that is enough (bothways cascade).")
+    early_exit: Annotated[
+        bool,
+        typer.Option("--early-exit", help="Read in one direction only where that is enough (bothways early-exit)."),
     ] = False,
     precision: PrecisionOption = PrecisionName.FLOAT32,
 ) -> None:
@@ -53,15 +54,15 @@ def predict(
 
     All columns and the order of the rows stay. Added: predicted_label, predicted_probability, probability_LABEL. Of a
     multi-label bundle: predicted_labels, with the separator that it was trained on (else |) between them, and
-    probability_LABEL. With --cascade also predicted_read: which directions read the text.
+    probability_LABEL. With --early-exit also predicted_read: which directions read the text.
 
     Example: bothways predict reviews.bundle new.csv --out scored.csv
     """
     if out != STANDARD_STREAM and data == out:
         raise ConfigError(f"{out} is the input itself: choose another --out")
-    model = bothways.load(bundle, cascade=cascade, precision=precision.value)
+    model = bothways.load(bundle, early_exit=early_exit, precision=precision.value)
     told = [LABELS_COLUMN] if model.is_multi_label else [LABEL_COLUMN, PROBABILITY_COLUMN]
-    told += [READ_COLUMN] if cascade else []
+    told += [READ_COLUMN] if early_exit else []
     added = [*told, *(f"{CLASS_COLUMN_PREFIX}{label}" for label in model.labels)]
     with open_table(data, input_format) as table:
         column = choose_column(text, model.manifest.training.text_column, "--text")
@@ -80,7 +81,7 @@ def predict(
 def _predicted_chunks(
     model: bothways.Classifier, table: Table, column: str
 ) -> Iterator[tuple[Chunk, list[list[object]]]]:
-    """Give each chunk with its added columns; chunks are read ahead of their predictions to keep the slots full."""
+    """Return each chunk with its added columns; chunks are read ahead of their predictions to keep the slots full."""
     waiting: list[Chunk] = []
 
     def texts() -> Iterator[str]:
@@ -97,7 +98,7 @@ def _predicted_chunks(
     for prediction in model.stream(texts()):
         joined = separator.join(prediction.chosen)
         told = [joined] if model.is_multi_label else [prediction.label, prediction.probability]
-        told += [prediction.read] if model.cascade else []
+        told += [prediction.read] if model.early_exit else []
         rows.append([*told, *prediction.probabilities["ensemble"].tolist()])
         if len(rows) == len(waiting[0]):
             yield waiting.pop(0), [list(values) for values in zip(*rows, strict=True)]

@@ -21,7 +21,7 @@ def pretrain(
         str, typer.Option(metavar="COLUMN", help="The column of the texts, for all but plain text.")
     ] = "text",
     about: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What the corpus is and its licence, for the pack's card.")
+        str | None, typer.Option(metavar="TEXT", help="What the corpus is and its license, for the pack's card.")
     ] = None,
     continue_from: Annotated[
         str | None, typer.Option("--continue", metavar="PACK", help="A pack to go on from; it decides the sizes.")

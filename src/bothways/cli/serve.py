@@ -22,7 +22,7 @@ class LogName(StrEnum):
 
 
 def _of(setting: str, *names: str) -> Any:
-    """Give the option of a setting: its description and default, which it does not set itself."""
+    """Return the option of a setting: its description and default, which it does not set itself."""
     field = Settings.model_fields[setting]
     default = "" if field.default is None else f" [{field.default}]"
     return typer.Option(*names, help=f"{field.description}{default}")
@@ -35,7 +35,7 @@ def serve(
     host: Annotated[str | None, _of("host")] = None,
     port: Annotated[int | None, _of("port")] = None,
     precision: Annotated[PrecisionName | None, _of("precision")] = None,
-    cascade: Annotated[bool | None, _of("cascade", "--cascade")] = None,
+    early_exit: Annotated[bool | None, _of("early_exit", "--early-exit")] = None,
     threads: Annotated[int | None, _of("threads")] = None,
     max_queue_tokens: Annotated[int | None, _of("max_queue_tokens")] = None,
     max_body_bytes: Annotated[int | None, _of("max_body_bytes")] = None,
@@ -59,7 +59,7 @@ def serve(
         "host": host,
         "port": port,
         "precision": precision.value if precision else None,
-        "cascade": cascade,
+        "early_exit": early_exit,
         "threads": threads,
         "max_queue_tokens": max_queue_tokens,
         "max_body_bytes": max_body_bytes,

@@ -1,4 +1,4 @@
-"""``bothways train``: from a file of labelled texts to a bundle."""
+"""``bothways train``: from a file of labeled texts to a bundle."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def train(
     valid: Annotated[
         str | None, typer.Option(metavar="FILE", help="Rows to validate on; else a tenth of DATA is set aside.")
     ] = None,
-    unlabelled: Annotated[str | None, typer.Option(metavar="FILE", help="More texts, for the language models.")] = None,
+    unlabeled: Annotated[str | None, typer.Option(metavar="FILE", help="More texts, for the language models.")] = None,
     pretrained: Annotated[
         str, typer.Option(metavar="PACK", help="The pack to start from: en-small (English), a path, or none.")
     ] = "en-small",
@@ -44,7 +44,7 @@ def train(
         label_separator=label_separator,
         out=out,
         valid=valid,
-        unlabelled=unlabelled,
+        unlabeled=unlabeled,
         pretrained=pretrained,
         size=size,
         directions=directions,
@@ -56,9 +56,9 @@ def train(
     table.add_column("reads")
     for column in ("accuracy", "loss", *(["macro-F1"] if model.is_multi_label else [])):
         table.add_column(column, justify="right")
-    for name, measures in model.manifest.training.validation.items():
-        macro_f1 = [f"{measures['macro_f1']:.3f}"] if "macro_f1" in measures else []
-        table.add_row(name, f"{measures['accuracy']:.1%}", f"{measures['loss']:.3f}", *macro_f1)
+    for name, metrics in model.manifest.training.validation.items():
+        macro_f1 = [f"{metrics['macro_f1']:.3f}"] if "macro_f1" in metrics else []
+        table.add_row(name, f"{metrics['accuracy']:.1%}", f"{metrics['loss']:.3f}", *macro_f1)
     console = output_console()
     console.print(table)
     console.print(

@@ -18,7 +18,7 @@ from bothways.cli.options import (
     label_separator,
     output_console,
 )
-from bothways.data.labelled import label_numbers, read_labelled, read_multi_labelled
+from bothways.data.labeled import label_numbers, read_labeled, read_multi_labeled
 from bothways.errors import ConfigError
 
 
@@ -33,13 +33,13 @@ def verify(
 ) -> None:
     """Replay a bundle's proof on this machine and show the largest difference in each direction.
 
-    With --precision int8 also how many labels change, and on labelled rows how the accuracy does. Exits with 1 if the
+    With --precision int8 also how many labels change, and on labeled rows how the accuracy does. Exits with 1 if the
     numbers are not the trainer's.
 
     Example: bothways verify reviews.bundle · bothways verify reviews.bundle held_out.csv --precision int8
     """
     if data is not None and precision is PrecisionName.FLOAT32:
-        raise ConfigError("labelled rows show what a precision costs: add --precision int8, or use bothways evaluate")
+        raise ConfigError("labeled rows show what a precision costs: add --precision int8, or use bothways evaluate")
     result = bothways.verify(bundle, precision=precision.value)
     what = "probability" if result.kind == "classifier" else "loss (nats a token)"
     table = Table(title=f"{bundle}: {result.texts} texts replayed in {precision}", title_justify="left")
@@ -69,10 +69,10 @@ def _compared(bundle: str, data: str, text: str | None, label: str | None, preci
     record = exact.manifest.training
     columns = choose_column(text, record.text_column, "--text"), choose_column(label, record.label_column, "--label")
     if exact.is_multi_label:
-        many = read_multi_labelled(data, *columns, label_separator(exact.manifest))
+        many = read_multi_labeled(data, *columns, label_separator(exact.manifest))
         texts, true = many.texts, [set(names) for names in many.labels]
     else:
-        one = read_labelled(data, *columns)
+        one = read_labeled(data, *columns)
         texts, true = one.texts, [{name} for name in one.labels]
     label_numbers(exact.labels, (name for names in true for name in names), data)
     chosen = {model.precision: [set(p.chosen) for p in model.stream(texts)] for model in (exact, near)}

@@ -34,7 +34,7 @@ class TextBatch:
 
 
 def pad(texts: Sequence[Ids], rows: NDArray[np.intp]) -> TextBatch:
-    """Give the chosen texts as one batch."""
+    """Return the chosen texts as one batch."""
     lengths = np.array([len(texts[row]) for row in rows], dtype=np.int64)
     ids = np.full((len(rows), int(lengths.max())), PADDING_ID, dtype=np.int64)
     for line, row in enumerate(rows):
@@ -43,7 +43,7 @@ def pad(texts: Sequence[Ids], rows: NDArray[np.intp]) -> TextBatch:
 
 
 def plan_batches(lengths: NDArray[np.int64], texts: int, tokens: int) -> list[NDArray[np.intp]]:
-    """Give rows grouped by length: every row once, at least two a batch wherever there are two.
+    """Return rows grouped by length: every row once, at least two a batch wherever there are two.
 
     Args:
         lengths: Tokens of each text, (N,).
@@ -70,23 +70,23 @@ def plan_batches(lengths: NDArray[np.int64], texts: int, tokens: int) -> list[ND
 
 
 def shuffled_batches(
-    texts: Sequence[Ids], batch_texts: int, batch_tokens: int, chance: np.random.Generator
+    texts: Sequence[Ids], batch_size: int, max_batch_tokens: int, rng: np.random.Generator
 ) -> list[NDArray[np.intp]]:
-    """Give the rows of batches of texts of similar length: every text once, in another order and company each time.
+    """Return the rows of batches of texts of similar length: every text once, in another order and company each time.
 
     Args:
         texts: Ids in reading order.
-        batch_texts: Most texts in a batch.
-        batch_tokens: Most executed tokens in a batch.
-        chance: Decides order and company.
+        batch_size: Most texts in a batch.
+        max_batch_tokens: Most executed tokens in a batch.
+        rng: Decides order and company.
     """
     lengths = np.array([len(text) for text in texts], dtype=np.int64)
-    blurred = lengths * chance.uniform(0.9, 1.1, len(lengths))  # so that neighbours change
-    batches = plan_batches(np.maximum(1, blurred.astype(np.int64)), batch_texts, batch_tokens)
-    return [batches[number] for number in chance.permutation(len(batches))]
+    blurred = lengths * rng.uniform(0.9, 1.1, len(lengths))  # so that neighbours change
+    batches = plan_batches(np.maximum(1, blurred.astype(np.int64)), batch_size, max_batch_tokens)
+    return [batches[number] for number in rng.permutation(len(batches))]
 
 
-def count_batches(texts: Sequence[Ids], batch_texts: int, batch_tokens: int) -> int:
-    """Give about how many batches ``shuffled_batches`` will yield, for progress and schedules."""
+def count_batches(texts: Sequence[Ids], batch_size: int, max_batch_tokens: int) -> int:
+    """Return about how many batches ``shuffled_batches`` will yield, for progress and schedules."""
     lengths = np.array([len(text) for text in texts], dtype=np.int64)
-    return len(plan_batches(lengths, batch_texts, batch_tokens))
+    return len(plan_batches(lengths, batch_size, max_batch_tokens))

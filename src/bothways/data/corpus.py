@@ -13,12 +13,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bothways.data.files import open_for_reading, split_suffix
-from bothways.data.labelled import iterate_texts
+from bothways.data.labeled import iterate_texts
 from bothways.data.tables import FORMATS
 from bothways.data.token_store import Numbers
 from bothways.errors import DataError
-from bothways.text.checking import check_text
+from bothways.files import open_for_reading, split_suffix
+from bothways.text.validation import check_text
 
 _VALIDATION_SHARE = 0.02
 _VALIDATION_CHARACTERS = 2_000_000
@@ -56,7 +56,7 @@ class Corpus:
             raise DataError(f"{', '.join(paths) or 'the corpus'}: there is no text")
 
     def read(self) -> Iterator[str]:
-        """Give all texts."""
+        """Return all texts."""
         for path in self._paths:
             is_table = split_suffix(path)[0] in FORMATS
             for text in iterate_texts(path, self._text_column) if is_table else _paragraphs(path):
@@ -64,11 +64,11 @@ class Corpus:
                     yield text
 
     def sample(self, characters: int) -> Iterator[str]:
-        """Give texts spread evenly over the corpus, of about so many characters or all."""
+        """Return texts spread evenly over the corpus, of about so many characters or all."""
         return itertools.islice(self.read(), 0, None, math.ceil(self.characters / characters))
 
     def split(self, seed: int) -> tuple[Numbers, Numbers]:
-        """Give the numbers of texts to train on, and of a few to validate on; the same for the same seed.
+        """Return the numbers of texts to train on, and of a few to validate on; the same for the same seed.
 
         Two in a hundred are validated on, but no more than make two million characters, and at least one.
         """

@@ -20,8 +20,8 @@ from contextlib import AbstractContextManager
 from typing import IO, Any, ClassVar
 
 from bothways import strict_json
-from bothways.data.files import STANDARD_STREAM, open_for_reading, open_for_writing, require_pyarrow, split_suffix
 from bothways.errors import ConfigError, DataError
+from bothways.files import STANDARD_STREAM, open_for_reading, open_for_writing, require_pyarrow, split_suffix
 
 CHUNK_ROWS = 256
 LARGEST_FIELD_CHARACTERS = 256 * 1024 * 1024
@@ -54,7 +54,7 @@ class Chunk:
         return len(self.rows)
 
     def column(self, name: str) -> list[object]:
-        """Give one column's values, in row order."""
+        """Return one column's values, in row order."""
         position = self.columns.index(name)
         return [row[position] for row in self.rows]
 
@@ -72,7 +72,7 @@ class Table(ABC):
 
     @abstractmethod
     def chunks(self) -> Iterator[Chunk]:
-        """Give all rows, at most ``CHUNK_ROWS`` at a time.
+        """Return all rows, at most ``CHUNK_ROWS`` at a time.
 
         Raises:
             DataError: A row can't be read; the message names file, row and column.
@@ -80,7 +80,7 @@ class Table(ABC):
 
     @abstractmethod
     def writer(self, stream: IO[bytes], added: Sequence[str]) -> AbstractContextManager[TableWriter]:
-        """Give a writer of this table's format for its columns and the added ones; its block writes the file's end."""
+        """Return a writer for its columns and the added ones; its block writes the file's end."""
 
     def require_column(self, name: str, option: str) -> None:
         """Refuse a column that is not there.
@@ -109,7 +109,7 @@ class TableWriter(ABC):
 
 
 def format_of(path: str, given: str | None = None) -> str:
-    """Give the format of a path by its suffix: csv, tsv, jsonl or parquet.
+    """Return the format of a path by its suffix: csv, tsv, jsonl or parquet.
 
     Args:
         path: A path, with or without a compression's suffix, or ``-``.
@@ -133,7 +133,7 @@ def format_of(path: str, given: str | None = None) -> str:
 
 @contextlib.contextmanager
 def open_table(path: str, file_format: str | None = None) -> Iterator[Table]:
-    """Give the table in a file; its columns are known at once, its rows are read by ``chunks``.
+    """Return the table in a file; its columns are known at once, its rows are read by ``chunks``.
 
     Raises:
         ConfigError: The format can't be told.
@@ -146,7 +146,7 @@ def open_table(path: str, file_format: str | None = None) -> Iterator[Table]:
 
 @contextlib.contextmanager
 def open_writer(table: Table, path: str, added: Sequence[str]) -> Iterator[TableWriter]:
-    """Give a writer for a table's rows with columns added; the file appears when the block ends well.
+    """Return a writer for a table's rows with columns added; the file appears when the block ends well.
 
     Raises:
         ConfigError: ``path`` has another format than the table, or exists.
@@ -198,7 +198,7 @@ class CsvTable(Table):
         _refuse_duplicate_columns(self.columns, self.name)
 
     def chunks(self) -> Iterator[Chunk]:
-        """Give all rows; a blank line is none."""
+        """Return all rows; a blank line is none."""
         numbered = enumerate(self._records(), start=1)
         while True:
             rows: list[Values] = []
@@ -218,7 +218,7 @@ class CsvTable(Table):
             yield Chunk(self.columns, rows, places)
 
     def writer(self, stream: IO[bytes], added: Sequence[str]) -> AbstractContextManager[TableWriter]:
-        """Give a writer with the same delimiter, whose header is written at once."""
+        """Return a writer with the same delimiter, whose header is written at once."""
         return contextlib.nullcontext(_CsvWriter(stream, self.delimiter, (*self.columns, *added)))
 
     def _records(self) -> Iterator[list[str]]:
@@ -293,7 +293,7 @@ class JsonlTable(Table):
         self.columns = tuple(self._first[1])
 
     def chunks(self) -> Iterator[Chunk]:
-        """Give all objects; a chunk also has the columns that only some of its objects have."""
+        """Return all objects; a chunk also has the columns that only some of its objects have."""
         objects = itertools.chain([self._first] if self._first else [], self._objects())
         while batch := list(itertools.islice(objects, CHUNK_ROWS)):
             columns = tuple(dict.fromkeys(itertools.chain(self.columns, *(value for _, value in batch))))
@@ -301,7 +301,7 @@ class JsonlTable(Table):
             yield Chunk(columns, rows, [place for place, _ in batch], source=[value for _, value in batch])
 
     def writer(self, stream: IO[bytes], added: Sequence[str]) -> AbstractContextManager[TableWriter]:
-        """Give a writer of objects whose last keys are the added ones."""
+        """Return a writer of objects whose last keys are the added ones."""
         return contextlib.nullcontext(_JsonlWriter(stream, self.name))
 
     def _objects(self) -> Iterator[tuple[str, dict[str, object]]]:
@@ -375,7 +375,7 @@ class ParquetTable(Table):
         _refuse_duplicate_columns(self.columns, self.name)
 
     def chunks(self) -> Iterator[Chunk]:
-        """Give all rows, with the Arrow batch that they came in."""
+        """Return all rows, with the Arrow batch that they came in."""
         number = 0
         batches = self._file.iter_batches(batch_size=CHUNK_ROWS)
         while True:
@@ -392,7 +392,7 @@ class ParquetTable(Table):
 
     @contextlib.contextmanager
     def writer(self, stream: IO[bytes], added: Sequence[str]) -> Iterator[TableWriter]:
-        """Give a writer of this table's columns with their types and metadata, and the added ones."""
+        """Return a writer of this table's columns with their types and metadata, and the added ones."""
         writer = _ParquetWriter(stream, self._arrow, self._file.schema_arrow, added)
         try:
             yield writer
@@ -443,7 +443,7 @@ def _python_values(column: Any) -> list[object]:
 
 
 def _python_value(scalar: Any) -> object:
-    """Give a value; what Python can't hold (invalid UTF-8, the year 20000) is of no use as a text or label."""
+    """Return a value; what Python can't hold (invalid UTF-8, the year 20000) is of no use as a text or label."""
     try:
         return scalar.as_py()
     except (ValueError, OverflowError):

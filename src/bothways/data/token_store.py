@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bothways.data.files import writing_failed
+from bothways.files import writing_failed
 from bothways.text.reading import Ids
 
 Matrix = NDArray[np.int64]
@@ -41,7 +41,7 @@ class TokenStore:
 
     @classmethod
     def of(cls, texts: Sequence[Ids]) -> TokenStore:
-        """Give a store in memory."""
+        """Return a store in memory."""
         starts = np.cumsum([0, *(len(text) for text in texts)], dtype=np.int64)
         return cls(np.concatenate([*texts, np.empty(0, dtype=np.int32)]), starts)
 
@@ -49,7 +49,7 @@ class TokenStore:
         return len(self.starts) - 1
 
     def __getitem__(self, number: int) -> Ids:
-        """Give one text's ids, (T,) int32."""
+        """Return one text's ids, (T,) int32."""
         return self.ids[self.starts[number] : self.starts[number + 1]].astype(np.int32)
 
     @property
@@ -62,32 +62,32 @@ class Stream:
     """Some texts one after another, cut into rows of equal length that are read side by side with carried state.
 
     The few tokens that don't fill all rows are left out. A window is a function of its number alone, so that a training
-    can go on anywhere (law 7).
+    can go on anywhere (guarantee 7).
 
     Attributes:
         rows: How many rows there are; fewer than wanted of very few tokens.
         tokens_a_row: Their length.
     """
 
-    def __init__(self, texts: TokenStore, order: Numbers, rows: int, window_tokens: int) -> None:
+    def __init__(self, texts: TokenStore, order: Numbers, rows: int, sequence_length: int) -> None:
         lengths = texts.lengths[order]
         self._ids = texts.ids
         self._ends = np.cumsum(lengths)
         self._shift = texts.starts[order] - (self._ends - lengths)  # from a place in the stream to one in the store
         tokens = int(self._ends[-1]) if len(order) else 0
-        self._window_tokens = window_tokens
+        self._sequence_length = sequence_length
         self.rows = max(1, min(rows, tokens // _SMALLEST_STREAM_TOKENS))
         self.tokens_a_row = tokens // self.rows
 
     @property
     def windows(self) -> int:
         """How many windows there are; the last one may be shorter."""
-        return math.ceil(max(0, self.tokens_a_row - 1) / self._window_tokens)
+        return math.ceil(max(0, self.tokens_a_row - 1) / self._sequence_length)
 
     def window(self, number: int, rows: slice = slice(None)) -> tuple[Matrix, Matrix]:
-        """Give a window of some rows and its next tokens, each (rows, ≤ window_tokens) int64."""
-        start = number * self._window_tokens
-        stop = min(start + self._window_tokens, self.tokens_a_row - 1)
+        """Return a window of some rows and its next tokens, each (rows, ≤ sequence_length) int64."""
+        start = number * self._sequence_length
+        stop = min(start + self._sequence_length, self.tokens_a_row - 1)
         row_starts = np.arange(self.rows)[rows] * self.tokens_a_row
         places = row_starts[:, None] + np.arange(start, stop + 1)
         text = np.searchsorted(self._ends, places, side="right")
@@ -103,7 +103,7 @@ class TokenFiles:
 
     @contextlib.contextmanager
     def writing(self, orders: Sequence[str], vocabulary_size: int) -> Iterator[Callable[[Sequence[Ids]], None]]:
-        """Give what adds a text, by its ids in each of the orders; what a stopped run left is overwritten.
+        """Return what adds a text, by its ids in each of the orders; what a stopped run left is overwritten.
 
         Args:
             orders: A name for each reading order.
@@ -131,7 +131,7 @@ class TokenFiles:
                 raise writing_failed(self._folder, error) from None
 
     def open(self, order: str) -> TokenStore:
-        """Give the store of one reading order, mapped."""
+        """Return the store of one reading order, mapped."""
         starts = np.load(self._folder / "starts.npy", allow_pickle=False)
         path = self._folder / f"{order}.ids"
         tokens = int(starts[-1])

@@ -18,7 +18,7 @@ from bothways.bundle.manifest import Architecture
 from bothways.bundle.weights import Weights
 from bothways.interop.reference import hidden_states
 from bothways.interop.sample_texts import SAMPLE_TEXTS
-from bothways.text.reading import Direction, Ids, MarkerPlacement, TokenizedText, read
+from bothways.text.reading import Direction, Ids, SpecialTokenPlacement, TokenizedText, read
 from bothways.text.tokenizer import UNKNOWN_ID
 from bothways.text.word_tokenizer import WordTokenizer
 
@@ -62,7 +62,7 @@ class DirectionVerdict:
 
     forward_surprise: float
     backward_surprise: float
-    chance: float
+    rng: float
     deviations: float
     tokens: int
     sample: str
@@ -99,13 +99,13 @@ def infer(
         turn = np.linalg.qr(generator.normal(size=(architecture.width_embedding,) * 2))[0].astype(np.float32)
         turned_forward, turned_backward = (_surprise(reading, embedding, turn) for reading in read_both_ways)
         by_chance.append(turned_backward - turned_forward)
-    chance = float(np.std(by_chance))
-    deviations = (backward - forward - float(np.mean(by_chance))) / chance if chance else 0.0
+    rng = float(np.std(by_chance))
+    deviations = (backward - forward - float(np.mean(by_chance))) / rng if rng else 0.0
     is_clear = abs(deviations) >= LEAST_DEVIATIONS and deviations * (backward - forward) > 0
     return DirectionVerdict(
         forward_surprise=forward,
         backward_surprise=backward,
-        chance=chance,
+        rng=rng,
         deviations=deviations,
         tokens=count,
         sample=sample,
@@ -117,14 +117,14 @@ def infer(
 def _read(
     architecture: Architecture, weights: Weights, texts: Sequence[TokenizedText], direction: Direction
 ) -> list[_Reading]:
-    """Give what an encoder says of each text, read in a direction."""
+    """Return what an encoder says of each text, read in a direction."""
     ids = [_documents_order(text, direction) for text in texts]
     states = hidden_states(architecture, weights, ids)
     return [(before[:-1], row[1:]) for before, row in zip(states, ids, strict=True)]
 
 
 def _surprise(readings: Sequence[_Reading], embedding: NDArray[np.float32], turn: NDArray[np.float32] | None) -> float:
-    """Give how surprising the texts are, nats a token.
+    """Return how surprising the texts are, nats a token.
 
     A token's likelihood is that of its own place among the places of its text (as in van den Oord et al., arXiv
     1807.03748), not that of the token among all words: so it depends neither on how frequent a word is, nor on a bias,
@@ -148,17 +148,17 @@ def _surprise(readings: Sequence[_Reading], embedding: NDArray[np.float32], turn
 
 
 def _documents_order(text: TokenizedText, direction: Direction) -> Ids:
-    """Give a text's ids as they follow each other in a stream of documents.
+    """Return a text's ids as they follow each other in a stream of documents.
 
     There, an ``xxbos`` stands before a document whichever way it is read: it is read first both ways, and both ways the
     same tokens are predicted.
     """
-    ids = read(text, direction, MarkerPlacement.AS_WRITTEN)
+    ids = read(text, direction, SpecialTokenPlacement.AS_WRITTEN)
     return np.roll(ids, 1) if direction is Direction.BACKWARD else ids
 
 
 def _sample(tokenizer: WordTokenizer) -> tuple[str, list[TokenizedText]]:
-    """Give the samples of the language that the vocabulary knows best, or texts composed from it if it knows none."""
+    """Return the samples of the language that the vocabulary knows best, or texts composed from it if it knows none."""
     by_language = {language: _tokenized(tokenizer, texts) for language, texts in SAMPLE_TEXTS.items()}
     best = max(by_language, key=lambda language: _known(by_language[language]))
     if _known(by_language[best]) >= _LEAST_KNOWN:
@@ -167,18 +167,18 @@ def _sample(tokenizer: WordTokenizer) -> tuple[str, list[TokenizedText]]:
 
 
 def _composed(tokenizer: WordTokenizer) -> list[str]:
-    """Give senseless sentences of the vocabulary's frequent words.
+    """Return senseless sentences of the vocabulary's frequent words.
 
     Their words stand in no order, but capitals and full stops do: before a capitalised word stands ``xxmaj``, and
     before that the end of a sentence, which tells the directions apart in any language that has them.
     """
-    chance = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     words = [word for word in tokenizer.compose(range(min(2000, len(tokenizer)))).split() if word.isalpha()]
     if not words:
         return []
     texts = []
     for _ in range(20):
-        sentences = [" ".join(chance.choice(words, size=6)).capitalize() + "." for _ in range(6)]
+        sentences = [" ".join(rng.choice(words, size=6)).capitalize() + "." for _ in range(6)]
         texts.append(" ".join(sentences))
     return texts
 

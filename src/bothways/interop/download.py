@@ -17,8 +17,8 @@ from typing import IO
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from bothways.data.files import open_for_writing
 from bothways.errors import ForeignModelError
+from bothways.files import open_for_writing
 
 _TIMEOUT_S = 30
 _CHUNK_BYTES = 1 << 18
@@ -48,7 +48,7 @@ PUBLISHED: dict[str, PublishedFile] = {
 
 
 def fetch_published(name: str) -> Path:
-    """Give the archive of a published model, downloaded if it is not in the cache yet.
+    """Return the archive of a published model, downloaded if it is not in the cache yet.
 
     Args:
         name: One of ``PUBLISHED``.
@@ -61,7 +61,7 @@ def fetch_published(name: str) -> Path:
 
 
 def fetch(published: PublishedFile, target: Path) -> Path:
-    """Give ``target`` with the published content, downloaded if need be; complete and checked, or not at all.
+    """Return ``target`` with the published content, downloaded if need be; complete and checked, or not at all.
 
     Raises:
         ForeignModelError: It can't be fetched, or its size or checksum is wrong.

@@ -78,7 +78,7 @@ def open_model(
     language: str | None = None,
     needs_labels: bool = True,
 ) -> ForeignModel:
-    """Give the model at a path, or one of the published ones by its name.
+    """Return the model at a path, or one of the published ones by its name.
 
     Args:
         source: An export of fastai v1 or v2; weights that ``save`` or ``save_encoder`` wrote; a folder or archive with
@@ -196,7 +196,7 @@ def _vocabulary_path(path: Path, name: str, given: str | None) -> Path:
 
 
 def _read_vocabulary(path: Path) -> tuple[list[str], list[str]]:
-    """Give the words of a vocabulary, and the labels that fastai v2 keeps beside them, if any."""
+    """Return the words of a vocabulary, and the labels that fastai v2 keeps beside them, if any."""
     if path.suffix == ".json":
         try:
             value = strict_json.parse(path.read_bytes())

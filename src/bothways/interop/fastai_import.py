@@ -14,19 +14,19 @@ from typing import Any, Literal
 
 import numpy as np
 
-import bothways
 from bothways.bundle.manifest import ImportedFile, ImportRecord, Kind, Member, TrainingRecord
 from bothways.bundle.weights import matched_rows
 from bothways.bundle.write import write_bundle
-from bothways.data.files import refuse_existing
 from bothways.errors import ConfigError, DirectionError, ForeignModelError
+from bothways.files import refuse_existing
 from bothways.interop.direction import DirectionVerdict, infer
 from bothways.interop.fastai_file import ForeignModel, open_model
 from bothways.interop.fastai_weights import Arrays
 from bothways.interop.reference import prove_import
-from bothways.text.reading import Direction, MarkerPlacement
+from bothways.text.reading import Direction, SpecialTokenPlacement
 from bothways.text.tokenizer import UNKNOWN_ID
 from bothways.text.word_tokenizer import WordTokenizer, WordTokenizerDocument
+from bothways.version import __version__
 
 KnownBy = Literal["recorded", "inferred", "given"]
 
@@ -101,7 +101,7 @@ def import_fastai(
 ) -> FastaiImport:
     """Turn one or two models of fastai into a bundle, or into a pack if they are language models or encoders.
 
-    Law 1: the bundle gives fastai's numbers for single texts, shown in a fresh process before it is published.
+    Guarantee 1: the bundle gives fastai's numbers for single texts, shown in a fresh process before it is published.
 
     Args:
         forward: A model: the one that reads forward if there are two, of either direction if it is the only one.
@@ -145,7 +145,7 @@ def import_fastai(
         members=members,
         weights=weights,
         tokenizer=tokenizer,
-        proof=prove_import(members, weights, names, tokenizer),
+        parity_record=prove_import(members, weights, names, tokenizer),
         training=_record(models, decided),
     )
     return FastaiImport(str(models[0].kind), decided)
@@ -154,7 +154,7 @@ def import_fastai(
 def decide(model: ForeignModel, said: Direction | None, verdict: DirectionVerdict) -> ImportedModel:
     """Decide which way a model reads, by its file, a person's word and its weights.
 
-    Law 1: a model is never read the wrong way round.
+    Guarantee 1: a model is never read the wrong way round.
 
     Args:
         model: As read.
@@ -189,7 +189,7 @@ def decide(model: ForeignModel, said: Direction | None, verdict: DirectionVerdic
 
 
 def joined_vocabulary(documents: Sequence[WordTokenizerDocument]) -> list[str]:
-    """Give one vocabulary for all members: the first one's words, then those that only others have."""
+    """Return one vocabulary for all members: the first one's words, then those that only others have."""
     words = list(documents[0].vocabulary)
     known = set(words)
     for document in documents[1:]:
@@ -248,7 +248,7 @@ def _member(model: ForeignModel, direction: Direction, vocabulary_size: int) -> 
     weights: Any = f"{direction}.safetensors"
     return Member(
         direction=direction,
-        markers=MarkerPlacement.AS_WRITTEN,
+        special_tokens=SpecialTokenPlacement.AS_WRITTEN,
         weights=weights,
         architecture=model.found.architecture.model_copy(update={"vocabulary_size": vocabulary_size}),
         widths_head=model.found.widths_head,
@@ -257,7 +257,7 @@ def _member(model: ForeignModel, direction: Direction, vocabulary_size: int) -> 
 
 
 def _rearranged(model: ForeignModel, tokenizer: WordTokenizer, labels: Sequence[str]) -> Arrays:
-    """Give a model's weights with rows for the common vocabulary, and outputs in the order of the common labels.
+    """Return a model's weights with rows for the common vocabulary, and outputs in the order of the common labels.
 
     A word that the model's own vocabulary lacks is its unknown word. In a language model it is the mean of all words,
     as when ULMFiT matches embeddings, so that fine-tuning begins as it would from the model's own vocabulary.
@@ -294,7 +294,7 @@ def _record(models: Sequence[ForeignModel], decided: Sequence[ImportedModel]) ->
     }
     libraries = sorted({model.library for model in models})
     return TrainingRecord(
-        bothways_version=bothways.__version__,
+        bothways_version=__version__,
         imported=ImportRecord(library=" and ".join(libraries), files=files),
         text_column=models[0].text_column,
         label_column=models[0].label_column,

@@ -80,7 +80,7 @@ class LearnerFacts:
 
 
 def learner_facts(value: object, source: str) -> LearnerFacts:
-    """Give what the content of a file says.
+    """Return what the content of a file says.
 
     Args:
         value: What ``torch_file.read_foreign_file`` gave.
@@ -94,7 +94,7 @@ def learner_facts(value: object, source: str) -> LearnerFacts:
     if isinstance(value, Record) and isinstance(value.state, dict) and {"model", "dls"} <= value.state.keys():
         return _from_v2_export(value.state, source)
     if isinstance(value, dict) and isinstance(value.get("model"), dict):
-        value = value["model"]  # as learn.save writes it, beside the optimiser
+        value = value["model"]  # as learn.save writes it, beside the optimizer
     if isinstance(value, Record) and isinstance(value.state, dict) and "_modules" in value.state:
         return LearnerFacts("fastai", _module_state(value, source), pooling=_pooling(value, source))
     if isinstance(value, dict) and value and all(isinstance(name, str) for name in value):
@@ -106,7 +106,7 @@ def learner_facts(value: object, source: str) -> LearnerFacts:
 
 
 def vocabulary_of(value: object, source: str) -> list[str]:
-    """Give the words of a vocabulary file: a list, or an object that holds one as fastai's do.
+    """Return the words of a vocabulary file: a list, or an object that holds one as fastai's do.
 
     Raises:
         ForeignModelError: It is no list of words.
@@ -122,12 +122,12 @@ def vocabulary_of(value: object, source: str) -> list[str]:
 
 
 def without_fillers(words: Sequence[str]) -> list[str]:
-    """Give a vocabulary of fastai v2, whose fillers are no words: no text has one, not even if somebody types it."""
+    """Return a vocabulary of fastai v2, whose fillers are no words: no text has one, not even if somebody types it."""
     return ["" if word == _FILLER else word for word in words]
 
 
 def labels_of(value: object) -> list[str]:
-    """Give the labels that stand beside the words in ``dls.vocab`` of a classifier; empty if there are none."""
+    """Return the labels that stand beside the words in ``dls.vocab`` of a classifier; empty if there are none."""
     pair = _items(value)
     if len(pair) == 2 and _items(pair[0]):
         return [str(label) for label in _items(pair[1])]
@@ -246,7 +246,7 @@ def _from_v2_export(state: Mapping[object, object], source: str) -> LearnerFacts
 
 
 def _transforms(lists: object, source: str) -> list[Record]:
-    """Give the transforms of one of a dataset's pipelines, in order."""
+    """Return the transforms of one of a dataset's pipelines, in order."""
     pipeline = _state(lists, source).get("tfms")
     return [t for t in _items(_state(pipeline, source).get("fs")) if isinstance(t, Record)]
 
@@ -285,7 +285,7 @@ def _v2_labels(pipelines: Sequence[list[Record]], loss: object, source: str) -> 
 
 
 def _pooling(model: Record, source: str) -> FastaiPooling | None:
-    """Give what a classifier's sentence encoder pools; None if there is none."""
+    """Return what a classifier's sentence encoder pools; None if there is none."""
     for record in _records(model):
         kind = _class(record)
         if kind not in ("SentenceEncoder", "MultiBatchEncoder") or not isinstance(record.state, dict):
@@ -306,7 +306,7 @@ def _pooling(model: Record, source: str) -> FastaiPooling | None:
 
 
 def _module_state(module: Record, source: str) -> dict[str, object]:
-    """Give the arrays of a module and all below it by their names, as ``state_dict`` does."""
+    """Return the arrays of a module and all below it by their names, as ``state_dict`` does."""
     found: dict[str, object] = {}
     waiting: list[tuple[str, object, int]] = [("", module, 0)]
     while waiting:
@@ -326,7 +326,7 @@ def _module_state(module: Record, source: str) -> dict[str, object]:
 
 
 def _tables(tokenizer: Record) -> WordTables | None:
-    """Give the rules of a pickled spaCy tokenizer; None if it is not written the way it is since spaCy 2.3."""
+    """Return the rules of a pickled spaCy tokenizer; None if it is not written the way it is since spaCy 2.3."""
     if len(tokenizer.arguments) != 7:
         return None
     _, rules, *searches = tokenizer.arguments
@@ -354,7 +354,7 @@ def _orth(token: object) -> str:
 
 
 def _pattern(search: object) -> Pattern | None:
-    """Give the pattern whose ``search``, ``match`` or ``finditer`` was pickled."""
+    """Return the pattern whose ``search``, ``match`` or ``finditer`` was pickled."""
     if search is None:
         return None
     if isinstance(search, Record) and search.name.endswith(".getattr") and search.arguments:
@@ -398,7 +398,7 @@ def _column(transforms: Sequence[Record]) -> str | None:
 
 
 def _own_functions(transform: Record) -> list[str]:
-    """Give the names of functions that the learner's author wrote, as far as the file has them."""
+    """Return the names of functions that the learner's author wrote, as far as the file has them."""
     return sorted({name.path for name in _names(transform) if name.module == "__main__"}) or (
         ["a lambda"]
         if any("_make_function" in record.name or "_fill_function" in record.name for record in _records(transform))
@@ -419,7 +419,7 @@ def _records(value: object) -> Iterator[Record]:
 
 
 def _everything_below(value: object) -> Iterator[object]:
-    """Give every value that can be reached, each once: what a pickle holds may share parts, and may be a circle."""
+    """Return every value that can be reached, each once: what a pickle holds may share parts, and may be a circle."""
     seen: set[int] = set()
     waiting = [value]
     while waiting:
@@ -438,7 +438,7 @@ def _everything_below(value: object) -> Iterator[object]:
 
 
 def _items(value: object) -> list[object]:
-    """Give the items of a list, tuple, array or fastcore ``L``; none of anything else."""
+    """Return the items of a list, tuple, array or fastcore ``L``; none of anything else."""
     for _ in range(4):
         if not isinstance(value, Record):
             break
@@ -459,7 +459,7 @@ def _state(value: object, source: str) -> Mapping[object, object]:
 
 
 def _class(value: object) -> str:
-    """Give the last part of a class's or function's name."""
+    """Return the last part of a class's or function's name."""
     if isinstance(value, Name):
         return value.name.rpartition(".")[2]
     if isinstance(value, Record):

@@ -1,4 +1,4 @@
-"""Give fastai's tensors the names that bundles use, and find out the model's sizes from their shapes.
+"""Return fastai's tensors the names that bundles use, and find out the model's sizes from their shapes.
 
 In: a state dict by fastai's names (v1's or v2's, of a classifier, a language model or an encoder). Out: float32 arrays
 by ours. Knows no file and no text. Letters: V vocabulary, E embedding, H hidden, C classes.
@@ -43,7 +43,7 @@ class FoundWeights:
 
 
 def find_weights(state: Mapping[str, object], source: str) -> FoundWeights:
-    """Give the weights of an AWD-LSTM that fastai made.
+    """Return the weights of an AWD-LSTM that fastai made.
 
     Args:
         state: Arrays by fastai's names.
@@ -114,7 +114,7 @@ def _encoder(state: Mapping[str, object], before: str, source: str) -> tuple[Arr
 
 
 def _head_modules(state: Mapping[str, object]) -> tuple[list[dict[str, object]], list[str]]:
-    """Give the tensors of each of the head's modules that has any, in order; dropouts of 0 shift only the numbers."""
+    """Return the tensors of each of the head's modules that has any, in order; dropouts of 0 shift only the numbers."""
     modules: dict[tuple[int, ...], dict[str, object]] = {}
     places: dict[tuple[int, ...], str] = {}
     for name, value in state.items():
@@ -127,7 +127,7 @@ def _head_modules(state: Mapping[str, object]) -> tuple[list[dict[str, object]],
 
 
 def _head(modules: list[dict[str, object]], width_pooled: int, source: str) -> tuple[Arrays, list[int], int]:
-    """Give the head's arrays, the widths of its hidden layers, and the number of classes."""
+    """Return the head's arrays, the widths of its hidden layers, and the number of classes."""
     kinds = ["norm" if "running_mean" in module else "linear" for module in modules]
     if kinds != ["norm", "linear"] * (len(kinds) // 2):
         raise ForeignModelError(

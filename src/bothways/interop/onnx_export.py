@@ -22,14 +22,14 @@ from numpy.typing import ArrayLike, NDArray
 from onnx import ModelProto, TensorProto, checker, helper, numpy_helper
 
 from bothways.bundle.manifest import FastaiPooling, Kind, Manifest, Member
-from bothways.bundle.proof import ENSEMBLE, LARGEST_DIFFERENCE, proven_probabilities
+from bothways.bundle.parity import ENSEMBLE, LARGEST_DIFFERENCE, proven_probabilities
 from bothways.bundle.read import Bundle, read_bundle
-from bothways.data.files import open_for_writing, refuse_unusable
 from bothways.errors import BundleError
+from bothways.files import open_for_writing, refuse_unusable
 from bothways.runtime.classifier import LARGEST_WITH_ODDS, folded_layers
 from bothways.runtime.graph import encoder_constants, encoder_nodes
-from bothways.text.cleaning import MARKERS, START, WORD_START
-from bothways.text.reading import Direction, MarkerPlacement
+from bothways.text.cleaning import SPECIAL_TOKENS, START, WORD_START
+from bothways.text.reading import Direction, SpecialTokenPlacement
 from bothways.text.subword_tokenizer import SubwordTokenizer
 from bothways.text.tokenizer import PADDING_ID, Tokenizer
 
@@ -67,7 +67,7 @@ def export_onnx(bundle: str | os.PathLike[str], *, out: str | os.PathLike[str]) 
     ``ensemble``, (B, C) float32. Metadata: ``labels``, ``task``, ``thresholds`` and ``tokenizer`` as JSON, and
     ``digest``, the bundle's identity. Memory grows with B times T: a text is read at once, not in windows.
 
-    Law 1: it is written only if it gives the numbers of the bundle's proof (≤ 1e-5) on this machine, for each text
+    Guarantee 1: written only if it gives the numbers of the bundle's proof (≤ 1e-5) on this machine, for each text
     alone and for the short ones in one padded batch.
 
     Args:
@@ -93,7 +93,7 @@ def export_onnx(bundle: str | os.PathLike[str], *, out: str | os.PathLike[str]) 
         )
     with open_for_writing(os.fspath(target)) as file:
         file.write(content)
-    return OnnxExport(target, len(content), len(whole.proof), differences)
+    return OnnxExport(target, len(content), len(whole.parity_record), differences)
 
 
 @dataclass
@@ -183,7 +183,7 @@ def _column(graph: _Graph, values: str) -> str:
 
 
 def _logits(graph: _Graph, texts: _Texts, member: Member, bundle: Bundle) -> str:
-    """Give one direction's scores, (B, C)."""
+    """Return one direction's scores, (B, C)."""
     prefix, weights = f"{member.direction}_", bundle.weights[member.direction]
     ids = _ids_in_reading_order(graph, texts, member, bundle)
     graph.add("Transpose", ids, out=f"{prefix}ids", perm=[1, 0])
@@ -197,10 +197,10 @@ def _logits(graph: _Graph, texts: _Texts, member: Member, bundle: Bundle) -> str
 
 
 def _ids_in_reading_order(graph: _Graph, texts: _Texts, member: Member, bundle: Bundle) -> str:
-    """Give ids as a member reads them, (B, T): what ``text.reading.read`` does for one text, for all of a batch."""
+    """Return ids as a member reads them, (B, T): what ``text.reading.read`` does for one text, for all of a batch."""
     if member.direction is Direction.FORWARD:
         return texts.ids
-    if member.markers is MarkerPlacement.AS_WRITTEN:
+    if member.special_tokens is SpecialTokenPlacement.AS_WRITTEN:
         return graph.add("ReverseSequence", texts.ids, texts.lengths, batch_axis=0, time_axis=1)
     role = graph.add("Gather", graph.constant(_roles(bundle.tokenizer, bundle.name)), texts.ids)
     is_marker = graph.add("Equal", role, graph.constant(_MARKER))
@@ -225,16 +225,16 @@ def _ids_in_reading_order(graph: _Graph, texts: _Texts, member: Member, bundle: 
 
 
 def _roles(tokenizer: Tokenizer, name: str) -> NDArray[np.int64]:
-    """Give what each id is to its group, (V,), by which groups are found again."""
+    """Return what each id is to its group, (V,), by which groups are found again."""
     tokens = tokenizer.tokens(range(len(tokenizer)))
     if not isinstance(tokenizer, SubwordTokenizer) or WORD_START not in tokens:
         raise BundleError(f"{name} reads backward with markers in reading order, but its tokens don't tell its words")
-    role = dict.fromkeys(MARKERS, _MARKER) | {START: _START}
+    role = dict.fromkeys(SPECIAL_TOKENS, _MARKER) | {START: _START}
     return np.array([role.get(t, _WORD_START if t.startswith(WORD_START) else _PIECE) for t in tokens], dtype=np.int64)
 
 
 def _pooled(graph: _Graph, texts: _Texts, ids: str, outputs: str, pooling: FastaiPooling | None) -> str:
-    """Give last | largest | mean of the outputs, (B, 3E)."""
+    """Return last | largest | mean of the outputs, (B, 3E)."""
     is_pooled, end = texts.is_text, graph.add("Sub", texts.lengths, graph.constant(1))
     if pooling is not None:
         is_padding = graph.add("And", is_pooled, graph.add("Equal", ids, graph.constant(PADDING_ID)))
@@ -264,7 +264,7 @@ def _pooled(graph: _Graph, texts: _Texts, ids: str, outputs: str, pooling: Fasta
 
 
 def _first_pooled(graph: _Graph, lengths: str, pooling: FastaiPooling) -> str:
-    """Give ``FastaiPooling.first_pooled`` of each text, (B,)."""
+    """Return ``FastaiPooling.first_pooled`` of each text, (B,)."""
     if pooling.tail_tokens is None:
         return graph.add("Mul", lengths, graph.constant(0))
     window = graph.constant(pooling.window_tokens)
@@ -274,7 +274,7 @@ def _first_pooled(graph: _Graph, lengths: str, pooling: FastaiPooling) -> str:
 
 
 def _count(graph: _Graph, flags: str) -> str:
-    """Give how many of each text's flags, (B, T), are set, (B,)."""
+    """Return how many of each text's flags, (B, T), are set, (B,)."""
     return graph.add("ReduceSum", graph.add("Cast", flags, to=TensorProto.INT64), graph.constant([1]), keepdims=0)
 
 
@@ -311,9 +311,9 @@ def _differences(content: bytes, bundle: Bundle) -> dict[str, float]:
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    short = [row for row in bundle.proof if len(row.ids) <= _BATCHED_TOKENS]
+    short = [row for row in bundle.parity_record if len(row.ids) <= _BATCHED_TOKENS]
     differences = dict.fromkeys(names, 0.0)
-    for rows in [[row] for row in bundle.proof] + [short] * bool(short):
+    for rows in [[row] for row in bundle.parity_record] + [short] * bool(short):
         lengths = np.array([len(row.ids) for row in rows], dtype=np.int64)
         ids = np.full((len(rows), lengths.max()), PADDING_ID, dtype=np.int64)
         for line, row in enumerate(rows):

@@ -106,7 +106,7 @@ def read_pickle(
     persistent: Callable[[object], object] | None = None,
     offset: int = 0,
 ) -> tuple[object, int]:
-    """Give the value that a pickle describes, and the offset of the first byte after it.
+    """Return the value that a pickle describes, and the offset of the first byte after it.
 
     Args:
         data: The pickle, maybe with more around it.
@@ -134,7 +134,7 @@ def array_from(
     offset: int = 0,
     fortran: bool = False,
 ) -> NDArray[np.generic]:
-    """Give a read-only array over existing bytes; no shape can make it larger than they are.
+    """Return a read-only array over existing bytes; no shape can make it larger than they are.
 
     Args:
         content: The bytes.
@@ -259,7 +259,7 @@ class _Machine:
             raise self.beyond(f"{FREE_COPY_BYTES} bytes of copied values")
 
     def key(self, value: object) -> object:
-        """Give a value as a key of a dict or member of a set.
+        """Return a value as a key of a dict or member of a set.
 
         A tuple becomes a record of it: a stranger can choose tuples of numbers that all have the same hash, or such
         large numbers, and a dict of those takes quadratic time.
@@ -362,7 +362,7 @@ class _Machine:
         return NotImplemented if arguments else b""
 
     def encoded(self, *arguments: object) -> object:
-        """Give bytes from the text of the same characters: protocol 2 has no other way to write them."""
+        """Return bytes from the text of the same characters: protocol 2 has no other way to write them."""
         match arguments:
             case (str() as text, str() as encoding) if encoding in {"latin1", "latin-1"}:
                 self.copies(len(text))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bothways.bundle.manifest import Architecture, Member
-from bothways.bundle.proof import ENSEMBLE, ProofRow, proof_texts
+from bothways.bundle.parity import ENSEMBLE, ParityRow, parity_texts
 from bothways.bundle.weights import Weights
 from bothways.text.reading import Direction, Ids, TokenizedText, read
 from bothways.text.tokenizer import PADDING_ID, Tokenizer
@@ -25,8 +25,8 @@ _DECODED_AT_ONCE = 256
 
 def prove_import(
     members: Sequence[Member], weights: Mapping[Direction, Weights], labels: Sequence[str], tokenizer: Tokenizer
-) -> list[ProofRow]:
-    """Give the rows of a proof: what imported classifiers, or language models, say of its texts.
+) -> list[ParityRow]:
+    """Return the rows of a proof: what imported classifiers, or language models, say of its texts.
 
     Args:
         members: All with a head, or all without.
@@ -34,18 +34,18 @@ def prove_import(
         labels: In the order of the classes; empty for language models.
         tokenizer: The members' common one.
     """
-    texts = proof_texts(tokenizer, seed=0)
+    texts = parity_texts(tokenizer, seed=0)
     tokens = [tokenizer.tokenize(text) for text in texts]
     ids = [row.ids.tolist() for row in tokens]
     if not labels:
         losses = [_losses(member, weights[member.direction], tokens) for member in members]
         names = [str(member.direction) for member in members]
         rows = zip(texts, ids, zip(*losses, strict=True), strict=True)
-        return [ProofRow(text=t, ids=i, loss=dict(zip(names, loss, strict=True))) for t, i, loss in rows]
+        return [ParityRow(text=t, ids=i, loss=dict(zip(names, loss, strict=True))) for t, i, loss in rows]
     found = {str(m.direction): _probabilities(m, weights[m.direction], tokens) for m in members}
     found[ENSEMBLE] = np.mean(list(found.values()), axis=0)
     return [
-        ProofRow(
+        ParityRow(
             text=text,
             ids=ids[number],
             probabilities={name: dict(zip(labels, rows[number].tolist(), strict=True)) for name, rows in found.items()},
@@ -55,9 +55,9 @@ def prove_import(
 
 
 def _probabilities(member: Member, weights: Weights, texts: Sequence[TokenizedText]) -> NDArray[np.float64]:
-    """Give a classifier's probabilities, (texts, C)."""
+    """Return a classifier's probabilities, (texts, C)."""
     pooled = []
-    ids = [read(text, member.direction, member.markers) for text in texts]
+    ids = [read(text, member.direction, member.special_tokens) for text in texts]
     for row, hidden in zip(ids, hidden_states(member.architecture, weights, ids), strict=True):
         start = member.pooling.first_pooled(len(row)) if member.pooling else 0
         last = member.pooling.last_pooled(row) if member.pooling else len(row) - 1
@@ -72,8 +72,8 @@ def _probabilities(member: Member, weights: Weights, texts: Sequence[TokenizedTe
 
 
 def _losses(member: Member, weights: Weights, texts: Sequence[TokenizedText]) -> list[float]:
-    """Give a language model's mean loss on each text, nats a token; 0 for a text without any word."""
-    ids = [read(text, member.direction, member.markers) for text in texts]
+    """Return a language model's mean loss on each text, nats a token; 0 for a text without any word."""
+    ids = [read(text, member.direction, member.special_tokens) for text in texts]
     decoder, bias = weights["encoder.embedding.weight"], weights["decoder.bias"]
     losses = []
     for row, hidden in zip(ids, hidden_states(member.architecture, weights, ids), strict=True):
@@ -89,7 +89,7 @@ def _losses(member: Member, weights: Weights, texts: Sequence[TokenizedText]) ->
 
 
 def hidden_states(architecture: Architecture, weights: Weights, ids: Sequence[Ids]) -> list[Floats]:
-    """Give the top layer's outputs for each text, (T, E); the texts are read side by side."""
+    """Return the top layer's outputs for each text, (T, E); the texts are read side by side."""
     if not ids:
         return []
     order = sorted(range(len(ids)), key=lambda number: -len(ids[number]))

@@ -22,7 +22,7 @@ _LANGUAGE = re.compile(r"[a-z]{2,8}")
 
 
 def tables_from_spacy(language: str, control_tokens: Sequence[str]) -> tuple[WordTables, str]:
-    """Give the rules of spaCy's tokenizer for a language, and spaCy's version.
+    """Return the rules of spaCy's tokenizer for a language, and spaCy's version.
 
     Args:
         language: spaCy's code for it, such as ``en``, or ``xx`` for any.
@@ -89,7 +89,7 @@ def _text_of(token: Mapping[Any, Any], orth: int) -> str:
 
 
 def _pattern(language: str, name: str, function: Callable[..., Any] | None, method: str) -> Pattern | None:
-    """Give the expression that a rule of the tokenizer applies: all of spaCy's are methods of one."""
+    """Return the expression that a rule of the tokenizer applies: all of spaCy's are methods of one."""
     if function is None:
         return None
     expression = getattr(function, "__self__", None)

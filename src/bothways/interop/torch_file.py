@@ -58,7 +58,7 @@ OTHER_KINDS: Final = (
 
 
 def read_foreign_file(path: Path) -> object:
-    """Give the value that a file of torch or pickle holds; arrays in it are read-only.
+    """Return the value that a file of torch or pickle holds; arrays in it are read-only.
 
     Law: nothing that the file names is imported or called. The value may share objects and hold itself.
 
@@ -143,7 +143,7 @@ class _Storages:
         self.by_key: dict[str, tuple[str, int, _Storage]] = {}  # kind, count of items
 
     def persistent(self, value: object) -> object:
-        """Give what a persistent id of torch stands for: a storage, a part of one, or the class of a module."""
+        """Return what a persistent id of torch stands for: a storage, a part of one, or the class of a module."""
         match value:
             case (str() as what, Name() as name, *_) if what == "module":
                 return name
@@ -186,7 +186,7 @@ class _Storages:
 
 
 def _part(storage: _Storage, view: list[object]) -> _Storage:
-    """Give the part of a storage that old files describe: None, or (its own key, first item, count)."""
+    """Return the part of a storage that old files describe: None, or (its own key, first item, count)."""
     match view:
         case [] | [None]:
             return storage
@@ -196,7 +196,7 @@ def _part(storage: _Storage, view: list[object]) -> _Storage:
 
 
 def _tensor(*arguments: object) -> object:
-    """Give the array of ``_rebuild_tensor(storage, offset, size, stride)``; version 2 adds what is not needed here."""
+    """Return an array of ``_rebuild_tensor(storage, offset, size, stride)``; version 2 adds what is not needed here."""
     match arguments:
         case (_Storage(values), first, tuple() as size, tuple() as stride, *_) if len(size) <= MOST_DIMENSIONS:
             numbers = [number for number in (first, *size, *stride[:99]) if type(number) is int and number >= 0]
@@ -216,12 +216,12 @@ def _tensor(*arguments: object) -> object:
 
 
 def _tensor_of_class(*arguments: object) -> object:
-    """Give the array of ``(class, storage, offset, size, stride, ...)``, as fastai's own tensors are saved."""
+    """Return the array of ``(class, storage, offset, size, stride, ...)``, as fastai's own tensors are saved."""
     return _tensor(*arguments[1:])
 
 
 def _tensor_of_type(*arguments: object) -> object:
-    """Give the array of ``(function, class, arguments of the function, state)``."""
+    """Return the array of ``(function, class, arguments of the function, state)``."""
     match arguments:
         case (Name(path=path), _, tuple() as inner, *_) if path in _BY_ARGUMENTS and len(inner) < 16:
             return _BY_ARGUMENTS[path](*inner)
@@ -318,7 +318,7 @@ def _read_container(data: bytes, source: str) -> object:
 
 
 def _directory(data: bytes) -> dict[str, tuple[int, int, int]]:
-    """Give where the content of each entry begins and ends, and its CRC-32.
+    """Return where the content of each entry begins and ends, and its CRC-32.
 
     Raises:
         ValueError: The file is not a whole zip container of plain entries; the message says why.

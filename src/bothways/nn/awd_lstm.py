@@ -32,7 +32,7 @@ class Dropouts(BaseModel):
     output: float = Field(0.1, ge=0, lt=1)
 
     def scaled(self, factor: float) -> Dropouts:
-        """Give these probabilities times a factor, each at most 0.9."""
+        """Return these probabilities times a factor, each at most 0.9."""
         return Dropouts(**{name: min(0.9, value * factor) for name, value in self.model_dump().items()})
 
 
@@ -91,7 +91,7 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(LstmLayer(*widths) for widths in architecture.layer_widths)
 
     def zero_state(self, texts: int) -> State:
-        """Give the state before the first token of ``texts`` texts."""
+        """Return the state before the first token of ``texts`` texts."""
         widths = [width for _, width in self.architecture.layer_widths]
         zeros = [self.embedding.weight.new_zeros(1, texts, width, dtype=self.compute_type) for width in widths]
         return [(zero, zero.clone()) for zero in zeros]
@@ -118,7 +118,7 @@ class Encoder(nn.Module):
         return raw, values, next_state
 
 
-class LanguageModel(nn.Module):
+class LanguageModelNetwork(nn.Module):
     """Predicts the next token in its reading direction; the decoder shares its weights with the embedding."""
 
     def __init__(self, encoder: Encoder) -> None:
@@ -164,7 +164,7 @@ class _DecoderBias(nn.Module):
 def activation_penalty(
     raw: Tensor, dropped: Tensor, alpha: float, beta: float, lengths: Tensor | None = None
 ) -> Tensor:
-    """Give activation regularisation (AR) and temporal activation regularisation (TAR) (arXiv 1708.01009).
+    """Return activation regularization (AR) and temporal activation regularization (TAR) (arXiv 1708.01009).
 
     Padding never contributes.
 

@@ -58,14 +58,14 @@ class Head(nn.Module):
         self.classes = classes
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """Give logits, (B, C), for pooled features, (B, 3E)."""
+        """Return logits, (B, C), for pooled features, (B, 3E)."""
         values = pooled
         for number, (norm, dropout, layer) in enumerate(zip(self.norms, self.dropouts, self.layers, strict=True)):
             values = layer(dropout(norm(functional.relu(values) if number else values)))
         return values
 
 
-class Classifier(nn.Module):
+class ClassifierNetwork(nn.Module):
     """Reads texts in one direction and scores the classes."""
 
     def __init__(self, encoder: Encoder, head: Head) -> None:

@@ -18,7 +18,7 @@ _TILE_DEPTH = 32
 
 
 def next_token_loss(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
-    """Give the mean cross-entropy of the next tokens, in nats.
+    """Return the mean cross-entropy of the next tokens, in nats.
 
     Products are computed in the type of ``hidden``, some tokens at a time, and each part's gradients are taken while
     its scores are at hand, so that they are never computed or kept twice.
@@ -69,7 +69,7 @@ class _NextTokenLoss(torch.autograd.Function):
 
 
 def _with_column(values: Tensor, column: Tensor) -> Tensor:
-    """Give values, (N, E), with one more column, and columns of zeros up to the depth of a matrix tile.
+    """Return values, (N, E), with one more column, and columns of zeros up to the depth of a matrix tile.
 
     The bias is then part of the product: adding it, and summing its gradient, would go through all scores twice more.
     """

@@ -1,4 +1,4 @@
-"""Give memory that was freed back to the system.
+"""Return memory that was freed back to the system.
 
 The C library keeps it for the next that asks. After a model was packed nobody asks for so much again.
 """
@@ -9,7 +9,7 @@ import ctypes
 
 
 def return_freed_memory() -> None:
-    """Give back what the C library can, if it is one that tells how (glibc)."""
+    """Return back what the C library can, if it is one that tells how (glibc)."""
     try:
         trim = ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):  # macOS and musl have none, Windows no library of that name

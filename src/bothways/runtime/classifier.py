@@ -15,8 +15,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from bothways.bundle.manifest import Cascade, Kind, Manifest, Task
-from bothways.bundle.proof import ENSEMBLE, proven_probabilities
+from bothways.bundle.manifest import EarlyExit, Kind, Manifest, Task
+from bothways.bundle.parity import ENSEMBLE, proven_probabilities
 from bothways.bundle.read import Bundle, read_bundle
 from bothways.bundle.weights import Weights
 from bothways.errors import ConfigError
@@ -25,9 +25,9 @@ from bothways.runtime.cores import available_cores
 from bothways.runtime.graph import PRECISIONS, EncoderSession, Precision
 from bothways.runtime.reader import TextReader
 from bothways.runtime.slots import SLOTS, First, Pooled, SlotEngine, Slots, Tally
-from bothways.text.checking import check_texts
 from bothways.text.reading import Direction, TokenizedText
 from bothways.text.tokenizer import Tokenizer
+from bothways.text.validation import check_texts
 
 Probabilities = NDArray[np.float64]
 _NORM_EPS = 1e-5
@@ -81,12 +81,12 @@ class Classifier:
         self,
         bundle: Bundle,
         threads: int | None = None,
-        cascade: Cascade | None = None,
+        early_exit: EarlyExit | None = None,
         precision: Precision = "float32",
     ) -> None:
         self.manifest: Manifest = bundle.manifest
         self.precision = precision
-        self.cascade = cascade
+        self.early_exit = early_exit
         self.labels: tuple[str, ...] = tuple(bundle.manifest.labels)
         self.digest: str = bundle.digest
         self.tokenizer: Tokenizer = bundle.tokenizer
@@ -95,7 +95,7 @@ class Classifier:
         cores = threads or available_cores()
         # In int8 all members' weights fit the caches at once, and cores that share no product wait for none. A cascade
         # begins with one member, and cores that can't be shared out evenly would be idle.
-        is_shared_out = is_int8 and cascade is None and cores % len(members) == 0
+        is_shared_out = is_int8 and early_exit is None and cores % len(members) == 0
         at_once = len(members) if is_shared_out else 1
         sessions, self._heads = [], []
         for member in members:
@@ -125,7 +125,7 @@ class Classifier:
         return self.manifest.task == "multi-label"
 
     def predict(self, texts: Iterable[object]) -> NDArray[np.object_]:
-        """Give the label of each text, (N,) objects of type str, in the order of the texts.
+        """Return the label of each text, (N,) objects of type str, in the order of the texts.
 
         Of a multi-label classifier: the chosen labels of each text, (N,) tuples of str, maybe empty.
 
@@ -142,11 +142,11 @@ class Classifier:
         return labels
 
     def predict_proba(self, texts: Iterable[object]) -> Probabilities:
-        """Give the ensemble's probabilities of each text, (N, C) float64, columns in the order of ``labels``.
+        """Return the ensemble's probabilities of each text, (N, C) float64, columns in the order of ``labels``.
 
         Rows add up to 1, but not those of a multi-label classifier.
 
-        Law 2: a text's row is bit-identical alone, in any batch and in any order.
+        Guarantee 2: a text's row is bit-identical alone, in any batch and in any order.
 
         Raises:
             TextError: ``texts`` is a lone string, or one of the texts can't be classified.
@@ -154,7 +154,7 @@ class Classifier:
         return self.predict_proba_by_direction(texts)[ENSEMBLE]
 
     def predict_proba_by_direction(self, texts: Iterable[object]) -> dict[str, Probabilities]:
-        """Give ``forward``, ``backward`` (those the bundle has) and ``ensemble`` side by side, each (N, C) float64.
+        """Return ``forward``, ``backward`` (those the bundle has) and ``ensemble`` side by side, each (N, C) float64.
 
         In a cascade, the rows of a direction that did not read a text are not numbers (NaN).
 
@@ -170,9 +170,9 @@ class Classifier:
         }
 
     def stream(self, texts: Iterable[object], lookahead: int = SLOTS) -> Iterator[Prediction]:
-        """Give a prediction for each text of an iterable that may never end, in its order.
+        """Return a prediction for each text of an iterable that may never end, in its order.
 
-        Laws 3, 4 and 6: each text is tokenized once; prediction *i* belongs to text *i*; memory is bounded.
+        Guarantees 3, 4 and 6: each text is tokenized once; prediction *i* belongs to text *i*; memory is bounded.
 
         Args:
             texts: Any iterable of strings.
@@ -189,13 +189,13 @@ class Classifier:
         return self.predictions_of(map(self.tokenizer.tokenize, check_texts(texts)), lookahead)
 
     def open(self) -> TextReader:
-        """Give a reader of one text that comes in parts: ``append`` each, then ``close``.
+        """Return a reader of one text that comes in parts: ``append`` each, then ``close``.
 
         Raises:
             ConfigError: No model of the bundle reads forward, or its tokens can't be told before a text's end (those of
                 a model that was imported from fastai), or it was loaded as a cascade, which decides of whole texts.
         """
-        if self.cascade is not None:
+        if self.early_exit is not None:
             raise ConfigError("a cascade decides of whole texts: load the bundle without it to read one in parts")
         directions = self.manifest.directions
         if Direction.FORWARD not in directions:
@@ -217,36 +217,36 @@ class Classifier:
     def predictions_of(
         self, texts: Iterable[TokenizedText], lookahead: int = SLOTS, tally: Tally | None = None
     ) -> Iterator[Prediction]:
-        """Give a prediction for each tokenized text, as ``stream`` does; a tally counts the tokens that are read."""
-        for pooled in self.engine.run_cascade(texts, lookahead, self._first(), tally):
+        """Return a prediction for each tokenized text, as ``stream`` does; a tally counts the tokens that are read."""
+        for pooled in self.engine.run_early_exit(texts, lookahead, self._first(), tally):
             yield self.prediction(pooled)
 
     def slots(self, most: int, tally: Tally | None = None) -> Slots:
-        """Give slots for so many texts at a time, to be driven by the caller; ``prediction`` tells what they pooled.
+        """Return slots for so many texts at a time, to be driven by the caller; ``prediction`` tells what they pooled.
 
         A round reads one window of each, so that a text which comes meanwhile waits for no longer.
         """
         return Slots(self.engine, most, self._first(), tally, most_windows=1)
 
     def _first(self) -> First | None:
-        if self.cascade is None:
+        if self.early_exit is None:
             return None
-        return First(self.manifest.directions.index(self.cascade.first), self._is_enough)
+        return First(self.manifest.directions.index(self.early_exit.first), self._is_enough)
 
     def _is_enough(self, pooled: Pooled) -> bool:
         """Whether the first member of the cascade is sure of a text that it has read."""
-        assert self.cascade is not None
-        number = self.manifest.directions.index(self.cascade.first)
-        calibrated = with_temperature(self._probabilities(number, pooled), self.cascade.temperature)
-        return bool(calibrated.max() > self.cascade.threshold)
+        assert self.early_exit is not None
+        number = self.manifest.directions.index(self.early_exit.first)
+        calibrated = with_temperature(self._probabilities(number, pooled), self.early_exit.temperature)
+        return bool(calibrated.max() > self.early_exit.threshold)
 
     def _probabilities(self, number: int, pooled: Pooled) -> Probabilities:
-        """Give what one member says of a text."""
+        """Return what one member says of a text."""
         logits = self._heads[number].logits(pooled)
         return _sigmoid(logits) if self.is_multi_label else _softmax(logits)
 
     def prediction(self, pooled: Sequence[Pooled | None]) -> Prediction:
-        """Give what the members say of a text, by what each of them pooled; None where it did not read the text."""
+        """Return what the members say of a text, by what each of them pooled; None where it did not read the text."""
         combination, calibration = self.manifest.combination, self.manifest.calibration
         assert combination is not None
         assert calibration is not None
@@ -261,8 +261,8 @@ class Classifier:
             )
             temperature = calibration.temperature
         else:
-            assert self.cascade is not None
-            mean, temperature = each[self.cascade.first], self.cascade.temperature
+            assert self.early_exit is not None
+            mean, temperature = each[self.early_exit.first], self.early_exit.temperature
         ensemble = with_temperature(mean, temperature, task=self.manifest.task)
         best = int(ensemble.argmax())
         chosen, read = self.chosen(ensemble), "both" if len(each) > 1 else next(iter(each))
@@ -270,7 +270,7 @@ class Classifier:
         return Prediction(self.labels[best], float(ensemble[best]), chosen, self.labels, by_name, read)
 
     def chosen(self, ensemble: Probabilities) -> tuple[str, ...]:
-        """Give the labels of a text with these probabilities, (C,): the most probable, or all at their thresholds."""
+        """Return the labels of a text with these probabilities, (C,): the most probable, or all at their thresholds."""
         thresholds = self.manifest.thresholds
         if thresholds is None:
             return (self.labels[int(ensemble.argmax())],)
@@ -281,17 +281,17 @@ def load(
     path: str | os.PathLike[str],
     *,
     threads: int | None = None,
-    cascade: bool = False,
+    early_exit: bool = False,
     precision: Precision = "float32",
 ) -> Classifier:
-    """Give the classifier in a bundle.
+    """Return the classifier in a bundle.
 
     Args:
         path: The bundle's directory.
         threads: To compute with, 1 or more; else one for each core that this process may use, a container's quota
             included. It changes how fast results come, and no bit of them. Processes that are forked later share the
             weights; forked with more than 1, they would wait for threads that they don't have.
-        cascade: Whether one direction is enough where it is sure, as ``fit_cascade`` chose.
+        early_exit: Whether one direction is enough where it is sure, as ``fit_early_exit`` chose.
         precision: ``float32``, or ``int8``: faster, and near the trainer's numbers only. The bundle keeps float32;
             ``verify`` tells how near, ``bothways bench`` how much faster on this machine.
 
@@ -307,27 +307,27 @@ def load(
     if precision not in PRECISIONS:
         raise ConfigError(f"the precision {precision!r} is unknown, expected {' or '.join(PRECISIONS)}")
     bundle = read_bundle(path, Kind.CLASSIFIER)
-    model = Classifier(bundle, threads, cascade_of(bundle) if cascade else None, precision)
+    model = Classifier(bundle, threads, early_exit_of(bundle) if early_exit else None, precision)
     if precision == "int8":
-        _refuse_far_from_proof(model, bundle)
+        _refuse_far_from_parity_record(model, bundle)
     return model
 
 
-def cascade_of(bundle: Bundle) -> Cascade:
-    """Give a bundle's cascade.
+def early_exit_of(bundle: Bundle) -> EarlyExit:
+    """Return a bundle's cascade.
 
     Raises:
         ConfigError: It has none.
     """
-    if bundle.manifest.cascade is None:
-        raise ConfigError(f"{bundle.name} has no cascade: choose one on labelled rows with bothways cascade")
-    return bundle.manifest.cascade
+    if bundle.manifest.early_exit is None:
+        raise ConfigError(f"{bundle.name} has no cascade: choose one on labeled rows with bothways early-exit")
+    return bundle.manifest.early_exit
 
 
-def _refuse_far_from_proof(model: Classifier, bundle: Bundle) -> None:
+def _refuse_far_from_parity_record(model: Classifier, bundle: Bundle) -> None:
     """Refuse a precision that is no use here, by the proof's short texts."""
-    rows = [row for row in bundle.proof if len(row.ids) <= _SHORT_TOKENS]
-    name = model.cascade.first if model.cascade is not None else ENSEMBLE
+    rows = [row for row in bundle.parity_record if len(row.ids) <= _SHORT_TOKENS]
+    name = model.early_exit.first if model.early_exit is not None else ENSEMBLE
     found = model.predict_proba_by_direction([row.text for row in rows])[name]
     proven = proven_probabilities(rows, name, model.labels)
     difference = float(np.abs(found - proven).max()) if rows else 0.0
@@ -339,7 +339,7 @@ def _refuse_far_from_proof(model: Classifier, bundle: Bundle) -> None:
 
 
 def with_temperature(probabilities: Probabilities, temperature: float, *, task: Task = "single-label") -> Probabilities:
-    """Give calibrated probabilities: the softmax of their logarithms over the temperature (Guo et al., 2017).
+    """Return calibrated probabilities: the softmax of their logarithms over the temperature (Guo et al., 2017).
 
     For multi-label: the sigmoid of each one's log odds over the temperature (``LARGEST_WITH_ODDS`` at most).
 
@@ -368,7 +368,7 @@ class _Head:
         self._layers = folded_layers(weights, layers)
 
     def logits(self, pooled: Pooled) -> NDArray[np.float64]:
-        """Give one text's logits, (C,) float64, from its pooled vector, (3E,)."""
+        """Return one text's logits, (C,) float64, from its pooled vector, (3E,)."""
         (weight, bias), *others = self._layers
         values = weight @ pooled.astype(np.float64) + bias
         for weight, bias in others:
@@ -377,7 +377,7 @@ class _Head:
 
 
 def folded_layers(weights: Weights, layers: int) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Give weight and bias of a head's linear layers, with the norm before each folded in; ReLU stands between."""
+    """Return weight and bias of a head's linear layers, with the norm before each folded in; ReLU stands between."""
     return [
         _folded_linear(weights, f"head.layers.{layer}", *_folded_norm(weights, f"head.norms.{layer}"))
         for layer in range(layers)
@@ -385,7 +385,7 @@ def folded_layers(weights: Weights, layers: int) -> list[tuple[NDArray[np.float6
 
 
 def _folded_norm(weights: Weights, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give scale and shift of a batch norm in evaluation."""
+    """Return scale and shift of a batch norm in evaluation."""
     part = {
         key: weights[f"{name}.{key}"].astype(np.float64) for key in ("weight", "bias", "running_mean", "running_var")
     }

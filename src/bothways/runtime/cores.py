@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def available_cores(root: Path = Path("/")) -> int:
-    """Give how many cores this process may run on, or how many its control groups' quotas are worth, if that is less.
+    """Return how many cores this process may run on, or how many its control groups' quotas are worth, if that is less.
 
     Linux's control groups of version 1 and 2, of this process and of all above it; half a core more counts for nothing.
 
@@ -24,7 +24,7 @@ def available_cores(root: Path = Path("/")) -> int:
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """Give the quota, in cores, of each group that has one."""
+    """Return the quota, in cores, of each group that has one."""
     mounts = root / "sys" / "fs" / "cgroup"
     for line in _content(root / "proc" / "self" / "cgroup").splitlines():
         if line.count(":") < 2:
@@ -40,7 +40,7 @@ def _quotas(root: Path) -> Iterator[float]:
 
 
 def _cores(quotas_and_periods: Iterator[str] | list[str]) -> Iterator[float]:
-    """Give microseconds of quota by microseconds of period; ``max`` and -1 are no quota."""
+    """Return microseconds of quota by microseconds of period; ``max`` and -1 are no quota."""
     for content in quotas_and_periods:
         try:
             quota, period = map(int, content.split())

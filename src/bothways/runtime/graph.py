@@ -47,8 +47,8 @@ _Carried = tuple[list[NDArray[np.float32]], NDArray[np.float32], NDArray[np.floa
 class EncoderSession:
     """Advances texts by windows: embedding and LSTM layers with carried state, and running pooled values.
 
-    Law 2: a row's result does not depend on the other rows, to the last bit.
-    Law 6: windows with carried state give what the whole text gives.
+    Guarantee 2: a row's result does not depend on the other rows, to the last bit.
+    Guarantee 6: windows with carried state give what the whole text gives.
     """
 
     def __init__(
@@ -198,7 +198,7 @@ class LanguageModelSession:
         self._names = [value.name for value in outputs]
 
     def loss(self, ids: NDArray[np.int32], window: int = 128) -> float:
-        """Give the mean negative log-likelihood of a text's tokens after the first, in nats a token.
+        """Return the mean negative log-likelihood of a text's tokens after the first, in nats a token.
 
         Args:
             ids: In the order in which the model reads, (T,), T ≥ 2.
@@ -225,7 +225,7 @@ def _state_names(architecture: Architecture) -> list[str]:
 
 
 def _window_values(architecture: Architecture) -> tuple[list[Any], list[Any]]:
-    """Give inputs and outputs that every graph of windows has: ids, lengths, and the carried state."""
+    """Return inputs and outputs that every graph of windows has: ids, lengths, and the carried state."""
     inputs = [_tensor("ids", ["T", "B"], TensorProto.INT64), _tensor("lengths", ["B"], TensorProto.INT32)]
     names = _state_names(architecture)
     widths = [width for _, width in architecture.layer_widths for _ in range(2)]
@@ -241,7 +241,7 @@ def encoder_nodes(
     lengths: str = "lengths",
     carries_state: bool = True,
 ) -> list[Any]:
-    """Give the nodes from ``ids``, (T, B), and lengths, (B,) int32, to ``outputs``, (T, B, E), 0 past a text's end.
+    """Return the nodes from ``ids``, (T, B), and lengths, (B,) int32, to ``outputs``, (T, B, E), 0 past a text's end.
 
     Args:
         architecture: The encoder's sizes.
@@ -268,7 +268,7 @@ def encoder_nodes(
 
 
 def _int8_encoder_nodes(architecture: Architecture) -> list[Any]:
-    """Give the nodes that ``encoder_nodes`` gives, with products in int8, and those to ``beyond_edges``, a scalar.
+    """Return the nodes that ``encoder_nodes`` gives, with products in int8, and those to ``beyond_edges``, a scalar.
 
     The operator scales activations by the largest and smallest of all it is given, be they of other texts. So every
     layer has two more units, the edges, that are always at the ends of what a unit can be, and the scale is a constant.
@@ -313,7 +313,7 @@ def _int8_encoder_nodes(architecture: Architecture) -> list[Any]:
 
 
 def encoder_constants(architecture: Architecture, weights: Weights, prefix: str = "") -> dict[str, NDArray[Any]]:
-    """Give the constants that ``encoder_nodes`` wants."""
+    """Return the constants that ``encoder_nodes`` wants."""
     constants: dict[str, NDArray[Any]] = {"embedding": weights["encoder.embedding.weight"], "axis_one": np.array([1])}
     for layer in range(architecture.layers):
         part = {
@@ -326,7 +326,7 @@ def encoder_constants(architecture: Architecture, weights: Weights, prefix: str 
 
 
 def _int8_encoder_constants(architecture: Architecture, weights: Weights) -> dict[str, NDArray[Any]]:
-    """Give the constants that ``_int8_encoder_nodes`` wants, but for ``axis_2``, which the session has."""
+    """Return the constants that ``_int8_encoder_nodes`` wants, but for ``axis_2``, which the session has."""
     embedding = weights["encoder.embedding.weight"]
     ends = np.array([embedding.max(), embedding.min()])
     constants: dict[str, NDArray[Any]] = {
@@ -356,14 +356,14 @@ def _int8_encoder_constants(architecture: Architecture, weights: Weights) -> dic
 
 
 def _with_edges(stacked: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Give stacked gates in ONNX's order, with the edges' units, whose weights and biases are 0, after the others'."""
+    """Return gates in ONNX's order, with the edges' units, whose weights and biases are 0, after the others'."""
     gates = _in_onnx_gate_order(stacked).reshape(4, -1, *stacked.shape[1:])
     padded = np.pad(gates, [(0, 0), (0, _EDGES), *[(0, _EDGES)] * (stacked.ndim - 1)])
     return np.ascontiguousarray(padded.reshape(-1, *padded.shape[2:]))
 
 
 def _quantized(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Give weights in 7 bits, as the quantized operator has them (1, inputs, gates), and each gate's scale."""
+    """Return weights in 7 bits, as the quantized operator has them (1, inputs, gates), and each gate's scale."""
     scale = np.abs(weight).max(axis=1) / _LARGEST_WEIGHT
     scale[scale == 0] = 1
     return np.rint(weight / scale[:, None]).astype(np.int8).T[None], scale[None].astype(np.float32)
@@ -386,7 +386,7 @@ def session_of(
     constants: Mapping[str, NDArray[Any]],
     threads: int | None = None,
 ) -> onnxruntime.InferenceSession:
-    """Give a session of a graph, with so many threads or one for each core that this process may use."""
+    """Return a session of a graph, with so many threads or one for each core that this process may use."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or available_cores()
     options.log_severity_level = 3
@@ -409,7 +409,7 @@ def session_of(
 
 
 def _promised(name: str, array: NDArray[Any]) -> TensorProto:
-    """Give a constant's declaration; its values come from memory, and the file named here is never read."""
+    """Return a constant's declaration; its values come from memory, and the file named here is never read."""
     declared = TensorProto(
         name=name,
         dims=array.shape,

@@ -24,7 +24,7 @@ class LanguageModel:
         }
 
     def loss(self, text: str, direction: Direction) -> float:
-        """Give the mean negative log-likelihood of a text's tokens, in nats a token; 0 for a text without any word.
+        """Return the mean negative log-likelihood of a text's tokens, in nats a token; 0 for a text without any word.
 
         Args:
             text: A checked text.
@@ -37,4 +37,4 @@ class LanguageModel:
         tokens = self.tokenizer.tokenize(text)
         if len(tokens) < 2:
             return 0.0
-        return self._sessions[direction].loss(read(tokens, direction, self._manifest.member(direction).markers))
+        return self._sessions[direction].loss(read(tokens, direction, self._manifest.member(direction).special_tokens))

@@ -14,9 +14,9 @@ import numpy as np
 from bothways.errors import ConfigError
 from bothways.runtime.graph import WINDOW_TOKENS
 from bothways.runtime.slots import BATCH_SLOTS, MemberStates, Pooled, SlotEngine
-from bothways.text.checking import check_text
 from bothways.text.reading import Ids, TokenizedText, joined
 from bothways.text.tokenizer import Tokenizer
+from bothways.text.validation import check_text
 
 if TYPE_CHECKING:
     from bothways.runtime.classifier import Prediction, Probabilities
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class TextReader:
     """Reads a text as it comes. Made by ``Classifier.open``; not to be shared between threads.
 
-    Law 6: a text read in parts gets what the same text gets at once, to the last bit.
+    Guarantee 6: a text read in parts gets what the same text gets at once, to the last bit.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class TextReader:
         self._read_tokens += whole
 
     def _pooled(self, rest: TokenizedText) -> Pooled:
-        """Give the forward model's pooled vector of the text if this is the rest of it."""
+        """Return the forward model's pooled vector of the text if this is the rest of it."""
         ids, states = np.concatenate([self._unread, rest.ids[1:]]), self._states.copied()
         _advance(states, ids)
         states.take_last(0)

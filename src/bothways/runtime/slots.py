@@ -80,14 +80,14 @@ class MemberStates:
         self.last = np.zeros((slots, width), dtype=np.float32)
 
     def copied(self) -> MemberStates:
-        """Give another one that goes on from here by itself."""
+        """Return another one that goes on from here by itself."""
         other = copy.copy(self)
         other.states = [state.copy() for state in self.states]
         other.largest, other.total, other.last = self.largest.copy(), self.total.copy(), self.last.copy()
         return other
 
     def row(self, slot: int) -> MemberStates:
-        """Give what one slot holds by itself, as the only slot of another one."""
+        """Return what one slot holds by itself, as the only slot of another one."""
         other = copy.copy(self)
         other.states = [state[slot : slot + 1].copy() for state in self.states]
         other.largest, other.total = self.largest[slot : slot + 1].copy(), self.total[slot : slot + 1].copy()
@@ -126,7 +126,7 @@ class MemberStates:
         self.last[slot] = self.states[-2][slot]
 
     def pooled(self, slot: int, pooled_tokens: int) -> Pooled:
-        """Give last | largest | mean of the outputs of a finished text, (3E,)."""
+        """Return last | largest | mean of the outputs of a finished text, (3E,)."""
         mean = (self.total[slot] / pooled_tokens).astype(np.float32)
         largest = np.where(np.isneginf(self.largest[slot]), 0, self.largest[slot])  # nothing but typed padding
         return np.concatenate([self.last[slot], largest.astype(np.float32), mean])
@@ -151,7 +151,7 @@ class Tally:
 class Slots:
     """Texts on their way through all members: each joins before a round, and leaves after the one that ends it.
 
-    In between it may be parked: it gives up its slot, and goes on later from where it was (law 2).
+    In between it may be parked: it gives up its slot, and goes on later from where it was (guarantee 2).
 
     Not to be shared between threads. ``close`` it in the end.
 
@@ -167,7 +167,7 @@ class Slots:
         tally: Tally | None = None,
         most_windows: int = BATCH_SLOTS,
     ) -> None:
-        """Take up to ``most`` texts at a time; ``first`` and ``tally`` as ``SlotEngine.run_cascade`` has them.
+        """Take up to ``most`` texts at a time; ``first`` and ``tally`` as ``SlotEngine.run_early_exit`` has them.
 
         A round goes on by ``most_windows`` of a text at most: with fewer, texts that come meanwhile join sooner.
         """
@@ -331,9 +331,9 @@ class _Batch:
 class SlotEngine:
     """Reads texts with every member of an ensemble.
 
-    Law 2: a text's result is bit-identical alone, in any company and in any order.
-    Law 4: result *i* belongs to text *i*.
-    Law 6: memory is bounded by the slots, for any number of texts and for a text of any length.
+    Guarantee 2: a text's result is bit-identical alone, in any company and in any order.
+    Guarantee 4: result *i* belongs to text *i*.
+    Guarantee 6: memory is bounded by the slots, for any number of texts and for a text of any length.
 
     Safe to use from several threads: nothing is kept between runs.
 
@@ -345,37 +345,37 @@ class SlotEngine:
 
     def __init__(self, members: list[Member], sessions: list[EncoderSession], threads: int = 1) -> None:
         self.members = members
-        self._readings = [(member.direction, member.markers) for member in members]
+        self._readings = [(member.direction, member.special_tokens) for member in members]
         self._poolings = [member.pooling for member in members]
         self.sessions = sessions
         self.threads = threads
 
     def without(self, number: int) -> SlotEngine:
-        """Give an engine of all members but one."""
+        """Return an engine of all members but one."""
         keep = [other for other in range(len(self.members)) if other != number]
         members, sessions = [self.members[n] for n in keep], [self.sessions[n] for n in keep]
         return SlotEngine(members, sessions, self.threads)
 
     def begun(self, number: int) -> MemberStates:
-        """Give the states of one member at the beginning of a text, in slot 0 of one."""
+        """Return the states of one member at the beginning of a text, in slot 0 of one."""
         states = MemberStates(self.sessions[number], 1)
         states.clear(0)
         return states
 
     def run(self, texts: Iterable[TokenizedText], lookahead: int = SLOTS) -> Iterator[list[Pooled]]:
-        """Give each text's pooled vectors, one (3E,) float32 a member, in the order of the texts.
+        """Return each text's pooled vectors, one (3E,) float32 a member, in the order of the texts.
 
         Args:
-            texts: As ``run_cascade`` has them.
-            lookahead: As ``run_cascade`` has it.
+            texts: As ``run_early_exit`` has them.
+            lookahead: As ``run_early_exit`` has it.
         """
-        for pooled in self.run_cascade(texts, lookahead, None):
+        for pooled in self.run_early_exit(texts, lookahead, None):
             yield [vector for vector in pooled if vector is not None]
 
-    def run_cascade(
+    def run_early_exit(
         self, texts: Iterable[TokenizedText], lookahead: int, first: First | None, tally: Tally | None = None
     ) -> Iterator[list[Pooled | None]]:
-        """Give each text's pooled vectors, one (3E,) float32 a member or None if it did not read, in the texts' order.
+        """Return texts' pooled vectors, one (3E,) float32 a member or None if it did not read, in the texts' order.
 
         A member gives the same bits, whether it reads at once with others or after the first one.
 
@@ -408,7 +408,7 @@ class SlotEngine:
                     told += 1
 
     def _flight(self, number: int, text: TokenizedText, reading: list[int]) -> _Flight:
-        """Give a text at its beginning, as each member reads it."""
+        """Return a text at its beginning, as each member reads it."""
         ids_by_member = [read(text, *order) for order in self._readings]
         flight = _Flight(number, reading, ids_by_member, [], [], [], [None] * len(ids_by_member))
         for pooling, ids in zip(self._poolings, flight.ids_by_member, strict=True):

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from bothways import strict_json
 from bothways.bundle.manifest import Kind
-from bothways.bundle.proof import ENSEMBLE, LARGEST_DIFFERENCE, proven_probabilities
+from bothways.bundle.parity import ENSEMBLE, LARGEST_DIFFERENCE, proven_probabilities
 from bothways.bundle.read import Bundle, read_bundle, read_manifest
 from bothways.errors import BothwaysError, ConfigError
-from bothways.runtime.classifier import LARGEST_INT8_DIFFERENCE, Classifier, cascade_of
+from bothways.runtime.classifier import LARGEST_INT8_DIFFERENCE, Classifier, early_exit_of
 from bothways.runtime.graph import PRECISIONS, Precision
 from bothways.runtime.language_model import LanguageModel
 
@@ -67,7 +67,7 @@ class Verification:
 def verify(path: str | os.PathLike[str], *, precision: Precision = "float32") -> Verification:
     """Replay the proof of a bundle or pack.
 
-    Law 1: probabilities are the trainer's (≤ 1e-5) in another process, on another day, on another machine.
+    Guarantee 1: probabilities are the trainer's (≤ 1e-5) in another process, on another day, on another machine.
 
     Args:
         path: Its directory.
@@ -85,22 +85,22 @@ def verify(path: str | os.PathLike[str], *, precision: Precision = "float32") ->
     if is_classifier:
         return _of_classifier(Classifier(bundle, precision=precision), bundle)
     differences = _language_model_differences(bundle)
-    return Verification(str(manifest.kind), len(bundle.proof), differences, _different_tokens(bundle))
+    return Verification(str(manifest.kind), len(bundle.parity_record), differences, _different_tokens(bundle))
 
 
 def load_verified(
     path: str | os.PathLike[str],
     *,
     threads: int | None = None,
-    cascade: bool = False,
+    early_exit: bool = False,
     precision: Precision = "float32",
 ) -> tuple[Classifier, Verification]:
-    """Give the classifier in a bundle, and what the replay of its proof by this very object found.
+    """Return the classifier in a bundle, and what the replay of its proof by this very object found.
 
     Args:
         path: The bundle's directory.
         threads: To compute with, 1 or more; else one for each core that this process may use.
-        cascade: Whether one direction is enough where it is sure; the proof is replayed by both.
+        early_exit: Whether one direction is enough where it is sure; the proof is replayed by both.
         precision: In which weights are multiplied.
 
     Raises:
@@ -108,24 +108,24 @@ def load_verified(
         ConfigError: The bundle has no cascade.
     """
     bundle = read_bundle(path, Kind.CLASSIFIER)
-    chosen = cascade_of(bundle) if cascade else None
+    chosen = early_exit_of(bundle) if early_exit else None
     model = Classifier(bundle, threads, chosen, precision)
-    model.cascade = None
+    model.early_exit = None
     verification = _of_classifier(model, bundle)
-    model.cascade = chosen
+    model.early_exit = chosen
     return model, verification
 
 
 def _of_classifier(model: Classifier, bundle: Bundle) -> Verification:
     manifest = bundle.manifest
-    predictions = list(model.stream(row.text for row in bundle.proof))
+    predictions = list(model.stream(row.text for row in bundle.parity_record))
     names = [*map(str, manifest.directions), ENSEMBLE]
     found = {name: np.array([prediction.probabilities[name] for prediction in predictions]) for name in names}
-    proven = {name: proven_probabilities(bundle.proof, name, manifest.labels) for name in names}
+    proven = {name: proven_probabilities(bundle.parity_record, name, manifest.labels) for name in names}
     chosen = [model.chosen(row) for row in proven[ENSEMBLE]]
     return Verification(
         str(manifest.kind),
-        len(bundle.proof),
+        len(bundle.parity_record),
         {name: _largest_difference(found[name], proven[name]) for name in names},
         _different_tokens(bundle),
         sum(prediction.chosen != labels for prediction, labels in zip(predictions, chosen, strict=True)),
@@ -134,18 +134,18 @@ def _of_classifier(model: Classifier, bundle: Bundle) -> Verification:
 
 
 def _different_tokens(bundle: Bundle) -> int:
-    return sum(bundle.tokenizer.tokenize(row.text).ids.tolist() != row.ids for row in bundle.proof)
+    return sum(bundle.tokenizer.tokenize(row.text).ids.tolist() != row.ids for row in bundle.parity_record)
 
 
 def _language_model_differences(bundle: Bundle) -> dict[str, float]:
     model = LanguageModel(bundle)
-    found = {d: np.array([model.loss(row.text, d) for row in bundle.proof]) for d in bundle.manifest.directions}
-    expected = {d: np.array([(row.loss or {})[d] for row in bundle.proof]) for d in bundle.manifest.directions}
+    found = {d: np.array([model.loss(row.text, d) for row in bundle.parity_record]) for d in bundle.manifest.directions}
+    expected = {d: np.array([(row.loss or {})[d] for row in bundle.parity_record]) for d in bundle.manifest.directions}
     return {str(d): _largest_difference(found[d], expected[d]) for d in bundle.manifest.directions}
 
 
 def _largest_difference(found: NDArray[np.float64], expected: NDArray[np.float64]) -> float:
-    """Give the largest absolute difference; infinite if one of the numbers found is none."""
+    """Return the largest absolute difference; infinite if one of the numbers found is none."""
     difference = float(np.abs(found - expected).max())
     return math.inf if math.isnan(difference) else difference
 

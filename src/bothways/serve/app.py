@@ -18,7 +18,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive
 
-import bothways
 from bothways import strict_json
 from bothways.errors import Overloaded, RequestInvalid, RequestTooLarge, ServingError
 from bothways.serve import metrics as of_metrics
@@ -29,6 +28,7 @@ from bothways.serve.openapi import openapi
 from bothways.serve.protocols import hugging_face, mlflow, open_inference, own, text_embeddings_inference
 from bothways.serve.protocols.protocol import Protocol, Query, Received, plain_fault
 from bothways.serve.service import Answer, ServedModel, Service
+from bothways.version import __version__
 
 _CLIENT_LEFT = 499
 """Nobody reads it; the word of nginx for the log."""
@@ -39,7 +39,7 @@ _T = TypeVar("_T")
 
 
 def _hash_of(tag: str) -> str:
-    """Give what allows the page's own part of a kind, and no other."""
+    """Return what allows the page's own part of a kind, and no other."""
     part = _PAGE.partition(f"<{tag}>")[2].partition(f"</{tag}>")[0]
     return f"'sha256-{base64.b64encode(hashlib.sha256(part.encode()).digest()).decode()}'"
 
@@ -51,7 +51,7 @@ _PAGE_POLICY = (
 
 
 def build_app(service: Service) -> Starlette:
-    """Give the application of a service."""
+    """Return the application of a service."""
 
     def described(request: Request) -> object:
         return open_inference.model_metadata(_asked(service, request))
@@ -67,7 +67,7 @@ def build_app(service: Service) -> Starlette:
     telling: dict[str, Callable[[Request], object]] = {
         "/v1/models": lambda _: {"models": [_told(served) for served in service.models]},
         "/info": lambda _: text_embeddings_inference.info(service.model(), service.settings),
-        "/version": lambda _: bothways.__version__,
+        "/version": lambda _: __version__,
         "/openapi.json": lambda _: openapi(service.models),
         "/v2": lambda _: open_inference.server_metadata(),
         "/v2/models/{model}": described,
@@ -94,7 +94,7 @@ def build_app(service: Service) -> Starlette:
 
 
 def _route(path: str, method: str, handler: Handler, service: Service, *, is_logged: bool = True) -> Route:
-    """Give a route whose requests are counted, timed and logged; whatever goes wrong in it becomes a reply."""
+    """Return a route whose requests are counted, timed and logged; whatever goes wrong in it becomes a reply."""
 
     async def watched(request: Request) -> Response:
         started = time.perf_counter()
@@ -142,7 +142,7 @@ async def _ask(service: Service, protocol: Protocol, request: Request) -> Respon
 
 
 async def _answered(service: Service, query: Query, deadline_s: float) -> tuple[ServedModel, Answer]:
-    """Give the answer and whose it is: if a model leaves just now, that of the one that has taken its place."""
+    """Return the answer and whose it is: if a model leaves just now, that of the one that has taken its place."""
     while True:
         served = service.model(query.model)
         try:
@@ -171,7 +171,7 @@ def _asked(service: Service, request: Request) -> ServedModel:
 
 
 async def _unless_client_leaves(answering: Awaitable[_T], receive: Receive) -> _T:
-    """Give what comes of it; if the client leaves before, drop it.
+    """Return what comes of it; if the client leaves before, drop it.
 
     Raises:
         ClientDisconnect: The client has left.
@@ -195,7 +195,7 @@ async def _client_left(receive: Receive) -> None:
 
 
 def _timeout_s(request: Request) -> float:
-    """Give how long the client will wait, in seconds."""
+    """Return how long the client will wait, in seconds."""
     value = request.headers.get(_TIMEOUT_HEADER)
     if value is None:
         return float("inf")
@@ -242,9 +242,9 @@ def _told(served: ServedModel) -> dict[str, object]:
         "labels": list(model.labels),
         "directions": model.directions,
         "precision": model.precision,
-        "cascade": model.cascade is not None,
+        "early_exit": model.early_exit is not None,
         "loaded_at_s": served.loaded_at_s,
-        "proof": {"texts": served.verification.texts, "differences": served.verification.differences},
+        "parity_record": {"texts": served.verification.texts, "differences": served.verification.differences},
     }
 
 

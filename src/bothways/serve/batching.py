@@ -63,7 +63,7 @@ class Ticket:
 class Batcher:
     """One model's running batch, and the thread that reads it.
 
-    Law 8: a request's predictions are those of ``model.predict``, to the last bit, under any load.
+    Guarantee 8: a request's predictions are those of ``model.predict``, to the last bit, under any load.
 
     Attributes:
         model: Which reads.

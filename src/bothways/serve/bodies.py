@@ -11,7 +11,7 @@ from bothways.serve.settings import Settings
 
 
 async def read_body(request: Request, settings: Settings) -> bytes:
-    """Give a request's body.
+    """Return a request's body.
 
     Raises:
         RequestTooLarge: It has, or says that it has, more bytes than allowed.

@@ -74,5 +74,5 @@ class Metrics:
             self.latency.labels(stage).observe(seconds)
 
     def page(self) -> bytes:
-        """Give everything as Prometheus reads it."""
+        """Return everything as Prometheus reads it."""
         return generate_latest(self._registry)

@@ -8,13 +8,13 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-import bothways
 from bothways.serve.protocols.hugging_face import TextClassificationRequest
 from bothways.serve.protocols.mlflow import InvocationRequest
 from bothways.serve.protocols.open_inference import InferRequest, version_of
 from bothways.serve.protocols.own import ClassifyReply, ClassifyRequest, ErrorReply
 from bothways.serve.protocols.text_embeddings_inference import PredictRequest
 from bothways.serve.service import ServedModel
+from bothways.version import __version__
 
 _REFERENCE = "#/components/schemas/{model}"
 _REQUESTS: dict[str, tuple[type[BaseModel], str]] = {
@@ -55,7 +55,7 @@ _FAULTS = {
 
 
 def openapi(served: Sequence[ServedModel]) -> dict[str, Any]:
-    """Give the document of a server of these models."""
+    """Return the document of a server of these models."""
     known = {"model": [model.name for model in served], "version": [version_of(model) for model in served]}
     models: list[type[BaseModel]] = [
         *dict.fromkeys(model for model, _ in _REQUESTS.values()),
@@ -84,7 +84,7 @@ def openapi(served: Sequence[ServedModel]) -> dict[str, Any]:
         }
     return {
         "openapi": "3.1.0",
-        "info": {"title": "bothways", "version": bothways.__version__},
+        "info": {"title": "bothways", "version": __version__},
         "paths": paths,
         "components": {"schemas": definitions["$defs"]},
     }

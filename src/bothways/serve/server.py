@@ -136,7 +136,7 @@ async def _reload(service: Service, asked: asyncio.Event) -> None:
 
 
 def _identities(service: Service) -> list[bytes]:
-    """Give what tells the bundles that lie at the models' paths from others."""
+    """Return what tells the bundles that lie at the models' paths from others."""
     found = []
     for served in service.models:
         try:

@@ -19,8 +19,8 @@ from bothways.runtime.verify import Verification, load_verified
 from bothways.serve.batching import Batcher
 from bothways.serve.metrics import Metrics
 from bothways.serve.settings import Settings
-from bothways.text.checking import check_text
 from bothways.text.reading import TokenizedText
+from bothways.text.validation import check_text
 
 TOKENIZING_THREADS = 2
 _MOST_TOKENIZING = 64
@@ -114,7 +114,7 @@ class Service:
         return len(self._models) == len(self._bundles) and not self.problem and not self.is_draining
 
     def model(self, name: str | None = None) -> ServedModel:
-        """Give a model by its name, or the default.
+        """Return a model by its name, or the default.
 
         Raises:
             ModelUnknown: There is no such model.
@@ -163,7 +163,7 @@ class Service:
         self._tokenizing.shutdown(wait=False)
 
     async def classify(self, served: ServedModel, texts: Sequence[object], deadline_s: float) -> Answer:
-        """Give a prediction, or what is wrong with it, for each text.
+        """Return a prediction, or what is wrong with it, for each text.
 
         Args:
             served: By which model.
@@ -215,7 +215,7 @@ class Service:
     def _proven(self, path: Path) -> tuple[Classifier, Verification]:
         settings = self.settings
         model, verification = load_verified(
-            path, threads=settings.threads, cascade=settings.cascade, precision=settings.precision
+            path, threads=settings.threads, early_exit=settings.early_exit, precision=settings.precision
         )
         if not verification.passed:
             raise Unavailable(f"{path} does not give its trainer's numbers on this machine: {verification.problem}")
@@ -223,7 +223,7 @@ class Service:
 
 
 def _tokenized(model: Classifier, texts: Sequence[object]) -> list[TokenizedText | TextError]:
-    """Tokenize each text once (law 3); what can't be a text gets its error."""
+    """Tokenize each text once (guarantee 3); what can't be a text gets its error."""
     found: list[TokenizedText | TextError] = []
     for number, text in enumerate(texts):
         try:

@@ -32,7 +32,7 @@ class Settings(BaseModel):
     """The port to listen at."""
     precision: Precision = "float32"
     """In which weights are multiplied."""
-    cascade: bool = False
+    early_exit: bool = False
     """Whether one direction is enough where it is sure, as the bundle's cascade says."""
     threads: _Count | None = None
     """To compute with; else one for each core that the process may use."""
@@ -61,7 +61,7 @@ class Settings(BaseModel):
 def read_settings(
     options: Mapping[str, object], config: Path | None = None, environment: Mapping[str, str] = os.environ
 ) -> Settings:
-    """Give settings from options that are not None, variables such as ``BOTHWAYS_PORT``, and a TOML file.
+    """Return settings from options that are not None, variables such as ``BOTHWAYS_PORT``, and a TOML file.
 
     Raises:
         ConfigError: The file can't be read, or there are unknown keys or impossible values; all of them are listed.
@@ -78,7 +78,7 @@ def read_settings(
 
 
 def named_bundles(values: Sequence[str]) -> dict[str, Path]:
-    """Give bundles by name, from ``PATH`` or ``NAME=PATH``; a path alone is named by its last part without a suffix.
+    """Return bundles by name, from ``PATH`` or ``NAME=PATH``; a path alone is named by its last part without a suffix.
 
     Raises:
         ConfigError: Two have the same name, or a name is empty.

@@ -31,7 +31,7 @@ CAPITALISED = "xxmaj"
 ALL_CAPITALS = "xxup"
 CHARACTER_REPEATED = tuple(f"xxrep-{step}" for step in REPEAT_STEPS)
 WORD_REPEATED = tuple(f"xxwrep-{step}" for step in REPEAT_STEPS)
-MARKERS = (START, CAPITALISED, ALL_CAPITALS, *CHARACTER_REPEATED, *WORD_REPEATED)
+SPECIAL_TOKENS = (START, CAPITALISED, ALL_CAPITALS, *CHARACTER_REPEATED, *WORD_REPEATED)
 
 Rule = Callable[[str], str]
 Word = tuple[tuple[str, ...], str]
@@ -90,14 +90,14 @@ CLEANING_RULES: dict[str, tuple[Rule, ...]] = {"bothways-1": (decode_html, repla
 
 
 def clean(text: str, rules: str) -> str:
-    """Give the text after every rule of a named set, in order."""
+    """Return the text after every rule of a named set, in order."""
     for rule in CLEANING_RULES[rules]:
         text = rule(text)
     return text
 
 
 def split_chunks(cleaned: str) -> Iterator[tuple[str, int]]:
-    """Give each chunk between white space with the number of times it stands there in a row (at least 1).
+    """Return each chunk between white space with the number of times it stands there in a row (at least 1).
 
     A chunk that is repeated three times or more (whatever its capitals) comes once with its count; chunks longer than
     ``LONGEST_WORD`` are cut.
@@ -118,7 +118,7 @@ def split_chunks(cleaned: str) -> Iterator[tuple[str, int]]:
 
 
 def settled_characters(text: str, rules: str) -> int:
-    """Give how many characters at the start of a text become the same words whatever comes behind the text.
+    """Return how many characters at the start of a text become the same words whatever comes behind the text.
 
     They end before a chunk that is complete, and another one than the chunk before it: or they would be repetitions.
     No rule looks across a space or a line break for anything else, but that for ``<br />``.
@@ -138,7 +138,7 @@ def settled_characters(text: str, rules: str) -> int:
 
 
 def _words_from_the_end(text: str) -> Iterator[tuple[int, int]]:
-    """Give start and end of each stretch without a space or line break, the last one first."""
+    """Return start and end of each stretch without a space or line break, the last one first."""
     found = dict.fromkeys(" \n", len(text))
     end = len(text)
     while end > 0:
@@ -152,24 +152,24 @@ def _words_from_the_end(text: str) -> Iterator[tuple[int, int]]:
 
 
 def mark_chunk(chunk: str) -> Word:
-    """Give the word that a chunk holds in lower case, with the markers for what that loses."""
-    markers: list[str] = []
+    """Return the word that a chunk holds in lower case, with the markers for what that loses."""
+    special_tokens: list[str] = []
     letters = [character for character in chunk if character.isupper() or character.islower()]
     capitals = sum(character.isupper() for character in letters)
     if len(letters) > 1 and capitals == len(letters):
-        markers.append(ALL_CAPITALS)
+        special_tokens.append(ALL_CAPITALS)
     elif len(letters) > 1 and letters[0].isupper():
-        markers.append(CAPITALISED)
+        special_tokens.append(CAPITALISED)
     word = chunk.lower()
     longest = max((len(match.group()) for match in _REPEATED_CHARACTER.finditer(word)), default=0)
     if longest:
-        markers.append(_told_as(CHARACTER_REPEATED, longest))
+        special_tokens.append(_told_as(CHARACTER_REPEATED, longest))
         word = _REPEATED_CHARACTER.sub(r"\1", word)
-    return tuple(markers), word
+    return tuple(special_tokens), word
 
 
 def repetition_marker(count: int) -> tuple[str, ...]:
-    """Give the marker for a word that stands ``count`` times in a row: none below three."""
+    """Return the marker for a word that stands ``count`` times in a row: none below three."""
     return (_told_as(WORD_REPEATED, count),) if count >= REPEAT_STEPS[0] else ()
 
 
@@ -189,5 +189,5 @@ def _told(waiting: list[str], count: int) -> Iterator[tuple[str, int]]:
         yield from ((chunk, 1) for chunk in waiting)
 
 
-def _told_as(markers: tuple[str, ...], count: int) -> str:
-    return next(m for m, step in zip(reversed(markers), reversed(REPEAT_STEPS), strict=True) if count >= step)
+def _told_as(special_tokens: tuple[str, ...], count: int) -> str:
+    return next(m for m, step in zip(reversed(special_tokens), reversed(REPEAT_STEPS), strict=True) if count >= step)

@@ -15,7 +15,7 @@ LARGEST_COVERED_SHARE = 0.11
 
 
 def uncovered_share(tokenizer: Tokenizer, ids: NDArray[np.integer]) -> float:
-    """Give the share of tokens that are unknown or a single letter within a word, 0..1; 0 of no tokens."""
+    """Return the share of tokens that are unknown or a single letter within a word, 0..1; 0 of no tokens."""
     tokens = tokenizer.tokens(range(len(tokenizer)))
     is_uncovered = np.array([len(token) == 1 and token.isalpha() for token in tokens])
     is_uncovered[UNKNOWN_ID] = True

@@ -45,7 +45,7 @@ _SPACES = re.compile(r" {2,}")
 
 
 def clean_before(text: str, rules: str, *, marks_field: bool = False, ends: bool = False) -> str:
-    """Give what the word tokenizer gets: the cleaned text, with the marker of its beginning.
+    """Return what the word tokenizer gets: the cleaned text, with the marker of its beginning.
 
     Args:
         text: A checked string.
@@ -71,7 +71,7 @@ def clean_before(text: str, rules: str, *, marks_field: bool = False, ends: bool
 
 
 def mark_token(token: str, rules: str) -> tuple[str, ...]:
-    """Give the tokens that one token of the word tokenizer becomes, markers first.
+    """Return the tokens that one token of the word tokenizer becomes, markers first.
 
     fastai 2 marks nothing here, and it writes ``▁`` for the spaces in a token (its rule ``replace_space``) only when it
     tokenizes the texts to train on: ``predict`` passes that rule over, so a token such as two line breaks and a space

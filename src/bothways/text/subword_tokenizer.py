@@ -18,7 +18,7 @@ from tokenizers import models
 from bothways import strict_json
 from bothways.text.cleaning import (
     CLEANING_RULES,
-    MARKERS,
+    SPECIAL_TOKENS,
     WORD_START,
     clean,
     mark_chunk,
@@ -31,7 +31,7 @@ from bothways.text.tokenizer import START_ID, UNKNOWN_ID
 
 UNKNOWN = "xxunk"
 PADDING = "xxpad"
-CONTROL_TOKENS = (UNKNOWN, PADDING, *MARKERS)
+CONTROL_TOKENS = (UNKNOWN, PADDING, *SPECIAL_TOKENS)
 """The ids below the first piece, in order. None of them can be typed."""
 
 FIRST_PIECE_ID = len(CONTROL_TOKENS)
@@ -93,14 +93,14 @@ class SubwordTokenizer:
 
     @classmethod
     def from_pieces(cls, pieces: list[tuple[str, float]], cleaning: str = "bothways-1") -> SubwordTokenizer:
-        """Give a tokenizer whose subwords are these pieces with their log-probabilities."""
+        """Return a tokenizer whose subwords are these pieces with their log-probabilities."""
         document = SubwordTokenizerDocument(
             cleaning=cleaning, control_tokens=list(CONTROL_TOKENS), subwords="unigram", pieces=pieces
         )
         return cls(document)
 
     def to_bytes(self) -> bytes:
-        """Give the document that ``parse_tokenizer`` reads; the same bytes for the same tokenizer."""
+        """Return the document that ``parse_tokenizer`` reads; the same bytes for the same tokenizer."""
         fields = self._document.model_dump()
         lines = [f"  [{strict_json.dump(piece)}, {score!r}]" for piece, score in self._document.pieces]
         head = ",\n".join(f" {strict_json.dump(k)}: {strict_json.dump(v)}" for k, v in fields.items() if k != "pieces")
@@ -111,46 +111,48 @@ class SubwordTokenizer:
         return FIRST_PIECE_ID + len(self._document.pieces)
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
-        """Give the token that each id stands for."""
+        """Return the token that each id stands for."""
         pieces = self._document.pieces
         return [CONTROL_TOKENS[i] if i < FIRST_PIECE_ID else pieces[i - FIRST_PIECE_ID][0] for i in ids]
 
     def compose(self, ids: Sequence[int]) -> str:
-        """Give a text that is written with these pieces."""
+        """Return a text that is written with these pieces."""
         pieces = self._document.pieces
         typed = "".join(pieces[i - FIRST_PIECE_ID][0] for i in ids if i >= FIRST_PIECE_ID)
         return typed.replace(WORD_START, " ").strip()
 
     def adapted(self, texts: Iterable[str]) -> SubwordTokenizer:
-        """Give the same tokenizer: its pieces write every word."""
+        """Return the same tokenizer: its pieces write every word."""
         return self
 
     def tokenize(self, text: str) -> TokenizedText:
-        """Give a text's tokens as written: a start marker, then every word's markers and pieces.
+        """Return a text's tokens as written: a start marker, then every word's markers and pieces.
 
-        Law 3: an ensemble calls this once a text, whatever the number of its members.
+        Guarantee 3: an ensemble calls this once a text, whatever the number of its members.
 
         Args:
             text: A checked text (``checking.check_text``); may be empty.
         """
-        ids, group_starts, marker_counts = array("i", [START_ID]), array("i", [0]), array("i", [1])
+        ids, group_starts, special_token_counts = array("i", [START_ID]), array("i", [0]), array("i", [1])
         for chunk, count in split_chunks(clean(text, self._document.cleaning)):
             marker_count, word_ids = self._remembered.get(chunk) or self._tokenize_chunk(chunk)
             repetition = repetition_marker(count)
             group_starts.append(len(ids))
-            marker_counts.append(marker_count + len(repetition))
+            special_token_counts.append(marker_count + len(repetition))
             ids.extend(CONTROL_TOKENS.index(marker) for marker in repetition)
             ids.extend(word_ids)
-        return TokenizedText(*(np.frombuffer(column, dtype=np.int32) for column in (ids, group_starts, marker_counts)))
+        return TokenizedText(
+            *(np.frombuffer(column, dtype=np.int32) for column in (ids, group_starts, special_token_counts))
+        )
 
     def settled(self, text: str) -> int:
-        """Give how much of a text can be tokenized by itself already, whatever comes behind the text."""
+        """Return how much of a text can be tokenized by itself already, whatever comes behind the text."""
         return settled_characters(text, self._document.cleaning)
 
     def _tokenize_chunk(self, chunk: str) -> tuple[int, tuple[int, ...]]:
-        markers, word = mark_chunk(chunk)
+        special_tokens, word = mark_chunk(chunk)
         pieces = self._subwords.encode(WORD_START + word, add_special_tokens=False).ids
-        marker_ids = tuple(CONTROL_TOKENS.index(marker) for marker in markers)
+        marker_ids = tuple(CONTROL_TOKENS.index(marker) for marker in special_tokens)
         piece_ids = tuple(FIRST_PIECE_ID - 1 + piece if piece else UNKNOWN_ID for piece in pieces)
         if len(chunk) <= _LONGEST_REMEMBERED:
             if len(self._remembered) >= _WORDS_REMEMBERED:

@@ -21,7 +21,7 @@ _MOST_DISTINCT_WORDS = 2_000_000
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> SubwordTokenizer:
-    """Give a tokenizer whose pieces are learnt from these texts; the same texts give the same bytes.
+    """Return a tokenizer whose pieces are learnt from these texts; the same texts give the same bytes.
 
     Args:
         texts: Checked texts, read once; only their distinct words are held.
@@ -66,7 +66,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> SubwordTokeni
 
 
 def count_words(texts: Iterable[str]) -> Counter[str]:
-    """Give how often each word occurs, as the tokenizer will see it: clean, in lower case, without its markers."""
+    """Return how often each word occurs, as the tokenizer will see it: clean, in lower case, without its markers."""
     chunks: Counter[str] = Counter()
     words: Counter[str] = Counter()
     for text in texts:

@@ -24,19 +24,19 @@ class Tokenizer(Protocol):
         """How many ids there are: every id is below this."""
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
-        """Give the token that each id stands for."""
+        """Return the token that each id stands for."""
 
     def tokenize(self, text: str) -> TokenizedText:
-        """Give a text's tokens as written.
+        """Return a text's tokens as written.
 
-        Law 3: an ensemble calls this once a text, whatever the number of its members.
+        Guarantee 3: an ensemble calls this once a text, whatever the number of its members.
 
         Args:
             text: A checked text (``checking.check_text``); may be empty.
         """
 
     def settled(self, text: str) -> int | None:
-        """Give how much of a text can be tokenized by itself already, whatever comes behind the text.
+        """Return how much of a text can be tokenized by itself already, whatever comes behind the text.
 
         The tokens of a text's first so many characters, followed by those of the rest, are the text's.
 
@@ -45,10 +45,10 @@ class Tokenizer(Protocol):
         """
 
     def compose(self, ids: Sequence[int]) -> str:
-        """Give a text that is written with these tokens; what can't be typed is left out."""
+        """Return a text that is written with these tokens; what can't be typed is left out."""
 
     def adapted(self, texts: Iterable[str]) -> Tokenizer:
-        """Give the tokenizer of a model that is fine-tuned on these texts: with their words, where tokens are words."""
+        """Return the tokenizer of one that is fine-tuned on these texts: with their words, where tokens are words."""
 
     def to_bytes(self) -> bytes:
-        """Give the JSON document that ``parse_tokenizer`` reads; the same bytes for the same tokenizer."""
+        """Return the JSON document that ``parse_tokenizer`` reads; the same bytes for the same tokenizer."""

@@ -15,7 +15,7 @@ from bothways.text.word_tokenizer import WordTokenizer, WordTokenizerDocument
 
 
 def parse_tokenizer(data: bytes, name: str = "tokenizer.json") -> Tokenizer:
-    """Give the tokenizer that a ``tokenizer.json`` describes.
+    """Return the tokenizer that a ``tokenizer.json`` describes.
 
     Args:
         data: The document.

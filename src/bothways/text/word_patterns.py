@@ -34,7 +34,7 @@ class Pattern(BaseModel):
     flags: int
 
     def compiled(self) -> re.Pattern[str]:
-        """Give the expression, ready for use."""
+        """Return the expression, ready for use."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # "possible nested set": what it means today is meant
             return re.compile(self.pattern, self.flags)
@@ -52,7 +52,7 @@ class Affixes(NamedTuple):
 
 
 def searched_length(rule: Pattern | None) -> _Length:
-    """Give a function that searches all it is given: what spaCy does, for any expression and any chunk."""
+    """Return a function that searches all it is given: what spaCy does, for any expression and any chunk."""
     if rule is None:
         return lambda _chunk, _start, _stop: 0
     search = rule.compiled().search
@@ -65,7 +65,7 @@ def searched_length(rule: Pattern | None) -> _Length:
 
 
 def word_affixes(prefixes: Analysis, suffixes: Analysis) -> Affixes | None:
-    """Give faster functions for chunks that hold no white space, or None if nothing can be proven."""
+    """Return faster functions for chunks that hold no white space, or None if nothing can be proven."""
     if prefixes is None or suffixes is None:
         return None
     try:
@@ -75,7 +75,7 @@ def word_affixes(prefixes: Analysis, suffixes: Analysis) -> Affixes | None:
 
 
 def sign_search(*rules: Analysis) -> Callable[[str], object]:
-    """Give a function that finds nothing in a string in which none of the rules can match.
+    """Return a function that finds nothing in a string in which none of the rules can match.
 
     That is most words of most languages.
     """
@@ -92,7 +92,7 @@ def sign_search(*rules: Analysis) -> Callable[[str], object]:
 
 
 def whole_match(rule: Pattern | None) -> Callable[[str], bool] | None:
-    """Give a function that says whether an expression matches at a string's start."""
+    """Return a function that says whether an expression matches at a string's start."""
     if rule is None:
         return None
     match = rule.compiled().match
@@ -109,7 +109,7 @@ def whole_match(rule: Pattern | None) -> Callable[[str], bool] | None:
 
 
 def infix_finder(rule: Pattern | None, alternatives: Analysis) -> Callable[[str], list[tuple[int, int]]]:
-    """Give a function that finds all places of an expression."""
+    """Return a function that finds all places of an expression."""
     if rule is None:
         return lambda _middle: []
     find_all = rule.compiled().finditer
@@ -279,7 +279,7 @@ class _Alternative:
     is_at_end: bool
 
     def signs(self) -> tuple[str, ...]:
-        """Give expressions of characters of which a string with a match contains at least one.
+        """Return expressions of characters of which a string with a match contains at least one.
 
         They are those that it begins with, those that stand before it, or one that it can't do without: whichever fewer
         words contain.
@@ -302,8 +302,8 @@ _READ_OTHERWISE = re.compile(r"\(\?(?:#|[a-zA-Z]*-?[a-zA-Z]*x)")
 Analysis = list[_Alternative] | None
 
 
-def analysed(rule: Pattern | None) -> Analysis:
-    """Give the alternatives of an expression, or None if something in it has no place in this analysis."""
+def analyzed(rule: Pattern | None) -> Analysis:
+    """Return the alternatives of an expression, or None if something in it has no place in this analysis."""
     if rule is None:
         return []
     try:
@@ -316,7 +316,7 @@ def analysed(rule: Pattern | None) -> Analysis:
 
 
 def _split_at_bars(pattern: str) -> list[str]:
-    """Give the parts between the bars that stand in no group and no class."""
+    """Return the parts between the bars that stand in no group and no class."""
     parts, depth, begin, place = [], 0, 0, 0
     while place < len(pattern):
         character = pattern[place]
@@ -342,7 +342,7 @@ def _end_of_class(pattern: str, place: int) -> int:
 
 
 def _parsed(pattern: str, flags: int) -> Any:
-    """Give the tree that Python's own compiler makes of an expression.
+    """Return the tree that Python's own compiler makes of an expression.
 
     The module is private to Python. Where it is gone or gives something new, expressions are searched in full: slower,
     with the same result.
@@ -399,7 +399,7 @@ def _behind(tree: Any) -> list[str]:
 
 
 def _edge(tree: Any, *, at_end: bool) -> tuple[list[str], bool]:
-    """Give expressions of what the first (or last) character can be, and whether there may be none."""
+    """Return expressions of what the first (or last) character can be, and whether there may be none."""
     found: list[str] = []
     for part, value in reversed(list(tree)) if at_end else tree:
         possible, may_be_empty = _edge_of(part.name, value, at_end=at_end)
@@ -424,7 +424,7 @@ def _edge_of(name: str, value: Any, *, at_end: bool) -> tuple[list[str], bool]:
 
 
 def _inner(name: str, value: Any) -> tuple[int, int | None, Any] | None:
-    """Give what a group or repeat holds, with how often it stands at least and at most; None for other parts."""
+    """Return what a group or repeat holds, with how often it stands at least and at most; None for other parts."""
     if name == "SUBPATTERN":
         _, added_flags, removed_flags, tree = value
         if added_flags or removed_flags:
@@ -447,7 +447,7 @@ _CATEGORIES = {
 
 
 def _one_character(name: str, value: Any) -> str:
-    """Give an expression for a part that is one character wide."""
+    """Return an expression for a part that is one character wide."""
     if name == "LITERAL":
         return re.escape(chr(value))
     if name == "NOT_LITERAL":
@@ -506,7 +506,7 @@ class _Facts:
 
 
 def _characters(tree: Any) -> Iterator[str]:
-    """Give an expression for each one-character part, however deep."""
+    """Return an expression for each one-character part, however deep."""
     for part, value in tree:
         if part.name == "BRANCH":
             for branch in value[1]:
@@ -522,7 +522,7 @@ def _characters(tree: Any) -> Iterator[str]:
 
 
 def _required_of(tree: Any) -> set[str]:
-    """Give characters that every match contains."""
+    """Return characters that every match contains."""
     required: set[str] = set()
     for part, value in tree:
         if part.name == "LITERAL":

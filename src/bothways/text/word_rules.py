@@ -30,7 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from bothways.text.word_patterns import (
     Affixes,
     Pattern,
-    analysed,
+    analyzed,
     infix_finder,
     searched_length,
     sign_search,
@@ -133,7 +133,7 @@ class WordSplitter:
         self._longest_exception = max(map(len, self._exceptions), default=0)
         self._token_match = whole_match(tables.token_match)
         self._url_match = whole_match(tables.url_match)
-        prefixes, suffixes, infixes = map(analysed, (tables.prefix, tables.suffix, tables.infix))
+        prefixes, suffixes, infixes = map(analyzed, (tables.prefix, tables.suffix, tables.infix))
         self._infixes = infix_finder(tables.infix, infixes)
         self._for_space = Affixes(searched_length(tables.prefix), searched_length(tables.suffix))
         self._for_words = word_affixes(prefixes, suffixes) or self._for_space
@@ -144,7 +144,7 @@ class WordSplitter:
         self._finals: dict[str, tuple[str, ...]] = {}  # only of chunks that can't carry on what came before
 
     def split(self, text: str) -> list[str]:
-        """Give the tokens' texts, in order; without single spaces between them, and with all other white space."""
+        """Return the tokens' texts, in order; without single spaces between them, and with all other white space."""
         chunks = _chunks(text)
         finals: list[tuple[str, ...] | None] = list(map(self._finals.get, chunks))
         if not all(finals):
@@ -183,7 +183,7 @@ class WordSplitter:
         return _Entry(cut, final, frozenset(self._carrying_on(cut)))
 
     def _split_exactly(self, text: str) -> list[str]:
-        """Give the tokens of a text in which a match may cross the border of two chunks."""
+        """Return the tokens of a text in which a match may cross the border of two chunks."""
         tokens: list[str] = []
         separated: list[bool] = []  # whether a space follows that belongs to no token
         for match in _CHUNK.finditer(text):
@@ -197,7 +197,7 @@ class WordSplitter:
     # One chunk ---------------------------------------------------------------------------------------------------
 
     def _cut(self, chunk: str, *, knows_exceptions: bool) -> list[str]:
-        """Give a chunk's tokens by affixes and infixes."""
+        """Return a chunk's tokens by affixes and infixes."""
         affixes = self._for_space if chunk.isspace() else self._for_words
         prefix_length, suffix_length = affixes.prefix_length, affixes.suffix_length
         token_match, longest = self._token_match, self._longest_exception if knows_exceptions else 0
@@ -233,7 +233,7 @@ class WordSplitter:
         return before + behind
 
     def _cut_inside(self, middle: str, *, knows_exceptions: bool) -> Sequence[str]:
-        """Give the tokens of what is left of a chunk without its affixes."""
+        """Return the tokens of what is left of a chunk without its affixes."""
         if knows_exceptions and middle in self._exceptions:
             return self._exceptions[middle]
         if (self._token_match is not None and self._token_match(middle)) or (
@@ -257,7 +257,7 @@ class WordSplitter:
     # The last pass -----------------------------------------------------------------------------------------------
 
     def _find_sequences(self) -> Trie:
-        """Give the sequences of tokens that exceptions are cut into where no exception is known."""
+        """Return the sequences of tokens that exceptions are cut into where no exception is known."""
         root: Trie = {}
         for exception in self._exceptions:
             if self.tables.faster_heuristics and not self._can_be_cut(exception):
@@ -281,7 +281,7 @@ class WordSplitter:
         )
 
     def _matches(self, tokens: Sequence[str]) -> list[Span]:
-        """Give where the sequences stand."""
+        """Return where the sequences stand."""
         root, count = self._sequences, len(tokens)
         found: list[Span] = []
         for start in range(count):
@@ -297,7 +297,7 @@ class WordSplitter:
         return found
 
     def _carrying_on(self, tokens: Sequence[str]) -> Iterator[str]:
-        """Give the tokens that would carry on a sequence that reaches the end of these."""
+        """Return the tokens that would carry on a sequence that reaches the end of these."""
         for start in range(max(0, len(tokens) - LONGEST_EXCEPTION), len(tokens)):
             node = self._sequences
             for token in tokens[start:]:
@@ -308,7 +308,7 @@ class WordSplitter:
                 yield from (following for following in node if following != _END)
 
     def _replaced(self, tokens: Sequence[str], separated: Sequence[bool], spans: list[Span]) -> list[str]:
-        """Give the tokens with the tokens of exceptions put in where those stand.
+        """Return the tokens with the tokens of exceptions put in where those stand.
 
         The longest come first, of equal ones the earliest. A span is left alone if its first or last token lies in an
         earlier one, whether that one was itself left alone or not.
@@ -349,7 +349,7 @@ def _pieces(chunk: str) -> Iterable[str]:
 
 
 def _later_tokens(node: Trie) -> Iterator[str]:
-    """Give every token of a trie that is not a sequence's first."""
+    """Return every token of a trie that is not a sequence's first."""
     for following in node.values():
         yield from (token for token in following if token != _END)
         yield from _later_tokens(following)

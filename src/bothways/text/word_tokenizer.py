@@ -82,29 +82,29 @@ class WordTokenizer:
         return len(self.document.vocabulary)
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
-        """Give the word that each id stands for."""
+        """Return the word that each id stands for."""
         vocabulary = self.document.vocabulary
         return [vocabulary[i] for i in ids]
 
     def id_of(self, word: str) -> int | None:
-        """Give a word's id, None if the vocabulary does not have it."""
+        """Return a word's id, None if the vocabulary does not have it."""
         return self._ids.known.get(word)
 
     def compose(self, ids: Sequence[int]) -> str:
-        """Give a text that is written with these words; control tokens and fillers are left out."""
+        """Return a text that is written with these words; control tokens and fillers are left out."""
         control = {*CONTROL_TOKENS[self.document.cleaning], "", "xxfake"}
         return " ".join(word for word in self.tokens(ids) if word not in control)
 
     def words_of(self, text: str) -> list[str]:
-        """Give a text's tokens as fastai sees them before it looks them up."""
+        """Return a text's tokens as fastai sees them before it looks them up."""
         document = self.document
         cleaned = clean_before(text, document.cleaning, marks_field=document.marks_field, ends=document.ends)
         return [word for token in self._splitter.split(cleaned) for word in mark_token(token, document.cleaning)]
 
     def tokenize(self, text: str) -> TokenizedText:
-        """Give a text's tokens as written: xxbos, then every word with its markers.
+        """Return a text's tokens as written: xxbos, then every word with its markers.
 
-        Law 3: an ensemble calls this once a text, whatever the number of its members.
+        Guarantee 3: an ensemble calls this once a text, whatever the number of its members.
 
         Args:
             text: A checked text (``checking.check_text``); may be empty.
@@ -119,7 +119,7 @@ class WordTokenizer:
         return self._grouped(np.frombuffer(found, dtype=np.int32))
 
     def settled(self, text: str) -> None:
-        """Give None: fastai's rules look for repeated words across any white space, spaCy's for more."""
+        """Return None: fastai's rules look for repeated words across any white space, spaCy's for more."""
 
     def _grouped(self, ids: np.ndarray[tuple[int], np.dtype[np.int32]]) -> TokenizedText:
         """Put markers (and how often they repeat) into one group with the word behind them."""
@@ -137,7 +137,7 @@ class WordTokenizer:
         return TokenizedText(ids, starts, counts.astype(np.int32))
 
     def adapted(self, texts: Iterable[str]) -> WordTokenizer:
-        """Give a tokenizer by the same rules whose vocabulary are the words of these texts, the most frequent first.
+        """Return a tokenizer by the same rules whose vocabulary are the words of these texts, the most frequent first.
 
         fastai's rule: words that occur at least ``LEAST_OCCURRENCES`` times, at most ``MOST_WORDS`` of them.
         """
@@ -150,7 +150,7 @@ class WordTokenizer:
         return WordTokenizer(self.document.model_copy(update={"vocabulary": vocabulary[:MOST_WORDS]}))
 
     def to_bytes(self) -> bytes:
-        """Give the document that ``parse_tokenizer`` reads; the same bytes for the same tokenizer."""
+        """Return the document that ``parse_tokenizer`` reads; the same bytes for the same tokenizer."""
         fields = self.document.model_dump()
         tables, vocabulary = fields.pop("tables"), fields.pop("vocabulary")
         lines = [f" {strict_json.dump(key)}: {strict_json.dump(value)}" for key, value in fields.items()]

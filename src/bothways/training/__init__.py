@@ -1,1 +1,1 @@
-"""From labelled texts to a proven bundle: language models, classifiers, both directions. Needs torch."""
+"""From labeled texts to a proven bundle: language models, classifiers, both directions. Needs torch."""

@@ -1,4 +1,4 @@
-"""Keep where a training stands, so that it can be killed at any moment and goes on to the same bytes (law 7).
+"""Keep where a training stands, so that it can be killed at any moment and goes on to the same bytes (guarantee 7).
 
 In: tensors and facts. Out: files that are whole or not there. A checkpoint is one file: a line with the SHA-256 of the
 rest, then safetensors with the facts as JSON in its metadata; nothing in it can execute. The newest two are kept: if
@@ -20,7 +20,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from bothways import strict_json
-from bothways.data.files import replace_file
+from bothways.files import replace_file
 
 CHECKPOINT_SUFFIX = ".checkpoint"
 _KEPT = 2
@@ -45,13 +45,13 @@ class Checkpoint:
     tensors: dict[str, Tensor] = field(default_factory=dict)
 
     def part(self, prefix: str) -> dict[str, Tensor]:
-        """Give the tensors whose names begin with ``prefix.``, by the rest of their names."""
+        """Return the tensors whose names begin with ``prefix.``, by the rest of their names."""
         start = len(prefix) + 1
         return {name[start:]: tensor for name, tensor in self.tensors.items() if name.startswith(f"{prefix}.")}
 
 
 def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give tensors by names that ``Checkpoint.part`` finds."""
+    """Return tensors by names that ``Checkpoint.part`` finds."""
     return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
 
 
@@ -72,7 +72,7 @@ class Checkpoints:
         self._last = time.monotonic()
 
     def newest(self) -> tuple[Checkpoint | None, list[str]]:
-        """Give the newest checkpoint that is whole, if there is one, and what to tell about those that are not."""
+        """Return the newest checkpoint that is whole, if there is one, and what to tell about those that are not."""
         problems: list[str] = []
         for path in reversed(self._files()):
             found = _read(path)
@@ -116,7 +116,7 @@ def _content(checkpoint: Checkpoint) -> bytes:
 
 
 def _read(path: Path) -> Checkpoint | None:
-    """Give the checkpoint in a file; None if it is not what was written."""
+    """Return the checkpoint in a file; None if it is not what was written."""
     data = path.read_bytes()
     content = data[_DIGEST_CHARACTERS + 1 :]
     if hashlib.sha256(content).hexdigest().encode() != data[:_DIGEST_CHARACTERS]:

@@ -34,7 +34,7 @@ KEEP_MEMORY = {
 def train_directions(folder: Path, plan: Plan) -> Generator[Report, None, None]:
     """Go on with every direction of a run to its end.
 
-    Law 7: may be killed at any moment and started again.
+    Guarantee 7: may be killed at any moment and started again.
 
     Raises:
         BothwaysError: What ended the training of a direction; the others are stopped.

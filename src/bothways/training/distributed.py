@@ -31,12 +31,12 @@ class Processes:
     count: int = 1
 
     def rows(self, rows: int) -> slice:
-        """Give the rows of a batch that are this process's."""
+        """Return the rows of a batch that are this process's."""
         return slice(self.rank * rows // self.count, (self.rank + 1) * rows // self.count)
 
 
 def processes() -> Processes:
-    """Give which process this is, as ``torchrun`` says."""
+    """Return which process this is, as ``torchrun`` says."""
     return Processes(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
 
 
@@ -76,7 +76,7 @@ def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
 
 
 def mean_over_processes(values: list[float], device: torch.device) -> list[float]:
-    """Give the mean of each number over all processes."""
+    """Return the mean of each number over all processes."""
     if not distributed.is_initialized():
         return values
     numbers = torch.tensor(values, dtype=torch.float64, device=device)
@@ -86,7 +86,7 @@ def mean_over_processes(values: list[float], device: torch.device) -> list[float
 
 
 def rows_of_all(values: Tensor, dim: int) -> Tensor:
-    """Give the rows of all processes, joined in their order along ``dim``; each must have as many."""
+    """Return the rows of all processes, joined in their order along ``dim``; each must have as many."""
     if not distributed.is_initialized():
         return values
     parts = [torch.empty_like(values) for _ in range(distributed.get_world_size())]

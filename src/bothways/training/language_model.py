@@ -2,7 +2,7 @@
 
 In: a store of ids in reading order. Out: reports while it goes on; the model at its best. The state is carried from
 window to window along each row of the stream. Everything that chance decides follows from the seed and the number of
-the step, so that a killed training goes on to the same bytes (law 7).
+the step, so that a killed training goes on to the same bytes (guarantee 7).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from bothways.data.token_store import Numbers, Stream, TokenStore
 from bothways.errors import ConfigError
-from bothways.nn.awd_lstm import Encoder, LanguageModel, State, activation_penalty
+from bothways.nn.awd_lstm import Encoder, LanguageModelNetwork, State, activation_penalty
 from bothways.training.checkpoints import Checkpoint, Checkpoints, with_prefix
 from bothways.training.distributed import mean_over_processes, processes, rows_of_all
-from bothways.training.optimising import StageOptimiser
-from bothways.training.recipe import LanguageModelRecipe
+from bothways.training.hyperparameters import LanguageModelConfig
+from bothways.training.optimizer import StageOptimizer
 from bothways.training.reports import EpochReport, Report, StepReport
 from bothways.training.seeds import derived_seed
 
@@ -52,21 +52,21 @@ class StreamTexts:
 
 
 def train_language_model(
-    model: LanguageModel,
+    model: LanguageModelNetwork,
     texts: StreamTexts,
-    recipe: LanguageModelRecipe,
+    config: LanguageModelConfig,
     seed: int,
     start: Checkpoint,
     checkpoints: Checkpoints,
 ) -> Generator[Report, None, dict[str, float]]:
     """Train in place and keep the model at its best; the generator's value is what it then measured.
 
-    Law 7: from any checkpoint on, what comes out has the same bytes.
+    Guarantee 7: from any checkpoint on, what comes out has the same bytes.
 
     Args:
         model: On the device to train on, with the weights of ``start``.
         texts: In the model's reading order.
-        recipe: Numbers of this stage.
+        config: Numbers of this stage.
         seed: Decides order and dropout.
         start: Of this stage, or from somewhere within.
         checkpoints: Where to keep more of them.
@@ -74,34 +74,34 @@ def train_language_model(
     Raises:
         ConfigError: The rows can't be shared evenly among the processes.
     """
-    model.encoder.dropouts = recipe.dropouts.scaled(recipe.dropout_factor)
+    model.encoder.dropouts = config.dropouts.scaled(config.dropout_multiplier)
     device, here = model.decoder.bias.device, processes()
 
     def stream_of(epoch: int) -> Stream:
         order = np.random.default_rng([seed, epoch]).permutation(texts.training)
-        return Stream(texts.store, order, recipe.batch_rows, recipe.window_tokens)
+        return Stream(texts.store, order, config.batch_size, config.sequence_length)
 
     stream = stream_of(0)
     if stream.rows % here.count:
-        raise ConfigError(f"batch_rows is {stream.rows}, expected a multiple of the {here.count} processes")
+        raise ConfigError(f"batch_size is {stream.rows}, expected a multiple of the {here.count} processes")
     rows = here.rows(stream.rows)
     windows = max(1, stream.windows)
-    epochs = recipe.epochs_for(stream.rows * stream.tokens_a_row)
+    epochs = config.epochs_for(stream.rows * stream.tokens_a_row)
     steps = max(1, round(epochs * windows)) if epochs else 0
     validation_steps = max(
-        math.ceil(_TOKENS_BETWEEN_VALIDATIONS / (stream.rows * recipe.window_tokens)),
+        math.ceil(_TOKENS_BETWEEN_VALIDATIONS / (stream.rows * config.sequence_length)),
         math.ceil(steps / _MOST_VALIDATIONS),  # a GPU reads five million tokens in seconds
     )
-    optimiser = _optimiser(model, recipe, steps)
+    optimizer = _optimizer(model, config, steps)
     best: dict[str, float]
     first = start.facts.get("step", 0)
     if first:
-        optimiser.restore(start.part("optimiser"), first)
+        optimizer.restore(start.part("optimizer"), first)
         best, best_weights = start.facts["best"], start.part("best")
         state = _restored_state(start, rows, device)
         stream = stream_of(first // windows)
     else:
-        best, best_weights = measure_language_model(model, texts, recipe), copy.deepcopy(model.state_dict())
+        best, best_weights = measure_language_model(model, texts, config), copy.deepcopy(model.state_dict())
         state = model.encoder.zero_state(rows.stop - rows.start)
 
     started = time.monotonic()
@@ -115,32 +115,36 @@ def train_language_model(
         model.train()
         loss, raw, dropped, state = model(inputs, targets, state)
         state = [(hidden.detach(), cell.detach()) for hidden, cell in state]
-        penalty = activation_penalty(raw, dropped, recipe.penalty_activation, recipe.penalty_change)
-        rate = optimiser.step(loss + penalty)
+        penalty = activation_penalty(
+            raw, dropped, config.activation_regularization, config.temporal_activation_regularization
+        )
+        rate = optimizer.step(loss + penalty)
         told, due = mean_over_processes([loss.item(), float(checkpoints.is_due())], device)
         place = (STAGE, model.direction, epoch + 1, math.ceil(epochs))
         yield StepReport(*place, step + 1, steps, told, rate, tokens=stream.rows * inputs.shape[1])
         if window == windows - 1 or step == steps - 1 or (step + 1) % validation_steps == 0:
-            measures = measure_language_model(model, texts, recipe)
-            is_best = measures["loss"] <= best["loss"]  # equal where there is nothing to validate on: the last one then
+            metrics = measure_language_model(model, texts, config)
+            is_best = metrics["loss"] <= best["loss"]  # equal where there is nothing to validate on: the last one then
             if is_best:
-                best, best_weights = measures, copy.deepcopy(model.state_dict())
-            yield EpochReport(*place, measures, time.monotonic() - started, is_best)
+                best, best_weights = metrics, copy.deepcopy(model.state_dict())
+            yield EpochReport(*place, metrics, time.monotonic() - started, is_best)
             started = time.monotonic()
         if due:
-            checkpoints.save(_standing(model, optimiser, step + 1, best, best_weights, _state_of_all(state)))
+            checkpoints.save(_standing(model, optimizer, step + 1, best, best_weights, _state_of_all(state)))
     model.load_state_dict(best_weights)
     return best
 
 
-def measure_language_model(model: LanguageModel, texts: StreamTexts, recipe: LanguageModelRecipe) -> dict[str, float]:
-    """Give loss (nats a token) and perplexity on the first 250,000 tokens or so of the validation texts, in float32.
+def measure_language_model(
+    model: LanguageModelNetwork, texts: StreamTexts, config: LanguageModelConfig
+) -> dict[str, float]:
+    """Return loss (nats a token) and perplexity on the first 250,000 tokens or so of the validation texts, in float32.
 
     Where words are counted, also the perplexity per word, by which different vocabularies compare.
     """
     ends = np.cumsum(texts.store.lengths[texts.validation])
     few = texts.validation[: 1 + int(np.searchsorted(ends, _VALIDATION_TOKENS))]
-    stream = Stream(texts.store, few, recipe.batch_rows, recipe.window_tokens)
+    stream = Stream(texts.store, few, config.batch_size, config.sequence_length)
     device = model.decoder.bias.device
     total, count = 0.0, 0
     with torch.no_grad(), in_float32(model.encoder):
@@ -152,11 +156,11 @@ def measure_language_model(model: LanguageModel, texts: StreamTexts, recipe: Lan
             total += loss.item() * targets.numel()
             count += targets.numel()
     loss_a_token: float = total / max(1, count)
-    measures = {"loss": loss_a_token, "perplexity": _perplexity(loss_a_token)}
+    metrics = {"loss": loss_a_token, "perplexity": _perplexity(loss_a_token)}
     if texts.validation_words is not None:
         tokens_a_word = texts.store.lengths[few].sum() / texts.validation_words[: len(few)].sum()
-        measures["perplexity_per_word"] = _perplexity(float(loss_a_token * tokens_a_word))
-    return measures
+        metrics["perplexity_per_word"] = _perplexity(float(loss_a_token * tokens_a_word))
+    return metrics
 
 
 def _perplexity(loss: float) -> float:
@@ -174,23 +178,23 @@ def in_float32(encoder: Encoder) -> Iterator[None]:
         encoder.compute_type = before
 
 
-def _optimiser(model: LanguageModel, recipe: LanguageModelRecipe, steps: int) -> StageOptimiser:
-    """Give the optimiser; the tied decoder learns with the embedding's group on top of all layers."""
+def _optimizer(model: LanguageModelNetwork, config: LanguageModelConfig, steps: int) -> StageOptimizer:
+    """Return the optimizer; the tied decoder learns with the embedding's group on top of all layers."""
     groups = [*model.encoder.layers, nn.ModuleList([model.encoder.embedding, model.decoder])]
-    return StageOptimiser(
+    return StageOptimizer(
         groups,
         unfrozen=len(groups),
         steps=steps,
-        schedule=recipe.schedule,
-        rate_peak=recipe.rate_peak,
-        rate_divisor=recipe.rate_divisor,
-        weight_decay=recipe.weight_decay,
-        gradient_norm_max=recipe.gradient_norm_max,
+        schedule=config.schedule,
+        learning_rate=config.learning_rate,
+        layer_decay=config.layer_decay,
+        weight_decay=config.weight_decay,
+        max_gradient_norm=config.max_gradient_norm,
     )
 
 
 def _restored_state(start: Checkpoint, rows: slice, device: torch.device) -> State:
-    """Give the carried state of this process's rows."""
+    """Return the carried state of this process's rows."""
     tensors = start.part("state")
     return [
         (tensors[f"{layer}.hidden"][:, rows].to(device), tensors[f"{layer}.cell"][:, rows].to(device))
@@ -203,14 +207,14 @@ def _state_of_all(state: State) -> State:
 
 
 def _standing(
-    model: LanguageModel,
-    optimiser: StageOptimiser,
+    model: LanguageModelNetwork,
+    optimizer: StageOptimizer,
     step: int,
     best: dict[str, float],
     best_weights: dict[str, Tensor],
     state: State,
 ) -> Checkpoint:
-    """Give all that the next step depends on."""
+    """Return all that the next step depends on."""
     carried = {
         f"state.{layer}.{name}": values
         for layer, pair in enumerate(state)
@@ -219,7 +223,7 @@ def _standing(
     tensors = {
         **with_prefix("model", model.state_dict()),
         **with_prefix("best", best_weights),
-        **with_prefix("optimiser", optimiser.state()),
+        **with_prefix("optimizer", optimizer.state()),
         **carried,
     }
     return Checkpoint(STAGE, {"step": step, "best": best}, tensors)

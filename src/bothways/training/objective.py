@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from bothways.runtime.measures import SMALLEST_PROBABILITY, calibration_error, log_loss
+from bothways.tasks.metrics import SMALLEST_PROBABILITY, calibration_error, log_loss
 
 Probabilities = NDArray[np.float64]
 Targets = NDArray[Any]
@@ -24,16 +24,16 @@ class Objective(Protocol):
     """Compares logits with targets."""
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Give the mean loss of a batch, nats, for logits, (B, C)."""
+        """Return the mean loss of a batch, nats, for logits, (B, C)."""
 
     def probabilities(self, logits: Tensor) -> Probabilities:
-        """Give the probability of each class, (B, C)."""
+        """Return the probability of each class, (B, C)."""
 
-    def measures(self, probabilities: Probabilities, targets: Targets) -> dict[str, float]:
-        """Give loss (nats a text) and accuracy (0..1) of probabilities, (N, C)."""
+    def metrics(self, probabilities: Probabilities, targets: Targets) -> dict[str, float]:
+        """Return loss (nats a text) and accuracy (0..1) of probabilities, (N, C)."""
 
     def calibration_error(self, probabilities: Probabilities, targets: Targets) -> float:
-        """Give the expected calibration error, 0..1, of probabilities, (N, C)."""
+        """Return the expected calibration error, 0..1, of probabilities, (N, C)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,22 +49,22 @@ class SingleLabel:
     smoothing: float = 0.0
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Give the mean cross-entropy, weighted by class."""
+        """Return the mean cross-entropy, weighted by class."""
         weights = self.weights.to(logits.device) if self.weights is not None else None
         return functional.cross_entropy(logits, targets, weight=weights, label_smoothing=self.smoothing)
 
     def probabilities(self, logits: Tensor) -> Probabilities:
-        """Give the softmax."""
+        """Return the softmax."""
         found: Probabilities = functional.softmax(logits.double(), dim=1).cpu().numpy()
         return found
 
-    def measures(self, probabilities: Probabilities, targets: Targets) -> dict[str, float]:
-        """Give the loss without weights or smoothing, and the share of texts whose most probable class is theirs."""
+    def metrics(self, probabilities: Probabilities, targets: Targets) -> dict[str, float]:
+        """Return the loss without weights or smoothing, and the share of texts whose most probable class is theirs."""
         accuracy = float((probabilities.argmax(axis=1) == targets).mean())
         return {"loss": log_loss(probabilities, targets), "accuracy": accuracy}
 
     def calibration_error(self, probabilities: Probabilities, targets: Targets) -> float:
-        """Give that of the most probable class."""
+        """Return that of the most probable class."""
         return calibration_error(probabilities.max(axis=1), probabilities.argmax(axis=1) == targets)
 
 
@@ -79,22 +79,22 @@ class MultiLabel:
     weights: Tensor | None = None
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Give the binary cross-entropy, summed over labels and averaged over texts."""
+        """Return the binary cross-entropy, summed over labels and averaged over texts."""
         weights = self.weights.to(logits.device) if self.weights is not None else None
         total = functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights, reduction="sum")
         return total / len(logits)
 
     def probabilities(self, logits: Tensor) -> Probabilities:
-        """Give the sigmoid of each logit."""
+        """Return the sigmoid of each logit."""
         found: Probabilities = torch.sigmoid(logits.double()).cpu().numpy()
         return found
 
-    def measures(self, probabilities: Probabilities, targets: Targets) -> dict[str, float]:
-        """Give the loss without weights, and the share of right decisions at one half."""
+    def metrics(self, probabilities: Probabilities, targets: Targets) -> dict[str, float]:
+        """Return the loss without weights, and the share of right decisions at one half."""
         right = np.where(targets > 0.5, probabilities, 1 - probabilities)
         loss = -np.log(np.maximum(right, SMALLEST_PROBABILITY)).sum(axis=1).mean()
         return {"loss": float(loss), "accuracy": float(((probabilities >= 0.5) == (targets > 0.5)).mean())}
 
     def calibration_error(self, probabilities: Probabilities, targets: Targets) -> float:
-        """Give that of all decisions."""
+        """Return that of all decisions."""
         return calibration_error(probabilities, targets > 0.5)

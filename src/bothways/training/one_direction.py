@@ -24,22 +24,22 @@ from bothways import strict_json
 from bothways.bundle.manifest import Kind, Member
 from bothways.bundle.weights import rounded_to_half
 from bothways.errors import BothwaysError, TrainingError
-from bothways.nn.awd_lstm import LanguageModel
-from bothways.nn.classifier import Classifier
+from bothways.nn.awd_lstm import LanguageModelNetwork
+from bothways.nn.classifier import ClassifierNetwork
 from bothways.text.reading import Direction
 from bothways.training import classifier, language_model
-from bothways.training.building import (
-    build_classifier,
-    build_language_model,
-    choose_device,
-    proven_losses,
-    proven_probabilities,
-    weights_of,
-)
 from bothways.training.checkpoints import Checkpoint, Checkpoints, with_prefix
 from bothways.training.classifier import ClassRows, class_probabilities, train_classifier
 from bothways.training.distributed import processes
 from bothways.training.language_model import StreamTexts, measure_language_model, train_language_model
+from bothways.training.models import (
+    build_classifier,
+    build_language_model,
+    choose_device,
+    parity_losses,
+    proven_probabilities,
+    weights_of,
+)
 from bothways.training.plan import DIRECTION_LOCK, Part, Plan, PlanFolder
 from bothways.training.reports import Report, StageReport, dump_report
 from bothways.training.seeds import derived_seed
@@ -55,7 +55,7 @@ _LONGEST_WAIT_S = 120
 
 
 def first_checkpoint(member: Member, seed: int, weights: dict[str, NDArray[np.float32]] | None) -> Checkpoint:
-    """Give where a direction's training starts: the weights of a pack's model, or fresh ones."""
+    """Return where a direction's training starts: the weights of a pack's model, or fresh ones."""
     model = build_language_model(member.architecture, member.direction, derived_seed(seed, member.direction, "build"))
     if weights is not None:
         model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
@@ -65,7 +65,7 @@ def first_checkpoint(member: Member, seed: int, weights: dict[str, NDArray[np.fl
 def train_direction(folder: Path, direction: Direction) -> Generator[Report, None, None]:
     """Go on with one direction from its newest checkpoint to the end.
 
-    Law 7: it may be killed at any moment and started again.
+    Guarantee 7: it may be killed at any moment and started again.
 
     Args:
         folder: Of a run whose plan is complete.
@@ -121,69 +121,69 @@ def _reproducible_torch(threads: int) -> Iterator[None]:
 def _language_model_stage(
     files: PlanFolder, plan: Plan, direction: Direction, start: Checkpoint, checkpoints: Checkpoints
 ) -> Generator[Report, None, Checkpoint]:
-    """Give the checkpoint of the next stage."""
+    """Return the checkpoint of the next stage."""
     is_classifier = plan.kind is Kind.CLASSIFIER
-    recipe = plan.recipe.language_model if is_classifier else plan.recipe.pretraining
+    config = plan.hyperparameters.language_model if is_classifier else plan.hyperparameters.pretraining
     training = files.numbers(Part.TRAINING)
     if is_classifier:
-        training = np.concatenate([training, files.numbers(Part.UNLABELLED)])
+        training = np.concatenate([training, files.numbers(Part.UNLABELED)])
     words = None if is_classifier else files.targets(Part.VALIDATION)
     texts = StreamTexts(files.tokens.open(direction), training, files.numbers(Part.VALIDATION), words)
     model = _language_model(plan, direction, start.part("model"))
     seed = derived_seed(plan.seed, direction, "lm")
-    measures = yield from _finite(train_language_model(model, texts, recipe, seed, start, checkpoints))
+    metrics = yield from _finite(train_language_model(model, texts, config, seed, start, checkpoints))
     if is_classifier:
         seed = derived_seed(plan.seed, direction, "head")
-        whole = build_classifier(model, direction, len(plan.labels), plan.recipe.classifier, seed)
-        facts = {"perplexity": measures["perplexity"]}
+        whole = build_classifier(model, direction, len(plan.labels), plan.hyperparameters.classifier, seed)
+        facts = {"perplexity": metrics["perplexity"]}
         return Checkpoint(classifier.STAGE, facts, with_prefix("model", whole.state_dict()))
     member = plan.member(direction)
     rounded = rounded_to_half(weights_of(model, member, 0))
     model.load_state_dict({name: torch.from_numpy(array) for name, array in rounded.items()})
-    measures = measure_language_model(model, texts, recipe)
-    proof = proven_losses(model, member.markers, files.read_tokenizer(), plan.seed)
-    tensors = {**with_prefix("weights", _tensors(rounded)), "proof": torch.from_numpy(proof)}
-    return Checkpoint(DONE, {"measures": measures}, tensors)
+    metrics = measure_language_model(model, texts, config)
+    parity_record = parity_losses(model, member.special_tokens, files.read_tokenizer(), plan.seed)
+    tensors = {**with_prefix("weights", _tensors(rounded)), "parity": torch.from_numpy(parity_record)}
+    return Checkpoint(DONE, {"metrics": metrics}, tensors)
 
 
 def _classifier_stage(
     files: PlanFolder, plan: Plan, direction: Direction, start: Checkpoint, checkpoints: Checkpoints
 ) -> Generator[Report, None, Checkpoint]:
-    """Give the direction's last checkpoint."""
-    recipe, member, objective = plan.recipe.classifier, plan.member(direction), plan.objective
+    """Return the direction's last checkpoint."""
+    config, member, objective = plan.hyperparameters.classifier, plan.member(direction), plan.objective
     model = _classifier(plan, direction, start.part("model"))
     store = files.tokens.open(direction)
     rows = {
         part: ClassRows(
-            [store[number][: recipe.longest_text_tokens] for number in files.numbers(part)], files.targets(part)
+            [store[number][: config.max_text_tokens] for number in files.numbers(part)], files.targets(part)
         )
         for part in (Part.TRAINING, Part.VALIDATION)
     }
     seed = derived_seed(plan.seed, direction, "classifier")
     yield from _finite(
-        train_classifier(model, rows[Part.TRAINING], rows[Part.VALIDATION], objective, recipe, seed, start, checkpoints)
+        train_classifier(model, rows[Part.TRAINING], rows[Part.VALIDATION], objective, config, seed, start, checkpoints)
     )
-    probabilities = class_probabilities(model, rows[Part.VALIDATION].ids, objective, recipe)
-    measures = objective.measures(probabilities, rows[Part.VALIDATION].targets)
-    proof = proven_probabilities(model, member.markers, objective, files.read_tokenizer(), plan.seed)
+    probabilities = class_probabilities(model, rows[Part.VALIDATION].ids, objective, config)
+    metrics = objective.metrics(probabilities, rows[Part.VALIDATION].targets)
+    parity_record = proven_probabilities(model, member.special_tokens, objective, files.read_tokenizer(), plan.seed)
     tensors = {
         **with_prefix("weights", _tensors(weights_of(model, member, len(plan.labels)))),
-        "proof": torch.from_numpy(proof),
+        "parity": torch.from_numpy(parity_record),
         "validation": torch.from_numpy(probabilities),
     }
-    return Checkpoint(DONE, {"measures": {**measures, "perplexity": start.facts["perplexity"]}}, tensors)
+    return Checkpoint(DONE, {"metrics": {**metrics, "perplexity": start.facts["perplexity"]}}, tensors)
 
 
-def _language_model(plan: Plan, direction: Direction, weights: dict[str, Tensor]) -> LanguageModel:
+def _language_model(plan: Plan, direction: Direction, weights: dict[str, Tensor]) -> LanguageModelNetwork:
     model = build_language_model(plan.member(direction).architecture, direction, 0)
     model.load_state_dict(weights)
     model.encoder.compute_type = plan.compute_type
     return model.to(choose_device(plan.device))
 
 
-def _classifier(plan: Plan, direction: Direction, weights: dict[str, Tensor]) -> Classifier:
+def _classifier(plan: Plan, direction: Direction, weights: dict[str, Tensor]) -> ClassifierNetwork:
     language_model = build_language_model(plan.member(direction).architecture, direction, 0)
-    model = build_classifier(language_model, direction, len(plan.labels), plan.recipe.classifier, 0)
+    model = build_classifier(language_model, direction, len(plan.labels), plan.hyperparameters.classifier, 0)
     model.load_state_dict(weights)
     model.encoder.compute_type = plan.compute_type
     return model.to(choose_device(plan.device))
@@ -205,7 +205,7 @@ def _finite(reports: Generator[Report, None, _Value]) -> Generator[Report, None,
         if not np.isfinite(loss):
             raise TrainingError(
                 f"the {getattr(report, 'direction', '')} {report.stage} diverged (loss {loss}): "
-                "lower its rate_peak in --config"
+                "lower its learning_rate in --config"
             )
         yield report
 

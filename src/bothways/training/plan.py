@@ -17,14 +17,14 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from bothways.bundle.manifest import Kind, Member, Task
-from bothways.data.files import replace_file
 from bothways.data.token_store import Numbers, TokenFiles
+from bothways.files import replace_file
 from bothways.text.reading import Direction
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.tokenizer_document import parse_tokenizer
 from bothways.training.checkpoints import CHECKPOINT_SUFFIX
+from bothways.training.hyperparameters import Hyperparameters
 from bothways.training.objective import MultiLabel, Objective, SingleLabel, Targets
-from bothways.training.recipe import Recipe
 
 DIRECTION_LOCK = "lock"
 """In the folder of a direction's checkpoints: held by the process that trains it."""
@@ -37,7 +37,7 @@ class Part(StrEnum):
 
     TRAINING = "training"
     VALIDATION = "validation"
-    UNLABELLED = "unlabelled"
+    UNLABELED = "unlabeled"
 
 
 class Plan(BaseModel):
@@ -61,14 +61,14 @@ class Plan(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    asked: dict[str, Any]
+    fingerprint: dict[str, Any]
     kind: Kind
     members: list[Member]
     labels: list[str]
     task: Task
     class_weights: list[float] | None
     seed: int
-    recipe: Recipe
+    hyperparameters: Hyperparameters
     device: str
     precision: Literal["float32", "bfloat16"]
     threads: int
@@ -76,7 +76,7 @@ class Plan(BaseModel):
     seconds_between_checkpoints: float
 
     def member(self, direction: Direction) -> Member:
-        """Give the member that reads in this direction."""
+        """Return the member that reads in this direction."""
         return next(member for member in self.members if member.direction is direction)
 
     @property
@@ -90,7 +90,7 @@ class Plan(BaseModel):
         weights = torch.tensor(self.class_weights) if self.class_weights is not None else None
         if self.task == "multi-label":
             return MultiLabel(weights)
-        return SingleLabel(weights, self.recipe.classifier.label_smoothing)
+        return SingleLabel(weights, self.hyperparameters.classifier.label_smoothing)
 
 
 class PlanFolder:
@@ -101,7 +101,7 @@ class PlanFolder:
         self.tokens = TokenFiles(folder)
 
     def checkpoints(self, direction: Direction) -> Path:
-        """Give the folder of a direction's checkpoints."""
+        """Return the folder of a direction's checkpoints."""
         return self._folder / str(direction)
 
     @property
@@ -110,7 +110,7 @@ class PlanFolder:
         return (self._folder / _PLAN_FILE).exists()
 
     def read_plan(self) -> Plan:
-        """Give the plan."""
+        """Return the plan."""
         return Plan.model_validate_json((self._folder / _PLAN_FILE).read_bytes())
 
     def complete(self, plan: Plan) -> None:
@@ -137,7 +137,7 @@ class PlanFolder:
         replace_file(self._folder / _TOKENIZER_FILE, tokenizer.to_bytes())
 
     def read_tokenizer(self) -> Tokenizer:
-        """Give the models' common tokenizer."""
+        """Return the models' common tokenizer."""
         return parse_tokenizer((self._folder / _TOKENIZER_FILE).read_bytes(), str(self._folder / _TOKENIZER_FILE))
 
     def write_part(self, part: Part, numbers: Numbers, targets: Targets | None = None) -> None:
@@ -147,7 +147,7 @@ class PlanFolder:
             replace_file(self._folder / f"{part}-targets.npy", _npy(targets))
 
     def numbers(self, part: Part) -> Numbers:
-        """Give which texts are for this."""
+        """Return which texts are for this."""
         found: Numbers = np.load(self._folder / f"{part}.npy", allow_pickle=False)
         return found
 
@@ -157,7 +157,7 @@ class PlanFolder:
         return [part for part in Part if (self._folder / f"{part}.npy").exists()]
 
     def targets(self, part: Part) -> Targets:
-        """Give what is true of them."""
+        """Return what is true of them."""
         found: Targets = np.load(self._folder / f"{part}-targets.npy", allow_pickle=False)
         return found
 

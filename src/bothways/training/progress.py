@@ -65,10 +65,10 @@ class _Display:
                 bar = self._bar(None, report.stage)
                 self._progress.update(bar.task, completed=report.done, total=report.total, description=report.stage)
             case EpochReport():
-                measures = ", ".join(f"{name} {value:.4g}" for name, value in report.measures.items())
+                metrics = ", ".join(f"{name} {value:.4g}" for name, value in report.metrics.items())
                 best = "  best so far" if report.is_best else ""
                 self._print(
-                    f"{report.direction} {report.stage}, epoch {report.epoch}/{report.epochs}: validation {measures}"
+                    f"{report.direction} {report.stage}, epoch {report.epoch}/{report.epochs}: validation {metrics}"
                     f"  ({report.seconds:.0f} s){best}"
                 )
             case StageReport(is_warning=True):
@@ -79,7 +79,7 @@ class _Display:
                 self._print(f"{report.stage}{': ' if report.message else ''}{report.message}")
 
     def _bar(self, direction: Direction | None, stage: str) -> _Bar:
-        """Give the bar of a direction; a new one for each stage. Directions that train at once have one each."""
+        """Return the bar of a direction; a new one for each stage. Directions that train at once have one each."""
         bar = self._bars.get(direction)
         if bar is None or bar.stage != stage:
             self._remove_bar(direction)
@@ -105,7 +105,7 @@ class _Bar:
         self._started = time.monotonic()
 
     def tell(self, report: StepReport) -> str:
-        """Give what stands behind the bar after one more step."""
+        """Return what stands behind the bar after one more step."""
         self._loss = report.loss if self._loss is None else _SMOOTHING * self._loss + (1 - _SMOOTHING) * report.loss
         self._tokens += report.tokens
         speed = self._tokens / max(time.monotonic() - self._started, 1e-9)

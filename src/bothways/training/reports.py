@@ -12,7 +12,7 @@ from bothways.text.reading import Direction
 
 @dataclass(frozen=True)
 class StepReport:
-    """One optimiser step done.
+    """One optimizer step done.
 
     Attributes:
         stage: What is being trained, such as ``language model``.
@@ -51,7 +51,7 @@ class EpochReport:
     direction: Direction | None
     epoch: int
     epochs: int
-    measures: dict[str, float]
+    metrics: dict[str, float]
     seconds: float
     is_best: bool = False
 
@@ -85,12 +85,12 @@ _KINDS: dict[str, Any] = {kind.__name__: kind for kind in (StepReport, EpochRepo
 
 
 def dump_report(report: Report, **more: object) -> str:
-    """Give a report as one line of JSON, with some more keys."""
+    """Return a report as one line of JSON, with some more keys."""
     return strict_json.dump({**more, "report": type(report).__name__, **dataclasses.asdict(report)})
 
 
 def parse_report(line: bytes) -> Report:
-    """Give the report that ``dump_report`` made a line of."""
+    """Return the report that ``dump_report`` made a line of."""
     values = strict_json.parse(line)
     assert isinstance(values, dict)
     kind = _KINDS[values.pop("report")]

@@ -17,8 +17,8 @@ import filelock
 
 from bothways import strict_json
 from bothways.bundle.write import remove_unfinished
-from bothways.data.files import refuse_existing, writing_failed
-from bothways.errors import ConfigError, ProofFailed, TrainingError
+from bothways.errors import ConfigError, ParityFailed, TrainingError
+from bothways.files import refuse_existing, writing_failed
 from bothways.training.plan import PlanFolder
 from bothways.training.reports import ProgressReport, Report, StageReport, StepReport, dump_report
 
@@ -34,14 +34,14 @@ Asked = Mapping[str, object]
 
 
 def run_folder(out: Path) -> Path:
-    """Give the folder of the run that writes ``out``."""
+    """Return the folder of the run that writes ``out``."""
     return out.with_name(f"{out.name}.run")
 
 
-def recorded(out: Path, asked: Asked, reports: Iterable[Report]) -> Iterator[Report]:
+def recorded(out: Path, fingerprint: Asked, reports: Iterable[Report]) -> Iterator[Report]:
     """Pass a run's reports on, after writing them down; tells first whether it goes on with an interrupted run.
 
-    Law 7: an interrupted run is only gone on with if the same was asked for; then it ends in the same bytes.
+    Guarantee 7: an interrupted run is only gone on with if the same was asked for; then it ends in the same bytes.
 
     Raises:
         OutputExists: Something is at ``out``.
@@ -54,13 +54,13 @@ def recorded(out: Path, asked: Asked, reports: Iterable[Report]) -> Iterator[Rep
     _make(folder, out)
     try:
         with filelock.FileLock(folder / _LOCK_FILE, timeout=0):
-            yield from _begun(out, folder, asked)
+            yield from _begun(out, folder, fingerprint)
             try:
                 for report in reports:
                     if _is_written_down(report):
                         _write_down(report, folder)
                     yield report
-            except ProofFailed:  # what was trained is kept: it may be proven elsewhere, or by a mended version
+            except ParityFailed:  # what was trained is kept: it may be proven elsewhere, or by a mended version
                 raise
             except TrainingError:
                 _clear(folder)  # it would only come to the same end again
@@ -95,13 +95,15 @@ def _make(folder: Path, out: Path) -> None:
         raise writing_failed(folder, error) from None
 
 
-def _begun(out: Path, folder: Path, asked: Asked) -> Iterator[Report]:
+def _begun(out: Path, folder: Path, fingerprint: Asked) -> Iterator[Report]:
     """Remove what a killed run could not remove itself; go on with it, or begin anew."""
     remove_unfinished(out)
     plan = PlanFolder(folder)
     place = _last_place(folder)
     if plan.is_complete:
-        differences = _differences(plan.read_plan().asked, strict_json.parse(strict_json.dump(asked).encode()))
+        differences = _differences(
+            plan.read_plan().fingerprint, strict_json.parse(strict_json.dump(fingerprint).encode())
+        )
         if differences:
             told = "; ".join(differences[:_MOST_DIFFERENCES_TOLD])
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""Give a seed for every purpose of a run, so that none depends on what another one drew before."""
+"""Return a seed for every purpose of a run, so that none depends on what another one drew before."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import zlib
 
 
 def derived_seed(seed: int, *purpose: str | int) -> int:
-    """Give a seed for one purpose: a direction, a stage, a step."""
+    """Return a seed for one purpose: a direction, a stage, a step."""
     return zlib.crc32("/".join(map(str, [seed, *purpose])).encode())

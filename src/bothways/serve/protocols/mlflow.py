@@ -96,7 +96,7 @@ def _csv_texts(body: bytes, column: str | None) -> list[str]:
 
 
 def _column(names: list[str], trained_on: str | None) -> str:
-    """Give the column of the texts: the one trained on, ``text``, or the only one."""
+    """Return the column of the texts: the one trained on, ``text``, or the only one."""
     found = next((name for name in (trained_on, _TEXT) if name in names), None)
     if found is None and len(names) == 1:
         found = names[0]

@@ -22,8 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-import bothways
-from bothways.bundle.proof import ENSEMBLE
+from bothways.bundle.parity import ENSEMBLE
 from bothways.errors import ModelUnknown, RequestInvalid
 from bothways.serve.protocols.protocol import (
     Protocol,
@@ -36,6 +35,7 @@ from bothways.serve.protocols.protocol import (
     plain_fault,
 )
 from bothways.serve.service import Answer, Classified, ServedModel
+from bothways.version import __version__
 
 INPUT, LABEL, PROBABILITIES = "text", "label", "probabilities"
 _JSON_LENGTH_HEADER = "inference-header-content-length"
@@ -85,17 +85,17 @@ class _Wanted:
 
 
 def version_of(served: ServedModel) -> str:
-    """Give a model's version: the beginning of its bundle's identity."""
+    """Return a model's version: the beginning of its bundle's identity."""
     return served.model.digest[:_VERSION_CHARACTERS]
 
 
 def server_metadata() -> dict[str, object]:
-    """Give what GET /v2 tells."""
-    return {"name": "bothways", "version": bothways.__version__, "extensions": ["binary_tensor_data"]}
+    """Return what GET /v2 tells."""
+    return {"name": "bothways", "version": __version__, "extensions": ["binary_tensor_data"]}
 
 
 def model_metadata(served: ServedModel) -> dict[str, object]:
-    """Give what GET /v2/models/NAME tells."""
+    """Return what GET /v2/models/NAME tells."""
     classes = len(served.model.labels)
     outputs: list[dict[str, object]] = [{"name": LABEL, "datatype": "BYTES", "shape": [-1]}]
     outputs += [
@@ -142,7 +142,7 @@ def _parse(received: Received, models: ServedModels) -> Query:
 
 
 def _split(received: Received) -> tuple[bytes, bytes]:
-    """Give the JSON and the raw bytes behind it."""
+    """Return the JSON and the raw bytes behind it."""
     length = received.headers.get(_JSON_LENGTH_HEADER)
     if length is None:
         return received.body, b""
@@ -230,7 +230,7 @@ def _render(query: Query, served: ServedModel, answer: Answer) -> Reply:
 
 
 def _rows(found: Sequence[Classified], name: str, served: ServedModel) -> NDArray[np.float64]:
-    """Give (n, C) probabilities; not a number where a direction of a cascade did not read a text."""
+    """Return (n, C) probabilities; not a number where a direction of a cascade did not read a text."""
     key, unread = (ENSEMBLE if name == PROBABILITIES else name), np.full(len(served.model.labels), np.nan)
     rows = [item.prediction.probabilities.get(key, unread) for item in found]
     return np.array(rows, dtype=np.float64).reshape(len(found), len(unread))

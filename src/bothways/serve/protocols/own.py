@@ -98,7 +98,7 @@ def _result(found: Classified, request: ClassifyRequest, model: Classifier) -> d
     if request.tokens:
         told["tokens"] = model.tokenizer.tokens(text.ids.tolist())
         told["reading"] = {
-            member.direction: reading_positions(text, member.direction, member.markers).tolist()
+            member.direction: reading_positions(text, member.direction, member.special_tokens).tolist()
             for member in model.manifest.members
         }
     return told

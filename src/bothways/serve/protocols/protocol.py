@@ -10,7 +10,7 @@ from typing import Protocol as TypingProtocol
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bothways import strict_json
-from bothways.bundle.proof import ENSEMBLE
+from bothways.bundle.parity import ENSEMBLE
 from bothways.errors import RequestInvalid, ServingError, TextError
 from bothways.serve.service import Answer, Classified, ServedModel
 
@@ -85,11 +85,11 @@ class ServedModels(TypingProtocol):
     """Who knows the models by name."""
 
     def model(self, name: str | None = None) -> ServedModel:
-        """Give a model, or the default."""
+        """Return a model, or the default."""
 
 
 def all_classified(answer: Answer) -> list[Classified]:
-    """Give the predictions of all texts.
+    """Return the predictions of all texts.
 
     Raises:
         RequestInvalid: One of them can't be classified; the message names it.
@@ -101,19 +101,19 @@ def all_classified(answer: Answer) -> list[Classified]:
 
 
 def scores(found: Classified, served: ServedModel) -> list[dict[str, object]]:
-    """Give all labels with their probabilities, the most probable first, as Hugging Face's clients know them."""
+    """Return all labels with their probabilities, the most probable first, as Hugging Face's clients know them."""
     ensemble = found.prediction.probabilities[ENSEMBLE].tolist()
     pairs = sorted(zip(served.model.labels, ensemble, strict=True), key=lambda pair: -pair[1])
     return [{"label": label, "score": score} for label, score in pairs]
 
 
 def plain_fault(error: ServingError) -> tuple[int, object]:
-    """Give an error's status, and a body that says no more than what is wrong."""
+    """Return an error's status, and a body that says no more than what is wrong."""
     return error.status, {"error": str(error)}
 
 
 def parsed(body: bytes, schema: type[_Schema]) -> _Schema:
-    """Give a body as a schema has it.
+    """Return a body as a schema has it.
 
     Raises:
         RequestInvalid: It is not strict JSON, or not what the schema says; the first fault is named.

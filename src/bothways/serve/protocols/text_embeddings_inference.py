@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import bothways
 from bothways.errors import (
     DeadlinePassed,
     Overloaded,
@@ -29,6 +28,7 @@ from bothways.serve.protocols.protocol import (
 )
 from bothways.serve.service import TOKENIZING_THREADS, Answer, ServedModel
 from bothways.serve.settings import Settings
+from bothways.version import __version__
 
 _STATUS: dict[type[ServingError], tuple[int, str]] = {
     Overloaded: (429, "Overloaded"),
@@ -105,7 +105,7 @@ def _fault(error: ServingError) -> tuple[int, object]:
 
 
 def info(served: ServedModel, settings: Settings) -> dict[str, object]:
-    """Give what GET /info tells."""
+    """Return what GET /info tells."""
     labels = served.model.labels
     return {
         "model_id": served.name,
@@ -124,7 +124,7 @@ def info(served: ServedModel, settings: Settings) -> dict[str, object]:
         "max_client_batch_size": settings.max_texts,
         "auto_truncate": False,
         "tokenization_workers": TOKENIZING_THREADS,
-        "version": bothways.__version__,
+        "version": __version__,
         "sha": None,
         "docker_label": None,
     }

@@ -1,0 +1,1 @@
+"""What a label is: single-label, multi-label, regression. Everything that depends on it lives here."""

@@ -1,0 +1,179 @@
+"""Make models in memory from sizes or from a pack, and give their weights and their own numbers back.
+
+In: an architecture, a direction, maybe a pack. Out: modules on a device; arrays by the names that bundles use; proof
+rows. A pack that reads the other way is refused here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bothways.bundle.manifest import Architecture, Member
+from bothways.bundle.parity import ENSEMBLE, ParityRow, parity_texts
+from bothways.bundle.read import Bundle
+from bothways.bundle.weights import matched_rows, member_shapes
+from bothways.errors import ConfigError
+from bothways.nn.awd_lstm import Dropouts, Encoder, LanguageModelNetwork
+from bothways.nn.classifier import ClassifierNetwork, Head
+from bothways.text.reading import Direction, SpecialTokenPlacement, read, require_direction
+from bothways.text.tokenizer import Tokenizer
+from bothways.training.hyperparameters import ClassifierConfig
+from bothways.training.language_model import in_float32
+from bothways.training.objective import Objective, Probabilities
+
+Arrays = dict[str, NDArray[np.float32]]
+_ROWS_ARE_WORDS = ("encoder.embedding.weight", "decoder.bias")
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device to train on.
+
+    Raises:
+        ConfigError: It is neither cpu nor cuda, or there is no GPU.
+    """
+    if name not in ("cpu", "cuda"):
+        raise ConfigError(f"the device {name!r} is unknown, expected cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("the device cuda was asked for, but torch finds no GPU: use --device cpu")
+    return torch.device(name)
+
+
+def adapted_pack(pack: Bundle, texts: Iterable[str]) -> Bundle:
+    """Return a pack whose words are those of the texts to train on, if its tokens are words; any other as it is.
+
+    Embeddings are matched as in ULMFiT, for each direction its own: words that the pack knows keep their rows, all
+    others begin as the mean of its rows.
+    """
+    tokenizer = pack.tokenizer.adapted(texts)
+    if tokenizer is pack.tokenizer:
+        return pack
+    old, new = (known.tokens(range(len(known))) for known in (pack.tokenizer, tokenizer))
+    number = {word: position for position, word in enumerate(old)}
+    rows = np.array([number.get(word, -1) for word in new])
+    weights = {
+        direction: {
+            name: matched_rows(array, rows, array.mean(axis=0)) if name in _ROWS_ARE_WORDS else array
+            for name, array in arrays.items()
+        }
+        for direction, arrays in pack.weights.items()
+    }
+    members = [
+        member.model_copy(
+            update={"architecture": member.architecture.model_copy(update={"vocabulary_size": len(tokenizer)})}
+        )
+        for member in pack.manifest.members
+    ]
+    manifest = pack.manifest.model_copy(update={"members": members})
+    return dataclasses.replace(pack, manifest=manifest, tokenizer=tokenizer, weights=weights)
+
+
+def fast_type(device: torch.device) -> torch.dtype:
+    """Return the type in which a device trains fastest: bfloat16 on GPUs and on CPUs with AMX or AVX-512 BF16."""
+    multiplies_bfloat16 = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if device.type == "cuda" or multiplies_bfloat16 else torch.float32
+
+
+def build_language_model(architecture: Architecture, direction: Direction, seed: int) -> LanguageModelNetwork:
+    """Return a fresh language model that reads in a direction."""
+    torch.manual_seed(seed)
+    return LanguageModelNetwork(Encoder(architecture, direction, Dropouts()))
+
+
+def build_classifier(
+    language_model: LanguageModelNetwork, direction: Direction, classes: int, config: ClassifierConfig, seed: int
+) -> ClassifierNetwork:
+    """Return a classifier on a language model's encoder, with a fresh head.
+
+    Raises:
+        DirectionError: The language model reads the other way.
+    """
+    require_direction(direction, [language_model.direction], "the language model")
+    torch.manual_seed(seed)
+    encoder = language_model.encoder
+    head = Head(3 * encoder.architecture.width_embedding, config.head_size, classes, config.head_dropout)
+    return ClassifierNetwork(encoder, head.to(encoder.embedding.weight.device))
+
+
+def weights_of(model: nn.Module, member: Member, classes: int) -> Arrays:
+    """Return a model's weights by the names that its bundle's file has."""
+    state = model.state_dict()
+    return {name: state[name].detach().cpu().float().numpy() for name in member_shapes(member, classes)}
+
+
+@torch.no_grad()
+def proven_probabilities(
+    model: ClassifierNetwork, placement: SpecialTokenPlacement, objective: Objective, tokenizer: Tokenizer, seed: int
+) -> Probabilities:
+    """Return what a model in memory says of the proof's texts, (texts, C), each text read alone in float32."""
+    model.train(False).cpu()
+    rows = []
+    with in_float32(model.encoder):
+        for text in parity_texts(tokenizer, seed):
+            ids = _read(text, model.direction, placement, tokenizer)
+            logits, _, _ = model(ids[None], torch.tensor([len(ids)]))
+            rows.append(objective.probabilities(logits)[0])
+    return np.array(rows)
+
+
+@torch.no_grad()
+def parity_losses(
+    model: LanguageModelNetwork, placement: SpecialTokenPlacement, tokenizer: Tokenizer, seed: int
+) -> NDArray[np.float64]:
+    """Return the loss of a model in memory on the proof's texts, (texts,), each text read alone in float32."""
+    model.train(False).cpu()
+    losses = []
+    with in_float32(model.encoder):
+        for text in parity_texts(tokenizer, seed):
+            ids = _read(text, model.direction, placement, tokenizer)
+            if len(ids) < 2:
+                losses.append(0.0)
+                continue
+            logits, _ = model.logits(ids[None, :-1], model.encoder.zero_state(1))
+            losses.append(functional.cross_entropy(logits[0].double(), ids[1:]).item())
+    return np.array(losses)
+
+
+def classifier_parity_record(
+    probabilities: Mapping[Direction, Probabilities],
+    ensemble: Probabilities,
+    labels: Sequence[str],
+    tokenizer: Tokenizer,
+    seed: int,
+) -> list[ParityRow]:
+    """Return the proof's rows from what the models say of its texts, each (texts, C)."""
+    by_name = {**{str(direction): rows for direction, rows in probabilities.items()}, ENSEMBLE: ensemble}
+    return [
+        ParityRow(
+            text=text,
+            ids=tokenizer.tokenize(text).ids.tolist(),
+            probabilities={
+                name: dict(zip(labels, rows[number].tolist(), strict=True)) for name, rows in by_name.items()
+            },
+        )
+        for number, text in enumerate(parity_texts(tokenizer, seed))
+    ]
+
+
+def language_model_parity_record(
+    losses: Mapping[Direction, NDArray[np.float64]], tokenizer: Tokenizer, seed: int
+) -> list[ParityRow]:
+    """Return the proof's rows from the models' losses on its texts, each (texts,)."""
+    return [
+        ParityRow(
+            text=text,
+            ids=tokenizer.tokenize(text).ids.tolist(),
+            loss={str(direction): float(rows[number]) for direction, rows in losses.items()},
+        )
+        for number, text in enumerate(parity_texts(tokenizer, seed))
+    ]
+
+
+def _read(text: str, direction: Direction, placement: SpecialTokenPlacement, tokenizer: Tokenizer) -> Tensor:
+    return torch.from_numpy(read(tokenizer.tokenize(text), direction, placement).astype(np.int64))

@@ -1,0 +1,163 @@
+"""Guarantee 6 for texts that come in parts: cut anywhere, each moment's numbers are those of the text so far."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+import bothways
+from bothways.bundle.parity import NASTY_TEXTS
+from bothways.errors import ConfigError, TextError
+from bothways.runtime.classifier import Classifier
+from bothways.text.reading import Direction, SpecialTokenPlacement, joined
+from bothways.text.subword_tokenizer import SubwordTokenizer
+from tests.bundles import make_classifiers, write_classifiers
+from tests.words import make_word_tokenizer
+
+PIECES = [
+    "no",
+    "NO",
+    " ",
+    " ",
+    "  ",
+    "\n",
+    "<br",
+    "<BR />",
+    "/>",
+    "/",
+    ">",
+    "&amp",
+    ";",
+    "&",
+    "#32;",
+    "e",
+    "\u0301",
+    "\t",
+]
+PIECES += ["the cat", "sat ", "!!!", "a" * 300, "\x00", "▁", "\xa0", "\u2028", "no no no", "Σ", "x"]
+TEXTS = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=4)), max_size=25)
+
+
+@given(parts=TEXTS)
+@example(parts=["x<br", " />x y"])
+@example(parts=["no no", " no no ", "no"])
+@example(parts=["x x<br", " /> no"])
+@example(parts=["<br />x x ", "x y"])
+@example(parts=["no no<br ", "/> no y"])
+@example(parts=["no \x00 ", "no no y"])
+def test_what_is_settled_has_the_tokens_that_it_has_in_the_whole(
+    tiny_tokenizer: SubwordTokenizer, parts: list[str]
+) -> None:
+    whole = tiny_tokenizer.tokenize("".join(parts))
+    found, pending = [], ""
+    for part in parts:
+        pending += part
+        count = tiny_tokenizer.settled(pending)
+        if count:
+            found.append(tiny_tokenizer.tokenize(pending[:count]))
+            pending = pending[count:]
+    together = joined([*found, tiny_tokenizer.tokenize(pending)])
+    for name in ("ids", "group_starts", "special_token_counts"):
+        np.testing.assert_array_equal(getattr(together, name), getattr(whole, name))
+        assert getattr(together, name).dtype == np.int32
+
+
+def test_little_waits_for_what_comes(tiny_tokenizer: SubwordTokenizer) -> None:
+    text = "The cat sat on the mat, and the DOG ate it all "
+    assert text[tiny_tokenizer.settled(text) :] == "all "
+    assert text[tiny_tokenizer.settled(text + "u") :] == "all "
+    assert tiny_tokenizer.settled(text + "all all ") == tiny_tokenizer.settled(text)  # may be repeated once more
+
+
+@given(parts=TEXTS)
+def test_each_part_gives_the_forward_numbers_of_the_text_so_far_and_the_end_the_prediction(
+    model: Classifier, parts: list[str]
+) -> None:
+    reader, text = model.open(), ""
+    for part in parts:
+        text += part
+        found = reader.append(part)
+        assert found.tolist() == model.predict_proba_by_direction([text])["forward"][0].tolist()
+    (expected,) = model.stream([text])
+    prediction = reader.close()
+    assert (prediction.label, prediction.probability) == (expected.label, expected.probability)
+    assert prediction.probabilities.keys() == expected.probabilities.keys()
+    for name, row in expected.probabilities.items():
+        assert prediction.probabilities[name].tolist() == row.tolist()
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_nasty_texts_in_parts_of_any_size(mixed_bundle_path: Path, size: int) -> None:
+    model = bothways.load(mixed_bundle_path)  # backward comes first
+    for text in NASTY_TEXTS:
+        short = text[: 40 * size]
+        reader = model.open()
+        for start in range(0, len(short), size):
+            reader.append(short[start : start + size])
+        (expected,) = model.stream([short])
+        assert reader.close().probabilities["ensemble"].tolist() == expected.probabilities["ensemble"].tolist()
+
+
+def test_what_a_part_costs_does_not_depend_on_what_came_before(
+    model: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = model.open()
+    session = reader._states.session
+    advance = session.advance
+    read: list[int] = []
+
+    def counted(ids: Any, *rest: Any) -> Any:
+        read.append(len(ids))
+        return advance(ids, *rest)
+
+    monkeypatch.setattr(session, "advance", counted)
+    tokens = []
+    for _ in range(400):
+        read.clear()
+        reader.append("and another, ")
+        tokens.append(sum(read))
+    assert sum(tokens[:100]) == pytest.approx(sum(tokens[-100:]), rel=0.2)
+    assert max(tokens) <= 2 * 32 + 20
+
+
+def test_one_direction_is_enough_if_it_is_forward(tiny_tokenizer: SubwordTokenizer, tmp_path: Path) -> None:
+    for direction in Direction:
+        made = make_classifiers(tiny_tokenizer, {direction: SpecialTokenPlacement.READING_ORDER})
+        write_classifiers(tmp_path / direction, made)
+    model = bothways.load(tmp_path / "forward")
+    reader = model.open()
+    found = reader.append("the cat")
+    assert (
+        found.tolist()
+        == reader.close().probabilities["forward"].tolist()
+        == model.predict_proba(["the cat"])[0].tolist()
+    )
+    with pytest.raises(ConfigError, match="this bundle reads backward only"):
+        bothways.load(tmp_path / "backward").open()
+
+
+def test_words_of_fastai_are_refused(tmp_path: Path) -> None:
+    made = make_classifiers(
+        make_word_tokenizer("fastai-v2"), dict.fromkeys(Direction, SpecialTokenPlacement.AS_WRITTEN)
+    )
+    write_classifiers(tmp_path / "words", made)
+    with pytest.raises(ConfigError, match="which look across a whole text: read complete texts"):
+        bothways.load(tmp_path / "words").open()
+
+
+def test_mistakes_leave_the_reader_as_it_was(model: Classifier) -> None:
+    reader = model.open()
+    before = reader.append("the c")
+    for wrong in ("half \ud83d", b"bytes", None):
+        with pytest.raises(TextError, match="part 1 "):
+            reader.append(wrong)  # type: ignore[arg-type]
+    assert reader.append("").tolist() == before.tolist()
+    reader.close()
+    for use in (reader.close, lambda: reader.append("more")):
+        with pytest.raises(ConfigError, match="this reader is closed"):
+            use()

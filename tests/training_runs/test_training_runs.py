@@ -1,0 +1,524 @@
+"""Whole trainings, from a file of texts to a bundle, with tiny models on 64 texts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import bothways
+from bothways import Classifier, ConfigError, DataError, DirectionError, OutputExists, TrainingError
+from bothways.bundle import write
+from bothways.bundle.manifest import Kind
+from bothways.bundle.read import read_bundle
+from bothways.errors import ParityFailed
+from bothways.nn.awd_lstm import LanguageModelNetwork, State
+from bothways.text.reading import Direction, SpecialTokenPlacement
+from bothways.training.models import adapted_pack
+from tests.bundles import make_language_models, write_pack
+from tests.processes import ENVIRONMENT, CommandServer, wait_for
+from tests.training_runs.conftest import CONFIG, WORDS, some_rows, write_rows
+from tests.words import make_word_tokenizer
+
+
+def train(data: Any, out: Path, config: Path, **options: Any) -> Classifier:
+    options = {"text": "text", "label": "label", "pretrained": None, "progress": False, **options}
+    return bothways.train(data, out=out, config=config, **options)
+
+
+def change(config: Path, old: str, new: str) -> Path:
+    content = config.read_text()
+    assert content.count(old) == 1
+    config.write_text(content.replace(old, new))
+    return config
+
+
+def bytes_of(bundle: Path) -> dict[str, bytes]:
+    files = {path.name: path.read_bytes() for path in bundle.iterdir()}
+    assert len(files) >= 4
+    return files
+
+
+def metrics_of(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out.with_name(f"{out.name}.run") / "metrics.jsonl").read_bytes().splitlines()]
+
+
+def arguments(data: Path, out: Path, config: Path, **options: object) -> list[object]:
+    more = [part for name, value in {"pretrained": "none", **options}.items() for part in (f"--{name}", value)]
+    return ["train", data, "--text", "text", "--label", "label", "--out", out, "--config", config, *more]
+
+
+# What comes out.
+
+
+def test_a_training_learns_texts_that_words_tell_apart(tmp_path: Path, data: Path, config: Path) -> None:
+    change(config, "epochs = 3", "epochs = 20")
+    model = train(data, tmp_path / "m.bundle", config)
+    texts, labels = zip(*some_rows(), strict=True)
+    for name, probabilities in model.predict_proba_by_direction(texts).items():
+        found = [model.labels[best] for best in probabilities.argmax(axis=1)]
+        assert np.mean([ours == theirs for ours, theirs in zip(found, labels, strict=True)]) > 0.9, name
+    assert bothways.verify(tmp_path / "m.bundle").passed
+
+
+def test_validation_rows_do_not_decide_the_weights(tmp_path: Path, data: Path, config: Path) -> None:
+    swapped = [(text, {"good": "bad", "bad": "good"}[label]) for text, label in some_rows(20, seed=9)]  # gets worse
+    model = train(data, tmp_path / "m.bundle", config, valid=write_rows(tmp_path / "v.csv", swapped))
+    right = [(text, {"good": "bad", "bad": "good"}[label]) for text, label in swapped]
+    train(data, tmp_path / "o.bundle", config, valid=write_rows(tmp_path / "o.csv", right))
+    files, others = bytes_of(tmp_path / "m.bundle"), bytes_of(tmp_path / "o.bundle")
+    assert all(files[name] == others[name] for name in ("forward.safetensors", "backward.safetensors"))
+    reports = metrics_of(tmp_path / "m.bundle")
+    for direction in ("forward", "backward"):
+        losses = [
+            report["metrics"]["loss"]
+            for report in reports
+            if (report["report"], report.get("direction")) == ("EpochReport", direction)
+            and report["stage"] == "classifier"
+        ]
+        assert len(losses) == 3 + 3  # three steps of unfreezing, then the whole model
+        kept = model.manifest.training.validation[direction]
+        assert kept["loss"] == pytest.approx(losses[-1], abs=1e-9)
+        assert losses[-1] > min(losses)  # else nothing was shown
+
+
+def test_the_recorded_measures_are_those_of_the_bundle_on_the_validation_rows(
+    tmp_path: Path, data: Path, config: Path
+) -> None:
+    rows = some_rows(30, seed=9)
+    model = train(data, tmp_path / "m.bundle", config, valid=write_rows(tmp_path / "v.csv", rows))
+    truth = np.array([model.labels.index(label) for _, label in rows])
+    for name, probabilities in model.predict_proba_by_direction([text for text, _ in rows]).items():
+        metrics = model.manifest.training.validation[name]
+        assert metrics["loss"] == pytest.approx(-np.log(probabilities[np.arange(30), truth]).mean(), abs=1e-5)
+        assert metrics["accuracy"] == pytest.approx((probabilities.argmax(axis=1) == truth).mean())
+
+
+def test_a_table_in_memory_trains_the_same_model_as_a_file(tmp_path: Path, data: Path, config: Path) -> None:
+    texts, labels = zip(*some_rows(), strict=True)
+    train(data, tmp_path / "file.bundle", config)
+    train({"text": texts, "label": labels}, tmp_path / "table.bundle", config)
+    assert bytes_of(tmp_path / "file.bundle") == bytes_of(tmp_path / "table.bundle")
+
+
+# The same bytes.
+
+
+def test_the_same_seed_gives_the_same_bytes_here_and_in_another_process(
+    tmp_path: Path, data: Path, config: Path, trainer: CommandServer
+) -> None:
+    train(data, tmp_path / "here.bundle", config, seed=5)
+    assert trainer.run(*arguments(data, tmp_path / "there.bundle", config, seed=5)).status == 0
+    assert bytes_of(tmp_path / "here.bundle") == bytes_of(tmp_path / "there.bundle")
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_bytes_in_two_fresh_processes(tmp_path: Path, data: Path, config: Path) -> None:
+    for name in ("0", "1"):
+        command = [sys.executable, "-m", "bothways", *map(str, arguments(data, tmp_path / name, config))]
+        subprocess.run(command, env={**ENVIRONMENT, "PYTHONHASHSEED": name}, check=True, capture_output=True)
+    assert bytes_of(tmp_path / "0") == bytes_of(tmp_path / "1")
+
+
+def test_another_seed_gives_other_weights(tmp_path: Path, data: Path, config: Path) -> None:
+    train(data, tmp_path / "0", config)
+    train(data, tmp_path / "1", config, seed=1)
+    zero, one = bytes_of(tmp_path / "0"), bytes_of(tmp_path / "1")
+    for name in ("forward.safetensors", "backward.safetensors", "bundle.json", "proof.jsonl"):
+        assert zero[name] != one[name], name
+
+
+def test_a_direction_comes_out_the_same_with_and_without_the_other(tmp_path: Path, data: Path, config: Path) -> None:
+    torch_before = (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
+    train(data, tmp_path / "both", config)
+    both = bytes_of(tmp_path / "both")
+    for direction in ("forward", "backward"):
+        model = train(data, tmp_path / direction, config, directions=direction)
+        alone = bytes_of(tmp_path / direction)
+        assert model.directions == [direction]
+        assert {name for name in alone if name.endswith(".safetensors")} == {f"{direction}.safetensors"}
+        assert alone[f"{direction}.safetensors"] == both[f"{direction}.safetensors"]
+        assert alone["tokenizer.json"] == both["tokenizer.json"]
+    assert both["forward.safetensors"] != both["backward.safetensors"]
+    assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == torch_before
+
+
+# Options.
+
+
+def test_class_weights_change_the_model(tmp_path: Path, config: Path) -> None:
+    telling = {word for words in WORDS.values() for word in words.split()}
+    silent = [" ".join(word for word in text.split() if word not in telling) for text, _ in some_rows(200)]
+    labels = ["good" if number % 8 else "bad" for number in range(160)]  # the texts don't tell which
+    data = write_rows(tmp_path / "d.csv", list(zip(silent[:160], labels, strict=True)))
+    plain = train(data, tmp_path / "plain", config, directions="forward")
+    change(config, "unfreezing_epochs = 1", 'class_weights = "balanced"\nepochs_frozen = 1')
+    balanced = train(data, tmp_path / "balanced", config, directions="forward")
+    position = plain.labels.index("bad")
+    shares = [model.predict_proba(silent[160:])[:, position].mean() for model in (plain, balanced)]
+    assert shares[0] < 1 / 4 < shares[1]  # an eighth of the rows, and half of the weight
+
+
+def test_class_weights_of_a_label_that_does_not_occur_are_refused(tmp_path: Path, data: Path, config: Path) -> None:
+    with config.open("a") as file:
+        file.write("[classifier.class_weights]\ngood = 2\nawful = 3\n")
+    with pytest.raises(ConfigError, match=r"^class_weights names 'awful', which is none of the labels bad, good$"):
+        train(data, tmp_path / "m.bundle", config)
+    assert not (tmp_path / "m.bundle").exists()
+
+
+def test_unlabelled_texts_teach_the_language_models(tmp_path: Path, data: Path, config: Path) -> None:
+    more = tmp_path / "more.jsonl"
+    more.write_text("".join(json.dumps({"text": f"quixotic zebra {text}"}) + "\n" for text, _ in some_rows(40, 3)))
+    model = train(data, tmp_path / "with", config, unlabeled=more)
+    assert model.manifest.training.rows["unlabeled"] == 40
+    assert b"zebra" in (tmp_path / "with" / "tokenizer.json").read_bytes()
+    plain = train(data, tmp_path / "without", config)
+    assert plain.manifest.training.rows == {**model.manifest.training.rows, "unlabeled": 0}
+    assert b"zebra" not in (tmp_path / "without" / "tokenizer.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": "huge"}, r"^the size 'huge' is unknown, expected one of tiny, small, base$"),
+        ({"directions": "up"}, r"^the directions 'up' are unknown, expected both, forward or backward$"),
+        ({"device": "tpu"}, r"^the device 'tpu' is unknown, expected cpu or cuda$"),
+        ({"seed": -1}, r"^the seed is -1, expected a number from 0 to 4294967295$"),
+        ({"seed": 2**32}, r"^the seed is 4294967296, expected"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused_at_once(
+    tmp_path: Path, config: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        train(tmp_path / "not-even-there.csv", tmp_path / "m.bundle", config, **options)
+
+
+def test_an_existing_output_is_refused_before_anything_is_read(tmp_path: Path, config: Path) -> None:
+    (tmp_path / "m.bundle").touch()
+    with pytest.raises(OutputExists, match=r"m\.bundle exists: choose another --out, or remove it first$"):
+        train(tmp_path / "not-even-there.csv", tmp_path / "m.bundle", config)
+
+
+def test_a_training_that_diverges_stops_and_publishes_nothing(
+    tmp_path: Path, data: Path, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = LanguageModelNetwork.forward
+
+    def diverging(
+        model: LanguageModelNetwork, ids: torch.Tensor, targets: torch.Tensor, state: State
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, State]:
+        loss, raw, dropped, next_state = whole(model, ids, targets, state)
+        return loss * (torch.nan if model.training else 1), raw, dropped, next_state
+
+    monkeypatch.setattr(LanguageModelNetwork, "forward", diverging)
+    with pytest.raises(TrainingError) as caught:
+        train(data, tmp_path / "m.bundle", config)
+    message = "the forward language model diverged (loss nan): lower its learning_rate in --config"
+    assert str(caught.value) == message
+    assert not (tmp_path / "m.bundle").exists()
+    monkeypatch.undo()
+    change(config, "learning_rate = 0.01\n", "learning_rate = 0.005\n")
+    train(data, tmp_path / "m.bundle", config)  # there is nothing to go on with
+
+
+def test_what_was_trained_is_kept_if_the_proof_fails(
+    tmp_path: Path, data: Path, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hours of training must not be lost to a check at their end."""
+
+    def refusing(folder: Path) -> None:
+        raise ParityFailed("the bundle did not give the trainer's numbers")
+
+    monkeypatch.setattr(write, "_prove", refusing)
+    with pytest.raises(ParityFailed):
+        train(data, tmp_path / "m.bundle", config)
+    assert not (tmp_path / "m.bundle").exists()
+    monkeypatch.undo()
+    before = (tmp_path / "m.bundle.run" / "metrics.jsonl").read_text()
+    train(data, tmp_path / "m.bundle", config)
+    later = (tmp_path / "m.bundle.run" / "metrics.jsonl").read_text().removeprefix(before)
+    assert "EpochReport" in before
+    assert "EpochReport" not in later  # nothing was trained anew
+
+
+@pytest.mark.slow
+def test_a_text_of_ten_megabytes_is_trained_on_in_part_with_a_warning(
+    tmp_path: Path, config: Path, trainer: CommandServer
+) -> None:
+    rows = some_rows()
+    rows[0] = ("film and story " * 700_000, rows[0][1])
+    change(config, "unfreezing_epochs = 1", "max_text_tokens = 500\nepochs_frozen = 1")
+    change(config, "batch_size = 8", "batch_size = 500")
+    change(config, "sequence_length = 16", "sequence_length = 50")
+    change(config, "epochs = 3", "epochs = 1")
+    data = write_rows(tmp_path / "d.csv", rows)
+    finished = trainer.run(*arguments(data, tmp_path / "m.bundle", config, directions="forward"))
+    assert finished.status == 0, finished.err
+    assert "warning: 1 texts have more than 500 tokens; training looks at that many, predicting at all" in finished.err
+
+
+# Packs.
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    path = tmp_path / "corpus.txt"
+    path.write_text("\n\n".join(text for text, _ in some_rows(60, seed=4)))
+    return path
+
+
+def pretrain(corpus: Path, out: Path, config: Path, **options: Any) -> Path:
+    bothways.pretrain([corpus], out=out, config=config, progress=False, **options)
+    return out
+
+
+def test_a_classifier_starts_from_a_packs_tokenizer_sizes_and_weights(
+    tmp_path: Path, data: Path, config: Path, corpus: Path
+) -> None:
+    pack = pretrain(corpus, tmp_path / "a.pack", config)
+    assert bothways.verify(pack).passed
+    assert bothways.verify(pack).kind == "language-model"
+
+    change(config, "hidden_size = 24", "hidden_size = 40")  # the pack decides
+    model = train(data, tmp_path / "m.bundle", config, pretrained=pack)
+    assert (tmp_path / "m.bundle" / "tokenizer.json").read_bytes() == (pack / "tokenizer.json").read_bytes()
+    assert {member.architecture.width_hidden for member in model.manifest.members} == {24}
+    digest = hashlib.sha256((pack / "bundle.json").read_bytes()).hexdigest()
+    assert model.manifest.training.pretrained == digest
+
+    fresh = train(data, tmp_path / "fresh.bundle", config)
+    assert fresh.manifest.training.pretrained is None
+
+
+def test_a_pack_trained_again_with_the_same_seed_has_the_same_bytes(tmp_path: Path, config: Path, corpus: Path) -> None:
+    packs = [bytes_of(pretrain(corpus, tmp_path / name, config, seed=3)) for name in ("one", "two")]
+    assert packs[0] == packs[1]
+    assert packs[0] != bytes_of(pretrain(corpus, tmp_path / "three", config, seed=4))
+
+
+@pytest.mark.parametrize("directions", ["both", "backward"])
+def test_a_pack_of_the_wrong_direction_is_refused_before_anything_is_trained(
+    tmp_path: Path, data: Path, config: Path, corpus: Path, directions: str
+) -> None:
+    pack = pretrain(corpus, tmp_path / "a.pack", config, directions="forward")
+    with pytest.raises(DirectionError) as caught:
+        train(data, tmp_path / "m.bundle", config, pretrained=pack, directions=directions)
+    assert str(caught.value) == (
+        f"{pack} reads forward, but a model that reads backward was asked for: "
+        "use a pack with a backward member, or train only forward"
+    )
+    assert not (tmp_path / "m.bundle").exists()
+    assert not any(report["report"] != "StageReport" for report in metrics_of(tmp_path / "m.bundle"))
+
+
+def test_a_pack_that_reads_both_ways_serves_one(tmp_path: Path, data: Path, config: Path, corpus: Path) -> None:
+    pack = pretrain(corpus, tmp_path / "a.pack", config)
+    model = train(data, tmp_path / "m.bundle", config, pretrained=pack, directions="backward")
+    assert model.directions == ["backward"]
+
+
+def test_a_classifier_is_no_pack(tmp_path: Path, data: Path, config: Path) -> None:
+    train(data, tmp_path / "m.bundle", config, directions="forward")
+    with pytest.raises(bothways.BundleBroken, match=r"is a classifier, expected a language-model$"):
+        train(data, tmp_path / "n.bundle", config, pretrained=tmp_path / "m.bundle")
+
+
+def test_a_corpus_of_one_text_is_refused(tmp_path: Path, config: Path) -> None:
+    (tmp_path / "c.txt").write_text("only one text\n")
+    with pytest.raises(DataError, match=r"^the corpus holds 1 texts, expected at least 2 "):
+        pretrain(tmp_path / "c.txt", tmp_path / "a.pack", config)
+
+
+# Runs that are stopped.
+
+EPOCHS = {"tokenizer": (1, 3), "language model": (1000, 3), "classifier": (1, 1000), "bundle": (1, 3)}
+
+
+def long_in(stage: str, config: Path) -> Path:
+    language_model, classifier = EPOCHS[stage]
+    config.write_text(
+        CONFIG.replace("epochs = 1\n", f"epochs = {language_model}\n").replace("epochs = 3", f"epochs = {classifier}")
+    )
+    return config
+
+
+def reached(stage: str, out: Path) -> Callable[[Path], bool]:
+    def condition(err: Path) -> bool:
+        told = err.read_text()
+        if stage == "bundle":
+            return any(out.parent.glob(f".{out.name}.*.unfinished/bundle.json"))
+        return {"tokenizer": "tokenizer\n", "language model": "model, epoch 2/", "classifier": "classifier, epoch 4/"}[
+            stage
+        ] in told
+
+    return condition
+
+
+def stop(
+    trainer: CommandServer, stage: str, number: signal.Signals, data: Path, out: Path, config: Path, *more: object
+) -> tuple[int, str]:
+    def meanwhile(pid: int, err: Path) -> None:
+        wait_for(lambda: reached(stage, out)(err))
+        os.kill(pid, number)
+
+    finished = trainer.run(*arguments(data, out, long_in(stage, config)), *more, meanwhile=meanwhile)
+    return finished.status, finished.err
+
+
+def many_words(folder: Path) -> Path:
+    """Return texts that a tokenizer takes some seconds to learn from."""
+    rng = random.Random(0)
+    path = folder / "many.jsonl"
+    words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=9)) for _ in range(60_000)]
+    path.write_text("".join(json.dumps({"text": " ".join(words[n : n + 50])}) + "\n" for n in range(0, 60_000, 50)))
+    return path
+
+
+def left_behind(folder: Path, *known: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} - {path.name for path in known}
+
+
+@pytest.mark.parametrize("stage", EPOCHS)
+def test_ctrl_c_leaves_no_bundle_and_the_next_run_tells_of_it(
+    tmp_path: Path, data: Path, config: Path, trainer: CommandServer, stage: str
+) -> None:
+    out = tmp_path / "m.bundle"
+    more: list[object] = []
+    if stage == "tokenizer":
+        more = ["--unlabeled", many_words(tmp_path)]
+    status, err = stop(trainer, stage, signal.SIGINT, data, out, config, *more)
+
+    assert status == 130, err
+    ours = [line for line in err.splitlines() if line.startswith("bothways: ")]
+    (line,) = ours
+    assert line.startswith("bothways: interrupted: nothing half-written is left behind; run the same command again")
+    assert err.splitlines()[-1] == ours[0]
+    assert "Traceback" not in err
+    assert left_behind(tmp_path, data, config, tmp_path / "many.jsonl") == {"m.bundle.run"}
+
+    config.write_text(CONFIG)
+    finished = trainer.run(*arguments(data, out, config))
+    if stage in ("language model", "classifier"):  # the configuration is another one now
+        assert finished.status == 2
+        key = {"language model": "language_model", "classifier": "classifier"}[stage]
+        assert finished.error_line.startswith(
+            f"bothways: error: {out}.run holds an unfinished run for which something else was asked: "
+            f"recipe.{key}.epochs was 1000"
+        )
+        assert finished.error_line.endswith(f"ask for the same to go on with it, or remove {out}.run to start over")
+        return
+    assert finished.status == 0, finished.err
+    first = finished.err.splitlines()[0]
+    assert first.startswith(f"warning: an earlier run stopped in the stage '{stage}'"), first
+    is_prepared = stage == "bundle"
+    assert first.endswith(": going on from there" if is_prepared else "; starting from the beginning"), first
+
+
+def test_a_run_that_was_killed_while_it_published_leaves_no_bundle_and_the_next_one_cleans_up(
+    tmp_path: Path, data: Path, config: Path, trainer: CommandServer
+) -> None:
+    out = tmp_path / "m.bundle"
+    status, _ = stop(trainer, "bundle", signal.SIGKILL, data, out, config)
+    assert status == -signal.SIGKILL
+    assert not out.exists()
+    assert any(tmp_path.glob(".m.bundle.*.unfinished"))
+
+    finished = trainer.run(*arguments(data, out, config))
+    assert finished.status == 0, finished.err
+    assert left_behind(tmp_path, data, config) == {"m.bundle", "m.bundle.run"}
+    assert {path.name for path in (tmp_path / "m.bundle.run").iterdir()} == {
+        "metrics.jsonl",
+        "lock",
+        "bothways-run.json",
+    }
+    assert bothways.verify(out).passed
+
+
+def test_a_full_disk_is_told_in_one_line_and_nothing_is_published(
+    tmp_path: Path, data: Path, config: Path, trainer: CommandServer
+) -> None:
+    out = tmp_path / "m.bundle"
+    finished = trainer.run(*arguments(data, out, config), largest_file=20_000)  # metrics fit, weights don't
+    assert finished.status == 1
+    ours = [line for line in finished.err.splitlines() if line.startswith("bothways: ")]
+    checkpoint = tmp_path / "m.bundle.run" / "forward" / "00000001.checkpoint"
+    assert ours == [f"bothways: error: {checkpoint} can't be written: File too large; nothing was left behind"]
+    assert finished.err.splitlines()[-1] == ours[0]
+    assert left_behind(tmp_path, data, config) == {"m.bundle.run"}
+
+
+def test_metrics_that_cannot_be_written_end_the_run_in_one_line(
+    tmp_path: Path, data: Path, config: Path, trainer: CommandServer
+) -> None:
+    out = tmp_path / "m.bundle"
+    finished = trainer.run(*arguments(data, out, config), largest_file=300)
+    assert finished.status == 1
+    assert finished.err.splitlines()[-1].startswith(f"bothways: error: {out}.run")
+    assert "can't be written: File too large" in finished.err.splitlines()[-1]
+    assert "Traceback" not in finished.err
+    assert not out.exists()
+
+
+# From a pack of words, as imported ones are.
+
+
+@pytest.fixture(scope="module")
+def word_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pack of random language models whose tokens are words, with some words of the texts and some others."""
+    words = make_word_tokenizer("fastai-v2", ["the", "film", "lovely", "awful", "zebra", "quagga", "was"])
+    path = tmp_path_factory.mktemp("packs") / "words.pack"
+    write_pack(path, make_language_models(words, dict.fromkeys(Direction, SpecialTokenPlacement.AS_WRITTEN)))
+    return path
+
+
+def test_a_classifier_starts_from_a_pack_of_words_with_the_words_of_its_texts(
+    tmp_path: Path, data: Path, config: Path, word_pack: Path
+) -> None:
+    out = tmp_path / "m.bundle"
+    change(config, "epochs = 3", "epochs = 15")  # its random weights teach nothing
+    model = train(data, out, config, pretrained=word_pack)
+    vocabulary = model.tokenizer.tokens(range(len(model.tokenizer)))
+    assert {"the", "film", "superb", "poor"} <= set(vocabulary)  # known to the pack, and new
+    assert not {"zebra", "quagga"} & set(vocabulary)  # in the pack only
+    assert {member.special_tokens for member in model.manifest.members} == {SpecialTokenPlacement.AS_WRITTEN}
+    assert {member.pooling for member in model.manifest.members} == {None}
+    texts, labels = zip(*some_rows(40, seed=1), strict=True)
+    assert (model.predict(list(texts)) == np.array(labels)).mean() > 0.9
+    assert bothways.verify(out).passed
+
+
+def test_embeddings_are_matched_as_in_ulmfit_for_each_direction_its_own(word_pack: Path) -> None:
+    pack = read_bundle(word_pack, Kind.LANGUAGE_MODEL)
+    texts = ["the superb film"] * 3
+    adapted = adapted_pack(pack, texts)
+    old, new = (p.tokenizer.tokens(range(len(p.tokenizer))) for p in (pack, adapted))
+    assert new[-3:] == ["the", "superb", "film"]
+    for direction in Direction:
+        for name in ("encoder.embedding.weight", "decoder.bias"):
+            theirs, ours = pack.weights[direction][name], adapted.weights[direction][name]
+            for word in ("xxbos", "xxmaj", "the", "film"):
+                assert np.array_equal(ours[new.index(word)], theirs[old.index(word)])
+            np.testing.assert_allclose(ours[new.index("superb")], theirs.mean(axis=0), rtol=1e-6)
+        layer = "encoder.layers.0.weight_hh"
+        assert adapted.weights[direction][layer] is pack.weights[direction][layer]
+    assert {m.architecture.vocabulary_size for m in adapted.manifest.members} == {len(new)}
+    forward, backward = (adapted.weights[direction]["decoder.bias"] for direction in Direction)
+    assert not np.array_equal(forward, backward)
+
+
+def test_a_pack_of_subwords_is_taken_as_it_is(pack_path: Path) -> None:
+    pack = read_bundle(pack_path, Kind.LANGUAGE_MODEL)
+    assert adapted_pack(pack, ["the superb film"] * 3) is pack

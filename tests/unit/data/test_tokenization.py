@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from bothways.data import tokenization
+from bothways.data.tokenization import tokenize_all
+from bothways.text.coverage import LARGEST_COVERED_SHARE, uncovered_share
+from bothways.text.reading import Direction, SpecialTokenPlacement, read
+from bothways.text.tokenizer import Tokenizer
+
+ORDERS = [
+    (Direction.FORWARD, SpecialTokenPlacement.READING_ORDER),
+    (Direction.BACKWARD, SpecialTokenPlacement.READING_ORDER),
+    (Direction.BACKWARD, SpecialTokenPlacement.AS_WRITTEN),
+]
+TEXTS = ["A fine Film!", "", "so so so GOOD", "x" * 300, "naïve 日本", "the film was a film"] * 20
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_each_text_comes_in_each_order_whoever_tokenizes_it(
+    tiny_tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
+    monkeypatch.setattr(tokenization, "_FRAME_CHARACTERS", 1000)
+    found = list(tokenize_all(tiny_tokenizer, TEXTS, ORDERS, processes))
+    assert len(found) == len(TEXTS)
+    for text, ids_by_order in zip(TEXTS, found, strict=True):
+        tokens = tiny_tokenizer.tokenize(text)
+        for order, ids in zip(ORDERS, ids_by_order, strict=True):
+            assert np.array_equal(ids, read(tokens, *order))
+
+
+def test_texts_are_taken_as_they_are_needed(tiny_tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenization, "_FRAME_CHARACTERS", 100)
+    taken = 0
+
+    def endless() -> Iterator[str]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield "some words of a text"
+
+    assert len(list(itertools.islice(tokenize_all(tiny_tokenizer, endless(), ORDERS[:1], 2), 30))) == 30
+    assert taken < 100
+
+
+def test_texts_of_another_language_are_noticed(tiny_tokenizer: Tokenizer) -> None:
+    def share(text: str) -> float:
+        return uncovered_share(tiny_tokenizer, tiny_tokenizer.tokenize(text).ids)
+
+    assert share("日本語のテキスト") > LARGEST_COVERED_SHARE
+    assert share("") == 0

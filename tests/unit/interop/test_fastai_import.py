@@ -1,0 +1,398 @@
+"""Files as fastai saves them become bundles that give the numbers of the model in torch's memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pickle
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import bothways
+from bothways.bundle.manifest import FastaiPooling, Kind
+from bothways.bundle.read import read_bundle
+from bothways.errors import ConfigError, DirectionError, ForeignModelError, OutputExists
+from bothways.interop import fastai_file, fastai_import
+from bothways.interop.direction import DirectionVerdict
+from bothways.interop.fastai_import import decide, joined_vocabulary
+from bothways.nn.classifier import concat_pool
+from bothways.runtime.language_model import LanguageModel
+from bothways.text.reading import Direction, SpecialTokenPlacement, read
+from bothways.text.word_tokenizer import WordTokenizer
+from tests.bundles import LABELS, TinyClassifiers, TinyLanguageModels, make_classifiers, make_language_models
+from tests.unit.interop.foreign import fastai_state, save_vocabulary, save_weights, vocabulary, without_biases
+from tests.words import WORDS, make_word_tokenizer
+
+TEXTS = ["", "The cat sat on the mat.", "a BAD dog, a good cat!", "zebra zebra", "cat dog " * 30, "the good , the bad"]
+LONG = " ".join(WORDS[number % 9] for number in range(3000))
+V1_POOLING = FastaiPooling(window_tokens=70, tail_tokens=1399, last_skips_padding=False)
+V2_POOLING = FastaiPooling(window_tokens=72, tail_tokens=1440, last_skips_padding=True)
+PLACEMENTS = dict.fromkeys(Direction, SpecialTokenPlacement.AS_WRITTEN)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> WordTokenizer:
+    return make_word_tokenizer("fastai-v1")
+
+
+@pytest.fixture(scope="module")
+def classifiers(tokenizer: WordTokenizer) -> TinyClassifiers:
+    return make_classifiers(tokenizer, PLACEMENTS)
+
+
+@pytest.fixture(scope="module")
+def language_models(tokenizer: WordTokenizer) -> TinyLanguageModels:
+    return make_language_models(tokenizer, PLACEMENTS)
+
+
+@pytest.fixture
+def files(classifiers: TinyClassifiers, tmp_path: Path) -> dict[Direction, Path]:
+    """Weights of v1 for each direction, and ``itos.pkl`` beside them."""
+    save_vocabulary(tmp_path / "itos.pkl", vocabulary(1, WORDS))
+    return {
+        way: save_weights(tmp_path / f"{way}.pth", fastai_state(model, version=1))
+        for way, model in classifiers.models.items()
+    }
+
+
+@pytest.fixture(autouse=True)
+def _tables(monkeypatch: pytest.MonkeyPatch, tokenizer: WordTokenizer) -> None:
+    """Take small tables instead of spaCy's, whose own test compares real ones."""
+    monkeypatch.setattr(fastai_file, "tables_from_spacy", lambda *_: (tokenizer.document.tables, "0"))
+
+
+@torch.no_grad()
+def torchs_numbers(
+    tiny: TinyClassifiers, text: str, tokenizer: WordTokenizer, pooling: FastaiPooling
+) -> dict[str, Any]:
+    found = {}
+    for direction, model in tiny.models.items():
+        ids = torch.from_numpy(
+            read(tokenizer.tokenize(text), direction, SpecialTokenPlacement.AS_WRITTEN).astype(np.int64)
+        )
+        outputs, _, _ = model.encoder(ids[None], model.encoder.zero_state(1))
+        kept = outputs[:, pooling.first_pooled(len(ids)) :]
+        logits = model.head(concat_pool(kept, torch.tensor([kept.shape[1]])))
+        found[str(direction)] = torch.softmax(logits.double(), dim=1)[0].numpy()
+    return found
+
+
+def test_two_files_become_one_bundle_that_gives_torchs_numbers(
+    files: dict[Direction, Path], classifiers: TinyClassifiers, tokenizer: WordTokenizer, tmp_path: Path
+) -> None:
+    result = bothways.import_fastai(
+        files[Direction.FORWARD], files[Direction.BACKWARD], out=tmp_path / "b.bundle", labels=LABELS,
+        vocabulary=[tmp_path / "itos.pkl"],
+    )  # fmt: skip
+    assert result.kind == "classifier"
+    assert [(m.direction, m.known_by) for m in result.models] == [(way, "given") for way in Direction]
+    model = bothways.load(tmp_path / "b.bundle")
+    assert list(model.labels) == LABELS
+    ours = model.predict_proba_by_direction([*TEXTS, LONG])
+    for number, text in enumerate([*TEXTS, LONG]):
+        theirs = torchs_numbers(classifiers, text, tokenizer, V1_POOLING)
+        for direction in ("forward", "backward"):
+            np.testing.assert_allclose(ours[direction][number], theirs[direction], rtol=0, atol=1e-5)
+    for number, text in enumerate([*TEXTS, LONG]):  # guarantee 2: in company as alone, to the last bit
+        assert np.array_equal(model.predict_proba([text])[0], ours["ensemble"][number])
+    assert bothways.verify(tmp_path / "b.bundle").passed
+    imported = model.manifest.training.imported
+    assert imported is not None
+    assert imported.files[Direction.BACKWARD].name == "backward.pth"
+
+
+def test_v2s_weights_pool_as_v2_does(classifiers: TinyClassifiers, tokenizer: WordTokenizer, tmp_path: Path) -> None:
+    model = without_biases(classifiers.models[Direction.FORWARD])
+    words = [*vocabulary(1, WORDS)]  # v2's code, v1's words: the published encoder was trained with v1's rules
+    save_vocabulary(tmp_path / "vocab.pkl", words)
+    weights = save_weights(tmp_path / "clas.pth", fastai_state(model, version=2), with_optimizer=True, is_legacy=True)
+    bothways.import_fastai(weights, out=tmp_path / "out", labels=LABELS, direction="forward")
+    loaded = bothways.load(tmp_path / "out")
+    assert loaded.manifest.members[0].pooling == V2_POOLING
+    only = TinyClassifiers({Direction.FORWARD: model}, [], tokenizer)
+    theirs = torchs_numbers(only, LONG, tokenizer, V2_POOLING)
+    np.testing.assert_allclose(loaded.predict_proba([LONG])[0], theirs["forward"], rtol=0, atol=1e-5)
+
+
+def test_language_models_become_a_pack(
+    language_models: TinyLanguageModels, tokenizer: WordTokenizer, tmp_path: Path
+) -> None:
+    paths = [save_weights(tmp_path / f"{way}.pth", fastai_state(language_models.models[way])) for way in Direction]
+    save_vocabulary(tmp_path / "itos.pkl", vocabulary(1, WORDS))
+    result = bothways.import_fastai(*paths, out=tmp_path / "lm.pack")
+    assert result.kind == "language-model"
+    bundle = read_bundle(tmp_path / "lm.pack", Kind.LANGUAGE_MODEL)
+    for way, model in language_models.models.items():
+        ids = read(tokenizer.tokenize(TEXTS[1]), way, SpecialTokenPlacement.AS_WRITTEN).astype(np.int64)
+        with torch.no_grad():
+            logits, _ = model.eval().logits(torch.from_numpy(ids[None, :-1]), model.encoder.zero_state(1))
+            theirs = torch.nn.functional.cross_entropy(logits[0], torch.from_numpy(ids[1:])).item()
+        assert LanguageModel(bundle).loss(TEXTS[1], way) == pytest.approx(theirs, abs=1e-5)
+
+
+def test_an_encoder_becomes_a_pack_without_a_bias(language_models: TinyLanguageModels, tmp_path: Path) -> None:
+    state = fastai_state(language_models.models[Direction.BACKWARD])
+    encoder = {name[2:]: array for name, array in state.items() if name.startswith("0.")}
+    save_vocabulary(tmp_path / "itos.pkl", vocabulary(1, WORDS))
+    weights = save_weights(tmp_path / "enc.pth", encoder)
+    bothways.import_fastai(weights, out=tmp_path / "enc.pack", direction="backward")
+    bundle = read_bundle(tmp_path / "enc.pack", Kind.LANGUAGE_MODEL)
+    assert bundle.manifest.directions == [Direction.BACKWARD]
+    assert not bundle.weights[Direction.BACKWARD]["decoder.bias"].any()
+
+
+def test_an_archive_and_a_folder_as_the_published_ones_are(language_models: TinyLanguageModels, tmp_path: Path) -> None:
+    folder = tmp_path / "wt103-bwd"
+    folder.mkdir()
+    save_weights(folder / "lstm_bwd.pth", fastai_state(language_models.models[Direction.BACKWARD]), is_legacy=True)
+    save_vocabulary(folder / "itos_wt103.pkl", vocabulary(1, WORDS))
+    with tarfile.open(tmp_path / "wt103-bwd.tgz", "w:gz") as archive:
+        archive.add(folder, "wt103-bwd")
+    for source in (folder, tmp_path / "wt103-bwd.tgz"):
+        out = tmp_path / f"{source.name}.pack"
+        result = bothways.import_fastai(source, out=out, direction="backward")
+        assert result.models[0].name == f"{source}/lstm_bwd.pth"
+    ours, theirs = (tmp_path / f"wt103-bwd{suffix}.pack" / "backward.safetensors" for suffix in ("", ".tgz"))
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["../../evil.pth", "/etc/evil.pth", "a/b/evil.pth"])
+def test_an_archive_writes_nowhere_else(name: str, tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"no model")
+    with tarfile.open(tmp_path / "model.tgz", "w:gz") as archive:
+        archive.add(tmp_path / "x", name)
+    with pytest.raises(ForeignModelError):
+        bothways.import_fastai(tmp_path / "model.tgz", out=tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.tgz", "x"]
+
+
+def test_an_archive_that_unpacks_to_too_much_is_refused_before_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fastai_file, "_LARGEST_UNPACKED_BYTES", 1_000_000)
+    (tmp_path / "zeros").write_bytes(bytes(600_000))
+    with tarfile.open(tmp_path / "bomb.tgz", "w:gz") as archive:
+        for name in ("a.pth", "b.pth"):
+            archive.add(tmp_path / "zeros", name)
+    assert (tmp_path / "bomb.tgz").stat().st_size < 5_000
+    with pytest.raises(ForeignModelError, match="unpacks to 1200000 bytes, expected at most 4 GiB"):
+        bothways.import_fastai(tmp_path / "bomb.tgz", out=tmp_path / "out")
+
+
+@pytest.mark.parametrize("content", [b"", b"not an archive", b"\x1f\x8b" + b"\0" * 50])
+def test_a_broken_archive_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "model.tgz").write_bytes(content)
+    with pytest.raises(ForeignModelError, match=r"model\.tgz can't be read as an archive"):
+        bothways.import_fastai(tmp_path / "model.tgz", out=tmp_path / "out")
+
+
+def test_vocabularies_that_differ_are_joined_and_each_model_keeps_its_own_unknown_word(
+    classifiers: TinyClassifiers, tmp_path: Path
+) -> None:
+    """The backward model has the same words in another order, and one of its own in place of "dog"."""
+    own = [*reversed(WORDS)]
+    own[own.index("dog")] = "zebra"
+    words = {Direction.FORWARD: vocabulary(1, WORDS), Direction.BACKWARD: vocabulary(1, own)}
+    paths, lists = [], []
+    for way in Direction:
+        paths.append(save_weights(tmp_path / f"{way}.pth", fastai_state(classifiers.models[way], version=1)))
+        lists.append(save_vocabulary(tmp_path / f"{way}.words", words[way]))
+    bothways.import_fastai(*paths, out=tmp_path / "both", labels=LABELS, vocabulary=lists)
+    both = bothways.load(tmp_path / "both")
+    assert len(both.tokenizer) == len(words[Direction.FORWARD]) + 1
+    texts = [*TEXTS, "the zebra sat on the dog"]
+    for way, path, words_file in zip(Direction, paths, lists, strict=True):
+        bothways.import_fastai(
+            path, out=tmp_path / f"{way}.bundle", labels=LABELS, vocabulary=[words_file], direction=str(way)
+        )
+        alone = bothways.load(tmp_path / f"{way}.bundle").predict_proba(texts)
+        np.testing.assert_allclose(both.predict_proba_by_direction(texts)[str(way)], alone, rtol=0, atol=1e-6)
+
+
+def test_the_second_models_labels_may_come_in_another_order(tmp_path: Path, classifiers: TinyClassifiers) -> None:
+    paths = []
+    for way, labels in ((Direction.FORWARD, LABELS), (Direction.BACKWARD, LABELS[::-1])):
+        folder = tmp_path / str(way)
+        folder.mkdir()
+        paths.append(save_weights(folder / "clas.pth", fastai_state(classifiers.models[way], version=1)))
+        (folder / "vocab.pkl").write_bytes(pickle.dumps([vocabulary(1, WORDS), labels]))
+    bothways.import_fastai(*paths, out=tmp_path / "both")
+    both = bothways.load(tmp_path / "both")
+    bothways.import_fastai(paths[1], out=tmp_path / "alone", direction="backward")
+    alone = bothways.load(tmp_path / "alone")
+    assert (list(both.labels), list(alone.labels)) == (LABELS, LABELS[::-1])
+    theirs = alone.predict_proba(TEXTS)[:, ::-1]
+    np.testing.assert_allclose(both.predict_proba_by_direction(TEXTS)["backward"], theirs, rtol=0, atol=1e-9)
+
+
+def test_a_vocabulary_may_be_json(files: dict[Direction, Path], tmp_path: Path) -> None:
+    (tmp_path / "words.json").write_text(json.dumps(vocabulary(1, WORDS)))
+    options: dict[str, Any] = {"labels": LABELS, "direction": "forward"}
+    for name in ("words.json", "itos.pkl"):
+        path = files[Direction.FORWARD]
+        bothways.import_fastai(path, out=tmp_path / f"{name}.out", vocabulary=[tmp_path / name], **options)
+    contents = [(tmp_path / f"{name}.out" / "bundle.json").read_bytes() for name in ("words.json", "itos.pkl")]
+    assert contents[0] == contents[1]
+
+
+def verdict_for(direction: Direction | None) -> DirectionVerdict:
+    forward, backward, deviations = {
+        None: (5.0, 5.01, 0.3), Direction.FORWARD: (5.0, 6.0, 9.0), Direction.BACKWARD: (6.0, 5.0, -9.0)
+    }[direction]  # fmt: skip
+    return DirectionVerdict(forward, backward, 0.1, deviations, 100, "en", 0.9, direction)
+
+
+FORWARD, BACKWARD = Direction.FORWARD, Direction.BACKWARD
+DECISIONS: list[tuple[Direction | None, Direction | None, Direction | None, tuple[Direction, str] | str]] = [
+    (FORWARD, None, FORWARD, (FORWARD, "recorded")),
+    (BACKWARD, None, None, (BACKWARD, "recorded")),
+    (BACKWARD, BACKWARD, BACKWARD, (BACKWARD, "recorded")),
+    (None, BACKWARD, None, (BACKWARD, "given")),
+    (None, BACKWARD, BACKWARD, (BACKWARD, "given")),
+    (None, None, BACKWARD, (BACKWARD, "inferred")),
+    (None, None, FORWARD, (FORWARD, "inferred")),
+    (None, None, None, "does not record which way it reads, and its weights don't tell"),
+    (FORWARD, BACKWARD, None, "given as the model that reads backward, but its file records that it reads forward"),
+    (FORWARD, None, BACKWARD, "its file records that reads forward, but its weights read backward"),
+    (BACKWARD, BACKWARD, FORWARD, "its file records that reads backward, but its weights read forward"),
+    (None, FORWARD, BACKWARD, "it was given as one that reads forward, but its weights read backward"),
+]
+
+
+@pytest.mark.parametrize(("recorded", "said", "told", "outcome"), DECISIONS)
+def test_a_direction_is_known_or_refused_and_a_contradiction_never_passes(
+    files: dict[Direction, Path],
+    recorded: Direction | None,
+    said: Direction | None,
+    told: Direction | None,
+    outcome: tuple[Direction, str] | str,
+) -> None:
+    opened = fastai_file.open_model(str(files[FORWARD]), labels=LABELS)
+    model = dataclasses.replace(opened, direction=recorded)
+    if isinstance(outcome, str):
+        with pytest.raises(DirectionError, match=outcome):
+            decide(model, said, verdict_for(told))
+    else:
+        decided = decide(model, said, verdict_for(told))
+        assert (decided.direction, decided.known_by) == outcome
+
+
+def test_files_that_are_mixed_up_are_refused_and_nothing_is_written(
+    files: dict[Direction, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ways = iter([BACKWARD, FORWARD])
+    monkeypatch.setattr(fastai_import, "infer", lambda *_: verdict_for(next(ways)))
+    with pytest.raises(DirectionError, match=r"forward\.pth: it was given as one that reads forward"):
+        bothways.import_fastai(files[FORWARD], files[BACKWARD], out=tmp_path / "out", labels=LABELS)
+    assert not (tmp_path / "out").exists()
+
+
+MISTAKES: dict[str, tuple[Callable[[dict[Direction, Path]], dict[str, Any]], type[Exception], str]] = {
+    "no labels": (lambda f: {"forward": f[FORWARD]}, ConfigError, "has 3 classes and does not name them"),
+    "too few labels": (
+        lambda f: {"forward": f[FORWARD], "labels": ["a", "b"]},
+        ConfigError,
+        "has 3 classes, but 2 labels were found: a, b",
+    ),
+    "a label twice": (
+        lambda f: {"forward": f[FORWARD], "labels": ["a", "b", "a"]},
+        ForeignModelError,
+        "a label occurs twice",
+    ),
+    "a direction misspelt": (
+        lambda f: {"forward": f[FORWARD], "labels": LABELS, "direction": "bwd"},
+        ConfigError,
+        "the direction 'bwd' is unknown, expected forward or backward",
+    ),
+    "a direction for two": (
+        lambda f: {"forward": f[FORWARD], "backward": f[BACKWARD], "labels": LABELS, "direction": "forward"},
+        ConfigError,
+        "the first reads forward and the second backward",
+    ),
+    "three vocabularies": (
+        lambda f: {"forward": f[FORWARD], "labels": LABELS, "vocabulary": ["a", "b", "c"]},
+        ConfigError,
+        "3 vocabularies for 1 models",
+    ),
+    "no such file": (lambda f: {"forward": f[FORWARD].with_name("none.pkl")}, ForeignModelError, "none.pkl"),
+    "no such vocabulary": (
+        lambda f: {"forward": f[FORWARD], "labels": LABELS, "vocabulary": ["none.pkl"]},
+        ForeignModelError,
+        "none.pkl",
+    ),
+    "a vocabulary as the model": (
+        lambda f: {"forward": f[FORWARD].with_name("itos.pkl")},
+        ForeignModelError,
+        "expected a model",
+    ),
+    "a model as the vocabulary": (
+        lambda f: {"forward": f[FORWARD], "labels": LABELS, "vocabulary": [f[BACKWARD]]},
+        ForeignModelError,
+        "expected a vocabulary",
+    ),
+    "a folder of two models": (lambda f: {"forward": f[FORWARD].parent}, ForeignModelError, "holds 2 .pth and 1 .pkl"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_mistakes_are_told(files: dict[Direction, Path], tmp_path: Path, case: str) -> None:
+    make, error, message = MISTAKES[case]
+    with pytest.raises(error, match=message):
+        bothways.import_fastai(**make(files), out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_vocabulary_of_another_model_is_refused(files: dict[Direction, Path], tmp_path: Path) -> None:
+    save_vocabulary(tmp_path / "itos.pkl", vocabulary(1, WORDS[:-1]))
+    with pytest.raises(ConfigError, match="the vocabulary has 20 words, but the embedding 21 rows"):
+        bothways.import_fastai(files[FORWARD], out=tmp_path / "out", labels=LABELS)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_vocabulary_beside_is_only_taken_if_it_is_the_only_one(
+    files: dict[Direction, Path], tmp_path: Path, count: int
+) -> None:
+    words = (tmp_path / "itos.pkl").read_bytes()
+    (tmp_path / "itos.pkl").unlink()
+    for number in range(count):
+        (tmp_path / f"{number}.pkl").write_bytes(words)
+    with pytest.raises(ConfigError, match="name the vocabulary with --vocabulary"):
+        bothways.import_fastai(files[FORWARD], out=tmp_path / "out", labels=LABELS)
+
+
+def test_control_tokens_in_no_order_of_fastai_are_refused(files: dict[Direction, Path], tmp_path: Path) -> None:
+    words = vocabulary(1, WORDS)
+    words[5], words[6] = words[6], words[5]
+    save_vocabulary(tmp_path / "itos.pkl", words)
+    with pytest.raises(ForeignModelError, match="neither fastai v1's order nor v2's"):
+        bothways.import_fastai(files[FORWARD], out=tmp_path / "out", labels=LABELS)
+
+
+def test_nothing_is_overwritten(files: dict[Direction, Path], tmp_path: Path) -> None:
+    with pytest.raises(OutputExists):
+        bothways.import_fastai(files[FORWARD], out=tmp_path, labels=LABELS)
+
+
+def test_models_that_differ_in_kind_or_labels_share_no_bundle(
+    files: dict[Direction, Path], language_models: TinyLanguageModels, tmp_path: Path
+) -> None:
+    lm = save_weights(tmp_path / "lm.pth", fastai_state(language_models.models[BACKWARD]))
+    with pytest.raises(ForeignModelError, match=r"is a classifier, but .*lm\.pth a language-model"):
+        bothways.import_fastai(files[FORWARD], lm, out=tmp_path / "out", labels=LABELS)
+
+
+def test_joined_vocabularies_begin_with_the_first_ones_words() -> None:
+    one, two = (make_word_tokenizer("fastai-v1", words).document for words in (["the", "cat"], ["dog", "cat", "dog"]))
+    assert joined_vocabulary([one, two]) == [*one.vocabulary, "dog"]
+    assert joined_vocabulary([one, one]) == one.vocabulary
+
+
+def test_the_direction_of_a_classifier_is_told_without_its_labels(files: dict[Direction, Path]) -> None:
+    found = bothways.infer_direction(files[FORWARD])
+    assert found.direction is None  # random weights

@@ -1,0 +1,202 @@
+"""A bundle as one ONNX graph: the same order of reading and the same numbers, in any batch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime import InferenceSession as Session
+
+import bothways
+from bothways.bundle.manifest import FastaiPooling, Kind
+from bothways.bundle.read import read_bundle
+from bothways.errors import BundleBroken, BundleError, ConfigError, OutputExists
+from bothways.interop import onnx_export
+from bothways.runtime.classifier import Classifier
+from bothways.text.reading import Direction, SpecialTokenPlacement, TokenizedText, read
+from bothways.text.subword_tokenizer import SubwordTokenizer
+from bothways.text.tokenizer import PADDING_ID
+from tests.bundles import make_classifiers, write_classifiers
+from tests.words import make_word_tokenizer
+
+TEXTS = st.lists(
+    st.one_of(
+        st.text(alphabet="abcABC !.,", max_size=40),
+        st.lists(st.sampled_from(["The", "cat", "CAT", "no", "no", "loooool", "it!!!!"]), max_size=30).map(" ".join),
+        st.text(max_size=20),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+def padded(tokenized: list[TokenizedText], behind: int) -> dict[str, NDArray[np.int64]]:
+    """Return the graph's inputs for some texts, with some id behind their ends."""
+    lengths = np.array([len(text) for text in tokenized], dtype=np.int64)
+    ids = np.full((len(tokenized), lengths.max()), behind, dtype=np.int64)
+    for row, text in enumerate(tokenized):
+        ids[row, : len(text)] = text.ids
+    return {"ids": ids, "lengths": lengths}
+
+
+Exported = tuple[Session, Classifier]
+"""The graph, and the model that it was made from."""
+
+
+def largest_difference(session: Session, model: Classifier, texts: list[str], behind: int = PADDING_ID) -> float:
+    names = [output.name for output in session.get_outputs()]
+    inputs = padded([model.tokenizer.tokenize(text) for text in texts], behind)
+    found = dict(zip(names, session.run(names, inputs), strict=True))
+    expected = model.predict_proba_by_direction(texts)
+    assert found.keys() == expected.keys()
+    return max(float(np.abs(found[name] - expected[name]).max()) for name in expected)
+
+
+# Reading.
+
+
+@pytest.fixture(scope="module")
+def order_session(bundle_path: Path) -> Session:
+    """The part of the graph that puts a backward member's ids in reading order."""
+    bundle, graph = read_bundle(bundle_path, Kind.CLASSIFIER), onnx_export._Graph()
+    member = bundle.manifest.member(Direction.BACKWARD)
+    assert member.special_tokens is SpecialTokenPlacement.READING_ORDER
+    texts = onnx_export._texts(graph)
+    graph.add("Identity", onnx_export._ids_in_reading_order(graph, texts, member, bundle), out="read")
+    values = [("ids", ["B", "T"]), ("lengths", ["B"])]
+    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, shape) for name, shape in values]
+    outputs = [helper.make_tensor_value_info("read", TensorProto.INT64, ["B", "T"])]
+    constants = [numpy_helper.from_array(array, name) for name, array in graph.constants.items()]
+    whole = helper.make_graph(graph.nodes, "order", inputs, outputs, constants)
+    model = helper.make_model(whole, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return Session(model.SerializeToString())
+
+
+@given(texts=TEXTS)
+def test_each_text_of_a_batch_is_read_in_the_order_of_its_direction(
+    order_session: Session, tiny_tokenizer: SubwordTokenizer, texts: list[str]
+) -> None:
+    tokenized = [tiny_tokenizer.tokenize(text) for text in texts]
+    (found,) = order_session.run(["read"], padded(tokenized, behind=7))
+    for row, text in zip(found, tokenized, strict=True):
+        expected = read(text, Direction.BACKWARD, SpecialTokenPlacement.READING_ORDER)
+        np.testing.assert_array_equal(row[: len(text)], expected)
+
+
+# Probabilities.
+
+
+@pytest.fixture(scope="module")
+def exported(
+    bundle_path: Path, mixed_bundle_path: Path, multi_label_bundle_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Exported]:
+    """Three bundles: markers in reading order; as written, calibrated, backward first; multi-label, calibrated."""
+    folder = tmp_path_factory.mktemp("onnx")
+    found = {}
+    for bundle in (bundle_path, mixed_bundle_path, multi_label_bundle_path):
+        path = folder / f"{bundle.stem}.onnx"
+        result = bothways.export_onnx(bundle, out=path)
+        assert result.size_bytes == path.stat().st_size
+        assert max(result.differences.values()) <= 1e-5
+        found[bundle.stem] = Session(path), bothways.load(bundle)
+    return found
+
+
+@pytest.mark.parametrize("name", ["tiny", "mixed", "topics"])
+def test_texts_in_one_padded_batch_get_the_bundles_probabilities(exported: dict[str, Exported], name: str) -> None:
+    session, model = exported[name]
+
+    @given(texts=TEXTS, behind=st.sampled_from([PADDING_ID, 3, 20]))
+    def check(texts: list[str], behind: int) -> None:
+        assert largest_difference(session, model, texts, behind) <= 1e-5
+
+    check()
+
+
+def test_a_text_of_20_000_tokens_gets_the_bundles_probabilities(exported: dict[str, Exported]) -> None:
+    session, model = exported["tiny"]
+    text = " ".join(map(str, range(7_000)))
+    assert len(model.tokenizer.tokenize(text)) > 20_000
+    assert largest_difference(session, model, [text, "short"]) <= 1e-5
+
+
+def test_a_plain_reversal_would_be_noticed(exported: dict[str, Exported]) -> None:
+    session, model = exported["tiny"]
+    texts = ["The cat sat on the mat, and the DOG ate it all up."]
+    tokens = model.tokenizer.tokenize(texts[0])
+    reversed_ids = {"ids": tokens.ids[None, ::-1].astype(np.int64), "lengths": np.array([len(tokens)])}
+    (wrong,) = session.run(["backward"], reversed_ids)
+    assert np.abs(wrong - model.predict_proba_by_direction(texts)["backward"]).max() > 1e-3
+
+
+@pytest.mark.parametrize("tail_tokens", [None, 12])
+@pytest.mark.parametrize("last_skips_padding", [True, False])
+def test_what_fastai_pools_is_pooled(tmp_path: Path, tail_tokens: int | None, last_skips_padding: bool) -> None:
+    pooling = FastaiPooling(window_tokens=5, tail_tokens=tail_tokens, last_skips_padding=last_skips_padding)
+    made = make_classifiers(
+        make_word_tokenizer("fastai-v2"), dict.fromkeys(Direction, SpecialTokenPlacement.AS_WRITTEN)
+    )
+    write_classifiers(tmp_path / "m.bundle", made)
+    bundle = read_bundle(tmp_path / "m.bundle", Kind.CLASSIFIER)
+    members = [member.model_copy(update={"pooling": pooling}) for member in bundle.manifest.members]
+    bundle = dataclasses.replace(bundle, manifest=bundle.manifest.model_copy(update={"members": members}))
+    session = Session(onnx_export._model(bundle).SerializeToString())
+    texts = ["", "the cat", "xxpad", "xxpad xxpad the", "the xxpad", " ".join(["the cat sat xxpad"] * 7), "cat " * 23]
+    texts += [f"{'the ' * count}{'xxpad ' * (count % 4)}" for count in range(30)]
+    assert largest_difference(session, Classifier(bundle), texts) <= 1e-5
+
+
+# What it tells, and what it refuses.
+
+
+def test_the_file_tells_labels_thresholds_and_tokenizer(exported: dict[str, Exported]) -> None:
+    session, model = exported["topics"]
+    told = session.get_modelmeta().custom_metadata_map
+    assert json.loads(told["labels"]) == list(model.labels)
+    assert json.loads(told["thresholds"]) == model.manifest.thresholds
+    assert told["task"] == "multi-label"
+    assert told["digest"] == model.digest
+    assert told["tokenizer"].encode() == model.tokenizer.to_bytes()
+
+
+def test_nothing_is_overwritten(bundle_path: Path, tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_text("mine")
+    with pytest.raises(OutputExists, match=r"m\.onnx"):
+        bothways.export_onnx(bundle_path, out=tmp_path / "m.onnx")
+    with pytest.raises(ConfigError, match="does not exist"):
+        bothways.export_onnx(bundle_path, out=tmp_path / "nowhere" / "m.onnx")
+
+
+def test_a_pack_is_refused(pack_path: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleBroken, match="is a language-model, expected a classifier"):
+        bothways.export_onnx(pack_path, out=tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_graph_that_gives_other_numbers_is_not_written(
+    bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_export, "_ids_in_reading_order", lambda _graph, texts, *_: texts.ids)
+    with pytest.raises(
+        BundleError, match=r"the graph's backward differs by .*, allowed are 1e-05, and nothing was written"
+    ):
+        bothways.export_onnx(bundle_path, out=tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_words_in_reading_order_are_refused(tmp_path: Path) -> None:
+    made = make_classifiers(
+        make_word_tokenizer("fastai-v2"), dict.fromkeys(Direction, SpecialTokenPlacement.READING_ORDER)
+    )
+    write_classifiers(tmp_path / "words.bundle", made)
+    with pytest.raises(
+        BundleError, match=r"words\.bundle reads backward with markers in reading order, but its tokens"
+    ):
+        bothways.export_onnx(tmp_path / "words.bundle", out=tmp_path / "m.onnx")

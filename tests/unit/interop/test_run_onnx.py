@@ -1,0 +1,78 @@
+"""The example of docs/onnx.md gives the bundle's tokens and numbers without bothways."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import bothways
+from bothways.bundle.parity import NASTY_TEXTS
+from bothways.text.subword_tokenizer import SubwordTokenizer
+
+EXAMPLE = Path(__file__).parents[3] / "tools" / "run_onnx.py"
+RUN_WITHOUT_US = f"""
+import runpy, sys
+sys.modules["bothways"] = sys.modules["torch"] = sys.modules["onnx"] = None
+runpy.run_path({str(EXAMPLE)!r}, run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="module")
+def to_ids(tiny_tokenizer: SubwordTokenizer) -> Callable[[str], list[int]]:
+    spec = importlib.util.spec_from_file_location("run_onnx", EXAMPLE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    made: Callable[[str], list[int]] = module.TextToIds(tiny_tokenizer.to_bytes().decode())
+    return made
+
+
+@pytest.mark.parametrize("text", [*NASTY_TEXTS, f"&#{'1' * 5000}; a", f"&#{'0' * 99}65;b"])
+def test_nasty_texts_become_the_bundles_tokens(
+    to_ids: Callable[[str], list[int]], tiny_tokenizer: SubwordTokenizer, text: str
+) -> None:
+    assert to_ids(text) == tiny_tokenizer.tokenize(text).ids.tolist()
+
+
+@given(
+    text=st.one_of(
+        st.text(max_size=60),
+        st.text(alphabet="aAbB!. \n<br/>&;#", max_size=60),
+        st.lists(
+            st.sampled_from(["no", "NO", "No", "sooo", "HELLO", "&amp;", "a1", "ÄÖ", "\U0001fffe", "\ufdd0"]),
+            max_size=20,
+        ).map(" ".join),
+    )
+)
+def test_any_text_becomes_the_bundles_tokens(
+    to_ids: Callable[[str], list[int]], tiny_tokenizer: SubwordTokenizer, text: str
+) -> None:
+    assert to_ids(text) == tiny_tokenizer.tokenize(text).ids.tolist()
+
+
+def test_the_program_gives_the_bundles_probabilities_without_bothways(bundle_path: Path, tmp_path: Path) -> None:
+    bothways.export_onnx(bundle_path, out=tmp_path / "m.onnx")
+    texts = ["The cat sat on the mat!!!!", "", "WHAT a terrible, terrible film: I hated every minute of it?"]
+    finished = subprocess.run(
+        [sys.executable, "-I", "-c", RUN_WITHOUT_US, tmp_path / "m.onnx"],
+        input="".join(f"{text}\n" for text in texts),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert finished.returncode == 0, finished.stderr
+    model = bothways.load(bundle_path)
+    found = [json.loads(line) for line in finished.stdout.splitlines()]
+    assert [list(row) for row in found] == [list(model.labels)] * len(texts)
+    for row, expected in zip(found, model.predict_proba(texts), strict=True):
+        assert list(row.values()) == pytest.approx(expected.tolist(), abs=1e-5)

@@ -1,0 +1,407 @@
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from bothways.bundle.manifest import Architecture, FastaiPooling, Member
+from bothways.runtime import slots
+from bothways.runtime.graph import WINDOW_TOKENS, EncoderSession
+from bothways.runtime.slots import BATCH_SLOTS, SLOTS, SlotEngine, Slots
+from bothways.text.reading import Direction, SpecialTokenPlacement, TokenizedText
+from bothways.text.tokenizer import PADDING_ID
+
+
+class FakeSession:
+    """An encoder whose state is the sum of the ids read, so that every result can be counted by hand."""
+
+    def __init__(self) -> None:
+        self.architecture = Architecture(vocabulary_size=9, width_embedding=1, width_hidden=1, layers=1)
+        self.state_widths = [1, 1]
+        self.rounds: list[list[int]] = []
+        self.padding_ids: set[int] = set()
+
+    def advance(
+        self,
+        ids: NDArray[np.int64],
+        lengths: NDArray[np.int32],
+        states: list[NDArray[np.float32]],
+        largest: NDArray[np.float32],
+        total: NDArray[np.float64],
+    ) -> tuple[list[NDArray[np.float32]], NDArray[np.float32], NDArray[np.float64]]:
+        time, batch = ids.shape
+        assert time == lengths.max()
+        assert lengths.min() >= 1
+        assert batch == len(lengths) == len(largest) == len(total)
+        self.rounds.append(lengths.tolist())
+        is_real = np.arange(time)[:, None] < lengths
+        self.padding_ids |= set(ids[~is_real].tolist())
+        values = np.where(is_real, ids, 0).astype(np.float32)
+        hidden = states[0] + values.sum(axis=0)[:, None]
+        weighted = states[1] * 3 + values.sum(axis=0)[:, None]  # depends on the order of windows
+        return [hidden, weighted], np.maximum(largest, values.max(axis=0)[:, None]), total + values.sum(axis=0)[:, None]
+
+
+def fake_engine(directions: int = 1, *tails: FastaiPooling | None) -> tuple[SlotEngine, list[FakeSession]]:
+    sessions = [FakeSession() for _ in range(directions)]
+    members = [
+        Member(
+            direction=direction,
+            special_tokens=SpecialTokenPlacement.AS_WRITTEN,
+            weights=f"{direction}.safetensors",
+            architecture=sessions[0].architecture,
+            widths_head=[1],
+            pooling=tail,
+        )
+        for direction, tail in itertools.zip_longest(list(Direction)[:directions], tails)
+    ]
+    typed: Any = sessions
+    return SlotEngine(members, typed), sessions
+
+
+def text_of(ids: list[int]) -> TokenizedText:
+    return TokenizedText(
+        np.array(ids, dtype=np.int32),
+        np.arange(len(ids), dtype=np.int32),
+        np.zeros(len(ids), dtype=np.int32),
+    )
+
+
+class Source:
+    """Texts of given lengths, with a count of how many were asked for."""
+
+    def __init__(self, lengths: list[int]) -> None:
+        self.lengths = lengths
+        self.read = 0
+
+    def __iter__(self) -> Iterator[TokenizedText]:
+        for length in self.lengths:
+            self.read += 1
+            yield text_of([self.read % 7 + 1] * length)
+
+
+def test_pooled_is_last_largest_mean_counted_by_hand() -> None:
+    engine, _ = fake_engine()
+    ((pooled,),) = engine.run([text_of([2, 5, 3, 2])])
+    assert pooled.tolist() == [12.0, 5.0, 3.0]
+    assert pooled.dtype == np.float32
+
+
+def test_every_member_reads_in_its_own_direction(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, sessions = fake_engine(2)
+    seen: list[list[list[int]]] = []
+    for session in sessions:
+        original = session.advance
+        columns: list[list[int]] = []
+        seen.append(columns)
+
+        def watched(ids: NDArray[np.int64], *rest: Any, original: Any = original, columns: Any = columns) -> Any:
+            columns.append(ids[:, 0].tolist())
+            return original(ids, *rest)
+
+        monkeypatch.setattr(session, "advance", watched)
+    ids = [n % 9 for n in range(BATCH_SLOTS * WINDOW_TOKENS + 7)]
+    next(engine.run([text_of(ids)]))
+    assert seen[0] == [ids[:1024], ids[1024:]]
+    assert seen[1] == [ids[::-1][:1024], ids[::-1][1024:]]
+
+
+def test_a_text_advances_by_windows_and_its_neighbour_leaves() -> None:
+    engine, (session,) = fake_engine()
+    results = list(engine.run([text_of([1] * 70), text_of([2] * 5)]))
+    assert session.rounds == [[WINDOW_TOKENS, 5], [38]]
+    assert [pooled[0] for (pooled,) in results] == [70.0, 10.0]
+    assert session.padding_ids == {PADDING_ID}
+
+
+@given(st.lists(st.integers(1, 1200), min_size=1, max_size=40), st.integers(1, BATCH_SLOTS))
+def test_few_texts_advance_by_more_windows_and_none_waits_for_the_next_to_end(lengths: list[int], most: int) -> None:
+    engine, (session,) = fake_engine()
+    with closing(Slots(engine, len(lengths), most_windows=most)) as slots:
+        for number, length in enumerate(lengths):
+            slots.join(number, text_of([1] * length))
+        left = dict(enumerate(lengths))
+        while len(slots):
+            session.rounds.clear()
+            before = dict(left)
+            for number, (pooled,) in slots.advance():
+                assert pooled is not None
+                assert pooled[0] == lengths[number]
+                del left[number]
+            for batch in session.rounds:
+                windows = -(-max(batch) // WINDOW_TOKENS)
+                assert windows == -(-min(batch) // WINDOW_TOKENS)  # the shortest does not end before the last one
+                assert windows <= min(most, BATCH_SLOTS // len(batch))
+            if len(session.rounds) == 1:  # all of them share a batch, which is as long as it may be
+                assert windows == min(most, BATCH_SLOTS // len(before), math.ceil(min(before.values()) / WINDOW_TOKENS))
+                left = {number: before[number] - windows * WINDOW_TOKENS for number in left}
+            else:
+                left = {number: before[number] - WINDOW_TOKENS for number in left}
+    assert not left
+
+
+@given(
+    st.lists(st.integers(1, 300), min_size=1, max_size=20),
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 4), st.integers(0, 9)), max_size=40),
+    st.integers(1, 9),
+)
+def test_texts_that_were_parked_end_as_if_they_had_not_been(
+    lengths: list[int], turns: list[tuple[int, int, int]], most: int
+) -> None:
+    texts = [text_of([(length * place) % 9 for place in range(length)]) for length in lengths]
+    engine, _ = fake_engine(2)
+    expected = [[pooled.tolist() for pooled in of_text] for of_text in engine.run(texts)]
+    found: dict[int, list[list[float]]] = {}
+    joining, parked = list(enumerate(texts)), list[int]()
+    with closing(Slots(engine, most)) as slots:
+        for step in itertools.count():
+            at_most, rounds, coming = turns[step] if step < len(turns) else (0, 0, 99)
+            away = slots.park(at_most, rounds)
+            assert len(away) <= at_most
+            while coming and not slots.is_full and (parked or joining):
+                coming -= 1
+                if parked:
+                    slots.resume(parked.pop())
+                else:
+                    slots.join(*joining.pop())
+            parked += away
+            for number, ended in slots.advance() if len(slots) else []:
+                found[number] = [pooled.tolist() for pooled in ended if pooled is not None]
+            if not (len(slots) or parked or joining):
+                break
+    assert [found[number] for number in range(len(texts))] == expected
+
+
+def test_those_that_have_held_their_slots_longest_are_parked_and_none_before_its_turn_is_over() -> None:
+    engine, _ = fake_engine()
+    with closing(Slots(engine, 4, most_windows=1)) as slots:
+        slots.join(0, text_of([1] * 900))
+        slots.advance()
+        slots.join(1, text_of([1] * 900))
+        slots.advance()
+        slots.join(2, text_of([1] * 900))
+        assert slots.park(9, 3) == []
+        assert slots.park(1, 1) == [0]
+        assert slots.park(9, 1) == [1]
+        assert (len(slots), slots.tokens) == (1, 900)
+        slots.resume(0)
+        assert slots.park(9, 1) == []  # its turn has begun again
+        slots.drop([0, 1, 2])
+        assert (len(slots), slots.tokens) == (0, 0)
+
+
+def test_nothing_gives_nothing() -> None:
+    engine, (session,) = fake_engine()
+    assert list(engine.run([])) == []
+    assert session.rounds == []
+
+
+@pytest.mark.parametrize(
+    "count",
+    [
+        *(1, 7, 8, 9, 16, 17, BATCH_SLOTS, BATCH_SLOTS + 1, 2 * BATCH_SLOTS, 2 * BATCH_SLOTS + 1),
+        *(SLOTS, SLOTS + 1, 2 * SLOTS + 76),
+    ],
+)
+def test_results_keep_their_order_while_slots_grow(count: int) -> None:
+    engine, _ = fake_engine()
+    rng = np.random.default_rng(count)
+    texts = [rng.integers(0, 9, length).tolist() for length in rng.integers(1, 100, count)]
+    found = [pooled for (pooled,) in engine.run(map(text_of, texts))]
+    assert len(found) == count
+    for ids, pooled in zip(texts, found, strict=True):
+        assert pooled[:2].tolist() == [sum(ids), max(ids)]
+        assert pooled[2] == np.float32(sum(ids) / len(ids))
+
+
+def test_states_survive_while_slots_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven long texts are half read when a short one leaves, and more short ones come than there are slots."""
+    monkeypatch.setattr(slots, "_TOKENS_IN_FLIGHT", 720)
+    engine, (session,) = fake_engine()
+    texts = [*([8] * 32 + [n] * 68 for n in range(7)), [5] * 31, *([n % 9] for n in range(30))]
+    found = [pooled.tolist() for (pooled,) in engine.run(map(text_of, texts))]
+    assert [len(lengths) for lengths in session.rounds[:2]] == [8, 7 + 21]
+    assert found == [[sum(ids), max(ids), pytest.approx(sum(ids) / len(ids))] for ids in texts]
+
+
+def test_a_slot_forgets_the_text_before() -> None:
+    engine, _ = fake_engine()
+    texts = [[8] * 40, [1] * 3, [2], [0] * 33]
+    found = [pooled.tolist() for (pooled,) in engine.run(map(text_of, texts), lookahead=1)]
+    assert found == [[320.0, 8.0, 8.0], [3.0, 1.0, 1.0], [2.0, 2.0, 2.0], [0.0, 0.0, 0.0]]
+
+
+@pytest.mark.parametrize("lookahead", [1, 2, 3, 16, SLOTS, 10 * SLOTS])
+def test_the_source_is_never_read_further_than_the_lookahead(lookahead: int) -> None:
+    engine, _ = fake_engine()
+    source = Source([5] * 2000)
+    for told, _ in enumerate(engine.run(source, lookahead), start=1):
+        assert source.read - told < min(lookahead, SLOTS)
+    assert source.read == 2000
+
+
+def test_nothing_is_read_before_a_result_is_asked_for() -> None:
+    engine, _ = fake_engine()
+    source = Source([5] * 3)
+    run = engine.run(source)
+    assert source.read == 0
+    next(run)
+    assert source.read == 3
+
+
+def test_texts_in_work_are_never_more_than_the_lookahead() -> None:
+    engine, (session,) = fake_engine()
+    list(engine.run(Source([100, 1, 40, 1, 1, 70, 1, 1, 1]), lookahead=3))
+    assert max(map(len, session.rounds)) == 3
+
+
+def test_short_texts_overtake_a_long_one_only_as_far_as_their_results_may_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(slots, "_RESULTS_WAITING", 10)
+    engine, (session,) = fake_engine()
+    source = Source([WINDOW_TOKENS * 50, *[1] * 50])
+    run = engine.run(source, lookahead=4)
+    assert next(run)[0][0] == WINDOW_TOKENS * 50 * 2
+    assert source.read == 10
+    assert [len(lengths) for lengths in session.rounds[:5]] == [4, 4, 4, 1, 1]  # 1 long and 3 + 3 + 3 short ones
+    assert len(list(run)) == 50
+
+
+def test_long_texts_are_not_all_taken_in_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots, "_TOKENS_IN_FLIGHT", 1000)
+    engine, (session,) = fake_engine()
+    source = Source([900] * 10)
+    run = engine.run(source)
+    next(run)
+    assert source.read == 2  # the second was taken in when there were 900, the third has to wait
+    assert len(list(run)) == 9
+    assert max(map(len, session.rounds)) == 2
+
+
+def test_one_text_above_the_limit_of_tokens_is_read_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots, "_TOKENS_IN_FLIGHT", 10)
+    engine, _ = fake_engine()
+    assert [pooled[0] for (pooled,) in engine.run(Source([50, 50]))] == [100.0, 150.0]
+
+
+def test_an_endless_source_gives_results() -> None:
+    engine, _ = fake_engine()
+    run = engine.run(text_of([n % 9] * (n % 50 + 1)) for n in itertools.count())
+    found = [pooled[1] for (pooled,) in itertools.islice(run, 3000)]
+    assert found == [n % 9 for n in range(3000)]
+
+
+def test_an_error_of_the_source_comes_through() -> None:
+    engine, _ = fake_engine()
+
+    def broken() -> Iterator[TokenizedText]:
+        yield text_of([1])
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        list(engine.run(broken()))
+    assert [pooled[0] for (pooled,) in engine.run([text_of([4])])] == [4.0]  # the engine is none the worse
+
+
+def test_two_runs_of_one_engine_share_nothing() -> None:
+    engine, _ = fake_engine()
+    first, second = engine.run(map(text_of, [[1] * 40, [2]])), engine.run(map(text_of, [[5] * 40, [7]]))
+    assert [next(run)[0][0] for run in (first, second, first, second)] == [40.0, 200.0, 2.0, 7.0]
+
+
+def test_real_sessions_fit_the_engine() -> None:
+    """The fake session has what the real one has, so that the tests above speak of the real engine."""
+    assert {"advance"} <= set(vars(EncoderSession))
+    assert EncoderSession.advance.__code__.co_varnames[:6] == FakeSession.advance.__code__.co_varnames[:6]
+
+
+FASTAI_V1 = FastaiPooling(window_tokens=70, tail_tokens=1399, last_skips_padding=False)
+FASTAI_V2 = FastaiPooling(window_tokens=72, tail_tokens=1440, last_skips_padding=True)
+
+
+@pytest.mark.parametrize(
+    ("tail", "is_pooled"),
+    [
+        (FASTAI_V1, lambda start, tokens: start > tokens - 1400),
+        (FASTAI_V2, lambda start, tokens: tokens - start <= 1440),
+    ],
+    ids=["v1", "v2"],
+)
+@example(tokens=1)
+@example(tokens=1400)
+@example(tokens=1440)
+@given(tokens=st.integers(1, 20_000))
+def test_the_pooled_tail_is_that_of_fastais_loops(tail: FastaiPooling, is_pooled: Any, tokens: int) -> None:
+    """fastai 1's MultiBatchEncoder and fastai 2's SentenceEncoder go through the windows and keep those with this."""
+    first = next(start for start in range(0, tokens, tail.window_tokens) if is_pooled(start, tokens))
+    assert tail.first_pooled(tokens) == first
+
+
+def test_a_tail_shorter_than_a_window_would_pool_nothing_and_is_refused() -> None:
+    with pytest.raises(ValidationError, match="tail_tokens is 9, expected at least window_tokens"):
+        FastaiPooling(window_tokens=10, tail_tokens=9, last_skips_padding=False)
+
+
+def test_a_long_text_is_read_whole_but_only_its_tail_is_pooled() -> None:
+    engine, (session,) = fake_engine(1, FastaiPooling(window_tokens=5, tail_tokens=12, last_skips_padding=True))
+    ids = [8, *[3] * 39, *[2] * 10, 4]  # 51 tokens: pooled from the first multiple of 5 at or behind 51 - 12
+    ((pooled,),) = engine.run([text_of(ids)])
+    assert pooled.tolist() == [sum(ids), 4.0, np.float32(24 / 11)]
+    assert session.rounds == [[40], [11]]
+
+
+def test_members_that_pool_different_tails_still_advance_together() -> None:
+    engine, sessions = fake_engine(2, FastaiPooling(window_tokens=4, tail_tokens=8, last_skips_padding=False), None)
+    ids = list(range(2, 9)) * 3
+    ((ours, all_of_it),) = engine.run([text_of(ids)])
+    assert ours.tolist() == [sum(ids), max(ids[16:]), np.float32(np.mean(ids[16:]))]
+    assert all_of_it.tolist() == [sum(ids), max(ids), np.float32(np.mean(ids))]
+    assert [session.rounds for session in sessions] == [[[16], [5]]] * 2
+
+
+@given(st.lists(st.integers(1, 90), min_size=1, max_size=20), st.integers(1, 40), st.integers(0, 40))
+def test_a_pooled_tail_does_not_depend_on_company(lengths: list[int], window: int, more: int) -> None:
+    tail = FastaiPooling(window_tokens=window, tail_tokens=window + more, last_skips_padding=True)
+    rng = np.random.default_rng(0)
+    texts = [rng.integers(2, 9, length).tolist() for length in lengths]
+    together = [pooled.tolist() for (pooled,) in fake_engine(1, tail)[0].run(map(text_of, texts))]
+    alone = [next(fake_engine(1, tail)[0].run([text_of(text)]))[0].tolist() for text in texts]
+    assert together == alone
+    for text, pooled in zip(texts, together, strict=True):
+        kept = text[tail.first_pooled(len(text)) :]
+        assert pooled[1:] == [max(kept), np.float32(sum(kept) / len(kept))]
+
+
+@pytest.mark.parametrize(
+    ("skips", "ids", "last", "count"),
+    [
+        (False, [5, 6, 7, 8], 3, 4),
+        (True, [5, 6, 7, 8], 3, 4),
+        (False, [5, 6, 1, 8, 1], 4, 3),  # fastai 1 takes the last token's state, even if it is padding
+        (True, [5, 6, 7, 8, 1], 3, 4),
+        (True, [5, 6, 1, 8, 1], 2, 3),  # fastai 2 counts all padding of the last window, wherever it stands
+        (True, [1, 1, 6, 7, 8, 2], 5, 4),  # and looks no further back than the last window
+        (True, [1, 1, 1], 0, 1),
+    ],
+)
+def test_typed_padding_is_treated_as_fastai_treats_it(skips: bool, ids: list[int], last: int, count: int) -> None:
+    pooling = FastaiPooling(window_tokens=4, tail_tokens=None, last_skips_padding=skips)
+    row = np.array(ids, dtype=np.int32)
+    assert (pooling.last_pooled(row), pooling.pooled_tokens(row)) == (last, count)
+
+
+def test_the_last_state_may_be_taken_before_the_end() -> None:
+    engine, (session,) = fake_engine(1, FastaiPooling(window_tokens=4, tail_tokens=None, last_skips_padding=True))
+    results = list(engine.run([text_of([5, 6, 7, 1, 8, 1]), text_of([3] * 4)]))
+    assert [pooled[0] for (pooled,) in results] == [5 + 6 + 7 + 1, 12]
+    assert session.rounds == [[4, 4], [2]]
