@@ -113,7 +113,7 @@ def test_a_section_that_is_none_is_told(tmp_path: Path, content: str) -> None:
 @pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
 def test_numbers_that_are_none_are_refused(tmp_path: Path, number: str) -> None:
     with pytest.raises(ConfigError, match=r"has 1 fault: classifier\.learning_rate"):
-        load_hyperparameters("tiny", toml(tmp_path, f"[classifier]\nrate_peak = {number}\n"))
+        load_hyperparameters("tiny", toml(tmp_path, f"[classifier]\nlearning_rate = {number}\n"))
 
 
 @pytest.mark.parametrize(
