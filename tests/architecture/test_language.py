@@ -20,6 +20,7 @@ SRC = ROOT / "src" / "bothways"
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
     *sorted(page for page in (ROOT / "docs").glob("*.md") if page.name != "LOG.md"),
     *sorted(ROOT.glob("*/README.md")),
     *sorted(ROOT.glob("benchmarks/*/README.md")),
@@ -28,7 +29,7 @@ GUARANTEES = ROOT / "docs" / "guarantees.md"
 LONGEST_SUMMARY = 50
 
 BANNED = {
-    "measures": r"measures",
+    "measures (for metrics)": r"(?:the|these|those|all|other|of|its|their) measures",
     "told, tell": r"told|tells?",
     "asked": r"asked",
     "said": r"said",
