@@ -62,7 +62,9 @@ def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
     first, *further = blocks(README, "python")
     assert len([line for line in first.splitlines() if line.strip()]) <= 6  # the shortest example stays short
     (tmp_path / "demo").symlink_to(ROOT / "demo")
-    (tmp_path / "quick.toml").write_text("[language_model]\nepochs = 0\n[classifier]\nepochs = 1\nepochs_frozen = 0\n")
+    (tmp_path / "quick.toml").write_text(
+        "[language_model]\nepochs = 0\n[classifier]\nepochs = 1\nunfreezing_epochs = 0\n"
+    )
     assert 'out="messages.bundle")' in first
     quick = first.replace('.bundle")', '.bundle", config="quick.toml")', 1)  # the same lines, fewer epochs
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
