@@ -26,7 +26,7 @@ from bothways.errors import ConfigError
 from bothways.runtime.classifier import with_temperature
 from bothways.runtime.cores import available_cores
 from bothways.tasks.metrics import decision_counts
-from bothways.text.coverage import LARGEST_COVERED_SHARE, uncovered_share
+from bothways.text.coverage import MAX_UNCOVERED_SHARE, uncovered_share
 from bothways.text.reading import Direction, require_direction
 from bothways.text.subwords import train_tokenizer
 from bothways.text.tokenizer import Tokenizer
@@ -400,7 +400,7 @@ def _coverage_warnings(files: PlanFolder, tokenizer: Tokenizer, settings: RunSet
     if settings.pack is None:
         return
     share = uncovered_share(tokenizer, files.tokens.open(settings.directions[0]).ids)
-    if share > LARGEST_COVERED_SHARE:
+    if share > MAX_UNCOVERED_SHARE:
         yield StageReport(
             "tokenizer",
             f"{share:.0%} of the tokens are single letters or unknown: the pack {settings.pack.name} does not seem to "
