@@ -36,7 +36,7 @@ from bothways.bundle.read import read_bundle
 from bothways.evaluation.benchmark import LIBRARIES, flop_a_token, limit_flop_a_second
 from bothways.runtime.classifier import Classifier
 from bothways.runtime.cores import available_cores
-from bothways.runtime.graph import Precision
+from bothways.runtime.encoder import Precision
 from bothways.runtime.slots import Tally
 from bothways.text.reading import Direction
 from bothways.text.validation import check_texts

@@ -17,9 +17,10 @@ from bothways.bundle.manifest import Architecture, Kind
 from bothways.bundle.read import read_bundle
 from bothways.bundle.weights import encoder_shapes
 from bothways.errors import ConfigError, TextError
-from bothways.runtime import classifier, graph
+from bothways.runtime import classifier
 from bothways.runtime.classifier import Classifier
-from bothways.runtime.graph import EncoderSession
+from bothways.runtime.encoder import PRECISIONS
+from bothways.runtime.sessions import EncoderSession
 from bothways.runtime.slots import SlotEngine
 from bothways.runtime.verify import load_verified
 from bothways.text.reading import Direction
@@ -46,16 +47,6 @@ def test_probabilities_are_near_the_trainers(int8: Classifier, model: Classifier
         assert difference.mean() < 0.02
 
 
-def test_weights_keep_seven_bits_of_each_gate() -> None:
-    weight = np.random.default_rng(0).normal(0, np.geomspace(0.01, 10, 8)[:, None], (8, 50)).astype(np.float32)
-    weight[3] = 0
-    quantized, scale = graph._quantized(weight)
-    assert (quantized.shape, str(quantized.dtype), scale.shape) == ((1, 50, 8), "int8", (1, 8))
-    assert np.abs(quantized).max(axis=1)[0].tolist() == [63, 63, 63, 0, 63, 63, 63, 63]
-    restored = (quantized * scale[:, None, :])[0].T
-    assert (np.abs(restored - weight) <= scale.T / 2 + 1e-6).all()
-
-
 def test_weights_that_are_all_as_large_as_can_be_do_not_overflow() -> None:
     """With 8 bits, pairs of such products saturate on AVX2; by hand: every gate's sum is 400 times 1."""
     architecture = Architecture(vocabulary_size=2, width_embedding=400, width_hidden=400, layers=1)
@@ -68,7 +59,7 @@ def test_weights_that_are_all_as_large_as_can_be_do_not_overflow() -> None:
         "encoder.layers.0.bias_hh": np.zeros(1600, dtype=np.float32),
     }
     found = []
-    for precision in graph.PRECISIONS:
+    for precision in PRECISIONS:
         session = EncoderSession(architecture, weights, precision=precision)
         zeros = [np.zeros((1, 400), dtype=np.float32) for _ in range(2)]
         states, *_ = session.advance(
@@ -162,7 +153,7 @@ def _session_of_cells(forget: float) -> EncoderSession:
 
 
 def _start(session: EncoderSession, texts: int, rng: np.random.Generator) -> Any:
-    states = [rng.uniform(-1, 1, (texts, width)).astype(np.float32) for width in session.state_widths]
+    states = [rng.uniform(-1, 1, (texts, width)).astype(np.float32) for width in session.layout.state_widths]
     return states, np.zeros((texts, 8), dtype=np.float32), np.zeros((texts, 8))
 
 

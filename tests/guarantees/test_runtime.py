@@ -28,7 +28,8 @@ from bothways.errors import ConfigError
 from bothways.nn.classifier import concat_pool
 from bothways.runtime.classifier import Classifier
 from bothways.runtime.cores import available_cores
-from bothways.runtime.graph import PRECISIONS, WINDOW_TOKENS, EncoderSession
+from bothways.runtime.encoder import PRECISIONS
+from bothways.runtime.sessions import WINDOW_TOKENS, EncoderSession
 from bothways.runtime.slots import BATCH_SLOTS, SLOTS, Pooled, SlotEngine
 from bothways.text.reading import Direction, SpecialTokenPlacement, TokenizedText, read
 from bothways.text.subword_tokenizer import SubwordTokenizer

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from onnx import TensorProto, helper
 
 from bothways.bundle.manifest import Architecture, Kind
 from bothways.bundle.parity import ENSEMBLE
@@ -25,7 +24,9 @@ from bothways.errors import ConfigError
 from bothways.evaluation.memory import peak_mib
 from bothways.runtime.classifier import Prediction, load
 from bothways.runtime.cores import available_cores
-from bothways.runtime.graph import PRECISIONS, WINDOW_TOKENS, Precision, session_of
+from bothways.runtime.encoder import PRECISIONS, Precision
+from bothways.runtime.graph_builder import GraphBuilder
+from bothways.runtime.sessions import WINDOW_TOKENS
 from bothways.runtime.slots import BATCH_SLOTS, Tally
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.validation import check_texts
@@ -253,13 +254,9 @@ def _numpy_product(rows: int, depth: int, columns: int) -> Callable[[], object]:
 
 def _onnxruntime_product(rows: int, depth: int, columns: int) -> Callable[[], object]:
     right = np.full((depth, columns), 0.5, dtype=np.float32)
-    session = session_of(
-        [helper.make_node("MatMul", ["left", "right"], ["product"])],
-        [helper.make_tensor_value_info("left", TensorProto.FLOAT, [rows, depth])],
-        [helper.make_tensor_value_info("product", TensorProto.FLOAT, [rows, columns])],
-        {"right": right},
-    )
-    return partial(session.run, ["product"], {"left": np.full((rows, depth), 0.5, dtype=np.float32)})
+    graph = GraphBuilder("product")
+    graph.output(graph.add("MatMul", graph.input("left", [rows, depth]), graph.constant(right)), [rows, columns])
+    return partial(graph.session().run, None, {"left": np.full((rows, depth), 0.5, dtype=np.float32)})
 
 
 LIBRARIES: dict[str, Callable[..., Callable[[], object]]] = {

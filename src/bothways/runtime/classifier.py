@@ -22,8 +22,9 @@ from bothways.bundle.weights import Weights
 from bothways.errors import ConfigError
 from bothways.runtime.allocator import return_freed_memory
 from bothways.runtime.cores import available_cores
-from bothways.runtime.graph import PRECISIONS, EncoderSession, Precision
+from bothways.runtime.encoder import PRECISIONS, Precision
 from bothways.runtime.reader import TextReader
+from bothways.runtime.sessions import EncoderSession
 from bothways.runtime.slots import SLOTS, First, Pooled, SlotEngine, Slots, Tally
 from bothways.text.reading import Direction, TokenizedText
 from bothways.text.tokenizer import Tokenizer

@@ -6,7 +6,7 @@ In: a text and a direction. Out: how surprising the text is, read that way.
 from __future__ import annotations
 
 from bothways.bundle.read import Bundle
-from bothways.runtime.graph import LanguageModelSession
+from bothways.runtime.sessions import LanguageModelSession
 from bothways.text.reading import Direction, read, require_direction
 from bothways.text.tokenizer import Tokenizer
 

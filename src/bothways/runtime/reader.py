@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bothways.errors import ConfigError
-from bothways.runtime.graph import WINDOW_TOKENS
+from bothways.runtime.sessions import WINDOW_TOKENS
 from bothways.runtime.slots import BATCH_SLOTS, MemberStates, Pooled, SlotEngine
 from bothways.text.reading import Ids, TokenizedText, joined
 from bothways.text.tokenizer import Tokenizer

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bothways.bundle.manifest import Member
-from bothways.runtime.graph import WINDOW_TOKENS, EncoderSession
+from bothways.runtime.sessions import WINDOW_TOKENS, EncoderSession
 from bothways.text.reading import Ids, TokenizedText, read
 from bothways.text.tokenizer import PADDING_ID
 
@@ -72,9 +72,9 @@ class MemberStates:
     """The carried arrays of one member, one row a slot."""
 
     def __init__(self, session: EncoderSession, slots: int) -> None:
-        width = session.architecture.width_embedding
+        width = session.layout.output_width
         self.session = session
-        self.states = [np.zeros((slots, w), dtype=np.float32) for w in session.state_widths]
+        self.states = [np.zeros((slots, w), dtype=np.float32) for w in session.layout.state_widths]
         self.largest = np.zeros((slots, width), dtype=np.float32)
         self.total = np.zeros((slots, width), dtype=np.float64)
         self.last = np.zeros((slots, width), dtype=np.float32)
@@ -123,7 +123,7 @@ class MemberStates:
 
     def take_last(self, slot: int) -> None:
         """Let the state after the window that was read be the last one that is pooled."""
-        self.last[slot] = self.states[-2][slot]
+        self.last[slot] = self.states[self.session.layout.output_state][slot]
 
     def pooled(self, slot: int, pooled_tokens: int) -> Pooled:
         """Return last | largest | mean of the outputs of a finished text, (3E,)."""

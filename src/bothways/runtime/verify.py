@@ -22,7 +22,7 @@ from bothways.bundle.parity import ENSEMBLE, LARGEST_DIFFERENCE, proven_probabil
 from bothways.bundle.read import Bundle, read_bundle, read_manifest
 from bothways.errors import BothwaysError, ConfigError
 from bothways.runtime.classifier import LARGEST_INT8_DIFFERENCE, Classifier, early_exit_of
-from bothways.runtime.graph import PRECISIONS, Precision
+from bothways.runtime.encoder import PRECISIONS, Precision
 from bothways.runtime.language_model import LanguageModel
 
 

@@ -21,8 +21,8 @@ from bothways.bundle.weights import Weights
 from bothways.errors import BundleBroken, ConfigError, DirectionError, TextError
 from bothways.runtime import classifier
 from bothways.runtime.classifier import Classifier, _Head, with_temperature
-from bothways.runtime.graph import EncoderSession
 from bothways.runtime.language_model import LanguageModel
+from bothways.runtime.sessions import EncoderSession
 from bothways.text.reading import Direction
 from bothways.training.models import weights_of
 from tests.bundles import (

@@ -15,7 +15,8 @@ from pydantic import ValidationError
 
 from bothways.bundle.manifest import Architecture, FastaiPooling, Member
 from bothways.runtime import slots
-from bothways.runtime.graph import WINDOW_TOKENS, EncoderSession
+from bothways.runtime.encoder import EncoderLayout
+from bothways.runtime.sessions import WINDOW_TOKENS, EncoderSession
 from bothways.runtime.slots import BATCH_SLOTS, SLOTS, SlotEngine, Slots
 from bothways.text.reading import Direction, SpecialTokenPlacement, TokenizedText
 from bothways.text.tokenizer import PADDING_ID
@@ -25,8 +26,7 @@ class FakeSession:
     """An encoder whose state is the sum of the ids read, so that every result can be counted by hand."""
 
     def __init__(self) -> None:
-        self.architecture = Architecture(vocabulary_size=9, width_embedding=1, width_hidden=1, layers=1)
-        self.state_widths = [1, 1]
+        self.layout = EncoderLayout(("sum", "weighted sum"), (1, 1), output_state=0)
         self.rounds: list[list[int]] = []
         self.padding_ids: set[int] = set()
 
@@ -58,7 +58,7 @@ def fake_engine(directions: int = 1, *tails: FastaiPooling | None) -> tuple[Slot
             direction=direction,
             special_tokens=SpecialTokenPlacement.AS_WRITTEN,
             weights=f"{direction}.safetensors",
-            architecture=sessions[0].architecture,
+            architecture=Architecture(vocabulary_size=9, width_embedding=1, width_hidden=1, layers=1),
             widths_head=[1],
             pooling=tail,
         )

@@ -12,7 +12,7 @@ import pytest
 
 from bothways.errors import DeadlinePassed, Overloaded, RequestTooLarge, Unavailable
 from bothways.runtime.classifier import Classifier, Prediction
-from bothways.runtime.graph import WINDOW_TOKENS
+from bothways.runtime.sessions import WINDOW_TOKENS
 from bothways.runtime.slots import BATCH_SLOTS, Tally
 from bothways.serve.batching import Batcher, Ticket
 from bothways.text.reading import TokenizedText
