@@ -22,10 +22,11 @@ from bothways.bundle.parity import ENSEMBLE
 from bothways.bundle.read import read_bundle
 from bothways.errors import ConfigError
 from bothways.evaluation.memory import peak_mib
-from bothways.runtime.classifier import Prediction, load
+from bothways.runtime.classifier import load
 from bothways.runtime.cores import available_cores
 from bothways.runtime.encoder import PRECISIONS, Precision
 from bothways.runtime.graph_builder import GraphBuilder
+from bothways.runtime.prediction import Prediction
 from bothways.runtime.sessions import WINDOW_TOKENS
 from bothways.runtime.slots import BATCH_SLOTS, Tally
 from bothways.text.tokenizer import Tokenizer
