@@ -1,7 +1,8 @@
-"""Read one text that comes in parts, such as a transcript while somebody speaks.
+"""Read one text that arrives in parts, such as a transcript while somebody speaks.
 
-In: parts of a text. Out: what the forward model says so far after each, and the whole prediction at the end. Windows
-are cut where the slot engine cuts them, so that every number is the one that the same text gets at once.
+Input: the parts of a text. Output: the forward model's scores of the text so far after each part, and the complete
+prediction at the end. Windows begin where continuous batching begins them, so every result has the same bits as that of
+the same text read at once.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from bothways.text.validation import check_text
 
 
 class TextReader:
-    """Reads a text as it comes. Made by ``Classifier.open``; not to be shared between threads.
+    """Read a text as its parts arrive. Created by ``Classifier.open``. Not to be shared between threads.
 
-    Guarantee 6: a text read in parts gets what the same text gets at once, to the last bit.
+    Guarantee 6: a text read in parts gets the same prediction as the whole text read at once, to the last bit.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class TextReader:
         self._tokenizer = tokenizer
         self._others = engine.without(forward)
         self._forward = forward
-        self._states = engine.begun(forward)
+        self._states = engine.initial_states(forward)
         self._to_scores = to_scores
         self._to_prediction = to_prediction
         self._settled = [tokenizer.tokenize("")]
@@ -94,7 +95,7 @@ class TextReader:
 
     def _pooled(self, rest: TokenizedText) -> Pooled:
         """Return the forward model's pooled vector of the text if this is the rest of it."""
-        ids, states = np.concatenate([self._unread, rest.ids[1:]]), self._states.copied()
+        ids, states = np.concatenate([self._unread, rest.ids[1:]]), self._states.extract(0)
         _advance(states, ids)
         states.take_last(0)
         return states.pooled(0, self._read_tokens + len(ids))
