@@ -14,7 +14,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from bothways.tasks.registry import task_of
-from bothways.tasks.task import LONGEST_LABEL, Task, TaskName, TaskRecord
+from bothways.tasks.task import LONGEST_LABEL, Task, TaskRecord
 from bothways.text.reading import Direction, Ids, SpecialTokenPlacement
 from bothways.text.tokenizer import PADDING_ID
 
@@ -273,7 +273,7 @@ class Manifest(_Part):
 
     format: Annotated[int, Field(strict=True, ge=FORMAT, le=FORMAT)]
     kind: Kind
-    task: TaskName | Literal["next-token"]
+    task: Literal["single-label", "multi-label", "regression", "next-token"]
     labels: Annotated[list[Label], Field(max_length=100_000)]
     members: Annotated[list[Member], Field(min_length=1, max_length=2)]
     combination: Combination | None

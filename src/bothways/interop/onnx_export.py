@@ -1,8 +1,8 @@
 """Export a classifier as one ONNX graph with both directions inside, for other runtimes and languages.
 
-Input: a bundle. Output: a file whose inputs are tokens as written and their lengths, and whose outputs are
-probabilities. The reading order of each direction is part of the graph, so a caller cannot forget the reversal. Labels
-and tokenizer are stored in its metadata.
+Input: a bundle. Output: a file whose inputs are tokens as written and their lengths, and whose outputs are the scores
+of each direction and of the ensemble. The reading order of each direction is part of the graph, so a caller cannot
+forget the reversal. Labels and tokenizer are stored in its metadata.
 
 Letters: B texts, T tokens of the longest text, V vocabulary, E width of the encoder's outputs, C classes.
 """
@@ -61,12 +61,13 @@ class OnnxExport:
 
 
 def export_onnx(bundle: str | os.PathLike[str], *, out: str | os.PathLike[str]) -> OnnxExport:
-    """Export a bundle as an ONNX file that computes the bundle's probabilities without bothways.
+    """Export a bundle as an ONNX file that predicts without bothways.
 
     Inputs: ``ids``, (B, T) int64, as the bundle's tokenizer writes them, with any valid id after a text's end, and
     ``lengths``, (B,) int64, each in 1..T. Outputs: ``forward`` and ``backward`` (those that the bundle has) and
-    ``ensemble``, (B, C) float32. Metadata: ``labels``, ``task``, ``thresholds`` and ``tokenizer`` as JSON, and
-    ``digest``, the bundle's identity. Memory grows with B times T, because a text is read at once, not in windows.
+    ``ensemble``, (B, C) float32: probabilities, or the value for regression (C = 1). Metadata: ``labels``, ``task``,
+    ``thresholds`` and ``tokenizer`` as JSON, and ``digest``, the bundle's identity. Memory grows with B times T,
+    because a text is read at once, not in windows.
 
     Guarantee 1: the file is written only if the graph reproduces the bundle's parity record (≤ 1e-5) on this machine,
     for each text alone and for the short texts in one padded batch.
@@ -92,8 +93,8 @@ def export_onnx(bundle: str | os.PathLike[str], *, out: str | os.PathLike[str]) 
     worst = max(differences, key=lambda name: differences[name])
     if not differences[worst] <= LARGEST_DIFFERENCE:
         raise BundleError(
-            f"{whole.name} was not exported: the graph's {worst} differs from the parity record by "
-            f"{differences[worst]:.3g}, expected at most {LARGEST_DIFFERENCE:g}. Check the bundle with bothways verify"
+            f"{whole.name} was not exported: the graph's {worst} differs by {differences[worst]:.3g} from the parity "
+            f"record, expected at most {LARGEST_DIFFERENCE:g}. Check the bundle with bothways verify"
         )
     with open_for_writing(os.fspath(target)) as file:
         file.write(content)

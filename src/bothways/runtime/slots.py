@@ -15,8 +15,8 @@ Terms:
 
 A step reads the sequences in batches whose next windows have about equal lengths, so that little padding is computed.
 A few sequences, or a single one, advance by several windows per step, because every run of a session has to fetch all
-weights from memory. Finished sequences free their slots for waiting texts. A text's arithmetic is the same regardless of
-the other texts in the batch.
+weights from memory. Finished sequences free their slots for waiting texts. A text's arithmetic does not depend on the
+other texts in the batch.
 """
 
 from __future__ import annotations

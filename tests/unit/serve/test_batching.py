@@ -1,4 +1,4 @@
-"""The running batch by itself: who joins when, what is bounded, and what is dropped."""
+"""The continuous batch without a server: which texts are admitted when, what is bounded, and what is evicted."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from bothways.errors import DeadlinePassed, Overloaded, RequestTooLarge, Unavailable
-from bothways.runtime.classifier import Classifier, Prediction
+from bothways.runtime.classifier import Classifier
+from bothways.runtime.prediction import Prediction
 from bothways.runtime.sessions import WINDOW_TOKENS
-from bothways.runtime.slots import BATCH_SLOTS, Tally
+from bothways.runtime.slots import BATCH_SLOTS, TokenCounts
 from bothways.serve.batching import Batcher, Ticket
 from bothways.text.reading import TokenizedText
 
@@ -56,11 +57,11 @@ def test_no_texts_are_answered_at_once(batcher: Batcher) -> None:
 
 
 def test_who_comes_waits_for_one_window_of_a_long_text(model: Classifier) -> None:
-    tally = Tally()
-    with closing(model.slots(BATCH_SLOTS, tally)) as slots:
-        slots.join(0, *tokens(model, SENTENCE * 200))
-        slots.advance()
-    assert tally.needed == len(model.directions) * WINDOW_TOKENS
+    counts = TokenCounts()
+    with closing(model.slots(BATCH_SLOTS, counts)) as slots:
+        slots.admit(0, *tokens(model, SENTENCE * 200))
+        slots.step()
+    assert counts.real == len(model.directions) * WINDOW_TOKENS
 
 
 def test_a_short_text_does_not_wait_for_a_long_one(batcher: Batcher) -> None:
@@ -82,7 +83,7 @@ def test_short_texts_do_not_wait_for_as_many_long_ones_as_there_are_slots(model:
         assert not any(ticket.answer.done() for ticket in long)
     found = np.concatenate([ensemble(ticket.answer.result(120)) for ticket in long])
     expected = model.predict_proba([f"{number} {SENTENCE * 200}" for number in range(BATCH_SLOTS + 6)])
-    assert np.array_equal(found, expected)  # though each of them was parked again and again
+    assert np.array_equal(found, expected)  # although each of them was preempted again and again
     batcher.close()
 
 
@@ -127,7 +128,7 @@ def test_a_request_whose_client_left_is_not_read_on(batcher: Batcher) -> None:
     while batcher.tokens:
         time.sleep(0.01)
     assert batcher.texts_in_flight == 0
-    assert batcher.tally.needed < 130_001  # of two members that would read as many each
+    assert batcher.token_counts.real < 130_001  # both members would read as many each
 
 
 def test_a_deadline_that_passes_ends_a_request_and_no_other(batcher: Batcher, model: Classifier) -> None:
