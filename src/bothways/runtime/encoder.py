@@ -46,7 +46,7 @@ class EncoderValues:
     """Names of the values that an encoder adds to a graph.
 
     Attributes:
-        outputs: Outputs for each token, (T, B, E) float32, and 0 after a text's end.
+        outputs: Outputs for each token, (T, B, E) float32, with any values after a text's end.
         states: State after each text's last token, each (1, B, width). Empty if no state is carried.
         embedding: The embedding matrix, (V, E or wider) float32.
         beyond_edges: A scalar that is above 0 if a text may have changed the bits of another one, or None if that

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -8,10 +9,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from onnx import TensorProto
 
-from bothways.bundle.manifest import Architecture
+from bothways.bundle.manifest import Architecture, Member
+from bothways.bundle.weights import Weights
+from bothways.runtime import sessions
+from bothways.runtime.encoder import EncoderLayout, EncoderValues, Precision
+from bothways.runtime.graph_builder import GraphBuilder
 from bothways.runtime.sessions import WINDOW_TOKENS, EncoderSession, LanguageModelSession
-from bothways.text.reading import Direction
+from bothways.runtime.slots import SlotEngine
+from bothways.text.reading import Direction, SpecialTokenPlacement, TokenizedText
 from bothways.training.models import weights_of
 from tests.bundles import TinyClassifiers, TinyLanguageModels
 
@@ -171,3 +178,48 @@ def test_the_loss_of_two_tokens_equals_a_computation_by_hand() -> None:
     session = LanguageModelSession(architecture, weights)
     assert session.loss(np.array([0, 1], dtype=np.int32)) == pytest.approx(math.log(4 / 3), abs=1e-6)
     assert session.loss(np.array([1, 0], dtype=np.int32)) == pytest.approx(math.log(4), abs=1e-6)
+
+
+class SummingEncoder:
+    """An encoder of another kind, with a single state: its output is the sum of all embeddings so far."""
+
+    layout = EncoderLayout(state_names=("sum",), state_widths=(4,), output_state=0)
+
+    def add(
+        self,
+        graph: GraphBuilder,
+        weights: Weights,
+        ids: str,
+        lengths: str,
+        states: Sequence[str] = (),
+        precision: Precision = "float32",
+    ) -> EncoderValues:
+        assert precision == "float32"
+        embedding, column = graph.constant(weights["embedding"]), graph.constant([1])
+        sums = graph.add("CumSum", graph.add("Gather", embedding, ids), graph.constant(0))
+        outputs = graph.add("Add", sums, states[0])
+        last = graph.add("Sub", graph.add("Cast", lengths, to=TensorProto.INT64), graph.constant(1))
+        texts = graph.add("Range", graph.constant(0), graph.add("Squeeze", graph.add("Shape", last)), graph.constant(1))
+        columns = [graph.add("Unsqueeze", values, column) for values in (last, texts)]
+        new_state = graph.add("GatherND", outputs, graph.add("Concat", *columns, axis=1))
+        return EncoderValues(outputs, [graph.add("Unsqueeze", new_state, graph.constant([0]))], embedding)
+
+
+def test_sessions_and_slots_know_an_encoder_by_its_layout_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "encoder_of", lambda _: SummingEncoder())
+    architecture = Architecture(vocabulary_size=9, width_embedding=4, width_hidden=1, layers=1)
+    embedding = np.random.default_rng(0).integers(-3, 4, (9, 4)).astype(np.float32)
+    member = Member(
+        direction=Direction.FORWARD,
+        special_tokens=SpecialTokenPlacement.READING_ORDER,
+        weights="forward.safetensors",
+        architecture=architecture,
+        widths_head=[1],
+    )
+    engine = SlotEngine([member], [EncoderSession(architecture, {"embedding": embedding})])
+    texts = [np.random.default_rng(n).integers(0, 9, n).astype(np.int32) for n in (1, 5, 32, 33, 70, 1200)]
+    tokenized = [TokenizedText(ids, np.arange(len(ids), dtype=np.int32), np.zeros_like(ids)) for ids in texts]
+    for ids, (pooled,) in zip(texts, engine.run(tokenized), strict=True):
+        sums = embedding[ids].cumsum(axis=0)  # whole numbers: float32 adds them exactly
+        expected = np.concatenate([sums[-1], sums.max(axis=0), sums.mean(axis=0, dtype=np.float64)])
+        np.testing.assert_allclose(pooled, expected, rtol=1e-6)
