@@ -19,12 +19,12 @@ import torch
 
 import bothways
 from bothways import Classifier, ConfigError, DataError, DirectionError, OutputExists, TrainingError
-from bothways.bundle import write
 from bothways.bundle.manifest import Kind
 from bothways.bundle.read import read_bundle
 from bothways.errors import ParityFailed
 from bothways.nn.awd_lstm import LanguageModelNetwork, State
 from bothways.text.reading import Direction, SpecialTokenPlacement
+from bothways.training import pipeline
 from bothways.training.models import adapted_pack
 from tests.bundles import make_language_models, write_pack
 from tests.processes import ENVIRONMENT, CommandServer, wait_for
@@ -234,15 +234,15 @@ def test_a_training_that_diverges_stops_and_publishes_nothing(
     train(data, tmp_path / "m.bundle", config)  # there is nothing to go on with
 
 
-def test_what_was_trained_is_kept_if_the_proof_fails(
+def test_a_trained_model_is_kept_if_verification_fails(
     tmp_path: Path, data: Path, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Hours of training must not be lost to a check at their end."""
 
     def refusing(folder: Path) -> None:
-        raise ParityFailed("the bundle did not give the trainer's numbers")
+        raise ParityFailed("the bundle does not reproduce its parity record")
 
-    monkeypatch.setattr(write, "_prove", refusing)
+    monkeypatch.setattr(pipeline, "verify_in_fresh_process", refusing)
     with pytest.raises(ParityFailed):
         train(data, tmp_path / "m.bundle", config)
     assert not (tmp_path / "m.bundle").exists()

@@ -16,7 +16,7 @@ from pathlib import Path
 from bothways.errors import BothwaysError
 from bothways.processes import module_command, module_environment
 from bothways.runtime.classifier import load
-from bothways.runtime.graph import Precision
+from bothways.runtime.encoder import Precision
 
 _LONGEST_COMPLAINT_CHARACTERS = 500
 

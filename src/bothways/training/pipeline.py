@@ -23,6 +23,7 @@ from bothways.bundle.write import write_bundle
 from bothways.data.corpus import Corpus
 from bothways.data.tokenization import tokenize_all
 from bothways.runtime.cores import available_cores
+from bothways.runtime.verify import verify_in_fresh_process
 from bothways.tasks.task import Split, Task
 from bothways.text.coverage import MAX_UNCOVERED_SHARE, uncovered_share
 from bothways.text.reading import Direction, require_direction
@@ -166,6 +167,7 @@ def train_bundle(split: Split, unlabeled: list[str], settings: RunSettings) -> G
         tokenizer=tokenizer,
         parity_record=classifier_parity_record(parity, parity_ensemble, task, tokenizer, settings.seed),
         training=_record(settings, files, validation),
+        verify=verify_in_fresh_process,
     )
     yield StageReport("done", str(settings.out), facts={"validation": validation})
 
@@ -242,6 +244,7 @@ def pretrain_pack(corpus: Corpus, settings: RunSettings) -> Generator[Report, No
         tokenizer=tokenizer,
         parity_record=language_model_parity_record(losses, tokenizer, settings.seed),
         training=_record(settings, files, validation),
+        verify=verify_in_fresh_process,
     )
     yield StageReport("done", str(settings.out), facts={"validation": validation})
 

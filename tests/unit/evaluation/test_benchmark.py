@@ -12,7 +12,7 @@ from bothways.evaluation import benchmark as module
 from bothways.evaluation.benchmark import Bench, Speed, bench, composed_texts
 from bothways.evaluation.memory import peak_mib
 from bothways.runtime.classifier import Classifier
-from bothways.runtime.slots import Tally
+from bothways.runtime.slots import TokenCounts
 from bothways.text.reading import Direction
 from bothways.text.subword_tokenizer import SubwordTokenizer
 from tests.bundles import write_with_early_exit
@@ -100,12 +100,12 @@ def test_int8_is_advised_where_it_is_faster_and_changes_few_labels(
     assert Bench("b", "", 2, 1000, 1, 1, "numpy", (exact, quick)).advice == advice
 
 
-def test_the_tally_counts_windows_as_they_are_padded(model: Classifier, tiny_tokenizer: SubwordTokenizer) -> None:
+def test_token_counts_include_the_padding_of_batches(model: Classifier, tiny_tokenizer: SubwordTokenizer) -> None:
     texts = [tiny_tokenizer.tokenize(text) for text in ("a b c d", "a", "")]
-    tally = Tally()
-    assert len(list(model.engine.run_early_exit(texts, 3, None, tally))) == 3
-    assert tally.needed == 2 * sum(map(len, texts))  # two members read each
-    assert tally.executed == 2 * 3 * max(map(len, texts))
+    counts = TokenCounts()
+    assert len(list(model.engine.run_early_exit(texts, 3, None, counts))) == 3
+    assert counts.real == 2 * sum(map(len, texts))  # two members read each
+    assert counts.computed == 2 * 3 * max(map(len, texts))
 
 
 def test_composed_texts_are_the_same_every_time_and_of_many_lengths(tiny_tokenizer: SubwordTokenizer) -> None:
