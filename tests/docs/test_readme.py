@@ -26,7 +26,9 @@ def test_the_python_block_runs(tmp_path: Path) -> None:
     (code,) = blocks("python")
     assert len([line for line in code.splitlines() if line.strip()]) <= 12
     (tmp_path / "demo").symlink_to(ROOT / "demo")
-    (tmp_path / "quick.toml").write_text("[language_model]\nepochs = 0\n[classifier]\nepochs = 1\nepochs_frozen = 0\n")
+    (tmp_path / "quick.toml").write_text(
+        "[language_model]\nepochs = 0\n[classifier]\nepochs = 1\nunfreezing_epochs = 0\n"
+    )
     assert 'out="messages.bundle")' in code
     quick = code.replace('.bundle")', '.bundle", config="quick.toml")', 1)  # the same lines, fewer epochs
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}

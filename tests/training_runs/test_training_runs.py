@@ -163,7 +163,7 @@ def test_class_weights_change_the_model(tmp_path: Path, config: Path) -> None:
     labels = ["good" if number % 8 else "bad" for number in range(160)]  # the texts don't tell which
     data = write_rows(tmp_path / "d.csv", list(zip(silent[:160], labels, strict=True)))
     plain = train(data, tmp_path / "plain", config, directions="forward")
-    change(config, "unfreezing_epochs = 1", 'class_weights = "balanced"\nepochs_frozen = 1')
+    change(config, "unfreezing_epochs = 1", 'class_weights = "balanced"\nunfreezing_epochs = 1')
     balanced = train(data, tmp_path / "balanced", config, directions="forward")
     position = plain.labels.index("bad")
     shares = [model.predict_proba(silent[160:])[:, position].mean() for model in (plain, balanced)]
@@ -192,7 +192,7 @@ def test_unlabelled_texts_teach_the_language_models(tmp_path: Path, data: Path, 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": "huge"}, r"^the size 'huge' is unknown, expected one of tiny, small, base$"),
+        ({"size": "huge"}, r"^unknown size 'huge': expected one of tiny, small, base$"),
         ({"directions": "up"}, r"^the directions 'up' are unknown, expected both, forward or backward$"),
         ({"device": "tpu"}, r"^the device 'tpu' is unknown, expected cpu or cuda$"),
         ({"seed": -1}, r"^the seed is -1, expected a number from 0 to 4294967295$"),
@@ -260,7 +260,7 @@ def test_a_text_of_ten_megabytes_is_trained_on_in_part_with_a_warning(
 ) -> None:
     rows = some_rows()
     rows[0] = ("film and story " * 700_000, rows[0][1])
-    change(config, "unfreezing_epochs = 1", "max_text_tokens = 500\nepochs_frozen = 1")
+    change(config, "unfreezing_epochs = 1", "max_text_tokens = 500\nunfreezing_epochs = 1")
     change(config, "batch_size = 8", "batch_size = 500")
     change(config, "sequence_length = 16", "sequence_length = 50")
     change(config, "epochs = 3", "epochs = 1")
@@ -415,16 +415,16 @@ def test_ctrl_c_leaves_no_bundle_and_the_next_run_tells_of_it(
         assert finished.status == 2
         key = {"language model": "language_model", "classifier": "classifier"}[stage]
         assert finished.error_line.startswith(
-            f"bothways: error: {out}.run holds an unfinished run for which something else was asked: "
-            f"recipe.{key}.epochs was 1000"
+            f"bothways: error: {out}.run contains an unfinished run with different settings ("
+            f"hyperparameters.{key}.epochs was 1000"
         )
-        assert finished.error_line.endswith(f"ask for the same to go on with it, or remove {out}.run to start over")
+        assert finished.error_line.endswith(f"use the same settings to resume it, or remove {out}.run to start over")
         return
     assert finished.status == 0, finished.err
     first = finished.err.splitlines()[0]
     assert first.startswith(f"warning: an earlier run stopped in the stage '{stage}'"), first
     is_prepared = stage == "bundle"
-    assert first.endswith(": going on from there" if is_prepared else "; starting from the beginning"), first
+    assert first.endswith(": resuming it" if is_prepared else " and left nothing to resume: starting over"), first
 
 
 def test_a_run_that_was_killed_while_it_published_leaves_no_bundle_and_the_next_one_cleans_up(

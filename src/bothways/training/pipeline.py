@@ -31,7 +31,7 @@ from bothways.text.reading import Direction, require_direction
 from bothways.text.subwords import train_tokenizer
 from bothways.text.tokenizer import Tokenizer
 from bothways.training.calibration import chosen_thresholds, fitted_temperature
-from bothways.training.checkpoints import Checkpoint, Checkpoints
+from bothways.training.checkpoints import Checkpoints, FinalCheckpoint
 from bothways.training.directions import train_directions
 from bothways.training.distributed import joined, processes, wait_for_all
 from bothways.training.hyperparameters import Hyperparameters
@@ -43,7 +43,7 @@ from bothways.training.models import (
     language_model_parity_record,
 )
 from bothways.training.objective import Probabilities, Targets
-from bothways.training.one_direction import DONE, first_checkpoint
+from bothways.training.one_direction import first_checkpoint
 from bothways.training.plan import Part, Plan, PlanFolder
 from bothways.training.reports import ProgressReport, Report, StageReport
 from bothways.training.run_folder import run_folder
@@ -157,7 +157,7 @@ def train_bundle(
 
     yield StageReport("bundle", "proving that a fresh process without torch gives these numbers")
     ends = _ends(files, plan)
-    validation = {str(direction): end.facts["metrics"] for direction, end in ends.items()}
+    validation = {str(direction): end.metrics for direction, end in ends.items()}
     targets = files.targets(Part.VALIDATION)
     ensemble = _mean(end.tensors["validation"].numpy() for end in ends.values())
     temperature = fitted_temperature(ensemble, targets, plan.objective, plan.task)
@@ -270,7 +270,7 @@ def pretrain_pack(corpus: Corpus, settings: RunSettings) -> Generator[Report, No
         return
     yield StageReport("pack", "proving that a fresh process without torch gives these numbers")
     ends = _ends(files, plan)
-    validation = {str(direction): end.facts["metrics"] for direction, end in ends.items()}
+    validation = {str(direction): end.metrics for direction, end in ends.items()}
     tokenizer = files.read_tokenizer()
     losses = {direction: end.tensors["parity"].numpy() for direction, end in ends.items()}
     write_bundle(
@@ -357,18 +357,17 @@ def _plan(
     )
 
 
-def _ends(files: PlanFolder, plan: Plan) -> dict[Direction, Checkpoint]:
+def _ends(files: PlanFolder, plan: Plan) -> dict[Direction, FinalCheckpoint]:
     """Return the last checkpoint of each direction."""
     ends = {}
     for member in plan.members:
         end, _ = Checkpoints(files.checkpoints(member.direction), 0).newest()
-        assert end is not None
-        assert end.stage == DONE
+        assert isinstance(end, FinalCheckpoint)
         ends[member.direction] = end
     return ends
 
 
-def _weights(ends: Mapping[Direction, Checkpoint]) -> dict[Direction, Arrays]:
+def _weights(ends: Mapping[Direction, FinalCheckpoint]) -> dict[Direction, Arrays]:
     return {
         direction: {name: tensor.numpy() for name, tensor in end.part("weights").items()}
         for direction, end in ends.items()
@@ -423,7 +422,7 @@ def _member(direction: Direction, tokenizer: Tokenizer, settings: RunSettings, w
     weights = "forward.safetensors" if direction is Direction.FORWARD else "backward.safetensors"
     return Member(
         direction=direction,
-        special_tokens=sizes.special_tokens,
+        special_tokens=sizes.special_token_placement,
         weights=weights,
         architecture=architecture,
         widths_head=widths_head,
