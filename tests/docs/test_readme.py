@@ -70,10 +70,14 @@ def test_links_between_pages_resolve(page: Path) -> None:
         assert target.startswith("http") or (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
-def test_the_recipe_page_is_current() -> None:
-    command = [sys.executable, "-m", "docs.make_recipe_table"]
-    table = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
-    page, part = (ROOT / "docs" / "recipe.md").read_text(encoding="utf-8"), "made by docs/make_recipe_table.py"
-    assert page.endswith(f"<!-- {part} -->\n\n{table}\n<!-- end of {part} -->\n")
-    assert all(line.startswith("| ") or line.startswith("|-") for line in table.splitlines())  # one line a row
-    assert all(f"| {section} |" in table for section in Hyperparameters.model_fields)
+def test_the_hyperparameters_page_is_current() -> None:
+    command = [sys.executable, "-m", "tools.make_hyperparameters_table"]
+    tables = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    page, part = (
+        (ROOT / "docs" / "hyperparameters.md").read_text(encoding="utf-8"),
+        "made by tools/make_hyperparameters_table.py",
+    )
+    assert page.endswith(f"<!-- {part} -->\n\n{tables}\n<!-- end of {part} -->\n")
+    for section, field in Hyperparameters.model_fields.items():
+        rows = tables.partition(f"### [{section}]\n")[2].partition("###")[0]
+        assert all(f"\n| `{key}` | " in rows for key in getattr(field.annotation, "model_fields", {}))
