@@ -19,11 +19,13 @@ from torch import Tensor
 from bothways.data.batches import TextBatch, count_batches, pad, plan_batches, shuffled_batches
 from bothways.nn.awd_lstm import activation_penalty
 from bothways.nn.classifier import ClassifierNetwork
+from bothways.tasks.metrics import Scores
+from bothways.tasks.task import Targets, Task
 from bothways.text.reading import Ids
 from bothways.training.checkpoints import CLASSIFIER_STAGE, Checkpoints, ClassifierCheckpoint, with_prefix
 from bothways.training.hyperparameters import ClassifierConfig
 from bothways.training.language_model import in_float32
-from bothways.training.objective import Objective, Probabilities, Targets
+from bothways.training.objective import Objective
 from bothways.training.optimizer import StageOptimizer
 from bothways.training.reports import EpochReport, Report, StepReport
 from bothways.training.seeds import derived_seed
@@ -52,6 +54,7 @@ def train_classifier(
     model: ClassifierNetwork,
     train: ClassRows,
     valid: ClassRows,
+    task: Task,
     objective: Objective,
     config: ClassifierConfig,
     seed: int,
@@ -66,7 +69,8 @@ def train_classifier(
         model: On the device to train on, with the weights of ``start``.
         train: Rows to learn from.
         valid: Rows to measure each epoch on; the training does not depend on them.
-        objective: What is trained towards.
+        task: Measures each epoch.
+        objective: The loss to minimize.
         config: Numbers of this stage.
         seed: Decides order and dropout.
         start: Of this stage, or from somewhere within.
@@ -121,7 +125,7 @@ def train_classifier(
             if checkpoints.is_due() and number < len(batches) - 1:
                 checkpoints.save(_checkpoint(model, optimizer, start.perplexity, epoch, number + 1, step))
         batches_done = 0
-        metrics = objective.metrics(class_probabilities(model, valid.ids, objective, config), valid.targets)
+        metrics = task.epoch_metrics(class_scores(model, valid.ids, objective, config), valid.targets)
         yield EpochReport(CLASSIFIER_STAGE, model.direction, epoch + 1, len(plan), metrics, time.monotonic() - started)
         if checkpoints.is_due():
             checkpoints.save(_checkpoint(model, optimizer, start.perplexity, epoch + 1, 0, step))
@@ -167,10 +171,10 @@ def frozen_features(model: ClassifierNetwork, ids: Sequence[Ids], config: Classi
     return result
 
 
-def class_probabilities(
+def class_scores(
     model: ClassifierNetwork, ids: Sequence[Ids], objective: Objective, config: ClassifierConfig
-) -> Probabilities:
-    """Return the probabilities of each text's classes, (N, C), in order, computed in float32."""
+) -> Scores:
+    """Return the scores of each text, (N, C), in order, computed in float32."""
     device = model.encoder.embedding.weight.device
     lengths = np.array([len(text) for text in ids], dtype=np.int64)
     result = np.empty((len(ids), model.head.classes))
@@ -179,7 +183,7 @@ def class_probabilities(
         for rows in plan_batches(lengths, _TEXTS_WITHOUT_GRADIENTS, config.max_batch_tokens):
             batch = pad(ids, rows)
             logits, _, _ = model(torch.from_numpy(batch.ids).to(device), torch.from_numpy(batch.lengths).to(device))
-            result[rows] = objective.probabilities(logits)
+            result[rows] = objective.scores(logits)
     return result
 
 
