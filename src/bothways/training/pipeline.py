@@ -24,7 +24,7 @@ from bothways.data.corpus import Corpus
 from bothways.data.tokenization import tokenize_all
 from bothways.runtime.cores import available_cores
 from bothways.tasks.task import Split, Task
-from bothways.text.coverage import LARGEST_COVERED_SHARE, uncovered_share
+from bothways.text.coverage import MAX_UNCOVERED_SHARE, uncovered_share
 from bothways.text.reading import Direction, require_direction
 from bothways.text.subwords import train_tokenizer
 from bothways.text.tokenizer import Tokenizer
@@ -354,7 +354,7 @@ def _coverage_warnings(files: PlanFolder, tokenizer: Tokenizer, settings: RunSet
     if settings.pack is None:
         return
     share = uncovered_share(tokenizer, files.tokens.open(settings.directions[0]).ids)
-    if share > LARGEST_COVERED_SHARE:
+    if share > MAX_UNCOVERED_SHARE:
         yield StageReport(
             "tokenizer",
             f"{share:.0%} of the tokens are single letters or unknown, so the pack {Path(settings.pack.name).name} may "
