@@ -1,1 +1,1 @@
-"""Training, from labeled texts to a verified bundle: language models and classifiers in both directions. Needs torch."""
+"""Training from labeled texts to a verified bundle: language models and classifiers, both directions. Needs torch."""
