@@ -192,7 +192,7 @@ def test_unlabelled_texts_teach_the_language_models(tmp_path: Path, data: Path, 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": "huge"}, r"^the size 'huge' is unknown, expected one of tiny, small, base$"),
+        ({"size": "huge"}, r"^unknown size 'huge': expected one of tiny, small, base$"),
         ({"directions": "up"}, r"^the directions 'up' are unknown, expected both, forward or backward$"),
         ({"device": "tpu"}, r"^the device 'tpu' is unknown, expected cpu or cuda$"),
         ({"seed": -1}, r"^the seed is -1, expected a number from 0 to 4294967295$"),
@@ -415,16 +415,16 @@ def test_ctrl_c_leaves_no_bundle_and_the_next_run_tells_of_it(
         assert finished.status == 2
         key = {"language model": "language_model", "classifier": "classifier"}[stage]
         assert finished.error_line.startswith(
-            f"bothways: error: {out}.run holds an unfinished run for which something else was asked: "
-            f"recipe.{key}.epochs was 1000"
+            f"bothways: error: {out}.run contains an unfinished run with different settings ("
+            f"hyperparameters.{key}.epochs was 1000"
         )
-        assert finished.error_line.endswith(f"ask for the same to go on with it, or remove {out}.run to start over")
+        assert finished.error_line.endswith(f"use the same settings to resume it, or remove {out}.run to start over")
         return
     assert finished.status == 0, finished.err
     first = finished.err.splitlines()[0]
     assert first.startswith(f"warning: an earlier run stopped in the stage '{stage}'"), first
     is_prepared = stage == "bundle"
-    assert first.endswith(": going on from there" if is_prepared else "; starting from the beginning"), first
+    assert first.endswith(": resuming it" if is_prepared else " and left nothing to resume: starting over"), first
 
 
 def test_a_run_that_was_killed_while_it_published_leaves_no_bundle_and_the_next_one_cleans_up(

@@ -29,7 +29,7 @@ from bothways.text.coverage import MAX_UNCOVERED_SHARE, uncovered_share
 from bothways.text.reading import Direction, require_direction
 from bothways.text.subwords import train_tokenizer
 from bothways.text.tokenizer import Tokenizer
-from bothways.training.checkpoints import Checkpoint, Checkpoints
+from bothways.training.checkpoints import Checkpoints, FinalCheckpoint
 from bothways.training.directions import train_directions
 from bothways.training.distributed import joined, processes, wait_for_all
 from bothways.training.hyperparameters import Hyperparameters
@@ -40,7 +40,7 @@ from bothways.training.models import (
     fast_type,
     language_model_parity_record,
 )
-from bothways.training.one_direction import DONE, first_checkpoint
+from bothways.training.one_direction import first_checkpoint
 from bothways.training.plan import Plan, PlanFolder, SplitName
 from bothways.training.reports import ProgressReport, Report, StageReport
 from bothways.training.run_folder import run_folder
@@ -151,7 +151,7 @@ def train_bundle(split: Split, unlabeled: list[str], settings: RunSettings) -> G
 
     yield StageReport("bundle", "verifying it in a fresh process without torch")
     ends = _ends(files, plan)
-    validation = {str(direction): end.facts["metrics"] for direction, end in ends.items()}
+    validation = {str(direction): end.metrics for direction, end in ends.items()}
     targets = files.targets(SplitName.VALIDATION)
     scores = plan.task.mean(end.tensors["validation"].numpy() for end in ends.values())
     task = plan.task.calibrated(scores, targets)
@@ -232,7 +232,7 @@ def pretrain_pack(corpus: Corpus, settings: RunSettings) -> Generator[Report, No
         return
     yield StageReport("pack", "verifying it in a fresh process without torch")
     ends = _ends(files, plan)
-    validation = {str(direction): end.facts["metrics"] for direction, end in ends.items()}
+    validation = {str(direction): end.metrics for direction, end in ends.items()}
     tokenizer = files.read_tokenizer()
     losses = {direction: end.tensors["parity"].numpy() for direction, end in ends.items()}
     write_bundle(
@@ -315,18 +315,17 @@ def _plan(
     )
 
 
-def _ends(files: PlanFolder, plan: Plan) -> dict[Direction, Checkpoint]:
+def _ends(files: PlanFolder, plan: Plan) -> dict[Direction, FinalCheckpoint]:
     """Return the last checkpoint of each direction."""
     ends = {}
     for member in plan.members:
         end, _ = Checkpoints(files.checkpoints(member.direction), 0).newest()
-        assert end is not None
-        assert end.stage == DONE
+        assert isinstance(end, FinalCheckpoint)
         ends[member.direction] = end
     return ends
 
 
-def _weights(ends: Mapping[Direction, Checkpoint]) -> dict[Direction, Arrays]:
+def _weights(ends: Mapping[Direction, FinalCheckpoint]) -> dict[Direction, Arrays]:
     return {
         direction: {name: tensor.numpy() for name, tensor in end.part("weights").items()}
         for direction, end in ends.items()
@@ -381,7 +380,7 @@ def _member(direction: Direction, tokenizer: Tokenizer, settings: RunSettings, w
     weights = "forward.safetensors" if direction is Direction.FORWARD else "backward.safetensors"
     return Member(
         direction=direction,
-        special_tokens=sizes.special_tokens,
+        special_tokens=sizes.special_token_placement,
         weights=weights,
         architecture=architecture,
         widths_head=widths_head,
