@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 import bothways
 from bothways.bundle.manifest import EarlyExit, Kind
 from bothways.bundle.read import read_bundle
-from bothways.evaluation.benchmark import LIBRARIES, flop_a_token, limit_flop_a_second
+from bothways.evaluation.benchmark import LIBRARIES, flops_per_token, matmul_flops_per_second
 from bothways.runtime.classifier import Classifier
 from bothways.runtime.cores import available_cores
 from bothways.runtime.graph import Precision
@@ -127,7 +127,7 @@ class Speeds:
         found |= {"tokens": sum(map(len, tokens)), "executed_share": round(tally.executed / tally.needed, 4)}
         found["exact"] = {**self._timed("exact", model.predict_proba), "load_s": round(load_s, 3)}
         found["exact"]["gflops"] = round(
-            sum(flop_a_token(member.architecture) for member in model.manifest.members)
+            sum(flops_per_token(member.architecture) for member in model.manifest.members)
             * found["tokens"]
             / found["exact"]["seconds"]
             / 1e9,
@@ -212,7 +212,9 @@ def limits(bundle: Path) -> dict[str, float]:
     """Return how fast each library computes the model's matrix products alone, in GFLOP/s, float32."""
     architectures = [member.architecture for member in read_bundle(bundle, Kind.CLASSIFIER).manifest.members]
     libraries = {**LIBRARIES, "torch (MKL)": _torch_product, "oneDNN": _onednn_product}
-    return {name: round(limit_flop_a_second(architectures, library) / 1e9, 1) for name, library in libraries.items()}
+    return {
+        name: round(matmul_flops_per_second(architectures, library) / 1e9, 1) for name, library in libraries.items()
+    }
 
 
 def _torch_product(rows: int, depth: int, columns: int) -> Callable[[], object]:
