@@ -108,12 +108,12 @@ class Benchmark:
         """Which precision to use on this machine, and why."""
         float32, int8 = self.speeds[:2]
         throughput, single = int8.texts_per_s / float32.texts_per_s, float32.single_p50_ms / int8.single_p50_ms
-        compared = f"{throughput:.2g}x the throughput, single texts {single:.2g}x as fast"
+        compared = f"int8 has {throughput:.2g}x the throughput and {single:.2g}x the single-text speed of float32"
         if throughput <= 1 and single <= 1:
-            return f"stay with float32: int8 is slower here ({compared})"
+            return f"stay with float32: {compared}"
         if int8.changed_labels > _MAX_CHANGED_LABELS * self.texts:
             return f"stay with float32: int8 changes {int8.changed_labels} of {self.texts} labels"
-        return f"int8 has {compared}, and changes {int8.changed_labels} of {self.texts} labels"
+        return f"{compared}, and changes {int8.changed_labels} of {self.texts} labels"
 
 
 def benchmark(

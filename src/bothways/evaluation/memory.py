@@ -1,4 +1,4 @@
-"""Load a bundle, predict texts and print the peak memory of this process in MiB: ``python -m bothways.evaluation.memory``.
+"""Load a bundle, predict texts and print the peak memory of this process in MiB.
 
 Input: JSON on standard input, written by ``bothways.evaluation.benchmark.peak_mib``. This is a process of its own
 because the peak of a process also includes everything else that it has done. No module imports this one.
