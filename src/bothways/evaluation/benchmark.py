@@ -26,9 +26,10 @@ from bothways.bundle.parity import ENSEMBLE
 from bothways.bundle.read import read_bundle
 from bothways.errors import BothwaysError, ConfigError
 from bothways.processes import module_command, module_environment
-from bothways.runtime.classifier import Prediction, load
+from bothways.runtime.classifier import load
 from bothways.runtime.cores import available_cores
 from bothways.runtime.graph import PRECISIONS, WINDOW_TOKENS, Precision, session_of
+from bothways.runtime.prediction import Prediction
 from bothways.runtime.slots import BATCH_SLOTS, Tally
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.validation import check_texts
@@ -60,8 +61,9 @@ class SpeedResult:
         single_p50_ms: Median (p50) latency of a single text, in milliseconds.
         single_p99_ms: p99 latency of a single text, in milliseconds.
         gflops: GFLOP/s of the model's matrix products.
-        largest_difference: Largest absolute difference of a probability from float32 without early exit.
-        changed_labels: Number of texts with another label than in float32 without early exit.
+        largest_difference: Largest absolute difference of a probability (for regression: of a value) from float32
+            without early exit.
+        changed_labels: Number of texts with other labels than in float32 without early exit. 0 for regression.
     """
 
     precision: str
@@ -113,7 +115,7 @@ class Benchmark:
             return f"stay with float32: {compared}"
         if int8.changed_labels > _MAX_CHANGED_LABELS * self.texts:
             return f"stay with float32: int8 changes {int8.changed_labels} of {self.texts} labels"
-        return f"{compared}, and changes {int8.changed_labels} of {self.texts} labels"
+        return f"{compared}, changes {int8.changed_labels} of {self.texts} labels"
 
 
 def benchmark(
@@ -204,10 +206,10 @@ def _measure_speed(
     run_seconds: list[float] = []
     while len(run_seconds) < _RUNS and sum(run_seconds) < _MAX_RUNS_S:
         on_progress(f"{name}, all texts, run {len(run_seconds) + 1} of {_RUNS}")
-        run_seconds.append(_seconds(partial(model.predict_proba, texts)))
+        run_seconds.append(_seconds(partial(model.scores_by_direction, texts)))
     total_s = statistics.median(run_seconds)
     on_progress(f"{name}, single texts")
-    single_s = sorted(_seconds(partial(model.predict_proba, [text])) for text in texts[:_SINGLE_TEXTS])
+    single_s = sorted(_seconds(partial(model.scores_by_direction, [text])) for text in texts[:_SINGLE_TEXTS])
     on_progress(f"{name}, memory")
     memory_mib = peak_mib(path, texts, precision, early_exit=uses_early_exit)
     mean_flops = statistics.mean(flops_per_token(member.architecture) for member in model.manifest.members)
@@ -224,7 +226,7 @@ def _measure_speed(
         single_p99_ms=1000 * single_s[int(0.99 * (len(single_s) - 1))],
         gflops=mean_flops * tally.needed / total_s / 1e9,
         largest_difference=max(
-            float(np.abs(ours.probabilities[ENSEMBLE] - theirs.probabilities[ENSEMBLE]).max()) for ours, theirs in pairs
+            float(np.abs(ours.scores[ENSEMBLE] - theirs.scores[ENSEMBLE]).max()) for ours, theirs in pairs
         ),
         changed_labels=sum(ours.chosen != theirs.chosen for ours, theirs in pairs),
     )

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bothways.errors import DeadlinePassed, ModelUnknown, Overloaded, TextError, Unavailable
-from bothways.runtime.classifier import Classifier, Prediction
+from bothways.runtime.classifier import Classifier
+from bothways.runtime.prediction import Prediction
 from bothways.runtime.verify import Verification, load_verified
 from bothways.serve.batching import Batcher
 from bothways.serve.metrics import Metrics

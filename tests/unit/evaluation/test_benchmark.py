@@ -78,12 +78,12 @@ def test_early_exit_is_measured_if_the_bundle_has_one(bundle_path: Path, tmp_pat
 @pytest.mark.parametrize(
     ("texts_per_s", "single_p50_ms", "changed_labels", "advice"),
     [
-        (200, 5, 3, "int8 has 2x the throughput and 2x the single-text speed of float32, and changes 3 of 1000 labels"),
+        (200, 5, 3, "int8 has 2x the throughput and 2x the single-text speed of float32, changes 3 of 1000 labels"),
         (
             50,
             5,
             0,
-            "int8 has 0.5x the throughput and 2x the single-text speed of float32, and changes 0 of 1000 labels",
+            "int8 has 0.5x the throughput and 2x the single-text speed of float32, changes 0 of 1000 labels",
         ),
         (50, 20, 0, "stay with float32: int8 has 0.5x the throughput and 0.5x the single-text speed of float32"),
         (200, 5, 4, "stay with float32: int8 changes 4 of 1000 labels"),

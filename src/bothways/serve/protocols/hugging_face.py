@@ -41,7 +41,7 @@ class TextClassificationRequest(Schema):
 def _parse(received: Received, models: ServedModels) -> Query:
     request = parsed(received.body, TextClassificationRequest)
     parameters = request.parameters or Parameters()
-    own = "sigmoid" if models.model().model.is_multi_label else "softmax"
+    own = models.model().model.task.activation_name
     if parameters.function_to_apply not in (None, own):
         raise RequestInvalid(f"parameters.function_to_apply: probabilities come of {own} here, no other is kept")
     if parameters.top_k is not None and parameters.top_k < 1:

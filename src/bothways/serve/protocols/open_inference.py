@@ -208,7 +208,7 @@ def _render(query: Query, served: ServedModel, answer: Answer) -> Reply:
     found, wanted = all_classified(answer), query.options
     tensors, raw = [], b""
     for name, in_binary in wanted.outputs.items():
-        data = [item.prediction.label for item in found] if name == LABEL else _rows(found, name, served)
+        data = [item.prediction.label or "" for item in found] if name == LABEL else _rows(found, name, served)
         tensor: dict[str, object] = {
             "name": name,
             "datatype": "BYTES" if name == LABEL else "FP64",
