@@ -115,7 +115,7 @@ def test_room_that_is_kept_is_nobody_elses(batcher: Batcher) -> None:
 
 
 def test_what_it_would_never_have_room_for_is_too_large(batcher: Batcher) -> None:
-    with pytest.raises(RequestTooLarge, match=r"allowed are 200000 \(max-queue-tokens\)"):
+    with pytest.raises(RequestTooLarge, match=r"the limit is 200000 \(max-queue-tokens\)"):
         submitted(batcher, SENTENCE * 20_000)
 
 
@@ -153,7 +153,7 @@ def test_what_is_not_read_when_the_time_is_over_is_refused(model: Classifier) ->
     batcher = Batcher(model, 200_000)
     taken = submitted(batcher, SENTENCE * 10_000)
     batcher.close(timeout_s=0.05)
-    with pytest.raises(Unavailable, match="had to leave"):
+    with pytest.raises(Unavailable, match="was unloaded before the request finished"):
         taken.answer.result(0)
 
 
