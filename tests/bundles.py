@@ -25,13 +25,16 @@ from torch import nn
 from torch.nn import functional
 
 import bothways
-from bothways.bundle.manifest import MANIFEST_FILE, Architecture, Calibration, EarlyExit, Kind, Member, TrainingRecord
+from bothways.bundle.manifest import MANIFEST_FILE, Architecture, EarlyExit, Member, TrainingRecord
 from bothways.bundle.parity import ENSEMBLE, ParityRow
 from bothways.bundle.weights import read_weights, write_weights
 from bothways.bundle.write import write_bundle
 from bothways.nn.awd_lstm import LanguageModelNetwork
 from bothways.nn.classifier import ClassifierNetwork
-from bothways.runtime.classifier import with_temperature
+from bothways.tasks.multi_label import MultiLabel
+from bothways.tasks.regression import Regression
+from bothways.tasks.single_label import SingleLabel
+from bothways.tasks.task import Task
 from bothways.text.reading import Direction, SpecialTokenPlacement, read
 from bothways.text.tokenizer import Tokenizer
 from bothways.training.hyperparameters import load_hyperparameters
@@ -41,10 +44,10 @@ from bothways.training.models import (
     classifier_parity_record,
     language_model_parity_record,
     parity_losses,
-    proven_probabilities,
+    parity_scores,
     weights_of,
 )
-from bothways.training.objective import MultiLabel, SingleLabel
+from bothways.training.objective import objective_of
 from bothways.training.seeds import derived_seed
 
 LABELS = ["bad", "good", "so-so"]
@@ -69,22 +72,24 @@ class TinyClassifiers:
     models: dict[Direction, ClassifierNetwork]
     members: list[Member]
     tokenizer: Tokenizer
-    labels: list[str] = field(default_factory=lambda: LABELS)
-    temperature: float = 1.0
-    thresholds: list[float] | None = None
+    task: Task = field(default_factory=lambda: SingleLabel(tuple(LABELS)))
+
+    @property
+    def labels(self) -> list[str]:
+        return list(self.task.labels)
 
     @functools.cached_property
     def parity_record(self) -> list[ParityRow]:
         """The proof's rows, made once."""
         torch.set_num_threads(1)
-        objective = SingleLabel() if self.thresholds is None else MultiLabel()
+        objective = objective_of(self.task)
         said = {
-            member.direction: proven_probabilities(
+            member.direction: parity_scores(
                 self.models[member.direction], member.special_tokens, objective, self.tokenizer, SEED
             )
             for member in self.members
         }
-        return classifier_parity_record(said, self._ensemble(list(said.values())), self.labels, self.tokenizer, SEED)
+        return classifier_parity_record(said, self._ensemble(list(said.values())), self.task, self.tokenizer, SEED)
 
     @torch.no_grad()
     def probabilities(self, texts: list[str], *, swapped: bool = False) -> dict[str, Probabilities]:
@@ -97,7 +102,7 @@ class TinyClassifiers:
                 way = _other(member.direction) if swapped else member.direction
                 ids = torch.from_numpy(read(self.tokenizer.tokenize(text), way, member.special_tokens).astype(np.int64))
                 logits, _, _ = self.models[member.direction](ids[None], torch.tensor([len(ids)]))
-                rows.append(self._probabilities(logits[0].double()).numpy())
+                rows.append(self._scores(logits[0].double()).numpy())
             result[str(member.direction)] = np.array(rows)
         result[ENSEMBLE] = self._ensemble([result[str(member.direction)] for member in self.members])
         return result
@@ -105,12 +110,15 @@ class TinyClassifiers:
     def _ensemble(self, each: list[Probabilities]) -> Probabilities:
         """Return the calibrated mean, in torch."""
         mean = torch.from_numpy(np.array(each)).mean(dim=0)
-        logits = mean.log() if self.thresholds is None else mean.logit()
-        found: Probabilities = self._probabilities(logits / self.temperature).numpy()
-        return found
+        if isinstance(self.task, Regression):
+            return np.asarray(mean.numpy())
+        logits = mean.logit() if isinstance(self.task, MultiLabel) else mean.log()
+        return np.asarray(self._scores(logits / self.task.temperature).numpy())
 
-    def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
-        return functional.softmax(logits, dim=-1) if self.thresholds is None else torch.sigmoid(logits)
+    def _scores(self, logits: torch.Tensor) -> torch.Tensor:
+        if isinstance(self.task, Regression):
+            return logits * self.task.scale + self.task.center
+        return torch.sigmoid(logits) if isinstance(self.task, MultiLabel) else functional.softmax(logits, dim=-1)
 
 
 @dataclass(frozen=True)
@@ -138,9 +146,14 @@ def make_classifiers(
     labels: list[str] | None = None,
     temperature: float = 1.0,
     thresholds: list[float] | None = None,
+    task: Task | None = None,
 ) -> TinyClassifiers:
     """Return random classifiers whose numbers depend on every token and on the order of tokens."""
-    labels = labels or LABELS
+    if task is None:
+        names = tuple(labels or LABELS)
+        task = SingleLabel(names, temperature)
+        if thresholds is not None:
+            task = MultiLabel(names, temperature, tuple(thresholds), MULTI_LABEL_RECORD.label_separator)
     torch.set_num_threads(1)
     config = load_hyperparameters("tiny").classifier.model_copy(update={"head_size": WIDTH_HEAD})
     members = [
@@ -148,11 +161,11 @@ def make_classifiers(
     ]
     models = {}
     for member in members:
-        model = build_classifier(_language_model(member), member.direction, len(labels), config, SEED)
+        model = build_classifier(_language_model(member), member.direction, task.outputs, config, SEED)
         _randomize(model, derived_seed(SEED, member.direction))
         _settle_norms(model)
         models[member.direction] = model.eval()
-    return TinyClassifiers(models, members, tokenizer, labels, temperature, thresholds)
+    return TinyClassifiers(models, members, tokenizer, task)
 
 
 def make_language_models(
@@ -188,16 +201,12 @@ def make_member(
 def write_classifiers(path: Path, tiny: TinyClassifiers, **options: Any) -> None:
     write_bundle(
         path,
-        kind=Kind.CLASSIFIER,
-        task="single-label" if tiny.thresholds is None else "multi-label",
-        labels=tiny.labels,
+        task=tiny.task,
         members=tiny.members,
-        calibration=Calibration(temperature=tiny.temperature),
-        thresholds=tiny.thresholds,
-        weights={m.direction: weights_of(tiny.models[m.direction], m, len(tiny.labels)) for m in tiny.members},
+        weights={m.direction: weights_of(tiny.models[m.direction], m, tiny.task.outputs) for m in tiny.members},
         tokenizer=tiny.tokenizer,
         parity_record=tiny.parity_record,
-        training=RECORD if tiny.thresholds is None else MULTI_LABEL_RECORD,
+        training=MULTI_LABEL_RECORD if isinstance(tiny.task, MultiLabel) else RECORD,
         **options,
     )
 
@@ -205,8 +214,7 @@ def write_classifiers(path: Path, tiny: TinyClassifiers, **options: Any) -> None
 def write_pack(path: Path, tiny: TinyLanguageModels) -> None:
     write_bundle(
         path,
-        kind=Kind.LANGUAGE_MODEL,
-        labels=[],
+        task=None,
         members=tiny.members,
         weights={m.direction: weights_of(tiny.models[m.direction], m, 0) for m in tiny.members},
         tokenizer=tiny.tokenizer,
@@ -221,7 +229,7 @@ def write_with_early_exit(bundle: Path, out: Path, first: Direction, texts: list
     early_exit = EarlyExit(
         first=first,
         temperature=1.5,
-        threshold=float(np.median(with_temperature(found, 1.5).max(axis=1))),
+        threshold=float(np.median(SingleLabel().with_temperature(found, 1.5).max(axis=1))),
         largest_loss=0.5,
         rows=1,
         read_by_both=0.5,

@@ -36,7 +36,8 @@ from bothways.evaluation.early_exit import fit_early_exit
 from bothways.interop.direction import DirectionVerdict
 from bothways.interop.fastai_import import FastaiImport, ImportedModel, import_fastai, infer_direction
 from bothways.interop.onnx_export import OnnxExport, export_onnx
-from bothways.runtime.classifier import Classifier, Prediction, load
+from bothways.runtime.classifier import Classifier, load
+from bothways.runtime.prediction import Prediction
 from bothways.runtime.reader import TextReader
 from bothways.runtime.verify import Verification, verify
 from bothways.text.reading import Direction, SpecialTokenPlacement

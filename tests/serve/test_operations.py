@@ -16,6 +16,7 @@ import time
 import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -367,6 +368,10 @@ def test_a_bad_bundle_leaves_the_old_one_serving_and_is_told(
         eventually(lambda: server.ask("/health/ready").status == 200)
 
 
+def _has_failed_reloads(server: RunningServer, count: int) -> bool:
+    return server.said.count("reload failed, still serving the previous models: ") == count
+
+
 CONTENTS = [b"", b"{", b"\x00" * 4096, random.Random(1).randbytes(4096), b"PK\x05\x06" + bytes(18), b"\x80\x04N."]
 
 
@@ -381,9 +386,7 @@ def test_whatever_lies_in_place_of_a_file_the_old_model_goes_on(
             good = (path / name).read_bytes()
             (path / name).write_bytes(content)
             server.process.send_signal(signal.SIGHUP)
-            eventually(
-                lambda count=count: server.said.count("reload failed, still serving the previous models: ") == count
-            )  # type: ignore[misc]
+            eventually(partial(_has_failed_reloads, server, count))
             assert np.array_equal(rows(server.classify(TEXTS).value), expected)
             (path / name).write_bytes(good)
         server.process.send_signal(signal.SIGHUP)

@@ -82,7 +82,7 @@ def read_bundle(path: str | os.PathLike[str], kind: Kind) -> Bundle:
         raise BundleBroken(f"{folder}: the tokenizer has {len(tokenizer)} ids, but the members have {rows}")
     weights = {
         member.direction: read_weights(
-            contents.pop(member.weights), member_shapes(member, len(manifest.labels)), f"{folder / member.weights}"
+            contents.pop(member.weights), member_shapes(member, manifest.outputs), f"{folder / member.weights}"
         )
         for member in manifest.members
     }

@@ -35,7 +35,7 @@ from bothways.bundle.manifest import (
     Kind,
     Manifest,
     Member,
-    Task,
+    Target,
     TrainingRecord,
 )
 from bothways.bundle.parity import ParityRow, dump_parity_record
@@ -43,6 +43,7 @@ from bothways.bundle.weights import Weights, write_weights
 from bothways.errors import ParityFailed
 from bothways.files import current_umask, refuse_existing, writing_failed
 from bothways.processes import module_command, module_environment
+from bothways.tasks.task import Task
 from bothways.text.reading import Direction
 from bothways.text.tokenizer import Tokenizer
 
@@ -54,16 +55,12 @@ _RANDOM_PART = "[a-z0-9_]{8}"
 def write_bundle(
     path: str | os.PathLike[str],
     *,
-    kind: Kind,
-    labels: list[str],
+    task: Task | None,
     members: list[Member],
     weights: Mapping[Direction, Weights],
     tokenizer: Tokenizer,
     parity_record: list[ParityRow],
     training: TrainingRecord,
-    task: Task | None = None,
-    calibration: Calibration | None = None,
-    thresholds: list[float] | None = None,
     early_exit: EarlyExit | None = None,
     half_precision: bool = False,
 ) -> None:
@@ -72,31 +69,23 @@ def write_bundle(
     Guarantee 1: what is published gave the trainer's numbers in a process of its own.
 
     Args:
-        path: Where the directory appears; nothing may be there.
-        kind: Classifier or language model.
-        labels: In the order of the classes' probabilities; empty for a language model.
-        members: One a direction, all with the same vocabulary.
+        path: The directory to create. Must not exist yet.
+        task: What the models predict, fitted and calibrated; None for language models.
+        members: One per direction, all with the same vocabulary.
         weights: Arrays by tensor name, for each member's direction.
-        tokenizer: The members' common one.
+        tokenizer: The members' common tokenizer.
         parity_record: The numbers of the models in memory.
-        training: What the model was made from.
-        task: Of a classifier; else single-label.
-        calibration: Of a classifier's ensemble, as in the proof; else temperature 1, which changes nothing.
-        thresholds: In the order of the labels, for a multi-label classifier only: a label is chosen if its probability
-            is at least its threshold.
-        early_exit: When one member of a classifier is enough, if anybody chose.
-        half_precision: Whether to store weights in 2 bytes each instead of 4. The proof must be made with weights that
-            were rounded before (``rounded_to_half``).
+        training: What the models were trained on and how.
+        early_exit: When one member of a classifier is enough, if that was calibrated.
+        half_precision: Store weights in 2 bytes each instead of 4. The parity record must then be made with weights
+            that were rounded before (``rounded_to_half``).
 
     Raises:
         OutputExists: Something is at ``path``.
-        DataError: The disk is full or can't be written; nothing is left behind.
-        ParityFailed: The bundle did not give the trainer's numbers.
+        DataError: The disk is full or cannot be written; nothing is left behind.
+        ParityFailed: The bundle did not reproduce the trainer's numbers.
         TrainingError: A weight is too large for half precision.
     """
-    is_classifier = kind is Kind.CLASSIFIER
-    task = task or ("single-label" if is_classifier else "next-token")
-    calibration = calibration or (Calibration(temperature=1.0) if is_classifier else None)
     contents: dict[FileName, bytes] = {
         TOKENIZER_FILE: tokenizer.to_bytes(),
         PARITY_FILE: dump_parity_record(parity_record),
@@ -105,28 +94,45 @@ def write_bundle(
             for member in members
         },
     }
-    contents[CARD_FILE] = write_card(task, labels, members, calibration, thresholds, training).encode()
-    manifest = Manifest(
-        format=FORMAT,
-        kind=kind,
-        task=task,
-        labels=labels,
-        members=members,
-        combination=Combination(method="mean", weights=[1 / len(members)] * len(members)) if is_classifier else None,
-        calibration=calibration,
-        thresholds=thresholds,
-        early_exit=early_exit,
-        training=training,
-        files={
-            name: FileRecord(size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
-            for name, data in sorted(contents.items())
-        },
-    )
+    contents[CARD_FILE] = write_card(task, members, training).encode()
+    files = {
+        name: FileRecord(size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+        for name, data in sorted(contents.items())
+    }
+    manifest = _manifest(task, members, training, early_exit, files)
     with _published_directory(Path(path)) as folder:
         for name, data in contents.items():
             _write_durably(folder / name, data)
-        _write_durably(folder / MANIFEST_FILE, (manifest.model_dump_json(indent=1) + "\n").encode())
+        unused = {"target"} if manifest.target is None else set()  # a key that format 1 had not from the beginning
+        text = manifest.model_dump_json(indent=1, by_alias=True, exclude=unused)
+        _write_durably(folder / MANIFEST_FILE, f"{text}\n".encode())
         _prove(folder)
+
+
+def _manifest(
+    task: Task | None,
+    members: list[Member],
+    training: TrainingRecord,
+    early_exit: EarlyExit | None,
+    files: dict[FileName, FileRecord],
+) -> Manifest:
+    record = task.record() if task is not None else None
+    return Manifest(
+        format=FORMAT,
+        kind=Kind.LANGUAGE_MODEL if record is None else Kind.CLASSIFIER,
+        task="next-token" if record is None else record.name,
+        labels=list(record.labels) if record else [],
+        members=members,
+        combination=Combination(method="mean", weights=[1 / len(members)] * len(members)) if record else None,
+        calibration=Calibration(temperature=record.temperature) if record and record.temperature is not None else None,
+        thresholds=list(record.thresholds) if record and record.thresholds is not None else None,
+        target=Target(center=record.center, scale=record.scale)
+        if record and record.center is not None and record.scale is not None
+        else None,
+        early_exit=early_exit,
+        training=training,
+        files=files,
+    )
 
 
 @contextlib.contextmanager

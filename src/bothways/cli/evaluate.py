@@ -28,7 +28,7 @@ from bothways.tasks.metrics import (
     calibration_error,
     class_counts,
     confusion,
-    decision_counts,
+    label_counts,
     label_measures,
     log_loss,
 )
@@ -75,7 +75,7 @@ def _evaluate_multi_label(model: bothways.Classifier, data: str, text: str, labe
         row[[number[name] for name in names]] = True
     probabilities = model.predict_proba_by_direction(rows.texts)
     chosen = {name: values >= np.array(model.manifest.thresholds) for name, values in probabilities.items()}
-    counts = decision_counts(true, chosen["ensemble"])
+    counts = label_counts(true, chosen["ensemble"])
     _print(data, len(rows), _multi_label_overview(probabilities, chosen, true), _each_label(model.labels, counts))
 
 
@@ -112,7 +112,7 @@ def _multi_label_overview(
 ) -> Table:
     table = _table_of("reads", "macro F1", "micro F1", "subset accuracy", "ECE")
     for name, values in probabilities.items():
-        counts = decision_counts(true, chosen[name])
+        counts = label_counts(true, chosen[name])
         right = float((chosen[name] == true).all(axis=1).mean())
         metrics = (f"{counts.macro_f1:.4f}", f"{counts.micro_f1:.4f}", f"{right:.2%}")
         table.add_row(name, *metrics, f"{calibration_error(values, true):.4f}")

@@ -23,9 +23,10 @@ from bothways.bundle.parity import ENSEMBLE
 from bothways.bundle.read import read_bundle
 from bothways.errors import ConfigError
 from bothways.evaluation.memory import peak_mib
-from bothways.runtime.classifier import Prediction, load
+from bothways.runtime.classifier import load
 from bothways.runtime.cores import available_cores
 from bothways.runtime.graph import PRECISIONS, WINDOW_TOKENS, Precision, session_of
+from bothways.runtime.prediction import Prediction
 from bothways.runtime.slots import BATCH_SLOTS, Tally
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.validation import check_texts

@@ -20,11 +20,12 @@ from bothways.bundle.manifest import EarlyExit, EarlyExitPoint, Kind
 from bothways.bundle.parity import ENSEMBLE
 from bothways.bundle.read import read_bundle
 from bothways.bundle.write import write_bundle
-from bothways.data.labeled import TableSource, label_numbers, read_labeled
+from bothways.data.labeled import TableSource, read_labeled
 from bothways.errors import ConfigError, DataError
 from bothways.files import refuse_unusable
-from bothways.runtime.classifier import Classifier, Probabilities, with_temperature
-from bothways.tasks.metrics import least_temperature, log_loss
+from bothways.runtime.classifier import Classifier
+from bothways.tasks.metrics import Scores, best_temperature, log_loss
+from bothways.tasks.task import Task
 from bothways.text.reading import Direction
 
 LARGEST_LOSS = 0.001
@@ -64,15 +65,18 @@ def fit_early_exit(
     refuse_unusable(Path(out))
     whole = read_bundle(bundle, Kind.CLASSIFIER)
     manifest = whole.manifest
-    if manifest.task != "single-label" or len(manifest.members) < 2:
-        raise ConfigError(f"{whole.name} can't have a cascade: it takes two directions and one label a text")
+    task = manifest.decisions
+    if task.no_early_exit:
+        raise ConfigError(f"{whole.name}: {task.no_early_exit}")
+    if len(manifest.members) < 2:
+        raise ConfigError(f"{whole.name} has one direction, and early exit skips the second of two")
     if not 0 < largest_loss <= 1:
         raise ConfigError(f"the largest loss is {largest_loss}, expected a share of the rows, such as 0.001")
     columns = text or manifest.training.text_column, label or manifest.training.label_column
     if columns[0] is None or columns[1] is None:
         raise ConfigError("the bundle does not record its columns: name them with --text and --label")
-    rows = read_labeled(data, columns[0], columns[1])
-    number = label_numbers(manifest.labels, rows.labels, rows.name)
+    rows = read_labeled(data, columns[0], columns[1], task)
+    true = task.targets(rows)
     needed = math.ceil(1 / largest_loss)
     if len(rows) < needed:
         raise DataError(
@@ -81,30 +85,27 @@ def fit_early_exit(
         )
     weights = dict(whole.weights)  # a classifier takes them out of the bundle
     probabilities = Classifier(whole).predict_proba_by_direction(rows.texts)
-    true = np.array([number[name] for name in rows.labels])
     by_direction = {direction: probabilities[direction] for direction in manifest.directions}
-    early_exit = chosen_early_exit(by_direction, probabilities[ENSEMBLE], true, largest_loss)
+    early_exit = chosen_early_exit(by_direction, probabilities[ENSEMBLE], true, largest_loss, task)
     write_bundle(
         out,
-        kind=manifest.kind,
-        task=manifest.task,
-        labels=manifest.labels,
+        task=task,
         members=manifest.members,
         weights=weights,
         tokenizer=whole.tokenizer,
         parity_record=whole.parity_record,
         training=manifest.training,
-        calibration=manifest.calibration,
         early_exit=early_exit,
     )
     return early_exit
 
 
 def chosen_early_exit(
-    by_direction: Mapping[Direction, Probabilities],
-    ensemble: Probabilities,
+    by_direction: Mapping[Direction, Scores],
+    ensemble: Scores,
     true: NDArray[np.intp],
     largest_loss: float,
+    task: Task,
 ) -> EarlyExit:
     """Return the cascade that reads the fewest texts twice.
 
@@ -113,17 +114,18 @@ def chosen_early_exit(
         ensemble: What both say together, (N, C), calibrated.
         true: The right class of each text, (N,).
         largest_loss: The share of texts that may lose their right label.
+        task: The bundle's.
     """
-    found = [_early_exit(first, rows, ensemble, true, largest_loss) for first, rows in by_direction.items()]
+    found = [_early_exit(first, rows, ensemble, true, largest_loss, task) for first, rows in by_direction.items()]
     return min(found, key=lambda early_exit: early_exit.read_by_both)
 
 
 def _early_exit(
-    first: Direction, rows: Probabilities, ensemble: Probabilities, true: NDArray[np.intp], largest_loss: float
+    first: Direction, rows: Scores, ensemble: Scores, true: NDArray[np.intp], largest_loss: float, task: Task
 ) -> EarlyExit:
     count = len(true)
-    temperature = least_temperature(lambda t: log_loss(with_temperature(rows, t), true))
-    calibrated = np.array([with_temperature(row, temperature) for row in rows])  # one by one, as texts are read
+    temperature = best_temperature(lambda t: log_loss(task.with_temperature(rows, t), true))
+    calibrated = np.array([task.with_temperature(row, temperature) for row in rows])  # one by one, as texts are read
     confidence = calibrated.max(axis=1)
     is_right_alone, is_right_together = (found.argmax(axis=1) == true for found in (calibrated, ensemble))
     lost = -np.sort(-confidence[is_right_together & ~is_right_alone])  # the surest first

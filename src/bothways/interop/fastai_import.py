@@ -23,6 +23,7 @@ from bothways.interop.direction import DirectionVerdict, infer
 from bothways.interop.fastai_file import ForeignModel, open_model
 from bothways.interop.fastai_weights import Arrays
 from bothways.interop.reference import prove_import
+from bothways.tasks.single_label import SingleLabel
 from bothways.text.reading import Direction, SpecialTokenPlacement
 from bothways.text.tokenizer import UNKNOWN_ID
 from bothways.text.word_tokenizer import WordTokenizer, WordTokenizerDocument
@@ -140,8 +141,7 @@ def import_fastai(
     weights = {i.direction: _rearranged(m, tokenizer, names) for m, i in zip(models, decided, strict=True)}
     write_bundle(
         out,
-        kind=models[0].kind,
-        labels=names,
+        task=SingleLabel(tuple(names)) if models[0].kind is Kind.CLASSIFIER else None,
         members=members,
         weights=weights,
         tokenizer=tokenizer,

@@ -22,12 +22,13 @@ from numpy.typing import ArrayLike, NDArray
 from onnx import ModelProto, TensorProto, checker, helper, numpy_helper
 
 from bothways.bundle.manifest import FastaiPooling, Kind, Manifest, Member
-from bothways.bundle.parity import ENSEMBLE, LARGEST_DIFFERENCE, proven_probabilities
+from bothways.bundle.parity import ENSEMBLE, LARGEST_DIFFERENCE, recorded_scores
 from bothways.bundle.read import Bundle, read_bundle
 from bothways.errors import BundleError
 from bothways.files import open_for_writing, refuse_unusable
-from bothways.runtime.classifier import LARGEST_WITH_ODDS, folded_layers
 from bothways.runtime.graph import encoder_constants, encoder_nodes
+from bothways.runtime.head import folded_layers
+from bothways.tasks.classification import LARGEST_WITH_ODDS
 from bothways.text.cleaning import SPECIAL_TOKENS, START, WORD_START
 from bothways.text.reading import Direction, SpecialTokenPlacement
 from bothways.text.subword_tokenizer import SubwordTokenizer
@@ -141,7 +142,7 @@ def _model(bundle: Bundle) -> ModelProto:
     texts = _texts(graph)
     graph.add("Cast", texts.lengths, out="lengths_32", to=TensorProto.INT32)
     logits = {str(m.direction): _logits(graph, texts, m, bundle) for m in manifest.members}
-    _add_probabilities(graph, logits, manifest)
+    _add_scores(graph, logits, manifest)
     size = sum(array.nbytes for array in graph.constants.values())
     if size > _LARGEST_BYTES:
         raise BundleError(f"{bundle.name} has {size:,} bytes of weights, and an ONNX file holds no more than 2 GiB")
@@ -151,7 +152,7 @@ def _model(bundle: Bundle) -> ModelProto:
         helper.make_tensor_value_info("lengths", TensorProto.INT64, ["texts"]),
     ]
     outputs = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["texts", len(manifest.labels)])
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["texts", manifest.outputs])
         for name in (*logits, ENSEMBLE)
     ]
     model = helper.make_model(
@@ -278,31 +279,36 @@ def _count(graph: _Graph, flags: str) -> str:
     return graph.add("ReduceSum", graph.add("Cast", flags, to=TensorProto.INT64), graph.constant([1]), keepdims=0)
 
 
-def _add_probabilities(graph: _Graph, logits: dict[str, str], manifest: Manifest) -> None:
-    """Add the outputs: each direction's probabilities, and the ensemble's, calibrated."""
-    combination, calibration = manifest.combination, manifest.calibration
+def _add_scores(graph: _Graph, logits: dict[str, str], manifest: Manifest) -> None:
+    """Add the outputs: each direction's scores, and the ensemble's, calibrated."""
+    combination, task = manifest.combination, manifest.decisions
     assert combination is not None
-    assert calibration is not None
-    is_multi_label = manifest.task == "multi-label"
 
     def mean_of(rows: Iterable[str]) -> str:
         shares = [graph.constant(np.float32(share)) for share in combination.weights]
         return graph.add("Sum", *(graph.add("Mul", row, share) for row, share in zip(rows, shares, strict=True)))
 
-    def probabilities(scores: str, out: str | None = None) -> str:
-        kind: dict[str, Any] = {} if is_multi_label else {"axis": 1}
-        return graph.add("Sigmoid" if is_multi_label else "Softmax", scores, out=out, **kind)
+    def activation(values: str, out: str | None = None) -> str:
+        match task.activation_name:
+            case "softmax":
+                return graph.add("Softmax", values, out=out, axis=1)
+            case "sigmoid":
+                return graph.add("Sigmoid", values, out=out)
+            case "identity":
+                origin, one = (task.activation(np.array([x])) for x in (0.0, 1.0))
+                scaled = graph.add("Mul", values, graph.constant((one - origin).astype(np.float32)))
+                return graph.add("Add", scaled, graph.constant(origin.astype(np.float32)), out=out)
 
-    mean = mean_of([probabilities(scores, name) for name, scores in logits.items()])
-    if calibration.temperature == 1:
+    mean = mean_of([activation(values, name) for name, values in logits.items()])
+    if task.temperature == 1:
         graph.add("Identity", mean, out=ENSEMBLE)
         return
-    scores = graph.add("Log", mean)
-    if is_multi_label:
+    values = graph.add("Log", mean)
+    if task.activation_name == "sigmoid":
         others = mean_of([graph.add("Sigmoid", graph.add("Neg", row)) for row in logits.values()])
         least = graph.constant(np.float32(1 - LARGEST_WITH_ODDS))
-        scores = graph.add("Sub", scores, graph.add("Log", graph.add("Max", others, least)))
-    probabilities(graph.add("Div", scores, graph.constant(np.float32(calibration.temperature))), ENSEMBLE)
+        values = graph.add("Sub", values, graph.add("Log", graph.add("Max", others, least)))
+    activation(graph.add("Div", values, graph.constant(np.float32(task.temperature))), ENSEMBLE)
 
 
 def _differences(content: bytes, bundle: Bundle) -> dict[str, float]:
@@ -312,13 +318,13 @@ def _differences(content: bytes, bundle: Bundle) -> dict[str, float]:
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     short = [row for row in bundle.parity_record if len(row.ids) <= _BATCHED_TOKENS]
-    differences = dict.fromkeys(names, 0.0)
+    differences, task = dict.fromkeys(names, 0.0), bundle.manifest.decisions
     for rows in [[row] for row in bundle.parity_record] + [short] * bool(short):
         lengths = np.array([len(row.ids) for row in rows], dtype=np.int64)
         ids = np.full((len(rows), lengths.max()), PADDING_ID, dtype=np.int64)
         for line, row in enumerate(rows):
             ids[line, : lengths[line]] = row.ids
         for name, found in zip(names, session.run(names, {"ids": ids, "lengths": lengths}), strict=True):
-            difference = np.abs(found - proven_probabilities(rows, name, bundle.manifest.labels)).max()
-            differences[name] = float(np.fmax(differences[name], np.nan_to_num(difference, nan=np.inf)))
+            difference = task.difference(found, recorded_scores(rows, name, task))
+            differences[name] = max(differences[name], difference)
     return differences

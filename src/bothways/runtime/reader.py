@@ -7,19 +7,17 @@ are cut where the slot engine cuts them, so that every number is the one that th
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bothways.errors import ConfigError
 from bothways.runtime.graph import WINDOW_TOKENS
+from bothways.runtime.prediction import Prediction
 from bothways.runtime.slots import BATCH_SLOTS, MemberStates, Pooled, SlotEngine
+from bothways.tasks.metrics import Scores
 from bothways.text.reading import Ids, TokenizedText, joined
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.validation import check_text
-
-if TYPE_CHECKING:
-    from bothways.runtime.classifier import Prediction, Probabilities
 
 
 class TextReader:
@@ -33,14 +31,14 @@ class TextReader:
         tokenizer: Tokenizer,
         engine: SlotEngine,
         forward: int,
-        to_probabilities: Callable[[Pooled], Probabilities],
+        to_scores: Callable[[Pooled], Scores],
         to_prediction: Callable[[list[Pooled]], Prediction],
     ) -> None:
         self._tokenizer = tokenizer
         self._others = engine.without(forward)
         self._forward = forward
         self._states = engine.begun(forward)
-        self._to_probabilities = to_probabilities
+        self._to_scores = to_scores
         self._to_prediction = to_prediction
         self._settled = [tokenizer.tokenize("")]
         self._unread: Ids = self._settled[0].ids
@@ -49,7 +47,7 @@ class TextReader:
         self._parts = 0
         self._is_open = True
 
-    def append(self, part: str) -> Probabilities:
+    def append(self, part: str) -> Scores:
         """Take more of the text, and give the forward model's probabilities of all so far, (C,) float64.
 
         What it costs depends on the part, not on what came before. Only the last words are read again with the next
@@ -69,7 +67,7 @@ class TextReader:
         if count:
             self._settle(self._tokenizer.tokenize(self._pending[:count]))
             self._pending = self._pending[count:]
-        return self._to_probabilities(self._pooled(self._tokenizer.tokenize(self._pending)))
+        return self._to_scores(self._pooled(self._tokenizer.tokenize(self._pending)))
 
     def close(self) -> Prediction:
         """End the text and give its prediction, which is that of the whole text given at once.

@@ -14,16 +14,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bothways import strict_json
 from bothways.bundle.manifest import Kind
-from bothways.bundle.parity import ENSEMBLE, LARGEST_DIFFERENCE, proven_probabilities
+from bothways.bundle.parity import ENSEMBLE, LARGEST_DIFFERENCE, recorded_scores
 from bothways.bundle.read import Bundle, read_bundle, read_manifest
 from bothways.errors import BothwaysError, ConfigError
 from bothways.runtime.classifier import LARGEST_INT8_DIFFERENCE, Classifier, early_exit_of
 from bothways.runtime.graph import PRECISIONS, Precision
 from bothways.runtime.language_model import LanguageModel
+from bothways.tasks.task import largest_difference
 
 
 @dataclass(frozen=True)
@@ -117,18 +117,20 @@ def load_verified(
 
 
 def _of_classifier(model: Classifier, bundle: Bundle) -> Verification:
-    manifest = bundle.manifest
+    manifest, task = bundle.manifest, model.task
     predictions = list(model.stream(row.text for row in bundle.parity_record))
     names = [*map(str, manifest.directions), ENSEMBLE]
-    found = {name: np.array([prediction.probabilities[name] for prediction in predictions]) for name in names}
-    proven = {name: proven_probabilities(bundle.parity_record, name, manifest.labels) for name in names}
-    chosen = [model.chosen(row) for row in proven[ENSEMBLE]]
+    found = {name: np.array([prediction.scores[name] for prediction in predictions]) for name in names}
+    recorded = {name: recorded_scores(bundle.parity_record, name, task) for name in names}
     return Verification(
         str(manifest.kind),
         len(bundle.parity_record),
-        {name: _largest_difference(found[name], proven[name]) for name in names},
+        {name: task.difference(found[name], recorded[name]) for name in names},
         _different_tokens(bundle),
-        sum(prediction.chosen != labels for prediction, labels in zip(predictions, chosen, strict=True)),
+        sum(
+            task.decide(ours).chosen != task.decide(theirs).chosen
+            for ours, theirs in zip(found[ENSEMBLE], recorded[ENSEMBLE], strict=True)
+        ),
         LARGEST_DIFFERENCE if model.precision == "float32" else LARGEST_INT8_DIFFERENCE,
     )
 
@@ -141,13 +143,7 @@ def _language_model_differences(bundle: Bundle) -> dict[str, float]:
     model = LanguageModel(bundle)
     found = {d: np.array([model.loss(row.text, d) for row in bundle.parity_record]) for d in bundle.manifest.directions}
     expected = {d: np.array([(row.loss or {})[d] for row in bundle.parity_record]) for d in bundle.manifest.directions}
-    return {str(d): _largest_difference(found[d], expected[d]) for d in bundle.manifest.directions}
-
-
-def _largest_difference(found: NDArray[np.float64], expected: NDArray[np.float64]) -> float:
-    """Return the largest absolute difference; infinite if one of the numbers found is none."""
-    difference = float(np.abs(found - expected).max())
-    return math.inf if math.isnan(difference) else difference
+    return {str(d): largest_difference(found[d], expected[d]) for d in bundle.manifest.directions}
 
 
 def _main(path: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bothways.errors import TextError
-from bothways.runtime.classifier import Prediction
+from bothways.runtime.prediction import Prediction
 from bothways.text.reading import TokenizedText
 
 

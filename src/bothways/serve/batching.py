@@ -20,7 +20,8 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 
 from bothways.errors import DeadlinePassed, Overloaded, RequestTooLarge, Unavailable
-from bothways.runtime.classifier import Classifier, Prediction
+from bothways.runtime.classifier import Classifier
+from bothways.runtime.prediction import Prediction
 from bothways.runtime.slots import BATCH_SLOTS, Slots, Tally
 from bothways.text.reading import TokenizedText
 

@@ -20,23 +20,12 @@ from bothways.bundle.manifest import Kind
 from bothways.bundle.read import Bundle, read_bundle
 from bothways.bundle.shipped import NO_PACK, pack_path
 from bothways.data.corpus import Corpus
-from bothways.data.labeled import (
-    MultiLabelSplit,
-    Split,
-    TableSource,
-    check_labels,
-    check_multi_labels,
-    read_labeled,
-    read_multi_labeled,
-    read_unlabeled,
-    split_by_label,
-    split_multi_label,
-    split_multi_label_with_file,
-    split_with_file,
-)
+from bothways.data.labeled import TableSource, read_labeled, read_unlabeled
 from bothways.errors import ConfigError, DataError, DependencyMissing
 from bothways.files import refuse_unusable
 from bothways.runtime.classifier import Classifier, load
+from bothways.tasks.registry import new_task
+from bothways.tasks.task import Split, TaskName
 from bothways.text.reading import Direction
 from bothways.training.reports import StageReport
 
@@ -53,6 +42,7 @@ def train(
     *,
     text: str,
     label: str,
+    task: TaskName | None = None,
     label_separator: str | None = None,
     out: str | os.PathLike[str],
     valid: TableSource | None = None,
@@ -74,8 +64,9 @@ def train(
         data: Labelled rows: a CSV, TSV, JSONL or Parquet file, or a table in memory (a dict of lists, a DataFrame).
         text: The column of the texts.
         label: The column of the labels.
-        label_separator: What stands between the labels of a text, such as ``|``: any number of labels a text
-            (multi-label), none included. None: each text has one label.
+        task: ``single-label`` (one label per text), ``multi-label`` (any number of labels per text) or ``regression``
+            (a number per text). Defaults to multi-label if ``label_separator`` is given, and to single-label otherwise.
+        label_separator: The string between the labels of a text, such as ``|``, for multi-label.
         out: Where the bundle appears; nothing may be there.
         valid: Rows to validate on; without them a tenth of ``data`` is set aside, the same for the same seed.
         unlabeled: More texts, for the language models only.
@@ -97,7 +88,7 @@ def train(
         TrainingError: Training diverged, or the bundle did not prove itself; nothing was published.
     """
     settings = _settings(out, directions, seed, size, config, device, pretrained, text=text)
-    settings = replace(settings, label_column=label, label_separator=label_separator)
+    settings = replace(settings, label_column=label, task=new_task(task, label_separator))
     warnings, split = _split(data, valid, settings)
     more_texts = read_unlabeled(unlabeled, text) if unlabeled is not None else []
 
@@ -178,25 +169,17 @@ def pretrain(
     _go(settings, [], reports, progress)
 
 
-def _split(
-    data: TableSource, valid: TableSource | None, settings: RunSettings
-) -> tuple[list[str], Split | MultiLabelSplit]:
+def _split(data: TableSource, valid: TableSource | None, settings: RunSettings) -> tuple[list[str], Split]:
     """Return training and validation rows, and warnings about their labels."""
-    text, label, separator = settings.text_column, settings.label_column, settings.label_separator
+    text, label, task = settings.text_column, settings.label_column, settings.task
     assert text is not None
     assert label is not None
-    share = settings.hyperparameters.classifier.validation_fraction
-    if separator is not None:
-        several = read_multi_labeled(data, text, label, separator)
-        warnings = check_multi_labels(several)
-        if valid is None:
-            return warnings, split_multi_label(several, share, settings.seed)
-        return warnings, split_multi_label_with_file(several, read_multi_labeled(valid, text, label, separator))
-    labeled = read_labeled(data, text, label)
-    warnings = check_labels(labeled)
-    if valid is None:
-        return warnings, split_by_label(labeled, share, settings.seed)
-    return warnings, split_with_file(labeled, read_labeled(valid, text, label))
+    assert task is not None
+    rows = read_labeled(data, text, label, task)
+    warnings = task.check(rows)
+    if valid is not None:
+        return warnings, task.split_with(rows, read_labeled(valid, text, label, task))
+    return warnings, task.split(rows, settings.hyperparameters.classifier.validation_fraction, settings.seed)
 
 
 def _settings(

@@ -19,11 +19,13 @@ from torch import Tensor
 from bothways.data.batches import TextBatch, count_batches, pad, plan_batches, shuffled_batches
 from bothways.nn.awd_lstm import activation_penalty
 from bothways.nn.classifier import ClassifierNetwork
+from bothways.tasks.metrics import Scores
+from bothways.tasks.task import Targets, Task
 from bothways.text.reading import Ids
 from bothways.training.checkpoints import Checkpoint, Checkpoints, with_prefix
 from bothways.training.hyperparameters import ClassifierConfig
 from bothways.training.language_model import in_float32
-from bothways.training.objective import Objective, Probabilities, Targets
+from bothways.training.objective import Objective
 from bothways.training.optimizer import StageOptimizer
 from bothways.training.reports import EpochReport, Report, StepReport
 from bothways.training.seeds import derived_seed
@@ -53,6 +55,7 @@ def train_classifier(
     model: ClassifierNetwork,
     train: ClassRows,
     valid: ClassRows,
+    task: Task,
     objective: Objective,
     config: ClassifierConfig,
     seed: int,
@@ -67,7 +70,8 @@ def train_classifier(
         model: On the device to train on, with the weights of ``start``.
         train: Rows to learn from.
         valid: Rows to measure each epoch on; the training does not depend on them.
-        objective: What is trained towards.
+        task: Measures each epoch.
+        objective: The loss to minimize.
         config: Numbers of this stage.
         seed: Decides order and dropout.
         start: Of this stage, or from somewhere within.
@@ -124,7 +128,7 @@ def train_classifier(
                 facts = {**start.facts, "epoch": epoch, "batch": number + 1, "step": step}
                 checkpoints.save(_standing(model, optimizer, facts))
         batches_done = 0
-        metrics = objective.metrics(class_probabilities(model, valid.ids, objective, config), valid.targets)
+        metrics = task.epoch_metrics(class_scores(model, valid.ids, objective, config), valid.targets)
         yield EpochReport(STAGE, model.direction, epoch + 1, len(plan), metrics, time.monotonic() - started)
         if checkpoints.is_due():
             facts = {**start.facts, "epoch": epoch + 1, "batch": 0, "step": step}
@@ -171,10 +175,10 @@ def frozen_features(model: ClassifierNetwork, ids: Sequence[Ids], config: Classi
     return result
 
 
-def class_probabilities(
+def class_scores(
     model: ClassifierNetwork, ids: Sequence[Ids], objective: Objective, config: ClassifierConfig
-) -> Probabilities:
-    """Return the probabilities of each text's classes, (N, C), in order, computed in float32."""
+) -> Scores:
+    """Return the scores of each text, (N, C), in order, computed in float32."""
     device = model.encoder.embedding.weight.device
     lengths = np.array([len(text) for text in ids], dtype=np.int64)
     result = np.empty((len(ids), model.head.classes))
@@ -183,7 +187,7 @@ def class_probabilities(
         for rows in plan_batches(lengths, _TEXTS_WITHOUT_GRADIENTS, config.max_batch_tokens):
             batch = pad(ids, rows)
             logits, _, _ = model(torch.from_numpy(batch.ids).to(device), torch.from_numpy(batch.lengths).to(device))
-            result[rows] = objective.probabilities(logits)
+            result[rows] = objective.scores(logits)
     return result
 
 

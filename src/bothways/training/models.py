@@ -7,7 +7,7 @@ rows. A pack that reads the other way is refused here.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
@@ -22,11 +22,13 @@ from bothways.bundle.weights import matched_rows, member_shapes
 from bothways.errors import ConfigError
 from bothways.nn.awd_lstm import Dropouts, Encoder, LanguageModelNetwork
 from bothways.nn.classifier import ClassifierNetwork, Head
+from bothways.tasks.metrics import Scores
+from bothways.tasks.task import Task
 from bothways.text.reading import Direction, SpecialTokenPlacement, read, require_direction
 from bothways.text.tokenizer import Tokenizer
 from bothways.training.hyperparameters import ClassifierConfig
 from bothways.training.language_model import in_float32
-from bothways.training.objective import Objective, Probabilities
+from bothways.training.objective import Objective
 
 Arrays = dict[str, NDArray[np.float32]]
 _ROWS_ARE_WORDS = ("encoder.embedding.weight", "decoder.bias")
@@ -108,9 +110,9 @@ def weights_of(model: nn.Module, member: Member, classes: int) -> Arrays:
 
 
 @torch.no_grad()
-def proven_probabilities(
+def parity_scores(
     model: ClassifierNetwork, placement: SpecialTokenPlacement, objective: Objective, tokenizer: Tokenizer, seed: int
-) -> Probabilities:
+) -> Scores:
     """Return what a model in memory says of the proof's texts, (texts, C), each text read alone in float32."""
     model.train(False).cpu()
     rows = []
@@ -118,7 +120,7 @@ def proven_probabilities(
         for text in parity_texts(tokenizer, seed):
             ids = _read(text, model.direction, placement, tokenizer)
             logits, _, _ = model(ids[None], torch.tensor([len(ids)]))
-            rows.append(objective.probabilities(logits)[0])
+            rows.append(objective.scores(logits)[0])
     return np.array(rows)
 
 
@@ -141,21 +143,17 @@ def parity_losses(
 
 
 def classifier_parity_record(
-    probabilities: Mapping[Direction, Probabilities],
-    ensemble: Probabilities,
-    labels: Sequence[str],
+    scores: Mapping[Direction, Scores],
+    ensemble: Scores,
+    task: Task,
     tokenizer: Tokenizer,
     seed: int,
 ) -> list[ParityRow]:
-    """Return the proof's rows from what the models say of its texts, each (texts, C)."""
-    by_name = {**{str(direction): rows for direction, rows in probabilities.items()}, ENSEMBLE: ensemble}
+    """Return the rows of a parity record from the models' scores for its texts, each (texts, C)."""
+    by_name = {**{str(direction): rows for direction, rows in scores.items()}, ENSEMBLE: ensemble}
     return [
-        ParityRow(
-            text=text,
-            ids=tokenizer.tokenize(text).ids.tolist(),
-            probabilities={
-                name: dict(zip(labels, rows[number].tolist(), strict=True)) for name, rows in by_name.items()
-            },
+        ParityRow.of_scores(
+            text, tokenizer.tokenize(text).ids.tolist(), {name: rows[number] for name, rows in by_name.items()}, task
         )
         for number, text in enumerate(parity_texts(tokenizer, seed))
     ]

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bothways import strict_json
-from bothways.bundle.manifest import Kind, Member
+from bothways.bundle.manifest import Member
 from bothways.bundle.weights import rounded_to_half
 from bothways.errors import BothwaysError, TrainingError
 from bothways.nn.awd_lstm import LanguageModelNetwork
@@ -29,7 +29,7 @@ from bothways.nn.classifier import ClassifierNetwork
 from bothways.text.reading import Direction
 from bothways.training import classifier, language_model
 from bothways.training.checkpoints import Checkpoint, Checkpoints, with_prefix
-from bothways.training.classifier import ClassRows, class_probabilities, train_classifier
+from bothways.training.classifier import ClassRows, class_scores, train_classifier
 from bothways.training.distributed import processes
 from bothways.training.language_model import StreamTexts, measure_language_model, train_language_model
 from bothways.training.models import (
@@ -37,10 +37,10 @@ from bothways.training.models import (
     build_language_model,
     choose_device,
     parity_losses,
-    proven_probabilities,
+    parity_scores,
     weights_of,
 )
-from bothways.training.plan import DIRECTION_LOCK, Part, Plan, PlanFolder
+from bothways.training.plan import DIRECTION_LOCK, Plan, PlanFolder, SplitName
 from bothways.training.reports import Report, StageReport, dump_report
 from bothways.training.seeds import derived_seed
 
@@ -122,19 +122,19 @@ def _language_model_stage(
     files: PlanFolder, plan: Plan, direction: Direction, start: Checkpoint, checkpoints: Checkpoints
 ) -> Generator[Report, None, Checkpoint]:
     """Return the checkpoint of the next stage."""
-    is_classifier = plan.kind is Kind.CLASSIFIER
+    is_classifier = not plan.is_pretraining
     config = plan.hyperparameters.language_model if is_classifier else plan.hyperparameters.pretraining
-    training = files.numbers(Part.TRAINING)
+    training = files.numbers(SplitName.TRAINING)
     if is_classifier:
-        training = np.concatenate([training, files.numbers(Part.UNLABELED)])
-    words = None if is_classifier else files.targets(Part.VALIDATION)
-    texts = StreamTexts(files.tokens.open(direction), training, files.numbers(Part.VALIDATION), words)
+        training = np.concatenate([training, files.numbers(SplitName.UNLABELED)])
+    words = None if is_classifier else files.targets(SplitName.VALIDATION)
+    texts = StreamTexts(files.tokens.open(direction), training, files.numbers(SplitName.VALIDATION), words)
     model = _language_model(plan, direction, start.part("model"))
     seed = derived_seed(plan.seed, direction, "lm")
     metrics = yield from _finite(train_language_model(model, texts, config, seed, start, checkpoints))
     if is_classifier:
         seed = derived_seed(plan.seed, direction, "head")
-        whole = build_classifier(model, direction, len(plan.labels), plan.hyperparameters.classifier, seed)
+        whole = build_classifier(model, direction, plan.task.outputs, plan.hyperparameters.classifier, seed)
         facts = {"perplexity": metrics["perplexity"]}
         return Checkpoint(classifier.STAGE, facts, with_prefix("model", whole.state_dict()))
     member = plan.member(direction)
@@ -150,26 +150,26 @@ def _classifier_stage(
     files: PlanFolder, plan: Plan, direction: Direction, start: Checkpoint, checkpoints: Checkpoints
 ) -> Generator[Report, None, Checkpoint]:
     """Return the direction's last checkpoint."""
-    config, member, objective = plan.hyperparameters.classifier, plan.member(direction), plan.objective
+    config, member = plan.hyperparameters.classifier, plan.member(direction)
+    task, objective = plan.task, plan.objective
     model = _classifier(plan, direction, start.part("model"))
     store = files.tokens.open(direction)
     rows = {
-        part: ClassRows(
-            [store[number][: config.max_text_tokens] for number in files.numbers(part)], files.targets(part)
+        split_name: ClassRows(
+            [store[number][: config.max_text_tokens] for number in files.numbers(split_name)], files.targets(split_name)
         )
-        for part in (Part.TRAINING, Part.VALIDATION)
+        for split_name in (SplitName.TRAINING, SplitName.VALIDATION)
     }
     seed = derived_seed(plan.seed, direction, "classifier")
-    yield from _finite(
-        train_classifier(model, rows[Part.TRAINING], rows[Part.VALIDATION], objective, config, seed, start, checkpoints)
-    )
-    probabilities = class_probabilities(model, rows[Part.VALIDATION].ids, objective, config)
-    metrics = objective.metrics(probabilities, rows[Part.VALIDATION].targets)
-    parity_record = proven_probabilities(model, member.special_tokens, objective, files.read_tokenizer(), plan.seed)
+    train, valid = rows[SplitName.TRAINING], rows[SplitName.VALIDATION]
+    yield from _finite(train_classifier(model, train, valid, task, objective, config, seed, start, checkpoints))
+    scores = class_scores(model, valid.ids, objective, config)
+    metrics = task.epoch_metrics(scores, valid.targets)
+    parity_record = parity_scores(model, member.special_tokens, objective, files.read_tokenizer(), plan.seed)
     tensors = {
-        **with_prefix("weights", _tensors(weights_of(model, member, len(plan.labels)))),
+        **with_prefix("weights", _tensors(weights_of(model, member, task.outputs))),
         "parity": torch.from_numpy(parity_record),
-        "validation": torch.from_numpy(probabilities),
+        "validation": torch.from_numpy(scores),
     }
     return Checkpoint(DONE, {"metrics": {**metrics, "perplexity": start.facts["perplexity"]}}, tensors)
 
@@ -183,7 +183,7 @@ def _language_model(plan: Plan, direction: Direction, weights: dict[str, Tensor]
 
 def _classifier(plan: Plan, direction: Direction, weights: dict[str, Tensor]) -> ClassifierNetwork:
     language_model = build_language_model(plan.member(direction).architecture, direction, 0)
-    model = build_classifier(language_model, direction, len(plan.labels), plan.hyperparameters.classifier, 0)
+    model = build_classifier(language_model, direction, plan.task.outputs, plan.hyperparameters.classifier, 0)
     model.load_state_dict(weights)
     model.encoder.compute_type = plan.compute_type
     return model.to(choose_device(plan.device))

@@ -6,6 +6,7 @@ first put into its folder; each direction is then trained from there, so that a 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -15,22 +16,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bothways.bundle.manifest import Architecture, Calibration, Kind, Member, Task, TrainingRecord
+from bothways.bundle.manifest import Architecture, Member, TrainingRecord
 from bothways.bundle.parity import ENSEMBLE
 from bothways.bundle.read import Bundle
 from bothways.bundle.write import write_bundle
 from bothways.data.corpus import Corpus
-from bothways.data.labeled import MultiLabelSplit, Split
 from bothways.data.tokenization import tokenize_all
-from bothways.errors import ConfigError
-from bothways.runtime.classifier import with_temperature
 from bothways.runtime.cores import available_cores
-from bothways.tasks.metrics import decision_counts
+from bothways.tasks.task import Split, Task
 from bothways.text.coverage import LARGEST_COVERED_SHARE, uncovered_share
 from bothways.text.reading import Direction, require_direction
 from bothways.text.subwords import train_tokenizer
 from bothways.text.tokenizer import Tokenizer
-from bothways.training.calibration import chosen_thresholds, fitted_temperature
 from bothways.training.checkpoints import Checkpoint, Checkpoints
 from bothways.training.directions import train_directions
 from bothways.training.distributed import joined, processes, wait_for_all
@@ -42,9 +39,8 @@ from bothways.training.models import (
     fast_type,
     language_model_parity_record,
 )
-from bothways.training.objective import Probabilities, Targets
 from bothways.training.one_direction import DONE, first_checkpoint
-from bothways.training.plan import Part, Plan, PlanFolder
+from bothways.training.plan import Plan, PlanFolder, SplitName
 from bothways.training.reports import ProgressReport, Report, StageReport
 from bothways.training.run_folder import run_folder
 from bothways.version import __version__
@@ -70,7 +66,7 @@ class RunSettings:
         pack: Language models to start from, or None.
         text_column: For the record.
         label_column: For the record.
-        label_separator: For the record.
+        task: What the classifiers predict, before it is fitted; None for language models only.
         about: What the texts are, for the card.
         data: A digest of the texts for each of their parts.
         seconds_between_checkpoints: Within a stage.
@@ -85,7 +81,7 @@ class RunSettings:
     pack: Bundle | None = None
     text_column: str | None = None
     label_column: str | None = None
-    label_separator: str | None = None
+    task: Task | None = None
     about: str | None = None
     data: Mapping[str, str] = field(default_factory=dict)
     seconds_between_checkpoints: float = field(default_factory=lambda: SECONDS_BETWEEN_CHECKPOINTS)
@@ -109,7 +105,7 @@ class RunSettings:
             "pretrained": self.pack.digest if self.pack else None,
             "text_column": self.text_column,
             "label_column": self.label_column,
-            "label_separator": self.label_separator,
+            "task": dataclasses.asdict(self.task.record()) if self.task is not None else None,
             "about": self.about,
             "size": self.size,
             "hyperparameters": self.hyperparameters.model_dump(mode="json", exclude=self._unused_sections),
@@ -118,7 +114,7 @@ class RunSettings:
     @property
     def _unused_sections(self) -> set[str]:
         """Sections of the recipe that nothing of this run depends on."""
-        return {"language_model", "classifier"} if self.label_column is None else {"pretraining"}
+        return {"language_model", "classifier"} if self.task is None else {"pretraining"}
 
 
 def digest_of(texts: Iterable[str]) -> str:
@@ -131,15 +127,13 @@ def digest_of(texts: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def train_bundle(
-    split: Split | MultiLabelSplit, unlabeled: list[str], settings: RunSettings
-) -> Generator[Report, None, None]:
+def train_bundle(split: Split, unlabeled: list[str], settings: RunSettings) -> Generator[Report, None, None]:
     """Train a classifier in each direction and publish the bundle.
 
     Same seed on the same machine: same bytes, also of a run that was killed and goes on (guarantee 7).
 
     Args:
-        split: Training and validation rows, checked; with one label a text, or with any number of them.
+        split: Training and validation rows, checked.
         unlabeled: Texts for the language models only.
         settings: All else.
 
@@ -158,43 +152,33 @@ def train_bundle(
     yield StageReport("bundle", "proving that a fresh process without torch gives these numbers")
     ends = _ends(files, plan)
     validation = {str(direction): end.facts["metrics"] for direction, end in ends.items()}
-    targets = files.targets(Part.VALIDATION)
-    ensemble = _mean(end.tensors["validation"].numpy() for end in ends.values())
-    temperature = fitted_temperature(ensemble, targets, plan.objective, plan.task)
-    calibrated = with_temperature(ensemble, temperature, task=plan.task)
-    validation[ENSEMBLE] = {
-        **plan.objective.metrics(calibrated, targets),
-        "calibration_error": plan.objective.calibration_error(calibrated, targets),
-        "calibration_error_before": plan.objective.calibration_error(ensemble, targets),
-    }
-    thresholds = None
-    if plan.task == "multi-label":
-        thresholds = chosen_thresholds(calibrated, targets)
-        validation[ENSEMBLE]["macro_f1"] = decision_counts(targets > 0.5, calibrated >= thresholds).macro_f1
-    proofs = {direction: end.tensors["parity"].numpy() for direction, end in ends.items()}
-    proof_ensemble = with_temperature(_mean(proofs.values()), temperature, task=plan.task)
+    targets = files.targets(SplitName.VALIDATION)
+    scores = plan.task.mean(end.tensors["validation"].numpy() for end in ends.values())
+    task = plan.task.calibrated(scores, targets)
+    validation[ENSEMBLE] = task.validation_metrics(scores, targets)
+    parity = {direction: end.tensors["parity"].numpy() for direction, end in ends.items()}
+    parity_ensemble = task.with_temperature(task.mean(parity.values()), task.temperature)
     tokenizer = files.read_tokenizer()
     write_bundle(
         settings.out,
-        kind=Kind.CLASSIFIER,
-        task=plan.task,
-        labels=plan.labels,
+        task=task,
         members=plan.members,
-        calibration=Calibration(temperature=temperature),
-        thresholds=thresholds,
         weights=_weights(ends),
         tokenizer=tokenizer,
-        parity_record=classifier_parity_record(proofs, proof_ensemble, plan.labels, tokenizer, settings.seed),
+        parity_record=classifier_parity_record(parity, parity_ensemble, task, tokenizer, settings.seed),
         training=_record(settings, files, validation),
     )
     yield StageReport("done", str(settings.out), facts={"validation": validation})
 
 
 def _prepare_classifiers(
-    files: PlanFolder, split: Split | MultiLabelSplit, unlabeled: list[str], settings: RunSettings
+    files: PlanFolder, split: Split, unlabeled: list[str], settings: RunSettings
 ) -> Generator[Report, None, None]:
-    labels, targets = _targets(split)
-    class_weights = _class_weights(settings.hyperparameters, targets[Part.TRAINING], labels)
+    assert settings.task is not None
+    task = settings.task.fitted(split.train)
+    targets = {SplitName.TRAINING: task.targets(split.train), SplitName.VALIDATION: task.targets(split.valid)}
+    wanted = settings.hyperparameters.classifier.class_weights
+    class_weights = task.class_weights(wanted, targets[SplitName.TRAINING])
     yield StageReport("tokenizer")
     texts = [*split.train.texts, *unlabeled]
     if settings.pack is not None:
@@ -202,13 +186,13 @@ def _prepare_classifiers(
         settings = replace(settings, pack=adapted_pack(settings.pack, texts))
     tokenizer = settings.pack.tokenizer if settings.pack else _train_tokenizer(texts, settings)
     counts = {
-        Part.TRAINING: len(split.train.texts),
-        Part.UNLABELED: len(unlabeled),
-        Part.VALIDATION: len(split.valid.texts),
+        SplitName.TRAINING: len(split.train.texts),
+        SplitName.UNLABELED: len(unlabeled),
+        SplitName.VALIDATION: len(split.valid.texts),
     }
     start = 0
     for part, count in counts.items():
-        files.write_part(part, np.arange(start, start + count, dtype=np.int64), targets.get(part))
+        files.write_split(part, np.arange(start, start + count, dtype=np.int64), targets.get(part))
         start += count
     widths_head = [settings.hyperparameters.classifier.head_size]
     members = [_member(direction, tokenizer, settings, widths_head) for direction in settings.directions]
@@ -216,30 +200,7 @@ def _prepare_classifiers(
     yield from _prepare(files, tokenizer, every_text, len(every_text), members, settings)
     yield from _length_warnings(files, settings)
     yield from _coverage_warnings(files, tokenizer, settings)
-    task: Task = "multi-label" if isinstance(split, MultiLabelSplit) else "single-label"
-    files.complete(_plan(settings, Kind.CLASSIFIER, members, labels, task, class_weights))
-
-
-def _targets(split: Split | MultiLabelSplit) -> tuple[list[str], dict[Part, Targets]]:
-    """Return the labels in order, and what is true of the texts: class numbers, (N,), or 0 and 1, (N, C)."""
-    if isinstance(split, Split):
-        labels = sorted(set(split.train.labels))
-        number = {label: position for position, label in enumerate(labels)}
-        return labels, {
-            part: np.array([number[label] for label in rows.labels], dtype=np.int64)
-            for part, rows in ((Part.TRAINING, split.train), (Part.VALIDATION, split.valid))
-        }
-    labels = sorted({label for of_text in split.train.labels for label in of_text})
-    return labels, {
-        part: np.array([[label in of_text for label in labels] for of_text in rows.labels], dtype=np.float32)
-        for part, rows in ((Part.TRAINING, split.train), (Part.VALIDATION, split.valid))
-    }
-
-
-def _mean(rows: Iterable[Probabilities]) -> Probabilities:
-    """Return the mean of the members' probabilities, in the order and with the rounding of the runtime."""
-    members = list(rows)
-    return np.minimum(sum((row * (1 / len(members)) for row in members), np.zeros(1)), 1)
+    files.complete(_plan(settings, members, task, class_weights))
 
 
 def pretrain_pack(corpus: Corpus, settings: RunSettings) -> Generator[Report, None, None]:
@@ -275,8 +236,7 @@ def pretrain_pack(corpus: Corpus, settings: RunSettings) -> Generator[Report, No
     losses = {direction: end.tensors["parity"].numpy() for direction, end in ends.items()}
     write_bundle(
         settings.out,
-        kind=Kind.LANGUAGE_MODEL,
-        labels=[],
+        task=None,
         members=plan.members,
         weights=_weights(ends),
         half_precision=True,
@@ -295,14 +255,14 @@ def _prepare_corpus(files: PlanFolder, corpus: Corpus, settings: RunSettings) ->
         tokenizer = _train_tokenizer(corpus.sample(_SAMPLE_CHARACTERS), settings)
     members = [_member(direction, tokenizer, settings, None) for direction in settings.directions]
     training, validation = corpus.split(settings.seed)
-    files.write_part(Part.TRAINING, training)
+    files.write_split(SplitName.TRAINING, training)
     words = [
         len(text.split()) for text in itertools.compress(corpus.read(), np.isin(np.arange(corpus.texts), validation))
     ]
-    files.write_part(Part.VALIDATION, validation, np.array(words))
+    files.write_split(SplitName.VALIDATION, validation, np.array(words))
     yield StageReport("tokens", f"{len(tokenizer)} pieces")
     yield from _prepare(files, tokenizer, corpus.read(), corpus.texts, members, settings)
-    files.complete(_plan(settings, Kind.LANGUAGE_MODEL, members, [], "next-token", None))
+    files.complete(_plan(settings, members, None, None))
 
 
 def _prepare(
@@ -329,10 +289,8 @@ def _prepare(
 
 def _plan(
     settings: RunSettings,
-    kind: Kind,
     members: list[Member],
-    labels: list[str],
-    task: Task,
+    task: Task | None,
     class_weights: list[float] | None,
 ) -> Plan:
     cores = available_cores()
@@ -342,10 +300,8 @@ def _plan(
         precision = "bfloat16" if fast_type(settings.device) is torch.bfloat16 else "float32"
     return Plan(
         fingerprint=settings.fingerprint,
-        kind=kind,
         members=members,
-        labels=labels,
-        task=task,
+        task_record=task.record() if task is not None else None,
         class_weights=class_weights,
         seed=settings.seed,
         hyperparameters=settings.hyperparameters,
@@ -388,7 +344,7 @@ def _train_tokenizer(texts: Iterable[str], settings: RunSettings) -> Tokenizer:
 def _length_warnings(files: PlanFolder, settings: RunSettings) -> Iterator[Report]:
     longest = settings.hyperparameters.classifier.max_text_tokens
     lengths = files.tokens.open(settings.directions[0]).lengths
-    labeled = np.concatenate([files.numbers(Part.TRAINING), files.numbers(Part.VALIDATION)])
+    labeled = np.concatenate([files.numbers(SplitName.TRAINING), files.numbers(SplitName.VALIDATION)])
     too_long = int((lengths[labeled] > longest).sum())
     if too_long:
         message = f"{too_long} texts have more than {longest} tokens; training looks at that many, predicting at all"
@@ -430,24 +386,6 @@ def _member(direction: Direction, tokenizer: Tokenizer, settings: RunSettings, w
     )
 
 
-def _class_weights(hyperparameters: Hyperparameters, targets: Targets, labels: list[str]) -> list[float] | None:
-    """Return the weight of each class in the loss; of a multi-label classifier, of each label's presence."""
-    wanted = hyperparameters.classifier.class_weights
-    if wanted == "none":
-        return None
-    if wanted == "balanced":
-        rows = len(targets)
-        if targets.ndim == 1:
-            counts = np.bincount(targets, minlength=len(labels))
-            return [float(weight) for weight in rows / (len(labels) * counts)]
-        counts = targets.sum(axis=0)
-        return [float(weight) for weight in ((rows - counts) / counts).clip(min=1)]
-    assert isinstance(wanted, dict)
-    if unknown := sorted(set(wanted) - set(labels)):
-        raise ConfigError(f"class_weights names {unknown[0]!r}, which is none of the labels {', '.join(labels)}")
-    return [wanted.get(label, 1.0) for label in labels]
-
-
 def _record(settings: RunSettings, files: PlanFolder, validation: dict[str, dict[str, float]]) -> TrainingRecord:
     return TrainingRecord(
         bothways_version=__version__,
@@ -455,9 +393,9 @@ def _record(settings: RunSettings, files: PlanFolder, validation: dict[str, dict
         size=settings.size,
         text_column=settings.text_column,
         label_column=settings.label_column,
-        label_separator=settings.label_separator,
+        label_separator=settings.task.record().separator if settings.task is not None else None,
         about=settings.about,
-        rows={str(part): len(files.numbers(part)) for part in files.parts},
+        rows={str(part): len(files.numbers(part)) for part in files.splits},
         validation=validation,
         pretrained=settings.pack.digest if settings.pack else None,
         pretrained_name=Path(settings.pack.name).name if settings.pack else None,

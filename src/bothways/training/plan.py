@@ -16,15 +16,17 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from bothways.bundle.manifest import Kind, Member, Task
+from bothways.bundle.manifest import Member
 from bothways.data.token_store import Numbers, TokenFiles
 from bothways.files import replace_file
+from bothways.tasks.registry import task_of
+from bothways.tasks.task import Targets, Task, TaskRecord
 from bothways.text.reading import Direction
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.tokenizer_document import parse_tokenizer
 from bothways.training.checkpoints import CHECKPOINT_SUFFIX
 from bothways.training.hyperparameters import Hyperparameters
-from bothways.training.objective import MultiLabel, Objective, SingleLabel, Targets
+from bothways.training.objective import Objective, objective_of
 
 DIRECTION_LOCK = "lock"
 """In the folder of a direction's checkpoints: held by the process that trains it."""
@@ -32,8 +34,8 @@ _PLAN_FILE = "plan.json"
 _TOKENIZER_FILE = "tokenizer.json"
 
 
-class Part(StrEnum):
-    """What texts are for."""
+class SplitName(StrEnum):
+    """The part of the data that a text belongs to."""
 
     TRAINING = "training"
     VALIDATION = "validation"
@@ -45,11 +47,9 @@ class Plan(BaseModel):
 
     Attributes:
         asked: All that decides what comes out, as it was asked for; a run goes on only if it is asked for again.
-        kind: Classifiers, or language models only.
         members: The models, in the bundle's order.
-        labels: Of the classes, in order; empty for language models.
-        task: What the labels are to a text.
-        class_weights: Of each label in the loss, or None.
+        task_record: The classifiers' task, fitted to the training rows; None for language models only.
+        class_weights: Weight of each label in the loss, or None.
         seed: Decides every random choice.
         recipe: All numbers.
         device: To train on.
@@ -62,10 +62,8 @@ class Plan(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     fingerprint: dict[str, Any]
-    kind: Kind
     members: list[Member]
-    labels: list[str]
-    task: Task
+    task_record: TaskRecord | None
     class_weights: list[float] | None
     seed: int
     hyperparameters: Hyperparameters
@@ -85,12 +83,20 @@ class Plan(BaseModel):
         return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
 
     @property
+    def is_pretraining(self) -> bool:
+        """Whether only language models are trained."""
+        return self.task_record is None
+
+    @property
+    def task(self) -> Task:
+        """The classifiers' task, fitted to the training rows."""
+        assert self.task_record is not None
+        return task_of(self.task_record)
+
+    @property
     def objective(self) -> Objective:
-        """What classifiers are trained towards."""
-        weights = torch.tensor(self.class_weights) if self.class_weights is not None else None
-        if self.task == "multi-label":
-            return MultiLabel(weights)
-        return SingleLabel(weights, self.hyperparameters.classifier.label_smoothing)
+        """What the classifiers are trained to minimize."""
+        return objective_of(self.task, self.class_weights, self.hyperparameters.classifier.label_smoothing)
 
 
 class PlanFolder:
@@ -140,25 +146,25 @@ class PlanFolder:
         """Return the models' common tokenizer."""
         return parse_tokenizer((self._folder / _TOKENIZER_FILE).read_bytes(), str(self._folder / _TOKENIZER_FILE))
 
-    def write_part(self, part: Part, numbers: Numbers, targets: Targets | None = None) -> None:
+    def write_split(self, split_name: SplitName, numbers: Numbers, targets: Targets | None = None) -> None:
         """Keep which texts are for what, and what is true of them, if anything is known."""
-        replace_file(self._folder / f"{part}.npy", _npy(numbers))
+        replace_file(self._folder / f"{split_name}.npy", _npy(numbers))
         if targets is not None:
-            replace_file(self._folder / f"{part}-targets.npy", _npy(targets))
+            replace_file(self._folder / f"{split_name}-targets.npy", _npy(targets))
 
-    def numbers(self, part: Part) -> Numbers:
+    def numbers(self, split_name: SplitName) -> Numbers:
         """Return which texts are for this."""
-        found: Numbers = np.load(self._folder / f"{part}.npy", allow_pickle=False)
+        found: Numbers = np.load(self._folder / f"{split_name}.npy", allow_pickle=False)
         return found
 
     @property
-    def parts(self) -> list[Part]:
-        """The parts that there are."""
-        return [part for part in Part if (self._folder / f"{part}.npy").exists()]
+    def splits(self) -> list[SplitName]:
+        """The splits that there are."""
+        return [split_name for split_name in SplitName if (self._folder / f"{split_name}.npy").exists()]
 
-    def targets(self, part: Part) -> Targets:
+    def targets(self, split_name: SplitName) -> Targets:
         """Return what is true of them."""
-        found: Targets = np.load(self._folder / f"{part}-targets.npy", allow_pickle=False)
+        found: Targets = np.load(self._folder / f"{split_name}-targets.npy", allow_pickle=False)
         return found
 
 

@@ -42,7 +42,7 @@ class TextClassificationRequest(Schema):
 def _parse(received: RawRequest, service: Service) -> Query:
     request = parse_body(received.body, TextClassificationRequest)
     parameters = request.parameters or Parameters()
-    function = "sigmoid" if service.model().model.is_multi_label else "softmax"
+    function = service.model().model.task.activation_name
     if parameters.function_to_apply not in (None, function):
         raise RequestInvalid(
             f"parameters.function_to_apply is {parameters.function_to_apply!r}, but this model only supports {function}"

@@ -186,7 +186,7 @@ def _render(wanted: _Wanted, served: ServedModel, answer: Answer) -> Reply:
     found = all_classified(answer)
     tensors, raw = [], b""
     for name, in_binary in wanted.outputs.items():
-        data = [item.prediction.label for item in found] if name == LABEL else _rows(found, name, served)
+        data = [item.prediction.label or "" for item in found] if name == LABEL else _rows(found, name, served)
         tensor: dict[str, object] = {
             "name": name,
             "datatype": "BYTES" if name == LABEL else "FP64",
