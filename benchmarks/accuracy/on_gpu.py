@@ -18,12 +18,11 @@ from bothways.bundle.manifest import Kind, Member
 from bothways.bundle.read import Bundle, read_bundle
 from bothways.data.tokenization import tokenize_all
 from bothways.nn.classifier import ClassifierNetwork
-from bothways.runtime.classifier import with_temperature
 from bothways.runtime.cores import available_cores
-from bothways.training.classifier import class_probabilities
+from bothways.training.classifier import class_scores
 from bothways.training.hyperparameters import ClassifierConfig
 from bothways.training.models import build_classifier, build_language_model
-from bothways.training.objective import MultiLabel, Objective, SingleLabel
+from bothways.training.objective import objective_of
 
 _RECIPE = ClassifierConfig(max_batch_tokens=65_536)
 """Only the size of batches counts when predicting."""
@@ -33,10 +32,8 @@ def probabilities_of(path: Path) -> Callable[[Sequence[str]], dict[str, Probabil
     """Return what predicts with it:  the classes' probabilities by each direction, and by their calibrated mean."""
     bundle = read_bundle(path, Kind.CLASSIFIER)
     manifest = bundle.manifest
-    objective: Objective = MultiLabel() if manifest.task == "multi-label" else SingleLabel()
-    assert manifest.calibration is not None
-    assert manifest.task is not None
-    temperature, task = manifest.calibration.temperature, manifest.task
+    task = manifest.decisions
+    objective = objective_of(task)
     orders = [(member.direction, member.special_tokens) for member in manifest.members]
     models = {member.direction: _model(bundle, member).cuda() for member in manifest.members}
     torch.backends.cudnn.allow_tf32 = False
@@ -44,11 +41,11 @@ def probabilities_of(path: Path) -> Callable[[Sequence[str]], dict[str, Probabil
     def predicted(texts: Sequence[str]) -> dict[str, Probabilities]:
         tokens = list(tokenize_all(bundle.tokenizer, texts, orders, available_cores()))
         found = {
-            str(direction): class_probabilities(model, [of_text[number] for of_text in tokens], objective, _RECIPE)
+            str(direction): class_scores(model, [of_text[number] for of_text in tokens], objective, _RECIPE)
             for number, (direction, model) in enumerate(models.items())
         }
         mean = np.mean(list(found.values()), axis=0)
-        return {**found, ENSEMBLE: with_temperature(mean, temperature, task=task)}
+        return {**found, ENSEMBLE: task.with_temperature(mean, task.temperature)}
 
     return predicted
 
@@ -58,7 +55,7 @@ def _model(bundle: Bundle, member: Member) -> ClassifierNetwork:
     assert member.widths_head is not None
     config = ClassifierConfig(head_size=member.widths_head[0])
     language_model = build_language_model(member.architecture, member.direction, 0)
-    model = build_classifier(language_model, member.direction, len(bundle.manifest.labels), config, 0)
+    model = build_classifier(language_model, member.direction, bundle.manifest.outputs, config, 0)
     arrays = bundle.weights[member.direction]
     counts = {name: count for name, count in model.state_dict().items() if name.endswith("num_batches_tracked")}
     model.load_state_dict({**counts, **{name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}})

@@ -16,7 +16,7 @@ from torch import nn
 from bothways.bundle.manifest import Architecture
 from bothways.bundle.read import Bundle
 from bothways.bundle.weights import Weights
-from bothways.runtime.classifier import folded_layers
+from bothways.runtime.head import folded_layers
 from bothways.text.reading import Ids, read
 
 BATCH = 64

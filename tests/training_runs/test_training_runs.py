@@ -163,7 +163,7 @@ def test_class_weights_change_the_model(tmp_path: Path, config: Path) -> None:
     labels = ["good" if number % 8 else "bad" for number in range(160)]  # the texts don't tell which
     data = write_rows(tmp_path / "d.csv", list(zip(silent[:160], labels, strict=True)))
     plain = train(data, tmp_path / "plain", config, directions="forward")
-    change(config, "unfreezing_epochs = 1", 'class_weights = "balanced"\nepochs_frozen = 1')
+    change(config, "unfreezing_epochs = 1", 'class_weights = "balanced"\nunfreezing_epochs = 1')
     balanced = train(data, tmp_path / "balanced", config, directions="forward")
     position = plain.labels.index("bad")
     shares = [model.predict_proba(silent[160:])[:, position].mean() for model in (plain, balanced)]
@@ -173,7 +173,7 @@ def test_class_weights_change_the_model(tmp_path: Path, config: Path) -> None:
 def test_class_weights_of_a_label_that_does_not_occur_are_refused(tmp_path: Path, data: Path, config: Path) -> None:
     with config.open("a") as file:
         file.write("[classifier.class_weights]\ngood = 2\nawful = 3\n")
-    with pytest.raises(ConfigError, match=r"^class_weights names 'awful', which is none of the labels bad, good$"):
+    with pytest.raises(ConfigError, match=r"^class_weights names the unknown label 'awful'; the data has bad, good$"):
         train(data, tmp_path / "m.bundle", config)
     assert not (tmp_path / "m.bundle").exists()
 
@@ -260,7 +260,7 @@ def test_a_text_of_ten_megabytes_is_trained_on_in_part_with_a_warning(
 ) -> None:
     rows = some_rows()
     rows[0] = ("film and story " * 700_000, rows[0][1])
-    change(config, "unfreezing_epochs = 1", "max_text_tokens = 500\nepochs_frozen = 1")
+    change(config, "unfreezing_epochs = 1", "max_text_tokens = 500\nunfreezing_epochs = 1")
     change(config, "batch_size = 8", "batch_size = 500")
     change(config, "sequence_length = 16", "sequence_length = 50")
     change(config, "epochs = 3", "epochs = 1")

@@ -120,6 +120,8 @@ def parse_parity_record(data: bytes, manifest: Manifest, name: str) -> list[Pari
         BundleBroken: A line is not a row of such a record, or there is none.
     """
     rows = []
+    directions = set(map(str, manifest.directions))
+    task = manifest.decisions if manifest.kind is Kind.CLASSIFIER else None
     for number, line in enumerate(data.splitlines(), start=1):
         try:
             strict_json.parse(line)
@@ -128,27 +130,33 @@ def parse_parity_record(data: bytes, manifest: Manifest, name: str) -> list[Pari
             raise BundleBroken(f"{name}, line {number}: {error.errors()[0]['msg']}") from None
         except ValueError as error:
             raise BundleBroken(f"{name}, line {number}: not strict JSON: {error}") from None
-        _check_row(row, manifest, f"{name}, line {number}")
+        _check_row(row, directions, task, f"{name}, line {number}")
         rows.append(row)
     if not rows:
         raise BundleBroken(f"{name} has no rows, so this bundle cannot be verified")
     return rows
 
 
-def _check_row(row: ParityRow, manifest: Manifest, where: str) -> None:
-    """Refuse a row without exactly the numbers that the manifest's models have.
+def _check_row(row: ParityRow, directions: set[str], task: Task | None, where: str) -> None:
+    """Refuse a row without exactly the numbers that the bundle's models have.
+
+    Args:
+        row: To check.
+        directions: Those of the members.
+        task: That of a classifier; None for language models.
+        where: How errors name the row.
 
     Raises:
         BundleBroken: A number is missing, or there are others.
     """
-    is_classifier = manifest.kind is Kind.CLASSIFIER
-    kind = manifest.decisions.score_kind if is_classifier else "loss"
-    expected = {*map(str, manifest.directions), *([ENSEMBLE] if is_classifier else [])}
-    found: Mapping[str, object] | None = getattr(row, kind)
+    expected = directions if task is None else directions | {ENSEMBLE}
+    found: Mapping[str, object] | None = row.loss
+    if task is not None:
+        found = row.values if task.score_kind == "values" else row.probabilities
     if found is None or set(found) != expected:
         raise BundleBroken(f"{where}: expected numbers for {', '.join(sorted(expected))}")
-    outputs = set(manifest.decisions.output_names) if is_classifier else set()
-    if row.scores and any(by_output.keys() != outputs for by_output in row.scores.values()):
-        raise BundleBroken(
-            f"{where}: expected one of the {kind} per output of the manifest: {', '.join(sorted(outputs))}"
-        )
+    if task is not None and any(
+        by_output.keys() != set(task.output_names) for by_output in (row.scores or {}).values()
+    ):
+        names = ", ".join(sorted(task.output_names))
+        raise BundleBroken(f"{where}: expected {task.score_kind} for each output of the manifest: {names}")

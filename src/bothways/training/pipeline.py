@@ -1,7 +1,7 @@
-"""The flow of a training run: texts, tokens, language models, classifiers, a proven bundle.
+"""Run a training from texts to a verified bundle: tokens, language models, classifiers, calibration.
 
-In: labeled texts in memory, or a corpus. Out: reports while it goes on, and a bundle on disk. What a run needs is
-first put into its folder; each direction is then trained from there, so that a killed run goes on (guarantee 7).
+In: labeled texts in memory, or a corpus. Out: reports during training, and a bundle on disk. Everything a run needs is
+first written to its folder. Each direction is then trained from there, so that a killed run continues (guarantee 7).
 """
 
 from __future__ import annotations
@@ -45,31 +45,30 @@ from bothways.training.reports import ProgressReport, Report, StageReport
 from bothways.training.run_folder import run_folder
 from bothways.version import __version__
 
-BOTH = (Direction.FORWARD, Direction.BACKWARD)
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
-_TEXTS_A_REPORT = 500
+_TEXTS_PER_REPORT = 500
 _SAMPLE_CHARACTERS = 60_000_000
-"""A tokenizer learns from so much of a corpus at most."""
+"""A tokenizer is trained on at most this much of a corpus."""
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What a run is, beside its texts.
+    """Settings of a training run.
 
     Attributes:
-        out: Where the bundle appears.
-        directions: Which models are trained, in the bundle's order.
-        seed: Decides every random choice.
-        size: Name of the recipe's preset, for the record; None where a pack decides the sizes.
-        recipe: All numbers.
-        device: To train on.
-        pack: Language models to start from, or None.
-        text_column: For the record.
-        label_column: For the record.
-        task: What the classifiers predict, before it is fitted; None for language models only.
-        about: What the texts are, for the card.
-        data: A digest of the texts for each of their parts.
-        seconds_between_checkpoints: Within a stage.
+        out: Bundle to create.
+        directions: Models to train, in the bundle's order.
+        seed: Random seed.
+        size: Name of the preset of hyperparameters, recorded in the bundle; None where a pack fixes the model size.
+        hyperparameters: All hyperparameters.
+        device: Device to train on.
+        pack: Language models to start from, or None to train from scratch.
+        text_column: Text column, recorded in the bundle.
+        label_column: Label column, recorded in the bundle.
+        task: What the classifiers predict, before it is fitted; None to train language models only.
+        about: Description of the texts, for the card.
+        data: A digest of the texts of each split.
+        seconds_between_checkpoints: Interval of checkpoints within a stage.
     """
 
     out: Path
@@ -88,12 +87,12 @@ class RunSettings:
 
     @property
     def folder(self) -> Path:
-        """Where the run keeps what it needs."""
+        """The folder with everything the run needs."""
         return run_folder(self.out)
 
     @property
     def fingerprint(self) -> dict[str, object]:
-        """All that decides what comes out, as JSON holds it."""
+        """Everything that determines the result of the run, as JSON holds it."""
         return {
             "bothways": __version__,
             "torch": torch.__version__,
@@ -113,12 +112,12 @@ class RunSettings:
 
     @property
     def _unused_sections(self) -> set[str]:
-        """Sections of the recipe that nothing of this run depends on."""
+        """Sections of the hyperparameters that this run does not use."""
         return {"language_model", "classifier"} if self.task is None else {"pretraining"}
 
 
 def digest_of(texts: Iterable[str]) -> str:
-    """Return a SHA-256 of texts, other for other texts or another order."""
+    """Return a SHA-256 of texts and their order."""
     digest = hashlib.sha256()
     for text in texts:
         data = text.encode("utf-8", "surrogatepass")
@@ -130,17 +129,17 @@ def digest_of(texts: Iterable[str]) -> str:
 def train_bundle(split: Split, unlabeled: list[str], settings: RunSettings) -> Generator[Report, None, None]:
     """Train a classifier in each direction and publish the bundle.
 
-    Same seed on the same machine: same bytes, also of a run that was killed and goes on (guarantee 7).
+    The same seed on the same machine gives the same bytes, even if the run was killed and continued (guarantee 7).
 
     Args:
         split: Training and validation rows, checked.
         unlabeled: Texts for the language models only.
-        settings: All else.
+        settings: Settings of the run.
 
     Raises:
-        DirectionError: The pack has no model for one of the directions; before anything is trained.
-        ConfigError: Class weights name a label that does not occur.
-        TrainingError: A loss became infinite or no number, or the bundle did not prove itself.
+        DirectionError: The pack has no model for one of the directions; raised before anything is trained.
+        ConfigError: Class weights name an unknown label, or the task has no classes.
+        TrainingError: A loss became infinite or NaN, or the bundle could not be verified.
     """
     _refuse_missing_directions(settings)
     files = PlanFolder(settings.folder)
@@ -149,7 +148,7 @@ def train_bundle(split: Split, unlabeled: list[str], settings: RunSettings) -> G
     plan = files.read_plan()
     yield from train_directions(settings.folder, plan)
 
-    yield StageReport("bundle", "proving that a fresh process without torch gives these numbers")
+    yield StageReport("bundle", "verifying it in a fresh process without torch")
     ends = _ends(files, plan)
     validation = {str(direction): end.facts["metrics"] for direction, end in ends.items()}
     targets = files.targets(SplitName.VALIDATION)
@@ -206,16 +205,16 @@ def _prepare_classifiers(
 def pretrain_pack(corpus: Corpus, settings: RunSettings) -> Generator[Report, None, None]:
     """Train a language model in each direction and publish them as one pack, stored in half precision.
 
-    With ``torchrun``, all processes train each model together; the first one does all else.
+    With ``torchrun``, all processes train each model together, and the first one does everything else.
 
     Args:
-        corpus: Texts to learn from; a share of them is set aside to choose the best weights on.
-        settings: All else; with a pack, training goes on from it.
+        corpus: Texts to train on; a share of them is set aside to choose the best weights.
+        settings: Settings of the run. With a pack, training continues from it.
 
     Raises:
-        ConfigError: The rows of a batch can't be shared evenly among the processes.
+        ConfigError: The rows of a batch cannot be divided evenly among the processes.
         DirectionError: The pack has no model for one of the directions.
-        TrainingError: A loss became infinite or no number, or the pack did not prove itself.
+        TrainingError: A loss became infinite or NaN, or the pack could not be verified.
     """
     _refuse_missing_directions(settings)
     files = PlanFolder(settings.folder)
@@ -229,7 +228,7 @@ def pretrain_pack(corpus: Corpus, settings: RunSettings) -> Generator[Report, No
         wait_for_all()
     if not is_first:
         return
-    yield StageReport("pack", "proving that a fresh process without torch gives these numbers")
+    yield StageReport("pack", "verifying it in a fresh process without torch")
     ends = _ends(files, plan)
     validation = {str(direction): end.facts["metrics"] for direction, end in ends.items()}
     tokenizer = files.read_tokenizer()
@@ -273,12 +272,12 @@ def _prepare(
     members: Sequence[Member],
     settings: RunSettings,
 ) -> Generator[Report, None, None]:
-    """Put tokens, tokenizer and the first checkpoints into the run's folder."""
+    """Write tokens, tokenizer and the first checkpoints to the run's folder."""
     orders = [(member.direction, member.special_tokens) for member in members]
     with files.tokens.writing([member.direction for member in members], len(tokenizer)) as add:
         for number, ids in enumerate(tokenize_all(tokenizer, texts, orders, available_cores()), start=1):
             add(ids)
-            if number % _TEXTS_A_REPORT == 0:
+            if number % _TEXTS_PER_REPORT == 0:
                 yield ProgressReport("tokens", number, count)
     files.write_tokenizer(tokenizer)
     for member in members:
@@ -347,20 +346,20 @@ def _length_warnings(files: PlanFolder, settings: RunSettings) -> Iterator[Repor
     labeled = np.concatenate([files.numbers(SplitName.TRAINING), files.numbers(SplitName.VALIDATION)])
     too_long = int((lengths[labeled] > longest).sum())
     if too_long:
-        message = f"{too_long} texts have more than {longest} tokens; training looks at that many, predicting at all"
+        message = f"{too_long} texts exceed {longest:,} tokens and are truncated for training (not for prediction)"
         yield StageReport("tokenizer", message, is_warning=True)
 
 
 def _coverage_warnings(files: PlanFolder, tokenizer: Tokenizer, settings: RunSettings) -> Iterator[Report]:
-    """Tell if the texts don't look like those that a pack was trained on."""
+    """Warn if the texts do not look like those that the pack was trained on."""
     if settings.pack is None:
         return
     share = uncovered_share(tokenizer, files.tokens.open(settings.directions[0]).ids)
     if share > LARGEST_COVERED_SHARE:
         yield StageReport(
             "tokenizer",
-            f"{share:.0%} of the tokens are single letters or unknown: the pack {settings.pack.name} does not seem to "
-            "know the language of these texts; compare with --pretrained none, or pretrain a pack on texts in it",
+            f"{share:.0%} of the tokens are single letters or unknown, so the pack {Path(settings.pack.name).name} may "
+            "not know the language of these texts. Compare with --pretrained none, or pretrain a pack on such texts",
             is_warning=True,
         )
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from bothways.errors import DeadlinePassed, Overloaded, RequestTooLarge, Unavailable
-from bothways.runtime.classifier import Classifier, Prediction
+from bothways.runtime.classifier import Classifier
 from bothways.runtime.graph import WINDOW_TOKENS
+from bothways.runtime.prediction import Prediction
 from bothways.runtime.slots import BATCH_SLOTS, Tally
 from bothways.serve.batching import Batcher, Ticket
 from bothways.text.reading import TokenizedText
