@@ -55,9 +55,9 @@ def tokens_per_second(size: str) -> int:
     from bothways.data.token_store import TokenStore  # noqa: PLC0415
     from bothways.nn.awd_lstm import Dropouts, Encoder, LanguageModelNetwork  # noqa: PLC0415
     from bothways.text.reading import Direction  # noqa: PLC0415
-    from bothways.training.checkpoints import Checkpoint, Checkpoints, with_prefix  # noqa: PLC0415
+    from bothways.training.checkpoints import Checkpoints, LanguageModelCheckpoint, with_prefix  # noqa: PLC0415
     from bothways.training.hyperparameters import load_hyperparameters  # noqa: PLC0415
-    from bothways.training.language_model import STAGE, StreamTexts, train_language_model  # noqa: PLC0415
+    from bothways.training.language_model import StreamTexts, train_language_model  # noqa: PLC0415
 
     hyperparameters = load_hyperparameters(size)
     sizes = hyperparameters.encoder
@@ -75,7 +75,7 @@ def tokens_per_second(size: str) -> int:
     texts = StreamTexts(TokenStore.of([ids, ids[:200]]), np.array([0]), np.array([1]))
     with tempfile.TemporaryDirectory() as folder:
         checkpoints = Checkpoints(Path(folder), seconds=3600)
-        start = Checkpoint(STAGE, {}, with_prefix("model", model.state_dict()))
+        start = LanguageModelCheckpoint(tensors=with_prefix("model", model.state_dict()))
         steps = train_language_model(model, texts, lm, 0, start, checkpoints)
         next(steps)
         next(steps)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 
 from bothways.runtime.classifier import Classifier, load
+from bothways.tasks.regression import Regression
 from bothways.text.reading import Direction, SpecialTokenPlacement
 from bothways.text.subword_tokenizer import SubwordTokenizer
 from bothways.text.subwords import train_tokenizer
@@ -113,6 +114,27 @@ def multi_label_bundle_path(
 def multi_label_model(multi_label_bundle_path: Path) -> Classifier:
     """The bundle of ``multi_label_torch_models``, loaded."""
     return load(multi_label_bundle_path)
+
+
+@pytest.fixture(scope="session")
+def regression_torch_models(tiny_tokenizer: SubwordTokenizer) -> TinyClassifiers:
+    """Random regressions of a target with mean 20 and standard deviation 5."""
+    placements = dict.fromkeys(Direction, SpecialTokenPlacement.READING_ORDER)
+    return make_classifiers(tiny_tokenizer, placements, task=Regression(center=20.0, scale=5.0))
+
+
+@pytest.fixture(scope="session")
+def regression_bundle_path(regression_torch_models: TinyClassifiers, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of ``regression_torch_models``; never changed: tests that break things copy it."""
+    path = tmp_path_factory.mktemp("bundles") / "regression.bundle"
+    write_classifiers(path, regression_torch_models)
+    return path
+
+
+@pytest.fixture(scope="session")
+def regression_model(regression_bundle_path: Path) -> Classifier:
+    """The bundle of ``regression_torch_models``, loaded."""
+    return load(regression_bundle_path)
 
 
 @pytest.fixture(scope="session")

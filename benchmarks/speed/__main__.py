@@ -36,8 +36,8 @@ from bothways.bundle.read import read_bundle
 from bothways.evaluation.benchmark import LIBRARIES, flops_per_token, matmul_flops_per_second
 from bothways.runtime.classifier import Classifier
 from bothways.runtime.cores import available_cores
-from bothways.runtime.graph import Precision
-from bothways.runtime.slots import Tally
+from bothways.runtime.encoder import Precision
+from bothways.runtime.slots import TokenCounts
 from bothways.text.reading import Direction
 from bothways.text.validation import check_texts
 
@@ -114,11 +114,11 @@ class SetMeasurement:
         started = time.perf_counter()
         model = bothways.load(self.bundle)
         load_s = time.perf_counter() - started
-        tally = Tally()
+        counts = TokenCounts()
         tokens = list(map(model.tokenizer.tokenize, check_texts(self.texts)))
-        rows = [prediction.probabilities["ensemble"] for prediction in model.predictions_of(tokens, tally=tally)]
+        rows = [prediction.probabilities["ensemble"] for prediction in model.predictions_of(tokens, counts=counts)]
         self.expected = np.array(rows)
-        found |= {"tokens": sum(map(len, tokens)), "executed_share": round(tally.executed / tally.needed, 4)}
+        found |= {"tokens": sum(map(len, tokens)), "executed_share": round(counts.computed / counts.real, 4)}
         found["exact"] = {**self._time("exact", model.predict_proba), "load_s": round(load_s, 3)}
         found["exact"]["gflops"] = round(
             sum(flops_per_token(member.architecture) for member in model.manifest.members)

@@ -5,14 +5,16 @@
     import bothways
 
     bothways.train("reviews.csv", text="review", label="sentiment", out="reviews.bundle")
-    model = bothways.load("reviews.bundle")
+    model = bothways.load("reviews.bundle")  # predicting needs no torch
     model.predict(["what a lovely film"])
+
+All errors raised on purpose derive from ``BothwaysError``, see ``bothways.errors``.
 """
 
 import os as _os
 
-# ONNX Runtime from 1.29 on looks up a host of Microsoft and writes a device id into the home directory, unless this is
-# set before its first import. No module of this package can be imported before this line has run.
+# Without this variable, ONNX Runtime 1.29 and later resolves a Microsoft host and writes a device id into the home
+# directory. It must be set before onnxruntime is first imported, and no module of this package is imported before it.
 _os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 from bothways.bundle.manifest import EarlyExit

@@ -1,4 +1,4 @@
-"""The layers of design.md: imports point down, and nothing dangerous is imported anywhere."""
+"""Imports point down, form no cycle, and nothing dangerous is imported anywhere."""
 
 import ast
 from pathlib import Path
@@ -19,12 +19,12 @@ LAYERS = [
     {"interop", "training", "serve"},
     {"cli"},
 ]
-"""Lowest first. A module imports from its own layer or from lower ones, and only the command line imports them all."""
+"""Lowest first. A module imports from its own package or from lower layers; only the command line imports them all."""
 FLOOR = {name: number for number, names in enumerate(LAYERS) for name in names}
 TRAINING_TIER = {"torch", "sentencepiece", "sklearn", "pyarrow"}
 MAY_IMPORT_AT_TOP = {"nn": {"torch"}, "training": {"torch"}}
 MAY_IMPORT_WITHIN = {"interop/spacy_tables.py": {"spacy"}}
-"""In a function of its own: its rules are taken from an installed spaCy when a model is imported, never at run time."""
+"""Allowed inside a function only: the rules of the installed spaCy are read during an import, never at run time."""
 NEVER = {"pickle", "cPickle", "dill", "joblib", "cloudpickle", "marshal", "shelve", "spacy", "fastai"}
 
 
@@ -34,15 +34,29 @@ def modules() -> list[Path]:
     )
 
 
+def module_name(path: Path) -> str:
+    parts = path.relative_to(SRC.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in modules()}
+
+
 def imports(path: Path, *, only_top: bool) -> set[str]:
+    """Return the names of all imported modules; ``from package import module`` counts as ``package.module``."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     nodes = tree.body if only_top else list(ast.walk(tree))
     found: set[str] = set()
     for node in nodes:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name} has a relative import"
+            assert node.module
+            submodules = {f"{node.module}.{alias.name}" for alias in node.names} & set(MODULES)
+            found |= submodules
+            if len(submodules) < len(node.names):  # a name that is not a module is defined in the module itself
+                found.add(node.module)
     return found
 
 
@@ -51,7 +65,7 @@ def layer(path: Path) -> str:
 
 
 def test_every_module_has_a_layer() -> None:
-    assert len(modules()) > 30  # a rule that checks nothing must fail
+    assert len(modules()) > 30  # the rules below must have something to check
     assert {layer(path) for path in modules()} == set(FLOOR)
 
 
@@ -66,9 +80,46 @@ def test_imports_point_down(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SRC)))
+def test_only_the_command_line_imports_the_package_root(path: Path) -> None:
+    """The root imports everything above it, so a module that imports the root imports upward."""
+    assert layer(path) == "cli" or "bothways" not in imports(path, only_top=False)
+
+
+def import_graph() -> dict[str, set[str]]:
+    """Return the modules of this package that each module imports, inside functions and for type checkers included."""
+    return {name: (imports(path, only_top=False) & set(MODULES)) - {name} for name, path in MODULES.items()}
+
+
+def cycles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Return the strongly connected components of more than one module."""
+    reachable: dict[str, set[str]] = {}
+    for start in graph:
+        seen: set[str] = set()
+        waiting = [start]
+        while waiting:
+            new = graph[waiting.pop()] - seen
+            seen |= new
+            waiting += new
+        reachable[start] = seen
+    components = {
+        tuple(sorted(name for name in reachable[start] if start in reachable[name]))
+        for start in graph
+        if start in reachable[start]
+    }
+    return sorted(map(list, components))
+
+
+def test_imports_have_no_cycle() -> None:
+    graph = import_graph()
+    assert "bothways.text.reading" in graph["bothways.bundle.manifest"]
+    assert cycles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [["b", "c"]]
+    assert cycles(graph) == []
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SRC)))
 def test_only_the_training_tier_imports_its_libraries(path: Path) -> None:
     found = {name.split(".")[0] for name in imports(path, only_top=True)}
-    if path.name != "api.py":  # bothways.train itself, which the runtime tier imports
+    if path.name != "api.py":  # bothways.train, which the package root imports without torch
         found -= MAY_IMPORT_AT_TOP.get(layer(path), set())
     assert not found & TRAINING_TIER
 

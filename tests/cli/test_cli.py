@@ -464,7 +464,7 @@ MISTAKES: dict[str, tuple[tuple[object, ...], int, str]] = {
     "typos in a config": (
         ("train", "d.csv", *TRAIN, "--out", "o", "--config", "typo.toml"),
         WRONG_USE,
-        "typo.toml has 2 faults: ",
+        "typo.toml has 2 errors: ",
     ),
     "a config that is none": (
         ("train", "d.csv", *TRAIN, "--out", "o", "--config", "bad.toml"),

@@ -599,7 +599,7 @@ def test_extreme_scores_are_caught_by_the_proof(bundle: Path, score: float) -> N
     assert bothways.load(bundle).predict(TEXTS).shape == (3,)
     result = bothways.verify(bundle)
     assert not result.passed
-    assert "become other tokens than in training" in result.problem
+    assert "are tokenized differently than in training" in result.problem
 
 
 def test_the_longest_piece_allowed_is_harmless(bundle: Path) -> None:
@@ -855,7 +855,7 @@ def test_tokens_of_the_proof_that_are_changed_fail_it(bundle: Path) -> None:
     edit_proof(bundle, 5, lambda row: row["ids"].reverse())
     result = bothways.verify(bundle)
     assert (result.passed, result.different_tokens) == (False, 1)
-    assert result.problem == f"1 of {result.texts} texts become other tokens than in training"
+    assert result.problem == f"1 of {result.texts} texts are tokenized differently than in training"
 
 
 @pytest.mark.parametrize(

@@ -277,7 +277,7 @@ def test_parquet_is_not_compressed_twice(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", COMPRESSIONS)
-def test_compressed_content_cut_short_is_told(tmp_path: Path, suffix: str) -> None:
+def test_truncated_compressed_content_is_an_error(tmp_path: Path, suffix: str) -> None:
     lines = "".join(f"{n},{random.Random(n).random()}\n" for n in range(20_000))
     data = compressed(f"id,text\n{lines}".encode(), suffix)
     path = tmp_path / f"a.csv{suffix}"

@@ -115,11 +115,11 @@ class Member(_Part):
 
     Attributes:
         direction: The direction in which it reads.
-        markers: Where markers stand for it.
-        weights: The file of its weights.
+        special_tokens: Where special tokens are placed in backward reading.
+        weights: Name of the file with its weights.
         architecture: The sizes of its encoder.
-        widths_head: Widths of its head's hidden layers, usually one; None for a language model.
-        pooling: What of a text an imported classifier pools; None: all of it.
+        widths_head: Widths of the hidden layers of its head, usually one; None for a language model.
+        pooling: Which tokens an imported classifier pools; None pools all.
     """
 
     direction: Direction
@@ -137,27 +137,27 @@ class Member(_Part):
 
 
 class Combination(_Part):
-    """How the members' probabilities become the ensemble's: a weighted mean, in the order of the members."""
+    """How the members' scores are combined: a weighted mean, in the order of the members."""
 
     method: Literal["mean"]
     weights: list[Annotated[FiniteFloat, Field(gt=0, le=1)]]
 
 
 class Calibration(_Part):
-    """The temperature that the ensemble's log probabilities are divided by; 1 leaves them as they are.
+    """The temperature by which the ensemble's log probabilities are divided; 1 leaves them unchanged.
 
-    For multi-label: the log odds of each label.
+    For multi-label, the log odds of each label are divided.
     """
 
     temperature: Annotated[FiniteFloat, Field(gt=0, le=1000)]
 
 
 class Target(_Part):
-    """The scale of a regression's training targets, by which models' outputs become values in the target's unit.
+    """The scale of a regression's training targets, which converts outputs to values in the target's unit.
 
     Attributes:
-        center: Their mean.
-        scale: Their standard deviation.
+        center: Mean of the training targets.
+        scale: Standard deviation of the training targets.
     """
 
     center: FiniteFloat
@@ -165,7 +165,7 @@ class Target(_Part):
 
 
 class EarlyExitPoint(_Part):
-    """What would come of a threshold: the share of texts that both members read, and of right labels."""
+    """The effect of a threshold: the share of texts that both members read, and the accuracy."""
 
     threshold: Annotated[FiniteFloat, Field(ge=0, le=1)]
     read_by_both: Annotated[FiniteFloat, Field(ge=0, le=1)]
@@ -173,18 +173,18 @@ class EarlyExitPoint(_Part):
 
 
 class EarlyExit(_Part):
-    """When one member is enough: chosen on labeled rows that nothing was trained on.
+    """When one direction is enough, calibrated on labeled rows that were not used in training.
 
     Attributes:
-        first: The member that reads every text.
-        temperature: That its own log probabilities are divided by.
-        threshold: Texts whose most probable label it gives more than that are not read by the other member.
-        largest_loss: The share of rows that may lose their right label by that.
-        rows: How many labeled rows it was chosen on.
-        read_by_both: The share of these that both members read.
-        accuracy: The share of right labels on these.
-        accuracy_of_ensemble: The same if both members read all.
-        curve: What other thresholds would give on these.
+        first: The direction that reads every text.
+        temperature: Its log probabilities are divided by it.
+        threshold: The other direction skips texts whose most probable label has a higher probability than this.
+        largest_loss: The share of rows that may lose their correct label through early exit.
+        rows: Number of labeled rows it was calibrated on.
+        read_by_both: The share of these rows that both directions read.
+        accuracy: The accuracy on these rows with early exit.
+        accuracy_of_ensemble: The accuracy on these rows if both directions read all.
+        curve: The effect of other thresholds on these rows.
     """
 
     first: Direction
@@ -209,11 +209,11 @@ class ImportedFile(_Part):
     """The file that a member was imported from, and how its direction is known.
 
     Attributes:
-        name: The file's own name, without folders.
-        sha256: Of its bytes.
+        name: The name of the file, without folders.
+        sha256: SHA-256 of its bytes.
         direction_known_by: ``recorded`` in the file, ``inferred`` from its weights, or ``given`` by a person.
-        direction_deviations: By how many times what chance gives text is less surprising to the weights this way than
-            the other way; below 0 if it is more surprising.
+        direction_deviations: By how many standard errors text has a lower loss in this direction than in the other;
+            negative if the loss is higher.
     """
 
     name: str
@@ -223,18 +223,18 @@ class ImportedFile(_Part):
 
 
 class ImportRecord(_Part):
-    """What an imported model was made by."""
+    """The library and files that a model was imported from."""
 
     library: str
     files: dict[Direction, ImportedFile]
 
 
 class TrainingRecord(_Part):
-    """What the model was made from: enough to tell models apart and to read the same columns again.
+    """How a model was made: enough to distinguish models, and to read the same columns again.
 
-    Holds no date and no duration, so that the same seed gives the same bytes. Seed and size are None for a model that
-    was imported; the size is None for one that has its sizes from a pack. ``about`` says what the texts are, for a pack
-    that is given away. The separator is what stood between a text's labels in the column of labels (multi-label only).
+    Contains no date and no duration, so that the same seed gives the same bytes. ``seed`` and ``size`` are None for an
+    imported model; ``size`` is None if a pack fixed the model size. ``about`` describes the texts of a pack.
+    ``label_separator`` is the string between the labels of a text (multi-label only).
     """
 
     bothways_version: str
@@ -257,17 +257,17 @@ class Manifest(_Part):
 
     Attributes:
         format: The format's number.
-        kind: What the bundle is for.
+        kind: The kind of its models.
         task: What its models predict; ``next-token`` for language models.
-        labels: In the order of the classes' probabilities; empty for a language model.
-        members: One a direction.
-        combination: How the members' probabilities become the ensemble's; None for a language model.
-        calibration: What is done to the ensemble's probabilities; None for a language model.
-        thresholds: For multi-label: a label is chosen if its probability is at least its threshold, in the order of the
-            labels. None otherwise.
+        labels: In the order of the outputs; empty for regression and for a language model.
+        members: One per direction.
+        combination: How the members' scores are combined; None for a language model.
+        calibration: The calibration of the ensemble; None for regression and for a language model.
+        thresholds: For multi-label: a label is assigned if its probability is at least its threshold, in the order of
+            the labels. None otherwise.
         target: For regression: the scale of the training targets. None otherwise.
-        early_exit: When one member is enough; None: nobody chose. Used only where it is asked for.
-        training: What the models were made from.
+        early_exit: When one direction is enough; None if it was not calibrated. Used only on request.
+        training: How the models were made.
         files: All other files.
     """
 

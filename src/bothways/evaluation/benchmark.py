@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from onnx import TensorProto, helper
 
 from bothways.bundle.manifest import Architecture, Kind
 from bothways.bundle.parity import ENSEMBLE
@@ -28,9 +27,11 @@ from bothways.errors import BothwaysError, ConfigError
 from bothways.processes import module_command, module_environment
 from bothways.runtime.classifier import load
 from bothways.runtime.cores import available_cores
-from bothways.runtime.graph import PRECISIONS, WINDOW_TOKENS, Precision, session_of
+from bothways.runtime.encoder import PRECISIONS, Precision
+from bothways.runtime.graph_builder import GraphBuilder
 from bothways.runtime.prediction import Prediction
-from bothways.runtime.slots import BATCH_SLOTS, Tally
+from bothways.runtime.sessions import WINDOW_TOKENS
+from bothways.runtime.slots import BATCH_SLOTS, TokenCounts
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.validation import check_texts
 
@@ -199,8 +200,8 @@ def _measure_speed(
     model = load(path, precision=precision, early_exit=uses_early_exit)
     load_s = time.perf_counter() - started
     on_progress(f"{name}, first run")
-    tally = Tally()
-    predictions = list(model.predictions_of(map(model.tokenizer.tokenize, check_texts(texts)), tally=tally))
+    counts = TokenCounts()
+    predictions = list(model.predictions_of(map(model.tokenizer.tokenize, check_texts(texts)), counts=counts))
     reference = reference or predictions
     pairs = list(zip(predictions, reference, strict=True))
     run_seconds: list[float] = []
@@ -220,11 +221,11 @@ def _measure_speed(
         load_s=load_s,
         peak_mib=memory_mib,
         texts_per_s=len(texts) / total_s,
-        tokens_per_s=tally.needed / total_s,
-        padding_overhead=tally.executed / tally.needed,
+        tokens_per_s=counts.real / total_s,
+        padding_overhead=counts.computed / counts.real,
         single_p50_ms=1000 * statistics.median(single_s),
         single_p99_ms=1000 * single_s[int(0.99 * (len(single_s) - 1))],
-        gflops=mean_flops * tally.needed / total_s / 1e9,
+        gflops=mean_flops * counts.real / total_s / 1e9,
         largest_difference=max(
             float(np.abs(ours.scores[ENSEMBLE] - theirs.scores[ENSEMBLE]).max()) for ours, theirs in pairs
         ),
@@ -316,13 +317,9 @@ def _numpy_product(rows: int, depth: int, columns: int) -> Callable[[], object]:
 
 def _onnxruntime_product(rows: int, depth: int, columns: int) -> Callable[[], object]:
     right = np.full((depth, columns), 0.5, dtype=np.float32)
-    session = session_of(
-        [helper.make_node("MatMul", ["left", "right"], ["product"])],
-        [helper.make_tensor_value_info("left", TensorProto.FLOAT, [rows, depth])],
-        [helper.make_tensor_value_info("product", TensorProto.FLOAT, [rows, columns])],
-        {"right": right},
-    )
-    return partial(session.run, ["product"], {"left": np.full((rows, depth), 0.5, dtype=np.float32)})
+    graph = GraphBuilder("product")
+    graph.output(graph.add("MatMul", graph.input("left", [rows, depth]), graph.constant(right)), [rows, columns])
+    return partial(graph.session().run, None, {"left": np.full((rows, depth), 0.5, dtype=np.float32)})
 
 
 LIBRARIES: dict[str, Callable[..., Callable[[], object]]] = {

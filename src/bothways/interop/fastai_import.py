@@ -23,6 +23,7 @@ from bothways.interop.direction import DirectionVerdict, infer
 from bothways.interop.fastai_file import ForeignModel, open_model
 from bothways.interop.fastai_weights import Arrays
 from bothways.interop.reference import prove_import
+from bothways.runtime.verify import verify_in_fresh_process
 from bothways.tasks.single_label import SingleLabel
 from bothways.text.reading import Direction, SpecialTokenPlacement
 from bothways.text.tokenizer import UNKNOWN_ID
@@ -147,6 +148,7 @@ def import_fastai(
         tokenizer=tokenizer,
         parity_record=prove_import(members, weights, names, tokenizer),
         training=_record(models, decided),
+        verify=verify_in_fresh_process,
     )
     return FastaiImport(str(models[0].kind), decided)
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from bothways.bundle.manifest import FastaiPooling
 from bothways.errors import ForeignModelError
-from bothways.interop.pickle_reader import Name, Record
+from bothways.interop.pickle_reader import GlobalName, Record
 from bothways.text.fastai_cleaning import CONTROL_TOKENS, FASTAI_V1, FASTAI_V2
 from bothways.text.reading import Direction
 from bothways.text.word_patterns import Pattern
@@ -410,8 +410,8 @@ def _function_names(value: object) -> set[str]:
     return {name.name for name in _names(value)}
 
 
-def _names(value: object) -> Iterator[Name]:
-    return (found for found in _everything_below(value) if isinstance(found, Name))
+def _names(value: object) -> Iterator[GlobalName]:
+    return (found for found in _everything_below(value) if isinstance(found, GlobalName))
 
 
 def _records(value: object) -> Iterator[Record]:
@@ -429,7 +429,7 @@ def _everything_below(value: object) -> Iterator[object]:
         seen.add(id(found))
         yield found
         if isinstance(found, Record):
-            waiting += [found.state, found.maker, *found.arguments, *found.keywords.values(), *found.items]
+            waiting += [found.state, found.function, *found.arguments, *found.keywords.values(), *found.items]
             waiting += [part for pair in found.pairs for part in pair]
         elif isinstance(found, Mapping):
             waiting += [*found.keys(), *found.values()]
@@ -460,7 +460,7 @@ def _state(value: object, source: str) -> Mapping[object, object]:
 
 def _class(value: object) -> str:
     """Return the last part of a class's or function's name."""
-    if isinstance(value, Name):
+    if isinstance(value, GlobalName):
         return value.name.rpartition(".")[2]
     if isinstance(value, Record):
         return value.name.rpartition(".")[2] or "an object of unknown kind"
@@ -468,7 +468,7 @@ def _class(value: object) -> str:
 
 
 def _described(value: object) -> str:
-    if isinstance(value, Record | Name):
+    if isinstance(value, Record | GlobalName):
         return f"a {value.name or 'record'}"
     if isinstance(value, dict | list | tuple):
         first = ", ".join(str(key)[:40] for key in list(value)[:3])

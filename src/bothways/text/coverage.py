@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bothways.text.tokenizer import UNKNOWN_ID, Tokenizer
 
-LARGEST_COVERED_SHARE = 0.11
+MAX_UNCOVERED_SHARE = 0.11
 """English texts of every kind stay below it, those of other languages lie above (docs/LOG.md)."""
 
 

@@ -22,7 +22,7 @@ from bothways.nn.classifier import ClassifierNetwork
 from bothways.tasks.metrics import Scores
 from bothways.tasks.task import Targets, Task
 from bothways.text.reading import Ids
-from bothways.training.checkpoints import Checkpoint, Checkpoints, with_prefix
+from bothways.training.checkpoints import CLASSIFIER_STAGE, Checkpoints, ClassifierCheckpoint, with_prefix
 from bothways.training.hyperparameters import ClassifierConfig
 from bothways.training.language_model import in_float32
 from bothways.training.objective import Objective
@@ -30,7 +30,6 @@ from bothways.training.optimizer import StageOptimizer
 from bothways.training.reports import EpochReport, Report, StepReport
 from bothways.training.seeds import derived_seed
 
-STAGE = "classifier"
 _TEXTS_WITHOUT_GRADIENTS = 128
 
 
@@ -59,7 +58,7 @@ def train_classifier(
     objective: Objective,
     config: ClassifierConfig,
     seed: int,
-    start: Checkpoint,
+    start: ClassifierCheckpoint,
     checkpoints: Checkpoints,
 ) -> Generator[Report, None, None]:
     """Train in place.
@@ -95,13 +94,11 @@ def train_classifier(
             max_gradient_norm=config.max_gradient_norm,
         )
 
-    first = start.facts.get("epoch", 0)
-    batches_done = start.facts.get("batch", 0)
-    step = start.facts.get("step", 0)
+    first, batches_done, step = start.epoch, start.batch, start.step
     if first < len(plan):
         optimizer = optimizer_of(plan[first])
         if plan[first].number or batches_done:
-            optimizer.restore(start.part("optimizer"), start.facts["optimizer_steps"])
+            optimizer.restore(start.part("optimizer"), start.optimizer_steps)
 
     features: Tensor | None = None
     for epoch in range(first, len(plan)):
@@ -123,16 +120,15 @@ def train_classifier(
             step += 1
             total = max(step, len(plan) * steps_an_epoch)
             tokens = int(batch.lengths.sum())
-            yield StepReport(STAGE, model.direction, epoch + 1, len(plan), step, total, loss.item(), rate, tokens)
+            position = (CLASSIFIER_STAGE, model.direction, epoch + 1, len(plan))
+            yield StepReport(*position, step, total, loss.item(), rate, tokens)
             if checkpoints.is_due() and number < len(batches) - 1:
-                facts = {**start.facts, "epoch": epoch, "batch": number + 1, "step": step}
-                checkpoints.save(_standing(model, optimizer, facts))
+                checkpoints.save(_checkpoint(model, optimizer, start.perplexity, epoch, number + 1, step))
         batches_done = 0
         metrics = task.epoch_metrics(class_scores(model, valid.ids, objective, config), valid.targets)
-        yield EpochReport(STAGE, model.direction, epoch + 1, len(plan), metrics, time.monotonic() - started)
+        yield EpochReport(CLASSIFIER_STAGE, model.direction, epoch + 1, len(plan), metrics, time.monotonic() - started)
         if checkpoints.is_due():
-            facts = {**start.facts, "epoch": epoch + 1, "batch": 0, "step": step}
-            checkpoints.save(_standing(model, optimizer, facts))
+            checkpoints.save(_checkpoint(model, optimizer, start.perplexity, epoch + 1, 0, step))
     model.eval()
 
 
@@ -198,10 +194,15 @@ def _plan(groups: int, config: ClassifierConfig, texts: int) -> list[_Epoch]:
     return [_Epoch(unfrozen, number, count) for unfrozen, count in phases for number in range(count)]
 
 
-def _standing(model: ClassifierNetwork, optimizer: StageOptimizer, facts: dict[str, object]) -> Checkpoint:
-    """Return all that the next step depends on."""
-    tensors = {
-        **with_prefix("model", model.state_dict()),
-        **with_prefix("optimizer", optimizer.state()),
-    }
-    return Checkpoint(STAGE, {**facts, "optimizer_steps": optimizer.steps_taken}, tensors)
+def _checkpoint(
+    model: ClassifierNetwork, optimizer: StageOptimizer, perplexity: float, epoch: int, batch: int, step: int
+) -> ClassifierCheckpoint:
+    """Return everything that the next step depends on."""
+    return ClassifierCheckpoint(
+        perplexity=perplexity,
+        epoch=epoch,
+        batch=batch,
+        step=step,
+        optimizer_steps=optimizer.steps_taken,
+        tensors={**with_prefix("model", model.state_dict()), **with_prefix("optimizer", optimizer.state())},
+    )

@@ -1,7 +1,7 @@
-"""Make models in memory from sizes or from a pack, and give their weights and their own numbers back.
+"""Build torch models from an architecture or a pack, and return their weights and their parity records.
 
-In: an architecture, a direction, maybe a pack. Out: modules on a device; arrays by the names that bundles use; proof
-rows. A pack that reads the other way is refused here.
+In: an architecture, a direction, possibly a pack. Out: modules on a device; arrays by the tensor names of bundles; rows
+of parity records. A pack that reads in the other direction is refused here.
 """
 
 from __future__ import annotations

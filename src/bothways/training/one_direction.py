@@ -27,11 +27,16 @@ from bothways.errors import BothwaysError, TrainingError
 from bothways.nn.awd_lstm import LanguageModelNetwork
 from bothways.nn.classifier import ClassifierNetwork
 from bothways.text.reading import Direction
-from bothways.training import classifier, language_model
-from bothways.training.checkpoints import Checkpoint, Checkpoints, with_prefix
+from bothways.training.checkpoints import (
+    Checkpoints,
+    ClassifierCheckpoint,
+    FinalCheckpoint,
+    LanguageModelCheckpoint,
+    with_prefix,
+)
 from bothways.training.classifier import ClassRows, class_scores, train_classifier
 from bothways.training.distributed import processes
-from bothways.training.language_model import StreamTexts, measure_language_model, train_language_model
+from bothways.training.language_model import StreamTexts, evaluate_language_model, train_language_model
 from bothways.training.models import (
     build_classifier,
     build_language_model,
@@ -46,20 +51,19 @@ from bothways.training.seeds import derived_seed
 
 _Value = TypeVar("_Value")
 
-DONE = "done"
-"""The stage of a direction's last checkpoint."""
-
 ERROR_KEY = "error"
 _LONGEST_WAIT_S = 120
 """For a process whose starter was killed to notice."""
 
 
-def first_checkpoint(member: Member, seed: int, weights: dict[str, NDArray[np.float32]] | None) -> Checkpoint:
+def first_checkpoint(
+    member: Member, seed: int, weights: dict[str, NDArray[np.float32]] | None
+) -> LanguageModelCheckpoint:
     """Return where a direction's training starts: the weights of a pack's model, or fresh ones."""
     model = build_language_model(member.architecture, member.direction, derived_seed(seed, member.direction, "build"))
     if weights is not None:
         model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
-    return Checkpoint(language_model.STAGE, {}, with_prefix("model", model.state_dict()))
+    return LanguageModelCheckpoint(tensors=with_prefix("model", model.state_dict()))
 
 
 def train_direction(folder: Path, direction: Direction) -> Generator[Report, None, None]:
@@ -87,10 +91,10 @@ def train_direction(folder: Path, direction: Direction) -> Generator[Report, Non
         if start is None:
             raise TrainingError(f"{files.checkpoints(direction)} holds no checkpoint that is whole: remove {folder}")
         with _reproducible_torch(plan.threads):
-            if start.stage == language_model.STAGE:
+            if isinstance(start, LanguageModelCheckpoint):
                 start = yield from _language_model_stage(files, plan, direction, start, checkpoints)
                 checkpoints.save(start)
-            if start.stage == classifier.STAGE:
+            if isinstance(start, ClassifierCheckpoint):
                 start = yield from _classifier_stage(files, plan, direction, start, checkpoints)
                 checkpoints.save(start)
 
@@ -119,8 +123,8 @@ def _reproducible_torch(threads: int) -> Iterator[None]:
 
 
 def _language_model_stage(
-    files: PlanFolder, plan: Plan, direction: Direction, start: Checkpoint, checkpoints: Checkpoints
-) -> Generator[Report, None, Checkpoint]:
+    files: PlanFolder, plan: Plan, direction: Direction, start: LanguageModelCheckpoint, checkpoints: Checkpoints
+) -> Generator[Report, None, ClassifierCheckpoint | FinalCheckpoint]:
     """Return the checkpoint of the next stage."""
     is_classifier = not plan.is_pretraining
     config = plan.hyperparameters.language_model if is_classifier else plan.hyperparameters.pretraining
@@ -135,20 +139,20 @@ def _language_model_stage(
     if is_classifier:
         seed = derived_seed(plan.seed, direction, "head")
         whole = build_classifier(model, direction, plan.task.outputs, plan.hyperparameters.classifier, seed)
-        facts = {"perplexity": metrics["perplexity"]}
-        return Checkpoint(classifier.STAGE, facts, with_prefix("model", whole.state_dict()))
+        tensors = with_prefix("model", whole.state_dict())
+        return ClassifierCheckpoint(perplexity=metrics["perplexity"], tensors=tensors)
     member = plan.member(direction)
     rounded = rounded_to_half(weights_of(model, member, 0))
     model.load_state_dict({name: torch.from_numpy(array) for name, array in rounded.items()})
-    metrics = measure_language_model(model, texts, config)
+    metrics = evaluate_language_model(model, texts, config)
     parity_record = parity_losses(model, member.special_tokens, files.read_tokenizer(), plan.seed)
     tensors = {**with_prefix("weights", _tensors(rounded)), "parity": torch.from_numpy(parity_record)}
-    return Checkpoint(DONE, {"metrics": metrics}, tensors)
+    return FinalCheckpoint(metrics=metrics, tensors=tensors)
 
 
 def _classifier_stage(
-    files: PlanFolder, plan: Plan, direction: Direction, start: Checkpoint, checkpoints: Checkpoints
-) -> Generator[Report, None, Checkpoint]:
+    files: PlanFolder, plan: Plan, direction: Direction, start: ClassifierCheckpoint, checkpoints: Checkpoints
+) -> Generator[Report, None, FinalCheckpoint]:
     """Return the direction's last checkpoint."""
     config, member = plan.hyperparameters.classifier, plan.member(direction)
     task, objective = plan.task, plan.objective
@@ -171,7 +175,7 @@ def _classifier_stage(
         "parity": torch.from_numpy(parity_record),
         "validation": torch.from_numpy(scores),
     }
-    return Checkpoint(DONE, {"metrics": {**metrics, "perplexity": start.facts["perplexity"]}}, tensors)
+    return FinalCheckpoint(metrics={**metrics, "perplexity": start.perplexity}, tensors=tensors)
 
 
 def _language_model(plan: Plan, direction: Direction, weights: dict[str, Tensor]) -> LanguageModelNetwork:

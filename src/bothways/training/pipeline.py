@@ -1,7 +1,7 @@
-"""The flow of a training run: texts, tokens, language models, classifiers, a proven bundle.
+"""Run a training from texts to a verified bundle: tokens, language models, classifiers, calibration.
 
-In: labeled texts in memory, or a corpus. Out: reports while it goes on, and a bundle on disk. What a run needs is
-first put into its folder; each direction is then trained from there, so that a killed run goes on (guarantee 7).
+In: labeled texts in memory, or a corpus. Out: reports during training, and a bundle on disk. Everything a run needs is
+first written to its folder. Each direction is then trained from there, so that a killed run continues (guarantee 7).
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from bothways.bundle.write import write_bundle
 from bothways.data.corpus import Corpus
 from bothways.data.tokenization import tokenize_all
 from bothways.runtime.cores import available_cores
+from bothways.runtime.verify import verify_in_fresh_process
 from bothways.tasks.task import Split, Task
-from bothways.text.coverage import LARGEST_COVERED_SHARE, uncovered_share
+from bothways.text.coverage import MAX_UNCOVERED_SHARE, uncovered_share
 from bothways.text.reading import Direction, require_direction
 from bothways.text.subwords import train_tokenizer
 from bothways.text.tokenizer import Tokenizer
-from bothways.training.checkpoints import Checkpoint, Checkpoints
+from bothways.training.checkpoints import Checkpoints, FinalCheckpoint
 from bothways.training.directions import train_directions
 from bothways.training.distributed import joined, processes, wait_for_all
 from bothways.training.hyperparameters import Hyperparameters
@@ -39,37 +40,36 @@ from bothways.training.models import (
     fast_type,
     language_model_parity_record,
 )
-from bothways.training.one_direction import DONE, first_checkpoint
+from bothways.training.one_direction import first_checkpoint
 from bothways.training.plan import Plan, PlanFolder, SplitName
 from bothways.training.reports import ProgressReport, Report, StageReport
 from bothways.training.run_folder import run_folder
 from bothways.version import __version__
 
-BOTH = (Direction.FORWARD, Direction.BACKWARD)
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
-_TEXTS_A_REPORT = 500
+_TEXTS_PER_REPORT = 500
 _SAMPLE_CHARACTERS = 60_000_000
-"""A tokenizer learns from so much of a corpus at most."""
+"""A tokenizer is trained on at most this much of a corpus."""
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What a run is, beside its texts.
+    """Settings of a training run.
 
     Attributes:
-        out: Where the bundle appears.
-        directions: Which models are trained, in the bundle's order.
-        seed: Decides every random choice.
-        size: Name of the recipe's preset, for the record; None where a pack decides the sizes.
-        recipe: All numbers.
-        device: To train on.
-        pack: Language models to start from, or None.
-        text_column: For the record.
-        label_column: For the record.
-        task: What the classifiers predict, before it is fitted; None for language models only.
-        about: What the texts are, for the card.
-        data: A digest of the texts for each of their parts.
-        seconds_between_checkpoints: Within a stage.
+        out: Bundle to create.
+        directions: Models to train, in the bundle's order.
+        seed: Random seed.
+        size: Name of the preset of hyperparameters, recorded in the bundle; None where a pack fixes the model size.
+        hyperparameters: All hyperparameters.
+        device: Device to train on.
+        pack: Language models to start from, or None to train from scratch.
+        text_column: Text column, recorded in the bundle.
+        label_column: Label column, recorded in the bundle.
+        task: What the classifiers predict, before it is fitted; None to train language models only.
+        about: Description of the texts, for the card.
+        data: A digest of the texts of each split.
+        seconds_between_checkpoints: Interval of checkpoints within a stage.
     """
 
     out: Path
@@ -88,12 +88,12 @@ class RunSettings:
 
     @property
     def folder(self) -> Path:
-        """Where the run keeps what it needs."""
+        """The folder with everything the run needs."""
         return run_folder(self.out)
 
     @property
     def fingerprint(self) -> dict[str, object]:
-        """All that decides what comes out, as JSON holds it."""
+        """Everything that determines the result of the run, as JSON holds it."""
         return {
             "bothways": __version__,
             "torch": torch.__version__,
@@ -113,12 +113,12 @@ class RunSettings:
 
     @property
     def _unused_sections(self) -> set[str]:
-        """Sections of the recipe that nothing of this run depends on."""
+        """Sections of the hyperparameters that this run does not use."""
         return {"language_model", "classifier"} if self.task is None else {"pretraining"}
 
 
 def digest_of(texts: Iterable[str]) -> str:
-    """Return a SHA-256 of texts, other for other texts or another order."""
+    """Return a SHA-256 of texts and their order."""
     digest = hashlib.sha256()
     for text in texts:
         data = text.encode("utf-8", "surrogatepass")
@@ -130,17 +130,17 @@ def digest_of(texts: Iterable[str]) -> str:
 def train_bundle(split: Split, unlabeled: list[str], settings: RunSettings) -> Generator[Report, None, None]:
     """Train a classifier in each direction and publish the bundle.
 
-    Same seed on the same machine: same bytes, also of a run that was killed and goes on (guarantee 7).
+    The same seed on the same machine gives the same bytes, even if the run was killed and continued (guarantee 7).
 
     Args:
         split: Training and validation rows, checked.
         unlabeled: Texts for the language models only.
-        settings: All else.
+        settings: Settings of the run.
 
     Raises:
-        DirectionError: The pack has no model for one of the directions; before anything is trained.
-        ConfigError: Class weights name a label that does not occur.
-        TrainingError: A loss became infinite or no number, or the bundle did not prove itself.
+        DirectionError: The pack has no model for one of the directions; raised before anything is trained.
+        ConfigError: Class weights name an unknown label, or the task has no classes.
+        TrainingError: A loss became infinite or NaN, or the bundle could not be verified.
     """
     _refuse_missing_directions(settings)
     files = PlanFolder(settings.folder)
@@ -149,9 +149,9 @@ def train_bundle(split: Split, unlabeled: list[str], settings: RunSettings) -> G
     plan = files.read_plan()
     yield from train_directions(settings.folder, plan)
 
-    yield StageReport("bundle", "proving that a fresh process without torch gives these numbers")
+    yield StageReport("bundle", "verifying it in a fresh process without torch")
     ends = _ends(files, plan)
-    validation = {str(direction): end.facts["metrics"] for direction, end in ends.items()}
+    validation = {str(direction): end.metrics for direction, end in ends.items()}
     targets = files.targets(SplitName.VALIDATION)
     scores = plan.task.mean(end.tensors["validation"].numpy() for end in ends.values())
     task = plan.task.calibrated(scores, targets)
@@ -167,6 +167,7 @@ def train_bundle(split: Split, unlabeled: list[str], settings: RunSettings) -> G
         tokenizer=tokenizer,
         parity_record=classifier_parity_record(parity, parity_ensemble, task, tokenizer, settings.seed),
         training=_record(settings, files, validation),
+        verify=verify_in_fresh_process,
     )
     yield StageReport("done", str(settings.out), facts={"validation": validation})
 
@@ -206,16 +207,16 @@ def _prepare_classifiers(
 def pretrain_pack(corpus: Corpus, settings: RunSettings) -> Generator[Report, None, None]:
     """Train a language model in each direction and publish them as one pack, stored in half precision.
 
-    With ``torchrun``, all processes train each model together; the first one does all else.
+    With ``torchrun``, all processes train each model together, and the first one does everything else.
 
     Args:
-        corpus: Texts to learn from; a share of them is set aside to choose the best weights on.
-        settings: All else; with a pack, training goes on from it.
+        corpus: Texts to train on; a share of them is set aside to choose the best weights.
+        settings: Settings of the run. With a pack, training continues from it.
 
     Raises:
-        ConfigError: The rows of a batch can't be shared evenly among the processes.
+        ConfigError: The rows of a batch cannot be divided evenly among the processes.
         DirectionError: The pack has no model for one of the directions.
-        TrainingError: A loss became infinite or no number, or the pack did not prove itself.
+        TrainingError: A loss became infinite or NaN, or the pack could not be verified.
     """
     _refuse_missing_directions(settings)
     files = PlanFolder(settings.folder)
@@ -229,9 +230,9 @@ def pretrain_pack(corpus: Corpus, settings: RunSettings) -> Generator[Report, No
         wait_for_all()
     if not is_first:
         return
-    yield StageReport("pack", "proving that a fresh process without torch gives these numbers")
+    yield StageReport("pack", "verifying it in a fresh process without torch")
     ends = _ends(files, plan)
-    validation = {str(direction): end.facts["metrics"] for direction, end in ends.items()}
+    validation = {str(direction): end.metrics for direction, end in ends.items()}
     tokenizer = files.read_tokenizer()
     losses = {direction: end.tensors["parity"].numpy() for direction, end in ends.items()}
     write_bundle(
@@ -243,6 +244,7 @@ def pretrain_pack(corpus: Corpus, settings: RunSettings) -> Generator[Report, No
         tokenizer=tokenizer,
         parity_record=language_model_parity_record(losses, tokenizer, settings.seed),
         training=_record(settings, files, validation),
+        verify=verify_in_fresh_process,
     )
     yield StageReport("done", str(settings.out), facts={"validation": validation})
 
@@ -273,12 +275,12 @@ def _prepare(
     members: Sequence[Member],
     settings: RunSettings,
 ) -> Generator[Report, None, None]:
-    """Put tokens, tokenizer and the first checkpoints into the run's folder."""
+    """Write tokens, tokenizer and the first checkpoints to the run's folder."""
     orders = [(member.direction, member.special_tokens) for member in members]
     with files.tokens.writing([member.direction for member in members], len(tokenizer)) as add:
         for number, ids in enumerate(tokenize_all(tokenizer, texts, orders, available_cores()), start=1):
             add(ids)
-            if number % _TEXTS_A_REPORT == 0:
+            if number % _TEXTS_PER_REPORT == 0:
                 yield ProgressReport("tokens", number, count)
     files.write_tokenizer(tokenizer)
     for member in members:
@@ -313,18 +315,17 @@ def _plan(
     )
 
 
-def _ends(files: PlanFolder, plan: Plan) -> dict[Direction, Checkpoint]:
+def _ends(files: PlanFolder, plan: Plan) -> dict[Direction, FinalCheckpoint]:
     """Return the last checkpoint of each direction."""
     ends = {}
     for member in plan.members:
         end, _ = Checkpoints(files.checkpoints(member.direction), 0).newest()
-        assert end is not None
-        assert end.stage == DONE
+        assert isinstance(end, FinalCheckpoint)
         ends[member.direction] = end
     return ends
 
 
-def _weights(ends: Mapping[Direction, Checkpoint]) -> dict[Direction, Arrays]:
+def _weights(ends: Mapping[Direction, FinalCheckpoint]) -> dict[Direction, Arrays]:
     return {
         direction: {name: tensor.numpy() for name, tensor in end.part("weights").items()}
         for direction, end in ends.items()
@@ -347,20 +348,20 @@ def _length_warnings(files: PlanFolder, settings: RunSettings) -> Iterator[Repor
     labeled = np.concatenate([files.numbers(SplitName.TRAINING), files.numbers(SplitName.VALIDATION)])
     too_long = int((lengths[labeled] > longest).sum())
     if too_long:
-        message = f"{too_long} texts have more than {longest} tokens; training looks at that many, predicting at all"
+        message = f"{too_long} texts exceed {longest:,} tokens and are truncated for training (not for prediction)"
         yield StageReport("tokenizer", message, is_warning=True)
 
 
 def _coverage_warnings(files: PlanFolder, tokenizer: Tokenizer, settings: RunSettings) -> Iterator[Report]:
-    """Tell if the texts don't look like those that a pack was trained on."""
+    """Warn if the texts do not look like those that the pack was trained on."""
     if settings.pack is None:
         return
     share = uncovered_share(tokenizer, files.tokens.open(settings.directions[0]).ids)
-    if share > LARGEST_COVERED_SHARE:
+    if share > MAX_UNCOVERED_SHARE:
         yield StageReport(
             "tokenizer",
-            f"{share:.0%} of the tokens are single letters or unknown: the pack {settings.pack.name} does not seem to "
-            "know the language of these texts; compare with --pretrained none, or pretrain a pack on texts in it",
+            f"{share:.0%} of the tokens are single letters or unknown, so the pack {Path(settings.pack.name).name} may "
+            "not know the language of these texts. Compare with --pretrained none, or pretrain a pack on such texts",
             is_warning=True,
         )
 
@@ -379,7 +380,7 @@ def _member(direction: Direction, tokenizer: Tokenizer, settings: RunSettings, w
     weights = "forward.safetensors" if direction is Direction.FORWARD else "backward.safetensors"
     return Member(
         direction=direction,
-        special_tokens=sizes.special_tokens,
+        special_tokens=sizes.special_token_placement,
         weights=weights,
         architecture=architecture,
         widths_head=widths_head,

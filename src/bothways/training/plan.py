@@ -1,7 +1,7 @@
-"""What a run folder holds for the training of each direction, so that any process can go on with it.
+"""Store the plan of a run and its tokens in the run's folder, from which each direction is trained.
 
-In: a run's sizes, numbers and texts. Out: files in the run's folder. Nothing else passes from the process that reads
-texts to those that train.
+In: model sizes, hyperparameters and token ids. Out: files in the run's folder. The process that reads texts passes
+nothing else to the processes that train.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from bothways.training.hyperparameters import Hyperparameters
 from bothways.training.objective import Objective, objective_of
 
 DIRECTION_LOCK = "lock"
-"""In the folder of a direction's checkpoints: held by the process that trains it."""
+"""A file in the folder of a direction's checkpoints, locked by the process that trains it."""
 _PLAN_FILE = "plan.json"
 _TOKENIZER_FILE = "tokenizer.json"
 
@@ -43,20 +43,20 @@ class SplitName(StrEnum):
 
 
 class Plan(BaseModel):
-    """What is to be trained.
+    """What a run trains.
 
     Attributes:
-        asked: All that decides what comes out, as it was asked for; a run goes on only if it is asked for again.
+        fingerprint: Everything that determines the result; a run only continues with the same one.
         members: The models, in the bundle's order.
         task_record: The classifiers' task, fitted to the training rows; None for language models only.
         class_weights: Weight of each label in the loss, or None.
-        seed: Decides every random choice.
-        recipe: All numbers.
-        device: To train on.
-        precision: Of products while training.
-        threads: For each direction.
-        at_once: Whether each direction is trained in a process of its own, all at the same time.
-        seconds_between_checkpoints: Within a stage.
+        seed: Random seed.
+        hyperparameters: All hyperparameters.
+        device: Device to train on.
+        precision: Precision of matrix products in training.
+        threads: Compute threads per direction.
+        at_once: Whether all directions are trained at the same time, each in a process of its own.
+        seconds_between_checkpoints: Interval of checkpoints within a stage.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -79,7 +79,7 @@ class Plan(BaseModel):
 
     @property
     def compute_type(self) -> torch.dtype:
-        """The type of products while training."""
+        """The type of matrix products in training."""
         return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
 
     @property
@@ -100,7 +100,7 @@ class Plan(BaseModel):
 
 
 class PlanFolder:
-    """Where a plan and its texts are kept. All of it is there once the plan is."""
+    """The files of a plan and its texts. They are complete once the plan exists."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -112,7 +112,7 @@ class PlanFolder:
 
     @property
     def is_complete(self) -> bool:
-        """Whether everything that the training of each direction needs is there."""
+        """Whether all files that the training of each direction needs exist."""
         return (self._folder / _PLAN_FILE).exists()
 
     def read_plan(self) -> Plan:
@@ -120,7 +120,7 @@ class PlanFolder:
         return Plan.model_validate_json((self._folder / _PLAN_FILE).read_bytes())
 
     def complete(self, plan: Plan) -> None:
-        """Write the plan, last of all."""
+        """Write the plan, which must be the last file."""
         replace_file(self._folder / _PLAN_FILE, plan.model_dump_json().encode())
 
     def remove(self) -> None:
@@ -139,7 +139,7 @@ class PlanFolder:
                 folder.rmdir()
 
     def write_tokenizer(self, tokenizer: Tokenizer) -> None:
-        """Keep the models' common tokenizer."""
+        """Store the models' common tokenizer."""
         replace_file(self._folder / _TOKENIZER_FILE, tokenizer.to_bytes())
 
     def read_tokenizer(self) -> Tokenizer:
@@ -147,23 +147,23 @@ class PlanFolder:
         return parse_tokenizer((self._folder / _TOKENIZER_FILE).read_bytes(), str(self._folder / _TOKENIZER_FILE))
 
     def write_split(self, split_name: SplitName, numbers: Numbers, targets: Targets | None = None) -> None:
-        """Keep which texts are for what, and what is true of them, if anything is known."""
+        """Store which texts belong to a split, and their targets if they have any."""
         replace_file(self._folder / f"{split_name}.npy", _npy(numbers))
         if targets is not None:
             replace_file(self._folder / f"{split_name}-targets.npy", _npy(targets))
 
     def numbers(self, split_name: SplitName) -> Numbers:
-        """Return which texts are for this."""
+        """Return the numbers of the texts of a split."""
         found: Numbers = np.load(self._folder / f"{split_name}.npy", allow_pickle=False)
         return found
 
     @property
     def splits(self) -> list[SplitName]:
-        """The splits that there are."""
+        """The splits that exist."""
         return [split_name for split_name in SplitName if (self._folder / f"{split_name}.npy").exists()]
 
     def targets(self, split_name: SplitName) -> Targets:
-        """Return what is true of them."""
+        """Return the targets of a split."""
         found: Targets = np.load(self._folder / f"{split_name}-targets.npy", allow_pickle=False)
         return found
 

@@ -17,7 +17,7 @@ from bothways.evaluation.benchmark import (
     synthetic_texts,
 )
 from bothways.runtime.classifier import Classifier
-from bothways.runtime.slots import Tally
+from bothways.runtime.slots import TokenCounts
 from bothways.text.reading import Direction
 from bothways.text.subword_tokenizer import SubwordTokenizer
 from tests.bundles import write_with_early_exit
@@ -97,12 +97,12 @@ def test_int8_is_recommended_where_it_is_faster_and_changes_few_labels(
     assert Benchmark("b", "", 2, 1000, 1, 1, "numpy", (float32, int8)).advice == advice
 
 
-def test_the_tally_counts_padded_windows(model: Classifier, tiny_tokenizer: SubwordTokenizer) -> None:
+def test_token_counts_include_the_padding_of_batches(model: Classifier, tiny_tokenizer: SubwordTokenizer) -> None:
     texts = [tiny_tokenizer.tokenize(text) for text in ("a b c d", "a", "")]
-    tally = Tally()
-    assert len(list(model.engine.run_early_exit(texts, 3, None, tally))) == 3
-    assert tally.needed == 2 * sum(map(len, texts))  # two members read each
-    assert tally.executed == 2 * 3 * max(map(len, texts))
+    counts = TokenCounts()
+    assert len(list(model.engine.run_early_exit(texts, 3, None, counts))) == 3
+    assert counts.real == 2 * sum(map(len, texts))  # two members read each
+    assert counts.computed == 2 * 3 * max(map(len, texts))
 
 
 def test_synthetic_texts_are_reproducible_and_vary_in_length(tiny_tokenizer: SubwordTokenizer) -> None:

@@ -14,7 +14,7 @@ import pytest
 from bothways.bundle.manifest import FastaiPooling
 from bothways.errors import ForeignModelError
 from bothways.interop.fastai_learner import labels_of, learner_facts, vocabulary_of
-from bothways.interop.pickle_reader import Name, Record
+from bothways.interop.pickle_reader import GlobalName, Record
 from bothways.text.reading import Direction
 from tests.bundles import LABELS, TinyClassifiers, TinyLanguageModels
 from tests.unit.interop.foreign import (
@@ -89,7 +89,7 @@ def test_weights_are_found_with_an_optimiser_bare_and_as_modules(state: State) -
 
 def test_a_function_of_ones_own_before_the_tokenizer_is_told(state: State) -> None:
     export = v2_export(state, vocabulary(2, WORDS), LABELS)
-    own = an_object("fasttransform.transform.Transform", {"encodes": Name("__main__", "get_review")})
+    own = an_object("fasttransform.transform.Transform", {"encodes": GlobalName("__main__", "get_review")})
     pipeline(export).insert(0, own)
     (remark,) = learner_facts(export, "export.pkl").remarks
     assert "__main__.get_review" in remark
@@ -129,12 +129,12 @@ V1_REFUSED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     ),
     "pictures": (lambda e: e["data"].update(x_proc=[]), "no model of texts: it has no TokenizeProcessor"),
     "a rule of one's own": (
-        lambda e: v1_tokenizer(e)["pre_rules"].append(Name("__main__", "strip_urls")),
+        lambda e: v1_tokenizer(e)["pre_rules"].append(GlobalName("__main__", "strip_urls")),
         "has the pre_rules fix_html, .*, strip_urls, which are not fastai's own",
     ),
     "no rules behind": (lambda e: v1_tokenizer(e).update(post_rules=[]), "has the post_rules none"),
     "another tokenizer": (
-        lambda e: v1_tokenizer(e).update(tok_func=Name("__main__", "Jieba")),
+        lambda e: v1_tokenizer(e).update(tok_func=GlobalName("__main__", "Jieba")),
         "uses the tokenizer Jieba, expected SpacyTokenizer",
     ),
     "no xxbos": (lambda e: e["data"]["x_proc"][0].state.update(include_bos=False), "begins its texts without xxbos"),
@@ -143,7 +143,7 @@ V1_REFUSED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         "gives several labels to a text",
     ),
     "numbers": (
-        lambda e: e["data"].update(y_proc=[], y_cls=Name("fastai.data_block", "FloatList")),
+        lambda e: e["data"].update(y_proc=[], y_cls=GlobalName("fastai.data_block", "FloatList")),
         "predicts numbers, not labels",
     ),
     "a loss without softmax": (
@@ -172,7 +172,7 @@ V2_REFUSED: dict[str, tuple[Callable[[Record], object], str]] = {
     "a rule less": (lambda e: transform(e, "Tokenizer")["rules"].pop(0), "has the rules replace_rep, "),
     "a rule with options": (
         lambda e: transform(e, "Tokenizer").update(
-            rules=[an_object("functools.partial", None, Name("fastai.text.core", "replace_rep"))]
+            rules=[an_object("functools.partial", None, GlobalName("fastai.text.core", "replace_rep"))]
         ),
         "cleans its texts by replace_rep with options",
     ),
@@ -219,7 +219,7 @@ def test_what_would_not_be_faithful_is_refused_for_v2(state: State, case: str) -
         (["xxunk", "the"], r"a list of 2 \(xxunk, the"),
         ({}, "an empty dict"),
         ("weights", "a str"),
-        (Record(Name("os", "system"), ("rm",), {}, None, [], []), "a os.system"),
+        (Record(GlobalName("os", "system"), ("rm",), {}, None, [], []), "a os.system"),
         (np.zeros(3), "a ndarray"),
     ],
 )

@@ -21,9 +21,9 @@ from bothways.bundle.weights import Weights
 from bothways.errors import BundleBroken, ConfigError, DirectionError, TextError
 from bothways.runtime import classifier
 from bothways.runtime.classifier import Classifier
-from bothways.runtime.graph import EncoderSession
 from bothways.runtime.head import Head
 from bothways.runtime.language_model import LanguageModel
+from bothways.runtime.sessions import EncoderSession
 from bothways.tasks.multi_label import MultiLabel
 from bothways.tasks.single_label import SingleLabel
 from bothways.tasks.task import Task
