@@ -455,7 +455,7 @@ def test_a_full_disk_is_told_in_one_line_and_nothing_is_published(
     assert finished.status == 1
     ours = [line for line in finished.err.splitlines() if line.startswith("bothways: ")]
     checkpoint = tmp_path / "m.bundle.run" / "forward" / "00000001.checkpoint"
-    assert ours == [f"bothways: error: {checkpoint} can't be written: File too large; nothing was left behind"]
+    assert ours == [f"bothways: error: {checkpoint} can't be written: File too large. No partial output remains"]
     assert finished.err.splitlines()[-1] == ours[0]
     assert left_behind(tmp_path, data, config) == {"m.bundle.run"}
 
