@@ -221,8 +221,8 @@ def test_a_bad_row_in_the_middle_is_named_and_leaves_no_output(
     finished = cli.run("predict", place.bundle, data, "--out", tmp_path / "out.jsonl")
     assert finished.status == 1
     assert finished.error_line == (
-        f"bothways: error: {data}, line 700, column 'review' holds a lone surrogate (U+D83D) at character 6: "
-        "it is half of a character; repair the text where it was decoded"
+        f"bothways: error: {data}, line 700, column 'review' contains a lone surrogate (U+D83D) at character 6. "
+        "It is half of a character: repair the text where it was decoded"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["d.jsonl"]
 

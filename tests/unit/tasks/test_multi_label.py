@@ -115,7 +115,7 @@ def test_missing_labels_are_not_taken_for_no_label(missing: object) -> None:
         ([["x"]], r"row 1, column 'l' is list \['x'\], expected a string"),
         ({"x": 1}, r"row 1, column 'l' is dict {'x': 1}, expected a string"),
         (1.5, r"row 1, column 'l' is float 1\.5, expected a string"),
-        (["x", "\ud800"], r"row 1, column 'l' holds a lone surrogate"),
+        (["x", "\ud800"], r"row 1, column 'l' contains a lone surrogate"),
         ("x|" + "y" * 1001, r"row 1, column 'l': a label of 1001 characters, expected at most 1000"),
         (["x", "a|b"], r"row 1, column 'l': the label 'a\|b' holds '\|', which stands between labels: name another"),
     ],
