@@ -15,6 +15,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Literal
 
 import bothways
 from bothways.bundle.manifest import Kind
@@ -22,7 +23,7 @@ from bothways.bundle.read import read_bundle
 from bothways.bundle.shipped import pack_path
 from bothways.runtime.language_model import LanguageModel
 
-SIZES = {"en-small": "small", "en-base": "base"}
+SIZES: dict[str, Literal["small", "base"]] = {"en-small": "small", "en-base": "base"}
 TEXTS = (
     "English Wikipedia of 2015: 23,523 articles of 200 words and more, 64.6 million words, none of WikiText-103's. "
     "The text is licensed CC BY-SA 3.0 (https://creativecommons.org/licenses/by-sa/3.0/), by the authors of Wikipedia."
