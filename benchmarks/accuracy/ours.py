@@ -21,6 +21,8 @@ import bothways
 from bothways.bundle.manifest import Kind
 from bothways.bundle.read import read_bundle
 from bothways.bundle.shipped import pack_path
+from bothways.training.api import Device
+from bothways.training.hyperparameters import Size
 
 SEPARATOR = "|"
 SHARED_STAGE = "shared language model"
@@ -42,10 +44,10 @@ class Options:
     """
 
     pack: str | None
-    size: str
+    size: Size
     config: Path | None
     shared_config: Path
-    device: str
+    device: Device
 
 
 def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Path) -> Outcome:
