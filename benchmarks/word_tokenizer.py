@@ -42,7 +42,7 @@ HOSTILE_TEXTS = {
     "'": "'" * HOSTILE_CHARACTERS,
     "x-": "x-" * (HOSTILE_CHARACTERS // 2),
     "letters": "a" * HOSTILE_CHARACTERS,
-    "random": "".join(random.Random(0).choices("abcAB12.,-/()':@", k=HOSTILE_CHARACTERS)),
+    "random": "".join(random.Random(0).choices("abcAB12.,-/()':@", k=HOSTILE_CHARACTERS)),  # noqa: S311
 }
 
 
@@ -178,7 +178,7 @@ def make_plain_splitter(tables: WordTables) -> WordSplitter:
         raise word_patterns._NotUnderstood
 
     with (
-        mock.patch.object(word_rules, "analyzed", lambda _rule: None),
+        mock.patch.object(word_rules, "analyzed", return_value=None),
         mock.patch.object(word_patterns, "_parsed", not_understood),
     ):
         return WordSplitter(tables)

@@ -14,7 +14,7 @@ import bothways
 from bothways.bundle.parity import NASTY_TEXTS
 from bothways.errors import ConfigError, TextError
 from bothways.runtime.classifier import Classifier
-from bothways.text.reading import Direction, SpecialTokenPlacement, joined
+from bothways.text.reading import Direction, SpecialTokenPlacement, concatenate
 from bothways.text.subword_tokenizer import SubwordTokenizer
 from tests.bundles import make_classifiers, write_classifiers
 from tests.words import make_word_tokenizer
@@ -57,11 +57,11 @@ def test_settled_characters_have_the_tokens_that_they_have_in_the_whole_text(
     found, pending = [], ""
     for part in parts:
         pending += part
-        count = tiny_tokenizer.settled(pending)
+        count = tiny_tokenizer.stable_length(pending)
         if count:
             found.append(tiny_tokenizer.tokenize(pending[:count]))
             pending = pending[count:]
-    together = joined([*found, tiny_tokenizer.tokenize(pending)])
+    together = concatenate([*found, tiny_tokenizer.tokenize(pending)])
     for name in ("ids", "group_starts", "special_token_counts"):
         np.testing.assert_array_equal(getattr(together, name), getattr(whole, name))
         assert getattr(together, name).dtype == np.int32
@@ -69,9 +69,10 @@ def test_settled_characters_have_the_tokens_that_they_have_in_the_whole_text(
 
 def test_only_the_last_words_stay_unsettled(tiny_tokenizer: SubwordTokenizer) -> None:
     text = "The cat sat on the mat, and the DOG ate it all "
-    assert text[tiny_tokenizer.settled(text) :] == "all "
-    assert text[tiny_tokenizer.settled(text + "u") :] == "all "
-    assert tiny_tokenizer.settled(text + "all all ") == tiny_tokenizer.settled(text)  # may be repeated once more
+    assert text[tiny_tokenizer.stable_length(text) :] == "all "
+    assert text[tiny_tokenizer.stable_length(text + "u") :] == "all "
+    # the last word may be repeated once more
+    assert tiny_tokenizer.stable_length(text + "all all ") == tiny_tokenizer.stable_length(text)
 
 
 @given(parts=TEXTS)

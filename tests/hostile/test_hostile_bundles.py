@@ -26,7 +26,7 @@ from bothways.bundle import read
 from bothways.bundle.manifest import LARGEST_MANIFEST_BYTES, MANIFEST_FILE, Kind
 from bothways.bundle.read import read_bundle
 from bothways.errors import BundleBroken, BundleError, BundleMissing, BundleTooNew
-from bothways.text.subword_tokenizer import LONGEST_PIECE
+from bothways.text.subword_tokenizer import MAX_PIECE_LENGTH
 from tests.bundles import (
     FILES,
     LABELS,
@@ -603,7 +603,7 @@ def test_extreme_scores_are_caught_by_the_proof(bundle: Path, score: float) -> N
 
 
 def test_the_longest_piece_allowed_is_harmless(bundle: Path) -> None:
-    edit_json(bundle, "tokenizer.json", lambda t: t["pieces"][-1].__setitem__(0, "x" * LONGEST_PIECE))
+    edit_json(bundle, "tokenizer.json", lambda t: t["pieces"][-1].__setitem__(0, "x" * MAX_PIECE_LENGTH))
     assert bothways.load(bundle).predict(["x" * 5000]).shape == (1,)
 
 

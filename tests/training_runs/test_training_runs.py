@@ -319,8 +319,8 @@ def test_a_pack_of_the_wrong_direction_is_rejected_before_training(
     with pytest.raises(DirectionError) as caught:
         train(data, tmp_path / "m.bundle", config, pretrained=pack, directions=directions)
     assert str(caught.value) == (
-        f"{pack} reads forward, but a model that reads backward was asked for: "
-        "use a pack with a backward member, or train only forward"
+        f"{pack} reads forward, but direction backward was requested. "
+        "Use a pack with a backward member, or train only forward"
     )
     assert not (tmp_path / "m.bundle").exists()
     assert not any(report["report"] != "StageReport" for report in metrics_of(tmp_path / "m.bundle"))
@@ -457,7 +457,7 @@ def test_a_full_disk_is_reported_in_one_line_and_nothing_is_published(
     assert finished.status == 1
     ours = [line for line in finished.err.splitlines() if line.startswith("bothways: ")]
     checkpoint = tmp_path / "m.bundle.run" / "forward" / "00000001.checkpoint"
-    assert ours == [f"bothways: error: {checkpoint} can't be written: File too large; nothing was left behind"]
+    assert ours == [f"bothways: error: {checkpoint} can't be written: File too large. No partial output remains"]
     assert finished.err.splitlines()[-1] == ours[0]
     assert left_behind(tmp_path, data, config) == {"m.bundle.run"}
 

@@ -85,9 +85,7 @@ def _paragraphs(path: str) -> Iterator[str]:
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError:
-                raise DataError(
-                    f"{path}, line {number}: not valid UTF-8; save the file as UTF-8 and try again"
-                ) from None
+                raise DataError(f"{path}, line {number}: not valid UTF-8. Save the file as UTF-8") from None
             if text.strip():
                 lines.append(check_text(text, f"{path}, line {number}"))
             elif lines:

@@ -264,7 +264,7 @@ def synthetic_texts(tokenizer: Tokenizer, count: int, seed: int = 0) -> list[str
     rng = random.Random(seed)  # noqa: S311  (not for cryptography)
     ids = range(len(tokenizer))
     lengths = [min(2000, 1 + round(rng.lognormvariate(np.log(150), 0.8))) for _ in range(count)]
-    return [tokenizer.compose(rng.choices(ids, k=length)) for length in lengths]
+    return [tokenizer.decode(rng.choices(ids, k=length)) for length in lengths]
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -173,7 +173,7 @@ def _composed(tokenizer: WordTokenizer) -> list[str]:
     before that the end of a sentence, which tells the directions apart in any language that has them.
     """
     rng = np.random.default_rng(0)
-    words = [word for word in tokenizer.compose(range(min(2000, len(tokenizer)))).split() if word.isalpha()]
+    words = [word for word in tokenizer.decode(range(min(2000, len(tokenizer)))).split() if word.isalpha()]
     if not words:
         return []
     texts = []

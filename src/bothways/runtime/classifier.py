@@ -186,7 +186,7 @@ class Classifier:
         directions = self.manifest.directions
         if Direction.FORWARD not in directions:
             raise ConfigError("this bundle only reads backward, so it cannot read a text before its end is known")
-        if self.tokenizer.settled("") is None:
+        if self.tokenizer.stable_length("") is None:
             raise ConfigError(
                 "this bundle tokenizes by fastai's and spaCy's rules, which look across a whole text: "
                 "read complete texts with predict or stream"

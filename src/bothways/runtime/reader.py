@@ -16,7 +16,7 @@ from bothways.runtime.prediction import Prediction
 from bothways.runtime.sessions import WINDOW_TOKENS
 from bothways.runtime.slots import BATCH_SLOTS, MemberStates, Pooled, SlotEngine
 from bothways.tasks.metrics import Scores
-from bothways.text.reading import Ids, TokenizedText, joined
+from bothways.text.reading import Ids, TokenizedText, concatenate
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.validation import check_text
 
@@ -68,7 +68,7 @@ class TextReader:
         self._check_open()
         self._pending += check_text(part, f"part {self._parts}")
         self._parts += 1
-        count = self._tokenizer.settled(self._pending)
+        count = self._tokenizer.stable_length(self._pending)
         if count:
             self._settle(self._tokenizer.tokenize(self._pending[:count]))
             self._pending = self._pending[count:]
@@ -85,7 +85,9 @@ class TextReader:
         self._check_open()
         self._is_open = False
         rest = self._tokenizer.tokenize(self._pending)
-        pooled = [*self._others.run([joined([*self._settled, rest])], lookahead=1)] if self._others.members else [[]]
+        pooled = (
+            [*self._others.run([concatenate([*self._settled, rest])], lookahead=1)] if self._others.members else [[]]
+        )
         return self._to_prediction([*pooled[0][: self._forward], self._pooled(rest), *pooled[0][self._forward :]])
 
     def _settle(self, text: TokenizedText) -> None:

@@ -420,7 +420,7 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_nothing(
     assert finished.returncode == 0, finished.stderr
     kind, message = finished.stdout.rstrip("\n").split("|")
     assert kind == DataError.__name__
-    assert message == f"{target} can't be written: File too large; nothing was left behind"
+    assert message == f"{target} can't be written: File too large. No partial output remains"
     assert list(tmp_path.iterdir()) == []
 
 
