@@ -22,6 +22,8 @@ import bothways
 from bothways.bundle.manifest import Kind
 from bothways.bundle.read import read_bundle
 from bothways.bundle.shipped import pack_path
+from bothways.training.api import Device
+from bothways.training.hyperparameters import Size
 
 SEPARATOR = "|"
 SHARED_STAGE = "shared language model"
@@ -43,10 +45,10 @@ class Options:
     """
 
     pack: str | None
-    size: Literal["tiny", "small", "base"]
+    size: Size
     config: Path | None
     shared_config: Path
-    device: Literal["cpu", "cuda"]
+    device: Device
 
 
 def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Path) -> Outcome:
