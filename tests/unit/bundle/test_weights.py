@@ -216,9 +216,7 @@ def test_weights_that_were_rounded_before_come_back_bit_for_bit() -> None:
 def test_a_weight_too_large_for_half_precision_is_refused_by_name(value: float) -> None:
     weights = {"a": ARRAYS["a"], "b": np.array([0, 1, value, 2], dtype=np.float32)}
     for act in (rounded_to_half, lambda weights: write_weights(weights, half_precision=True)):
-        with pytest.raises(
-            TrainingError, match=r"^b contains .*, but half precision ends at 65504\. Store"
-        ):
+        with pytest.raises(TrainingError, match=r"^b contains .*, but half precision ends at 65504\. Store"):
             act(weights)
 
 

@@ -292,9 +292,7 @@ def test_weights_too_large_for_half_precision_are_named(torch_models: TinyClassi
     variance[2] = 1e5
     weights[Direction.BACKWARD]["head.norms.0.running_var"] = variance
     options: dict[str, Any] = {"weights": weights, "half_precision": True}
-    with pytest.raises(
-        TrainingError, match=r"^head\.norms\.0\.running_var contains 100000, but half precision"
-    ):
+    with pytest.raises(TrainingError, match=r"^head\.norms\.0\.running_var contains 100000, but half precision"):
         write_with(tmp_path / "half.bundle", torch_models, torch_models.parity_record, **options)
     assert list(tmp_path.iterdir()) == []
 
