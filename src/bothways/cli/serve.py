@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from bothways.cli.options import PrecisionName
 from bothways.errors import DependencyMissing
+from bothways.runtime.encoder import Precision
 from bothways.serve.settings import Settings, named_bundles, read_settings
 
 
@@ -34,7 +34,7 @@ def serve(
     ],
     host: Annotated[str | None, _of("host")] = None,
     port: Annotated[int | None, _of("port")] = None,
-    precision: Annotated[PrecisionName | None, _of("precision")] = None,
+    precision: Annotated[Precision | None, _of("precision")] = None,
     early_exit: Annotated[bool | None, _of("early_exit", "--early-exit")] = None,
     threads: Annotated[int | None, _of("threads")] = None,
     max_queue_tokens: Annotated[int | None, _of("max_queue_tokens")] = None,
@@ -58,7 +58,7 @@ def serve(
     options = {
         "host": host,
         "port": port,
-        "precision": precision.value if precision else None,
+        "precision": precision,
         "early_exit": early_exit,
         "threads": threads,
         "max_queue_tokens": max_queue_tokens,

@@ -83,7 +83,7 @@ class Evaluation:
             DependencyMissing: pandas is not installed.
         """
         try:
-            import pandas  # noqa: ICN001, PLC0415  (an optional library)
+            import pandas  # noqa: PLC0415  (an optional library)
         except ImportError:
             raise DependencyMissing("to_frame needs pandas: pip install pandas. to_dict needs nothing") from None
         if self.classes:
@@ -91,9 +91,7 @@ class Evaluation:
         return pandas.DataFrame.from_dict(self.summary, orient="index")
 
 
-def evaluate(
-    model: ModelSource, data: TableSource, *, text: str | None = None, label: str | None = None
-) -> Evaluation:
+def evaluate(model: ModelSource, data: TableSource, *, text: str | None = None, label: str | None = None) -> Evaluation:
     """Evaluate a model on labeled rows.
 
     Args:
