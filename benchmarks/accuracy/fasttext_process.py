@@ -76,8 +76,10 @@ def main(folder: Path) -> None:
 
 
 def refitted(tried: list[Tried], file: Path, task: dict[str, Any]) -> tuple[Any, Setting, Probabilities]:
-    """Return a model of all training rows with the best setting that does not diverge, the setting, and the validation
-    rows' probabilities with it.
+    """Fit on all training rows with the best setting that does not diverge.
+
+    Returns:
+        The model, the setting, and the probabilities of the validation rows with it.
     """
     for loss, setting, rows in sorted(tried, key=lambda entry: entry[0]):  # a stable sort: the first of equals wins
         model = train(file, setting, task) if loss != NO_THRESHOLD else None
@@ -105,7 +107,9 @@ def settings(task: dict[str, Any]) -> list[Setting]:
     for (ngrams, shortest, longest), epochs, rate in itertools.product(NGRAMS, EPOCHS, RATES):
         is_cheap = epochs == EPOCHS[0] and not longest  # tried even on the largest task
         if is_cheap or words * epochs * (_CHARACTER_NGRAM_COST if longest else 1) <= _MAX_WORDS_READ:
-            found.append({"lr": rate, "epoch": epochs, "wordNgrams": ngrams, "minn": shortest, "maxn": longest, **buckets})
+            found.append(
+                {"lr": rate, "epoch": epochs, "wordNgrams": ngrams, "minn": shortest, "maxn": longest, **buckets}
+            )
     return found
 
 

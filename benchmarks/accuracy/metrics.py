@@ -62,7 +62,7 @@ def _threshold(probabilities: NDArray[np.float64], truth: NDArray[np.bool_]) -> 
 
 
 def loss_on_validation(probabilities: Probabilities, truth: Truth) -> float:
-    """Return what settings are chosen by (lower is better): the error rate, or 1 - macro-F1 with the best thresholds."""
+    """Return the loss by which settings are chosen: the error rate, or 1 - macro-F1 with the best thresholds."""
     if truth.ndim == 1:
         return error_rate(probabilities, truth)
     return 1 - macro_f1(probabilities >= choose_thresholds(probabilities, truth), truth)

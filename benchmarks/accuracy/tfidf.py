@@ -1,8 +1,8 @@
 """The linear baseline: TF-IDF of words, of characters or of both, and logistic regression.
 
-Input: a task. Output: an ``Outcome``. Features and C are those with the lowest loss on the validation rows. The model is
-then fitted again on all training rows. More than two classes are learned one-vs-rest, which on texts is as accurate as a
-multinomial model and ten times faster.
+Input: a task. Output: an ``Outcome``. Features and C are those with the lowest loss on the validation rows. The model
+is then fitted again on all training rows. More than two classes are learned one-vs-rest, which on texts is as accurate
+as a multinomial model and ten times faster.
 """
 
 from __future__ import annotations

@@ -42,9 +42,7 @@ def run_fastai(oracle: Path, *arguments: str) -> None:
     if not python.exists():
         sys.exit(f"{python} is missing: run make .oracle/.environment first")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    subprocess.run(
-        [str(python.absolute()), str(ROOT / "oracle" / "speed.py"), *arguments], check=True, env=environment
-    )
+    subprocess.run([str(python.absolute()), str(ROOT / "oracle" / "speed.py"), *arguments], check=True, env=environment)
 
 
 def import_models(texts: Mapping[str, Any], size: str, work: Path, oracle: Path) -> Path:

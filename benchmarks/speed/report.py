@@ -74,7 +74,8 @@ def _tables(result: dict[str, Any]) -> Iterator[str]:
 
 def _difference(key: str, found: dict[str, Any]) -> str:
     if key == "fastai":
-        return f"{found['largest_difference_alone']:.0e} for single texts, {found['largest_difference_together']:.2g} in batches"
+        alone, together = found["largest_difference_alone"], found["largest_difference_together"]
+        return f"{alone:.0e} for single texts, {together:.2g} in batches"
     if "largest_difference" in found:
         return f"{found['largest_difference']:.0e}"
     return "" if key.startswith("cascade") else "0"
@@ -91,7 +92,8 @@ def _targets(result: dict[str, Any]) -> Iterator[str]:
         yield f"| {name}: texts/s, × fastai | {throughput_target:g} | {_reached(throughput, throughput_target)} |"
         yield f"| {name}: single text, × fastai | {single_target:g} | {_reached(single, single_target)} |"
     share = imdb["exact"]["gflops"] / max(result["limits_gflops"].values())
-    yield f"| float32: share of the fastest library's matrix products | {SHARE_OF_LIMIT:.2f} | {_reached(share, SHARE_OF_LIMIT)} |"
+    of_limit = "float32: share of the fastest library's matrix products"
+    yield f"| {of_limit} | {SHARE_OF_LIMIT:.2f} | {_reached(share, SHARE_OF_LIMIT)} |"
     overhead = imdb["executed_share"]
     reached = f"{overhead:.3f}" if overhead <= PADDING_OVERHEAD else f"**{overhead:.3f}, missed**"
     yield f"| float32: padding overhead, at most | {PADDING_OVERHEAD:.2f} | {reached} |"

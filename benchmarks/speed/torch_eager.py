@@ -1,7 +1,7 @@
 """The models of a bundle in PyTorch's eager mode, written as usual: texts sorted by length, packed, in batches of 64.
 
-Input: a bundle and texts. Output: the probabilities of the ensemble. Pooling covers the whole text, whereas fastai pools
-only the last 1,440 tokens.
+Input: a bundle and texts. Output: the probabilities of the ensemble. Pooling covers the whole text, whereas fastai
+pools only the last 1,440 tokens.
 """
 
 from __future__ import annotations

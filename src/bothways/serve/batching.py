@@ -112,10 +112,10 @@ class Batcher:
             ticket.answer.set_result([])
             return ticket
         if tokens > self.most_tokens:
-            raise RequestTooLarge(f"the texts have {tokens} tokens, allowed are {self.most_tokens} (max-queue-tokens)")
+            raise RequestTooLarge(f"the texts have {tokens} tokens, the limit is {self.most_tokens} (max-queue-tokens)")
         with self._changed:
             if self._is_closing:
-                raise ModelLeft("the model is being unloaded: try again")
+                raise ModelLeft("the model is being unloaded: retry")
             self._take_room(tokens)
             self._queue.append(ticket)
             self._unanswered.add(ticket)
@@ -149,7 +149,7 @@ class Batcher:
         self._thread.join(timeout_s)
         with self._changed:
             for ticket in self._unanswered:
-                _refuse(ticket, Unavailable("the model had to leave before all texts were read"))
+                _refuse(ticket, Unavailable("the model was unloaded before the request finished; retry"))
 
     def _take_room(self, tokens: int) -> None:
         if self._tokens + tokens > self.most_tokens:
@@ -197,7 +197,7 @@ class Batcher:
         now = time.monotonic()
         for ticket in self._unanswered:
             if now > ticket.deadline_s:
-                _refuse(ticket, DeadlinePassed("the deadline passed before all texts were read"))
+                _refuse(ticket, DeadlinePassed("the deadline passed before all texts were classified"))
         done = {ticket for ticket in self._unanswered if ticket.answer.done()}
         if not done:
             return
