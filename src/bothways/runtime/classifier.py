@@ -185,13 +185,8 @@ class Classifier:
             raise ConfigError("early exit needs the whole text: load the bundle without it to read a text in parts")
         directions = self.manifest.directions
         if Direction.FORWARD not in directions:
-<<<<<<< HEAD
             raise ConfigError("this bundle only reads backward, so it cannot read a text before its end is known")
-        if self.tokenizer.settled("") is None:
-=======
-            raise ConfigError("this bundle reads backward only: a text that isn't complete can't be read from its end")
         if self.tokenizer.stable_length("") is None:
->>>>>>> h-text
             raise ConfigError(
                 "this bundle tokenizes by fastai's and spaCy's rules, which look across a whole text: "
                 "read complete texts with predict or stream"

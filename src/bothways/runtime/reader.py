@@ -15,12 +15,8 @@ from bothways.errors import ConfigError
 from bothways.runtime.prediction import Prediction
 from bothways.runtime.sessions import WINDOW_TOKENS
 from bothways.runtime.slots import BATCH_SLOTS, MemberStates, Pooled, SlotEngine
-<<<<<<< HEAD
 from bothways.tasks.metrics import Scores
-from bothways.text.reading import Ids, TokenizedText, joined
-=======
 from bothways.text.reading import Ids, TokenizedText, concatenate
->>>>>>> h-text
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.validation import check_text
 
