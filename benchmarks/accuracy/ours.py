@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from benchmarks.accuracy import validation
@@ -42,10 +43,10 @@ class Options:
     """
 
     pack: str | None
-    size: str
+    size: Literal["tiny", "small", "base"]
     config: Path | None
     shared_config: Path
-    device: str
+    device: Literal["cpu", "cuda"]
 
 
 def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Path) -> Outcome:

@@ -65,7 +65,7 @@ def test_it_also_runs_as_a_module() -> None:
     command = [sys.executable, "-m", "bothways", "info", "nowhere"]
     finished = subprocess.run(command, env=ENVIRONMENT, capture_output=True, check=False)
     assert finished.returncode == 1
-    assert finished.stderr == b"bothways: error: nowhere: there is no bundle here\n"
+    assert finished.stderr == b"bothways: error: bundle not found: nowhere\n"
 
 
 # Predicting.
@@ -484,16 +484,16 @@ MISTAKES: dict[str, tuple[tuple[object, ...], int, str]] = {
     "missing pack": (
         ("train", "d.csv", *TRAIN, "--out", "o", "--pretrained", "nope.pack"),
         BAD_DATA,
-        "nope.pack: there is no pack here; by name there is en-small",
+        "pack not found: nope.pack. Pass the path of a pack or one of en-small",
     ),
     "missing corpus": (("pretrain", "nope.txt", "--out", "o"), BAD_DATA, "file not found: nope.txt"),
-    "missing bundle": (("predict", "nope", "d.csv", "--out", "o.csv"), BAD_DATA, "nope: there is no bundle here"),
+    "missing bundle": (("predict", "nope", "d.csv", "--out", "o.csv"), BAD_DATA, "bundle not found: nope"),
     "a file as bundle": (
         ("predict", "d.csv", "d.csv", "--out", "o.csv"),
         BAD_DATA,
-        "d.csv is not a bundle: a bundle is a directory that holds bundle.json",
+        "d.csv is not a bundle: a bundle is a directory with a file bundle.json",
     ),
-    "a folder as bundle": (("info", "folder"), BAD_DATA, "folder is not a bundle: it holds no bundle.json"),
+    "a folder as bundle": (("info", "folder"), BAD_DATA, "folder is not a bundle: it contains no bundle.json"),
     "nothing to verify": (("verify", "folder"), BAD_DATA, "folder is not a bundle"),
     "nothing to measure": (("bench", "folder"), BAD_DATA, "folder is not a bundle"),
     "nothing to export": (("export-onnx", "folder", "--out", "m.onnx"), BAD_DATA, "folder is not a bundle"),

@@ -78,7 +78,8 @@ def test_a_prediction_is_a_number_and_has_no_label(regression_model: Classifier)
     assert (prediction.label, prediction.probability, prediction.chosen, prediction.labels) == (None, None, (), ())
     assert dict(prediction.probabilities) == {}
     values = regression_model.predict(["a", "b c"])
-    assert (values.dtype, values.shape) == (np.float64, (2,))
+    assert values.dtype == np.float64
+    assert values.shape == (2,)
     assert regression_model.predict([]).shape == (0,)
 
 

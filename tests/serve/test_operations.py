@@ -398,7 +398,7 @@ def test_whatever_lies_in_place_of_a_file_the_old_model_goes_on(
 @pytest.mark.parametrize(
     ("arguments", "status", "told"),
     [
-        (["nowhere.bundle"], 1, "there is no bundle here"),
+        (["nowhere.bundle"], 1, "bundle not found"),
         (["a=x", "a=y"], 2, "two bundles are named 'a'"),
         (["x", "--port", "99999"], 2, "--port: Input should be less than or equal to 65535, found 99999"),
         (["x", "--max-texts", "0", "--drain-s", "-1"], 2, "--drain-s: Input"),

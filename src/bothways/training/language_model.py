@@ -92,7 +92,7 @@ def train_language_model(
         raise ConfigError(f"batch_size is {stream.rows}, expected a multiple of the {here.count} processes")
     rows = here.rows(stream.rows)
     windows = max(1, stream.windows)
-    epochs = config.epochs_for(stream.rows * stream.tokens_a_row)
+    epochs = config.epochs_for(stream.rows * stream.tokens_per_row)
     steps = max(1, round(epochs * windows)) if epochs else 0
     validation_steps = max(
         math.ceil(_TOKENS_BETWEEN_VALIDATIONS / (stream.rows * config.sequence_length)),

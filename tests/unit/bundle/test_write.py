@@ -292,7 +292,7 @@ def test_weights_too_large_for_half_precision_are_named(torch_models: TinyClassi
     variance[2] = 1e5
     weights[Direction.BACKWARD]["head.norms.0.running_var"] = variance
     options: dict[str, Any] = {"weights": weights, "half_precision": True}
-    with pytest.raises(TrainingError, match=r"^head\.norms\.0\.running_var holds 100000, but half precision ends at "):
+    with pytest.raises(TrainingError, match=r"^head\.norms\.0\.running_var contains 100000, but half precision"):
         write_with(tmp_path / "half.bundle", torch_models, torch_models.parity_record, **options)
     assert list(tmp_path.iterdir()) == []
 
@@ -310,7 +310,7 @@ def test_weights_that_are_no_numbers_are_not_published(torch_models: TinyClassif
     bias = weights[Direction.BACKWARD]["head.layers.1.bias"].copy()
     bias[1] = np.nan
     weights[Direction.BACKWARD]["head.layers.1.bias"] = bias
-    with pytest.raises(TrainingError, match=r"head\.layers\.1\.bias holds values that are not finite numbers"):
+    with pytest.raises(TrainingError, match=r"head\.layers\.1\.bias contains values that are not finite numbers"):
         write_with(tmp_path / "wrong.bundle", torch_models, torch_models.parity_record, weights=weights)
     assert list(tmp_path.iterdir()) == []
 
@@ -437,7 +437,7 @@ def test_the_check_prints_one_line_of_json(bundle_path: Path, tmp_path: Path) ->
     assert set(result["differences"]) == {"forward", "backward", "ensemble"}
     assert json.loads(failed.stdout) == {
         "passed": False,
-        "problem": f"{tmp_path} is not a bundle: it holds no bundle.json",
+        "problem": f"{tmp_path} is not a bundle: it contains no bundle.json",
     }
     assert passed.stdout.count("\n") == failed.stdout.count("\n") == 1
     assert time.monotonic() - started < 60

@@ -49,12 +49,12 @@ def test_files_of_all_kinds_are_read_in_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "content"), [("c.txt", ""), ("c.txt", " \n\n\t"), ("c.csv", "text\n \n")])
 def test_a_corpus_without_any_text_is_refused(tmp_path: Path, name: str, content: str) -> None:
     path = file_of(tmp_path, name, content)
-    with pytest.raises(DataError, match=rf"^{path}: there is no text$"):
+    with pytest.raises(DataError, match=rf"^{path} contains no text$"):
         read_corpus([path], "text")
 
 
 def test_no_file_at_all_is_refused() -> None:
-    with pytest.raises(DataError, match=r"^the corpus: there is no text$"):
+    with pytest.raises(DataError, match=r"^the corpus contains no text$"):
         read_corpus([], "text")
 
 

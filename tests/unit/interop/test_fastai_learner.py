@@ -125,26 +125,26 @@ V1_REFUSED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     ),
     "a processor of one's own": (
         lambda e: e["data"]["x_proc"].append(an_object("__main__.Cleaner", {})),
-        "changes its texts by Cleaner, which is unknown",
+        "processes its texts with Cleaner",
     ),
-    "pictures": (lambda e: e["data"].update(x_proc=[]), "no model of texts: it has no TokenizeProcessor"),
+    "pictures": (lambda e: e["data"].update(x_proc=[]), "not a text model: it has no TokenizeProcessor"),
     "a rule of one's own": (
         lambda e: v1_tokenizer(e)["pre_rules"].append(GlobalName("__main__", "strip_urls")),
-        "has the pre_rules fix_html, .*, strip_urls, which are not fastai's own",
+        "has the pre_rules fix_html, .*, strip_urls, expected fastai's own",
     ),
     "no rules behind": (lambda e: v1_tokenizer(e).update(post_rules=[]), "has the post_rules none"),
     "another tokenizer": (
         lambda e: v1_tokenizer(e).update(tok_func=GlobalName("__main__", "Jieba")),
         "uses the tokenizer Jieba, expected SpacyTokenizer",
     ),
-    "no xxbos": (lambda e: e["data"]["x_proc"][0].state.update(include_bos=False), "begins its texts without xxbos"),
+    "no xxbos": (lambda e: e["data"]["x_proc"][0].state.update(include_bos=False), "has texts without xxbos"),
     "several labels": (
         lambda e: e["data"].update(y_proc=[an_object("fastai.data_block.MultiCategoryProcessor", {})]),
-        "gives several labels to a text",
+        "is a multi-label classifier",
     ),
     "numbers": (
         lambda e: e["data"].update(y_proc=[], y_cls=GlobalName("fastai.data_block", "FloatList")),
-        "predicts numbers, not labels",
+        "is a regression model",
     ),
     "a loss without softmax": (
         lambda e: e.update(loss_func=an_object("torch.nn.modules.loss.BCEWithLogitsLoss", {})),
@@ -154,13 +154,13 @@ V1_REFUSED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         lambda e: e["model"].state["_modules"]["0"].state.update(max_len=20),
         "pools max_len=20 tokens in windows of bptt=70",
     ),
-    "data of another kind": (lambda e: e.update(data=[1]), "its data are a list of 1"),
+    "data of another kind": (lambda e: e.update(data=[1]), "its data is a list of 1"),
     "a model of another kind": (lambda e: e.update(model="net"), "its model is a str"),
 }
 
 
 @pytest.mark.parametrize("case", V1_REFUSED)
-def test_what_would_not_be_faithful_is_refused_for_v1(state: State, case: str) -> None:
+def test_unsupported_models_are_refused_for_v1(state: State, case: str) -> None:
     change, message = V1_REFUSED[case]
     export = v1_export(state, vocabulary(1, WORDS), LABELS)
     change(export)
@@ -174,7 +174,7 @@ V2_REFUSED: dict[str, tuple[Callable[[Record], object], str]] = {
         lambda e: transform(e, "Tokenizer").update(
             rules=[an_object("functools.partial", None, GlobalName("fastai.text.core", "replace_rep"))]
         ),
-        "cleans its texts by replace_rep with options",
+        "cleans its texts with replace_rep and unknown options",
     ),
     "subwords": (
         lambda e: transform(e, "Tokenizer").update(tok=an_object("fastai.text.core.SentencePieceTokenizer", {})),
@@ -183,15 +183,15 @@ V2_REFUSED: dict[str, tuple[Callable[[Record], object], str]] = {
     "no tokenizer": (lambda e: pipeline(e).pop(1), "its pipeline has no Tokenizer"),
     "ids changed behind": (
         lambda e: pipeline(e).append(an_object("__main__.Truncate", {})),
-        "changes its ids by Truncate",
+        "changes its ids with Truncate",
     ),
     "several labels": (
         lambda e: pipeline(e, 1).append(an_object("fastai.data.transforms.MultiCategorize", {})),
-        "gives several labels to a text",
+        "is a multi-label classifier",
     ),
     "numbers": (
         lambda e: pipeline(e, 1).append(an_object("fastai.data.transforms.RegressionSetup", {})),
-        "predicts numbers, not labels",
+        "is a regression model",
     ),
     "a loss without softmax": (
         lambda e: e.state.update(loss_func=an_object("__main__.MyLoss", {})),  # type: ignore[attr-defined]
@@ -199,13 +199,13 @@ V2_REFUSED: dict[str, tuple[Callable[[Record], object], str]] = {
     ),
     "no loaders": (
         lambda e: e.state["dls"].state.update(loaders=[]),  # type: ignore[index]
-        "holds no data loaders",
+        "contains no data loaders",
     ),
 }
 
 
 @pytest.mark.parametrize("case", V2_REFUSED)
-def test_what_would_not_be_faithful_is_refused_for_v2(state: State, case: str) -> None:
+def test_unsupported_models_are_refused_for_v2(state: State, case: str) -> None:
     change, message = V2_REFUSED[case]
     export = v2_export(state, vocabulary(2, WORDS), LABELS)
     change(export)
@@ -224,7 +224,7 @@ def test_what_would_not_be_faithful_is_refused_for_v2(state: State, case: str) -
     ],
 )
 def test_what_is_no_model_is_said(value: object, found: str) -> None:
-    with pytest.raises(ForeignModelError, match=f"thing.pkl holds {found}.*expected a model"):
+    with pytest.raises(ForeignModelError, match=f"thing.pkl contains {found}.*expected a model"):
         learner_facts(value, "thing.pkl")
 
 
@@ -240,5 +240,5 @@ def test_a_vocabulary_comes_as_a_list_an_object_or_a_pair() -> None:
 
 @pytest.mark.parametrize("value", [[], {}, None, [1, 2, 3], {"the": 1}, [["a"], 3]])
 def test_what_is_no_vocabulary_is_refused(value: object) -> None:
-    with pytest.raises(ForeignModelError, match=r"v.pkl holds .*, expected a vocabulary: a list of words"):
+    with pytest.raises(ForeignModelError, match=r"v.pkl contains .*, expected a vocabulary: a list of words"):
         vocabulary_of(value, "v.pkl")

@@ -48,7 +48,7 @@ def test_text_errors_are_data_errors() -> None:
 
 @pytest.mark.parametrize("lone", ["a text", b"a text"])
 def test_one_string_instead_of_a_list_is_refused_at_once(lone: object) -> None:
-    with pytest.raises(TextError, match=r"write predict\(\[text\]\)"):
+    with pytest.raises(TextError, match=r"Use predict\(\[text\]\)"):
         check_texts(lone)  # type: ignore[arg-type]
 
 
