@@ -36,6 +36,9 @@ from bothways.errors import (
 )
 from bothways.evaluation.benchmark import Benchmark, SpeedResult, benchmark
 from bothways.evaluation.early_exit import fit_early_exit
+from bothways.evaluation.evaluate import Evaluation, evaluate
+from bothways.evaluation.precision import PrecisionComparison, compare_precision
+from bothways.evaluation.score import score
 from bothways.interop.direction import DirectionVerdict
 from bothways.interop.fastai_import import FastaiImport, ImportedModel, import_fastai, infer_direction
 from bothways.interop.onnx_export import OnnxExport, export_onnx
@@ -62,11 +65,13 @@ __all__ = [
     "DirectionError",
     "DirectionVerdict",
     "EarlyExit",
+    "Evaluation",
     "FastaiImport",
     "ForeignModelError",
     "ImportedModel",
     "OnnxExport",
     "OutputExists",
+    "PrecisionComparison",
     "Prediction",
     "ShapeError",
     "SpecialTokenPlacement",
@@ -77,12 +82,15 @@ __all__ = [
     "Verification",
     "__version__",
     "benchmark",
+    "compare_precision",
+    "evaluate",
     "export_onnx",
     "fit_early_exit",
     "import_fastai",
     "infer_direction",
     "load",
     "pretrain",
+    "score",
     "train",
     "verify",
 ]

@@ -125,7 +125,7 @@ def open_for_writing(path: str) -> Iterator[IO[bytes]]:
             yield sys.stdout.buffer
             sys.stdout.buffer.flush()
         except OSError as error:
-            if error.errno in _WRITE_ERRORS:
+            if error.errno in WRITE_ERRORS:
                 raise DataError(f"standard output can't be written: {_reason(error)}") from None
             raise
         return
@@ -145,7 +145,7 @@ def open_for_writing(path: str) -> Iterator[IO[bytes]]:
         os.chmod(temporary, 0o666 & ~current_umask())  # noqa: PTH101
         os.rename(temporary, target)  # noqa: PTH104
     except OSError as error:
-        if error.errno in _WRITE_ERRORS:
+        if error.errno in WRITE_ERRORS:
             raise writing_failed(target, error) from None
         raise
     finally:
@@ -186,7 +186,8 @@ def _reason(error: OSError) -> str:
     return "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else (error.strerror or str(error))
 
 
-_WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
+WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
+"""Error numbers of an ``OSError`` that mean that a file can't be written."""
 
 
 def current_umask() -> int:

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 import bothways
-from bothways.cli.options import Config, Device, DeviceName, DirectionsName, Seed, SizeName, output_console
+from bothways.cli.options import Config, DeviceOption, Seed, output_console
+from bothways.training.choices import Directions, Size
 
 
 def pretrain(
@@ -27,11 +28,11 @@ def pretrain(
         str | None,
         typer.Option("--continue", metavar="PACK", help="Pack to continue training from. It fixes the model size."),
     ] = None,
-    size: Annotated[SizeName | None, typer.Option(help="Model size. Defaults to small.")] = None,
-    directions: Annotated[DirectionsName, typer.Option(help="Reading directions to train.")] = DirectionsName.BOTH,
+    size: Annotated[Size | None, typer.Option(help="Model size. Defaults to small.")] = None,
+    directions: Annotated[Directions, typer.Option(help="Reading directions to train.")] = "both",
     seed: Seed = 0,
     config: Config = None,
-    device: Device = DeviceName.CPU,
+    device: DeviceOption = "cpu",
 ) -> None:
     """Train language models on a corpus.
 

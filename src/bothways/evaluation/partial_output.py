@@ -16,7 +16,7 @@ from typing import IO
 
 from bothways import strict_json
 from bothways.errors import BothwaysError, ConfigError, OutputExists
-from bothways.files import refuse_existing, refuse_unusable, replace_file, writing_failed
+from bothways.files import WRITE_ERRORS, refuse_existing, refuse_unusable, replace_file, writing_failed
 
 Settings = dict[str, str | int | bool | list[str]]
 """What determines the content of a file. A run continues another one only if these are equal."""
@@ -49,30 +49,16 @@ class PartialOutput:
     complete_rows: int
     complete_bytes: int
 
-    @contextlib.contextmanager
-    def writing(self) -> Iterator[None]:
-        """Report an ``OSError`` of the block as a file that cannot be written.
-
-        Raises:
-            DataError: The block raised an ``OSError``.
-        """
-        try:
-            yield
-        except OSError as error:
-            raise writing_failed(self.target, error) from None
-
     def skip_complete(self) -> None:
         """Remove everything behind the complete bytes of an interrupted run. What is written next follows them."""
-        with self.writing():
-            self.stream.seek(self.complete_bytes)
-            self.stream.truncate()
+        self.stream.seek(self.complete_bytes)
+        self.stream.truncate()
 
     def checkpoint(self, rows: int) -> None:
         """Record that this many rows are complete, after they have reached the disk."""
-        with self.writing():
-            self.stream.flush()
-            os.fsync(self.stream.fileno())
-            _write_journal(self.target, _Journal(self.settings, rows, self.stream.tell()))
+        self.stream.flush()
+        os.fsync(self.stream.fileno())
+        _write_journal(self.target, _Journal(self.settings, rows, self.stream.tell()))
 
 
 @contextlib.contextmanager
@@ -95,7 +81,7 @@ def open_partial_output(target: Path, settings: Settings) -> Iterator[PartialOut
         DataError: The disk is full or not writable.
     """
     refuse_unusable(target)
-    part, journal = _part(target), _journal(target)
+    part = _part(target)
     if _read_journal(target) is None:  # the journal is written first, so a part without one is a file of the user
         _refuse_foreign(part)
         _write_journal(target, _Journal(settings))
@@ -107,18 +93,20 @@ def open_partial_output(target: Path, settings: Settings) -> Iterator[PartialOut
         stack.callback(_close, stream)
         _lock(stream, target)
         try:
-            output = PartialOutput(target, settings, stream, *_complete(target, settings, stream))
-            yield output
-            with output.writing():
-                stream.flush()
-                os.fsync(stream.fileno())
-                refuse_existing(target)
-                part.rename(target)
-                journal.unlink()
+            yield PartialOutput(target, settings, stream, *_complete(target, settings, stream))
+            stream.flush()
+            os.fsync(stream.fileno())
+            refuse_existing(target)
+            part.rename(target)
+            _journal(target).unlink()
         except BothwaysError:
-            part.unlink(missing_ok=True)
-            journal.unlink(missing_ok=True)
+            _remove(target)
             raise
+        except OSError as error:
+            if error.errno not in WRITE_ERRORS:
+                raise
+            _remove(target)
+            raise writing_failed(target, error) from None
 
 
 def _part(target: Path) -> Path:
@@ -129,15 +117,17 @@ def _journal(target: Path) -> Path:
     return target.with_name(f"{target.name}.part.json")
 
 
+def _remove(target: Path) -> None:
+    _part(target).unlink(missing_ok=True)
+    _journal(target).unlink(missing_ok=True)
+
+
 def _complete(target: Path, settings: Settings, stream: IO[bytes]) -> tuple[int, int]:
     """Return how many rows and bytes of the content can be kept. Without any, start again from an empty file."""
     found = _read_journal(target)
     if found is not None and found.settings == settings and found.size <= os.fstat(stream.fileno()).st_size:
         return found.rows, found.size
-    try:
-        stream.truncate(0)
-    except OSError as error:
-        raise writing_failed(target, error) from None
+    stream.truncate(0)
     _write_journal(target, _Journal(settings))
     return 0, 0
 

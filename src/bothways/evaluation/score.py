@@ -147,12 +147,8 @@ class _Output:
 
     def write(self, chunk: Chunk, added: Mapping[str, Sequence[object]], rows: int) -> None:
         """Write a chunk. Record the number of rows if the last record is some seconds old."""
-        if self._partial is None:
-            self._writer.write(chunk, added)
-            return
-        with self._partial.writing():
-            self._writer.write(chunk, added)
-        if time.monotonic() - self._checkpoint >= CHECKPOINT_S:
+        self._writer.write(chunk, added)
+        if self._partial is not None and time.monotonic() - self._checkpoint >= CHECKPOINT_S:
             self._partial.checkpoint(rows)
             self._checkpoint = time.monotonic()
 
@@ -162,16 +158,18 @@ def _open_output(model: Classifier, table: Table, column: str, out: str) -> Iter
     """Open the file to create. It can be continued if input and output are files and the output is plain text."""
     columns = output_columns(model)
     is_plain_text = table.format in _RESUMABLE_FORMATS and not split_suffix(out)[1]
-    if STANDARD_STREAM in (table.path, out) or not is_plain_text:
+    if out == STANDARD_STREAM or not Path(table.path).is_file() or not is_plain_text:
         with open_writer(table, out, columns) as writer:
             yield _Output(writer)
         return
     check_output(table, out, columns)
-    with open_partial_output(Path(out), _settings(model, table, column)) as partial:
-        with table.writer(partial.stream, columns) as writer:
-            if partial.complete_rows:  # a header has been written over the same header
-                partial.skip_complete()
-            yield _Output(writer, partial)
+    with (
+        open_partial_output(Path(out), _settings(model, table, column)) as partial,
+        table.writer(partial.stream, columns) as writer,
+    ):
+        if partial.complete_rows:  # the writer has written the header over the same header
+            partial.skip_complete()
+        yield _Output(writer, partial)
 
 
 def _settings(model: Classifier, table: Table, column: str) -> Settings:

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -26,14 +26,13 @@ from bothways.runtime.classifier import Classifier, load
 from bothways.tasks.registry import new_task
 from bothways.tasks.task import Split, TaskName
 from bothways.text.reading import Direction
+from bothways.training.choices import Device, Directions, Size
 from bothways.training.reports import Report, StageReport
 
 if TYPE_CHECKING:
-    from bothways.training.hyperparameters import Hyperparameters, Size
+    from bothways.training.hyperparameters import Hyperparameters
     from bothways.training.pipeline import RunSettings
 
-Directions = Literal["both", "forward", "backward"]
-Device = Literal["cpu", "cuda"]
 DEFAULT_PACK = "en-small"
 _DEFAULT_SIZE = "small"
 

@@ -17,9 +17,9 @@ from pydantic_core import ErrorDetails
 from bothways.errors import ConfigError
 from bothways.nn.awd_lstm import Dropouts
 from bothways.text.reading import SpecialTokenPlacement
+from bothways.training.choices import Size
 from bothways.training.optimizer import Schedule
 
-Size = Literal["tiny", "small", "base"]
 SIZES: tuple[str, ...] = get_args(Size)
 
 Rate = Annotated[float, Field(gt=0, le=1)]
