@@ -101,9 +101,8 @@ def write_bundle(
     with _published_directory(Path(path)) as folder:
         for name, data in contents.items():
             _write_durably(folder / name, data)
-        unused = (
-            {"target"} if manifest.target is None else set()
-        )  # so that other bundles keep the keys that format 1 had from the beginning
+        # Bundles of other tasks keep the keys that format 1 had from the beginning.
+        unused = {"target"} if manifest.target is None else set()
         text = manifest.model_dump_json(indent=1, by_alias=True, exclude=unused)
         _write_durably(folder / MANIFEST_FILE, f"{text}\n".encode())
         verify(folder)
