@@ -1,7 +1,7 @@
-"""How often `bothways direction` is right: real models of fastai of known direction, and ones that learnt nothing.
+"""Measure how often `bothways direction` is right: on fastai models of known direction, and on random weights.
 
-Run: BOTHWAYS_DATA=... .oracle/bin/python oracle/direction_models.py --out .oracle/direction   (about an hour)
-then .venv/bin/python benchmarks/direction_verdicts.py [.oracle/direction]. Last line: JSON.
+Run: BOTHWAYS_DATA=... .oracle/bin/python oracle/direction_models.py --out .oracle/direction   (about an hour),
+then .venv/bin/python benchmarks/direction_verdicts.py [.oracle/direction]. The last line of the output is JSON.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from bothways.text.word_tokenizer import WordTokenizer
 RANDOM_MODELS = 40
 KINDS = {
     "language-model": "language models",
-    "gentle-classifier": "classifiers, fine-tuned layer by layer as published",
-    "classifier": "classifiers, fine-tuned roughly: one high rate in all layers",
+    "gentle-classifier": "classifiers, unfrozen layer by layer as published",
+    "classifier": "classifiers, all layers at once at one high learning rate",
 }
 
 
 def main() -> None:
-    """Ask every model, print each answer and the sums."""
+    """Infer the direction of every model; print each verdict and the counts."""
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".oracle/direction")
     models = json.loads((folder / "models.json").read_text())
-    table = Table(title="times chance, + where the weights tell the right way", title_justify="left")
-    for name in ("model", "tokens read in training", "margin", "times chance", "verdict"):
+    table = Table(title="z-score: positive where the weights show the right direction", title_justify="left")
+    for name in ("model", "training tokens", "loss difference", "z-score", "verdict"):
         table.add_column(name, justify="left" if name == "model" else "right")
     counts: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
     for model in sorted(models, key=lambda m: (list(KINDS).index(m["kind"]), m["file"])):
@@ -43,8 +43,8 @@ def main() -> None:
         outcome = {None: "abstained", model["direction"]: "right"}.get(verdict.direction, "wrong")
         counts[model["kind"]][outcome] += 1
         sign = 1 if model["direction"] == "forward" else -1
-        times = f"{sign * verdict.deviations:+.1f}"
-        table.add_row(model["file"], f"{model['tokens_seen']:,}", f"{verdict.margin:.3f}", times, outcome)
+        z_score = f"{sign * verdict.z_score:+.1f}"
+        table.add_row(model["file"], f"{model['tokens_seen']:,}", f"{verdict.margin:.3f}", z_score, outcome)
     random_counts = Counter(random_verdicts(folder / models[0]["file"]))
     console = Console(width=None if sys.stdout.isatty() else 140)
     console.print(table)
@@ -54,16 +54,16 @@ def main() -> None:
     for kind, outcomes in counts.items():
         row = [str(outcomes[name]) for name in ("right", "abstained", "wrong")]
         sums.add_row(KINDS[kind], str(outcomes.total()), *row)
-    told = RANDOM_MODELS - random_counts["abstained"]
+    wrong = RANDOM_MODELS - random_counts["abstained"]
     sums.add_row(
-        "random weights (no direction is right)", str(RANDOM_MODELS), "", str(random_counts["abstained"]), str(told)
+        "random weights (no direction is right)", str(RANDOM_MODELS), "", str(random_counts["abstained"]), str(wrong)
     )
     console.print(sums)
     print(json.dumps({**{kind: dict(found) for kind, found in counts.items()}, "random": dict(random_counts)}))
 
 
 def random_verdicts(path: Path) -> list[str]:
-    """Ask models of random weights, half of them with the embedding of a trained one."""
+    """Return the outcomes for models of random weights, half of them with the embedding of a trained model."""
     opened = open_model(str(path), needs_labels=False)
     sizes: Architecture = opened.found.architecture
     tokenizer = WordTokenizer(opened.tokenizer)
@@ -72,11 +72,11 @@ def random_verdicts(path: Path) -> list[str]:
         rng = np.random.default_rng(seed)
         weights = {}
         for name, shape in encoder_shapes(sizes).items():
-            bound = 0.1 if name == "embedding.weight" else (shape[0] // 4) ** -0.5  # as torch and fastai begin
+            bound = 0.1 if name == "embedding.weight" else (shape[0] // 4) ** -0.5  # as in torch and fastai
             weights[f"encoder.{name}"] = rng.uniform(-bound, bound, shape).astype(np.float32)
         if seed % 2:
             weights["encoder.embedding.weight"] = opened.found.arrays["encoder.embedding.weight"]
-        outcomes.append("told" if infer(sizes, weights, tokenizer).direction else "abstained")
+        outcomes.append("wrong" if infer(sizes, weights, tokenizer).direction else "abstained")
     return outcomes
 
 

@@ -96,7 +96,7 @@ def compared(version: str, folder: Path) -> list[dict[str, Any]]:
                 "largest_difference": float(np.abs(ours - theirs).max()),
                 "different_labels": int((ours.argmax(axis=1) != theirs.argmax(axis=1)).sum()),
                 "verdict": str(made.verdict.direction or "none").lower(),
-                "deviations": round(made.verdict.deviations, 1),
+                "z_score": round(made.verdict.z_score, 1),
                 "known_by": made.known_by,
             }
         )
@@ -119,7 +119,7 @@ def show(results: list[dict[str, Any]]) -> None:
             str(result["different_ids"]),
             f"{result['largest_difference']:.1e}",
             str(result["different_labels"]),
-            f"{result['verdict']} ({abs(result['deviations'])})",
+            f"{result['verdict']} ({abs(result['z_score'])})",
             result["known_by"],
         )
     Console(width=None if sys.stdout.isatty() else 140).print(table)

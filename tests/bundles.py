@@ -31,6 +31,7 @@ from bothways.bundle.weights import read_weights, write_weights
 from bothways.bundle.write import write_bundle
 from bothways.nn.awd_lstm import LanguageModelNetwork
 from bothways.nn.classifier import ClassifierNetwork
+from bothways.runtime.verify import verify_in_fresh_process
 from bothways.tasks.multi_label import MultiLabel
 from bothways.tasks.regression import Regression
 from bothways.tasks.single_label import SingleLabel
@@ -207,7 +208,7 @@ def write_classifiers(path: Path, tiny: TinyClassifiers, **options: Any) -> None
         tokenizer=tiny.tokenizer,
         parity_record=tiny.parity_record,
         training=MULTI_LABEL_RECORD if isinstance(tiny.task, MultiLabel) else RECORD,
-        **options,
+        **{"verify": verify_in_fresh_process, **options},
     )
 
 
@@ -220,6 +221,7 @@ def write_pack(path: Path, tiny: TinyLanguageModels) -> None:
         tokenizer=tiny.tokenizer,
         parity_record=tiny.parity_record,
         training=RECORD,
+        verify=verify_in_fresh_process,
     )
 
 

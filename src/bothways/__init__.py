@@ -34,6 +34,7 @@ from bothways.errors import (
     TextError,
     TrainingError,
 )
+from bothways.evaluation.benchmark import Benchmark, SpeedResult, benchmark
 from bothways.evaluation.early_exit import fit_early_exit
 from bothways.interop.direction import DirectionVerdict
 from bothways.interop.fastai_import import FastaiImport, ImportedModel, import_fastai, infer_direction
@@ -47,6 +48,7 @@ from bothways.training.api import pretrain, train
 from bothways.version import __version__
 
 __all__ = [
+    "Benchmark",
     "BothwaysError",
     "BundleBroken",
     "BundleError",
@@ -68,11 +70,13 @@ __all__ = [
     "Prediction",
     "ShapeError",
     "SpecialTokenPlacement",
+    "SpeedResult",
     "TextError",
     "TextReader",
     "TrainingError",
     "Verification",
     "__version__",
+    "benchmark",
     "export_onnx",
     "fit_early_exit",
     "import_fastai",

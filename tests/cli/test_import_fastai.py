@@ -1,4 +1,4 @@
-"""Importing as its users meet it: what is printed, and what every mistake is answered with."""
+"""The commands import-fastai and direction: their output, and the error of each mistake."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def labels() -> list[str]:
     return [part for label in LABELS for part in ("--label", label)]
 
 
-def test_two_classifiers_become_a_bundle_that_all_verbs_take(
+def test_two_classifiers_become_a_bundle_that_all_commands_accept(
     cli: CommandServer, files: list[Path], tmp_path: Path
 ) -> None:
     bundle = tmp_path / "reviews.bundle"
@@ -81,11 +81,11 @@ def test_a_language_model_becomes_a_pack(
     assert b"language-model" in cli.run("info", tmp_path / "lm.pack").out
 
 
-def test_a_model_that_does_not_tell_wants_to_be_told(cli: CommandServer, files: list[Path], tmp_path: Path) -> None:
+def test_a_model_of_unknown_direction_needs_direction(cli: CommandServer, files: list[Path], tmp_path: Path) -> None:
     finished = cli.run("import-fastai", files[0], "--out", tmp_path / "out", *labels())
     assert finished.status == 1
-    assert "does not record which way it reads, and its weights don't tell" in finished.error_line
-    assert "say --direction forward or --direction backward" in finished.error_line
+    assert "does not record which way it reads, and its weights do not show it" in finished.error_line
+    assert "add --direction forward or --direction backward" in finished.error_line
     assert not (tmp_path / "out").exists()
 
 
@@ -93,39 +93,39 @@ def test_the_direction_of_random_weights_is_not_guessed(cli: CommandServer, file
     finished = cli.run("direction", files[0])
     assert (finished.status, finished.err) == (1, "")
     out = finished.out.decode()
-    assert "No verdict: a margin of " in out
+    assert "No verdict: the losses differ by " in out
     assert [line for line in out.splitlines() if "forward" in line]
     (tmp_path / "own.txt").write_text("the cat sat on the mat .\n\nthe bad dog sat on a good mat .\n")
     own = cli.run("direction", files[0], "--texts", tmp_path / "own.txt", "--vocabulary", tmp_path / "itos.pkl")
     assert f"Texts: {tmp_path / 'own.txt'}" in own.out.decode()
 
 
-@pytest.mark.parametrize("verb", ["import-fastai", "direction"])
+@pytest.mark.parametrize("command", ["import-fastai", "direction"])
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (None, "model.pkl"),
         (b"", "model.pkl"),
         (b"<!DOCTYPE html><html>404</html>", "model.pkl"),
-        (b"\x80\x02cos\nsystem\nX\x0b\0\0\0touch pwned\x85R.", "model.pkl holds a os.system, expected a model"),
-        (b"\x80\x02](X\x01\0\0\0aX\x01\0\0\0be.", "model.pkl holds a list of 2 (a, b ...), expected a model"),
+        (b"\x80\x02cos\nsystem\nX\x0b\0\0\0touch pwned\x85R.", "model.pkl contains a os.system, expected a model"),
+        (b"\x80\x02](X\x01\0\0\0aX\x01\0\0\0be.", "model.pkl contains a list of 2 (a, b ...), expected a model"),
     ],
     ids=["missing", "empty", "web page", "gadget", "words"],
 )
-def test_a_file_that_is_no_model_is_told_in_one_line(
-    cli: CommandServer, tmp_path: Path, verb: str, content: bytes | None, message: str
+def test_a_file_that_is_not_a_model_is_refused_in_one_line(
+    cli: CommandServer, tmp_path: Path, command: str, content: bytes | None, message: str
 ) -> None:
     if content is not None:
         (tmp_path / "model.pkl").write_bytes(content)
-    out = ("--out", tmp_path / "out") if verb == "import-fastai" else ()
-    finished = cli.run(verb, tmp_path / "model.pkl", *out, folder=tmp_path)
+    out = ("--out", tmp_path / "out") if command == "import-fastai" else ()
+    finished = cli.run(command, tmp_path / "model.pkl", *out, folder=tmp_path)
     assert finished.status == 1
     assert message in finished.error_line
     assert not (tmp_path / "pwned").exists()
     assert not (tmp_path / "out").exists()
 
 
-def test_spacy_that_is_missing_is_told_with_what_to_install(
+def test_the_error_for_missing_spacy_says_what_to_install(
     cli: CommandServer, files: list[Path], tmp_path: Path
 ) -> None:
     finished = cli.run("import-fastai", *files, "--out", tmp_path / "out", *labels(), blocked=("spacy",))
@@ -136,12 +136,12 @@ def test_spacy_that_is_missing_is_told_with_what_to_install(
 @pytest.mark.parametrize(
     ("language", "message"),
     [
-        ("tlh", "doesn't know the language 'tlh'"),
+        ("tlh", "does not support the language 'tlh'"),
         ("zh", "splits the language 'zh' into words"),
         ("../x", "'../x'"),
     ],
 )
-def test_a_language_that_spacy_does_not_split_by_rules_is_told(
+def test_a_language_that_spacy_does_not_split_by_rules_is_refused(
     cli: CommandServer, files: list[Path], tmp_path: Path, language: str, message: str
 ) -> None:
     finished = cli.run("import-fastai", *files, "--out", tmp_path / "out", *labels(), "--language", language)
@@ -149,7 +149,7 @@ def test_a_language_that_spacy_does_not_split_by_rules_is_told(
     assert message in finished.error_line
 
 
-def test_a_misspelt_direction_is_wrong_use(cli: CommandServer, files: list[Path], tmp_path: Path) -> None:
+def test_a_misspelled_direction_is_refused(cli: CommandServer, files: list[Path], tmp_path: Path) -> None:
     finished = cli.run("import-fastai", files[0], "--out", tmp_path / "out", "--direction", "bwd")
     assert finished.status == 2
     assert "'bwd' is not one of 'forward', 'backward'" in finished.err

@@ -118,7 +118,5 @@ def test_a_pack_that_reads_the_asked_way_is_taken() -> None:
 
 
 def test_a_pack_that_reads_the_other_way_is_refused_with_both_directions() -> None:
-    with pytest.raises(
-        DirectionError, match=r"^english\.pack reads forward, but a model that reads backward was asked"
-    ):
+    with pytest.raises(DirectionError, match=r"^english\.pack reads forward, but direction backward was requested"):
         require_direction(Direction.BACKWARD, [Direction.FORWARD], "english.pack")

@@ -218,6 +218,34 @@ def test_a_container_that_claims_terabytes_is_refused(tmp_path: Path) -> None:
                 read_foreign_file(tmp_path / "x.pth")
 
 
+RUN_CONTAINERS = """
+import resource, struct, sys
+resource.setrlimit(resource.RLIMIT_AS, (2 * 2**30, 2 * 2**30))
+resource.setrlimit(resource.RLIMIT_CPU, (30, 30))
+from pathlib import Path
+from bothways.errors import ForeignModelError
+from bothways.interop.torch_file import read_foreign_file
+path = Path("x.pth")
+local = struct.pack("<4s5H3L2H", b"PK\3\4", 20, 0, 0, 0, 0, 0, 0, 0, 1, 0) + b"a"
+for count in (100_000, 2_000_000):  # entries that all claim the same place
+    name = struct.pack("<4s6H3L5H2L", b"PK\1\2", 20, 20, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0) + b"a"
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0, 0, count * len(name), len(local), 0)
+    path.write_bytes(local + name * count + end)
+    try:
+        read_foreign_file(path)
+    except ForeignModelError as error:
+        print(error)
+"""
+
+
+def test_a_container_of_millions_of_entries_is_refused(tmp_path: Path) -> None:
+    done = run_python(RUN_CONTAINERS, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    few, many = done.stdout.splitlines()
+    assert "'a' occurs twice" in few
+    assert "its zip directory has 94000000 bytes, expected at most 8388608" in many
+
+
 # Damage
 
 
@@ -288,12 +316,14 @@ def value_or_error(path: Path) -> object:
 # Anything at all
 
 OPCODES = [
-    code for code in range(256) if pickle_reader._STEPS[code] is not pickle_reader._Machine.unknown or code == ord(".")
+    code
+    for code in range(256)
+    if pickle_reader._OPCODES[code] is not pickle_reader._Machine.unknown or code == ord(".")
 ]
 PIECES = [
     *(bytes([code]) for code in OPCODES),
     *(b"c" + name.rpartition(".")[0].encode() + b"\n" + name.rpartition(".")[2].encode() + b"\n" for name in (
-        *pickle_reader._CLOSED_LIST, *pickle_reader._COMPLETED_BY_STATE, "numpy.ndarray", "os.system",
+        *pickle_reader._CONSTRUCTORS, *pickle_reader._STATE_CONSTRUCTORS, "numpy.ndarray", "os.system",
     )),
     *(b"K\x01", b"K\x00", b"N)", b"NNN\x87", b"q\x00", b"h\x00", b"(l", b"(t", b"C\x01b", b"X\x02\0\0\0f4", b"I3\n"),
 ]  # fmt: skip
@@ -301,7 +331,7 @@ PIECES = [
 
 def read_or_refuse(stream: bytes) -> None:
     try:
-        _, end = read_pickle(stream, "x", persistent=lambda value: value)
+        _, end = read_pickle(stream, "x", persistent_load=lambda value: value)
     except ForeignModelError as error:
         message = str(error)
     else:

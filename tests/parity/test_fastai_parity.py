@@ -163,12 +163,12 @@ def test_an_imported_encoder_gives_fastais_states(name: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", names(refused=""))
-def test_what_bothways_has_no_place_for_is_refused(name: str, tmp_path: Path) -> None:
+def test_unsupported_models_are_refused(name: str, tmp_path: Path) -> None:
     case = read_case(name)
     messages = {
-        "multi-label": "gives several labels to a text",
-        "regression": "predicts numbers, not labels",
-        "no-begin-mark": "begins its texts without xxbos",
+        "multi-label": "is a multi-label classifier",
+        "regression": "is a regression model",
+        "no-begin-mark": "has texts without xxbos",
     }
     with pytest.raises(ForeignModelError, match=messages[case.facts["refused"]]):
         bothways.import_fastai(case.source, out=tmp_path / "out", direction=str(case.direction))

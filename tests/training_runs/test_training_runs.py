@@ -19,12 +19,12 @@ import torch
 
 import bothways
 from bothways import Classifier, ConfigError, DataError, DirectionError, OutputExists, TrainingError
-from bothways.bundle import write
 from bothways.bundle.manifest import Kind
 from bothways.bundle.read import read_bundle
 from bothways.errors import ParityFailed
 from bothways.nn.awd_lstm import LanguageModelNetwork, State
 from bothways.text.reading import Direction, SpecialTokenPlacement
+from bothways.training import pipeline
 from bothways.training.models import adapted_pack
 from tests.bundles import make_language_models, write_pack
 from tests.processes import ENVIRONMENT, CommandServer, wait_for
@@ -192,7 +192,7 @@ def test_unlabelled_texts_teach_the_language_models(tmp_path: Path, data: Path, 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": "huge"}, r"^the size 'huge' is unknown, expected one of tiny, small, base$"),
+        ({"size": "huge"}, r"^unknown size 'huge': expected one of tiny, small, base$"),
         ({"directions": "up"}, r"^the directions 'up' are unknown, expected both, forward or backward$"),
         ({"device": "tpu"}, r"^the device 'tpu' is unknown, expected cpu or cuda$"),
         ({"seed": -1}, r"^the seed is -1, expected a number from 0 to 4294967295$"),
@@ -234,15 +234,15 @@ def test_a_training_that_diverges_stops_and_publishes_nothing(
     train(data, tmp_path / "m.bundle", config)  # there is nothing to go on with
 
 
-def test_what_was_trained_is_kept_if_the_proof_fails(
+def test_a_trained_model_is_kept_if_verification_fails(
     tmp_path: Path, data: Path, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Hours of training must not be lost to a check at their end."""
 
     def refusing(folder: Path) -> None:
-        raise ParityFailed("the bundle did not give the trainer's numbers")
+        raise ParityFailed("the bundle does not reproduce its parity record")
 
-    monkeypatch.setattr(write, "_prove", refusing)
+    monkeypatch.setattr(pipeline, "verify_in_fresh_process", refusing)
     with pytest.raises(ParityFailed):
         train(data, tmp_path / "m.bundle", config)
     assert not (tmp_path / "m.bundle").exists()
@@ -317,8 +317,8 @@ def test_a_pack_of_the_wrong_direction_is_refused_before_anything_is_trained(
     with pytest.raises(DirectionError) as caught:
         train(data, tmp_path / "m.bundle", config, pretrained=pack, directions=directions)
     assert str(caught.value) == (
-        f"{pack} reads forward, but a model that reads backward was asked for: "
-        "use a pack with a backward member, or train only forward"
+        f"{pack} reads forward, but direction backward was requested. "
+        "Use a pack with a backward member, or train only forward"
     )
     assert not (tmp_path / "m.bundle").exists()
     assert not any(report["report"] != "StageReport" for report in metrics_of(tmp_path / "m.bundle"))
@@ -415,16 +415,16 @@ def test_ctrl_c_leaves_no_bundle_and_the_next_run_tells_of_it(
         assert finished.status == 2
         key = {"language model": "language_model", "classifier": "classifier"}[stage]
         assert finished.error_line.startswith(
-            f"bothways: error: {out}.run holds an unfinished run for which something else was asked: "
-            f"recipe.{key}.epochs was 1000"
+            f"bothways: error: {out}.run contains an unfinished run with different settings ("
+            f"hyperparameters.{key}.epochs was 1000"
         )
-        assert finished.error_line.endswith(f"ask for the same to go on with it, or remove {out}.run to start over")
+        assert finished.error_line.endswith(f"use the same settings to resume it, or remove {out}.run to start over")
         return
     assert finished.status == 0, finished.err
     first = finished.err.splitlines()[0]
     assert first.startswith(f"warning: an earlier run stopped in the stage '{stage}'"), first
     is_prepared = stage == "bundle"
-    assert first.endswith(": going on from there" if is_prepared else "; starting from the beginning"), first
+    assert first.endswith(": resuming it" if is_prepared else " and left nothing to resume: starting over"), first
 
 
 def test_a_run_that_was_killed_while_it_published_leaves_no_bundle_and_the_next_one_cleans_up(
@@ -455,7 +455,7 @@ def test_a_full_disk_is_told_in_one_line_and_nothing_is_published(
     assert finished.status == 1
     ours = [line for line in finished.err.splitlines() if line.startswith("bothways: ")]
     checkpoint = tmp_path / "m.bundle.run" / "forward" / "00000001.checkpoint"
-    assert ours == [f"bothways: error: {checkpoint} can't be written: File too large; nothing was left behind"]
+    assert ours == [f"bothways: error: {checkpoint} can't be written: File too large. No partial output remains"]
     assert finished.err.splitlines()[-1] == ours[0]
     assert left_behind(tmp_path, data, config) == {"m.bundle.run"}
 

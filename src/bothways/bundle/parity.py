@@ -99,7 +99,7 @@ def parity_texts(tokenizer: Tokenizer, seed: int) -> list[str]:
     composed = []
     for number in range(_COMPOSED_TEXTS):
         longest = max(1, _LONGEST_COMPOSED_WORDS >> (number % 8))
-        composed.append(tokenizer.compose(rng.choices(ids, k=rng.randint(1, longest))))
+        composed.append(tokenizer.decode(rng.choices(ids, k=rng.randint(1, longest))))
     return [*NASTY_TEXTS, *composed]
 
 

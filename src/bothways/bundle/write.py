@@ -10,13 +10,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
 import re
 import shutil
-import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -40,9 +38,7 @@ from bothways.bundle.manifest import (
 )
 from bothways.bundle.parity import ParityRow, dump_parity_record
 from bothways.bundle.weights import Weights, write_weights
-from bothways.errors import ParityFailed
 from bothways.files import current_umask, refuse_existing, writing_failed
-from bothways.processes import module_command, module_environment
 from bothways.tasks.task import Task
 from bothways.text.reading import Direction
 from bothways.text.tokenizer import Tokenizer
@@ -61,6 +57,7 @@ def write_bundle(
     tokenizer: Tokenizer,
     parity_record: list[ParityRow],
     training: TrainingRecord,
+    verify: Callable[[Path], None],
     early_exit: EarlyExit | None = None,
     half_precision: bool = False,
 ) -> None:
@@ -76,6 +73,8 @@ def write_bundle(
         tokenizer: The members' common tokenizer.
         parity_record: The numbers of the models in memory.
         training: What the models were trained on and how.
+        verify: Called with the complete directory before it is published, usually ``verify_in_fresh_process``. The
+            bundle is published only if it returns.
         early_exit: When one member of a classifier is enough, if that was calibrated.
         half_precision: Store weights in 2 bytes each instead of 4. The parity record must then be made with weights
             that were rounded before (``rounded_to_half``).
@@ -106,7 +105,7 @@ def write_bundle(
         unused = {"target"} if manifest.target is None else set()  # a key that format 1 had not from the beginning
         text = manifest.model_dump_json(indent=1, by_alias=True, exclude=unused)
         _write_durably(folder / MANIFEST_FILE, f"{text}\n".encode())
-        _prove(folder)
+        verify(folder)
 
 
 def _manifest(
@@ -204,22 +203,3 @@ def _flush_directory(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _prove(folder: Path) -> None:
-    """Replay the proof in a fresh process that can't import torch.
-
-    Raises:
-        ParityFailed: It did not give the trainer's numbers.
-    """
-    command = module_command("bothways.runtime.verify", str(folder))
-    finished = subprocess.run(command, capture_output=True, text=True, check=False, env=module_environment())
-    try:
-        result = json.loads(finished.stdout.splitlines()[-1])
-    except (IndexError, ValueError):
-        result = {"passed": False, "problem": finished.stderr.strip()[-500:] or f"exit status {finished.returncode}"}
-    if finished.returncode != 0 or not result["passed"]:
-        raise ParityFailed(
-            "the bundle did not give the trainer's numbers in a fresh process and was not published: "
-            + str(result["problem"])
-        )

@@ -1,4 +1,4 @@
-"""``bothways direction``: which way does a model read?"""
+"""``bothways direction``: infer which way a fastai model reads."""
 
 from __future__ import annotations
 
@@ -10,50 +10,63 @@ from rich.table import Table
 import bothways
 from bothways.cli.options import Language, output_console
 from bothways.data.corpus import Corpus
+from bothways.interop.direction import MIN_Z_SCORE
 
 
 def direction(
     model: Annotated[
-        str, typer.Argument(metavar="FILE", help="export.pkl, saved weights (.pth), a folder or an archive of fastai.")
+        str,
+        typer.Argument(
+            metavar="FILE", help="Model of fastai: export.pkl, saved weights (.pth), a folder or an archive."
+        ),
     ],
     vocabulary: Annotated[
-        str | None, typer.Option(metavar="FILE", help="The words (.pkl or .json) of a .pth; else the .pkl beside it.")
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Vocabulary (.pkl or .json) of a .pth file. Defaults to the .pkl file in its folder."
+        ),
     ] = None,
     texts: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Texts in the model's language, blank lines between; else samples of ours."),
+        typer.Option(
+            metavar="FILE",
+            help="Texts in the model's language, separated by blank lines. Defaults to built-in samples.",
+        ),
     ] = None,
     language: Language = None,
 ) -> None:
-    """Tell which way a model of fastai reads, from its weights alone; abstains rather than guesses.
+    """Infer which way a fastai model reads.
 
-    Works on language models, encoders and fine-tuned classifiers. Exits with 1 if the weights don't tell.
+    Compares the loss of text read forward with that of text read backward. Works on language models, encoders and
+    fine-tuned classifiers. Exits with 1 if the weights do not show a direction.
 
     Example: bothways direction bwd/export.pkl
     """
     own = list(Corpus([texts], "text").read()) if texts is not None else None
     verdict = bothways.infer_direction(model, vocabulary=vocabulary, language=language, texts=own)
-    table = Table(title=f"{model}: {verdict.tokens} tokens read both ways", title_justify="left")
+    table = Table(title=f"{model}: {verdict.tokens} tokens read in both directions", title_justify="left")
     table.add_column("read")
-    table.add_column("surprise (nats a token)", justify="right")
-    table.add_row("forward", f"{verdict.forward_surprise:.3f}")
-    table.add_row("backward", f"{verdict.backward_surprise:.3f}")
+    table.add_column("loss (nats per token)", justify="right")
+    table.add_row("forward", f"{verdict.forward_loss:.3f}")
+    table.add_row("backward", f"{verdict.backward_loss:.3f}")
     console = output_console()
     console.print(table)
-    sample = {"composed": "senseless sentences of its own words", "given": str(texts)}
+    sample = {"composed": "random sentences composed from the vocabulary", "given": str(texts)}
     console.print(
-        f"Texts: {sample.get(verdict.sample, f'samples in {verdict.sample!r}')}; "
-        f"the model knows {verdict.known:.0%} of their tokens."
+        f"Texts: {sample.get(verdict.sample, f'built-in samples in {verdict.sample!r}')}. "
+        f"The vocabulary covers {verdict.coverage:.0%} of their tokens."
     )
-    margin = f"{verdict.margin:.3f} nats a token, {abs(verdict.deviations):.1f} times what chance gives"
+    margin = f"{verdict.margin:.3f} nats per token (|z| = {abs(verdict.z_score):.1f})"
     if verdict.direction is None:
-        console.print(f"No verdict: a margin of {margin}, is too small to tell. Try --texts with texts of its kind.")
+        console.print(
+            f"No verdict: the losses differ by {margin}, below the threshold of {MIN_Z_SCORE:g} standard deviations. "
+            "Try --texts with texts like those the model was trained on."
+        )
         raise typer.Exit(1)
-    console.print(f"It reads {verdict.direction}: less surprising by {margin}.")
+    console.print(f"The model reads {verdict.direction}: that loss is lower by {margin}.")
 
 
 def verdict_row(verdict: bothways.DirectionVerdict) -> tuple[str, str]:
-    """Return what a table shows of a verdict: what the weights say, and by how much."""
-    if verdict.direction is None:
-        return "don't tell", f"{abs(verdict.deviations):.1f} x chance"
-    return f"read {verdict.direction}", f"{abs(verdict.deviations):.1f} x chance"
+    """Return the table cells for a verdict: the direction that the weights show, and the z-score without its sign."""
+    found = "not clear" if verdict.direction is None else str(verdict.direction)
+    return found, f"{abs(verdict.z_score):.1f}"

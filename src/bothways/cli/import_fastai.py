@@ -1,4 +1,4 @@
-"""``bothways import-fastai``: from models of fastai to a bundle or pack."""
+"""``bothways import-fastai``: convert fastai models to a bundle or pack."""
 
 from __future__ import annotations
 
@@ -18,32 +18,35 @@ def import_fastai(
         str,
         typer.Argument(
             metavar="FORWARD",
-            help="export.pkl of fastai v1 or v2, saved weights (.pth), a folder, an archive, or wt103-fwd. "
-            "A single model may read either way.",
+            help="Model that reads forward: export.pkl of fastai v1 or v2, saved weights (.pth), a folder, an archive, "
+            "or wt103-fwd. A single model may read in either direction.",
         ),
     ],
-    out: Annotated[Path, typer.Option(metavar="BUNDLE", help="Where the bundle appears; nothing may be there.")],
+    out: Annotated[Path, typer.Option(metavar="BUNDLE", help="Bundle to create. Must not exist yet.")],
     backward: Annotated[
-        str | None, typer.Argument(metavar="BACKWARD", help="The same for the model that reads backward.")
+        str | None, typer.Argument(metavar="BACKWARD", help="Model that reads backward, in the same forms.")
     ] = None,
     direction: Annotated[
         DirectionName | None,
-        typer.Option(help="Which way a single model reads, if neither its file nor its weights tell."),
+        typer.Option(help="Direction of a single model, if neither its file nor its weights show it."),
     ] = None,
     vocabulary: Annotated[
         list[str] | None,
-        typer.Option(metavar="FILE", help="The words (.pkl or .json) of a .pth; once, or once for each model."),
+        typer.Option(
+            metavar="FILE", help="Vocabulary (.pkl or .json) of a .pth file. Once for all models, or once per model."
+        ),
     ] = None,
     label: Annotated[
         list[str] | None,
-        typer.Option(metavar="LABEL", help="A label of a classifier's .pth; once for each, in their order."),
+        typer.Option(metavar="LABEL", help="Label of a classifier's .pth file. Repeat for each class, in order."),
     ] = None,
     language: Language = None,
 ) -> None:
-    """Turn one or two models of fastai into a bundle that gives fastai's predictions without fastai, spaCy or pickle.
+    """Convert fastai models to a bundle or pack.
 
-    Classifiers become a bundle, language models and encoders a pack for `bothways train --pretrained`. Nothing in the
-    files is executed. Which way each model reads is checked against its weights.
+    The bundle makes fastai's predictions without fastai, spaCy or pickle. Classifiers become a bundle. Language models
+    and encoders become a pack for `bothways train --pretrained`. Nothing in the files is executed. The direction of
+    each model is checked against its weights.
 
     Example: bothways import-fastai fwd/export.pkl bwd/export.pkl --out reviews.bundle
     """
@@ -56,12 +59,12 @@ def import_fastai(
         labels=label or (),
         language=language,
     )
-    table = Table(title=f"{out}: a {result.kind}", title_justify="left")
-    for name in ("file", "made by", "reads", "known by", "its weights", "margin"):
+    table = Table(title=f"{out}: {result.kind}", title_justify="left")
+    for name in ("file", "saved by", "reads", "known by", "weights show", "|z|"):
         table.add_column(name)
     for model in result.models:
-        read, margin = verdict_row(model.verdict)
-        table.add_row(model.name, model.library, model.direction, model.known_by, read, margin)
+        shown, z_score = verdict_row(model.verdict)
+        table.add_row(model.name, model.library, model.direction, model.known_by, shown, z_score)
     console = output_console()
     console.print(table)
     for model in result.models:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from bothways.errors import DependencyMissing
-from bothways.runtime.graph import Precision
+from bothways.runtime.encoder import Precision
 from bothways.serve.settings import LogFormat, Settings, parse_bundles, read_settings
 
 

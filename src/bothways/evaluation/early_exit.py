@@ -24,6 +24,7 @@ from bothways.data.labeled import TableSource, read_labeled
 from bothways.errors import ConfigError, DataError
 from bothways.files import refuse_unusable
 from bothways.runtime.classifier import Classifier
+from bothways.runtime.verify import verify_in_fresh_process
 from bothways.tasks.metrics import Scores, best_temperature, log_loss
 from bothways.tasks.task import Task
 from bothways.text.reading import Direction
@@ -96,6 +97,7 @@ def fit_early_exit(
         parity_record=whole.parity_record,
         training=manifest.training,
         early_exit=early_exit,
+        verify=verify_in_fresh_process,
     )
     return early_exit
 

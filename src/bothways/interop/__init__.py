@@ -1,1 +1,1 @@
-"""Reading models that other libraries saved."""
+"""Convert models from and to the formats of other libraries."""

@@ -1,9 +1,9 @@
-"""Find out which way a model reads, from its weights alone.
+"""Infer from its weights which way a model reads.
 
-In: an encoder's weights and its tokenizer. Out: how surprising text is, read forward and read backward, and a verdict.
-The embedding of a tied language model is a decoder too, so what the encoder has read can be held against any word: text
-that is read the right way is less surprising than text read the wrong way. This holds for language models, for
-encoders, and, more faintly, for classifiers that were fine-tuned from them.
+Input: an encoder's weights and its tokenizer. Output: the loss of text read forward and backward, and a verdict. The
+embedding of a language model with tied weights is also its decoder, so the encoder's states can be scored against any
+word. Text read in the model's own direction has a lower loss than text read in the other direction. This holds for
+language models, for encoders, and, more weakly, for classifiers that were fine-tuned from them.
 """
 
 from __future__ import annotations
@@ -22,158 +22,164 @@ from bothways.text.reading import Direction, Ids, SpecialTokenPlacement, Tokeniz
 from bothways.text.tokenizer import UNKNOWN_ID
 from bothways.text.word_tokenizer import WordTokenizer
 
-LEAST_DEVIATIONS = 4.0
-"""By how many times what chance gives the two ways must differ for a verdict."""
+MIN_Z_SCORE = 4.0
+"""Smallest z-score, regardless of its sign, for which a verdict is given."""
 
-_CHANCES = 30
-_LEAST_KNOWN = 0.6
-"""Share of a sample's tokens that must be in the vocabulary for its language to be the model's."""
+_ROTATIONS = 30
+"""Random rotations of the embedding from which the distribution without any signal is estimated."""
 
-_LEAST_TOKENS = 50
-_MOST_TOKENS = 50_000
-"""Of texts that a person gives: more would tell no more."""
+_MIN_COVERAGE = 0.6
+"""Share of a sample's tokens that must be in the vocabulary for the sample's language to be the model's."""
 
-_PLACES_COMPARED = 512
-"""Places of a text that are told from each other."""
+_MIN_TOKENS = 50
+_MAX_TOKENS = 50_000
+"""Tokens to read of the texts that a caller passes. More do not change the verdict."""
+
+_MAX_POSITIONS = 512
+"""Positions of a text among which each token is located. Bounds the memory, which grows with their square."""
 
 
 _Reading = tuple[NDArray[np.float32], Ids]
-"""The states before each token behind the first, (T - 1, E), and those tokens' ids."""
+"""The states before each token except the first, (T - 1, E), and the ids of those tokens."""
 
 
 @dataclass(frozen=True)
 class DirectionVerdict:
-    """Which way a model reads, as far as its weights tell.
+    """Which way a model reads, as far as its weights show.
 
-    The surprise of a word is how hard its place is to find among the places of its text by what was read before each of
-    them: nats a token, 0 if the model foresees every word, the logarithm of the number of places if it foresees none.
+    The loss is contrastive (InfoNCE): the negative log-likelihood of a token's own position among the positions of its
+    text, given the state before each of them. It is 0 if the model foresees every token, and the logarithm of the
+    number of positions if it foresees none.
 
     Attributes:
-        forward_surprise: Read forward.
-        backward_surprise: Read backward.
-        chance: What the difference of the two comes to by chance: its standard deviation with the embedding turned
-            around at random, so that it decodes nothing.
-        deviations: How many times ``chance`` the difference is, above 0 for forward and below for backward.
-        tokens: How many tokens were read, each way.
-        sample: What was read: a language's samples, ``composed`` from the vocabulary, or ``given``.
-        known: The share of tokens that the vocabulary has.
-        direction: The verdict; None where the weights don't tell.
+        forward_loss: Mean loss in nats per token when the texts are read forward.
+        backward_loss: Mean loss in nats per token when the texts are read backward.
+        null_std: Standard deviation of the difference between the two losses when the embedding is rotated at random,
+            so that it decodes nothing.
+        z_score: The difference between the two losses in units of ``null_std``, relative to its mean under random
+            rotation. Positive for forward, negative for backward.
+        tokens: Number of tokens read in each direction.
+        sample: The texts that were read: the language of a built-in sample, ``composed`` (sentences composed from the
+            vocabulary), or ``given`` (passed by the caller).
+        coverage: Share of the tokens that are in the vocabulary, 0 to 1.
+        direction: The verdict, or None if the weights do not show a direction.
     """
 
-    forward_surprise: float
-    backward_surprise: float
-    rng: float
-    deviations: float
+    forward_loss: float
+    backward_loss: float
+    null_std: float
+    z_score: float
     tokens: int
     sample: str
-    known: float
+    coverage: float
     direction: Direction | None
 
     @property
     def margin(self) -> float:
-        """By how much the one way is less surprising than the other, nats a token, 0 or more."""
-        return abs(self.backward_surprise - self.forward_surprise)
+        """Difference between the two losses in nats per token, 0 or more."""
+        return abs(self.backward_loss - self.forward_loss)
 
 
 def infer(
     architecture: Architecture, weights: Weights, tokenizer: WordTokenizer, texts: Sequence[str] | None = None
 ) -> DirectionVerdict:
-    """Tell which way an encoder reads; abstains rather than guesses.
+    """Infer which way an encoder reads. Abstains rather than guesses.
 
     Args:
         architecture: The encoder's sizes.
-        weights: Its arrays by the names that bundles use; a decoder's bias is not looked at: classifiers have none.
-        tokenizer: With the vocabulary that the encoder was trained on.
-        texts: In the model's own language; None to choose from the samples by what the vocabulary knows.
+        weights: The encoder's arrays by the names that bundles use. A decoder's bias is not used, because classifiers
+            have none.
+        tokenizer: Tokenizer with the vocabulary that the encoder was trained on.
+        texts: Texts in the model's language. If None, a built-in sample is chosen by how well the vocabulary covers it.
     """
     sample, tokens = ("given", _tokenized(tokenizer, texts)) if texts is not None else _sample(tokenizer)
     count = sum(len(text) - 1 for text in tokens)
-    if count < _LEAST_TOKENS:
-        return DirectionVerdict(0.0, 0.0, 0.0, 0.0, count, sample, _known(tokens), None)
+    if count < _MIN_TOKENS:
+        return DirectionVerdict(0.0, 0.0, 0.0, 0.0, count, sample, _coverage(tokens), None)
     embedding = weights["encoder.embedding.weight"]
     read_both_ways = [_read(architecture, weights, tokens, direction) for direction in Direction]
-    forward, backward = (_surprise(reading, embedding, None) for reading in read_both_ways)
-    by_chance = []
-    generator = np.random.default_rng(0)
-    for _ in range(_CHANCES):
-        turn = np.linalg.qr(generator.normal(size=(architecture.width_embedding,) * 2))[0].astype(np.float32)
-        turned_forward, turned_backward = (_surprise(reading, embedding, turn) for reading in read_both_ways)
-        by_chance.append(turned_backward - turned_forward)
-    rng = float(np.std(by_chance))
-    deviations = (backward - forward - float(np.mean(by_chance))) / rng if rng else 0.0
-    is_clear = abs(deviations) >= LEAST_DEVIATIONS and deviations * (backward - forward) > 0
+    forward, backward = (_loss(reading, embedding, None) for reading in read_both_ways)
+    differences = []
+    rng = np.random.default_rng(0)
+    for _ in range(_ROTATIONS):
+        rotation = np.linalg.qr(rng.normal(size=(architecture.width_embedding,) * 2))[0].astype(np.float32)
+        rotated_forward, rotated_backward = (_loss(reading, embedding, rotation) for reading in read_both_ways)
+        differences.append(rotated_backward - rotated_forward)
+    null_std = float(np.std(differences))
+    z_score = (backward - forward - float(np.mean(differences))) / null_std if null_std else 0.0
+    is_clear = abs(z_score) >= MIN_Z_SCORE and z_score * (backward - forward) > 0
     return DirectionVerdict(
-        forward_surprise=forward,
-        backward_surprise=backward,
-        rng=rng,
-        deviations=deviations,
+        forward_loss=forward,
+        backward_loss=backward,
+        null_std=null_std,
+        z_score=z_score,
         tokens=count,
         sample=sample,
-        known=_known(tokens),
-        direction=(Direction.FORWARD if deviations > 0 else Direction.BACKWARD) if is_clear else None,
+        coverage=_coverage(tokens),
+        direction=(Direction.FORWARD if z_score > 0 else Direction.BACKWARD) if is_clear else None,
     )
 
 
 def _read(
     architecture: Architecture, weights: Weights, texts: Sequence[TokenizedText], direction: Direction
 ) -> list[_Reading]:
-    """Return what an encoder says of each text, read in a direction."""
-    ids = [_documents_order(text, direction) for text in texts]
+    """Return the states and ids of each text, read in a direction."""
+    ids = [_document_order(text, direction) for text in texts]
     states = hidden_states(architecture, weights, ids)
     return [(before[:-1], row[1:]) for before, row in zip(states, ids, strict=True)]
 
 
-def _surprise(readings: Sequence[_Reading], embedding: NDArray[np.float32], turn: NDArray[np.float32] | None) -> float:
-    """Return how surprising the texts are, nats a token.
+def _loss(readings: Sequence[_Reading], embedding: NDArray[np.float32], rotation: NDArray[np.float32] | None) -> float:
+    """Return the mean contrastive loss of the texts, in nats per token.
 
-    A token's likelihood is that of its own place among the places of its text (as in van den Oord et al., arXiv
-    1807.03748), not that of the token among all words: so it depends neither on how frequent a word is, nor on a bias,
-    which classifiers have lost, nor on a text's class, which their states tell most of all.
+    A token's likelihood is that of its own position among the positions of its text (InfoNCE, van den Oord et al.,
+    arXiv 1807.03748), not that of the token among all words. So the loss does not depend on how frequent a word is, nor
+    on a bias, which classifiers do not have, nor on the class of a text, which dominates the states of classifiers.
 
     Args:
-        readings: States before each token and the tokens' ids.
+        readings: States before each token, and the ids of the tokens.
         embedding: (V, E).
-        turn: An orthogonal matrix that turns the embedding, (E, E); None leaves it as it is.
+        rotation: An orthogonal matrix that rotates the embedding, (E, E), or None.
     """
     total, count = 0.0, 0
     for states, ids in readings:
-        for start in range(0, len(ids), _PLACES_COMPARED):
-            targets = embedding[ids[start : start + _PLACES_COMPARED]]
-            targets = targets if turn is None else targets @ turn
-            fit = (states[start : start + len(targets)] @ targets.T).astype(np.float64)  # (places, tokens)
-            largest = fit.max(axis=0)
-            total += float((largest + np.log(np.exp(fit - largest).sum(axis=0)) - np.diagonal(fit)).sum())
+        for start in range(0, len(ids), _MAX_POSITIONS):
+            targets = embedding[ids[start : start + _MAX_POSITIONS]]
+            targets = targets if rotation is None else targets @ rotation
+            scores = (states[start : start + len(targets)] @ targets.T).astype(np.float64)  # (positions, tokens)
+            largest = scores.max(axis=0)
+            total += float((largest + np.log(np.exp(scores - largest).sum(axis=0)) - np.diagonal(scores)).sum())
             count += len(targets)
     return total / count
 
 
-def _documents_order(text: TokenizedText, direction: Direction) -> Ids:
+def _document_order(text: TokenizedText, direction: Direction) -> Ids:
     """Return a text's ids as they follow each other in a stream of documents.
 
-    There, an ``xxbos`` stands before a document whichever way it is read: it is read first both ways, and both ways the
-    same tokens are predicted.
+    In such a stream, ``xxbos`` precedes a document in both directions. So it is read first both times, and the same
+    tokens are predicted both times.
     """
     ids = read(text, direction, SpecialTokenPlacement.AS_WRITTEN)
     return np.roll(ids, 1) if direction is Direction.BACKWARD else ids
 
 
 def _sample(tokenizer: WordTokenizer) -> tuple[str, list[TokenizedText]]:
-    """Return the samples of the language that the vocabulary knows best, or texts composed from it if it knows none."""
+    """Return the sample that the vocabulary covers best, or texts composed from the vocabulary if it covers none."""
     by_language = {language: _tokenized(tokenizer, texts) for language, texts in SAMPLE_TEXTS.items()}
-    best = max(by_language, key=lambda language: _known(by_language[language]))
-    if _known(by_language[best]) >= _LEAST_KNOWN:
+    best = max(by_language, key=lambda language: _coverage(by_language[language]))
+    if _coverage(by_language[best]) >= _MIN_COVERAGE:
         return best, by_language[best]
     return "composed", _tokenized(tokenizer, _composed(tokenizer))
 
 
 def _composed(tokenizer: WordTokenizer) -> list[str]:
-    """Return senseless sentences of the vocabulary's frequent words.
+    """Return sentences of random frequent words of the vocabulary.
 
-    Their words stand in no order, but capitals and full stops do: before a capitalised word stands ``xxmaj``, and
-    before that the end of a sentence, which tells the directions apart in any language that has them.
+    Their words are in random order, but their capitals and full stops are not: ``xxmaj`` precedes a capitalized word,
+    and the end of a sentence precedes both. This distinguishes the directions in any language that has capitals.
     """
     rng = np.random.default_rng(0)
-    words = [word for word in tokenizer.compose(range(min(2000, len(tokenizer)))).split() if word.isalpha()]
+    words = [word for word in tokenizer.decode(range(min(2000, len(tokenizer)))).split() if word.isalpha()]
     if not words:
         return []
     texts = []
@@ -186,12 +192,12 @@ def _composed(tokenizer: WordTokenizer) -> list[str]:
 def _tokenized(tokenizer: WordTokenizer, texts: Iterable[str]) -> list[TokenizedText]:
     found, count = [], 0
     for text in map(tokenizer.tokenize, texts):
-        if 1 < len(text) <= _MOST_TOKENS - count:
+        if 1 < len(text) <= _MAX_TOKENS - count:
             found.append(text)
             count += len(text)
     return found
 
 
-def _known(tokens: Sequence[TokenizedText]) -> float:
+def _coverage(tokens: Sequence[TokenizedText]) -> float:
     count = sum(len(text) for text in tokens)
     return 1 - sum(int((text.ids == UNKNOWN_ID).sum()) for text in tokens) / count if count else 0.0

@@ -1,6 +1,6 @@
-"""Fetch the published WikiText-103 language models of fastai, once, and check that they are what was published.
+"""Download fastai's published WikiText-103 language models once, and check their size and checksum.
 
-In: a name. Out: the path of an archive in the user's cache. A file of the wrong size or checksum is never kept.
+Input: a name. Output: the path of an archive in the user's cache. A file of the wrong size or checksum is never kept.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _CHUNK_BYTES = 1 << 18
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """A file on the web, with what it must be.
+    """A published file with its expected size and checksum.
 
     Attributes:
-        url: Where it lies.
-        size_bytes: Its size.
-        md5: Its checksum, as fastai published it.
+        url: Address of the file.
+        size_bytes: Expected size.
+        md5: Expected MD5 checksum, as fastai published it.
     """
 
     url: str
@@ -44,27 +44,29 @@ PUBLISHED: dict[str, PublishedFile] = {
     "wt103-fwd": PublishedFile(f"{_HOME}/wt103-fwd.tgz", 105_067_061, "7d1114cd9684bf9d1ca3c9f6a54da6f9"),
     "wt103-bwd": PublishedFile(f"{_HOME}/wt103-bwd.tgz", 105_205_312, "20b06f5830fd5a891d21044c28d3097f"),
 }
-"""Size and checksum as in fastai 1.0.61, ``datasets.py``."""
+"""The published models by name. Sizes and checksums are those of ``datasets.py`` in fastai 1.0.61."""
 
 
 def fetch_published(name: str) -> Path:
-    """Return the archive of a published model, downloaded if it is not in the cache yet.
+    """Return the path of a published model's archive. Download it if it is not in the cache.
 
     Args:
-        name: One of ``PUBLISHED``.
+        name: A key of ``PUBLISHED``.
 
     Raises:
-        ForeignModelError: It can't be fetched, or is not what was published.
+        ForeignModelError: The download failed, or its size or checksum is wrong.
     """
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bothways"
     return fetch(PUBLISHED[name], home / f"{name}.tgz")
 
 
 def fetch(published: PublishedFile, target: Path) -> Path:
-    """Return ``target`` with the published content, downloaded if need be; complete and checked, or not at all.
+    """Return ``target``. Download it first if it does not have the published size and checksum.
+
+    A download that fails or does not match leaves no file behind.
 
     Raises:
-        ForeignModelError: It can't be fetched, or its size or checksum is wrong.
+        ForeignModelError: The download failed, or its size or checksum is wrong.
     """
     if target.is_file():
         if target.stat().st_size == published.size_bytes and _md5_of(target) == published.md5:
@@ -76,20 +78,23 @@ def fetch(published: PublishedFile, target: Path) -> Path:
             found_bytes, found_md5 = _download(published, target.name, out)
             if (found_bytes, found_md5) != (published.size_bytes, published.md5):
                 raise ForeignModelError(
-                    f"{published.url} gave {found_bytes} bytes with the MD5 {found_md5}, expected "
-                    f"{published.size_bytes} bytes with {published.md5}: it was cut short or is not the published "
-                    "file, and was not kept"
+                    f"{published.url} returned {found_bytes} bytes with the MD5 {found_md5}, expected "
+                    f"{published.size_bytes} bytes with {published.md5}: the download was cut short or is not the "
+                    "published file, and was not kept; try again"
                 )
     except (OSError, HTTPException) as error:  # an error of urllib is an OSError
         raise ForeignModelError(
-            f"{published.url} can't be fetched ({getattr(error, 'reason', error)}): download it by other means "
-            "and pass the file"
+            f"{published.url} can't be downloaded ({getattr(error, 'reason', error)}): download it by other means and "
+            "pass the path of the file"
         ) from None
     return target
 
 
 def _download(published: PublishedFile, name: str, out: IO[bytes]) -> tuple[int, str]:
-    """Write what the address gives, hardly more than expected; give its size and MD5."""
+    """Write the content of the address to ``out``, and return its size and MD5.
+
+    Stops within one chunk after the expected size.
+    """
     digest, size = hashlib.md5(usedforsecurity=False), 0
     columns = (
         TextColumn("{task.description}"),
@@ -99,11 +104,11 @@ def _download(published: PublishedFile, name: str, out: IO[bytes]) -> tuple[int,
         TimeRemainingColumn(),
     )
     with (
-        urllib.request.urlopen(published.url, timeout=_TIMEOUT_S) as answer,  # noqa: S310  (a constant, or a test's)
+        urllib.request.urlopen(published.url, timeout=_TIMEOUT_S) as response,  # noqa: S310  (a constant, or a test's)
         Progress(*columns, console=Console(file=sys.stderr), transient=True) as progress,
     ):
         task = progress.add_task(name, total=published.size_bytes)
-        while size <= published.size_bytes and (chunk := answer.read(_CHUNK_BYTES)):
+        while size <= published.size_bytes and (chunk := response.read(_CHUNK_BYTES)):
             out.write(chunk)
             digest.update(chunk)
             size += len(chunk)

@@ -1,6 +1,7 @@
-"""Open whatever a fastai model lies in: an export, saved weights with their words, a folder, an archive, a known name.
+"""Open a fastai model in any of its forms: an export, saved weights, a folder, an archive, or a published name.
 
-In: a path or a name. Out: a ``ForeignModel``: weights by our names and all that its texts need. Nothing is executed.
+Input: a path or a name. Output: a ``ForeignModel``, with the weights by the names that bundles use and everything that
+is needed to tokenize texts. Nothing is executed.
 """
 
 from __future__ import annotations
@@ -28,31 +29,31 @@ from bothways.text.word_tokenizer import WordTokenizerDocument
 
 _V1_POOLING = FastaiPooling(window_tokens=70, tail_tokens=1399, last_skips_padding=False)
 _V2_POOLING = FastaiPooling(window_tokens=72, tail_tokens=1440, last_skips_padding=True)
-"""What fastai pools by default; saved weights don't say otherwise."""
+"""fastai's default pooling. Saved weights do not record it."""
 
 _ARCHIVES = (".tgz", ".tar.gz", ".tar")
-_LARGEST_UNPACKED_BYTES = 4 * 1024**3
-_MOST_MEMBERS = 1000
+_MAX_UNPACKED_BYTES = 4 * 1024**3
+_MAX_MEMBERS = 1000
 
 
 @dataclass(frozen=True, eq=False)
 class ForeignModel:
-    """One model of fastai, read.
+    """A fastai model, read from its file.
 
     Attributes:
-        name: The file as it was given, for messages.
-        file_name: Its own name, without folders.
-        sha256: Of the file.
-        library: What wrote it, as far as it can be told.
-        kind: A classifier, or a language model (an encoder is one without a decoder).
-        found: Its weights.
-        pooling: What of a text it pools; None for a language model.
-        labels: In the order of the classes; empty for a language model.
+        name: The file as the caller named it, for messages.
+        file_name: Name of the file without its folders.
+        sha256: SHA-256 of the file.
+        library: The library that saved it, as far as the file shows it.
+        kind: A classifier or a language model. An encoder is a language model without a decoder.
+        found: The weights.
+        pooling: The part of a text that a classifier pools. None for a language model.
+        labels: Labels in the order of the classes. Empty for a language model.
         tokenizer: Rules and vocabulary.
-        direction: The way it reads, if its file says so.
-        text_column: Where its learner took texts from.
-        label_column: Where its learner took labels from.
-        remarks: What a person should know.
+        direction: The direction in which it reads, if the file records it.
+        text_column: Column from which the learner took its texts, if recorded.
+        label_column: Column from which the learner took its labels, if recorded.
+        remarks: Notes for the user.
     """
 
     name: str
@@ -78,38 +79,38 @@ def open_model(
     language: str | None = None,
     needs_labels: bool = True,
 ) -> ForeignModel:
-    """Return the model at a path, or one of the published ones by its name.
+    """Return the model at a path, or a published model by its name.
 
     Args:
-        source: An export of fastai v1 or v2; weights that ``save`` or ``save_encoder`` wrote; a folder or archive with
-            one ``.pth`` and one ``.pkl``, as the published models are; or ``wt103-fwd`` or ``wt103-bwd``, which are
-            downloaded once.
-        vocabulary: The file of its words (pickle or JSON), for weights that lie alone.
-        labels: In the order of the classes, for weights of a classifier.
-        language: spaCy's code of the language, where the file does not say; English otherwise.
-        needs_labels: Whether a classifier whose labels are unknown is refused.
+        source: One of: an export of fastai v1 or v2. Weights that ``save`` or ``save_encoder`` wrote. A folder or
+            archive with one ``.pth`` and one ``.pkl`` file, like the published models. Or ``wt103-fwd`` or
+            ``wt103-bwd``, which are downloaded once.
+        vocabulary: Vocabulary file (pickle or JSON), for saved weights without one.
+        labels: Labels in the order of the classes, for the saved weights of a classifier.
+        language: spaCy's code of the language, for files that do not record it. Defaults to English.
+        needs_labels: Whether to refuse a classifier without labels.
 
     Raises:
-        ForeignModelError: It is no such model, damaged, or of a kind that is not supported.
-        ConfigError: The vocabulary or the labels are missing, or don't fit.
-        DependencyMissing: spaCy is needed for its tokenizer and not installed.
+        ForeignModelError: The file is not a fastai model, is damaged, or is of a kind that is not supported.
+        ConfigError: The vocabulary or the labels are missing or do not fit the model.
+        DependencyMissing: The model needs spaCy for its tokenizer, and spaCy is not installed.
     """
     path = Path(source)
     if not path.exists() and source in PUBLISHED:
         path = fetch_published(source)
-    given = _Given(vocabulary, tuple(labels), language, needs_labels)
+    options = _Options(vocabulary, tuple(labels), language, needs_labels)
     if path.is_dir():
-        return _from_folder(path, source, given)
+        return _from_folder(path, source, options)
     if path.name.endswith(_ARCHIVES):
         with tempfile.TemporaryDirectory() as folder:
             _extract(path, Path(folder))
-            return _from_folder(Path(folder), source, given)
-    return _from_file(path, source, path.name, given)
+            return _from_folder(Path(folder), source, options)
+    return _from_file(path, source, path.name, options)
 
 
 @dataclass(frozen=True)
-class _Given:
-    """What a person says of a model whose file does not."""
+class _Options:
+    """Options of the caller for what a file does not record."""
 
     vocabulary: str | None
     labels: tuple[str, ...]
@@ -117,55 +118,60 @@ class _Given:
     needs_labels: bool
 
 
-def _from_folder(folder: Path, name: str, given: _Given) -> ForeignModel:
+def _from_folder(folder: Path, name: str, options: _Options) -> ForeignModel:
     weights, words = (sorted(folder.rglob(f"*{suffix}")) for suffix in (".pth", ".pkl"))
     if len(weights) != 1 or len(words) > 1:
         raise ForeignModelError(
-            f"{name} holds {len(weights)} .pth and {len(words)} .pkl files, expected one of each: name the file itself"
+            f"{name} contains {len(weights)} .pth and {len(words)} .pkl files, expected one of each: pass the path of "
+            "the model file itself"
         )
-    vocabulary = given.vocabulary or (str(words[0]) if words else None)
+    vocabulary = options.vocabulary or (str(words[0]) if words else None)
     inside = weights[0].name
     file_name = f"{Path(name).name}/{inside}"
-    return _from_file(weights[0], f"{name}/{inside}", file_name, replace(given, vocabulary=vocabulary))
+    return _from_file(weights[0], f"{name}/{inside}", file_name, replace(options, vocabulary=vocabulary))
 
 
 def _extract(archive: Path, folder: Path) -> None:
-    """Write an archive's weights and words to a folder, under their bare names; nothing else leaves the archive."""
+    """Extract the ``.pth`` and ``.pkl`` files of an archive to a folder, without their paths. Skip other members."""
     unpacked_bytes = 0
     try:
         with tarfile.open(archive) as opened:
             for number, member in enumerate(opened):
-                if number >= _MOST_MEMBERS:
-                    raise ForeignModelError(f"{archive} has more than {_MOST_MEMBERS} members, expected two")
+                if number >= _MAX_MEMBERS:
+                    raise ForeignModelError(
+                        f"{archive} has more than {_MAX_MEMBERS} members, expected one .pth and one .pkl file"
+                    )
                 name = Path(member.name).name
                 if not member.isreg() or not name.endswith((".pth", ".pkl")) or name.startswith("."):
                     continue
                 content = opened.extractfile(member)
                 unpacked_bytes += member.size
-                if content is None or unpacked_bytes > _LARGEST_UNPACKED_BYTES:
+                if content is None or unpacked_bytes > _MAX_UNPACKED_BYTES:
                     raise ForeignModelError(f"{archive} unpacks to {unpacked_bytes} bytes, expected at most 4 GiB")
                 with content, (folder / name).open("xb") as out:
                     while part := content.read(1 << 20):
                         out.write(part)
     except FileExistsError:
-        raise ForeignModelError(f"{archive} holds two files of one name") from None
+        raise ForeignModelError(
+            f"{archive} contains two files of one name, expected one .pth and one .pkl file"
+        ) from None
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise ForeignModelError(f"{archive} can't be read as an archive: {error}") from None
+        raise ForeignModelError(f"{archive} can't be read as an archive ({error}): copy or download it again") from None
 
 
-def _from_file(path: Path, name: str, file_name: str, given: _Given) -> ForeignModel:
+def _from_file(path: Path, name: str, file_name: str, options: _Options) -> ForeignModel:
     facts = learner_facts(read_foreign_file(path), name)
     found = find_weights(facts.state, name)
-    words, labels = facts.vocabulary, facts.labels or list(given.labels)
+    words, labels = facts.vocabulary, facts.labels or list(options.labels)
     if words is None:
-        words, labels_beside = _read_vocabulary(_vocabulary_path(path, name, given.vocabulary))
-        labels = labels or labels_beside
-    elif given.vocabulary is not None:
-        raise ConfigError(f"{name} holds its own vocabulary: leave --vocabulary away")
+        words, vocabulary_labels = _read_vocabulary(_vocabulary_path(path, name, options.vocabulary))
+        labels = labels or vocabulary_labels
+    elif options.vocabulary is not None:
+        raise ConfigError(f"{name} contains its own vocabulary: drop --vocabulary")
     if len(words) != found.architecture.vocabulary_size:
         raise ConfigError(
-            f"{name}: the vocabulary has {len(words)} words, but the embedding {found.architecture.vocabulary_size} "
-            "rows: this is the vocabulary of another model"
+            f"{name}: the vocabulary has {len(words)} words, but the embedding has "
+            f"{found.architecture.vocabulary_size} rows: pass the vocabulary that this model was trained with"
         )
     is_classifier = found.widths_head is not None
     return ForeignModel(
@@ -176,8 +182,8 @@ def _from_file(path: Path, name: str, file_name: str, given: _Given) -> ForeignM
         kind=Kind.CLASSIFIER if is_classifier else Kind.LANGUAGE_MODEL,
         found=found,
         pooling=(facts.pooling or (_V1_POOLING if found.is_version_1 else _V2_POOLING)) if is_classifier else None,
-        labels=_labels(labels, found.classes, name) if is_classifier and given.needs_labels else [],
-        tokenizer=_tokenizer(facts, words, name, given.language),
+        labels=_labels(labels, found.classes, name) if is_classifier and options.needs_labels else [],
+        tokenizer=_tokenizer(facts, words, name, options.language),
         direction=facts.direction,
         text_column=facts.text_column,
         label_column=facts.label_column,
@@ -188,20 +194,24 @@ def _from_file(path: Path, name: str, file_name: str, given: _Given) -> ForeignM
 def _vocabulary_path(path: Path, name: str, given: str | None) -> Path:
     if given is not None:
         return Path(given)
-    beside = [p for p in sorted(path.parent.glob("*.pkl")) if p != path]
-    if len(beside) != 1:
-        hint = f"{len(beside)} .pkl files lie beside it" if beside else "no .pkl file lies beside it"
-        raise ConfigError(f"{name} holds weights without words, and {hint}: name the vocabulary with --vocabulary")
-    return beside[0]
+    candidates = [p for p in sorted(path.parent.glob("*.pkl")) if p != path]
+    if len(candidates) != 1:
+        raise ConfigError(
+            f"{name} contains weights without a vocabulary, and its folder has {len(candidates) or 'no'} other .pkl "
+            "files, expected one: pass the vocabulary with --vocabulary"
+        )
+    return candidates[0]
 
 
 def _read_vocabulary(path: Path) -> tuple[list[str], list[str]]:
-    """Return the words of a vocabulary, and the labels that fastai v2 keeps beside them, if any."""
+    """Return the words of a vocabulary file, and the labels that fastai v2 stores with them, if any."""
     if path.suffix == ".json":
         try:
             value = strict_json.parse(path.read_bytes())
         except (OSError, ValueError) as error:
-            raise ForeignModelError(f"{path} can't be read as a vocabulary: {error}") from None
+            raise ForeignModelError(
+                f"{path} can't be read as a vocabulary, expected a list of words: {error}"
+            ) from None
     else:
         value = read_foreign_file(path)
     return vocabulary_of(value, str(path)), labels_of(value)
@@ -210,14 +220,14 @@ def _read_vocabulary(path: Path) -> tuple[list[str], list[str]]:
 def _labels(labels: Sequence[str], classes: int, name: str) -> list[str]:
     if not labels:
         raise ConfigError(
-            f"{name} has {classes} classes and does not name them: give their labels in order, --label A ..."
+            f"{name} has {classes} classes without labels: pass the labels in class order, one --label each"
         )
     if len(labels) != classes:
-        raise ConfigError(f"{name} has {classes} classes, but {len(labels)} labels were found: {', '.join(labels)}")
+        raise ConfigError(f"{name} has {classes} classes, but {len(labels)} labels: {', '.join(labels)}")
     if len(set(labels)) != len(labels):
-        raise ForeignModelError(f"{name}: a label occurs twice among {', '.join(labels)}")
+        raise ForeignModelError(f"{name}: a label occurs twice: {', '.join(labels)}")
     if classes < 2:
-        raise ForeignModelError(f"{name} has {classes} class, expected two or more: nothing to tell apart")
+        raise ForeignModelError(f"{name} has {classes} class, expected at least 2")
     return list(labels)
 
 
@@ -225,12 +235,12 @@ def _tokenizer(facts: LearnerFacts, words: list[str], name: str, language: str |
     cleaning = facts.cleaning or _cleaning_of(words, name)
     if facts.cleaning is None and cleaning == FASTAI_V2:
         words = without_fillers(words)
-    spoken = facts.language or language or "en"
-    if language is not None and spoken != language:
-        raise ConfigError(f"{name} was trained on the language {spoken!r}: leave --language away")
+    trained_on = facts.language or language or "en"
+    if language is not None and trained_on != language:
+        raise ConfigError(f"{name} records the language {trained_on!r}: drop --language")
     tables, source = facts.tables, "spaCy, as exported with the model"
     if tables is None:
-        tables, version = tables_from_spacy(spoken, facts.control_tokens or CONTROL_TOKENS[cleaning])
+        tables, version = tables_from_spacy(trained_on, facts.control_tokens or CONTROL_TOKENS[cleaning])
         source = f"spaCy {version}"
     try:
         return WordTokenizerDocument.model_validate(
@@ -238,7 +248,7 @@ def _tokenizer(facts: LearnerFacts, words: list[str], name: str, language: str |
                 "cleaning": cleaning,
                 "marks_field": facts.marks_field,
                 "ends": facts.ends,
-                "language": spoken,
+                "language": trained_on,
                 "source": source,
                 "tables": tables,
                 "vocabulary": words,
@@ -250,16 +260,16 @@ def _tokenizer(facts: LearnerFacts, words: list[str], name: str, language: str |
 
 
 def _cleaning_of(words: list[str], name: str) -> str:
-    """Tell fastai's version by the order of its control tokens, which is not the same in both."""
+    """Return the cleaning rules of fastai v1 or v2, recognized by the order of their control tokens."""
     for cleaning, control in CONTROL_TOKENS.items():
         if tuple(words[: len(control)]) == control:
             return cleaning
-    older = [word for word in CONTROL_TOKENS["fastai-v1"] if word in words[:20]]  # files from before xxeos, say
+    older = [word for word in CONTROL_TOKENS["fastai-v1"] if word in words[:20]]  # for example from before xxeos
     if words[: len(older)] == older and len(older) > 4:
         return "fastai-v1"
     raise ForeignModelError(
-        f"{name}: its vocabulary begins with {', '.join(words[:9])}, which is neither fastai v1's order nor v2's: with "
-        "control tokens of its own it can't be imported"
+        f"{name}: its vocabulary begins with {', '.join(words[:9])}, expected the control tokens of fastai v1 or v2 in "
+        "their order: models with other control tokens can't be imported"
     )
 
 

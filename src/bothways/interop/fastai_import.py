@@ -1,7 +1,8 @@
-"""Turn one or two models of fastai into a bundle that gives fastai's own single-text predictions.
+"""Convert one or two fastai models to a bundle that makes fastai's own single-text predictions.
 
-In: paths. Out: a published bundle, and what was found out about each model. Which way a model reads is recorded in its
-file, told from its weights or said by a person; where two of these contradict each other, nothing is written.
+Input: paths. Output: a published bundle, and a description of each imported model. The direction of a model is recorded
+in its file, inferred from its weights, or given by the caller. If two of these contradict each other, nothing is
+written.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from bothways.files import refuse_existing
 from bothways.interop.direction import DirectionVerdict, infer
 from bothways.interop.fastai_file import ForeignModel, open_model
 from bothways.interop.fastai_weights import Arrays
-from bothways.interop.reference import prove_import
+from bothways.interop.reference import reference_record
+from bothways.runtime.verify import verify_in_fresh_process
 from bothways.tasks.single_label import SingleLabel
 from bothways.text.reading import Direction, SpecialTokenPlacement
 from bothways.text.tokenizer import UNKNOWN_ID
@@ -34,15 +36,16 @@ KnownBy = Literal["recorded", "inferred", "given"]
 
 @dataclass(frozen=True, eq=False)
 class ImportedModel:
-    """What was found out about one imported model.
+    """One imported model.
 
     Attributes:
-        name: The file as it was given.
-        library: What wrote it.
-        direction: The way it reads.
-        known_by: Whether its file said so, its weights told, or a person did.
-        verdict: What the weights tell.
-        remarks: What a person should know.
+        name: The file as the caller named it.
+        library: The library that saved it.
+        direction: The direction in which it reads.
+        known_by: Source of the direction: ``recorded`` in the file, ``inferred`` from the weights, or ``given`` by the
+            caller.
+        verdict: The direction that the weights show.
+        remarks: Notes for the user.
     """
 
     name: str
@@ -55,11 +58,11 @@ class ImportedModel:
 
 @dataclass(frozen=True, eq=False)
 class FastaiImport:
-    """What an import made.
+    """The result of an import.
 
     Attributes:
         kind: ``classifier`` or ``language-model``.
-        models: In the bundle's order.
+        models: The imported models, in the bundle's order.
     """
 
     kind: str
@@ -73,18 +76,18 @@ def infer_direction(
     language: str | None = None,
     texts: Sequence[str] | None = None,
 ) -> DirectionVerdict:
-    """Tell from a model's weights which way it reads; abstains rather than guesses.
+    """Infer from a model's weights which way it reads. Abstains rather than guesses.
 
     Args:
-        model: A file of fastai: an export, saved weights, a folder or archive.
-        vocabulary: The file of its words, for weights that lie alone.
-        language: spaCy's code of the language, where the file does not say.
-        texts: In the model's own language; None to choose from samples that come with bothways.
+        model: A file of fastai: an export, saved weights, a folder or an archive.
+        vocabulary: Vocabulary file, for saved weights without one.
+        language: spaCy's code of the language, for files that do not record it. Defaults to English.
+        texts: Texts in the model's language. Defaults to built-in samples.
 
     Raises:
-        ForeignModelError: It is no such model, damaged, or of a kind that is not supported.
-        ConfigError: The vocabulary is missing or does not fit.
-        DependencyMissing: spaCy is needed for its tokenizer and not installed.
+        ForeignModelError: The file is not a fastai model, is damaged, or is of a kind that is not supported.
+        ConfigError: The vocabulary is missing or does not fit the model.
+        DependencyMissing: The model needs spaCy for its tokenizer, and spaCy is not installed.
     """
     opened = open_model(os.fspath(model), vocabulary=_path(vocabulary), language=language, needs_labels=False)
     return _verdict(opened, texts)
@@ -100,96 +103,98 @@ def import_fastai(
     labels: Sequence[str] = (),
     language: str | None = None,
 ) -> FastaiImport:
-    """Turn one or two models of fastai into a bundle, or into a pack if they are language models or encoders.
+    """Convert one or two fastai models to a bundle, or to a pack if they are language models or encoders.
 
-    Guarantee 1: the bundle gives fastai's numbers for single texts, shown in a fresh process before it is published.
+    Guarantee 1: the bundle makes fastai's predictions for single texts, verified in a fresh process before it is
+    published.
 
     Args:
-        forward: A model: the one that reads forward if there are two, of either direction if it is the only one.
-        backward: The one that reads backward.
-        out: Where the bundle appears; nothing may be there.
-        direction: forward or backward, for a single model whose file and weights don't tell.
-        vocabulary: Files of words, for weights that lie alone: one for both, or one for each.
-        labels: In the order of the classes, for weights of a classifier.
-        language: spaCy's code of the language, where the file does not say; English otherwise.
+        forward: The model that reads forward. A single model may read in either direction.
+        backward: The model that reads backward.
+        out: Bundle to create. Must not exist yet.
+        direction: ``forward`` or ``backward``, for a single model whose file and weights do not show its direction.
+        vocabulary: Vocabulary files, for saved weights without them: one for all models, or one per model.
+        labels: Labels in the order of the classes, for the saved weights of a classifier.
+        language: spaCy's code of the language, for files that do not record it. Defaults to English.
 
     Raises:
-        ForeignModelError: A file is no such model, damaged, or of a kind that is not supported.
-        DirectionError: Which way a model reads can't be told, or two sources contradict each other.
-        ConfigError: An option is missing or does not fit.
-        DependencyMissing: spaCy is needed for the tokenizer and not installed.
-        TrainingError: The bundle did not prove itself; nothing was published.
+        ForeignModelError: A file is not a fastai model, is damaged, or is of a kind that is not supported.
+        DirectionError: The direction of a model is unknown, or two sources contradict each other.
+        ConfigError: An option is missing or does not fit the model.
+        DependencyMissing: A model needs spaCy for its tokenizer, and spaCy is not installed.
+        TrainingError: The bundle did not pass its verification. Nothing was published.
     """
     refuse_existing(Path(out))
     sources = [os.fspath(source) for source in (forward, backward) if source is not None]
     words: list[str | None] = [os.fspath(path) for path in vocabulary] or [None]
     if len(words) not in (1, len(sources)):
-        raise ConfigError(f"{len(words)} vocabularies for {len(sources)} models: give one for both, or one for each")
+        raise ConfigError(f"{len(words)} vocabularies for {len(sources)} models, expected one for all or one per model")
     words = words * len(sources) if len(words) == 1 else words
     models = [
         open_model(source, vocabulary=path, labels=labels, language=language)
         for source, path in zip(sources, words, strict=True)
     ]
-    said = _said_directions(direction, len(models))
-    decided = [decide(model, way, _verdict(model, None)) for model, way in zip(models, said, strict=True)]
-    _require_like(models)
+    given = _given_directions(direction, len(models))
+    imported = [resolve_direction(model, way, _verdict(model, None)) for model, way in zip(models, given, strict=True)]
+    _require_compatible(models)
 
-    document = models[0].tokenizer.model_copy(update={"vocabulary": joined_vocabulary([m.tokenizer for m in models])})
+    document = models[0].tokenizer.model_copy(update={"vocabulary": merged_vocabulary([m.tokenizer for m in models])})
     tokenizer = WordTokenizer(document)
     names = models[0].labels
-    members = [_member(m, i.direction, len(tokenizer)) for m, i in zip(models, decided, strict=True)]
-    weights = {i.direction: _rearranged(m, tokenizer, names) for m, i in zip(models, decided, strict=True)}
+    members = [_member(m, i.direction, len(tokenizer)) for m, i in zip(models, imported, strict=True)]
+    weights = {i.direction: _rearranged(m, tokenizer, names) for m, i in zip(models, imported, strict=True)}
     write_bundle(
         out,
         task=SingleLabel(tuple(names)) if models[0].kind is Kind.CLASSIFIER else None,
         members=members,
         weights=weights,
         tokenizer=tokenizer,
-        parity_record=prove_import(members, weights, names, tokenizer),
-        training=_record(models, decided),
+        parity_record=reference_record(members, weights, names, tokenizer),
+        training=_record(models, imported),
+        verify=verify_in_fresh_process,
     )
-    return FastaiImport(str(models[0].kind), decided)
+    return FastaiImport(str(models[0].kind), imported)
 
 
-def decide(model: ForeignModel, said: Direction | None, verdict: DirectionVerdict) -> ImportedModel:
-    """Decide which way a model reads, by its file, a person's word and its weights.
+def resolve_direction(model: ForeignModel, given: Direction | None, verdict: DirectionVerdict) -> ImportedModel:
+    """Determine the direction of a model from its file, from the caller and from its weights.
 
-    Guarantee 1: a model is never read the wrong way round.
+    Guarantee 1: a model is never read in the wrong direction.
 
     Args:
-        model: As read.
-        said: What a person said, if anything.
-        verdict: What its weights tell.
+        model: The model as read from its file.
+        given: The direction that the caller gave, if any.
+        verdict: The direction that the weights show.
 
     Raises:
-        DirectionError: Nothing tells, or two of them contradict each other.
+        DirectionError: The direction is unknown, or two sources contradict each other.
     """
-    recorded, told = model.direction, verdict.direction
-    if recorded and said and recorded is not said:
+    recorded, inferred = model.direction, verdict.direction
+    if recorded and given and recorded is not given:
         raise DirectionError(
-            f"{model.name} was given as the model that reads {said}, but its file records that it reads {recorded}: "
-            "give the forward model first and the backward one second"
+            f"{model.name} was given as the {given} model, but its file records that it reads {recorded}: give the "
+            "forward model first and the backward one second"
         )
-    way = recorded or said
-    if way and told and way is not told:
-        how = "its file records" if recorded else "it was given as one"
+    direction = recorded or given
+    if direction and inferred and direction is not inferred:
+        how = f"its file records that it reads {direction}" if recorded else f"it was given as the {direction} model"
         raise DirectionError(
-            f"{model.name}: {how} that reads {way}, but its weights read {told} ({_surprises(verdict)}). Either the "
-            f"files are mixed up, or it was trained on texts that read {way} from a language model that reads {told}: "
-            "train it from the right one"
+            f"{model.name}: {how}, but its weights read {inferred} ({_losses(verdict)}). Either the files are mixed "
+            f"up, or the model was trained on {direction} texts from a {inferred} language model: train it from a "
+            f"{direction} one"
         )
-    way = way or told
-    if way is None:
+    direction = direction or inferred
+    if direction is None:
         raise DirectionError(
-            f"{model.name} does not record which way it reads, and its weights don't tell ({_surprises(verdict)}): say "
-            "--direction forward or --direction backward"
+            f"{model.name} does not record which way it reads, and its weights do not show it ({_losses(verdict)}): "
+            "add --direction forward or --direction backward"
         )
-    known_by: KnownBy = "recorded" if recorded else "given" if said else "inferred"
-    return ImportedModel(model.name, model.library, way, known_by, verdict, model.remarks)
+    known_by: KnownBy = "recorded" if recorded else "given" if given else "inferred"
+    return ImportedModel(model.name, model.library, direction, known_by, verdict, model.remarks)
 
 
-def joined_vocabulary(documents: Sequence[WordTokenizerDocument]) -> list[str]:
-    """Return one vocabulary for all members: the first one's words, then those that only others have."""
+def merged_vocabulary(documents: Sequence[WordTokenizerDocument]) -> list[str]:
+    """Return one vocabulary for all members: the words of the first one, then those that only the others have."""
     words = list(documents[0].vocabulary)
     known = set(words)
     for document in documents[1:]:
@@ -203,15 +208,17 @@ def _path(path: str | os.PathLike[str] | None) -> str | None:
     return None if path is None else os.fspath(path)
 
 
-def _said_directions(direction: str | None, models: int) -> list[Direction | None]:
+def _given_directions(direction: str | None, models: int) -> list[Direction | None]:
     if models == 2:
         if direction is not None:
-            raise ConfigError("with two models the first reads forward and the second backward: leave --direction away")
+            raise ConfigError(
+                "--direction is for a single model: with two, the first reads forward and the second backward. Drop it"
+            )
         return [Direction.FORWARD, Direction.BACKWARD]
     if direction is None:
         return [None]
     if direction not in tuple(Direction):
-        raise ConfigError(f"the direction {direction!r} is unknown, expected forward or backward")
+        raise ConfigError(f"unknown direction {direction!r}, expected forward or backward")
     return [Direction(direction)]
 
 
@@ -219,28 +226,31 @@ def _verdict(model: ForeignModel, texts: Sequence[str] | None) -> DirectionVerdi
     return infer(model.found.architecture, model.found.arrays, WordTokenizer(model.tokenizer), texts)
 
 
-def _surprises(verdict: DirectionVerdict) -> str:
+def _losses(verdict: DirectionVerdict) -> str:
     return (
-        f"surprise {verdict.forward_surprise:.3f} read forward, {verdict.backward_surprise:.3f} read backward, a "
-        f"difference of {abs(verdict.deviations):.1f} times chance"
+        f"loss {verdict.forward_loss:.3f} read forward, {verdict.backward_loss:.3f} read backward, "
+        f"|z| = {abs(verdict.z_score):.1f}"
     )
 
 
-def _require_like(models: Sequence[ForeignModel]) -> None:
+def _require_compatible(models: Sequence[ForeignModel]) -> None:
     """Refuse two models that can't share a tokenization or labels."""
     first, *others = models
     for other in others:
         if other.kind is not first.kind:
-            raise ForeignModelError(f"{first.name} is a {first.kind}, but {other.name} a {other.kind}")
+            raise ForeignModelError(
+                f"{first.name} is a {first.kind}, but {other.name} is a {other.kind}: expected two models of one kind"
+            )
         for part in ("cleaning", "marks_field", "ends", "language", "tables"):
             if getattr(first.tokenizer, part) != getattr(other.tokenizer, part):
                 raise ForeignModelError(
-                    f"{first.name} and {other.name} make words of a text in different ways ({part} of the tokenizer): "
-                    "they can't share a bundle; import each into one of its own"
+                    f"{first.name} and {other.name} split texts into words in different ways ({part} of the tokenizer) "
+                    "and can't share a bundle: import each of them to its own bundle"
                 )
         if set(other.labels) != set(first.labels):
             raise ForeignModelError(
-                f"{first.name} has the labels {', '.join(first.labels)}, but {other.name} {', '.join(other.labels)}"
+                f"{first.name} has the labels {', '.join(first.labels)}, but {other.name} has "
+                f"{', '.join(other.labels)}: expected the same labels in both"
             )
 
 
@@ -259,8 +269,9 @@ def _member(model: ForeignModel, direction: Direction, vocabulary_size: int) -> 
 def _rearranged(model: ForeignModel, tokenizer: WordTokenizer, labels: Sequence[str]) -> Arrays:
     """Return a model's weights with rows for the common vocabulary, and outputs in the order of the common labels.
 
-    A word that the model's own vocabulary lacks is its unknown word. In a language model it is the mean of all words,
-    as when ULMFiT matches embeddings, so that fine-tuning begins as it would from the model's own vocabulary.
+    A word that is not in a classifier's own vocabulary gets the row of the unknown word. In a language model it gets
+    the mean of all rows, as when ULMFiT matches embeddings, so that fine-tuning starts as it would from the model's own
+    vocabulary.
     """
     arrays = dict(model.found.arrays)
     own = WordTokenizer(model.tokenizer)
@@ -277,20 +288,21 @@ def _rearranged(model: ForeignModel, tokenizer: WordTokenizer, labels: Sequence[
     return arrays
 
 
-def _deviations(imported: ImportedModel) -> float:
+def _z_score(imported: ImportedModel) -> float:
+    """Return the z-score in favor of the model's direction. Negative if the weights favor the other one."""
     sign = 1 if imported.direction is Direction.FORWARD else -1
-    return round(sign * imported.verdict.deviations, 1)
+    return round(sign * imported.verdict.z_score, 1)
 
 
-def _record(models: Sequence[ForeignModel], decided: Sequence[ImportedModel]) -> TrainingRecord:
+def _record(models: Sequence[ForeignModel], imports: Sequence[ImportedModel]) -> TrainingRecord:
     files = {
         imported.direction: ImportedFile(
             name=model.file_name,
             sha256=model.sha256,
             direction_known_by=imported.known_by,
-            direction_deviations=_deviations(imported),
+            direction_deviations=_z_score(imported),
         )
-        for model, imported in zip(models, decided, strict=True)
+        for model, imported in zip(models, imports, strict=True)
     }
     libraries = sorted({model.library for model in models})
     return TrainingRecord(

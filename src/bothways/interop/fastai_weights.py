@@ -1,7 +1,7 @@
-"""Return fastai's tensors the names that bundles use, and find out the model's sizes from their shapes.
+"""Rename fastai's tensors to the names that bundles use, and derive the model's sizes from their shapes.
 
-In: a state dict by fastai's names (v1's or v2's, of a classifier, a language model or an encoder). Out: float32 arrays
-by ours. Knows no file and no text. Letters: V vocabulary, E embedding, H hidden, C classes.
+Input: a state dict of fastai v1 or v2, of a classifier, a language model or an encoder. Output: float32 arrays by the
+names of bundles. This module reads no files and no texts. Letters: V vocabulary, E embedding, H hidden, C classes.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _HEAD_PART = re.compile(r"^(?:module\.)?1\.layers\.(?P<place>[0-9.]+)\.(?P<part>
 
 @dataclass(frozen=True, eq=False)
 class FoundWeights:
-    """A fastai model's weights by our names.
+    """The weights of a fastai model by the names that bundles use.
 
     Attributes:
-        arrays: Those of ``encoder.``, and of ``head.`` for a classifier; ``decoder.bias`` for all others, zeros for an
-            encoder without a decoder.
+        arrays: The arrays of ``encoder.``, and of ``head.`` for a classifier or ``decoder.bias`` for any other model.
+            The bias of an encoder without a decoder is zeros.
         architecture: The encoder's sizes.
-        widths_head: Widths of the head's hidden layers; None if there is no head.
-        classes: Outputs of the head; 0 if there is none.
-        is_version_1: Whether the names are those that only fastai v1 gives; None if they can't tell.
+        widths_head: Widths of the head's hidden layers, or None if there is no head.
+        classes: Number of outputs of the head. 0 if there is no head.
+        is_version_1: Whether the names are ones that only fastai v1 uses. None if the names do not show it.
     """
 
     arrays: Arrays
@@ -43,18 +43,19 @@ class FoundWeights:
 
 
 def find_weights(state: Mapping[str, object], source: str) -> FoundWeights:
-    """Return the weights of an AWD-LSTM that fastai made.
+    """Return the weights of an AWD-LSTM of fastai.
 
     Args:
         state: Arrays by fastai's names.
-        source: The file, for messages.
+        source: Name of the file in error messages.
 
     Raises:
-        ForeignModelError: It is no AWD-LSTM of fastai, has parts that are not supported, or values that are not finite.
+        ForeignModelError: The arrays are not an AWD-LSTM of fastai, some part is not supported, or a value is not
+            finite.
     """
     before = next((match["before"] for name in state if (match := _FIRST_LAYER.match(name))), None)
     if before is None:
-        raise ForeignModelError(f"{source} holds no AWD-LSTM of fastai: {_what_instead(state)}")
+        raise ForeignModelError(f"{source} contains no AWD-LSTM of fastai: {_what_instead(state)}")
     encoder, architecture, has_copies = _encoder(state, before, source)
     head, places = _head_modules(state)
     bias = next((state[name] for name in ("1.decoder.bias", "module.1.decoder.bias") if name in state), None)
@@ -103,7 +104,7 @@ def _encoder(state: Mapping[str, object], before: str, source: str) -> tuple[Arr
             "bias_ih": (f"{before}rnns.{layer}.module.bias_ih_l0", (4 * width_out,)),
             "bias_hh": (f"{before}rnns.{layer}.module.bias_hh_l0", (4 * width_out,)),
         }
-        # What stands under the LSTM's own name is what the last dropout left of it: the raw weights are the model's.
+        # The LSTM's own name holds the weights after the last weight dropout. The model's weights are the raw ones.
         dropped = f"{before}rnns.{layer}.module.weight_hh_l0"
         has_copies |= dropped in state
         if names["weight_hh"][0] not in state and dropped in state:
@@ -114,7 +115,10 @@ def _encoder(state: Mapping[str, object], before: str, source: str) -> tuple[Arr
 
 
 def _head_modules(state: Mapping[str, object]) -> tuple[list[dict[str, object]], list[str]]:
-    """Return the tensors of each of the head's modules that has any, in order; dropouts of 0 shift only the numbers."""
+    """Return the tensors of each module of the head that has any, in order, and the modules' places.
+
+    A dropout of 0 leaves a module out, which only shifts the numbers of the others.
+    """
     modules: dict[tuple[int, ...], dict[str, object]] = {}
     places: dict[tuple[int, ...], str] = {}
     for name, value in state.items():
@@ -131,7 +135,7 @@ def _head(modules: list[dict[str, object]], width_pooled: int, source: str) -> t
     kinds = ["norm" if "running_mean" in module else "linear" for module in modules]
     if kinds != ["norm", "linear"] * (len(kinds) // 2):
         raise ForeignModelError(
-            f"{source} has a head of {', '.join(kinds)}: expected norm and linear layers by turns, as fastai makes them"
+            f"{source} has a head of {', '.join(kinds)}, expected norm and linear layers in turn, as in fastai's heads"
         )
     arrays: Arrays = {}
     widths = [width_pooled]
@@ -145,7 +149,7 @@ def _head(modules: list[dict[str, object]], width_pooled: int, source: str) -> t
                 f"{source}: the head's layers.{layer}.weight has shape {weight.shape}, expected (..., {widths[-1]})"
             )
         widths.append(weight.shape[0])
-        bias = linear.get("bias", np.zeros(widths[-1], dtype=np.float32))  # v2's linear layers have none
+        bias = linear.get("bias", np.zeros(widths[-1], dtype=np.float32))  # the linear layers of v2 have no bias
         arrays[f"head.layers.{layer}.weight"] = weight
         arrays[f"head.layers.{layer}.bias"] = _array(bias, f"the head's layers.{layer}.bias", source, (widths[-1],))
     return arrays, widths[1:-1], widths[-1]
@@ -153,17 +157,19 @@ def _head(modules: list[dict[str, object]], width_pooled: int, source: str) -> t
 
 def _array(value: object, name: str, source: str, shape: tuple[int, ...] | None = None) -> NDArray[np.float32]:
     if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
-        raise ForeignModelError(f"{source} lacks the tensor {name}")
+        raise ForeignModelError(
+            f"{source} lacks the tensor {name} (expected floating-point numbers): it can't be imported"
+        )
     if shape is not None and value.shape != shape:
         raise ForeignModelError(f"{source}: {name} has shape {value.shape}, expected {shape}")
     if not np.isfinite(value).all():
-        raise ForeignModelError(f"{source}: {name} holds values that are not finite numbers: its training diverged")
+        raise ForeignModelError(f"{source}: {name} contains values that are not finite: the training diverged")
     return np.asarray(value, dtype=np.float32)
 
 
 def _require_same(copy: NDArray[np.float32], embedding: NDArray[np.float32], source: str) -> None:
     if not np.array_equal(copy, embedding):
         raise ForeignModelError(
-            f"{source}: the decoder's weights are not the embedding's: language models without tied weights are not "
-            "supported"
+            f"{source}: the decoder's weights differ from the embedding's: language models without tied weights can't "
+            "be imported"
         )

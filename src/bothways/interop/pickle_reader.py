@@ -1,13 +1,16 @@
 r"""Read the data that a pickle stream describes, and call nothing that it names.
 
-In: the bytes of a pickle, protocol 0 to 5. Out: plain values, and inert records of everything else. A stream is a
-program for a stack machine; its only dangerous instructions look a name up and call what they find. Here a name stays
-a ``Name``, and a call becomes a ``Record`` of what would have been called, except for the closed list of names in
-``_CLOSED_LIST``, whose values are made by functions of this module.
+Input: the bytes of a pickle, protocol 0 to 5. Output: plain values, and inert records of everything else. A pickle is a
+program for a stack machine. Its only dangerous opcodes look up a name and call what they find. Here a name stays a
+``GlobalName``, and a call becomes a ``Record`` of what would have been called. The only exceptions are the names in
+``_CONSTRUCTORS``, whose values are built by functions of this module.
 
-Any input ends in a value or in one error, in time and memory bounded by the input's size and the limits below. No step
-recurses, so a value may be nested to any depth (tuples excepted: ``DEEPEST_TUPLE``), may hold the same object many
-times, and may hold itself: whoever walks one must walk with care. What the records mean, the caller knows.
+Any input results in a value or in one error, in time and memory bounded by the size of the input and the limits below.
+No opcode recurses, so values may be nested to any depth (except tuples: ``MAX_TUPLE_DEPTH``), may contain the same
+object many times, and may contain themselves. Callers must not recurse into them without a check. What the records mean
+is the caller's concern.
+
+The opcodes are decoded here and not by ``pickletools.genops``: docs/decisions/019-zip-by-zipfile-pickle-by-hand.md.
 """
 
 from __future__ import annotations
@@ -24,57 +27,59 @@ from numpy.typing import NDArray
 
 from bothways.errors import ForeignModelError
 
-MOST_STEPS: Final = 10_000_000
-"""Instructions in a stream. The largest exports of fastai have fewer than 5 million; each makes at most one object."""
-MOST_REMEMBERED: Final = 4_000_000
-"""Entries of the memo. Writers number at most every second object."""
-MOST_TEXT_BYTES: Final = 512 * 2**20
-"""Bytes in all strings of a stream together: word vectors and raw texts may be pickled along."""
-MOST_NAMES: Final = 100_000
-"""Different globals in a stream; an export has some hundred."""
-LONGEST_NUMBER: Final = 1000
-"""Bytes of a binary integer, characters of a written number: longer ones take quadratic time."""
-DEEPEST_TUPLE: Final = 100
-"""Tuples inside each other, for hashing and comparing them recurses in C, where too deep is a crash."""
-LARGEST_TUPLE: Final = 1_000_000
-"""Items of a tuple of tuples when all are counted as often as they are reached, as hashing it would."""
-FREE_COPY_BYTES: Final = 64 * 2**20
-"""What the closed list may copy (sets, decoded bytes, arrays) beyond four times the bytes read so far."""
-MOST_DIMENSIONS: Final = 32
+MAX_OPCODES: Final = 10_000_000
+"""Opcodes in a stream. The largest exports of fastai have fewer than 5 million. Each creates at most one object."""
+MAX_MEMO_ENTRIES: Final = 4_000_000
+"""Entries of the memo. Writers store at most every second object in it."""
+MAX_STRING_BYTES: Final = 512 * 2**20
+"""Bytes in all strings of a stream together. Word vectors and raw texts may be pickled along with a model."""
+MAX_GLOBALS: Final = 100_000
+"""Different globals in a stream. An export has a few hundred."""
+MAX_NUMBER_BYTES: Final = 1000
+"""Bytes of a binary integer, or characters of a written number. Longer ones take quadratic time to convert."""
+MAX_TUPLE_DEPTH: Final = 100
+"""Nesting depth of tuples. Hashing and comparing tuples recurses in C, which crashes if they are nested too deeply."""
+MAX_NESTED_TUPLE_ITEMS: Final = 1_000_000
+"""Items of a tuple of tuples, each counted as often as hashing the tuple would reach it."""
+COPY_ALLOWANCE_BYTES: Final = 64 * 2**20
+"""Bytes that constructors may copy (sets, decoded bytes, arrays) in addition to four times the bytes read so far."""
+MAX_DIMENSIONS: Final = 32
 
-Maker = Callable[..., object]
-"""Makes the value of a known name. It gets the stream's arguments, whatever their number and types. It gives
-``NotImplemented`` for those that it does not understand (a record is kept), and raises ``ValueError`` with what is
-wrong for those that can't be true."""
+Constructor = Callable[..., object]
+"""Builds the value of a known name from the stream's arguments, which may be of any number and types.
+
+It returns ``NotImplemented`` for arguments that it does not understand, and the call is kept as a record. It raises
+``ValueError`` with the reason for arguments that can't be true."""
 
 
 @dataclass(frozen=True, slots=True)
-class Name:
-    """A global that the stream names; it is never looked up or imported."""
+class GlobalName:
+    """A global that the stream names. It is never looked up or imported."""
 
     module: str
     name: str
 
     @property
     def path(self) -> str:
-        """Module and name with a dot between."""
+        """Module and name, joined by a dot."""
         return f"{self.module}.{self.name}"
 
 
 @dataclass(eq=False, slots=True, repr=False)
 class Record:
-    """What the stream says would be made by calling something; nothing was called.
+    """A call that the stream describes. Nothing was called.
 
     Attributes:
-        maker: What would be called, mostly a ``Name``.
+        function: The class or function that would be called, usually a ``GlobalName``.
         arguments: Its positional arguments.
-        keywords: Its keyword arguments; classes with ``__getnewargs_ex__`` have some.
-        state: What would become its ``__dict__``, or go to its ``__setstate__``; the last one, if there are several.
-        items: What would be appended to it.
-        pairs: What would be stored in it by key, in order.
+        keywords: Its keyword arguments, used by classes with ``__getnewargs_ex__``.
+        state: What would become the object's ``__dict__`` or be passed to its ``__setstate__``. The last state if the
+            stream has several.
+        items: The items that would be appended to the object.
+        pairs: The keys and values that would be stored in the object, in order.
     """
 
-    maker: object
+    function: object
     arguments: tuple[object, ...]
     keywords: dict[str, object] = field(default_factory=dict)
     state: object = None
@@ -83,15 +88,15 @@ class Record:
 
     @property
     def name(self) -> str:
-        """The dotted path of the class or function that makes it, or "" where that is itself a record."""
-        if not isinstance(self.maker, Name):
+        """Dotted path of the class or function, or "" if that is itself a record."""
+        if not isinstance(self.function, GlobalName):
             return ""
-        if self.maker.path in _CLASS_FIRST and self.arguments and isinstance(self.arguments[0], Name):
+        if self.function.path in _CLASS_FIRST and self.arguments and isinstance(self.arguments[0], GlobalName):
             return self.arguments[0].path
-        return self.maker.path
+        return self.function.path
 
     def __repr__(self) -> str:
-        return f"<record of {self.name!r}>"  # never its contents: they may be endless
+        return f"<record of {self.name!r}>"  # without its contents, which may be endless
 
 
 _CLASS_FIRST = {f"{module}.{name}" for module in ("copyreg", "copy_reg") for name in ("_reconstructor", "__newobj__")}
@@ -102,26 +107,26 @@ def read_pickle(
     data: bytes | memoryview,
     source: str,
     *,
-    makers: Mapping[str, Maker] | None = None,
-    persistent: Callable[[object], object] | None = None,
+    constructors: Mapping[str, Constructor] | None = None,
+    persistent_load: Callable[[object], object] | None = None,
     offset: int = 0,
 ) -> tuple[object, int]:
     """Return the value that a pickle describes, and the offset of the first byte after it.
 
     Args:
-        data: The pickle, maybe with more around it.
-        source: What it is called in messages.
-        makers: More names that are known, by dotted path.
-        persistent: Gives the value of a persistent id; raises ``ValueError`` with what is wrong. Without it such ids
-            are an error.
-        offset: Where the pickle begins in ``data``.
+        data: The pickle. Other bytes may precede and follow it.
+        source: Name of the file in error messages.
+        constructors: Further names whose values are built, by dotted path.
+        persistent_load: Returns the value of a persistent id, or raises ``ValueError`` with the reason. If None,
+            persistent ids are an error.
+        offset: Position in ``data`` where the pickle begins.
 
     Raises:
-        ForeignModelError: The pickle is damaged, cut short, beyond a limit of this module, or uses what only a running
-            program could give (extension codes, buffers outside the stream).
+        ForeignModelError: The pickle is damaged, cut short, exceeds a limit of this module, or uses values that only
+            the program that wrote it has (extension codes, buffers outside the stream).
     """
     data = data if isinstance(data, bytes) else bytes(data)
-    machine = _Machine(data, source, makers or {}, persistent, offset)
+    machine = _Machine(data, source, constructors or {}, persistent_load, offset)
     return machine.run(), machine.at
 
 
@@ -134,23 +139,23 @@ def array_from(
     offset: int = 0,
     fortran: bool = False,
 ) -> NDArray[np.generic]:
-    """Return a read-only array over existing bytes; no shape can make it larger than they are.
+    """Return a read-only array over existing bytes. No shape can make it larger than these bytes.
 
     Args:
         content: The bytes.
-        dtype: Of at least one byte an item.
-        shape: As a stream claims it.
-        strides: In bytes; without them ``content`` must be exactly filled.
-        offset: Of the first item, in bytes.
-        fortran: Whether the first index runs fastest, where there are no strides.
+        dtype: Type of the items, of at least one byte each.
+        shape: The shape that the stream claims.
+        strides: In bytes. If None, the array must use ``content`` exactly.
+        offset: Position of the first item, in bytes.
+        fortran: Whether the first index varies fastest. Ignored if strides are given.
 
     Raises:
-        ValueError: The shape is none, or does not fit the bytes.
+        ValueError: The shape is invalid or does not fit the bytes.
     """
     size_bytes = content.nbytes if isinstance(content, np.ndarray) else len(content)
-    sizes = [size for size in shape[: MOST_DIMENSIONS + 1] if type(size) is int and size >= 0]
-    if len(sizes) != len(shape) or len(sizes) > MOST_DIMENSIONS:
-        raise ValueError("the shape of an array is not one")
+    sizes = [size for size in shape[: MAX_DIMENSIONS + 1] if type(size) is int and size >= 0]
+    if len(sizes) != len(shape) or len(sizes) > MAX_DIMENSIONS:
+        raise ValueError("an array has an invalid shape")
     if math.prod(size for size in sizes if size) * dtype.itemsize > max(size_bytes, 2**20 if 0 in sizes else 0):
         raise ValueError(f"an array claims shape {tuple(sizes)}, but has {size_bytes} bytes")
     if strides is None and math.prod(sizes) * dtype.itemsize != size_bytes:
@@ -165,56 +170,57 @@ def array_from(
 
 
 class _Machine:
-    """One run over one stream: a stack, the stacks below its open marks, and a memo."""
+    """The state while one stream is read: a stack, the stacks below its open marks, and a memo."""
 
     def __init__(
         self,
         data: bytes,
         source: str,
-        makers: Mapping[str, Maker],
-        persistent: Callable[[object], object] | None,
+        constructors: Mapping[str, Constructor],
+        persistent_load: Callable[[object], object] | None,
         offset: int,
     ) -> None:
-        self.data, self.source, self.makers, self.persistent = data, source, makers, persistent
-        self.at = self.began = self.step_at = offset
+        self.data, self.source = data, source
+        self.constructors, self.persistent_load = constructors, persistent_load
+        self.at = self.start = self.opcode_at = offset
         self.stack: list[object] = []
         self.below: list[list[object]] = []
         self.memo: dict[int, object] = {}
-        self.names: dict[tuple[str, str], Name] = {}
-        self.built: dict[Record, object] = {}  # what became of records that a BUILD completed
-        self.nested: dict[int, tuple[tuple[object, ...], int, int]] = {}  # tuples of tuples: depth, items reached
+        self.globals: dict[tuple[str, str], GlobalName] = {}
+        self.built: dict[Record, object] = {}  # values of the records that a BUILD completed
+        self.nested: dict[int, tuple[tuple[object, ...], int, int]] = {}  # tuples of tuples: depth and items reached
         self.text_bytes = self.copied_bytes = 0
 
     def run(self) -> object:
-        """Take steps until STOP."""
-        data, steps = self.data, _STEPS
+        """Execute opcodes until STOP."""
+        data, opcodes = self.data, _OPCODES
         try:
-            for _ in range(MOST_STEPS):
-                self.step_at = at = self.at
+            for _ in range(MAX_OPCODES):
+                self.opcode_at = at = self.at
                 opcode = data[at]
                 self.at = at + 1
                 if opcode == 0x2E:  # STOP
                     return self.stack.pop()
-                steps[opcode](self)
-        except IndexError:  # of the data, or of the stack
+                opcodes[opcode](self)
+        except IndexError:  # raised by the data or by the stack
             raise (
-                self.ended() if self.at >= len(data) else self.damaged("a step finds too little to work on")
+                self.ended() if self.at >= len(data) else self.damaged("an opcode needs more values than the stack has")
             ) from None
         except ValueError as error:
             raise self.damaged(str(error)[:300]) from None
-        raise self.beyond(f"{MOST_STEPS} steps")
+        raise self.beyond(f"{MAX_OPCODES} opcodes")
 
     def ended(self) -> ForeignModelError:
         return ForeignModelError(
-            f"{self.source}: the pickle ends in the middle (at byte {len(self.data)}): copy or download it again"
+            f"{self.source}: the pickle ends too early (at byte {len(self.data)}): copy or download it again"
         )
 
     def damaged(self, what: str) -> ForeignModelError:
-        return ForeignModelError(f"{self.source} is damaged at byte {self.step_at}: {what}")
+        return ForeignModelError(f"{self.source} is damaged at byte {self.opcode_at}: {what}")
 
     def beyond(self, limit: str) -> ForeignModelError:
         return ForeignModelError(
-            f"{self.source} has more than {limit} (at byte {self.step_at}), which no saved model needs: not imported"
+            f"{self.source} has more than {limit} (at byte {self.opcode_at}), which no saved model needs"
         )
 
     # Reading arguments
@@ -233,11 +239,11 @@ class _Machine:
     def content(self, count: int) -> bytes:
         chunk = self.take(count)
         self.text_bytes += count
-        if self.text_bytes > MOST_TEXT_BYTES:
-            raise self.beyond(f"{MOST_TEXT_BYTES} bytes of strings")
+        if self.text_bytes > MAX_STRING_BYTES:
+            raise self.beyond(f"{MAX_STRING_BYTES} bytes of strings")
         return chunk
 
-    def line(self, longest: int = MOST_TEXT_BYTES) -> bytes:
+    def line(self, longest: int = MAX_STRING_BYTES) -> bytes:
         end = self.data.find(b"\n", self.at, self.at + longest + 1)
         if end < 0:
             raise self.ended() if len(self.data) - self.at <= longest else ValueError("a line is too long")
@@ -246,29 +252,29 @@ class _Machine:
         return line
 
     def index(self) -> int:
-        line = self.line(LONGEST_NUMBER)
+        line = self.line(MAX_NUMBER_BYTES)
         if len(line) > 10 or not line.isdigit():
-            raise ValueError("the number of a memo entry is not one")
+            raise ValueError("the number of a memo entry is invalid")
         return int(line)
 
     # Values
 
     def copies(self, size_bytes: int) -> None:
         self.copied_bytes += size_bytes
-        if self.copied_bytes > FREE_COPY_BYTES + 4 * (self.at - self.began):
-            raise self.beyond(f"{FREE_COPY_BYTES} bytes of copied values")
+        if self.copied_bytes > COPY_ALLOWANCE_BYTES + 4 * (self.at - self.start):
+            raise self.beyond(f"{COPY_ALLOWANCE_BYTES} bytes of copied values")
 
     def key(self, value: object) -> object:
-        """Return a value as a key of a dict or member of a set.
+        """Return a value as a key of a dict or a member of a set.
 
-        A tuple becomes a record of it: a stranger can choose tuples of numbers that all have the same hash, or such
-        large numbers, and a dict of those takes quadratic time.
+        A tuple becomes a record, and numbers of more than 64 bits are refused. An attacker can choose such tuples and
+        numbers so that all have the same hash, and a dict of them takes quadratic time.
         """
         kind = type(value)
         if kind in _PLAIN_KEYS or (kind is int and abs(value) < 2**64):  # type: ignore[arg-type]
             return value
         if isinstance(value, tuple | frozenset):
-            return Record(Name("builtins", kind.__name__), (value,))
+            return Record(GlobalName("builtins", kind.__name__), (value,))
         what = "a number of more than 64 bits" if kind is int else f"a value of type {kind.__name__}"
         raise ValueError(f"{what} can't be a key")
 
@@ -280,8 +286,10 @@ class _Machine:
                 _, inner_depth, inner_reached = self.nested.get(id(item), (item, 1, len(item)))
                 depth, reached = max(depth, inner_depth + 1), reached + inner_reached
         if depth > 1:
-            if depth > DEEPEST_TUPLE or reached > LARGEST_TUPLE:
-                raise self.beyond(f"{DEEPEST_TUPLE} tuples, or {LARGEST_TUPLE} items, inside each other")
+            if depth > MAX_TUPLE_DEPTH or reached > MAX_NESTED_TUPLE_ITEMS:
+                raise self.beyond(
+                    f"{MAX_TUPLE_DEPTH} levels of tuples, or {MAX_NESTED_TUPLE_ITEMS} items in nested tuples"
+                )
             self.nested[id(value)] = (value, depth, reached)
         self.stack.append(value)
 
@@ -302,35 +310,35 @@ class _Machine:
     def push_frozenset(self, items: list[object]) -> None:
         self.stack.append(self.new_frozenset(items))
 
-    def name(self, module: object, name: object) -> Name:
+    def global_name(self, module: object, name: object) -> GlobalName:
         if not (isinstance(module, str) and isinstance(name, str)):
-            raise ValueError("a global is named by something other than strings")
-        found = self.names.get((module, name))
+            raise ValueError("the name of a global is not a string")
+        found = self.globals.get((module, name))
         if found is None:
-            if len(self.names) >= MOST_NAMES:
-                raise self.beyond(f"{MOST_NAMES} different globals")
-            found = self.names[module, name] = Name(module, name)
+            if len(self.globals) >= MAX_GLOBALS:
+                raise self.beyond(f"{MAX_GLOBALS} different globals")
+            found = self.globals[module, name] = GlobalName(module, name)
         return found
 
-    def line_name(self) -> Name:
-        return self.name(self.line().decode(), self.line().decode())
+    def line_name(self) -> GlobalName:
+        return self.global_name(self.line().decode(), self.line().decode())
 
-    def call(self, maker: object, arguments: object, keywords: object = None) -> None:
-        """Push what calling the maker would give: a value of the closed list, or a record."""
-        if not isinstance(maker, Name | Record):
-            raise ValueError(f"a value of type {type(maker).__name__} can't be called")
+    def call(self, function: object, arguments: object, keywords: object = None) -> None:
+        """Push the result of a call: a value that a constructor builds, or a record of the call."""
+        if not isinstance(function, GlobalName | Record):
+            raise ValueError(f"a value of type {type(function).__name__} can't be called")
         keywords = {} if keywords is None else keywords
         if not (isinstance(arguments, tuple) and isinstance(keywords, dict)):
             raise ValueError("the arguments of a call are not a tuple and a dict")
         value: object = NotImplemented
-        if isinstance(maker, Name) and not keywords and len(arguments) < 16:  # so that passing them takes no time
-            if maker.path in _CLOSED_LIST:
-                value = _CLOSED_LIST[maker.path](self, *arguments)
-            elif maker.path in self.makers:
-                value = self.makers[maker.path](*arguments)
-        self.stack.append(Record(maker, arguments, keywords) if value is NotImplemented else value)
+        if isinstance(function, GlobalName) and not keywords and len(arguments) < 16:  # passing more would take time
+            if function.path in _CONSTRUCTORS:
+                value = _CONSTRUCTORS[function.path](self, *arguments)
+            elif function.path in self.constructors:
+                value = self.constructors[function.path](*arguments)
+        self.stack.append(Record(function, arguments, keywords) if value is NotImplemented else value)
 
-    # The closed list
+    # Constructors of known names
 
     def dict_of(self, *arguments: object) -> object:
         match arguments:
@@ -362,7 +370,7 @@ class _Machine:
         return NotImplemented if arguments else b""
 
     def encoded(self, *arguments: object) -> object:
-        """Return bytes from the text of the same characters: protocol 2 has no other way to write them."""
+        """Return the bytes that a string encodes as Latin-1. Protocol 2 has no other way to write bytes."""
         match arguments:
             case (str() as text, str() as encoding) if encoding in {"latin1", "latin-1"}:
                 self.copies(len(text))
@@ -378,7 +386,7 @@ class _Machine:
 
     def numpy_array(self, record: Record, state: object) -> object:
         match record.arguments, state:
-            case (Name("numpy", "ndarray"), *_), (_, *array):
+            case (GlobalName("numpy", "ndarray"), *_), (_, *array):
                 return self.array(*array)
         return NotImplemented
 
@@ -406,7 +414,7 @@ class _Machine:
                 return array.item() if isinstance(array, np.ndarray) else NotImplemented
         return NotImplemented
 
-    # The steps
+    # Opcodes
 
     def mark(self) -> None:
         self.below.append(self.stack)
@@ -424,12 +432,12 @@ class _Machine:
 
     def put(self, index: int) -> None:
         self.memo[index] = self.stack[-1]
-        if len(self.memo) > MOST_REMEMBERED:
-            raise self.beyond(f"{MOST_REMEMBERED} remembered values")
+        if len(self.memo) > MAX_MEMO_ENTRIES:
+            raise self.beyond(f"{MAX_MEMO_ENTRIES} memo entries")
 
     def get(self, index: int) -> None:
         if index not in self.memo:
-            raise ValueError(f"nothing was remembered as number {index}")
+            raise ValueError(f"the memo has no entry {index}")
         value = self.memo[index]
         self.stack.append(self.built.get(value, value) if type(value) is Record else value)
 
@@ -451,7 +459,7 @@ class _Machine:
         self.stack.append(self.content(count).decode("utf-8", "surrogatepass"))
 
     def push_old_text(self, content: bytes) -> None:
-        """Python 2 had one type for text and bytes: what is UTF-8 is text."""
+        """Push a string of Python 2, which had one type for text and bytes. Valid UTF-8 is taken as text."""
         try:
             self.stack.append(content.decode())
         except UnicodeDecodeError:
@@ -460,16 +468,16 @@ class _Machine:
     def push_quoted(self) -> None:
         line = self.line().strip()
         if len(line) < 2 or line[:1] not in {b"'", b'"'} or line[:1] != line[-1:]:
-            raise ValueError("a string is not in quotes")
+            raise ValueError("a string is not quoted")
         self.push_old_text(re.sub(rb"(?s)\\(x[0-9a-fA-F]{2}|[0-7]{1,3}|.)", _unescaped, line[1:-1]))
 
     def push_integer(self, size_bytes: int) -> None:
-        if size_bytes > LONGEST_NUMBER:
-            raise self.beyond(f"{LONGEST_NUMBER} bytes in a number")
+        if size_bytes > MAX_NUMBER_BYTES:
+            raise self.beyond(f"{MAX_NUMBER_BYTES} bytes in a number")
         self.stack.append(int.from_bytes(self.take(size_bytes), "little", signed=True))
 
     def push_written_integer(self) -> None:
-        line = self.line(LONGEST_NUMBER)
+        line = self.line(MAX_NUMBER_BYTES)
         self.stack.append({b"00": False, b"01": True}[line] if line in {b"00", b"01"} else int(line.rstrip(b"L"), 0))
 
     def push_float(self) -> None:
@@ -478,7 +486,7 @@ class _Machine:
     def append(self, items: list[object]) -> None:
         target = self.stack[-1]
         if not isinstance(target, list | Record):
-            raise ValueError(f"items are appended to a value of type {type(target).__name__}")
+            raise ValueError(f"items can't be appended to a value of type {type(target).__name__}")
         (target.items if isinstance(target, Record) else target).extend(items)
 
     def set_items(self, items: list[object]) -> None:
@@ -492,7 +500,7 @@ class _Machine:
             for key, value in pairs:
                 target[key if type(key) is str else self.key(key)] = value
         else:
-            raise ValueError(f"keys are set in a value of type {type(target).__name__}")
+            raise ValueError(f"keys can't be set in a value of type {type(target).__name__}")
 
     def set_item(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
@@ -502,49 +510,53 @@ class _Machine:
         items = self.to_mark()
         target = self.stack[-1]
         if not isinstance(target, set):
-            raise ValueError(f"members are added to a value of type {type(target).__name__}")
+            raise ValueError(f"members can't be added to a value of type {type(target).__name__}")
         target.update(map(self.key, items))
 
     def build(self) -> None:
         state, target = self.stack.pop(), self.stack[-1]
         if isinstance(target, Record):
             target.state = state
-            complete = _COMPLETED_BY_STATE.get(target.maker.path) if isinstance(target.maker, Name) else None
+            name = target.function.path if isinstance(target.function, GlobalName) else ""
+            complete = _STATE_CONSTRUCTORS.get(name)
             value = complete(self, target, state) if complete else NotImplemented
             if value is not NotImplemented:
                 self.built[target] = self.stack[-1] = value
-        elif not isinstance(target, dict | np.ndarray):  # those two may have attributes, which are left out
-            raise ValueError(f"a state is given to a value of type {type(target).__name__}")
+        elif not isinstance(target, dict | np.ndarray):  # attributes of dicts and arrays are ignored
+            raise ValueError(f"a value of type {type(target).__name__} can't have a state")
 
     def reduce(self) -> None:
-        arguments, maker = self.stack.pop(), self.stack.pop()
-        self.call(maker, arguments)
+        arguments, function = self.stack.pop(), self.stack.pop()
+        self.call(function, arguments)
 
     def new_with_keywords(self) -> None:
-        keywords, arguments, maker = self.stack.pop(), self.stack.pop(), self.stack.pop()
-        self.call(maker, arguments, keywords)
+        keywords, arguments, function = self.stack.pop(), self.stack.pop(), self.stack.pop()
+        self.call(function, arguments, keywords)
 
     def instance(self) -> None:
-        maker = self.line_name()
-        self.call(maker, tuple(self.to_mark()))
+        function = self.line_name()
+        self.call(function, tuple(self.to_mark()))
 
     def marked_instance(self) -> None:
-        maker, *arguments = self.to_mark() or [None]
-        self.call(maker, tuple(arguments))
+        function, *arguments = self.to_mark() or [None]
+        self.call(function, tuple(arguments))
 
     def stack_name(self) -> None:
         name, module = self.stack.pop(), self.stack.pop()
-        self.stack.append(self.name(module, name))
+        self.stack.append(self.global_name(module, name))
 
-    def push_persistent(self, value: object) -> None:
-        if self.persistent is None:
-            raise ForeignModelError(f"{self.source} refers to something outside of itself (at byte {self.step_at})")
-        self.stack.append(self.persistent(value))
+    def push_persistent(self, persistent_id: object) -> None:
+        if self.persistent_load is None:
+            raise ForeignModelError(
+                f"{self.source} refers to data outside the file (at byte {self.opcode_at}), expected a file that "
+                "torch.save or pickle.dump wrote"
+            )
+        self.stack.append(self.persistent_load(persistent_id))
 
     def protocol(self) -> None:
         number = self.number(1)
         if number > 5:
-            raise ForeignModelError(f"{self.source} has pickle protocol {number}, expected 5 at most")
+            raise ForeignModelError(f"{self.source} has pickle protocol {number}, expected at most 5")
 
     def frame(self) -> None:
         if self.number(8) > len(self.data) - self.at:
@@ -552,15 +564,15 @@ class _Machine:
 
     def outside(self) -> None:
         raise ForeignModelError(
-            f"{self.source} uses what only the program that wrote it has (byte {self.step_at}: an extension code or a "
-            "buffer outside of the stream)"
+            f"{self.source} uses an extension code or a buffer outside the stream (at byte {self.opcode_at}), which "
+            "only the program that wrote it has"
         )
 
     def unknown(self) -> None:
-        raise ValueError(f"there is no step 0x{self.data[self.step_at]:02x}")
+        raise ValueError(f"0x{self.data[self.opcode_at]:02x} is not an opcode of pickle")
 
 
-_CLOSED_LIST: Mapping[str, Maker] = {
+_CONSTRUCTORS: Mapping[str, Constructor] = {
     "_codecs.encode": _Machine.encoded,
     "collections.OrderedDict": _Machine.dict_of,
     "collections.Counter": _Machine.dict_of,
@@ -576,14 +588,14 @@ _CLOSED_LIST: Mapping[str, Maker] = {
     "numpy.core.numeric._frombuffer": _Machine.numpy_buffer,
     "numpy._core.numeric._frombuffer": _Machine.numpy_buffer,
 }
-"""What a call of these names gives is known; Python 2 and numpy 1 had other names for some."""
-_COMPLETED_BY_STATE: Mapping[str, Callable[[_Machine, Record, object], object]] = {
+"""Names whose calls are carried out here. Python 2 and numpy 1 had other names for some of them."""
+_STATE_CONSTRUCTORS: Mapping[str, Callable[[_Machine, Record, object], object]] = {
     "numpy.dtype": _Machine.numpy_dtype,
     "numpy.core.multiarray._reconstruct": _Machine.numpy_array,
     "numpy._core.multiarray._reconstruct": _Machine.numpy_array,
 }
-"""What a call of these names and the state after it give is known."""
-_PLAIN_KEYS = {str, bytes, float, bool, type(None), Name, Record}
+"""Names whose calls are carried out here once their state is known."""
+_PLAIN_KEYS = {str, bytes, float, bool, type(None), GlobalName, Record}
 _ESCAPES = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"a": b"\a", b"b": b"\b", b"f": b"\f", b"v": b"\v", b"\n": b""}
 
 
@@ -597,16 +609,16 @@ def _unescaped(found: re.Match[bytes]) -> bytes:
 
 
 def _check_items(content: bytes, dtype: np.dtype[np.generic]) -> None:
-    """Refuse bytes that are no booleans or characters: numpy would only notice when such an item is used."""
+    """Refuse bytes that are not booleans or characters, which numpy would notice only when such an item is used."""
     if dtype.kind == "b" and content and np.frombuffer(content, np.uint8).max() > 1:
-        raise ValueError("a boolean is neither true nor false")
+        raise ValueError("a boolean is neither 0 nor 1")
     if dtype.kind == "U" and content and np.frombuffer(content, f"{dtype.byteorder}u4").max() > 0x10FFFF:
-        raise ValueError("a character is none")
+        raise ValueError("a character is not valid Unicode")
 
 
-_STEPS: list[Callable[[_Machine], None]] = [_Machine.unknown] * 256
-"""What each opcode does, by its byte; the names are those of the pickle format."""
-for _opcode, _step in {
+_OPCODES: list[Callable[[_Machine], None]] = [_Machine.unknown] * 256
+"""The function of each opcode, by its byte. The comments name the opcodes as the pickle format does."""
+for _opcode, _function in {
     b"\x80": _Machine.protocol,  # PROTO
     b"\x95": _Machine.frame,  # FRAME
     b"(": _Machine.mark,  # MARK
@@ -632,7 +644,7 @@ for _opcode, _step in {
     b"J": lambda machine: machine.push_integer(4),  # BININT
     b"\x8a": lambda machine: machine.push_integer(machine.number(1)),  # LONG1
     b"\x8b": lambda machine: machine.push_integer(machine.number(4)),  # LONG4
-    b"F": lambda machine: machine.stack.append(float(machine.line(LONGEST_NUMBER))),  # FLOAT
+    b"F": lambda machine: machine.stack.append(float(machine.line(MAX_NUMBER_BYTES))),  # FLOAT
     b"G": _Machine.push_float,  # BINFLOAT
     # Text and bytes
     b"V": lambda machine: machine.stack.append(machine.line().decode("raw-unicode-escape")),  # UNICODE
@@ -672,7 +684,7 @@ for _opcode, _step in {
     b"i": _Machine.instance,  # INST
     b"o": _Machine.marked_instance,  # OBJ
     b"b": _Machine.build,  # BUILD
-    # What lies outside
+    # Data outside the stream
     b"P": lambda machine: machine.push_persistent(machine.line().decode()),  # PERSID
     b"Q": lambda machine: machine.push_persistent(machine.stack.pop()),  # BINPERSID
     b"\x82": _Machine.outside,  # EXT1
@@ -681,4 +693,4 @@ for _opcode, _step in {
     b"\x97": _Machine.outside,  # NEXT_BUFFER
     b"\x98": _Machine.outside,  # READONLY_BUFFER
 }.items():
-    _STEPS[_opcode[0]] = _step
+    _OPCODES[_opcode[0]] = _function

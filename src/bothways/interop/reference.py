@@ -1,8 +1,8 @@
-"""Compute imported models a second time, in plain numpy, so that a bundle has something to prove itself against.
+"""Compute the predictions of imported models in plain numpy, as the reference that a bundle is verified against.
 
-In: arrays by the names that bundles use, and ids in reading order. Out: probabilities and losses. An import has no
-trainer whose memory could be asked, and asking the runtime would only show that it agrees with itself. Nothing here is
-shared with the runtime; nothing is fast. Letters: T tokens, E embedding, H hidden, C classes, V vocabulary.
+Input: arrays by the names that bundles use, and ids in reading order. Output: probabilities and losses. An import has
+no trainer that could supply the reference, and the runtime can't be compared with itself. This module shares no code
+with the runtime and is not fast. Letters: T tokens, E embedding, H hidden, C classes, V vocabulary.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _NORM_EPS = 1e-5
 _DECODED_AT_ONCE = 256
 
 
-def prove_import(
+def reference_record(
     members: Sequence[Member], weights: Mapping[Direction, Weights], labels: Sequence[str], tokenizer: Tokenizer
 ) -> list[ParityRow]:
-    """Return the rows of a proof: what imported classifiers, or language models, say of its texts.
+    """Return the parity record of imported models: texts with the probabilities or losses that numpy computes.
 
     Args:
-        members: All with a head, or all without.
-        weights: Each member's arrays.
-        labels: In the order of the classes; empty for language models.
-        tokenizer: The members' common one.
+        members: Either all classifiers or all language models.
+        weights: Arrays of each member.
+        labels: Labels in the order of the classes. Empty for language models.
+        tokenizer: The members' common tokenizer.
     """
     texts = parity_texts(tokenizer, seed=0)
     tokens = [tokenizer.tokenize(text) for text in texts]
@@ -72,7 +72,7 @@ def _probabilities(member: Member, weights: Weights, texts: Sequence[TokenizedTe
 
 
 def _losses(member: Member, weights: Weights, texts: Sequence[TokenizedText]) -> list[float]:
-    """Return a language model's mean loss on each text, nats a token; 0 for a text without any word."""
+    """Return a language model's mean loss on each text, in nats per token. 0 for a text of one token."""
     ids = [read(text, member.direction, member.special_tokens) for text in texts]
     decoder, bias = weights["encoder.embedding.weight"], weights["decoder.bias"]
     losses = []
@@ -82,14 +82,14 @@ def _losses(member: Member, weights: Weights, texts: Sequence[TokenizedText]) ->
             targets = row[start + 1 : start + 1 + _DECODED_AT_ONCE]
             logits = (hidden[start : start + len(targets)] @ decoder.T + bias).astype(np.float64)
             largest = logits.max(axis=1)
-            normaliser = largest + np.log(np.exp(logits - largest[:, None]).sum(axis=1))
-            total += float((normaliser - logits[np.arange(len(targets)), targets]).sum())
+            normalizer = largest + np.log(np.exp(logits - largest[:, None]).sum(axis=1))
+            total += float((normalizer - logits[np.arange(len(targets)), targets]).sum())
         losses.append(total / max(1, len(row) - 1))
     return losses
 
 
 def hidden_states(architecture: Architecture, weights: Weights, ids: Sequence[Ids]) -> list[Floats]:
-    """Return the top layer's outputs for each text, (T, E); the texts are read side by side."""
+    """Return the top layer's outputs for each text, (T, E). The texts are read in parallel, one token per step."""
     if not ids:
         return []
     order = sorted(range(len(ids)), key=lambda number: -len(ids[number]))
@@ -106,7 +106,7 @@ def hidden_states(architecture: Architecture, weights: Weights, ids: Sequence[Id
 
 
 def _lstm(inputs: Sequence[Floats], part: Mapping[str, Floats]) -> list[Floats]:
-    """Run one LSTM layer over texts sorted from longest to shortest; gates as torch stacks them: i, f, g, o."""
+    """Run one LSTM layer over texts sorted from longest to shortest. The gates are in torch's order: i, f, g, o."""
     width = part["weight_hh"].shape[1]
     projected = [values @ part["weight_ih"].T + (part["bias_ih"] + part["bias_hh"]) for values in inputs]
     outputs = [np.empty((len(values), width), dtype=np.float32) for values in inputs]
@@ -126,10 +126,10 @@ def _lstm(inputs: Sequence[Floats], part: Mapping[str, Floats]) -> list[Floats]:
 
 
 def _sigmoid(values: Floats) -> Floats:
-    return np.asarray(0.5 * (1 + np.tanh(0.5 * values)), dtype=np.float32)  # never overflows
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * values)), dtype=np.float32)  # does not overflow
 
 
 def _normed(values: NDArray[np.float64], weights: Weights, name: str) -> NDArray[np.float64]:
     part = {key: weights[f"{name}.{key}"] for key in ("weight", "bias", "running_mean", "running_var")}
-    centred = (values - part["running_mean"]) / np.sqrt(part["running_var"].astype(np.float64) + _NORM_EPS)
-    return np.asarray(centred * part["weight"] + part["bias"], dtype=np.float64)
+    centered = (values - part["running_mean"]) / np.sqrt(part["running_var"].astype(np.float64) + _NORM_EPS)
+    return np.asarray(centered * part["weight"] + part["bias"], dtype=np.float64)

@@ -1,7 +1,7 @@
-"""Short everyday texts in several languages, written for this project, by which a model's reading direction is told.
+"""Short everyday texts in several languages, from which the reading direction of a model is inferred.
 
-They are read both ways by a model whose file does not say which way it reads. Plain words, many sentences, capitals and
-punctuation where the language has them; no text of anybody else.
+A model is run on them in both directions (``direction.infer``). They consist of common words in many sentences, with
+capitals and punctuation where the language has them. They were written for this project and copied from nowhere.
 """
 
 from __future__ import annotations

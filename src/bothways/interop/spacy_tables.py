@@ -1,8 +1,8 @@
 """Read the rules of spaCy's word tokenizer for a language, as data.
 
-In: a language's code and the control tokens that the model's library adds. Out: ``WordTables`` and the version of the
-spaCy that they were read from. The only module that imports spaCy, and only when it is called. Does not know how the
-rules are carried out.
+Input: a language's code and the control tokens that the model's library adds. Output: ``WordTables`` and the version of
+spaCy that they were read from. This is the only module that imports spaCy, and only when it is called. It does not know
+how the rules are applied.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ def tables_from_spacy(language: str, control_tokens: Sequence[str]) -> tuple[Wor
     """Return the rules of spaCy's tokenizer for a language, and spaCy's version.
 
     Args:
-        language: spaCy's code for it, such as ``en``, or ``xx`` for any.
-        control_tokens: Words that no rule may cut; added last, as fastai adds them.
+        language: spaCy's code of the language, such as ``en``, or ``xx`` for any language.
+        control_tokens: Words that no rule may split. Added last, as fastai does.
 
     Raises:
         DependencyMissing: spaCy is not installed.
-        ForeignModelError: spaCy doesn't know the language, or splits it into words by something else than rules.
+        ForeignModelError: spaCy does not support the language, or does not split it into words by rules.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of spaCy's own dependencies; nobody here can do anything about them
+            warnings.simplefilter("ignore")  # warnings of spaCy's own dependencies, which its users can't act on
             import spacy  # noqa: PLC0415  (optional, and slow to import)
             from spacy.tokenizer import Tokenizer  # noqa: PLC0415
     except ImportError as error:
-        raise DependencyMissing("reading a word tokenizer needs spaCy: pip install 'bothways[spacy]'") from error
+        raise DependencyMissing("this model needs spaCy for its tokenizer: pip install 'bothways[spacy]'") from error
     tokenizer = _blank_tokenizer(spacy, language)
     if type(tokenizer) is not Tokenizer:
         raise ForeignModelError(
             f"spaCy splits the language {language!r} into words with {type(tokenizer).__name__}, expected its "
-            "tokenizer of rules: such a model can't be imported"
+            "rule-based tokenizer: models in this language can't be imported"
         )
     for token in control_tokens:
         tokenizer.add_special_case(token, [{spacy.symbols.ORTH: token}])
@@ -62,25 +62,29 @@ def tables_from_spacy(language: str, control_tokens: Sequence[str]) -> tuple[Wor
         )
     except ValidationError as error:
         message = error.errors()[0]["msg"]
-        raise ForeignModelError(f"spaCy's rules for the language {language!r} can't be kept: {message}") from error
+        raise ForeignModelError(
+            f"spaCy's rules for the language {language!r} can't be stored in a bundle: {message}"
+        ) from error
     return tables, str(spacy.__version__)
 
 
 def _blank_tokenizer(spacy: Any, language: str) -> Any:
     if not _LANGUAGE.fullmatch(language):
-        raise ForeignModelError(f"the language is {language[:40]!r}, expected one of spaCy's codes, such as 'en'")
+        raise ForeignModelError(f"invalid language {language[:40]!r}, expected one of spaCy's codes, such as 'en'")
     try:
         spacy.util.get_lang_class(language)
     except ImportError as error:
-        raise ForeignModelError(f"spaCy {spacy.__version__} doesn't know the language {language!r}") from error
+        raise ForeignModelError(
+            f"spaCy {spacy.__version__} does not support the language {language!r}: check --language"
+        ) from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return spacy.blank(language).tokenizer
     except ImportError as error:
         raise ForeignModelError(
-            f"spaCy splits the language {language!r} into words with another library, expected its tokenizer of rules: "
-            "such a model can't be imported"
+            f"spaCy splits the language {language!r} into words with another library, expected its rule-based "
+            "tokenizer: models in this language can't be imported"
         ) from error
 
 
@@ -89,13 +93,13 @@ def _text_of(token: Mapping[Any, Any], orth: int) -> str:
 
 
 def _pattern(language: str, name: str, function: Callable[..., Any] | None, method: str) -> Pattern | None:
-    """Return the expression that a rule of the tokenizer applies: all of spaCy's are methods of one."""
+    """Return the regular expression of a tokenizer rule. spaCy's rules are methods of compiled expressions."""
     if function is None:
         return None
     expression = getattr(function, "__self__", None)
     if not isinstance(expression, re.Pattern) or getattr(function, "__name__", "") != method:
         raise ForeignModelError(
             f"the {name} of spaCy's tokenizer for the language {language!r} is {function!r}, expected the method "
-            f"{method} of a regular expression: such a model can't be imported"
+            f"{method} of a regular expression: models in this language can't be imported"
         )
     return Pattern(pattern=expression.pattern, flags=expression.flags)

@@ -20,11 +20,12 @@ from bothways.bundle.read import Bundle, read_bundle
 from bothways.errors import ConfigError
 from bothways.runtime.allocator import return_freed_memory
 from bothways.runtime.cores import available_cores
-from bothways.runtime.graph import PRECISIONS, EncoderSession, Precision
+from bothways.runtime.encoder import PRECISIONS, Precision
 from bothways.runtime.head import Head
 from bothways.runtime.prediction import Prediction
 from bothways.runtime.reader import TextReader
-from bothways.runtime.slots import SLOTS, First, Pooled, SlotEngine, Slots, Tally
+from bothways.runtime.sessions import EncoderSession
+from bothways.runtime.slots import SLOTS, EarlyExitRule, Pooled, SlotEngine, Slots, TokenCounts
 from bothways.tasks.metrics import Scores
 from bothways.tasks.task import Task
 from bothways.text.reading import Direction, TokenizedText
@@ -185,7 +186,7 @@ class Classifier:
         directions = self.manifest.directions
         if Direction.FORWARD not in directions:
             raise ConfigError("this bundle only reads backward, so it cannot read a text before its end is known")
-        if self.tokenizer.settled("") is None:
+        if self.tokenizer.stable_length("") is None:
             raise ConfigError(
                 "this bundle tokenizes by fastai's and spaCy's rules, which look across a whole text: "
                 "read complete texts with predict or stream"
@@ -194,24 +195,24 @@ class Classifier:
         return TextReader(self.tokenizer, self.engine, forward, partial(self._scores, forward), self.prediction)
 
     def predictions_of(
-        self, texts: Iterable[TokenizedText], lookahead: int = SLOTS, tally: Tally | None = None
+        self, texts: Iterable[TokenizedText], lookahead: int = SLOTS, counts: TokenCounts | None = None
     ) -> Iterator[Prediction]:
-        """Yield a prediction for each tokenized text, as ``stream`` does; ``tally`` counts the tokens read."""
-        for pooled in self.engine.run_early_exit(texts, lookahead, self._first(), tally):
+        """Yield a prediction for each tokenized text, as ``stream`` does; the tokens read are added to ``counts``."""
+        for pooled in self.engine.run_early_exit(texts, lookahead, self._early_exit_rule(), counts):
             yield self.prediction(pooled)
 
-    def slots(self, most: int, tally: Tally | None = None) -> Slots:
-        """Return slots for up to ``most`` texts at a time, driven by the caller.
+    def slots(self, max_sequences: int, counts: TokenCounts | None = None) -> Slots:
+        """Return slots for up to ``max_sequences`` texts at a time, driven by the caller.
 
         Their results become predictions by ``prediction``. A step reads one window of each text, so that a text that
         arrives meanwhile does not wait longer than that.
         """
-        return Slots(self.engine, most, self._first(), tally, most_windows=1)
+        return Slots(self.engine, max_sequences, self._early_exit_rule(), counts, max_windows=1)
 
-    def _first(self) -> First | None:
+    def _early_exit_rule(self) -> EarlyExitRule | None:
         if self.early_exit is None:
             return None
-        return First(self.manifest.directions.index(self.early_exit.first), self._is_confident)
+        return EarlyExitRule(self.manifest.directions.index(self.early_exit.first), self._is_confident)
 
     def _is_confident(self, pooled: Pooled) -> bool:
         """Return whether the direction that reads first is confident about a text."""

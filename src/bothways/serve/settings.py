@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bothways.errors import ConfigError
-from bothways.runtime.graph import Precision
+from bothways.runtime.encoder import Precision
 
 VARIABLE_PREFIX = "BOTHWAYS_"
 LogFormat = Literal["text", "json", "none"]

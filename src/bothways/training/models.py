@@ -41,17 +41,17 @@ def choose_device(name: str) -> torch.device:
         ConfigError: It is neither cpu nor cuda, or there is no GPU.
     """
     if name not in ("cpu", "cuda"):
-        raise ConfigError(f"the device {name!r} is unknown, expected cpu or cuda")
+        raise ConfigError(f"unknown device {name!r}; use cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("the device cuda was asked for, but torch finds no GPU: use --device cpu")
+        raise ConfigError("device cuda was requested, but torch finds no GPU; use --device cpu")
     return torch.device(name)
 
 
 def adapted_pack(pack: Bundle, texts: Iterable[str]) -> Bundle:
-    """Return a pack whose words are those of the texts to train on, if its tokens are words; any other as it is.
+    """Return a pack with the vocabulary of the training texts if its tokens are words; other packs are unchanged.
 
-    Embeddings are matched as in ULMFiT, for each direction its own: words that the pack knows keep their rows, all
-    others begin as the mean of its rows.
+    Embeddings are matched as in ULMFiT, separately for each direction: known words keep their rows, and new words start
+    with the mean of all rows.
     """
     tokenizer = pack.tokenizer.adapted(texts)
     if tokenizer is pack.tokenizer:
@@ -77,13 +77,13 @@ def adapted_pack(pack: Bundle, texts: Iterable[str]) -> Bundle:
 
 
 def fast_type(device: torch.device) -> torch.dtype:
-    """Return the type in which a device trains fastest: bfloat16 on GPUs and on CPUs with AMX or AVX-512 BF16."""
+    """Return the fastest type for training: bfloat16 on GPUs and on CPUs with AMX or AVX-512 BF16, else float32."""
     multiplies_bfloat16 = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     return torch.bfloat16 if device.type == "cuda" or multiplies_bfloat16 else torch.float32
 
 
 def build_language_model(architecture: Architecture, direction: Direction, seed: int) -> LanguageModelNetwork:
-    """Return a fresh language model that reads in a direction."""
+    """Return a language model with random weights that reads in a direction."""
     torch.manual_seed(seed)
     return LanguageModelNetwork(Encoder(architecture, direction, Dropouts()))
 
@@ -91,10 +91,10 @@ def build_language_model(architecture: Architecture, direction: Direction, seed:
 def build_classifier(
     language_model: LanguageModelNetwork, direction: Direction, classes: int, config: ClassifierConfig, seed: int
 ) -> ClassifierNetwork:
-    """Return a classifier on a language model's encoder, with a fresh head.
+    """Return a classifier with a language model's encoder and a random head.
 
     Raises:
-        DirectionError: The language model reads the other way.
+        DirectionError: The language model reads in the other direction.
     """
     require_direction(direction, [language_model.direction], "the language model")
     torch.manual_seed(seed)
@@ -104,7 +104,7 @@ def build_classifier(
 
 
 def weights_of(model: nn.Module, member: Member, classes: int) -> Arrays:
-    """Return a model's weights by the names that its bundle's file has."""
+    """Return a model's weights by their tensor names in a bundle."""
     state = model.state_dict()
     return {name: state[name].detach().cpu().float().numpy() for name in member_shapes(member, classes)}
 
@@ -113,7 +113,7 @@ def weights_of(model: nn.Module, member: Member, classes: int) -> Arrays:
 def parity_scores(
     model: ClassifierNetwork, placement: SpecialTokenPlacement, objective: Objective, tokenizer: Tokenizer, seed: int
 ) -> Scores:
-    """Return what a model in memory says of the proof's texts, (texts, C), each text read alone in float32."""
+    """Return the scores of a model in memory for the parity texts, (texts, C), each read alone in float32."""
     model.train(False).cpu()
     rows = []
     with in_float32(model.encoder):
@@ -128,7 +128,7 @@ def parity_scores(
 def parity_losses(
     model: LanguageModelNetwork, placement: SpecialTokenPlacement, tokenizer: Tokenizer, seed: int
 ) -> NDArray[np.float64]:
-    """Return the loss of a model in memory on the proof's texts, (texts,), each text read alone in float32."""
+    """Return the loss of a model in memory on the parity texts, (texts,), each read alone in float32."""
     model.train(False).cpu()
     losses = []
     with in_float32(model.encoder):
@@ -162,7 +162,7 @@ def classifier_parity_record(
 def language_model_parity_record(
     losses: Mapping[Direction, NDArray[np.float64]], tokenizer: Tokenizer, seed: int
 ) -> list[ParityRow]:
-    """Return the proof's rows from the models' losses on its texts, each (texts,)."""
+    """Return the rows of a parity record from the models' losses on its texts, each (texts,)."""
     return [
         ParityRow(
             text=text,

@@ -23,12 +23,13 @@ from bothways.bundle.write import write_bundle
 from bothways.data.corpus import Corpus
 from bothways.data.tokenization import tokenize_all
 from bothways.runtime.cores import available_cores
+from bothways.runtime.verify import verify_in_fresh_process
 from bothways.tasks.task import Split, Task
-from bothways.text.coverage import LARGEST_COVERED_SHARE, uncovered_share
+from bothways.text.coverage import MAX_UNCOVERED_SHARE, uncovered_share
 from bothways.text.reading import Direction, require_direction
 from bothways.text.subwords import train_tokenizer
 from bothways.text.tokenizer import Tokenizer
-from bothways.training.checkpoints import Checkpoint, Checkpoints
+from bothways.training.checkpoints import Checkpoints, FinalCheckpoint
 from bothways.training.directions import train_directions
 from bothways.training.distributed import joined, processes, wait_for_all
 from bothways.training.hyperparameters import Hyperparameters
@@ -39,7 +40,7 @@ from bothways.training.models import (
     fast_type,
     language_model_parity_record,
 )
-from bothways.training.one_direction import DONE, first_checkpoint
+from bothways.training.one_direction import first_checkpoint
 from bothways.training.plan import Plan, PlanFolder, SplitName
 from bothways.training.reports import ProgressReport, Report, StageReport
 from bothways.training.run_folder import run_folder
@@ -150,7 +151,7 @@ def train_bundle(split: Split, unlabeled: list[str], settings: RunSettings) -> G
 
     yield StageReport("bundle", "verifying it in a fresh process without torch")
     ends = _ends(files, plan)
-    validation = {str(direction): end.facts["metrics"] for direction, end in ends.items()}
+    validation = {str(direction): end.metrics for direction, end in ends.items()}
     targets = files.targets(SplitName.VALIDATION)
     scores = plan.task.mean(end.tensors["validation"].numpy() for end in ends.values())
     task = plan.task.calibrated(scores, targets)
@@ -166,6 +167,7 @@ def train_bundle(split: Split, unlabeled: list[str], settings: RunSettings) -> G
         tokenizer=tokenizer,
         parity_record=classifier_parity_record(parity, parity_ensemble, task, tokenizer, settings.seed),
         training=_record(settings, files, validation),
+        verify=verify_in_fresh_process,
     )
     yield StageReport("done", str(settings.out), facts={"validation": validation})
 
@@ -230,7 +232,7 @@ def pretrain_pack(corpus: Corpus, settings: RunSettings) -> Generator[Report, No
         return
     yield StageReport("pack", "verifying it in a fresh process without torch")
     ends = _ends(files, plan)
-    validation = {str(direction): end.facts["metrics"] for direction, end in ends.items()}
+    validation = {str(direction): end.metrics for direction, end in ends.items()}
     tokenizer = files.read_tokenizer()
     losses = {direction: end.tensors["parity"].numpy() for direction, end in ends.items()}
     write_bundle(
@@ -242,6 +244,7 @@ def pretrain_pack(corpus: Corpus, settings: RunSettings) -> Generator[Report, No
         tokenizer=tokenizer,
         parity_record=language_model_parity_record(losses, tokenizer, settings.seed),
         training=_record(settings, files, validation),
+        verify=verify_in_fresh_process,
     )
     yield StageReport("done", str(settings.out), facts={"validation": validation})
 
@@ -312,18 +315,17 @@ def _plan(
     )
 
 
-def _ends(files: PlanFolder, plan: Plan) -> dict[Direction, Checkpoint]:
+def _ends(files: PlanFolder, plan: Plan) -> dict[Direction, FinalCheckpoint]:
     """Return the last checkpoint of each direction."""
     ends = {}
     for member in plan.members:
         end, _ = Checkpoints(files.checkpoints(member.direction), 0).newest()
-        assert end is not None
-        assert end.stage == DONE
+        assert isinstance(end, FinalCheckpoint)
         ends[member.direction] = end
     return ends
 
 
-def _weights(ends: Mapping[Direction, Checkpoint]) -> dict[Direction, Arrays]:
+def _weights(ends: Mapping[Direction, FinalCheckpoint]) -> dict[Direction, Arrays]:
     return {
         direction: {name: tensor.numpy() for name, tensor in end.part("weights").items()}
         for direction, end in ends.items()
@@ -355,7 +357,7 @@ def _coverage_warnings(files: PlanFolder, tokenizer: Tokenizer, settings: RunSet
     if settings.pack is None:
         return
     share = uncovered_share(tokenizer, files.tokens.open(settings.directions[0]).ids)
-    if share > LARGEST_COVERED_SHARE:
+    if share > MAX_UNCOVERED_SHARE:
         yield StageReport(
             "tokenizer",
             f"{share:.0%} of the tokens are single letters or unknown, so the pack {Path(settings.pack.name).name} may "
@@ -378,7 +380,7 @@ def _member(direction: Direction, tokenizer: Tokenizer, settings: RunSettings, w
     weights = "forward.safetensors" if direction is Direction.FORWARD else "backward.safetensors"
     return Member(
         direction=direction,
-        special_tokens=sizes.special_tokens,
+        special_tokens=sizes.special_token_placement,
         weights=weights,
         architecture=architecture,
         widths_head=widths_head,

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from bothways.interop.pickle_reader import Name, Record
+from bothways.interop.pickle_reader import GlobalName, Record
 from bothways.nn.awd_lstm import LanguageModelNetwork
 from bothways.nn.classifier import ClassifierNetwork
 from bothways.text.fastai_cleaning import CONTROL_TOKENS
@@ -78,7 +78,7 @@ def vocabulary(version: int, words: Sequence[str]) -> list[str]:
 def an_object(name: str, state: object = None, *arguments: object, items: Sequence[object] = ()) -> Record:
     """Return the record of an object, as the reader would make it."""
     module, _, last = name.rpartition(".")
-    return Record(Name(module, last), arguments, {}, state, list(items), [])
+    return Record(GlobalName(module, last), arguments, {}, state, list(items), [])
 
 
 def modules_of(state: State, module_states: dict[str, ModuleState] | None = None) -> Record:
@@ -110,11 +110,11 @@ def v1_export(
     tokenizer = an_object(
         "fastai.text.transform.Tokenizer",
         {
-            "tok_func": Name("fastai.text.transform", "SpacyTokenizer"),
+            "tok_func": GlobalName("fastai.text.transform", "SpacyTokenizer"),
             "lang": "en",
             "special_cases": list(CONTROL_TOKENS["fastai-v1"]),
-            "pre_rules": [Name("fastai.text.transform", rule) for rule in V1_RULES],
-            "post_rules": [Name("fastai.text.transform", rule) for rule in ("replace_all_caps", "deal_caps")],
+            "pre_rules": [GlobalName("fastai.text.transform", rule) for rule in V1_RULES],
+            "post_rules": [GlobalName("fastai.text.transform", rule) for rule in ("replace_all_caps", "deal_caps")],
             "n_cpus": 1,
         },
     )
@@ -133,15 +133,15 @@ def v1_export(
         "model": modules_of(state, {"0.": encoder} if labels is not None else {}),
         "loss_func": loss,
         "data": {
-            "x_cls": Name(data, "TextList"),
+            "x_cls": GlobalName(data, "TextList"),
             "x_proc": [
                 an_object(f"{data}.TokenizeProcessor", tokenize),
                 an_object(f"{data}.NumericalizeProcessor", numericalize),
             ],
-            "y_cls": Name("fastai.data_block", "CategoryList" if labels is not None else "EmptyLabelList"),
+            "y_cls": GlobalName("fastai.data_block", "CategoryList" if labels is not None else "EmptyLabelList"),
             "y_proc": [an_object("fastai.data_block.CategoryProcessor", {"classes": list(labels)})] if labels else [],
         },
-        "cls": Name("fastai.text.learner", "RNNLearner"),
+        "cls": GlobalName("fastai.text.learner", "RNNLearner"),
     }
 
 
@@ -154,7 +154,7 @@ def v2_export(state: State, words: Sequence[str], labels: Sequence[str] | None, 
             "tok": an_object(
                 f"{core}.SpacyTokenizer", {"special_toks": list(CONTROL_TOKENS["fastai-v2"]), "pipe": None}
             ),
-            "rules": [Name(core, rule) for rule in V2_RULES],
+            "rules": [GlobalName(core, rule) for rule in V2_RULES],
         },
     )
     numericalize = {"vocab": list(words), "o2i": {word: i for i, word in enumerate(words) if word != "xxfake"}}
@@ -164,7 +164,7 @@ def v2_export(state: State, words: Sequence[str], labels: Sequence[str] | None, 
         an_object("fastai.text.data.Numericalize", numericalize),
     ]
     if is_backward:
-        turn = an_object("plum.Function", {"methods": [Name("fastai.text.data", "reverse_text")]})
+        turn = an_object("plum.Function", {"methods": [GlobalName("fastai.text.data", "reverse_text")]})
         transforms.append(an_object("fasttransform.transform.Transform", {"encodes": turn}))
     pipelines = [transforms]
     if labels is not None:

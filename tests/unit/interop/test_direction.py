@@ -1,4 +1,4 @@
-"""Which way a model reads is told from its weights, or not at all."""
+"""The direction of a model is inferred from its weights, or there is no verdict."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def verdict(weights: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 
 
 @pytest.mark.parametrize("direction", list(Direction))
-def test_a_trained_model_tells_which_way_it_reads(direction: Direction) -> None:
+def test_the_direction_of_a_trained_model_is_inferred(direction: Direction) -> None:
     found = verdict(trained(direction, steps=200))
     assert found.direction is direction
     assert found.margin > 0.1
-    surprise = {Direction.FORWARD: found.forward_surprise, Direction.BACKWARD: found.backward_surprise}
-    assert min(surprise, key=lambda way: surprise[way]) is direction
-    assert (found.deviations > 0) == (direction is Direction.FORWARD)
-    assert (found.sample, found.tokens, found.known) == ("given", 600, 1.0)
+    loss = {Direction.FORWARD: found.forward_loss, Direction.BACKWARD: found.backward_loss}
+    assert min(loss, key=lambda way: loss[way]) is direction
+    assert (found.z_score > 0) == (direction is Direction.FORWARD)
+    assert (found.sample, found.tokens, found.coverage) == ("given", 600, 1.0)
 
 
 def test_a_decoders_bias_is_not_needed() -> None:
@@ -74,28 +74,28 @@ def test_a_decoders_bias_is_not_needed() -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_model_that_learnt_nothing_tells_nothing(seed: int) -> None:
-    """However large its weights are: their directions are random, so chance explains whatever they say."""
+def test_there_is_no_verdict_on_random_weights(seed: int) -> None:
+    """However large the weights are: random rotations explain any difference between the losses."""
     rng = np.random.default_rng(seed)
     weights = {name: rng.normal(0, 0.5, array.shape).astype(np.float32) for name, array in trained(FORWARD, 0).items()}
     found = verdict(weights)
     assert found.direction is None
-    assert found.rng > 0
+    assert found.null_std > 0
 
 
 @pytest.mark.parametrize("texts", [[], [""], ["wa"], ["zebra"], ["wa wb wc wd"]])
-def test_too_little_text_tells_nothing(texts: list[str]) -> None:
+def test_there_is_no_verdict_on_too_little_text(texts: list[str]) -> None:
     found = infer(SIZES, trained(Direction.FORWARD, steps=200), tokenizer(), texts)
     assert found.direction is None
 
 
-def test_a_language_that_no_sample_knows_is_read_by_sentences_of_its_own_words() -> None:
+def test_sentences_are_composed_from_a_vocabulary_that_covers_no_sample() -> None:
     found = infer(SIZES, trained(Direction.FORWARD, steps=0), tokenizer(), None)
     assert found.sample == "composed"
     assert found.tokens > 500
 
 
-def test_samples_are_chosen_by_what_the_vocabulary_knows() -> None:
+def test_samples_are_chosen_by_vocabulary_coverage() -> None:
     german = (
         "ich habe diesen film jetzt schon und weiß nicht was davon halten soll die der das ist gut . , es war sie er"
     )
@@ -106,10 +106,13 @@ def test_samples_are_chosen_by_what_the_vocabulary_knows() -> None:
     weights = {f"encoder.{name}": tensor.detach().numpy() for name, tensor in model.state_dict().items()}
     weights["encoder.embedding.weight"] = rng.normal(size=(len(words), 16)).astype(np.float32)
     found = infer(sizes, weights, words, None)
-    assert (found.sample, found.direction) == ("composed", None)  # knows a third of the German samples: too little
-    assert found.known > 0.9
+    assert (found.sample, found.direction) == (
+        "composed",
+        None,
+    )  # covers a third of the German sample, which is too little
+    assert found.coverage > 0.9
 
 
-def test_a_huge_text_is_left_out_rather_than_held_in_memory_by_its_square() -> None:
+def test_a_huge_text_is_skipped() -> None:
     texts = [*sentences(30, seed=3), "wa wb " * 50_000]
     assert infer(SIZES, trained(Direction.FORWARD, steps=0), tokenizer(), texts).tokens == 600

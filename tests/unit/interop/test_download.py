@@ -83,8 +83,8 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(server: Server, tmp_path: 
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        ("missing", "can't be fetched .*: download it by other means and pass the file"),
-        ("cut", "bytes with the MD5|can't be fetched"),
+        ("missing", "can't be downloaded .*: download it by other means and pass the path"),
+        ("cut", "bytes with the MD5|can't be downloaded"),
         ("other", "was cut short or is not the published file"),
         ("endless", "was cut short or is not the published file"),
     ],
@@ -100,7 +100,7 @@ def test_what_is_not_the_published_file_is_never_kept(
 
 def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
     nowhere = PublishedFile("http://127.0.0.1:9/x.tgz", 1, MD5)
-    with pytest.raises(ForeignModelError, match=r"127\.0\.0\.1:9/x\.tgz can't be fetched"):
+    with pytest.raises(ForeignModelError, match=r"127\.0\.0\.1:9/x\.tgz can't be downloaded"):
         fetch(nowhere, tmp_path / "x.tgz")
 
 

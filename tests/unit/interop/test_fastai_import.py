@@ -1,4 +1,4 @@
-"""Files as fastai saves them become bundles that give the numbers of the model in torch's memory."""
+"""Files as fastai saves them become bundles that make the predictions of the torch model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bothways.bundle.read import read_bundle
 from bothways.errors import ConfigError, DirectionError, ForeignModelError, OutputExists
 from bothways.interop import fastai_file, fastai_import
 from bothways.interop.direction import DirectionVerdict
-from bothways.interop.fastai_import import decide, joined_vocabulary
+from bothways.interop.fastai_import import merged_vocabulary, resolve_direction
 from bothways.nn.classifier import concat_pool
 from bothways.runtime.language_model import LanguageModel
 from bothways.text.reading import Direction, SpecialTokenPlacement, read
@@ -68,7 +68,7 @@ def _tables(monkeypatch: pytest.MonkeyPatch, tokenizer: WordTokenizer) -> None:
 
 
 @torch.no_grad()
-def torchs_numbers(
+def torch_predictions(
     tiny: TinyClassifiers, text: str, tokenizer: WordTokenizer, pooling: FastaiPooling
 ) -> dict[str, Any]:
     found = {}
@@ -83,7 +83,7 @@ def torchs_numbers(
     return found
 
 
-def test_two_files_become_one_bundle_that_gives_torchs_numbers(
+def test_two_files_become_one_bundle_with_the_predictions_of_torch(
     files: dict[Direction, Path], classifiers: TinyClassifiers, tokenizer: WordTokenizer, tmp_path: Path
 ) -> None:
     result = bothways.import_fastai(
@@ -96,10 +96,10 @@ def test_two_files_become_one_bundle_that_gives_torchs_numbers(
     assert list(model.labels) == LABELS
     ours = model.predict_proba_by_direction([*TEXTS, LONG])
     for number, text in enumerate([*TEXTS, LONG]):
-        theirs = torchs_numbers(classifiers, text, tokenizer, V1_POOLING)
+        theirs = torch_predictions(classifiers, text, tokenizer, V1_POOLING)
         for direction in ("forward", "backward"):
             np.testing.assert_allclose(ours[direction][number], theirs[direction], rtol=0, atol=1e-5)
-    for number, text in enumerate([*TEXTS, LONG]):  # guarantee 2: in company as alone, to the last bit
+    for number, text in enumerate([*TEXTS, LONG]):  # guarantee 2: batched as alone, to the last bit
         assert np.array_equal(model.predict_proba([text])[0], ours["ensemble"][number])
     assert bothways.verify(tmp_path / "b.bundle").passed
     imported = model.manifest.training.imported
@@ -116,7 +116,7 @@ def test_v2s_weights_pool_as_v2_does(classifiers: TinyClassifiers, tokenizer: Wo
     loaded = bothways.load(tmp_path / "out")
     assert loaded.manifest.members[0].pooling == V2_POOLING
     only = TinyClassifiers({Direction.FORWARD: model}, [], tokenizer)
-    theirs = torchs_numbers(only, LONG, tokenizer, V2_POOLING)
+    theirs = torch_predictions(only, LONG, tokenizer, V2_POOLING)
     np.testing.assert_allclose(loaded.predict_proba([LONG])[0], theirs["forward"], rtol=0, atol=1e-5)
 
 
@@ -175,7 +175,7 @@ def test_an_archive_writes_nowhere_else(name: str, tmp_path: Path) -> None:
 def test_an_archive_that_unpacks_to_too_much_is_refused_before_it_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fastai_file, "_LARGEST_UNPACKED_BYTES", 1_000_000)
+    monkeypatch.setattr(fastai_file, "_MAX_UNPACKED_BYTES", 1_000_000)
     (tmp_path / "zeros").write_bytes(bytes(600_000))
     with tarfile.open(tmp_path / "bomb.tgz", "w:gz") as archive:
         for name in ("a.pth", "b.pth"):
@@ -242,10 +242,10 @@ def test_a_vocabulary_may_be_json(files: dict[Direction, Path], tmp_path: Path) 
 
 
 def verdict_for(direction: Direction | None) -> DirectionVerdict:
-    forward, backward, deviations = {
+    forward, backward, z_score = {
         None: (5.0, 5.01, 0.3), Direction.FORWARD: (5.0, 6.0, 9.0), Direction.BACKWARD: (6.0, 5.0, -9.0)
     }[direction]  # fmt: skip
-    return DirectionVerdict(forward, backward, 0.1, deviations, 100, "en", 0.9, direction)
+    return DirectionVerdict(forward, backward, 0.1, z_score, 100, "en", 0.9, direction)
 
 
 FORWARD, BACKWARD = Direction.FORWARD, Direction.BACKWARD
@@ -257,29 +257,29 @@ DECISIONS: list[tuple[Direction | None, Direction | None, Direction | None, tupl
     (None, BACKWARD, BACKWARD, (BACKWARD, "given")),
     (None, None, BACKWARD, (BACKWARD, "inferred")),
     (None, None, FORWARD, (FORWARD, "inferred")),
-    (None, None, None, "does not record which way it reads, and its weights don't tell"),
-    (FORWARD, BACKWARD, None, "given as the model that reads backward, but its file records that it reads forward"),
-    (FORWARD, None, BACKWARD, "its file records that reads forward, but its weights read backward"),
-    (BACKWARD, BACKWARD, FORWARD, "its file records that reads backward, but its weights read forward"),
-    (None, FORWARD, BACKWARD, "it was given as one that reads forward, but its weights read backward"),
+    (None, None, None, "does not record which way it reads, and its weights do not show it"),
+    (FORWARD, BACKWARD, None, "given as the backward model, but its file records that it reads forward"),
+    (FORWARD, None, BACKWARD, "its file records that it reads forward, but its weights read backward"),
+    (BACKWARD, BACKWARD, FORWARD, "its file records that it reads backward, but its weights read forward"),
+    (None, FORWARD, BACKWARD, "it was given as the forward model, but its weights read backward"),
 ]
 
 
-@pytest.mark.parametrize(("recorded", "said", "told", "outcome"), DECISIONS)
-def test_a_direction_is_known_or_refused_and_a_contradiction_never_passes(
+@pytest.mark.parametrize(("recorded", "given", "inferred", "outcome"), DECISIONS)
+def test_a_direction_is_known_or_refused_and_contradictions_are_refused(
     files: dict[Direction, Path],
     recorded: Direction | None,
-    said: Direction | None,
-    told: Direction | None,
+    given: Direction | None,
+    inferred: Direction | None,
     outcome: tuple[Direction, str] | str,
 ) -> None:
     opened = fastai_file.open_model(str(files[FORWARD]), labels=LABELS)
     model = dataclasses.replace(opened, direction=recorded)
     if isinstance(outcome, str):
         with pytest.raises(DirectionError, match=outcome):
-            decide(model, said, verdict_for(told))
+            resolve_direction(model, given, verdict_for(inferred))
     else:
-        decided = decide(model, said, verdict_for(told))
+        decided = resolve_direction(model, given, verdict_for(inferred))
         assert (decided.direction, decided.known_by) == outcome
 
 
@@ -288,17 +288,17 @@ def test_files_that_are_mixed_up_are_refused_and_nothing_is_written(
 ) -> None:
     ways = iter([BACKWARD, FORWARD])
     monkeypatch.setattr(fastai_import, "infer", lambda *_: verdict_for(next(ways)))
-    with pytest.raises(DirectionError, match=r"forward\.pth: it was given as one that reads forward"):
+    with pytest.raises(DirectionError, match=r"forward\.pth: it was given as the forward model"):
         bothways.import_fastai(files[FORWARD], files[BACKWARD], out=tmp_path / "out", labels=LABELS)
     assert not (tmp_path / "out").exists()
 
 
 MISTAKES: dict[str, tuple[Callable[[dict[Direction, Path]], dict[str, Any]], type[Exception], str]] = {
-    "no labels": (lambda f: {"forward": f[FORWARD]}, ConfigError, "has 3 classes and does not name them"),
+    "no labels": (lambda f: {"forward": f[FORWARD]}, ConfigError, "has 3 classes without labels"),
     "too few labels": (
         lambda f: {"forward": f[FORWARD], "labels": ["a", "b"]},
         ConfigError,
-        "has 3 classes, but 2 labels were found: a, b",
+        "has 3 classes, but 2 labels: a, b",
     ),
     "a label twice": (
         lambda f: {"forward": f[FORWARD], "labels": ["a", "b", "a"]},
@@ -308,7 +308,7 @@ MISTAKES: dict[str, tuple[Callable[[dict[Direction, Path]], dict[str, Any]], typ
     "a direction misspelt": (
         lambda f: {"forward": f[FORWARD], "labels": LABELS, "direction": "bwd"},
         ConfigError,
-        "the direction 'bwd' is unknown, expected forward or backward",
+        "unknown direction 'bwd', expected forward or backward",
     ),
     "a direction for two": (
         lambda f: {"forward": f[FORWARD], "backward": f[BACKWARD], "labels": LABELS, "direction": "forward"},
@@ -336,12 +336,16 @@ MISTAKES: dict[str, tuple[Callable[[dict[Direction, Path]], dict[str, Any]], typ
         ForeignModelError,
         "expected a vocabulary",
     ),
-    "a folder of two models": (lambda f: {"forward": f[FORWARD].parent}, ForeignModelError, "holds 2 .pth and 1 .pkl"),
+    "a folder of two models": (
+        lambda f: {"forward": f[FORWARD].parent},
+        ForeignModelError,
+        "contains 2 .pth and 1 .pkl",
+    ),
 }
 
 
 @pytest.mark.parametrize("case", MISTAKES)
-def test_mistakes_are_told(files: dict[Direction, Path], tmp_path: Path, case: str) -> None:
+def test_mistakes_are_refused(files: dict[Direction, Path], tmp_path: Path, case: str) -> None:
     make, error, message = MISTAKES[case]
     with pytest.raises(error, match=message):
         bothways.import_fastai(**make(files), out=tmp_path / "out")
@@ -350,19 +354,19 @@ def test_mistakes_are_told(files: dict[Direction, Path], tmp_path: Path, case: s
 
 def test_the_vocabulary_of_another_model_is_refused(files: dict[Direction, Path], tmp_path: Path) -> None:
     save_vocabulary(tmp_path / "itos.pkl", vocabulary(1, WORDS[:-1]))
-    with pytest.raises(ConfigError, match="the vocabulary has 20 words, but the embedding 21 rows"):
+    with pytest.raises(ConfigError, match="the vocabulary has 20 words, but the embedding has 21 rows"):
         bothways.import_fastai(files[FORWARD], out=tmp_path / "out", labels=LABELS)
 
 
 @pytest.mark.parametrize("count", [0, 2])
-def test_a_vocabulary_beside_is_only_taken_if_it_is_the_only_one(
+def test_a_vocabulary_in_the_folder_is_used_only_if_it_is_the_only_one(
     files: dict[Direction, Path], tmp_path: Path, count: int
 ) -> None:
     words = (tmp_path / "itos.pkl").read_bytes()
     (tmp_path / "itos.pkl").unlink()
     for number in range(count):
         (tmp_path / f"{number}.pkl").write_bytes(words)
-    with pytest.raises(ConfigError, match="name the vocabulary with --vocabulary"):
+    with pytest.raises(ConfigError, match="pass the vocabulary with --vocabulary"):
         bothways.import_fastai(files[FORWARD], out=tmp_path / "out", labels=LABELS)
 
 
@@ -370,7 +374,7 @@ def test_control_tokens_in_no_order_of_fastai_are_refused(files: dict[Direction,
     words = vocabulary(1, WORDS)
     words[5], words[6] = words[6], words[5]
     save_vocabulary(tmp_path / "itos.pkl", words)
-    with pytest.raises(ForeignModelError, match="neither fastai v1's order nor v2's"):
+    with pytest.raises(ForeignModelError, match="expected the control tokens of fastai v1 or v2"):
         bothways.import_fastai(files[FORWARD], out=tmp_path / "out", labels=LABELS)
 
 
@@ -383,16 +387,16 @@ def test_models_that_differ_in_kind_or_labels_share_no_bundle(
     files: dict[Direction, Path], language_models: TinyLanguageModels, tmp_path: Path
 ) -> None:
     lm = save_weights(tmp_path / "lm.pth", fastai_state(language_models.models[BACKWARD]))
-    with pytest.raises(ForeignModelError, match=r"is a classifier, but .*lm\.pth a language-model"):
+    with pytest.raises(ForeignModelError, match=r"is a classifier, but .*lm\.pth is a language-model"):
         bothways.import_fastai(files[FORWARD], lm, out=tmp_path / "out", labels=LABELS)
 
 
-def test_joined_vocabularies_begin_with_the_first_ones_words() -> None:
+def test_merged_vocabularies_begin_with_the_first_ones_words() -> None:
     one, two = (make_word_tokenizer("fastai-v1", words).document for words in (["the", "cat"], ["dog", "cat", "dog"]))
-    assert joined_vocabulary([one, two]) == [*one.vocabulary, "dog"]
-    assert joined_vocabulary([one, one]) == one.vocabulary
+    assert merged_vocabulary([one, two]) == [*one.vocabulary, "dog"]
+    assert merged_vocabulary([one, one]) == one.vocabulary
 
 
-def test_the_direction_of_a_classifier_is_told_without_its_labels(files: dict[Direction, Path]) -> None:
+def test_the_direction_of_a_classifier_is_inferred_without_its_labels(files: dict[Direction, Path]) -> None:
     found = bothways.infer_direction(files[FORWARD])
     assert found.direction is None  # random weights

@@ -14,7 +14,7 @@ import pytest
 from bothways.bundle.manifest import FastaiPooling
 from bothways.errors import ForeignModelError
 from bothways.interop.fastai_learner import labels_of, learner_facts, vocabulary_of
-from bothways.interop.pickle_reader import Name, Record
+from bothways.interop.pickle_reader import GlobalName, Record
 from bothways.text.reading import Direction
 from tests.bundles import LABELS, TinyClassifiers, TinyLanguageModels
 from tests.unit.interop.foreign import (
@@ -89,7 +89,7 @@ def test_weights_are_found_with_an_optimiser_bare_and_as_modules(state: State) -
 
 def test_a_function_of_ones_own_before_the_tokenizer_is_told(state: State) -> None:
     export = v2_export(state, vocabulary(2, WORDS), LABELS)
-    own = an_object("fasttransform.transform.Transform", {"encodes": Name("__main__", "get_review")})
+    own = an_object("fasttransform.transform.Transform", {"encodes": GlobalName("__main__", "get_review")})
     pipeline(export).insert(0, own)
     (remark,) = learner_facts(export, "export.pkl").remarks
     assert "__main__.get_review" in remark
@@ -125,26 +125,26 @@ V1_REFUSED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     ),
     "a processor of one's own": (
         lambda e: e["data"]["x_proc"].append(an_object("__main__.Cleaner", {})),
-        "changes its texts by Cleaner, which is unknown",
+        "processes its texts with Cleaner",
     ),
-    "pictures": (lambda e: e["data"].update(x_proc=[]), "no model of texts: it has no TokenizeProcessor"),
+    "pictures": (lambda e: e["data"].update(x_proc=[]), "not a text model: it has no TokenizeProcessor"),
     "a rule of one's own": (
-        lambda e: v1_tokenizer(e)["pre_rules"].append(Name("__main__", "strip_urls")),
-        "has the pre_rules fix_html, .*, strip_urls, which are not fastai's own",
+        lambda e: v1_tokenizer(e)["pre_rules"].append(GlobalName("__main__", "strip_urls")),
+        "has the pre_rules fix_html, .*, strip_urls, expected fastai's own",
     ),
     "no rules behind": (lambda e: v1_tokenizer(e).update(post_rules=[]), "has the post_rules none"),
     "another tokenizer": (
-        lambda e: v1_tokenizer(e).update(tok_func=Name("__main__", "Jieba")),
+        lambda e: v1_tokenizer(e).update(tok_func=GlobalName("__main__", "Jieba")),
         "uses the tokenizer Jieba, expected SpacyTokenizer",
     ),
-    "no xxbos": (lambda e: e["data"]["x_proc"][0].state.update(include_bos=False), "begins its texts without xxbos"),
+    "no xxbos": (lambda e: e["data"]["x_proc"][0].state.update(include_bos=False), "has texts without xxbos"),
     "several labels": (
         lambda e: e["data"].update(y_proc=[an_object("fastai.data_block.MultiCategoryProcessor", {})]),
-        "gives several labels to a text",
+        "is a multi-label classifier",
     ),
     "numbers": (
-        lambda e: e["data"].update(y_proc=[], y_cls=Name("fastai.data_block", "FloatList")),
-        "predicts numbers, not labels",
+        lambda e: e["data"].update(y_proc=[], y_cls=GlobalName("fastai.data_block", "FloatList")),
+        "is a regression model",
     ),
     "a loss without softmax": (
         lambda e: e.update(loss_func=an_object("torch.nn.modules.loss.BCEWithLogitsLoss", {})),
@@ -154,13 +154,13 @@ V1_REFUSED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         lambda e: e["model"].state["_modules"]["0"].state.update(max_len=20),
         "pools max_len=20 tokens in windows of bptt=70",
     ),
-    "data of another kind": (lambda e: e.update(data=[1]), "its data are a list of 1"),
+    "data of another kind": (lambda e: e.update(data=[1]), "its data is a list of 1"),
     "a model of another kind": (lambda e: e.update(model="net"), "its model is a str"),
 }
 
 
 @pytest.mark.parametrize("case", V1_REFUSED)
-def test_what_would_not_be_faithful_is_refused_for_v1(state: State, case: str) -> None:
+def test_unsupported_models_are_refused_for_v1(state: State, case: str) -> None:
     change, message = V1_REFUSED[case]
     export = v1_export(state, vocabulary(1, WORDS), LABELS)
     change(export)
@@ -172,9 +172,9 @@ V2_REFUSED: dict[str, tuple[Callable[[Record], object], str]] = {
     "a rule less": (lambda e: transform(e, "Tokenizer")["rules"].pop(0), "has the rules replace_rep, "),
     "a rule with options": (
         lambda e: transform(e, "Tokenizer").update(
-            rules=[an_object("functools.partial", None, Name("fastai.text.core", "replace_rep"))]
+            rules=[an_object("functools.partial", None, GlobalName("fastai.text.core", "replace_rep"))]
         ),
-        "cleans its texts by replace_rep with options",
+        "cleans its texts with replace_rep and unknown options",
     ),
     "subwords": (
         lambda e: transform(e, "Tokenizer").update(tok=an_object("fastai.text.core.SentencePieceTokenizer", {})),
@@ -183,15 +183,15 @@ V2_REFUSED: dict[str, tuple[Callable[[Record], object], str]] = {
     "no tokenizer": (lambda e: pipeline(e).pop(1), "its pipeline has no Tokenizer"),
     "ids changed behind": (
         lambda e: pipeline(e).append(an_object("__main__.Truncate", {})),
-        "changes its ids by Truncate",
+        "changes its ids with Truncate",
     ),
     "several labels": (
         lambda e: pipeline(e, 1).append(an_object("fastai.data.transforms.MultiCategorize", {})),
-        "gives several labels to a text",
+        "is a multi-label classifier",
     ),
     "numbers": (
         lambda e: pipeline(e, 1).append(an_object("fastai.data.transforms.RegressionSetup", {})),
-        "predicts numbers, not labels",
+        "is a regression model",
     ),
     "a loss without softmax": (
         lambda e: e.state.update(loss_func=an_object("__main__.MyLoss", {})),  # type: ignore[attr-defined]
@@ -199,13 +199,13 @@ V2_REFUSED: dict[str, tuple[Callable[[Record], object], str]] = {
     ),
     "no loaders": (
         lambda e: e.state["dls"].state.update(loaders=[]),  # type: ignore[index]
-        "holds no data loaders",
+        "contains no data loaders",
     ),
 }
 
 
 @pytest.mark.parametrize("case", V2_REFUSED)
-def test_what_would_not_be_faithful_is_refused_for_v2(state: State, case: str) -> None:
+def test_unsupported_models_are_refused_for_v2(state: State, case: str) -> None:
     change, message = V2_REFUSED[case]
     export = v2_export(state, vocabulary(2, WORDS), LABELS)
     change(export)
@@ -219,12 +219,12 @@ def test_what_would_not_be_faithful_is_refused_for_v2(state: State, case: str) -
         (["xxunk", "the"], r"a list of 2 \(xxunk, the"),
         ({}, "an empty dict"),
         ("weights", "a str"),
-        (Record(Name("os", "system"), ("rm",), {}, None, [], []), "a os.system"),
+        (Record(GlobalName("os", "system"), ("rm",), {}, None, [], []), "a os.system"),
         (np.zeros(3), "a ndarray"),
     ],
 )
 def test_what_is_no_model_is_said(value: object, found: str) -> None:
-    with pytest.raises(ForeignModelError, match=f"thing.pkl holds {found}.*expected a model"):
+    with pytest.raises(ForeignModelError, match=f"thing.pkl contains {found}.*expected a model"):
         learner_facts(value, "thing.pkl")
 
 
@@ -240,5 +240,5 @@ def test_a_vocabulary_comes_as_a_list_an_object_or_a_pair() -> None:
 
 @pytest.mark.parametrize("value", [[], {}, None, [1, 2, 3], {"the": 1}, [["a"], 3]])
 def test_what_is_no_vocabulary_is_refused(value: object) -> None:
-    with pytest.raises(ForeignModelError, match=r"v.pkl holds .*, expected a vocabulary: a list of words"):
+    with pytest.raises(ForeignModelError, match=r"v.pkl contains .*, expected a vocabulary: a list of words"):
         vocabulary_of(value, "v.pkl")

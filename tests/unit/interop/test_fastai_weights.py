@@ -111,7 +111,7 @@ def only(name: str) -> Callable[[dict[str, object]], object]:
 
 
 REFUSED: dict[str, tuple[Callable[[dict[str, object]], object], str]] = {
-    "nothing": (lambda state: state.clear(), "holds no AWD-LSTM of fastai: it has no tensors"),
+    "nothing": (lambda state: state.clear(), "contains no AWD-LSTM of fastai: it has no tensors"),
     "other tensors": (
         only("bert.weight"),
         "its tensors are bert.weight",
@@ -131,11 +131,11 @@ REFUSED: dict[str, tuple[Callable[[dict[str, object]], object], str]] = {
     "whole numbers": (change("0.module.rnns.1.module.bias_hh_l0", np.zeros(64, dtype=np.int64)), "lacks the tensor"),
     "no number": (
         change("0.module.rnns.1.module.bias_hh_l0", np.full(64, np.nan, dtype=np.float32)),
-        "not finite numbers: its training diverged",
+        "not finite: the training diverged",
     ),
     "two embeddings": (
         change("0.module.encoder_dp.emb.weight", np.ones((1, 1), dtype=np.float32)),
-        "the decoder's weights are not the embedding's",
+        "the decoder's weights differ from the embedding's",
     ),
     "half a head": (
         lambda state: [state.pop(n) for n in list(state) if "layers.6" in n],
@@ -149,7 +149,7 @@ REFUSED: dict[str, tuple[Callable[[dict[str, object]], object], str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_is_no_model_of_fastai_is_refused(classifier: State, case: str) -> None:
+def test_weights_that_are_not_fastais_are_refused(classifier: State, case: str) -> None:
     break_it, message = REFUSED[case]
     state: dict[str, object] = dict(classifier)
     break_it(state)

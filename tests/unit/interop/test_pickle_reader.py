@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bothways.errors import ForeignModelError
 from bothways.interop import pickle_reader
-from bothways.interop.pickle_reader import Name, Record, read_pickle
+from bothways.interop.pickle_reader import GlobalName, Record, read_pickle
 
 PROTOCOLS = range(6)
 
@@ -115,7 +115,7 @@ def test_arrays_of_objects_are_lists_and_scalars_are_plain(protocol: int) -> Non
     assert [type(value) for value in ours[2:]] == [int, float, str, bool]
 
 
-def test_every_number_type_of_the_closed_list_is_known_to_numpy() -> None:
+def test_every_supported_item_type_is_known_to_numpy() -> None:
     for order in "<>|=":
         for name in (
             "b1",
@@ -209,12 +209,12 @@ def test_keywords_of_a_class_are_kept() -> None:
 
 def test_a_call_is_a_record_and_may_be_called_again() -> None:
     path = read(pickle.dumps(PurePosixPath("a/b"), 2))
-    assert (path.maker, path.arguments) == (Name("pathlib", "PurePosixPath"), ("a", "b"))
+    assert (path.function, path.arguments) == (GlobalName("pathlib", "PurePosixPath"), ("a", "b"))
     twice = read(b"cbuiltins\ngetattr\n(cos\npath\nS'join'\ntR(S'a'\ntR.")
     assert twice.name == ""
-    assert twice.maker.name == "builtins.getattr"
-    assert twice.maker.arguments == (Name("os", "path"), "join")
-    assert (Name("os", "path").path, twice.arguments) == ("os.path", ("a",))
+    assert twice.function.name == "builtins.getattr"
+    assert twice.function.arguments == (GlobalName("os", "path"), "join")
+    assert (GlobalName("os", "path").path, twice.arguments) == ("os.path", ("a",))
 
 
 @pytest.mark.parametrize("helper", ["copyreg._reconstructor", "copy_reg._reconstructor", "copyreg.__newobj_ex__"])
@@ -255,7 +255,7 @@ def test_a_call_that_is_not_understood_is_a_record_even_of_a_known_name() -> Non
 def test_a_tuple_can_be_hashed_in_no_time() -> None:
     nested = b"N" + b"2\x86" * 18 + b"."
     assert isinstance(hash(read(nested)), int)
-    refuse(b"N" + b"2\x86" * 19 + b".", "1000000 items, inside each other")
+    refuse(b"N" + b"2\x86" * 19 + b".", "1000000 items in nested tuples")
     assert isinstance(hash(read(b")" + b"\x85" * 99 + b".")), int)
 
 
@@ -265,7 +265,7 @@ def test_a_tuple_as_key_is_a_record_of_it() -> None:
     assert len(read(pickle.dumps({(1, 2), 3}, 4))) == 2
 
 
-# What the caller adds
+# Options of the caller
 
 
 def test_a_pickle_may_begin_in_the_middle_and_be_followed_by_another() -> None:
@@ -275,7 +275,7 @@ def test_a_pickle_may_begin_in_the_middle_and_be_followed_by_another() -> None:
     assert (first, second, data[end:]) == ([1], "second", b"junk")
 
 
-def test_makers_and_persistent_ids_are_asked() -> None:
+def test_constructors_and_persistent_load_are_called() -> None:
     def double(*arguments: object) -> object:
         match arguments:
             case (int() as number,) if number < 0:
@@ -284,11 +284,15 @@ def test_makers_and_persistent_ids_are_asked() -> None:
                 return 2 * number
         return NotImplemented
 
-    assert read(b"cmy\ndouble\n(K\x04tR.", makers={"my.double": double}) == 8
-    assert read(b"cmy\ndouble\n(K\x04K\x05tR.", makers={"my.double": double}).arguments == (4, 5)
-    refuse(b"cmy\ndouble\n(J\xff\xff\xff\xfftR.", "damaged at byte 18: a negative number", makers={"my.double": double})
-    assert read(b"K\x05QPabc\n\x86.", persistent=lambda value: [value]) == ([5], ["abc"])
-    refuse(b"K\x05Q.", "outside of itself (at byte 2)")
+    assert read(b"cmy\ndouble\n(K\x04tR.", constructors={"my.double": double}) == 8
+    assert read(b"cmy\ndouble\n(K\x04K\x05tR.", constructors={"my.double": double}).arguments == (4, 5)
+    refuse(
+        b"cmy\ndouble\n(J\xff\xff\xff\xfftR.",
+        "damaged at byte 18: a negative number",
+        constructors={"my.double": double},
+    )
+    assert read(b"K\x05QPabc\n\x86.", persistent_load=lambda value: [value]) == ([5], ["abc"])
+    refuse(b"K\x05Q.", "data outside the file (at byte 2)")
 
 
 # Errors
@@ -297,42 +301,42 @@ def test_makers_and_persistent_ids_are_asked() -> None:
 @pytest.mark.parametrize(
     ("stream", "problem"),
     [
-        (b"", "ends in the middle (at byte 0): copy or download it again"),
-        (b"(N", "ends in the middle (at byte 2)"),
-        (b"X\xff\xff\xff\xffabc.", "ends in the middle"),
-        (b"\x8d" + b"\xff" * 8 + b"a.", "ends in the middle"),
-        (b"\x96" + b"\0" * 7 + b"\x7fa.", "ends in the middle"),
-        (b"\x80\x04\x95\xff\0\0\0\0\0\0\0N.", "ends in the middle"),
-        (b"Vabc", "ends in the middle"),
-        (b"N\xffN.", "damaged at byte 1: there is no step 0xff"),
-        (b"\x80\x06N.", "has pickle protocol 6, expected 5 at most"),
-        (b"RN.", "damaged at byte 0: a step finds too little"),
-        (b"N(e.", "damaged at byte 2: items are appended to a value of type NoneType"),
-        (b"Nt.", "damaged at byte 1: a step finds too little"),
+        (b"", "ends too early (at byte 0): copy or download it again"),
+        (b"(N", "ends too early (at byte 2)"),
+        (b"X\xff\xff\xff\xffabc.", "ends too early"),
+        (b"\x8d" + b"\xff" * 8 + b"a.", "ends too early"),
+        (b"\x96" + b"\0" * 7 + b"\x7fa.", "ends too early"),
+        (b"\x80\x04\x95\xff\0\0\0\0\0\0\0N.", "ends too early"),
+        (b"Vabc", "ends too early"),
+        (b"N\xffN.", "damaged at byte 1: 0xff is not an opcode"),
+        (b"\x80\x06N.", "has pickle protocol 6, expected at most 5"),
+        (b"RN.", "damaged at byte 0: an opcode needs more values than the stack has"),
+        (b"N(e.", "damaged at byte 2: items can't be appended to a value of type NoneType"),
+        (b"Nt.", "damaged at byte 1: an opcode needs more values than the stack has"),
         (b"N\x86N.", "too few items"),
-        (b"h\x05N.", "nothing was remembered as number 5"),
-        (b"g12a\nN.", "not one"),
-        (b"Np-1\n.", "not one"),
+        (b"h\x05N.", "the memo has no entry 5"),
+        (b"g12a\nN.", "memo entry is invalid"),
+        (b"Np-1\n.", "memo entry is invalid"),
         (b"K\x01)RN.", "a value of type int can't be called"),
         (b"cos\nsystem\n]RN.", "not a tuple"),
         (b"}]Nsu.", "a value of type list can't be a key"),
         (b"}\x8a\x09" + b"\1" * 9 + b"Ns.", "more than 64 bits can't be a key"),
         (b"}(Nu.", "a key has no value"),
         (b"\x8f(]\x90.", "a value of type list can't be a key"),
-        (b"](K\x01\x90.", "members are added to a value of type list"),
-        (b"](NNu.", "keys are set in a value of type list"),
-        (b"]Nb.", "a state is given to a value of type list"),
+        (b"](K\x01\x90.", "members can't be added to a value of type list"),
+        (b"](NNu.", "keys can't be set in a value of type list"),
+        (b"]Nb.", "a value of type list can't have a state"),
         (b"X\x02\0\0\0\xff\xff.", "can't decode"),
-        (b"Sabc\n.", "not in quotes"),
+        (b"Sabc\n.", "not quoted"),
         (b"Ipi\n.", "invalid literal"),
         (b"Fpi\n.", "could not convert"),
-        (b"K\x01K\x02\x93N.", "named by something other than strings"),
+        (b"K\x01K\x02\x93N.", "the name of a global is not a string"),
         (b"c_codecs\nencode\n(V\\u20ac\nVlatin1\ntR.", "can't encode"),
-        (b"\x82\x01N.", "byte 0: an extension code"),
-        (b"\x97N.", "byte 0: an extension code"),
+        (b"\x82\x01N.", "an extension code or a buffer outside the stream (at byte 0)"),
+        (b"\x97N.", "an extension code or a buffer outside the stream (at byte 0)"),
         (b"\x8b\xff\xff\xff\xff.", "more than 1000 bytes in a number"),
         (b"I" + b"9" * 2000 + b"\n.", "a line is too long"),
-        (b")" + b"\x85" * 101 + b".", "100 tuples"),
+        (b")" + b"\x85" * 101 + b".", "100 levels of tuples"),
     ],
 )
 def test_a_damaged_stream_is_named_with_the_place(stream: bytes, problem: str) -> None:
@@ -341,7 +345,7 @@ def test_a_damaged_stream_is_named_with_the_place(stream: bytes, problem: str) -
 
 @pytest.mark.parametrize(
     ("limit", "value"),
-    [("MOST_STEPS", 50), ("MOST_REMEMBERED", 20), ("MOST_TEXT_BYTES", 100), ("MOST_NAMES", 1)],
+    [("MAX_OPCODES", 50), ("MAX_MEMO_ENTRIES", 20), ("MAX_STRING_BYTES", 100), ("MAX_GLOBALS", 1)],
 )
 def test_every_limit_holds(limit: str, value: int, monkeypatch: pytest.MonkeyPatch) -> None:
     data = pickle.dumps([[str(n) * 2 for n in range(100)], math.sqrt, math.floor], 4)

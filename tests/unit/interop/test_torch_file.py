@@ -14,7 +14,7 @@ from torch import nn
 
 from bothways.errors import ForeignModelError
 from bothways.interop import torch_file
-from bothways.interop.pickle_reader import Name, Record
+from bothways.interop.pickle_reader import GlobalName, Record
 from bothways.interop.torch_file import read_foreign_file
 
 BOTH_FORMATS = pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])
@@ -138,7 +138,7 @@ def test_what_is_no_dense_real_tensor_stays_a_record(tmp_path: Path) -> None:
         "torch._utils._rebuild_sparse_tensor",
         "torch._utils._rebuild_tensor_v2",
     ]
-    assert ours[2] == Name("torch", "float32")
+    assert ours[2] == GlobalName("torch", "float32")
     torch.save(torch.zeros(2, dtype=torch.complex64), tmp_path / "x.pth", _use_new_zipfile_serialization=False)
     refuse(tmp_path / "x.pth", "complex or quantized")
 
@@ -205,19 +205,19 @@ def test_tensors_of_early_fastai_and_torch_are_read(tmp_path: Path) -> None:
     [
         (GOOD_TENSOR.replace(b"(I2\nt(I1", b"(I3\nt(I1"), "ends at item 2 of a storage of 2"),
         (GOOD_TENSOR.replace(b"QI0", b"QI1"), "ends at item 2 of a storage of 2"),
-        (GOOD_TENSOR.replace(b"QI0", b"QI-1"), "can't be such"),
+        (GOOD_TENSOR.replace(b"QI0", b"QI-1"), "are invalid"),
         (GOOD_TENSOR.replace(b"(I1\nt", b"(I2\nt"), "ends at item 2"),
-        (GOOD_TENSOR.replace(b"(I1\nt", b"(I-1\nt"), "can't be such"),
+        (GOOD_TENSOR.replace(b"(I1\nt", b"(I-1\nt"), "are invalid"),
         (GOOD_TENSOR.replace(b"(I1\nt", b"(I0\nt"), "stride 0"),
         (GOOD_TENSOR.replace(b"(I2\nt(I1\nt", b"(I2\nI2\nI2\nt(I1\nI0\nI0\nt"), "stride 0"),
-        (GOOD_TENSOR.replace(b"(I1\nt", b"(t"), "can't be such"),
-        (GOOD_TENSOR.replace(b"I2\ntQ", b"I3\ntQ"), "has 8 bytes, but 3 items of FloatStorage"),
+        (GOOD_TENSOR.replace(b"(I1\nt", b"(t"), "are invalid"),
+        (GOOD_TENSOR.replace(b"I2\ntQ", b"I3\ntQ"), "has 8 bytes, but claims 3 items of FloatStorage"),
         (GOOD_TENSOR.replace(b"I2\ntQ", b"I4000000000\ntQ"), "not in the file"),
         (GOOD_TENSOR.replace(b"I2\ntQ", b"I-2\ntQ"), "not in the file"),
         (GOOD_TENSOR.replace(b"I2\ntQ", b"I01\ntQ"), "not in the file"),
         (GOOD_TENSOR.replace(b"V0\n", b"V../data.pkl\n"), "'archive/data/../data.pkl' is missing"),
         (b"(" + GOOD_TENSOR[:-1] + GOOD_TENSOR.replace(b"Float", b"Int")[:-1] + b"t.", "described in two ways"),
-        (b"K\x05Q.", "not one of torch"),
+        (b"K\x05Q.", "not one that torch writes"),
     ],
 )
 def test_a_tensor_lies_inside_its_storage(tmp_path: Path, stream: bytes, problem: str) -> None:
@@ -234,29 +234,30 @@ def test_a_damaged_container_is_refused(tmp_path: Path) -> None:
     good = container(path).read_bytes()
     np.testing.assert_array_equal(read_foreign_file(path), [1.5, -2.0])
     path.write_bytes(good.replace(TWO_FLOATS, TWO_FLOATS[:-1] + b"\x41"))
-    refuse(path, "'archive/data/0' has changed since it was saved")
+    refuse(path, "Bad CRC-32 for file 'archive/data/0': copy or download it again")
     path.write_bytes(good[:-30])
-    refuse(path, "copy or download it again")
+    refuse(path, "the zip directory at its end is missing: copy or download it again")
     entry, end = good.index(b"PK\1\2"), good.index(b"PK\5\6")
-    for place, count, problem in (
-        (end + 10, 2, "is too long"),
-        (end + 12, 9, "does not end where it should"),
-        (end + 10, 4, "is too short"),
-        (entry, 0, "holds something else"),
+    for place, number, problem in (
+        (end + 12, 9, "damaged"),
+        (end + 14, 200, "expected at most 8388608"),  # the upper half of the directory's size
+        (end + 20, 5, "the zip directory at its end is missing"),
+        (entry, 0, "Bad magic number"),
+        (entry + 6, 99, "version"),
         (entry + 8, 1, "encrypted"),
+        (entry + 8, 32, "compressed"),
+        (entry + 8, 64, "strong encryption"),
         (entry + 10, 8, "compressed"),
-        (entry + 42, 65_000, "holds something else"),
+        (entry + 42, 65_000, "lies outside the file"),
+        (entry + 42, 60, "Bad magic number"),
     ):
-        bad = good[:place] + struct.pack("<H", count) + good[place + 2 :]
-        path.write_bytes(bad)
+        path.write_bytes(good[:place] + struct.pack("<H", number) + good[place + 2 :])
         refuse(path, problem)
-    path.write_bytes(good.replace(b"archive/data/0", b"archive/../ata"))
-    refuse(path, "no name of torch")
     path.write_bytes(good.replace(b"archive/data/0", b"archive/data.p", 1))
-    refuse(path, "not where the list of contents says")
+    refuse(path, "'archive/data/0' and header b'archive/data.p' differ")
 
 
-def test_a_container_holds_every_entry_plainly_and_once(tmp_path: Path) -> None:
+def test_the_entries_of_a_container_are_stored_once_and_without_compression(tmp_path: Path) -> None:
     path = tmp_path / "x.pth"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("archive/data.pkl", bytes(10_000_000))
@@ -265,19 +266,23 @@ def test_a_container_holds_every_entry_plainly_and_once(tmp_path: Path) -> None:
         file.writestr("archive/data.pkl", GOOD_TENSOR)
         with pytest.warns(UserWarning, match="Duplicate"):
             file.writestr("archive/data.pkl", GOOD_TENSOR)
-    refuse(path, "there twice")
+    refuse(path, "occurs twice")
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("word/document.xml", "<a/>")
     refuse(path, "torch did not write")
     refuse(container(path, program=True), "TorchScript")
-    refuse(container(path, GOOD_TENSOR + b"N."), "goes on after its pickle ends")
+    refuse(container(path, GOOD_TENSOR + b"N."), "has 2 more bytes after its pickle")
     good = bytearray(container(path).read_bytes())
-    for bomb in (0, 1):  # a second entry that claims the place of the first
-        at = [place for place in range(len(good)) if good[place : place + 4] == b"PK\1\2"][bomb]
+    for number in (0, 1):  # an entry that also claims the bytes of those behind it
+        at = [place for place in range(len(good)) if good[place : place + 4] == b"PK\1\2"][number]
         bad = good.copy()
-        bad[at + 20 : at + 28] = struct.pack("<2L", 300, 300)
+        bad[at + 20 : at + 28] = struct.pack("<2L", len(good) - 5, len(good) - 5)
         path.write_bytes(bad)
         refuse(path, "overlap")
+    data_pkl = good.index(b"PK\1\2")
+    good[data_pkl + 20 : data_pkl + 28] = struct.pack("<2L", len(good) - 20, len(good) - 20)
+    path.write_bytes(good)
+    refuse(path, "an entry ends too early")
 
 
 # Streams of torch before 1.6, made by hand
@@ -300,7 +305,7 @@ def test_old_streams_may_save_parts_of_storages_and_sources(tmp_path: Path) -> N
     path.write_bytes(HEAD + part + KEYS + RAW)
     np.testing.assert_array_equal(read_foreign_file(path), [-2.0])
     path.write_bytes(HEAD + part.replace(b"V9\nI1\nI1", b"V9\nI1\nI2") + KEYS + RAW)
-    refuse(path, "does not lie inside it")
+    refuse(path, "lies outside the storage")
     source = b"(Vmodule\ncmy.models\nNet\nVnet.py\nVclass Net: pass\ntQ)\x81."
     path.write_bytes(HEAD + source + pickle.dumps([], 2))
     assert read_foreign_file(path).name == "my.models.Net"  # type: ignore[attr-defined]
@@ -309,15 +314,15 @@ def test_old_streams_may_save_parts_of_storages_and_sources(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("stream", "problem"),
     [
-        (HEAD + LEGACY_TENSOR + KEYS + RAW[:-1], "ends in the middle"),
-        (HEAD + LEGACY_TENSOR + KEYS + RAW + b"\0", "goes on for 1 bytes after its last storage"),
-        (HEAD + LEGACY_TENSOR + KEYS + struct.pack("<q", 3) + TWO_FLOATS, "another size than its tensors"),
+        (HEAD + LEGACY_TENSOR + KEYS + RAW[:-1], "ends too early"),
+        (HEAD + LEGACY_TENSOR + KEYS + RAW + b"\0", "has 1 more bytes after its last storage"),
+        (HEAD + LEGACY_TENSOR + KEYS + struct.pack("<q", 3) + TWO_FLOATS, "the size of a storage differs"),
         (HEAD + LEGACY_TENSOR + pickle.dumps(["1"], 2) + RAW, "lists other storages"),
         (HEAD + LEGACY_TENSOR + pickle.dumps(["0", "0"], 2) + RAW, "lists other storages"),
         (HEAD + LEGACY_TENSOR + pickle.dumps(None, 2) + RAW, "lists other storages"),
         (HEAD + LEGACY_TENSOR.replace(b"I2\nNtQ", b"I2000\nNtQ") + KEYS + RAW, "not in the file"),
-        (head(1000) + LEGACY_TENSOR + KEYS + RAW, "not known here"),
-        (head(little_endian=False) + LEGACY_TENSOR + KEYS + RAW, "not known here"),
+        (head(1000) + LEGACY_TENSOR + KEYS + RAW, "unknown torch format"),
+        (head(little_endian=False) + LEGACY_TENSOR + KEYS + RAW, "unknown torch format"),
     ],
 )
 def test_a_damaged_old_stream_is_refused(tmp_path: Path, stream: bytes, problem: str) -> None:
@@ -338,7 +343,7 @@ def test_a_vocabulary_is_a_plain_pickle(tmp_path: Path, protocol: int) -> None:
     path.write_bytes(pickle.dumps(words, protocol))
     assert read_foreign_file(path) == words
     path.write_bytes(pickle.dumps(words, protocol) + b"more")
-    refuse(path, "goes on for 4 bytes after its pickle ends")
+    refuse(path, "has 4 more bytes after its pickle")
 
 
 def safetensors_file() -> bytes:
@@ -377,11 +382,11 @@ def test_a_file_that_needs_too_much_memory_is_refused(tmp_path: Path, monkeypatc
         raise MemoryError
 
     monkeypatch.setattr(torch_file, "read_pickle", exhausted)
-    refuse(container(tmp_path / "x.pth"), "needs more memory than there is")
+    refuse(container(tmp_path / "x.pth"), "needs more memory than is available")
 
 
 def test_only_regular_files_are_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    refuse(tmp_path / "none.pth", "there is no such file")
+    refuse(tmp_path / "none.pth", "does not exist")
     refuse(tmp_path, "not a regular file")
     os.mkfifo(tmp_path / "pipe")
     refuse(tmp_path / "pipe", "not a regular file")
@@ -390,5 +395,5 @@ def test_only_regular_files_are_opened(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "link").symlink_to(container(tmp_path / "target"))
     assert isinstance(read_foreign_file(tmp_path / "link"), np.ndarray)
     with (tmp_path / "huge").open("wb") as file:
-        file.truncate(torch_file.LARGEST_FILE_BYTES + 1)
-    refuse(tmp_path / "huge", f"expected 1 to {torch_file.LARGEST_FILE_BYTES}")
+        file.truncate(torch_file.MAX_FILE_BYTES + 1)
+    refuse(tmp_path / "huge", f"expected 1 to {torch_file.MAX_FILE_BYTES}")

@@ -21,9 +21,9 @@ from bothways.bundle.weights import Weights
 from bothways.errors import BundleBroken, ConfigError, DirectionError, TextError
 from bothways.runtime import classifier
 from bothways.runtime.classifier import Classifier
-from bothways.runtime.graph import EncoderSession
 from bothways.runtime.head import Head
 from bothways.runtime.language_model import LanguageModel
+from bothways.runtime.sessions import EncoderSession
 from bothways.tasks.multi_label import MultiLabel
 from bothways.tasks.single_label import SingleLabel
 from bothways.tasks.task import Task
@@ -123,7 +123,7 @@ def test_a_prediction_has_everything_of_its_text(model: Classifier) -> None:
 @pytest.mark.parametrize("text", ["one text", b"one text", np.str_("one text")])
 @pytest.mark.parametrize("method", ["predict", "predict_proba", "predict_proba_by_direction", "stream"])
 def test_a_lone_string_is_not_read_letter_by_letter(model: Classifier, method: str, text: Any) -> None:
-    with pytest.raises(TextError, match=r"got one string, expected a list of texts: write predict\(\[text\]\)"):
+    with pytest.raises(TextError, match=r"got a single string, expected a list of texts\. Use predict\(\[text\]\)"):
         getattr(model, method)(text)
 
 
@@ -380,5 +380,5 @@ def test_a_language_model_of_the_other_direction_is_refused_with_both_names(
         read_bundle(one_way, Kind.LANGUAGE_MODEL)  # the proof speaks of both
     model = LanguageModel(read_bundle(pack_path, Kind.LANGUAGE_MODEL))
     model._manifest = model._manifest.model_copy(update={"members": model._manifest.members[:1]})
-    with pytest.raises(DirectionError, match="reads forward, but a model that reads backward was asked for"):
+    with pytest.raises(DirectionError, match="reads forward, but direction backward was requested"):
         model.loss("a b", Direction.BACKWARD)

@@ -116,7 +116,7 @@ def test_missing_labels_are_not_taken_for_no_label(missing: object) -> None:
         ([["x"]], r"row 1, column 'l' is list \['x'\], expected a string"),
         ({"x": 1}, r"row 1, column 'l' is dict {'x': 1}, expected a string"),
         (1.5, r"row 1, column 'l' is float 1\.5, expected a string"),
-        (["x", "\ud800"], r"row 1, column 'l' holds a lone surrogate"),
+        (["x", "\ud800"], r"row 1, column 'l' contains a lone surrogate"),
         ("x|" + "y" * 1001, r"row 1, column 'l': the label has 1001 characters, expected at most 1000"),
         (["x", "a|b"], r"row 1, column 'l': the label 'a\|b' contains the separator '\|'; use another"),
     ],
@@ -153,7 +153,7 @@ def test_texts_are_checked_as_ever(tmp_path: Path) -> None:
         read_multi_labeled({"t": ["", " "], "l": ["x", "y"]}, "t", "l", "|")
     with pytest.raises(DataError, match=r"has no rows, expected texts with labels"):
         read_multi_labeled(csv_file(tmp_path, "t,l\n"), "t", "l", "|")
-    with pytest.raises(DataError, match=r"has no column 'topics'; it has 't', 'l'; name the column with --label"):
+    with pytest.raises(DataError, match=r"has no column 'topics'\. It has 't', 'l'\. Choose a column with --label"):
         read_multi_labeled(csv_file(tmp_path, "t,l\na,b\n"), "t", "topics", "|")
 
 

@@ -7,15 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bothways.text.cleaning import (
-    LONGEST_WORD,
+    MAX_WORD_LENGTH,
     SPECIAL_TOKENS,
     clean,
     compose,
     decode_html,
     mark_chunk,
-    repetition_marker,
     replace_invisible,
     split_chunks,
+    word_repeat_tokens,
 )
 
 RULES = "bothways-1"
@@ -92,9 +92,9 @@ def test_a_text_of_white_space_has_no_chunks() -> None:
 
 
 def test_an_endless_word_is_cut() -> None:
-    word = "".join(chr(0x4E00 + i) for i in range(2 * LONGEST_WORD + 1))
+    word = "".join(chr(0x4E00 + i) for i in range(2 * MAX_WORD_LENGTH + 1))
     chunks = list(split_chunks(word))
-    assert [len(chunk) for chunk, _ in chunks] == [LONGEST_WORD, LONGEST_WORD, 1]
+    assert [len(chunk) for chunk, _ in chunks] == [MAX_WORD_LENGTH, MAX_WORD_LENGTH, 1]
     assert "".join(chunk for chunk, _ in chunks) == word
 
 
@@ -138,7 +138,7 @@ def test_a_word_and_its_markers(chunk: str, expected: tuple[tuple[str, ...], str
     [(1, ()), (2, ()), (3, ("xxwrep-3",)), (4, ("xxwrep-4",)), (9, ("xxwrep-5",)), (10**6, ("xxwrep-10",))],
 )
 def test_word_repetition_is_told_in_steps(count: int, marker: tuple[str, ...]) -> None:
-    assert repetition_marker(count) == marker
+    assert word_repeat_tokens(count) == marker
 
 
 @given(st.text(min_size=1).filter(lambda text: not any(c.isspace() for c in text)))

@@ -92,11 +92,11 @@ def test_the_document_is_these_bytes() -> None:
     assert SubwordTokenizer.from_pieces([("▁", -1.5), ('"é', -0.1)]).to_bytes().decode() == expected
 
 
-def test_what_is_remembered_never_changes_a_result(handmade: SubwordTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_never_changes_a_result(handmade: SubwordTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     words = "cat cats Cat tac sac cat cats act Cat"
     expected = tokens_of(handmade, words)
-    monkeypatch.setattr(tokenizer_module, "_WORDS_REMEMBERED", 2)
-    monkeypatch.setattr(tokenizer_module, "_LONGEST_REMEMBERED", 3)
+    monkeypatch.setattr(tokenizer_module, "_MAX_CACHED_CHUNKS", 2)
+    monkeypatch.setattr(tokenizer_module, "_MAX_CACHED_CHUNK_LENGTH", 3)
     forgetful = SubwordTokenizer.from_pieces(PIECES)
     assert tokens_of(forgetful, words) == expected
     assert tokens_of(forgetful, words) == expected

@@ -204,7 +204,7 @@ def test_bars_in_groups_and_classes_do_not_part(pattern: str) -> None:
 
 
 def test_the_memory_is_bounded_and_harmless_when_it_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(word_rules, "_CHUNKS_REMEMBERED", 3)
+    monkeypatch.setattr(word_rules, "_MAX_CACHED_CHUNKS", 3)
     splitter = WordSplitter(tables())
     for number in range(20):
         assert splitter.split(f"({number}km) x{number} don't") == [
@@ -224,7 +224,7 @@ def test_the_memory_is_bounded_and_harmless_when_it_is_full(monkeypatch: pytest.
 
 
 def test_threads_share_a_splitter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(word_rules, "_CHUNKS_REMEMBERED", 7)
+    monkeypatch.setattr(word_rules, "_MAX_CACHED_CHUNKS", 7)
     splitter = WordSplitter(tables())
     texts = [f"(w{number}.) x: (:y don't {number}km" for number in range(50)]
     expected = [WordSplitter(tables()).split(text) for text in texts]
@@ -274,12 +274,12 @@ def test_longer_chunks_are_cut_first() -> None:
     ("changed", "said"),
     [
         ({"exceptions": {"": []}}, "0 characters"),
-        ({"exceptions": {"ab": ["a"]}}, "do not make it up"),
-        ({"exceptions": {"ab": ["ab", ""]}}, "do not make it up"),
+        ({"exceptions": {"ab": ["a"]}}, "do not add up to it"),
+        ({"exceptions": {"ab": ["ab", ""]}}, "do not add up to it"),
         ({"exceptions": {"a" * (LONGEST_EXCEPTION + 1): []}}, f"expected 1 to {LONGEST_EXCEPTION}"),
-        ({"suffix": Pattern(pattern="(", flags=32)}, "the suffix pattern is no regular expression"),
-        ({"infix": Pattern(pattern="(" * 5000, flags=32)}, "the infix pattern is no regular expression"),
-        ({"infix": Pattern(pattern="a{99999999999}", flags=32)}, "the infix pattern is no regular expression"),
+        ({"suffix": Pattern(pattern="(", flags=32)}, "the suffix pattern is not a valid regular expression"),
+        ({"infix": Pattern(pattern="(" * 5000, flags=32)}, "the infix pattern is not a valid regular expression"),
+        ({"infix": Pattern(pattern="a{99999999999}", flags=32)}, "the infix pattern is not a valid regular expression"),
         ({"prefix": Pattern(pattern="a", flags=32 | int(re.DEBUG))}, "flags"),
         ({"prefix": Pattern(pattern="a", flags=int(re.LOCALE))}, "flags"),
     ],

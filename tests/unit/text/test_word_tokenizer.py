@@ -99,7 +99,7 @@ def test_of_equal_words_the_last_one_counts_and_an_empty_one_is_never_found() ->
 
 def test_what_can_be_typed_is_composed_and_nothing_else() -> None:
     tokenizer = make_word_tokenizer("fastai-v1", [*WORDS, "xxfake", ""])
-    assert tokenizer.compose(range(len(tokenizer))) == " ".join(WORDS)
+    assert tokenizer.decode(range(len(tokenizer))) == " ".join(WORDS)
 
 
 def test_a_vocabulary_is_learnt_as_fastai_does() -> None:
