@@ -216,7 +216,7 @@ class Batcher:
         self._tokens -= sum(ticket.tokens_left for ticket in done)
 
     def _fill(self, slots: Slots) -> None:
-        """Give slots to the head of the queue. If too few are free, preempt texts whose time slice is over."""
+        """Assign slots to the head of the queue. If too few are free, preempt texts whose time slice is over."""
         missing = len(self._queue) - (BATCH_SLOTS - len(slots))
         preempted = slots.preempt(missing, _TIME_SLICE_STEPS) if missing > 0 else []
         while self._queue and not slots.is_full:
