@@ -21,8 +21,9 @@ from bothways.bundle.manifest import Kind
 from bothways.bundle.read import read_bundle
 from bothways.bundle.shipped import pack_path
 from bothways.runtime.language_model import LanguageModel
+from bothways.training.choices import Size
 
-SIZES = {"en-small": "small", "en-base": "base"}
+SIZES: dict[str, Size] = {"en-small": "small", "en-base": "base"}
 TEXTS = (
     "English Wikipedia of 2015: 23,523 articles of 200 words and more, 64.6 million words, none of WikiText-103's. "
     "The text is licensed CC BY-SA 3.0 (https://creativecommons.org/licenses/by-sa/3.0/), by the authors of Wikipedia."

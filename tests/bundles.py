@@ -1,7 +1,7 @@
-"""Make tiny two-direction bundles and packs without training, and change what they hold.
+"""Create tiny bundles and packs with two directions without training, and modify their content.
 
-The models are random, but everything else is real: they live in torch, prove themselves, and are published by
-``write_bundle``, which replays the proof in a process of its own.
+The models are random, but everything else is real: they are torch modules with a parity record, and ``write_bundle``
+publishes them after it has verified the record in a separate process.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from bothways.training.seeds import derived_seed
 
 LABELS = ["bad", "good", "so-so"]
 TOPICS = ["acting", "music", "plot", "price"]
-"""Of the tiny multi-label bundle."""
+"""Labels of the tiny multi-label bundle."""
 THRESHOLDS = [0.52, 0.53, 0.51, 0.42]
 TEMPERATURE = 1.7
 WIDTH_EMBEDDING, WIDTH_HIDDEN, LAYERS, WIDTH_HEAD = 16, 24, 2, 8
@@ -68,7 +68,7 @@ Change = Callable[[dict[str, Any]], object]
 
 @dataclass(frozen=True)
 class TinyClassifiers:
-    """A classifier a direction in torch's memory, and what belongs to them; thresholds make them multi-label."""
+    """One torch classifier per direction, with its metadata. With thresholds they are multi-label."""
 
     models: dict[Direction, ClassifierNetwork]
     members: list[Member]
@@ -81,7 +81,7 @@ class TinyClassifiers:
 
     @functools.cached_property
     def parity_record(self) -> list[ParityRow]:
-        """The proof's rows, made once."""
+        """The rows of the parity record, computed once."""
         torch.set_num_threads(1)
         objective = objective_of(self.task)
         said = {
@@ -94,8 +94,8 @@ class TinyClassifiers:
 
     @torch.no_grad()
     def probabilities(self, texts: list[str], *, swapped: bool = False) -> dict[str, Probabilities]:
-        """Return torch's numbers, (N, C) each: every text read at once and alone; swapped reads it the wrong way."""
-        torch.set_num_threads(1)  # several wait for each other most of the time with models as small as these
+        """Return torch's results, (N, C) each. Each text is read alone and whole. ``swapped`` reads the other way."""
+        torch.set_num_threads(1)  # with models this small, several threads mostly wait for each other
         result: dict[str, Probabilities] = {}
         for member in self.members:
             rows = []
@@ -109,7 +109,7 @@ class TinyClassifiers:
         return result
 
     def _ensemble(self, each: list[Probabilities]) -> Probabilities:
-        """Return the calibrated mean, in torch."""
+        """Return the calibrated mean, computed in torch."""
         mean = torch.from_numpy(np.array(each)).mean(dim=0)
         if isinstance(self.task, Regression):
             return np.asarray(mean.numpy())
@@ -124,7 +124,7 @@ class TinyClassifiers:
 
 @dataclass(frozen=True)
 class TinyLanguageModels:
-    """A language model a direction in torch's memory, and what belongs to them."""
+    """One torch language model per direction, with its metadata."""
 
     models: dict[Direction, LanguageModelNetwork]
     members: list[Member]
@@ -132,7 +132,7 @@ class TinyLanguageModels:
 
     @functools.cached_property
     def parity_record(self) -> list[ParityRow]:
-        """The proof's rows, made once."""
+        """The rows of the parity record, computed once."""
         torch.set_num_threads(1)
         losses = {
             member.direction: parity_losses(self.models[member.direction], member.special_tokens, self.tokenizer, SEED)
@@ -149,7 +149,7 @@ def make_classifiers(
     thresholds: list[float] | None = None,
     task: Task | None = None,
 ) -> TinyClassifiers:
-    """Return random classifiers whose numbers depend on every token and on the order of tokens."""
+    """Return random classifiers whose results depend on each token and on the order of tokens."""
     if task is None:
         names = tuple(labels or LABELS)
         task = SingleLabel(names, temperature)
@@ -226,7 +226,7 @@ def write_pack(path: Path, tiny: TinyLanguageModels) -> None:
 
 
 def write_with_early_exit(bundle: Path, out: Path, first: Direction, texts: list[str]) -> Path:
-    """Copy a bundle, and give it a cascade that is sure of half of the texts."""
+    """Copy a bundle, and add an early exit that is confident for half of the texts."""
     found = bothways.load(bundle).predict_proba_by_direction(texts)[first]
     early_exit = EarlyExit(
         first=first,
@@ -245,7 +245,7 @@ def write_with_early_exit(bundle: Path, out: Path, first: Direction, texts: list
 
 
 def edit_manifest(bundle: Path, change: Change) -> None:
-    """Change what the manifest says, as one who knows the format would."""
+    """Change the fields of the manifest, as someone who knows the format could."""
     path = bundle / MANIFEST_FILE
     fields = json.loads(path.read_bytes())
     change(fields)
@@ -253,21 +253,21 @@ def edit_manifest(bundle: Path, change: Change) -> None:
 
 
 def replace_file(bundle: Path, name: str, data: bytes) -> None:
-    """Put other bytes under a name and record their size and digest, so that only their content can give them away."""
+    """Replace a file and record its new size and digest, so that only its content can reveal the change."""
     (bundle / name).write_bytes(data)
     record = {"size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     edit_manifest(bundle, lambda fields: fields["files"].update({name: record}))
 
 
 def edit_json(bundle: Path, name: str, change: Change) -> None:
-    """Change a JSON document and record its new digest."""
+    """Change a JSON file and record its new digest."""
     fields = json.loads((bundle / name).read_bytes())
     change(fields)
     replace_file(bundle, name, json.dumps(fields).encode())
 
 
 def edit_weights(bundle: Path, name: str, change: Callable[[dict[str, NDArray[np.float32]]], object]) -> None:
-    """Change a member's arrays in place and record the file's new digest."""
+    """Change the arrays of a member in place and record the file's new digest."""
     arrays = tensors(bundle / name)
     change(arrays)
     replace_file(bundle, name, write_weights(arrays))
@@ -282,7 +282,7 @@ def tensors(path: Path) -> dict[str, NDArray[np.float32]]:
 
 
 def run_python(code: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run code in a fresh Python that finds this package."""
+    """Run code in a new Python process that can import this package."""
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
         capture_output=True,
@@ -295,7 +295,7 @@ def run_python(code: str, *arguments: str, **options: Any) -> subprocess.Complet
 
 
 def python_environment() -> dict[str, str]:
-    """Return an environment in which a fresh Python finds this package."""
+    """Return an environment in which a new Python process can import this package."""
     source = str(Path(bothways.__file__).parent.parent)
     return {**os.environ, "PYTHONPATH": source}
 
@@ -307,25 +307,25 @@ def _language_model(member: Member) -> LanguageModelNetwork:
 
 @torch.no_grad()
 def _randomize(model: nn.Module, seed: int) -> None:
-    """Return every parameter a value large enough to show in the numbers."""
+    """Set every parameter to a random value large enough to affect the results."""
     rng = torch.Generator().manual_seed(seed)
     for _, parameter in sorted(model.named_parameters(), key=lambda named: _place(named[0])):
         parameter.normal_(0, 0.4, generator=rng)
 
 
 def _place(parameter: str) -> tuple[int, str]:
-    """Return the place at which a parameter gets its values; with others, the classes would differ in too few texts."""
+    """Return a parameter's position in the order of random draws. In another order too few texts differ in class."""
     head = ["head.layers.0", "head.norms.1", "head.norms.0", "head.layers.1"]
     return next((place for place, part in enumerate(head, start=1) if parameter.startswith(part)), 0), parameter
 
 
 @torch.no_grad()
 def _settle_norms(model: ClassifierNetwork) -> None:
-    """Return the batch norms the statistics of random texts, so that texts differ in their classes."""
+    """Set the statistics of the batch norms from random texts, so that texts differ in their classes."""
     norms = [norm for norm in model.head.norms if isinstance(norm, nn.BatchNorm1d)]
     lengths = torch.arange(1, 65)
     ids = torch.randint(model.encoder.architecture.vocabulary_size, (64, 64))
-    model.eval()  # no dropout: these models don't change with its implementation
+    model.eval()  # no dropout, so that these models do not depend on its implementation
     for norm in norms:
         norm.train().momentum = 1.0
     model(ids, lengths)

@@ -31,6 +31,7 @@ from benchmarks.accuracy.report import write_report
 from benchmarks.accuracy.sets import OPTIONAL_SETS, SETS, Task, load_task
 
 from bothways.errors import BothwaysError
+from bothways.training.hyperparameters import SIZES
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -153,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--seeds", type=_seeds, default=[0, 1, 2], help="comma-separated random seeds; 0,1,2 by default")
     run.add_argument("--pretrained", help="pack that bothways and fastai start from: a path, en-small, or none")
-    run.add_argument("--size", default="small", help="model size of bothways-scratch: tiny, small (default) or base")
+    run.add_argument("--size", choices=SIZES, default="small", help="model size of bothways-scratch; small by default")
     run.add_argument("--config", type=Path, help="TOML file with hyperparameters of bothways")
     run.add_argument(
         "--shared-config",

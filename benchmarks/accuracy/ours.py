@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from benchmarks.accuracy import validation
@@ -22,6 +21,7 @@ import bothways
 from bothways.bundle.manifest import Kind
 from bothways.bundle.read import read_bundle
 from bothways.bundle.shipped import pack_path
+from bothways.training.choices import Device, Size
 
 SEPARATOR = "|"
 SHARED_STAGE = "shared language model"
@@ -43,10 +43,10 @@ class Options:
     """
 
     pack: str | None
-    size: Literal["tiny", "small", "base"]
+    size: Size
     config: Path | None
     shared_config: Path
-    device: Literal["cpu", "cuda"]
+    device: Device
 
 
 def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Path) -> Outcome:

@@ -36,6 +36,7 @@ from bothways.bundle.read import read_bundle
 from bothways.data.token_store import Stream, TokenStore
 from bothways.text.cleaning import SPECIAL_TOKENS, START
 from bothways.text.reading import Direction, SpecialTokenPlacement, read
+from bothways.training.choices import Directions
 from bothways.training.models import build_language_model
 
 HERE = Path(__file__).parent
@@ -44,6 +45,7 @@ RESULTS = HERE / "results"
 PAGE = ROOT / "docs" / "special-tokens.md"
 PLACEMENTS = tuple(SpecialTokenPlacement)
 FORWARD, BACKWARD = Direction.FORWARD, Direction.BACKWARD
+DIRECTIONS: dict[Direction, Directions] = {FORWARD: "forward", BACKWARD: "backward"}
 HELD_OUT_SHARE = 0.2
 CORPUS_ARTICLES = 4_000
 STARTS = ("nothing", "pack")
@@ -118,7 +120,7 @@ def measure(name: str, seed: int, start: str, data: Path, work: Path) -> Result:
             bothways.pretrain(
                 [corpus],
                 out=pack,
-                directions=direction,
+                directions=DIRECTIONS[direction],
                 continue_from=begin,
                 seed=seed,
                 config=config_for(folder, key, placement, is_pack=begin is not None),
@@ -130,7 +132,7 @@ def measure(name: str, seed: int, start: str, data: Path, work: Path) -> Result:
                 text="text",
                 label="label",
                 pretrained=pack,
-                directions=direction,
+                directions=DIRECTIONS[direction],
                 seed=seed,
                 out=bundle,
                 config=HERE / "classifier.toml",
@@ -159,7 +161,7 @@ def pretrained(data: Path, work: Path, direction: Direction, placement: SpecialT
         corpus.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
         config = work / f"wikipedia-{key}.toml"
         config.write_text(f'encoder.special_tokens = "{placement}"\n' + (HERE / "pack.toml").read_text())
-        bothways.pretrain([corpus], out=pack, directions=direction, config=config, progress=False)
+        bothways.pretrain([corpus], out=pack, directions=DIRECTIONS[direction], config=config, progress=False)
     return pack
 
 

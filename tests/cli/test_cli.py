@@ -441,7 +441,7 @@ MISTAKES: dict[str, tuple[tuple[object, ...], int, str]] = {
         BAD_DATA,
         "d.csv has no column 'star'. It has 'id', 'review', 'stars'. Choose a column with --label",
     ),
-    "semicolons": (("train", "semicolons.csv", *TRAIN, "--out", "o"), BAD_DATA, "semicolons separate its columns"),
+    "semicolons": (("train", "semicolons.csv", *TRAIN, "--out", "o"), BAD_DATA, "separated by semicolons"),
     "one class": (("train", "one.csv", *TRAIN, "--out", "o"), BAD_DATA, "all 2 rows have the label '01'"),
     "not utf-8": (
         ("train", "latin1.csv", *TRAIN, "--out", "o"),

@@ -42,7 +42,7 @@ def column_of(path: Path | str, name: str) -> list[object]:
 
 
 def copied(path: Path | str, out: Path | str, added: str = "label") -> None:
-    """Write a table again with a column added, as ``predict`` does."""
+    """Copy a table with an added column, as ``predict`` does."""
     with open_table(str(path)) as table, open_writer(table, str(out), [added]) as writer:
         for chunk in table.chunks():
             writer.write(chunk, {added: [f"label {place}" for place in chunk.places]})
@@ -201,14 +201,14 @@ def test_a_field_or_line_without_end_is_refused(tmp_path: Path, monkeypatch: pyt
     assert refusal(tmp_path / "a.jsonl") == ", line 2: longer than 1000 bytes. Write one JSON object per line"
 
 
-def test_half_a_surrogate_pair_in_json_is_found_by_whoever_wants_a_text(tmp_path: Path) -> None:
+def test_a_lone_surrogate_in_json_is_found_by_whoever_wants_a_text(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'{"text": "ab\\ud83d"}\n')
     (value,) = column_of(tmp_path / "a.jsonl", "text")
     with pytest.raises(TextError, match=r"line 1 contains a lone surrogate \(U\+D83D\) at character 3"):
         check_text(value, "line 1")
 
 
-def test_half_a_surrogate_pair_in_another_column_goes_out_as_it_came(tmp_path: Path) -> None:
+def test_a_lone_surrogate_in_another_column_goes_out_as_it_came(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'{"text": "a", "other": "\\ud83d"}\n')
     copied(tmp_path / "a.jsonl", tmp_path / "out.jsonl")
     expected = b'{"text": "a", "other": "\\ud83d", "label": "label line 1"}\n'
@@ -287,7 +287,7 @@ def test_truncated_compressed_content_is_an_error(tmp_path: Path, suffix: str) -
 
 
 @pytest.mark.parametrize("suffix", COMPRESSIONS)
-def test_a_plain_file_with_the_suffix_of_a_compressed_one_is_told(tmp_path: Path, suffix: str) -> None:
+def test_a_plain_file_with_the_suffix_of_a_compressed_one_is_reported(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.csv{suffix}"
     path.write_text("id,text\n1,a\n")
     assert refusal(path).startswith(f" is damaged or not a {suffix} file: ")
@@ -313,26 +313,26 @@ def test_damaged_content_never_passes_as_another_kind_of_error(tmp_path: Path, s
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl.gz", "a.parquet"])
-def test_a_missing_file_is_told(tmp_path: Path, name: str) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError) as caught:
         rows_of(tmp_path / name)
     assert str(caught.value) == f"file not found: {tmp_path / name}"
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl.gz", "a.parquet"])
-def test_a_folder_is_told(tmp_path: Path, name: str) -> None:
+def test_a_folder_is_reported(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     assert refusal(tmp_path / name) == " is a folder, expected a file"
 
 
-def test_a_path_through_a_file_is_told(tmp_path: Path) -> None:
+def test_a_path_through_a_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert refusal(tmp_path / "file" / "a.csv") == " can't be read: Not a directory"
 
 
 @contextlib.contextmanager
 def as_an_ordinary_user() -> Iterator[None]:
-    """Root may read and write anything, so these tests are not root for a while."""
+    """Run as an unprivileged user for the duration of a test, because root may read and write everything."""
     if os.geteuid() != 0:
         yield
         return
@@ -343,7 +343,7 @@ def as_an_ordinary_user() -> Iterator[None]:
         os.seteuid(0)
 
 
-def test_a_file_of_somebody_else_is_told(tmp_path: Path) -> None:
+def test_a_file_of_somebody_else_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("id,text\n")
     path.chmod(0)
@@ -366,7 +366,7 @@ LINES = [f"{n}, {'x' * (n % 7)}\t{n}" for n in range(1_000)]
 
 
 def an_input(folder: Path, name: str) -> Path:
-    """A table of 1,000 rows, in the format and compression of its name."""
+    """Write a table of 1,000 rows in the format and compression of its name."""
     path = folder / name
     first, *_ = name.removeprefix("in.").split(".")
     if first == "parquet":
@@ -498,7 +498,7 @@ def test_nothing_is_left_behind_when_the_input_turns_out_wrong(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == [source]
 
 
-def test_a_wrong_suffix_or_a_taken_column_is_told_before_anything_is_written(tmp_path: Path) -> None:
+def test_a_wrong_suffix_or_a_taken_column_is_reported_before_anything_is_written(tmp_path: Path) -> None:
     source = an_input(tmp_path, "in.csv")
     for out, added, problem in (
         ("out.tsv", "label", r"out\.tsv is a tsv file, but the input is csv"),
@@ -510,7 +510,7 @@ def test_a_wrong_suffix_or_a_taken_column_is_told_before_anything_is_written(tmp
     assert list(tmp_path.iterdir()) == [source]
 
 
-def test_a_key_that_is_taken_in_a_later_object_is_told_with_its_line(tmp_path: Path) -> None:
+def test_a_key_that_is_taken_in_a_later_object_is_reported_with_its_line(tmp_path: Path) -> None:
     source = tmp_path / "a.jsonl"
     source.write_text('{"text": "a"}\n{"text": "b", "label": "mine"}\n')
     with pytest.raises(DataError, match=r"line 2: already has a key 'label'\. Rename or drop it"):
@@ -545,7 +545,7 @@ def in_a_process(script: str, *arguments: str, stdout: Any = subprocess.PIPE) ->
     )
 
 
-def test_a_full_disk_is_told_and_nothing_is_left_behind(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_nothing_is_left_behind(tmp_path: Path) -> None:
     sources = sorted(an_input(tmp_path, name) for name in NAMES)
     run = in_a_process(COPY_ON_A_SMALL_DISK, str(tmp_path))
     assert (run.returncode, run.stderr) == (0, "")
@@ -569,7 +569,7 @@ except DataError as error:
 
 
 @pytest.mark.parametrize("rows", [1, 100_000])
-def test_a_full_standard_output_is_told(tmp_path: Path, rows: int) -> None:
+def test_a_full_standard_output_is_reported(tmp_path: Path, rows: int) -> None:
     (tmp_path / "a.csv").write_text("id,text\n" + "1,a\n" * rows)
     with Path("/dev/full").open("w") as full:
         run = in_a_process(COPY_TO_STANDARD_OUTPUT, str(tmp_path / "a.csv"), stdout=full)

@@ -128,11 +128,11 @@ NO_TEXTS: list[tuple[object, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("value", "told"), NO_TEXTS, ids=[type(value).__name__ for value, _ in NO_TEXTS])
-def test_what_is_no_text_is_told_with_its_number(value: object, told: str) -> None:
+@pytest.mark.parametrize(("value", "problem"), NO_TEXTS, ids=[type(value).__name__ for value, _ in NO_TEXTS])
+def test_a_value_that_is_not_a_text_is_reported_with_its_number(value: object, problem: str) -> None:
     with pytest.raises(TextError) as caught:
         list(check_texts(["fine", value]))
-    assert str(caught.value) == f"text 1 is {told}"
+    assert str(caught.value) == f"text 1 is {problem}"
 
 
 @pytest.mark.parametrize("value", [None, 7, 1.5, float("nan"), pandas.NA, object], ids=repr)
@@ -158,6 +158,6 @@ def test_columns_of_pandas_and_numpy_are_lists_of_texts() -> None:
     assert list(check_texts(np.array(["a", "b"], dtype=object))) == ["a", "b"]
 
 
-def test_a_missing_value_in_a_series_is_told_with_its_number() -> None:
+def test_a_missing_value_in_a_series_is_reported_with_its_number() -> None:
     with pytest.raises(TextError, match=r"^text 2 is "):
         list(check_texts(pandas.Series(["a", "b", None])))

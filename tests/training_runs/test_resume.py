@@ -1,4 +1,4 @@
-"""Guarantee 7: a training killed anytime and started again ends in the same bytes as training that was not killed."""
+"""Guarantee 7: a training that was killed and resumed produces the same bytes as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def config_of(epochs: int) -> str:
 
 
 BRIEF, LONG = config_of(4), config_of(40)
-"""One that is killed once in a stage, and one that is killed again and again."""
+"""Settings of a run that is killed once per stage, and of one that is killed many times."""
 
 
 def bytes_of(bundle: Path) -> dict[str, bytes]:
@@ -61,12 +61,12 @@ def last_stage(out: Path) -> str | None:
 
 
 def kill_in(stage: str, out: Path, delay_s: float) -> Callable[[int, Path], None]:
-    """Return what kills a process a while after it has told of a stage; it may come to its end before."""
+    """Return a function that kills a process some time after it has reported a stage. The process may end earlier."""
 
     def meanwhile(pid: int, _: Path) -> None:
         wait_for(lambda: last_stage(out) == stage or out.exists() or not _is_alive(pid))
         time.sleep(delay_s)
-        os.kill(pid, signal.SIGKILL)  # not waited for yet, so the number is still its own
+        os.kill(pid, signal.SIGKILL)  # nobody has waited for the process, so its id is not reused yet
 
     return meanwhile
 
@@ -99,7 +99,7 @@ def pretrain_arguments(folder: Path, config: Path) -> list[object]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("verb", "stages"), [("train", STAGES), ("pretrain", ("tokenizer", "language model", "pack"))])
-def test_a_run_killed_twenty_times_in_all_its_stages_ends_in_the_same_bytes(
+def test_a_run_killed_twenty_times_in_all_stages_produces_the_same_bytes(
     tmp_path: Path,
     train_arguments: list[object],
     config: Path,
@@ -131,7 +131,7 @@ def test_a_run_killed_twenty_times_in_all_its_stages_ends_in_the_same_bytes(
     assert bytes_of(out) == bytes_of(tmp_path / "whole")
 
 
-def test_a_run_goes_on_from_where_it_was_killed_and_ends_in_the_same_bytes(
+def test_a_killed_run_resumes_and_produces_the_same_bytes(
     tmp_path: Path, train_arguments: list[object], trainer: CommandServer
 ) -> None:
     assert trainer.run(*train_arguments, "--out", tmp_path / "whole").status == 0
@@ -143,11 +143,11 @@ def test_a_run_goes_on_from_where_it_was_killed_and_ends_in_the_same_bytes(
     assert finished.status == 0, finished.err
     assert finished.err.splitlines()[0].startswith("warning: an earlier run stopped in the stage 'classifier' (")
     assert finished.err.splitlines()[0].endswith("): resuming it")
-    assert "forward language model" not in finished.err  # it is done
+    assert "forward language model" not in finished.err  # it was finished before
     assert bytes_of(out) == bytes_of(tmp_path / "whole")
 
 
-def test_a_damaged_newest_checkpoint_is_told_of_and_the_one_before_is_used(
+def test_a_damaged_checkpoint_is_reported_and_the_previous_one_is_used(
     tmp_path: Path, train_arguments: list[object], trainer: CommandServer
 ) -> None:
     assert trainer.run(*train_arguments, "--out", tmp_path / "whole").status == 0
@@ -173,7 +173,7 @@ def test_a_damaged_newest_checkpoint_is_told_of_and_the_one_before_is_used(
     assert bytes_of(out) == bytes_of(tmp_path / "whole")
 
 
-def test_changed_texts_are_refused_with_the_difference(
+def test_changed_texts_are_rejected_with_the_difference(
     tmp_path: Path, train_arguments: list[object], trainer: CommandServer, data: Path
 ) -> None:
     out = tmp_path / "killed"
@@ -187,7 +187,9 @@ def test_changed_texts_are_refused_with_the_difference(
     assert "; seed was 0, now 1): use the same settings to resume it, or remove " in finished.error_line
 
 
-def test_numbers_that_a_run_does_not_use_may_change(tmp_path: Path, config: Path, trainer: CommandServer) -> None:
+def test_hyperparameters_that_a_run_does_not_use_may_change(
+    tmp_path: Path, config: Path, trainer: CommandServer
+) -> None:
     out = tmp_path / "killed"
     common = [*pretrain_arguments(tmp_path, config), "--out", out]
     trainer.run(*common, constants=EVERY_STEP, meanwhile=kill_in("language model", out, 0))
@@ -199,7 +201,7 @@ def test_numbers_that_a_run_does_not_use_may_change(tmp_path: Path, config: Path
     assert "warning: an earlier run stopped" in finished.err
 
 
-def test_two_runs_of_the_same_output_do_not_mix(
+def test_two_runs_with_the_same_output_do_not_mix(
     tmp_path: Path, train_arguments: list[object], trainer: CommandServer
 ) -> None:
     out = tmp_path / "m.bundle"
@@ -215,7 +217,7 @@ def test_two_runs_of_the_same_output_do_not_mix(
 
 
 @pytest.mark.slow
-def test_directions_that_train_at_once_end_with_the_process_that_started_them_and_go_on(
+def test_parallel_directions_end_with_their_parent_process_and_resume(
     tmp_path: Path, train_arguments: list[object], config: Path
 ) -> None:
     config.write_text(LONG)
@@ -366,11 +368,11 @@ def test_two_processes_train_the_same_language_model_as_one(tmp_path: Path) -> N
         for name, array in ours.items():
             np.testing.assert_allclose(array, weights[1][direction][name], atol=2e-3)
     assert losses[2] == pytest.approx(losses[1], abs=2e-3)
-    assert losses[2] != losses[1]  # two did share the work: they sum in another order (halves in a pack may hide it)
+    assert losses[2] != losses[1]  # two processes sum in another order (float16 in a pack may hide it)
 
 
 @pytest.mark.slow
-def test_rows_that_cannot_be_shared_evenly_and_classifiers_are_refused(
+def test_uneven_rows_and_classifiers_are_rejected_with_several_processes(
     tmp_path: Path, train_arguments: list[object]
 ) -> None:
     config = tmp_path / "c.toml"

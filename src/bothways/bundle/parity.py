@@ -82,9 +82,7 @@ class ParityRow(BaseModel):
         by_output = {
             name: dict(zip(task.output_names, vector.tolist(), strict=True)) for name, vector in scores.items()
         }
-        if task.score_kind == "values":
-            return cls(text=text, ids=ids, values=by_output)
-        return cls(text=text, ids=ids, probabilities=by_output)
+        return cls.model_validate({"text": text, "ids": ids, task.score_kind: by_output})
 
     @property
     def scores(self) -> _ByOutput | None:
@@ -150,9 +148,8 @@ def _check_row(row: ParityRow, directions: set[str], task: Task | None, where: s
         BundleBroken: A number is missing, or there are others.
     """
     expected = directions if task is None else directions | {ENSEMBLE}
-    found: Mapping[str, object] | None = row.loss
-    if task is not None:
-        found = row.values if task.score_kind == "values" else row.probabilities
+    kinds: dict[str, Mapping[str, object] | None] = {"probabilities": row.probabilities, "values": row.values}
+    found = row.loss if task is None else kinds[task.score_kind]
     if found is None or set(found) != expected:
         raise BundleBroken(f"{where}: expected numbers for {', '.join(sorted(expected))}")
     if task is not None and any(

@@ -26,7 +26,7 @@ from bothways.runtime.slots import BATCH_SLOTS, Slots, TokenCounts
 from bothways.text.reading import TokenizedText
 
 _FIRST_TOKENS_PER_S = 1000.0
-"""Taken for the speed until it was measured."""
+"""The assumed speed until it has been measured."""
 _WEIGHT_OF_NEWEST = 0.2
 _LONGEST_RETRY_S = 600
 _TIME_SLICE_STEPS = 8
@@ -34,8 +34,8 @@ _TIME_SLICE_STEPS = 8
 take little time compared to it."""
 
 
-class ModelLeft(Unavailable):
-    """The model was asked after another had taken its place: ask that one."""
+class ModelUnloaded(Unavailable):
+    """The model was unloaded before it accepted the request, which the model that replaced it can answer."""
 
 
 @dataclass(eq=False)
@@ -43,10 +43,12 @@ class Ticket:
     """The texts of one request.
 
     Attributes:
-        texts: In the request's order.
-        deadline_s: On the monotonic clock; nothing is read for it afterwards.
-        answer: The predictions, in the order of the texts; or ``DeadlinePassed`` or ``Unavailable``.
-        started_s: When the first of its texts was admitted to a slot; None before.
+        texts: The tokenized texts, in the order of the request.
+        deadline_s: The deadline on the monotonic clock, after which the texts are no longer read.
+        answer: The predictions in the order of the texts, or ``DeadlinePassed`` or ``Unavailable``.
+        started_s: The time when the first text was admitted to a slot, or None before that.
+        predictions: The predictions so far, by the position of their text.
+        admitted: The number of texts that were admitted to slots.
     """
 
     texts: Sequence[TokenizedText]
@@ -58,24 +60,24 @@ class Ticket:
 
     @property
     def tokens_left(self) -> int:
-        """Tokens of all texts that have no prediction."""
+        """The number of tokens of the texts that have no prediction yet."""
         return sum(len(text) for place, text in enumerate(self.texts) if place not in self.predictions)
 
 
 class Batcher:
-    """One model's running batch, and the thread that reads it.
+    """The continuous batch of one model, and the thread that drives it.
 
-    Guarantee 8: a request's predictions are those of ``model.predict``, to the last bit, under any load.
+    Guarantee 8: under any load, predictions are bit-identical to those of ``model.predict``.
 
     Attributes:
-        model: Which reads.
-        most_tokens: Of all texts that wait or are read, at most.
-        token_counts: Tokens read so far.
+        model: The classifier.
+        max_tokens: The maximum number of tokens of all texts that wait or are being read.
+        token_counts: The number of tokens read so far.
     """
 
-    def __init__(self, model: Classifier, most_tokens: int) -> None:
+    def __init__(self, model: Classifier, max_tokens: int) -> None:
         """Start the thread."""
-        self.model, self.most_tokens = model, most_tokens
+        self.model, self.max_tokens = model, max_tokens
         self.token_counts = TokenCounts()
         self._changed = threading.Condition()
         self._queue: deque[Ticket | int] = deque()  # requests with texts to admit, and numbers of preempted texts
@@ -90,7 +92,7 @@ class Batcher:
 
     @property
     def tokens(self) -> int:
-        """Tokens of the texts that wait or are being read, and those that room is kept for."""
+        """The number of tokens of the texts that wait or are being read, and of reservations."""
         return self._tokens
 
     @property
@@ -99,38 +101,42 @@ class Batcher:
         return len(self._places)
 
     def submit(self, texts: Sequence[TokenizedText], deadline_s: float) -> Ticket:
-        """Take the texts of a request.
+        """Queue the texts of a request.
+
+        Args:
+            texts: The tokenized texts.
+            deadline_s: The deadline on the monotonic clock.
 
         Raises:
-            RequestTooLarge: They have more tokens than the queue would ever hold.
-            Overloaded: They have more tokens than the queue has room for now.
-            ModelLeft: Another model has taken its place, or the end has begun.
+            RequestTooLarge: The texts have more tokens than the queue can ever hold.
+            Overloaded: The texts have more tokens than the queue has room for now.
+            ModelUnloaded: The model was replaced, or the server is shutting down.
         """
         ticket = Ticket(texts, deadline_s)
         tokens = ticket.tokens_left
         if not texts:
             ticket.answer.set_result([])
             return ticket
-        if tokens > self.most_tokens:
-            raise RequestTooLarge(f"the texts have {tokens} tokens, the limit is {self.most_tokens} (max-queue-tokens)")
+        if tokens > self.max_tokens:
+            raise RequestTooLarge(f"the texts have {tokens} tokens, the limit is {self.max_tokens} (max-queue-tokens)")
         with self._changed:
             if self._is_closing:
-                raise ModelLeft("the model is being unloaded: retry")
-            self._take_room(tokens)
+                raise ModelUnloaded("the model is being unloaded: retry")
+            self._reserve_tokens(tokens)
             self._queue.append(ticket)
             self._unanswered.add(ticket)
             self._changed.notify()
         return ticket
 
     @contextmanager
-    def room(self, tokens: int) -> Iterator[None]:
-        """Keep room for so many tokens, while those of a request are not counted yet.
+    def reserve(self, tokens: int) -> Iterator[None]:
+        """Reserve room for a number of tokens while a request is being tokenized.
 
         Raises:
             Overloaded: The queue has no room for them now.
         """
         with self._changed:
-            self._take_room(tokens)
+            self._reserve_tokens(tokens)
         try:
             yield
         finally:
@@ -138,29 +144,29 @@ class Batcher:
                 self._tokens -= tokens
 
     def cancel(self, ticket: Ticket) -> None:
-        """Read no more for a request whose client has left."""
+        """Stop reading the texts of a request, because its client has disconnected."""
         ticket.answer.cancel()
 
     def close(self, timeout_s: float | None = None) -> None:
-        """Take no more requests, answer those that were taken, and end; when the time is over, refuse what is left."""
+        """Reject new requests, answer the accepted ones, and stop. Fail those that are left after the timeout."""
         with self._changed:
             self._is_closing = True
             self._changed.notify()
         self._thread.join(timeout_s)
         with self._changed:
             for ticket in self._unanswered:
-                _refuse(ticket, Unavailable("the model was unloaded before the request finished; retry"))
+                _fail(ticket, Unavailable("the model was unloaded before the request finished; retry"))
 
-    def _take_room(self, tokens: int) -> None:
-        if self._tokens + tokens > self.most_tokens:
+    def _reserve_tokens(self, tokens: int) -> None:
+        if self._tokens + tokens > self.max_tokens:
             raise Overloaded(
-                f"the queue holds {self._tokens} of {self.most_tokens} tokens, and the request has {tokens}",
+                f"the queue holds {self._tokens} of {self.max_tokens} tokens, and the request has {tokens}",
                 self._seconds_until_room(tokens),
             )
         self._tokens += tokens
 
     def _seconds_until_room(self, tokens: int) -> int:
-        seconds = (self._tokens + tokens - self.most_tokens) / self._tokens_per_s
+        seconds = (self._tokens + tokens - self.max_tokens) / self._tokens_per_s
         return min(_LONGEST_RETRY_S, max(1, math.ceil(seconds)))
 
     def _run(self) -> None:
@@ -168,13 +174,13 @@ class Batcher:
             with closing(self.model.slots(BATCH_SLOTS, self.token_counts)) as slots:
                 try:
                     self._read(slots)
-                except Exception as error:  # noqa: BLE001  (whatever it is, the requests of this batch are told)
-                    self._refuse_all(error)
+                except Exception as error:  # noqa: BLE001  (any error fails the requests of this batch)
+                    self._fail_all(error)
                 else:
                     return
 
     def _read(self, slots: Slots) -> None:
-        """Read until the model leaves and nothing is left to read."""
+        """Read texts until the batcher is closed and all requests are answered."""
         while True:
             with self._changed:
                 while not self._unanswered:
@@ -187,17 +193,17 @@ class Batcher:
                 continue
             started, before = time.perf_counter(), self.token_counts.real
             finished = slots.step()
-            self._measure((self.token_counts.real - before) / (time.perf_counter() - started))
+            self._update_speed((self.token_counts.real - before) / (time.perf_counter() - started))
             for number, pooled in finished:
                 ticket, place = self._places.pop(number)
-                self._tell(ticket, place, self.model.prediction(pooled))
+                self._store(ticket, place, self.model.prediction(pooled))
 
     def _evict_answered(self, slots: Slots) -> None:
         """Evict the texts of requests that were canceled or whose deadline has passed."""
         now = time.monotonic()
         for ticket in self._unanswered:
             if now > ticket.deadline_s:
-                _refuse(ticket, DeadlinePassed("the deadline passed before all texts were classified"))
+                _fail(ticket, DeadlinePassed("the deadline passed before all texts were classified"))
         done = {ticket for ticket in self._unanswered if ticket.answer.done()}
         if not done:
             return
@@ -210,7 +216,7 @@ class Batcher:
         self._tokens -= sum(ticket.tokens_left for ticket in done)
 
     def _fill(self, slots: Slots) -> None:
-        """Give slots to the head of the queue; preempt texts whose time slice is over if too few slots are free."""
+        """Assign slots to the head of the queue. If too few are free, preempt texts whose time slice is over."""
         missing = len(self._queue) - (BATCH_SLOTS - len(slots))
         preempted = slots.preempt(missing, _TIME_SLICE_STEPS) if missing > 0 else []
         while self._queue and not slots.is_full:
@@ -227,7 +233,7 @@ class Batcher:
                 self._queue.append(waiting)
         self._queue.extend(preempted)
 
-    def _tell(self, ticket: Ticket, place: int, prediction: Prediction) -> None:
+    def _store(self, ticket: Ticket, place: int, prediction: Prediction) -> None:
         with self._changed:
             if ticket not in self._unanswered:
                 return
@@ -236,22 +242,22 @@ class Batcher:
             if len(ticket.predictions) < len(ticket.texts):
                 return
             self._unanswered.discard(ticket)
-        with suppress(InvalidStateError):  # its client left in this moment
+        with suppress(InvalidStateError):  # its client has just disconnected
             ticket.answer.set_result([ticket.predictions[place] for place in range(len(ticket.texts))])
 
-    def _refuse_all(self, error: Exception) -> None:
+    def _fail_all(self, error: Exception) -> None:
         with self._changed:
             for ticket in self._unanswered:
-                _refuse(ticket, error)
+                _fail(ticket, error)
             self._places.clear()
             self._queue.clear()
             self._tokens -= sum(ticket.tokens_left for ticket in self._unanswered)
             self._unanswered.clear()
 
-    def _measure(self, tokens_per_s: float) -> None:
+    def _update_speed(self, tokens_per_s: float) -> None:
         self._tokens_per_s += _WEIGHT_OF_NEWEST * (tokens_per_s - self._tokens_per_s)
 
 
-def _refuse(ticket: Ticket, error: Exception) -> None:
+def _fail(ticket: Ticket, error: Exception) -> None:
     with suppress(InvalidStateError):
         ticket.answer.set_exception(error)

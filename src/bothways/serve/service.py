@@ -158,13 +158,13 @@ class Service:
         started = time.monotonic()
         characters = sum(len(text) for text in texts if isinstance(text, str))
         estimate = math.ceil(self._tokens_per_character[served.name] * characters)
-        if estimate > served.batcher.most_tokens:
+        if estimate > served.batcher.max_tokens:
             estimate = 0  # probably too large for any queue: submit() rejects it as such once the exact size is known
         if self._tokenizing_now >= _MAX_TOKENIZING:
             raise Overloaded(f"{self._tokenizing_now} requests are already waiting to be tokenized", 1)
         self._tokenizing_now += 1
         try:
-            with served.batcher.room(estimate):
+            with served.batcher.reserve(estimate):
                 loop = asyncio.get_running_loop()
                 tokens = await loop.run_in_executor(self._tokenizing, _tokenized, served.model, texts)
         finally:

@@ -118,7 +118,7 @@ def test_a_parquet_table_without_rows_still_gets_its_columns(tmp_path: Path) -> 
     assert parquet.read_table(tmp_path / "out.parquet").column_names == ["text", "label"]
 
 
-def test_a_missing_column_is_told_with_those_that_are_there(csv_file: str) -> None:
+def test_a_missing_column_is_reported_with_those_that_are_there(csv_file: str) -> None:
     with open_table(csv_file) as table:
         table.require_column("text", "--text")
         with pytest.raises(

@@ -28,7 +28,7 @@ def windows_of(stream: Stream, rows: slice = slice(None)) -> list[tuple[Matrix, 
 
 
 def row_tokens(stream: Stream) -> Matrix:
-    """Return all tokens of all rows, as windows give them."""
+    """Return all tokens of all rows, read window by window."""
     windows = windows_of(stream)
     return np.concatenate([windows[0][0][:, :1], *(targets for _, targets in windows)], axis=1)
 

@@ -25,7 +25,7 @@ def test_the_error_names_the_text_and_what_it_is() -> None:
         check_text(7, "reviews.csv, row 3")
 
 
-def test_bytes_are_told_to_be_decoded() -> None:
+def test_the_error_for_bytes_says_to_decode_them() -> None:
     with pytest.raises(TextError, match=r"^text 1 is bytes b'abc', expected a string\. Decode it first$"):
         list(check_texts(["fine", b"abc"]))
 
@@ -36,7 +36,7 @@ def test_a_long_value_is_shown_in_short() -> None:
     assert len(str(caught.value)) < 90
 
 
-def test_half_a_surrogate_pair_is_told_with_its_place() -> None:
+def test_a_lone_surrogate_is_reported_with_its_place() -> None:
     with pytest.raises(TextError, match=r"^text 0 contains a lone surrogate \(U\+D83D\) at character 4\."):
         check_text("añb\ud83d!", "text 0")
 
@@ -52,7 +52,7 @@ def test_one_string_instead_of_a_list_is_refused_at_once(lone: object) -> None:
         check_texts(lone)  # type: ignore[arg-type]
 
 
-def test_what_cannot_be_gone_through_is_refused_at_once() -> None:
+def test_a_value_that_is_not_iterable_is_refused_at_once() -> None:
     with pytest.raises(TextError, match="got int 3, expected a list"):
         check_texts(3)  # type: ignore[arg-type]
 

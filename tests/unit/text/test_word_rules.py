@@ -1,4 +1,4 @@
-"""The word splitter by small tables made by hand, and its faster ways against its plain one. Needs no spaCy."""
+"""The word splitter with small hand-made tables, and its fast paths compared with its exact path. Needs no spaCy."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ ODD_RULES = [
 @settings(max_examples=150)
 @given(text=st.text(ALPHABET, max_size=130) | st.lists(st.sampled_from([*EXCEPTIONS, " ", "  "])).map("".join))
 def test_the_faster_ways_give_what_searching_everything_gives(changed: dict[str, str], text: str) -> None:
-    """The definition, followed word by word, against what is precomputed, remembered and searched in windows."""
+    """Compare the definition with everything that is precomputed, cached or searched in windows."""
     changed_tables = tables(**changed)
     ours = remembered(changed_tables)
     assert ours.split(text) == plain(changed_tables)._split_exactly(text)
@@ -189,7 +189,7 @@ def _not_understood(_pattern: str, _flags: int) -> Any:
 
 
 def test_what_can_be_analysed_is() -> None:
-    """The faster ways must not fall away unnoticed."""
+    """The fast paths must not disappear unnoticed."""
     assert SPLITTER._for_words is not SPLITTER._for_space
     assert SPLITTER._could_be_cut("word") is None
     assert SPLITTER._could_be_cut("word.") is not None
