@@ -1,4 +1,4 @@
-"""Train models for testing whether a model's reading direction can be told from its weights.
+"""Train models to test whether the reading direction of a model can be inferred from its weights.
 
 Run: BOTHWAYS_DATA=... .oracle/bin/python oracle/direction_models.py --out DIR
 Both directions, English (IMDb) and German (GermEval 2018), language models of three lengths of training, and from
@@ -168,7 +168,10 @@ def marked(rows: Any, cut: int) -> Any:
 
 
 def language_model2(out: Path, stem: str, language: str, direction: str, training: Training) -> tuple[int, float]:
-    """Train a language model with fastai 2, export it, save its encoder; give the tokens read and the loss."""
+    """Train a language model with fastai 2, export it, save its encoder.
+
+    Returns the number of tokens read in training and the validation loss.
+    """
     from fastai.text import all as fastai
 
     fastai.set_seed(11, reproducible=True)
@@ -207,7 +210,10 @@ def gentle_classifier2(out: Path, stem: str, language: str, direction: str, trai
 def classifier2(
     out: Path, stem: str, language: str, direction: str, training: Training, *, is_gentle: bool = False
 ) -> tuple[int, float]:
-    """Train a classifier on a language model's encoder with fastai 2, export it; give the tokens read and the loss."""
+    """Train a classifier on a language model's encoder with fastai 2, export it.
+
+    Returns the number of tokens read in training and the validation loss.
+    """
     from fastai.text import all as fastai
 
     fastai.set_seed(11, reproducible=True)
@@ -244,7 +250,7 @@ def classifier2(
 
 
 def follow_up(learn: Any, training: Training, is_gentle: bool, fit_one_cycle: Callable[..., Any]) -> int:
-    """Train on behind the first pass, gently or roughly; give the passes over the texts, the first one counted."""
+    """Train after the first pass, layer by layer or all layers at once, and return the number of passes in total."""
     if is_gentle:
         for depth, rate in ((-2, 1e-2), (-3, 5e-3)):
             learn.freeze_to(depth)
@@ -275,7 +281,10 @@ def bunch1(kind: str, out: Path, rows: Any, language: str, direction: str, **opt
 
 
 def language_model1(out: Path, stem: str, language: str, direction: str, training: Training) -> tuple[int, float]:
-    """Train a language model with fastai 1, export it, save its encoder; give the tokens read and the loss."""
+    """Train a language model with fastai 1, export it, save its encoder.
+
+    Returns the number of tokens read in training and the validation loss.
+    """
     from fixtures1 import fastai_text, quietly
 
     fastai_text.set_all_seed(11)
@@ -305,7 +314,10 @@ def gentle_classifier1(out: Path, stem: str, language: str, direction: str, trai
 def classifier1(
     out: Path, stem: str, language: str, direction: str, training: Training, *, is_gentle: bool = False
 ) -> tuple[int, float]:
-    """Train a classifier on a language model's encoder with fastai 1, export it; give the tokens read and the loss."""
+    """Train a classifier on a language model's encoder with fastai 1, export it.
+
+    Returns the number of tokens read in training and the validation loss.
+    """
     from fixtures1 import fastai_text, quietly
 
     fastai_text.set_all_seed(11)

@@ -94,12 +94,12 @@ def nasty_texts() -> list[str]:
 
 
 def text_of_length(tokens: int, rows: pd.DataFrame, count: Callable[[str], int]) -> str:
-    """Give a text of exactly so many tokens, xxbos included, in the words of the rows.
+    """Return a text of exactly `count` tokens, including xxbos, composed of words of the rows.
 
     Args:
-        tokens: How many, at least 1.
-        rows: Where the words come from.
-        count: Says how many tokens a text has.
+        tokens: Number of tokens, at least 1.
+        rows: Rows from which the words are taken.
+        count: Returns the number of tokens of a text.
     """
     words = re.findall(r"\b[a-zäöüß]{3,}\b", " ".join(rows["text"].iloc[::-1]))
     words = [word for word, before in zip(words[1:], words, strict=False) if word != before]
@@ -116,7 +116,7 @@ def texts_to_predict(rows: pd.DataFrame, count: Callable[[str], int], *, all_of_
 
     Args:
         rows: What the model was trained on.
-        count: Says how many tokens a text has.
+        count: Returns the number of tokens of a text.
         all_of_them: Whether to give all; else a selection.
     """
     nasty, lengths = nasty_texts(), LENGTHS
@@ -147,7 +147,7 @@ class Cases:
 
 
 def write_case(folder: Path, case: dict[str, Any], texts: list[str], expect: Callable[[str], dict[str, Any]]) -> None:
-    """Write `case.json`, and `expected.jsonl` with a line a text.
+    """Write `case.json`, and `expected.jsonl` with one line per text.
 
     Texts that the real package fails on go to `errors.jsonl`.
 

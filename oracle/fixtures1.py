@@ -116,14 +116,14 @@ def language_model(
 
 
 def tokens_and_ids(learn: Any, text: str) -> tuple[list[str], list[int]]:
-    """Return a text's tokens and ids as written by the processors that `predict` uses; they are turned in the batch."""
+    """Return a text's tokens and ids as written, from the processors that `predict` uses. The batch reverses them."""
     tokenize, numericalize = learn.data.single_ds.x.processor
     tokens = tokenize.process_one(text)
     return list(tokens), numericalize.process_one(tokens).tolist()
 
 
 def expected_probabilities(learn: Any, direction: str, text: str) -> dict[str, Any]:
-    """Return a classifier's line: what `learn.predict` says of one text."""
+    """Return a classifier's line: the result of `learn.predict` for one text."""
     tokens, ids = tokens_and_ids(learn, text)
     read = learn.data.one_item(text)[0][0].tolist()
     assert read == (ids if direction == "forward" else ids[::-1]), "the data reads the other way"
@@ -155,7 +155,7 @@ def expected_states(learn: Any, direction: str, text: str) -> dict[str, Any]:
 
 
 def case(learn: Any, kind: str, direction: str, files: dict[str, str], what: str, **more: Any) -> dict[str, Any]:
-    """Return what `case.json` says."""
+    """Return the content of `case.json`."""
     labels = [str(label) for label in getattr(learn.data, "classes", [])] if kind == "classifier" else []
     said = {"fastai": VERSION, "kind": kind, "direction": direction, "language": "en", "files": files, "labels": labels}
     return {**said, "what": what, **more}
@@ -201,28 +201,28 @@ def difference(name: str) -> str:
 
 
 def export_as(learn: Any, folder: Path) -> str:
-    """Export with `learn.export` into the folder and give the file's name."""
+    """Export with `learn.export` into the folder and return the name of the file."""
     learn.path = folder
     learn.export("export.pkl")
     return "export.pkl"
 
 
 def save_as(learn: Any, folder: Path, name: str, *, optimizer: bool = True) -> str:
-    """Save with `learn.save` into the folder and give the file's name."""
+    """Save with `learn.save` into the folder and return the name of the file."""
     learn.path, learn.model_dir = folder, "."
     learn.save(name, with_opt=optimizer)
     return f"{name}.pth"
 
 
 def vocabulary_as(learn: Any, folder: Path, name: str = "itos.pkl") -> str:
-    """Save with `vocab.save` into the folder and give the file's name."""
+    """Save with `vocab.save` into the folder and return the name of the file."""
     with (folder / name).open("wb") as file:
         pickle.dump(learn.data.vocab.itos, file)
     return name
 
 
 def check_export(learn: Any, folder: Path, direction: str) -> None:
-    """Make sure that `load_learner`, told the direction, predicts what the trained learner does."""
+    """Check that `load_learner` with the direction makes the predictions of the trained learner."""
     again = quietly(fastai_text.load_learner, folder, "export.pkl", backwards=direction == "backward")
     text = "Where is the parcel that I ordered last week?"
     assert torch.equal(again.predict(text)[2], learn.predict(text)[2])

@@ -127,7 +127,7 @@ def language_model(rows: Any, direction: str, *, language: str = "en", epochs: i
 
 
 def tokens_and_ids(learn: Any, direction: str, text: str) -> tuple[list[str], list[int]]:
-    """Return a text's tokens, and its ids as written, out of the pipeline that `predict` uses."""
+    """Return a text's tokens, and its ids as written, from the pipeline that `predict` uses."""
     items = learn.dls.test_dl([text], num_workers=0)
     read = (items.items[0] if hasattr(items, "make_chunks") else items.dataset[0][0]).tolist()
     tokens, ids = list(learn.dls.tokenizer(text)), read if direction == "forward" else read[::-1]
@@ -136,7 +136,7 @@ def tokens_and_ids(learn: Any, direction: str, text: str) -> tuple[list[str], li
 
 
 def expected_probabilities(learn: Any, direction: str, text: str) -> dict[str, Any]:
-    """Return a classifier's line: what `learn.predict` says of one text."""
+    """Return a classifier's line: the result of `learn.predict` for one text."""
     tokens, ids = tokens_and_ids(learn, direction, text)
     with learn.no_bar(), learn.no_logging():
         _, _, probabilities = learn.predict(text)
@@ -167,7 +167,7 @@ def expected_states(learn: Any, direction: str, text: str) -> dict[str, Any]:
 
 
 def case(learn: Any, kind: str, direction: str, files: dict[str, str], what: str, **more: Any) -> dict[str, Any]:
-    """Return what `case.json` says."""
+    """Return the content of `case.json`."""
     labels = [str(label) for label in learn.dls.vocab[1]] if kind == "classifier" and len(learn.dls.vocab) == 2 else []
     said = {"fastai": VERSION, "kind": kind, "direction": direction, "language": "en", "files": files, "labels": labels}
     return {**said, "what": what, **more}
@@ -192,14 +192,14 @@ def write(
 
 
 def save_as(learn: Any, folder: Path, name: str, *, optimizer: bool) -> str:
-    """Save with `learn.save` into the folder and give the file's name."""
+    """Save with `learn.save` into the folder and return the name of the file."""
     learn.path, learn.model_dir = folder, "."
     learn.save(name, with_opt=optimizer)
     return f"{name}.pth"
 
 
 def export_as(learn: Any, folder: Path, name: str = "export.pkl") -> str:
-    """Export with `learn.export` into the folder and give the file's name."""
+    """Export with `learn.export` into the folder and return the name of the file."""
     learn.path = folder
     learn.export(name)
     return name
@@ -213,7 +213,7 @@ def check_export(learn: Any, folder: Path) -> None:
 
 
 def pickled(folder: Path, thing: Any, name: str = "vocab.pkl") -> str:
-    """Pickle a thing, as notebooks do with a vocabulary, and give the file's name."""
+    """Pickle a value, as notebooks do with a vocabulary, and return the name of the file."""
     with (folder / name).open("wb") as file:
         pickle.dump(thing, file)
     return name
@@ -306,7 +306,7 @@ def whole_number_rows() -> Any:
 
 
 def variations() -> dict[str, tuple[str, Callable[[str], tuple[Any, Any]], str]]:
-    """Return classifiers that differ from the usual one: a sentence, what gives learner and rows, the language."""
+    """Return variants of the classifier: a description, a function returning the learner and its rows, the language."""
 
     def made(rows_of: str | Callable[[], Any] = "demo", **options: Any) -> Callable[[str], tuple[Any, Any]]:
         def make(direction: str) -> tuple[Any, Any]:
@@ -402,7 +402,7 @@ def variation_cases(cases: Cases, direction: str) -> None:
 
 
 def classifier_of_folders(direction: str) -> tuple[Any, Any]:
-    """Return a classifier trained on a file a text, a folder a label, and its rows."""
+    """Return a classifier trained on one file per text and one folder per label, and its rows."""
     rows = training_rows("demo")
     set_seed(7, reproducible=True)
     backwards = direction == "backward"

@@ -72,7 +72,7 @@ def texts_to_predict(count: int) -> list[str]:
 
 
 def expectations1(out: Path, direction: str) -> Any:
-    """Return what predicts a text with fastai 1's own load_learner, told the direction that its file has lost."""
+    """Return a function that predicts a text with fastai 1's load_learner and the direction, which its file lacks."""
     from fixtures1 import expected_probabilities, fastai_text, quietly
 
     learn = quietly(fastai_text.load_learner, out, f"{direction}.pkl", backwards=direction == "backward")
@@ -80,7 +80,7 @@ def expectations1(out: Path, direction: str) -> Any:
 
 
 def expectations2(out: Path, direction: str) -> Any:
-    """Return what predicts a text with fastai 2's own load_learner."""
+    """Return a function that predicts a text with fastai 2's load_learner."""
     from fastai.text.all import load_learner
     from fixtures2 import expected_probabilities
 
@@ -89,7 +89,7 @@ def expectations2(out: Path, direction: str) -> Any:
 
 
 def without_tokens(line: dict[str, Any]) -> dict[str, Any]:
-    """Leave away what the ids say as well."""
+    """Return a prediction without its tokens, which follow from the ids."""
     return {name: value for name, value in line.items() if name != "tokens"}
 
 

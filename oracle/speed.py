@@ -49,7 +49,7 @@ def make(folder: Path, sizes: dict[str, int]) -> None:
 
 
 def measure(folder: Path, threads: int) -> None:
-    """Predict all texts, and some one by one, as often as asked for."""
+    """Predict all texts, and some of them one by one, the requested number of times."""
     import torch
     from fastai.text.all import load_learner
 

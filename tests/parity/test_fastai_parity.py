@@ -41,7 +41,7 @@ LARGEST_DIFFERENCE = 1e-5
 
 @dataclass(frozen=True)
 class Case:
-    """A model as fastai saved it, and what fastai said of texts."""
+    """A model as fastai saved it, and fastai's predictions."""
 
     folder: Path
     facts: dict[str, Any]
@@ -57,7 +57,7 @@ class Case:
 
     @property
     def options(self) -> dict[str, Any]:
-        """What a person must say of such a file."""
+        """The options that a user must pass for such a file."""
         files = self.facts["files"]
         options: dict[str, Any] = {}
         if "vocabulary" in files:
@@ -72,11 +72,11 @@ class Case:
         return self.folder / str(next(files[name] for name in ("export", "weights", "archive") if name in files))
 
     def imported(self, out: Path) -> FastaiImport:
-        """Import it as a person would: saying the direction only where neither file nor weights tell."""
+        """Import the model as a user would: with the direction only if neither the file nor the weights show it."""
         try:
             return bothways.import_fastai(self.source, out=out, **self.options)
         except DirectionError as error:
-            if "its weights don't tell" not in str(error):  # they tell the wrong way
+            if "its weights do not show it" not in str(error):  # they show the wrong direction
                 raise
             return bothways.import_fastai(self.source, out=out, direction=str(self.direction), **self.options)
 
@@ -89,7 +89,7 @@ def read_case(name: str) -> Case:
 
 
 def names(**facts: str) -> list[str]:
-    """Return the cases with these facts; ``refused`` ones only if asked for."""
+    """Return the cases with these facts. Cases that are refused are only included if ``refused`` is passed."""
     found = []
     for name in CASES:
         case = read_case(name).facts
@@ -108,7 +108,7 @@ def test_there_are_cases_of_every_kind() -> None:
 
 
 @pytest.mark.parametrize("name", names(kind="classifier"))
-def test_an_imported_classifier_gives_fastais_numbers(name: str, tmp_path: Path) -> None:
+def test_an_imported_classifier_makes_fastais_predictions(name: str, tmp_path: Path) -> None:
     case = read_case(name)
     result = case.imported(tmp_path / "b.bundle")
     assert [model.direction for model in result.models] == [case.direction]
@@ -147,7 +147,7 @@ def test_an_imported_language_model_gives_fastais_losses(name: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", names(kind="encoder"))
-def test_an_imported_encoder_gives_fastais_states(name: str, tmp_path: Path) -> None:
+def test_an_imported_encoder_computes_fastais_states(name: str, tmp_path: Path) -> None:
     case = read_case(name)
     case.imported(tmp_path / "enc.pack")
     pack = read_bundle(tmp_path / "enc.pack", Kind.LANGUAGE_MODEL)
