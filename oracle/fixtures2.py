@@ -1,4 +1,4 @@
-"""Train small learners with the real fastai 2 and write what they predict: the fastai 2 half of make_fixtures.py.
+"""Train small learners with the real fastai 2 and write their predictions: the fastai 2 half of make_fixtures.py.
 
 Run by make_fixtures.py in a process of its own: python fixtures2.py OUT [NAME ...]. Names are patterns of cases.
 """
@@ -54,7 +54,7 @@ LM_SIZES = {"emb_sz": 40, "n_hid": 68, "n_layers": 3}
 
 
 def quietly(learn: Any, epochs: int, rate: float) -> None:
-    """Train without bars and tables."""
+    """Train without progress bars and tables."""
     with learn.no_bar(), learn.no_logging():
         learn.fit_one_cycle(epochs, rate)
 
@@ -72,7 +72,7 @@ def classifier(
     epochs: int = 6,
     learner: dict[str, Any] | None = None,
 ) -> Any:
-    """Return a trained text classifier, as a user's notebook makes it.
+    """Return a trained text classifier, made as in a user's notebook.
 
     Args:
         rows: Columns text and label.
@@ -111,7 +111,7 @@ def classifier(
 
 
 def language_model(rows: Any, direction: str, *, language: str = "en", epochs: int = 6) -> Any:
-    """Return a trained language model, as a user's notebook makes it."""
+    """Return a trained language model, made as in a user's notebook."""
     set_seed(7, reproducible=True)
     backwards = direction == "backward"
     tokenizer = None if language == "en" else SpacyTokenizer(language)
@@ -182,7 +182,7 @@ def write(
     *,
     every: bool = False,
 ) -> None:
-    """Write a case with its texts."""
+    """Write a case and its texts."""
 
     def count(text: str) -> int:
         return len(learn.dls.tokenizer(text))
@@ -206,7 +206,7 @@ def export_as(learn: Any, folder: Path, name: str = "export.pkl") -> str:
 
 
 def check_export(learn: Any, folder: Path) -> None:
-    """Make sure that `load_learner` predicts what the trained learner does."""
+    """Check that `load_learner` makes the predictions of the trained learner."""
     again, text = load_learner(folder / "export.pkl"), "Where is the parcel that I ordered last week?"
     with again.no_bar(), learn.no_bar():
         assert torch.equal(again.predict(text)[2], learn.predict(text)[2])
@@ -220,7 +220,7 @@ def pickled(folder: Path, thing: Any, name: str = "vocab.pkl") -> str:
 
 
 def classifier_cases(cases: Cases, direction: str) -> None:
-    """One learner in many files: exported, saved with and without its optimizer, its encoder."""
+    """Write the cases of one classifier: exported, saved with and without its optimizer, and its encoder."""
     names = [f"v2-{name}-{direction}" for name in ("classifier", "classifier-weights", "classifier-weights-pair")]
     names += [
         f"v2-classifier-weights-bare-{direction}",
@@ -274,7 +274,7 @@ def classifier_cases(cases: Cases, direction: str) -> None:
 
 
 def language_model_cases(cases: Cases, direction: str) -> None:
-    """One language model in many files."""
+    """Write the cases of one language model, saved in many ways."""
     kinds = ("language-model", "language-model-weights", "language-model-weights-bare", "encoder")
     names = [f"v2-{kind}-{direction}" for kind in kinds]
     if not cases.wanted(*names):
@@ -300,7 +300,7 @@ def language_model_cases(cases: Cases, direction: str) -> None:
 
 
 def whole_number_rows() -> Any:
-    """Return rows whose labels are whole numbers, as numpy has them."""
+    """Return rows whose labels are integers of numpy."""
     rows = training_rows("demo")
     return rows.assign(label=rows["label"].astype("category").cat.codes.astype("int64"))
 
@@ -371,7 +371,7 @@ def variations() -> dict[str, tuple[str, Callable[[str], tuple[Any, Any]], str]]
 
 
 def variation_cases(cases: Cases, direction: str) -> None:
-    """Exported classifiers that differ from the usual one, and one made by TextDataLoaders."""
+    """Write the cases of exported classifiers with unusual settings, and of one made by TextDataLoaders."""
     for name, (what, make, language) in variations().items():
         if folder := cases.folder(f"v2-classifier-{name}-{direction}"):
             learn, rows = make(direction)
@@ -421,7 +421,7 @@ def classifier_of_folders(direction: str) -> tuple[Any, Any]:
 
 
 def refused_cases(cases: Cases) -> None:
-    """Exports of kinds that bothways has no place for."""
+    """Write the cases of exports that bothways does not support."""
     rows = training_rows("demo")
     said: dict[str, Any]
     if folder := cases.folder("v2-multi-label"):

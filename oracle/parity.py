@@ -1,9 +1,9 @@
 """Compare imported models with the real fastai that made them: `make parity`.
 
 Trains classifiers in both directions with fastai 2.8.12 and with fastai 1.0.61 on real texts (IMDb where BOTHWAYS_DATA
-names the data sets, the demo's messages elsewhere), lets fastai export them and predict 1,000 texts and the nasty ones
-one by one, imports the exports, and compares. Prints ids that differ, the largest difference of a probability, labels
-that differ, and the direction that the weights of each model show. The last line is JSON. Exits with 1 if ids or labels
+names the data sets, the demo's messages elsewhere), lets fastai export them and predict 1,000 texts and the edge
+cases one by one, imports the exports, and compares. Prints ids that differ, the largest difference of a probability,
+labels that differ, and the direction that the weights of each model show. The last line is JSON. Exits with 1 if ids or labels
 differ, a probability differs by more than 1e-5, or a direction is inferred wrong.
 """
 
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def train(oracle: Path, folder: Path, count: int) -> None:
-    """Let both versions of fastai train and predict, side by side on a core each."""
+    """Train and predict with both versions of fastai, in parallel on one core each."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
     environment.pop("PYTHONPATH", None)
     python = str(oracle.absolute() / "bin" / "python")

@@ -1,4 +1,4 @@
-"""Train a classifier a direction with the real fastai on real texts, export it, and write what it predicts.
+"""Train one classifier per direction with the real fastai on real texts, export it, and write its predictions.
 
 Run by parity.py with the oracle's python, a process for each version of fastai:
 python parity_models.py VERSION OUT COUNT. As ULMFiT does: a language model, then a classifier on its encoder, unfrozen
@@ -52,7 +52,7 @@ def main(version: str, out: Path, count: int) -> None:
 
 
 def texts_to_predict(count: int) -> list[str]:
-    """Return texts that were not trained on, as long as they are; short ones and nasty ones as well."""
+    """Return texts that were not trained on: whole reviews, short texts and edge cases."""
     import pandas as pd
     from fixture_texts import nasty_texts
 

@@ -196,7 +196,7 @@ def test_two_exports_become_one_ensemble(version: str, tmp_path: Path) -> None:
     mean = (theirs[Direction.FORWARD] + theirs[Direction.BACKWARD]) / 2
     np.testing.assert_allclose(ours["ensemble"], mean, rtol=0, atol=LARGEST_DIFFERENCE)
     alone = [model.predict_proba([text])[0] for text in texts[:20]]
-    assert np.array_equal(alone, model.predict_proba(texts)[:20])  # in company as alone, to the last bit
+    assert np.array_equal(alone, model.predict_proba(texts)[:20])  # batched as alone, to the last bit
 
 
 def test_exports_given_in_the_wrong_order_are_refused(tmp_path: Path) -> None:
