@@ -3,8 +3,8 @@
 Trains classifiers in both directions with fastai 2.8.12 and with fastai 1.0.61 on real texts (IMDb where BOTHWAYS_DATA
 names the data sets, the demo's messages elsewhere), lets fastai export them and predict 1,000 texts and the edge
 cases one by one, imports the exports, and compares. Prints ids that differ, the largest difference of a probability,
-labels that differ, and the direction that the weights of each model show. The last line is JSON. Exits with 1 if ids or labels
-differ, a probability differs by more than 1e-5, or a direction is inferred wrong.
+labels that differ, and the direction that the weights of each model show. The last line is JSON. Exits with 1 if
+ids or labels differ, a probability differs by more than 1e-5, or a direction is inferred wrong.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Models that the real fastai made give, once imported, the ids and numbers that the real fastai gave.
+"""Imported models of the real fastai produce fastai's own ids, probabilities, losses and states.
 
-``make oracle`` makes the cases: fastai 2.8.12 and 1.0.61 in an environment of their own train small models, save them
-in every way that their users do, and write down what ``learn.predict`` says of each text alone (oracle/README.md).
+``make oracle`` makes the cases: fastai 2.8.12 and 1.0.61 train small models in their own environment, save them in
+every way that users do, and record the result of ``learn.predict`` for each text alone (oracle/README.md).
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def test_an_imported_classifier_makes_fastais_predictions(name: str, tmp_path: P
 
 
 def skips_a_window(case: Case, ids: list[int], pooling: FastaiPooling | None) -> bool:
-    """Say whether fastai 2 passes over a part of this text: it reads no window that begins with a padding token.
+    """Return whether fastai 2 skips a part of this text. It reads no window that begins with a padding token.
 
     Only a text into which somebody typed ``xxpad`` has one; bothways reads it. The one difference there is.
     """
@@ -134,7 +134,7 @@ def skips_a_window(case: Case, ids: list[int], pooling: FastaiPooling | None) ->
 
 
 @pytest.mark.parametrize("name", names(kind="language-model"))
-def test_an_imported_language_model_gives_fastais_losses(name: str, tmp_path: Path) -> None:
+def test_an_imported_language_model_computes_fastais_losses(name: str, tmp_path: Path) -> None:
     case = read_case(name)
     case.imported(tmp_path / "lm.pack")
     pack = read_bundle(tmp_path / "lm.pack", Kind.LANGUAGE_MODEL)
@@ -230,7 +230,7 @@ print(json.dumps(bothways.load(sys.argv[2]).predict(["Where is my parcel?"]).tol
 
 
 def test_an_export_of_v2_is_imported_and_served_without_torch_spacy_or_pickle(tmp_path: Path) -> None:
-    """It holds spaCy's tables itself, so that not even the import needs spaCy."""
+    """The export contains spaCy's tables, so that the import does not need spaCy either."""
     case = read_case("v2-classifier-backward")
     finished = run_python(IMPORT_AND_PREDICT, str(case.source), str(tmp_path / "out"))
     assert finished.returncode == 0, finished.stderr
