@@ -17,7 +17,7 @@ from tests.parity.test_fastai_parity import FIXTURES
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "fastai.md").read_text(encoding="utf-8")
-QUICK = "[language_model]\nepochs = 1\n[classifier]\nepochs = 1\nepochs_frozen = 0\n"
+QUICK = "[language_model]\nepochs = 1\n[classifier]\nepochs = 1\nunfreezing_epochs = 0\n"
 
 pytestmark = [
     pytest.mark.oracle,

@@ -30,7 +30,7 @@ MAX_FILE_BYTES: Final = 4 * 2**30
 MAX_DIRECTORY_BYTES: Final = 8 * 2**20
 """Largest directory of a zip container: about 100,000 entries. torch writes one entry per storage and a few more.
 
-``zipfile`` builds objects of about 700 bytes for each 46 bytes of the directory, so the size is checked first.
+``zipfile`` builds objects of 300 bytes or more for each 46 bytes of the directory, so the size is checked first.
 """
 LEGACY_MAGIC: Final = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL: Final = 1001
