@@ -1,7 +1,7 @@
-"""Measure training steps of en-small's sizes on random tokens, in float32 and bfloat16, on one core and on all.
+"""Measure training steps of en-small's size on random tokens, in float32 and bfloat16, on one core and on all cores.
 
 Run: .venv/bin/python benchmarks/training_steps.py
-Prints a table. The last line is JSON: milliseconds a step. Takes about two minutes.
+It takes about two minutes and prints a table. The last line is JSON with the milliseconds per step.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ STEPS = 8
 
 
 def main() -> None:
-    """Measure every combination in a process of its own, as the workers of a training are started."""
+    """Measure each combination in its own process, with the environment of a training's worker processes."""
     results: dict[str, float] = {}
-    print("| texts x tokens | type | threads | ms a step | tokens/s |\n|---|---|--:|--:|--:|")
+    print("| texts x tokens | type | threads | ms per step | tokens/s |\n|---|---|--:|--:|--:|")
     for kind in KINDS:
         texts, tokens = _shape(kind)
         for name in ("float32", "bfloat16"):
             for threads in sorted({1, len(os.sched_getaffinity(0))}):
                 environment = {**os.environ, **KEEP_MEMORY, "OMP_NUM_THREADS": str(threads)}
                 command = [sys.executable, __file__, kind, name, str(threads)]
-                told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-                results[f"{kind}, {name}, {threads}"] = milliseconds = float(told)
+                output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+                results[f"{kind}, {name}, {threads}"] = milliseconds = float(output)
                 speed = texts * tokens / milliseconds * 1000
                 print(f"| {kind} | {name} | {threads} | {milliseconds:.0f} | {speed:,.0f} |", flush=True)
     print(json.dumps(results))
 
 
-def milliseconds_a_step(kind: str, compute_type: torch.dtype, threads: int) -> float:
-    """Return the mean time of a step, dropouts, penalties, gradients and optimizer included."""
+def milliseconds_per_step(kind: str, compute_type: torch.dtype, threads: int) -> float:
+    """Return the mean time of a step, including dropout, regularization, gradients and optimizer."""
     torch.set_num_threads(threads)
     step = (_language_model_step if kind.startswith("language model") else _classifier_step)(
         *_shape(kind), compute_type
@@ -123,6 +123,6 @@ def _shape(kind: str) -> tuple[int, int]:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        print(milliseconds_a_step(sys.argv[1], getattr(torch, sys.argv[2]), int(sys.argv[3])))
+        print(milliseconds_per_step(sys.argv[1], getattr(torch, sys.argv[2]), int(sys.argv[3])))
     else:
         main()

@@ -1,7 +1,7 @@
-"""Measure what spinning threads cost a training step, alone and beside two busy processes.
+"""Measure how OpenMP's spinning threads affect training speed, alone and while two other processes are busy.
 
 Run: .venv/bin/python benchmarks/training_threads.py
-Prints the table of docs/LOG.md. The last line is JSON. Takes about three minutes.
+It takes about three minutes and prints the table of docs/LOG.md. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ STEPS = 10
 
 
 def main() -> None:
-    """Measure every combination in a process of its own."""
+    """Measure each combination in its own process."""
     results: dict[str, dict[str, int]] = {}
-    for neighbours in (0, 2):
-        busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(neighbours)]
+    for busy_processes in (0, 2):
+        busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy_processes)]
         try:
             for spin_count in SPIN_COUNTS:
                 row = results.setdefault(spin_count or "unset", {})
                 for size in SIZES:
-                    row[f"{size}, {neighbours} busy"] = measured_apart(size, spin_count)
+                    row[f"{size}, {busy_processes} busy"] = measure_in_process(size, spin_count)
         finally:
             for process in busy:
                 process.kill()
@@ -37,8 +37,8 @@ def main() -> None:
     print(json.dumps(results))
 
 
-def measured_apart(size: str, spin_count: str | None) -> int:
-    """Return the tokens/s of a fresh process with this setting."""
+def measure_in_process(size: str, spin_count: str | None) -> int:
+    """Return the tokens/s of a new process with this value of GOMP_SPINCOUNT."""
     environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
     if spin_count is not None:
         environment["GOMP_SPINCOUNT"] = spin_count
@@ -55,9 +55,9 @@ def tokens_per_second(size: str) -> int:
     from bothways.data.token_store import TokenStore  # noqa: PLC0415
     from bothways.nn.awd_lstm import Dropouts, Encoder, LanguageModelNetwork  # noqa: PLC0415
     from bothways.text.reading import Direction  # noqa: PLC0415
-    from bothways.training.checkpoints import Checkpoint, Checkpoints, with_prefix  # noqa: PLC0415
+    from bothways.training.checkpoints import Checkpoints, LanguageModelCheckpoint, with_prefix  # noqa: PLC0415
     from bothways.training.hyperparameters import load_hyperparameters  # noqa: PLC0415
-    from bothways.training.language_model import STAGE, StreamTexts, train_language_model  # noqa: PLC0415
+    from bothways.training.language_model import StreamTexts, train_language_model  # noqa: PLC0415
 
     hyperparameters = load_hyperparameters(size)
     sizes = hyperparameters.encoder
@@ -75,7 +75,7 @@ def tokens_per_second(size: str) -> int:
     texts = StreamTexts(TokenStore.of([ids, ids[:200]]), np.array([0]), np.array([1]))
     with tempfile.TemporaryDirectory() as folder:
         checkpoints = Checkpoints(Path(folder), seconds=3600)
-        start = Checkpoint(STAGE, {}, with_prefix("model", model.state_dict()))
+        start = LanguageModelCheckpoint(tensors=with_prefix("model", model.state_dict()))
         steps = train_language_model(model, texts, lm, 0, start, checkpoints)
         next(steps)
         next(steps)

@@ -1,6 +1,6 @@
-"""Ask a server with the real clients of its protocols, and print what they got as JSON: python ask.py URL TEXT...
+"""Classify texts with the real client libraries of the server's protocols, and print their results as JSON.
 
-Run with the environment of ``make .clients/.complete``.
+Run: .clients/bin/python clients/ask.py URL TEXT... (``make .clients/.complete`` creates the environment)
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 
 
 def main(url: str, texts: list[str]) -> None:
-    """Ask in every way."""
+    """Send the texts with each client and print the results."""
     hugging_face = InferenceClient(model=url)
     found = {
         "huggingface_hub": [scores(hugging_face.text_classification(text)) for text in texts],
@@ -47,7 +47,7 @@ def main(url: str, texts: list[str]) -> None:
 
 
 def scores(elements: list) -> list:
-    """Return pairs of label and score."""
+    """Return label and score of each element."""
     return [[element.label, element.score] for element in elements]
 
 

@@ -1,4 +1,4 @@
-"""The demo: train on the shop's messages, prove the bundle, compare on rows that were held out, classify new texts."""
+"""The demo: train on a shop's messages, verify the bundle, evaluate on a held-out set and classify new texts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 OUT = HERE / "out"
 BUNDLE = OUT / "messages.bundle"
 BASELINE_STRENGTH = 64.0
-"""C of the linear baselines: the best of 0.25, 1, 4, 16 and 64 by five-fold cross-validation of the training rows."""
+"""C of the linear baselines: the best of 0.25, 1, 4, 16 and 64 in 5-fold cross-validation on the training set."""
 NEW_TEXTS = [
     "It came yesterday, lovely box, but whatever I press, nothing happens.",
     "Could you hold next month's coffee? We are away.",
@@ -35,7 +35,9 @@ def main() -> None:
     console = Console(width=None if sys.stdout.isatty() else 110)
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir()
-    console.rule("1. Train a forward and a backward classifier on 780 messages in 6 classes (and 550 without a label)")
+    console.rule(
+        "1. Train a forward and a backward classifier on 780 labeled messages in 6 classes and 550 unlabeled ones"
+    )
     started = time.monotonic()
     bothways.train(
         HERE / "messages.csv",
@@ -46,12 +48,12 @@ def main() -> None:
     )
     minutes = (time.monotonic() - started) / 60
 
-    console.rule("2. Replay the trainer's numbers from the bundle")
+    console.rule("2. Verify the bundle: recompute the probabilities of the training process")
     run_bothways("verify", shown(BUNDLE))
 
-    console.rule("3. Compare on 240 messages that were held out")
+    console.rule("3. Evaluate on 240 held-out messages")
     console.print(comparison(minutes))
-    console.print("Training started from en-small, a small pack of English that comes with bothways.\n")
+    console.print("Training started from en-small, a small pre-trained English pack that ships with bothways.\n")
 
     console.rule("4. Classify new texts from the command line")
     new, scored = OUT / "new.csv", OUT / "scored.csv"
@@ -66,14 +68,14 @@ def main() -> None:
     console.print(f"The bundle: {shown(BUNDLE)}\nTry next:", highlight=False)
     for command in (
         f"evaluate {shown(BUNDLE)} demo/held_out.csv",
-        f"predict {shown(BUNDLE)} demo/unlabeled.csv --out demo/out/unlabelled_scored.csv",
+        f"predict {shown(BUNDLE)} demo/unlabeled.csv --out demo/out/unlabeled_scored.csv",
         f"info {shown(BUNDLE)}",
     ):
         console.print(f"  .venv/bin/bothways {command}", highlight=False, soft_wrap=True)
 
 
 def comparison(minutes: float) -> Table:
-    """Return the table of accuracies on the held-out messages."""
+    """Return a table with the accuracy of each model on the held-out messages."""
     train, held_out = read_rows("messages.csv"), read_rows("held_out.csv")
     texts, labels = [text for text, _ in held_out], np.array([label for _, label in held_out])
     model = bothways.load(BUNDLE)
@@ -88,7 +90,7 @@ def comparison(minutes: float) -> Table:
         baseline.fit([text for text, _ in train], [label for _, label in train])
         predicted[f"TF-IDF of {name} + logistic regression"] = baseline.predict(texts)
 
-    table = Table(caption=f"trained in {minutes:.1f} minutes; both directions classify {speed:,.0f} texts/s")
+    table = Table(caption=f"Training: {minutes:.1f} minutes. Prediction in both directions: {speed:,.0f} texts/s.")
     table.add_column("model")
     table.add_column("accuracy", justify="right")
     table.add_column("errors", justify="right")
@@ -98,19 +100,19 @@ def comparison(minutes: float) -> Table:
 
 
 def read_rows(name: str) -> list[tuple[str, str]]:
-    """Return the text and label of each row of one of the demo's files."""
+    """Return the text and label of each row in one of the demo's files."""
     with (HERE / name).open(newline="", encoding="utf-8") as file:
         return [(row["text"], row["label"]) for row in csv.DictReader(file)]
 
 
 def run_bothways(*arguments: str) -> None:
-    """Run the command line in a process of its own, and show the command."""
+    """Print a command and run it in its own process."""
     print(f"$ bothways {' '.join(arguments)}", flush=True)
     subprocess.run([sys.executable, "-m", "bothways", *arguments], check=True)
 
 
 def shown(path: Path) -> str:
-    """Return a path as a user in the current folder would type it."""
+    """Return a path relative to the current folder if it is inside."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 

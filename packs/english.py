@@ -1,9 +1,9 @@
-"""Make a pack of English from English Wikipedia: en-small, which ships with bothways, or en-base, of ULMFiT's sizes.
+"""Pre-train a pack on English Wikipedia: en-small, which ships with bothways, or en-base, in ULMFiT's size.
 
 Run: BOTHWAYS_DATA=... .venv/bin/python packs/english.py en-small --device cuda
-It goes on where it was stopped. The numbers are in TOML files beside this one. With ``--install`` the finished pack
-takes the place of the one in the package. The last line is JSON: the perplexities on WikiText-103's validation and test
-texts, whose articles are not in the corpus.
+An interrupted run resumes. The hyperparameters are in the TOML files in this folder. With ``--install`` the finished
+pack replaces the one in the package. The last line is JSON with the perplexities on the validation and test sets of
+WikiText-103. The corpus does not contain these articles.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import math
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import bothways
@@ -20,8 +21,9 @@ from bothways.bundle.manifest import Kind
 from bothways.bundle.read import read_bundle
 from bothways.bundle.shipped import pack_path
 from bothways.runtime.language_model import LanguageModel
+from bothways.training.choices import Size
 
-SIZES = {"en-small": "small", "en-base": "base"}
+SIZES: dict[str, Size] = {"en-small": "small", "en-base": "base"}
 TEXTS = (
     "English Wikipedia of 2015: 23,523 articles of 200 words and more, 64.6 million words, none of WikiText-103's. "
     "The text is licensed CC BY-SA 3.0 (https://creativecommons.org/licenses/by-sa/3.0/), by the authors of Wikipedia."
@@ -29,15 +31,19 @@ TEXTS = (
 
 
 def main() -> None:
-    """Train the pack and measure it."""
+    """Train the pack and compute its perplexities."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("pack", choices=SIZES)
-    parser.add_argument("--out", type=Path, help="PACK.pack by default")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--compute", default="", help="what it took, for the card: tokens, hours, machine")
-    parser.add_argument("--install", action="store_true", help="put it into the package")
+    parser.add_argument("pack", choices=SIZES, help="pack to train")
+    parser.add_argument("--out", type=Path, help="folder of the new pack; PACK.pack by default")
+    parser.add_argument("--seed", type=int, default=0, help="random seed; 0 by default")
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    parser.add_argument(
+        "--compute", default="", help="description of the compute used, for the card: tokens, hours, machine"
+    )
+    parser.add_argument("--install", action="store_true", help="replace the pack in the package")
     arguments = parser.parse_args()
+    if "BOTHWAYS_DATA" not in os.environ:
+        sys.exit("BOTHWAYS_DATA is not set: set it to the folder of the data sets")
     folder = Path(os.environ["BOTHWAYS_DATA"])
     out = arguments.out or Path(f"{arguments.pack}.pack")
     if not out.exists():
@@ -59,19 +65,19 @@ def main() -> None:
 
 
 def config(pack: str) -> Path:
-    """Return the file with a pack's numbers."""
+    """Return the path of a pack's hyperparameters."""
     return Path(__file__).with_name(f"{pack.replace('-', '_')}.toml")
 
 
 def about(compute: str) -> str:
-    """Return what a pack's card says of its texts and of what it took."""
+    """Return the description of the texts and the compute for a pack's card."""
     return f"{TEXTS} {compute}".strip()
 
 
 def wikitext_perplexity(pack: Path, text: str) -> dict[str, dict[str, float]]:
-    """Return the perplexity per token and per word of each direction, article by article.
+    """Return the perplexity per token and per word of each direction, computed article by article.
 
-    The published tokens are put together to text as it is written, as far as they tell: `` @-@ `` is a hyphen. A word
+    WikiText is published in tokens. They are joined to ordinary text where possible: `` @-@ `` becomes a hyphen. A word
     is one of the published tokens.
     """
     bundle = read_bundle(pack, Kind.LANGUAGE_MODEL)

@@ -1,7 +1,7 @@
-"""Make tiny two-direction bundles and packs without training, and change what they hold.
+"""Create tiny bundles and packs with two directions without training, and modify their content.
 
-The models are random, but everything else is real: they live in torch, prove themselves, and are published by
-``write_bundle``, which replays the proof in a process of its own.
+The models are random, but everything else is real: they are torch modules with a parity record, and ``write_bundle``
+publishes them after it has verified the record in a separate process.
 """
 
 from __future__ import annotations
@@ -25,13 +25,17 @@ from torch import nn
 from torch.nn import functional
 
 import bothways
-from bothways.bundle.manifest import MANIFEST_FILE, Architecture, Calibration, EarlyExit, Kind, Member, TrainingRecord
+from bothways.bundle.manifest import MANIFEST_FILE, Architecture, EarlyExit, Member, TrainingRecord
 from bothways.bundle.parity import ENSEMBLE, ParityRow
 from bothways.bundle.weights import read_weights, write_weights
 from bothways.bundle.write import write_bundle
 from bothways.nn.awd_lstm import LanguageModelNetwork
 from bothways.nn.classifier import ClassifierNetwork
-from bothways.runtime.classifier import with_temperature
+from bothways.runtime.verify import verify_in_fresh_process
+from bothways.tasks.multi_label import MultiLabel
+from bothways.tasks.regression import Regression
+from bothways.tasks.single_label import SingleLabel
+from bothways.tasks.task import Task
 from bothways.text.reading import Direction, SpecialTokenPlacement, read
 from bothways.text.tokenizer import Tokenizer
 from bothways.training.hyperparameters import load_hyperparameters
@@ -41,15 +45,15 @@ from bothways.training.models import (
     classifier_parity_record,
     language_model_parity_record,
     parity_losses,
-    proven_probabilities,
+    parity_scores,
     weights_of,
 )
-from bothways.training.objective import MultiLabel, SingleLabel
+from bothways.training.objective import objective_of
 from bothways.training.seeds import derived_seed
 
 LABELS = ["bad", "good", "so-so"]
 TOPICS = ["acting", "music", "plot", "price"]
-"""Of the tiny multi-label bundle."""
+"""Labels of the tiny multi-label bundle."""
 THRESHOLDS = [0.52, 0.53, 0.51, 0.42]
 TEMPERATURE = 1.7
 WIDTH_EMBEDDING, WIDTH_HIDDEN, LAYERS, WIDTH_HEAD = 16, 24, 2, 8
@@ -64,32 +68,34 @@ Change = Callable[[dict[str, Any]], object]
 
 @dataclass(frozen=True)
 class TinyClassifiers:
-    """A classifier a direction in torch's memory, and what belongs to them; thresholds make them multi-label."""
+    """One torch classifier per direction, with its metadata. With thresholds they are multi-label."""
 
     models: dict[Direction, ClassifierNetwork]
     members: list[Member]
     tokenizer: Tokenizer
-    labels: list[str] = field(default_factory=lambda: LABELS)
-    temperature: float = 1.0
-    thresholds: list[float] | None = None
+    task: Task = field(default_factory=lambda: SingleLabel(tuple(LABELS)))
+
+    @property
+    def labels(self) -> list[str]:
+        return list(self.task.labels)
 
     @functools.cached_property
     def parity_record(self) -> list[ParityRow]:
-        """The proof's rows, made once."""
+        """The rows of the parity record, computed once."""
         torch.set_num_threads(1)
-        objective = SingleLabel() if self.thresholds is None else MultiLabel()
+        objective = objective_of(self.task)
         said = {
-            member.direction: proven_probabilities(
+            member.direction: parity_scores(
                 self.models[member.direction], member.special_tokens, objective, self.tokenizer, SEED
             )
             for member in self.members
         }
-        return classifier_parity_record(said, self._ensemble(list(said.values())), self.labels, self.tokenizer, SEED)
+        return classifier_parity_record(said, self._ensemble(list(said.values())), self.task, self.tokenizer, SEED)
 
     @torch.no_grad()
     def probabilities(self, texts: list[str], *, swapped: bool = False) -> dict[str, Probabilities]:
-        """Return torch's numbers, (N, C) each: every text read at once and alone; swapped reads it the wrong way."""
-        torch.set_num_threads(1)  # several wait for each other most of the time with models as small as these
+        """Return torch's results, (N, C) each. Each text is read alone and whole. ``swapped`` reads the other way."""
+        torch.set_num_threads(1)  # with models this small, several threads mostly wait for each other
         result: dict[str, Probabilities] = {}
         for member in self.members:
             rows = []
@@ -97,25 +103,28 @@ class TinyClassifiers:
                 way = _other(member.direction) if swapped else member.direction
                 ids = torch.from_numpy(read(self.tokenizer.tokenize(text), way, member.special_tokens).astype(np.int64))
                 logits, _, _ = self.models[member.direction](ids[None], torch.tensor([len(ids)]))
-                rows.append(self._probabilities(logits[0].double()).numpy())
+                rows.append(self._scores(logits[0].double()).numpy())
             result[str(member.direction)] = np.array(rows)
         result[ENSEMBLE] = self._ensemble([result[str(member.direction)] for member in self.members])
         return result
 
     def _ensemble(self, each: list[Probabilities]) -> Probabilities:
-        """Return the calibrated mean, in torch."""
+        """Return the calibrated mean, computed in torch."""
         mean = torch.from_numpy(np.array(each)).mean(dim=0)
-        logits = mean.log() if self.thresholds is None else mean.logit()
-        found: Probabilities = self._probabilities(logits / self.temperature).numpy()
-        return found
+        if isinstance(self.task, Regression):
+            return np.asarray(mean.numpy())
+        logits = mean.logit() if isinstance(self.task, MultiLabel) else mean.log()
+        return np.asarray(self._scores(logits / self.task.temperature).numpy())
 
-    def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
-        return functional.softmax(logits, dim=-1) if self.thresholds is None else torch.sigmoid(logits)
+    def _scores(self, logits: torch.Tensor) -> torch.Tensor:
+        if isinstance(self.task, Regression):
+            return logits * self.task.scale + self.task.center
+        return torch.sigmoid(logits) if isinstance(self.task, MultiLabel) else functional.softmax(logits, dim=-1)
 
 
 @dataclass(frozen=True)
 class TinyLanguageModels:
-    """A language model a direction in torch's memory, and what belongs to them."""
+    """One torch language model per direction, with its metadata."""
 
     models: dict[Direction, LanguageModelNetwork]
     members: list[Member]
@@ -123,7 +132,7 @@ class TinyLanguageModels:
 
     @functools.cached_property
     def parity_record(self) -> list[ParityRow]:
-        """The proof's rows, made once."""
+        """The rows of the parity record, computed once."""
         torch.set_num_threads(1)
         losses = {
             member.direction: parity_losses(self.models[member.direction], member.special_tokens, self.tokenizer, SEED)
@@ -138,9 +147,14 @@ def make_classifiers(
     labels: list[str] | None = None,
     temperature: float = 1.0,
     thresholds: list[float] | None = None,
+    task: Task | None = None,
 ) -> TinyClassifiers:
-    """Return random classifiers whose numbers depend on every token and on the order of tokens."""
-    labels = labels or LABELS
+    """Return random classifiers whose results depend on each token and on the order of tokens."""
+    if task is None:
+        names = tuple(labels or LABELS)
+        task = SingleLabel(names, temperature)
+        if thresholds is not None:
+            task = MultiLabel(names, temperature, tuple(thresholds), MULTI_LABEL_RECORD.label_separator)
     torch.set_num_threads(1)
     config = load_hyperparameters("tiny").classifier.model_copy(update={"head_size": WIDTH_HEAD})
     members = [
@@ -148,11 +162,11 @@ def make_classifiers(
     ]
     models = {}
     for member in members:
-        model = build_classifier(_language_model(member), member.direction, len(labels), config, SEED)
+        model = build_classifier(_language_model(member), member.direction, task.outputs, config, SEED)
         _randomize(model, derived_seed(SEED, member.direction))
         _settle_norms(model)
         models[member.direction] = model.eval()
-    return TinyClassifiers(models, members, tokenizer, labels, temperature, thresholds)
+    return TinyClassifiers(models, members, tokenizer, task)
 
 
 def make_language_models(
@@ -188,40 +202,36 @@ def make_member(
 def write_classifiers(path: Path, tiny: TinyClassifiers, **options: Any) -> None:
     write_bundle(
         path,
-        kind=Kind.CLASSIFIER,
-        task="single-label" if tiny.thresholds is None else "multi-label",
-        labels=tiny.labels,
+        task=tiny.task,
         members=tiny.members,
-        calibration=Calibration(temperature=tiny.temperature),
-        thresholds=tiny.thresholds,
-        weights={m.direction: weights_of(tiny.models[m.direction], m, len(tiny.labels)) for m in tiny.members},
+        weights={m.direction: weights_of(tiny.models[m.direction], m, tiny.task.outputs) for m in tiny.members},
         tokenizer=tiny.tokenizer,
         parity_record=tiny.parity_record,
-        training=RECORD if tiny.thresholds is None else MULTI_LABEL_RECORD,
-        **options,
+        training=MULTI_LABEL_RECORD if isinstance(tiny.task, MultiLabel) else RECORD,
+        **{"verify": verify_in_fresh_process, **options},
     )
 
 
 def write_pack(path: Path, tiny: TinyLanguageModels) -> None:
     write_bundle(
         path,
-        kind=Kind.LANGUAGE_MODEL,
-        labels=[],
+        task=None,
         members=tiny.members,
         weights={m.direction: weights_of(tiny.models[m.direction], m, 0) for m in tiny.members},
         tokenizer=tiny.tokenizer,
         parity_record=tiny.parity_record,
         training=RECORD,
+        verify=verify_in_fresh_process,
     )
 
 
 def write_with_early_exit(bundle: Path, out: Path, first: Direction, texts: list[str]) -> Path:
-    """Copy a bundle, and give it a cascade that is sure of half of the texts."""
+    """Copy a bundle, and add an early exit that is confident for half of the texts."""
     found = bothways.load(bundle).predict_proba_by_direction(texts)[first]
     early_exit = EarlyExit(
         first=first,
         temperature=1.5,
-        threshold=float(np.median(with_temperature(found, 1.5).max(axis=1))),
+        threshold=float(np.median(SingleLabel().with_temperature(found, 1.5).max(axis=1))),
         largest_loss=0.5,
         rows=1,
         read_by_both=0.5,
@@ -235,7 +245,7 @@ def write_with_early_exit(bundle: Path, out: Path, first: Direction, texts: list
 
 
 def edit_manifest(bundle: Path, change: Change) -> None:
-    """Change what the manifest says, as one who knows the format would."""
+    """Change the fields of the manifest, as someone who knows the format could."""
     path = bundle / MANIFEST_FILE
     fields = json.loads(path.read_bytes())
     change(fields)
@@ -243,21 +253,21 @@ def edit_manifest(bundle: Path, change: Change) -> None:
 
 
 def replace_file(bundle: Path, name: str, data: bytes) -> None:
-    """Put other bytes under a name and record their size and digest, so that only their content can give them away."""
+    """Replace a file and record its new size and digest, so that only its content can reveal the change."""
     (bundle / name).write_bytes(data)
     record = {"size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     edit_manifest(bundle, lambda fields: fields["files"].update({name: record}))
 
 
 def edit_json(bundle: Path, name: str, change: Change) -> None:
-    """Change a JSON document and record its new digest."""
+    """Change a JSON file and record its new digest."""
     fields = json.loads((bundle / name).read_bytes())
     change(fields)
     replace_file(bundle, name, json.dumps(fields).encode())
 
 
 def edit_weights(bundle: Path, name: str, change: Callable[[dict[str, NDArray[np.float32]]], object]) -> None:
-    """Change a member's arrays in place and record the file's new digest."""
+    """Change the arrays of a member in place and record the file's new digest."""
     arrays = tensors(bundle / name)
     change(arrays)
     replace_file(bundle, name, write_weights(arrays))
@@ -272,7 +282,7 @@ def tensors(path: Path) -> dict[str, NDArray[np.float32]]:
 
 
 def run_python(code: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run code in a fresh Python that finds this package."""
+    """Run code in a new Python process that can import this package."""
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
         capture_output=True,
@@ -285,7 +295,7 @@ def run_python(code: str, *arguments: str, **options: Any) -> subprocess.Complet
 
 
 def python_environment() -> dict[str, str]:
-    """Return an environment in which a fresh Python finds this package."""
+    """Return an environment in which a new Python process can import this package."""
     source = str(Path(bothways.__file__).parent.parent)
     return {**os.environ, "PYTHONPATH": source}
 
@@ -297,25 +307,25 @@ def _language_model(member: Member) -> LanguageModelNetwork:
 
 @torch.no_grad()
 def _randomize(model: nn.Module, seed: int) -> None:
-    """Return every parameter a value large enough to show in the numbers."""
+    """Set every parameter to a random value large enough to affect the results."""
     rng = torch.Generator().manual_seed(seed)
     for _, parameter in sorted(model.named_parameters(), key=lambda named: _place(named[0])):
         parameter.normal_(0, 0.4, generator=rng)
 
 
 def _place(parameter: str) -> tuple[int, str]:
-    """Return the place at which a parameter gets its values; with others, the classes would differ in too few texts."""
+    """Return a parameter's position in the order of random draws. In another order too few texts differ in class."""
     head = ["head.layers.0", "head.norms.1", "head.norms.0", "head.layers.1"]
     return next((place for place, part in enumerate(head, start=1) if parameter.startswith(part)), 0), parameter
 
 
 @torch.no_grad()
 def _settle_norms(model: ClassifierNetwork) -> None:
-    """Return the batch norms the statistics of random texts, so that texts differ in their classes."""
+    """Set the statistics of the batch norms from random texts, so that texts differ in their classes."""
     norms = [norm for norm in model.head.norms if isinstance(norm, nn.BatchNorm1d)]
     lengths = torch.arange(1, 65)
     ids = torch.randint(model.encoder.architecture.vocabulary_size, (64, 64))
-    model.eval()  # no dropout: these models don't change with its implementation
+    model.eval()  # no dropout, so that these models do not depend on its implementation
     for norm in norms:
         norm.train().momentum = 1.0
     model(ids, lengths)

@@ -1,4 +1,4 @@
-"""What every test shares: a hypothesis profile, a core for each process of tests, and a tiny tokenizer made once."""
+"""Shared test setup: a hypothesis profile, one core per test process, and fixtures with tiny models."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 
 from bothways.runtime.classifier import Classifier, load
+from bothways.tasks.regression import Regression
 from bothways.text.reading import Direction, SpecialTokenPlacement
 from bothways.text.subword_tokenizer import SubwordTokenizer
 from bothways.text.subwords import train_tokenizer
@@ -30,7 +31,7 @@ settings.load_profile("bothways")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Return each of several processes (``pytest -n``) a core of its own, which all that it starts runs on as well."""
+    """Assign each process of ``pytest -n`` its own core. Its child processes run on the same core."""
     if hasattr(config, "workerinput"):
         cores = sorted(os.sched_getaffinity(0))
         number = int(config.workerinput["workerid"].removeprefix("gw"))
@@ -44,25 +45,25 @@ TINY_CORPUS = [
     " ".join((string.ascii_lowercase, string.digits, string.punctuation)),
     " ".join((*string.ascii_lowercase, *string.digits, *string.punctuation)),
 ] * 10
-"""Every printable ASCII character is in it, so no ASCII text has unknown pieces."""
+"""Contains every printable ASCII character, so no ASCII text has unknown pieces."""
 
 
 @pytest.fixture(scope="session")
 def tiny_tokenizer() -> SubwordTokenizer:
-    """A tokenizer that knows all of printable ASCII and little else."""
+    """A tokenizer that knows all printable ASCII characters and few other pieces."""
     return train_tokenizer(TINY_CORPUS, vocabulary_size=200)
 
 
 @pytest.fixture(scope="session")
 def torch_models(tiny_tokenizer: SubwordTokenizer) -> TinyClassifiers:
-    """Random classifiers in torch's memory; both place markers in reading order."""
+    """Random torch classifiers. Both directions have special tokens in reading order."""
     placement = SpecialTokenPlacement.READING_ORDER
     return make_classifiers(tiny_tokenizer, dict.fromkeys(Direction, placement))
 
 
 @pytest.fixture(scope="session")
 def bundle_path(torch_models: TinyClassifiers, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundle of ``torch_models``; never changed: tests that break things copy it."""
+    """The bundle of ``torch_models``. Tests that modify it copy it first."""
     path = tmp_path_factory.mktemp("bundles") / "tiny.bundle"
     write_classifiers(path, torch_models)
     return path
@@ -76,7 +77,7 @@ def model(bundle_path: Path) -> Classifier:
 
 @pytest.fixture(scope="session")
 def mixed_torch_models(tiny_tokenizer: SubwordTokenizer) -> TinyClassifiers:
-    """Random classifiers with a temperature, whose backward one reads markers as written and comes first."""
+    """Random classifiers with a temperature. The backward one comes first and reads special tokens as written."""
     placements = {
         Direction.BACKWARD: SpecialTokenPlacement.AS_WRITTEN,
         Direction.FORWARD: SpecialTokenPlacement.READING_ORDER,
@@ -103,7 +104,7 @@ def multi_label_torch_models(tiny_tokenizer: SubwordTokenizer) -> TinyClassifier
 def multi_label_bundle_path(
     multi_label_torch_models: TinyClassifiers, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """The bundle of ``multi_label_torch_models``; never changed: tests that break things copy it."""
+    """The bundle of ``multi_label_torch_models``. Tests that modify it copy it first."""
     path = tmp_path_factory.mktemp("bundles") / "topics.bundle"
     write_classifiers(path, multi_label_torch_models)
     return path
@@ -116,14 +117,35 @@ def multi_label_model(multi_label_bundle_path: Path) -> Classifier:
 
 
 @pytest.fixture(scope="session")
+def regression_torch_models(tiny_tokenizer: SubwordTokenizer) -> TinyClassifiers:
+    """Random regressions of a target with mean 20 and standard deviation 5."""
+    placements = dict.fromkeys(Direction, SpecialTokenPlacement.READING_ORDER)
+    return make_classifiers(tiny_tokenizer, placements, task=Regression(center=20.0, scale=5.0))
+
+
+@pytest.fixture(scope="session")
+def regression_bundle_path(regression_torch_models: TinyClassifiers, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of ``regression_torch_models``. Tests that modify it copy it first."""
+    path = tmp_path_factory.mktemp("bundles") / "regression.bundle"
+    write_classifiers(path, regression_torch_models)
+    return path
+
+
+@pytest.fixture(scope="session")
+def regression_model(regression_bundle_path: Path) -> Classifier:
+    """The bundle of ``regression_torch_models``, loaded."""
+    return load(regression_bundle_path)
+
+
+@pytest.fixture(scope="session")
 def torch_language_models(tiny_tokenizer: SubwordTokenizer) -> TinyLanguageModels:
-    """Random language models in torch's memory, one a direction."""
+    """Random torch language models, one per direction."""
     return make_language_models(tiny_tokenizer, dict.fromkeys(Direction, SpecialTokenPlacement.READING_ORDER))
 
 
 @pytest.fixture(scope="session")
 def pack_path(torch_language_models: TinyLanguageModels, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The pack of ``torch_language_models``; never changed: tests that break things copy it."""
+    """The pack of ``torch_language_models``. Tests that modify it copy it first."""
     path = tmp_path_factory.mktemp("packs") / "tiny.pack"
     write_pack(path, torch_language_models)
     return path

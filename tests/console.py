@@ -1,4 +1,4 @@
-"""Run the command line in a process of its own, as a user does."""
+"""Run the command line in its own process, as a user does."""
 
 import subprocess
 import sys

@@ -1,7 +1,7 @@
-"""Run the command line in real processes that start at once.
+"""Run the command line in real processes that start quickly.
 
-A process is started once, imports what takes its time, and forks for every command: each gets a fresh process with
-signals, limits and an exit status of its own. All of them run on one core, which is fastest for tiny models.
+A server process imports the slow modules once and forks for each command. Each command has its own process, with its
+own signals, limits and exit status. All run on one core, which is fastest for tiny models.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 import bothways
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(bothways.__file__).parents[1])}
-"""For processes that don't run where the tests do."""
+"""Environment of processes that do not run in the tests' folder."""
 
 _SERVER = """
 import json, os, resource, signal, sys
@@ -67,7 +67,7 @@ for line in sys.stdin:
 
 @dataclass(frozen=True)
 class Finished:
-    """What a command left: its exit status (minus a signal's number if killed), its output, its most memory."""
+    """Result of a command: exit status (minus the signal number if killed), output, and peak memory."""
 
     status: int
     out: bytes
@@ -76,14 +76,14 @@ class Finished:
 
     @property
     def error_line(self) -> str:
-        """The one line on standard error, which must be all of it."""
+        """The only line on standard error. Fails if there is more than one."""
         lines = self.err.splitlines()
         assert len(lines) == 1, self.err
         return lines[0]
 
 
 class CommandServer:
-    """Starts commands, one after the other."""
+    """Runs commands, one after the other."""
 
     def __init__(self, folder: Path, *modules: str) -> None:
         self._folder = folder
@@ -114,17 +114,17 @@ class CommandServer:
         constants: dict[str, float] | None = None,
         meanwhile: Callable[[int, Path], None] | None = None,
     ) -> Finished:
-        """Run ``bothways`` with these arguments to its end.
+        """Run ``bothways`` and wait until it ends.
 
         Args:
-            arguments: Of the command line.
-            folder: To run it in.
-            stdin: What it reads.
-            largest_file: It can't write more bytes than that into one file.
-            blocked: Modules that it can't import.
-            environment: Variables to add.
-            constants: Values of constants of modules, by their full names.
-            meanwhile: Called once it runs, with its process id and the file of its standard error.
+            arguments: Arguments of the command line.
+            folder: Working directory.
+            stdin: Standard input.
+            largest_file: Maximum size of a file that it can write, in bytes.
+            blocked: Modules that it cannot import.
+            environment: Environment variables to add.
+            constants: Values of module constants, by full name.
+            meanwhile: Called while it runs, with its process id and the file of its standard error.
         """
         streams = {name: self._folder / name for name in ("stdin", "out", "err")}
         for path in streams.values():
@@ -154,16 +154,16 @@ class CommandServer:
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    """Return as soon as something is so; it must be so within some time."""
+    """Wait until a condition holds. Fails after ``seconds``."""
     last = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < last, "it never came"
+        assert time.monotonic() < last, "the condition never held"
         time.sleep(0.005)
 
 
 @contextlib.contextmanager
 def command_server(folder: Path, *modules: str) -> Iterator[CommandServer]:
-    """Return a server that has imported these modules."""
+    """Yield a server that has imported these modules."""
     server = CommandServer(folder, *modules)
     try:
         yield server

@@ -1,4 +1,4 @@
-"""A word tokenizer by small hand-made tables, for tests that need no spaCy."""
+"""A word tokenizer with small hand-made tables, for tests that need no spaCy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WORDS = ["the", "a", "cat", "dog", "sat", "on", "mat", "good", "bad", ".", ",", 
 
 
 def make_word_tokenizer(cleaning: str, words: Sequence[str] = WORDS, **options: bool) -> WordTokenizer:
-    """Give a tokenizer that cuts off punctuation and knows these words."""
+    """Return a tokenizer that splits off punctuation and has these words in its vocabulary."""
     control = CONTROL_TOKENS[cleaning]
     tables = WordTables(
         exceptions={**{token: [token] for token in control}, "don't": ["do", "n't"]},

@@ -1,6 +1,6 @@
-"""Take the README's picture of the server's page, with the demo's bundle.
+"""Take the README's screenshot of the server's page, with the demo's bundle.
 
-Run after make demo: .venv/bin/python -m docs.make_screenshot; needs Debian's chromium.
+Run after make demo: .venv/bin/python -m tools.make_screenshot. Needs Debian's chromium.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TEXT = "The parcel came on time, but half of it was BROKEN. Can I send it back, 
 
 
 def main() -> None:
-    """Serve, type, and take it."""
+    """Start a server, classify a text on its page, and save a screenshot."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -46,7 +46,7 @@ def main() -> None:
 
 def _is_ready(url: str) -> bool:
     try:
-        return bool(urllib.request.urlopen(f"{url}/health/ready").status == 200)  # noqa: S310  (ours)
+        return bool(urllib.request.urlopen(f"{url}/health/ready").status == 200)  # noqa: S310  (a local URL)
     except OSError:
         return False
 

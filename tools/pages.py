@@ -1,6 +1,6 @@
-"""Keep made parts of a page between its marks: ``<!-- NAME -->`` and ``<!-- end of NAME -->``.
+"""Replace the generated sections of a page, between the comments ``<!-- NAME -->`` and ``<!-- end of NAME -->``.
 
-In: a page, a part's name and its new text. Out: the page with that part replaced.
+Input: a page, the name of a section and its new text. Output: the page with that section replaced.
 """
 
 from __future__ import annotations
@@ -9,10 +9,15 @@ from pathlib import Path
 
 
 def fill(page: Path, name: str, text: str) -> None:
-    """Put text between a page's marks.
+    """Replace the text of a section of a page.
+
+    Args:
+        page: Path of the page.
+        name: Name of the section.
+        text: New text of the section.
 
     Raises:
-        ValueError: The page lacks one of them.
+        ValueError: The page lacks one of the section's comments.
     """
     begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
     content = page.read_text(encoding="utf-8")

@@ -1,4 +1,7 @@
-"""Run what `bothways export-onnx` wrote with onnxruntime and tokenizers alone: python run_onnx.py FILE.onnx < lines."""
+"""Run a model exported by `bothways export-onnx` with only onnxruntime and tokenizers.
+
+Run: python run_onnx.py FILE.onnx < TEXTS. Each line of standard input is a text.
+"""
 
 import html
 import itertools
@@ -18,32 +21,32 @@ INVISIBLE = re.compile(f"[\\x00-\\x1f\\x7f-\\x9f\\ufeff\\ufdd0-\\ufdef{NONCHARAC
 
 
 class TextToIds:
-    """Cleans and tokenizes as the bundle does."""
+    """Cleans and tokenizes a text in the same way as the bundle."""
 
-    def __init__(self, told: str) -> None:
-        document = json.loads(told)
+    def __init__(self, tokenizer: str) -> None:
+        document = json.loads(tokenizer)
         self.control: list[str] = document["control_tokens"]
         self.unigram = Tokenizer(models.Unigram([(" ", 0.0), *map(tuple, document["pieces"])], unk_id=0))
 
-    def marker(self, name: str, count: int = 0) -> int:
-        """Return a marker's id."""
+    def special_token(self, name: str, count: int = 0) -> int:
+        """Return the id of a special token. Tokens for repetitions come in four counts: 3, 4, 5 and 10 or more."""
         return self.control.index(f"{name}-{max(s for s in (3, 4, 5, 10) if count >= s)}" if count else name)
 
     def __call__(self, text: str) -> list[int]:
-        """Return a text's tokens as written."""
+        """Return the token ids of a text as written, from left to right."""
         text = re.sub(r"&#[0-9]{100,};?", "\ufffd", re.sub(r"(?i)<br\s{0,3}/?>", "\n", text))
         text = normalizers.NFC().normalize_str(INVISIBLE.sub(" ", html.unescape(text)).replace("▁", "_"))
-        ids = [self.marker("xxbos")]
+        ids = [self.special_token("xxbos")]
         for word, run in itertools.groupby(re.findall(r"\S{1,256}", text), str.lower):
             chunks = list(run)
             if len(chunks) >= 3:
-                ids.append(self.marker("xxwrep", len(chunks)))
+                ids.append(self.special_token("xxwrep", len(chunks)))
             for chunk in chunks[: 1 if len(chunks) >= 3 else 2]:
                 letters = [letter for letter in chunk if letter.isupper() or letter.islower()]
                 if len(letters) > 1 and letters[0].isupper():
-                    ids.append(self.marker("xxup" if all(map(str.isupper, letters)) else "xxmaj"))
+                    ids.append(self.special_token("xxup" if all(map(str.isupper, letters)) else "xxmaj"))
                 if longest := max((len(found[0]) for found in re.finditer(r"([^\s\d])\1{2,}", word)), default=0):
-                    ids.append(self.marker("xxrep", longest))
+                    ids.append(self.special_token("xxrep", longest))
                 pieces = self.unigram.encode("▁" + re.sub(r"([^\s\d])\1{2,}", r"\1", word)).ids
                 ids += [piece + len(self.control) - 1 if piece else 0 for piece in pieces]
         return ids
@@ -51,8 +54,8 @@ class TextToIds:
 
 if __name__ == "__main__":
     session = onnxruntime.InferenceSession(sys.argv[1])
-    told = session.get_modelmeta().custom_metadata_map
-    to_ids, labels = TextToIds(told["tokenizer"]), json.loads(told["labels"])
+    metadata = session.get_modelmeta().custom_metadata_map
+    to_ids, labels = TextToIds(metadata["tokenizer"]), json.loads(metadata["labels"])
     for line in sys.stdin:
         ids = np.array([to_ids(line)])
         (row,) = session.run(["ensemble"], {"ids": ids, "lengths": np.array([ids.shape[1]])})[0]

@@ -1,1 +1,1 @@
-"""How accurate bothways is beside other ways to classify texts, on real data sets; see README.md."""
+"""Accuracy of bothways and other text classifiers on real data sets. See README.md."""

@@ -1,7 +1,8 @@
-"""Measure accuracy on real data sets, result by result, and show what was measured.
+"""Measure the accuracy of bothways and other text classifiers on real data sets.
 
 Run: BOTHWAYS_DATA=... .venv/bin/python -m benchmarks.accuracy run [--sets trec6,sms] [--methods tfidf,bothways] ...
-then .venv/bin/python -m benchmarks.accuracy report. A result that exists is not measured again. The last line is JSON.
+Then .venv/bin/python -m benchmarks.accuracy report updates docs/benchmarks.md. Existing results are not measured again.
+The last line is JSON.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from benchmarks.accuracy import fastai, fasttext, ours, tfidf
 from benchmarks.accuracy.outcomes import (
     Outcome,
-    load_now,
+    load_average,
     machine,
     read_results,
     result_file,
@@ -30,6 +31,7 @@ from benchmarks.accuracy.report import write_report
 from benchmarks.accuracy.sets import OPTIONAL_SETS, SETS, Task, load_task
 
 from bothways.errors import BothwaysError
+from bothways.training.hyperparameters import SIZES
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -44,38 +46,38 @@ _EXPECTED_FAULTS = (BothwaysError, NotImplementedError, FileNotFoundError, Value
 
 
 def main() -> None:
-    """Run or report."""
+    """Run the command line."""
     arguments = _parser().parse_args()
-    if arguments.verb == "run" and arguments.pretrained == "none":
+    if arguments.command == "run" and arguments.pretrained == "none":
         arguments.pretrained = None
         arguments.methods = ["bothways-scratch" if name == "bothways" else name for name in arguments.methods]
-    if arguments.verb == "report":
+    if arguments.command == "report":
         write_report(read_results(arguments.results), arguments.page)
         return
     sys.exit(run_all(arguments))
 
 
 def run_all(arguments: argparse.Namespace) -> int:
-    """Measure what is missing, and give 1 if something failed."""
+    """Measure all missing results. Return 1 if one failed, otherwise 0."""
     if "BOTHWAYS_DATA" not in os.environ:
-        sys.exit("BOTHWAYS_DATA is not set: it names the folder of the data sets")
+        sys.exit("BOTHWAYS_DATA is not set: set it to the folder of the data sets")
     data = Path(os.environ["BOTHWAYS_DATA"])
-    described = machine(arguments.device)
-    counts = {"measured": 0, "there": 0, "failed": 0}
+    this_machine = machine(arguments.device)
+    counts = {"measured": 0, "existing": 0, "failed": 0}
     for set_name in arguments.sets:
         for seed in arguments.seeds:
             for method in arguments.methods:
-                if result_file(arguments.results, described, set_name, method, seed).exists():
-                    counts["there"] += 1
+                if result_file(arguments.results, this_machine, set_name, method, seed).exists():
+                    counts["existing"] += 1
                     continue
                 print(f"{set_name}, {method}, seed {seed} ...", flush=True)
                 started = time.monotonic()
                 try:
-                    load = load_now()
+                    load = load_average()
                     task = load_task(set_name, data, seed)
-                    outcome = _measured(task, method, seed, arguments)
+                    outcome = _run_method(task, method, seed, arguments)
                     command = _command(set_name, method, seed, arguments)
-                    result = result_of(task, method, seed, outcome, command, described, load)
+                    result = result_of(task, method, seed, outcome, command, this_machine, load)
                     write_result(arguments.results, result)
                 except _EXPECTED_FAULTS as error:
                     if isinstance(error, ValueError | FileNotFoundError) and arguments.traceback:
@@ -83,19 +85,20 @@ def run_all(arguments: argparse.Namespace) -> int:
                     print(f"  failed: {error}", flush=True)
                     counts["failed"] += 1
                     continue
-                told = ", ".join(f"{name} {found[result['measure']]:.4f}" for name, found in result["scores"].items())
-                print(f"  {result['measure']}: {told} ({time.monotonic() - started:.0f} s)", flush=True)
+                metric = result["measure"]
+                values = ", ".join(f"{name} {found[metric]:.4f}" for name, found in result["scores"].items())
+                print(f"  {metric}: {values} ({time.monotonic() - started:.0f} s)", flush=True)
                 counts["measured"] += 1
     print(json.dumps(counts))
     return int(counts["failed"] > 0)
 
 
-def _measured(task: Task, method: str, seed: int, arguments: argparse.Namespace) -> Outcome:
+def _run_method(task: Task, method: str, seed: int, arguments: argparse.Namespace) -> Outcome:
     folder, shared = arguments.work / f"{task.name}.{method}.{seed}", arguments.work / "shared"
     if method in NEED_A_PACK and arguments.pretrained is None:
         raise ValueError(f"{method} needs --pretrained PACK")
     if arguments.device != "cpu" and not method.startswith("bothways"):
-        raise ValueError(f"{method} does not use a GPU: leave --device out")
+        raise ValueError(f"{method} does not use a GPU: drop --device")
     if method == "tfidf":
         return tfidf.run(task, seed)
     if method == "fasttext":
@@ -115,7 +118,7 @@ def _measured(task: Task, method: str, seed: int, arguments: argparse.Namespace)
 
 
 def _command(set_name: str, method: str, seed: int, arguments: argparse.Namespace) -> str:
-    """Return the command that measures this result alone; paths by their last name."""
+    """Return the command that measures only this result. Paths are shortened to their last name."""
     words = ["python -m benchmarks.accuracy run", f"--sets {set_name}", f"--methods {method}", f"--seeds {seed}"]
     if method in NEED_A_PACK:
         words.append(f"--pretrained {Path(arguments.pretrained).name}")
@@ -134,39 +137,44 @@ def _command(set_name: str, method: str, seed: int, arguments: argparse.Namespac
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=(__doc__ or "").splitlines()[0])
-    verbs = parser.add_subparsers(dest="verb", required=True)
+    commands = parser.add_subparsers(dest="command", required=True)
     usual = [name for name in SETS if name not in OPTIONAL_SETS]
-    run = verbs.add_parser("run", help="measure what is missing")
+    run = commands.add_parser("run", help="measure missing results")
     run.add_argument(
         "--sets",
         type=_names(SETS),
         default=usual,
-        help=f"of {', '.join(SETS)}; by default all but {' and '.join(OPTIONAL_SETS)}",
+        help=f"comma-separated: {', '.join(SETS)}; by default all except {' and '.join(OPTIONAL_SETS)}",
     )
     run.add_argument(
         "--methods",
         type=_names(METHODS),
         default=list(BASELINES),
-        help=f"of {', '.join(METHODS)}; two by default",
+        help=f"comma-separated: {', '.join(METHODS)}; {' and '.join(BASELINES)} by default",
     )
-    run.add_argument("--seeds", type=_seeds, default=[0, 1, 2], help="0,1,2 by default")
-    run.add_argument("--pretrained", help="the pack that bothways and fastai start from: a path, en-small, or none")
-    run.add_argument("--size", default="small", help="of bothways-scratch: tiny, small or base")
-    run.add_argument("--config", type=Path, help="a TOML file that changes numbers of bothways' recipe")
+    run.add_argument("--seeds", type=_seeds, default=[0, 1, 2], help="comma-separated random seeds; 0,1,2 by default")
+    run.add_argument("--pretrained", help="pack that bothways and fastai start from: a path, en-small, or none")
+    run.add_argument("--size", choices=SIZES, default="small", help="model size of bothways-scratch; small by default")
+    run.add_argument("--config", type=Path, help="TOML file with hyperparameters of bothways")
     run.add_argument(
-        "--shared-config", type=Path, default=ours.SHARED_CONFIG, help="the same for language models that tasks share"
+        "--shared-config",
+        type=Path,
+        default=ours.SHARED_CONFIG,
+        help="TOML file with hyperparameters of the language models that tasks share",
     )
-    run.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where bothways trains and predicts")
-    run.add_argument("--fastai-language-model-epochs", type=int, help="by default those that bothways took")
-    run.add_argument("--fastai-classifier-epochs", type=int, help="by default those that bothways took")
-    run.add_argument("--results", type=Path, default=RESULTS)
-    run.add_argument("--work", type=Path, default=WORK, help="for what a run needs while it goes on")
-    run.add_argument("--oracle", type=Path, default=ROOT / ".oracle", help="the environment with fastai")
-    run.add_argument("--fasttext", type=Path, default=FASTTEXT, help="the environment with fastText")
-    run.add_argument("--traceback", action="store_true", help="show where a fault came from")
-    report = verbs.add_parser("report", help="put the tables into their page, and draw the plots")
-    report.add_argument("--results", type=Path, default=RESULTS)
-    report.add_argument("--page", type=Path, default=PAGE, help="has the marks for the tables; docs/benchmarks.md")
+    run.add_argument(
+        "--device", choices=["cpu", "cuda"], default="cpu", help="device on which bothways trains and predicts"
+    )
+    run.add_argument("--fastai-language-model-epochs", type=int, help="defaults to the epochs of bothways")
+    run.add_argument("--fastai-classifier-epochs", type=int, help="defaults to the epochs of bothways")
+    run.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
+    run.add_argument("--work", type=Path, default=WORK, help="folder for temporary files")
+    run.add_argument("--oracle", type=Path, default=ROOT / ".oracle", help="environment with fastai")
+    run.add_argument("--fasttext", type=Path, default=FASTTEXT, help="environment with fastText")
+    run.add_argument("--traceback", action="store_true", help="print tracebacks of failed runs")
+    report = commands.add_parser("report", help="update the tables and plots")
+    report.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
+    report.add_argument("--page", type=Path, default=PAGE, help="page to update; docs/benchmarks.md by default")
     return parser
 
 
@@ -176,7 +184,7 @@ def _names(known: Iterable[str]) -> Callable[[str], list[str]]:
     def parse(value: str) -> list[str]:
         wanted = value.split(",")
         if unknown := [name for name in wanted if name not in names]:
-            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is unknown, expected some of {', '.join(names)}")
+            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is unknown; expected some of {', '.join(names)}")
         return wanted
 
     return parse

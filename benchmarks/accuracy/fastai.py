@@ -1,7 +1,7 @@
-"""The real fastai, given the same pre-trained weights, the same ids and the same epochs as bothways.
+"""fastai with the same pre-trained weights, ids and epochs as bothways.
 
-In: a task and a pack. Out: an ``Outcome``. bothways tokenizes; all else is done by ``oracle/accuracy.py`` in the
-oracle's environment, a process for each direction at the same time, as bothways trains. Ids come in reading order.
+Input: a task and a pack. Output: an ``Outcome``. bothways tokenizes. ``oracle/accuracy.py`` does everything else in the
+oracle's environment, with one process per direction at the same time, as in bothways. Ids are in reading order.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ SCRIPT = ROOT / "oracle" / "accuracy.py"
 _SHARED_VALIDATION_SHARE = 0.1
 _TEXTS_TO_COMPARE = 40
 _LONGEST_TO_COMPARE = 2_000
-"""Characters of a text whose loss is compared before anything is trained."""
+"""Maximum number of characters of a text in the comparison of losses before training."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to train.
+    """Settings of the fastai runs.
 
     Attributes:
-        pack: Name or path of language models to start from.
-        python: Of the environment that has fastai.
-        language_model_epochs: Or None: as many as bothways took.
-        classifier_epochs: Or None: as many as bothways took, those of gradual unfreezing included.
+        pack: Name or path of the pack of language models to start from.
+        python: Python of the environment with fastai.
+        language_model_epochs: Epochs of the language models. Defaults to those of bothways.
+        classifier_epochs: Epochs of the classifiers, including gradual unfreezing. Defaults to those of bothways.
     """
 
     pack: str
@@ -57,16 +57,16 @@ def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Pa
     """Let fastai fine-tune, train, export and predict, forward and backward.
 
     Args:
-        task: What to learn.
-        seed: Of the validation rows and of fastai.
-        options: How to train.
-        folder: For ids, weights and what comes back; removed at the end.
-        shared_folder: For encoders that several tasks start from; stays.
-        ours: Results of bothways on this set, for the epochs.
+        task: Task to learn.
+        seed: Random seed of the validation rows and of fastai.
+        options: Settings.
+        folder: Folder for the files exchanged with the processes. Removed at the end.
+        shared_folder: Folder for encoders that several tasks start from. Kept.
+        ours: Results of bothways on this set, from which the epochs are taken.
 
     Raises:
-        FileNotFoundError: There is no such environment.
-        ValueError: The epochs are not known.
+        FileNotFoundError: The environment does not exist.
+        ValueError: The number of epochs is unknown.
     """
     if not options.python.exists():
         raise FileNotFoundError(f"{options.python} is missing: run make .oracle/.environment first")
@@ -160,14 +160,14 @@ def _epochs(task: Task, options: Options, ours: Sequence[Result]) -> tuple[int, 
     )
     if found[0] is None or found[1] is None:
         raise ValueError(
-            f"{task.name}: fastai takes the epochs of bothways, but there is no result of bothways on this set: "
-            "run it first, or give --fastai-language-model-epochs and --fastai-classifier-epochs"
+            f"{task.name}: fastai uses the epochs of bothways, but there is no result of bothways on this set. "
+            "Run it first, or pass --fastai-language-model-epochs and --fastai-classifier-epochs"
         )
     return found[0], found[1]
 
 
 def _shared_encoders(task: Task, pack: Bundle, epochs: int, python: Path, folder: Path) -> Spent:
-    """Fine-tune language models on a task's unlabeled texts, unless that was done; give the time it took."""
+    """Fine-tune language models on the unlabeled texts of a task unless they exist, and return the time it took."""
     done = folder / "time.json"
     if not done.exists():
         shutil.rmtree(folder, ignore_errors=True)
@@ -185,7 +185,7 @@ def _shared_encoders(task: Task, pack: Bundle, epochs: int, python: Path, folder
 def _write_language_model_task(
     folder: Path, pack: Bundle, train: Sequence[str], valid: Sequence[str], epochs: int, seed: int
 ) -> None:
-    """Write ids, the pack's weights, and what the pack's own models say of some validation texts."""
+    """Write ids, the weights of the pack, and the losses of the pack's models on some validation texts."""
     _write_ids(folder, "lm-train", pack, train)
     _write_ids(folder, "lm-valid", pack, valid)
     ours = LanguageModel(pack)
@@ -208,7 +208,7 @@ def _write_language_model_task(
 
 
 def _write_ids(folder: Path, name: str, pack: Bundle, texts: Sequence[str]) -> None:
-    """Write the ids of texts in the order in which the model of each direction reads them."""
+    """Write the ids of texts in the reading order of each direction's model."""
     orders = [(member.direction, member.special_tokens) for member in pack.manifest.members]
     rows = list(tokenize_all(pack.tokenizer, texts, orders, available_cores()))
     for position, (direction, _) in enumerate(orders):

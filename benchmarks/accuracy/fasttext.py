@@ -1,6 +1,6 @@
-"""The fastText baseline: rows are handed to a process in fastText's own environment, probabilities come back.
+"""The fastText baseline, run in a process in its own environment.
 
-In: a task. Out: an ``Outcome``.
+Input: a task. Output: an ``Outcome``.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ ROOT = Path(__file__).parents[2]
 
 
 def run(task: Task, seed: int, python: Path, folder: Path) -> Outcome:
-    """Let fastText choose, fit and predict.
+    """Let fastText choose its settings, fit and predict.
 
     Args:
-        task: What to learn.
-        seed: Of the validation rows and of fastText.
-        python: Of the environment that has fastText.
-        folder: For the rows and what comes back; removed at the end.
+        task: Task to learn.
+        seed: Random seed of the validation rows and of fastText.
+        python: Python of the environment with fastText.
+        folder: Folder for the files exchanged with the process. Removed at the end.
 
     Raises:
-        FileNotFoundError: There is no such environment.
+        FileNotFoundError: The environment does not exist.
     """
     if not python.exists():
         raise FileNotFoundError(
-            f"{python} is missing: make fastText's environment first (benchmarks/accuracy/README.md)"
+            f"{python} is missing: create the environment of fastText first (benchmarks/accuracy/README.md)"
         )
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -1,7 +1,9 @@
-"""Choose, fit and predict with fastText: python -m benchmarks.accuracy.fasttext_process FOLDER, in its own environment.
+"""Choose settings, fit and predict with fastText, in its own environment.
 
-In: ``FOLDER/task.json``. Out: ``test.npy`` and ``valid.npy``, probabilities, and ``made.json``. One thread, so that the
-same seed gives the same model.
+Run: python -m benchmarks.accuracy.fasttext_process FOLDER
+
+Input: ``FOLDER/task.json``. Output: probabilities in ``test.npy`` and ``valid.npy``, and ``made.json``. It uses one
+thread, so that the same seed returns the same model.
 """
 
 from __future__ import annotations
@@ -23,24 +25,25 @@ from benchmarks.accuracy.metrics import NO_THRESHOLD, Probabilities, Truth, loss
 RATES = (0.1, 0.5, 1.0)
 EPOCHS = (5, 25, 100)
 NGRAMS = ((1, 0, 0), (2, 0, 0), (1, 2, 5))
-"""Of words, and of characters from .. to: words, words and pairs, words and their parts."""
-_MOST_WORDS_READ = 15_000_000
-"""More epochs than read so many words are not tried, nor parts of words where those would take longer than that."""
-_PARTS_A_WORD = 6
+"""Maximum length of word n-grams, and minimum and maximum length of character n-grams."""
+_MAX_WORDS_READ = 15_000_000
+"""Settings are skipped if their epochs read more words than this. Character n-grams count as more words."""
+_CHARACTER_NGRAM_COST = 6
+"""Cost of a word with its character n-grams, in words."""
 _SMALL_TASK_WORDS = 1_000_000
 _SMALL_TASK_BUCKETS = 200_000
-"""Of hashed n-grams on small tasks; fastText's own two million take longer to set up than such tasks to learn."""
+"""Buckets of hashed n-grams on small tasks. fastText's default of two million takes longer to set up than to train."""
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _LABEL = "__label__"
 _TEXTS_TO_WARM_UP = 32
 
 Setting = dict[str, Any]
 Tried = tuple[float, Setting, Probabilities]
-"""The loss on the validation rows, the setting, and the validation rows' probabilities."""
+"""Loss on the validation rows, the setting, and the probabilities of the validation rows."""
 
 
 def main(folder: Path) -> None:
-    """Read the task, do it, write what came out."""
+    """Read the task, choose settings, fit, predict, and write the results."""
     task = json.loads((folder / "task.json").read_text(encoding="utf-8"))
     started = clocks()
     fits = [write_rows(folder / f"fit-{number}.txt", fit) for number, (fit, _) in enumerate(task["parts"])]
@@ -73,8 +76,12 @@ def main(folder: Path) -> None:
 
 
 def refitted(tried: list[Tried], file: Path, task: dict[str, Any]) -> tuple[Any, Setting, Probabilities]:
-    """Return a model of all training rows by the best setting that can be trained, and what was tried of it."""
-    for loss, setting, rows in sorted(tried, key=lambda entry: entry[0]):  # the first of equals first
+    """Fit on all training rows with the best setting that does not diverge.
+
+    Returns:
+        The model, the setting, and the probabilities of the validation rows with it.
+    """
+    for loss, setting, rows in sorted(tried, key=lambda entry: entry[0]):  # a stable sort: the first of equals wins
         model = train(file, setting, task) if loss != NO_THRESHOLD else None
         if model is not None:
             return model, setting, rows
@@ -82,25 +89,27 @@ def refitted(tried: list[Tried], file: Path, task: dict[str, Any]) -> tuple[Any,
 
 
 def clocks() -> tuple[float, float]:
-    """Return the time by the clock and of this process, seconds."""
+    """Return the wall-clock time and the CPU time of this process, in seconds."""
     return time.perf_counter(), time.process_time()
 
 
 def spent_since(started: tuple[float, float]) -> dict[str, float]:
-    """Return the time since then."""
+    """Return the wall-clock and CPU seconds since ``clocks`` returned ``started``."""
     wall, cpu = clocks()
     return {"wall_s": wall - started[0], "cpu_s": cpu - started[1]}
 
 
 def settings(task: dict[str, Any]) -> list[Setting]:
-    """Return every setting that is tried, the cheap ones first."""
+    """Return all settings to try, the cheapest first."""
     words = sum(len(text.split()) for text in task["train"]["texts"])
     buckets = {"bucket": _SMALL_TASK_BUCKETS} if words <= _SMALL_TASK_WORDS else {}
     found = []
-    for (ngrams, least, most), epochs, rate in itertools.product(NGRAMS, EPOCHS, RATES):
-        is_usual = epochs == EPOCHS[0] and not most  # tried even on the largest task
-        if is_usual or words * epochs * (_PARTS_A_WORD if most else 1) <= _MOST_WORDS_READ:
-            found.append({"lr": rate, "epoch": epochs, "wordNgrams": ngrams, "minn": least, "maxn": most, **buckets})
+    for (ngrams, shortest, longest), epochs, rate in itertools.product(NGRAMS, EPOCHS, RATES):
+        is_cheap = epochs == EPOCHS[0] and not longest  # tried even on the largest task
+        if is_cheap or words * epochs * (_CHARACTER_NGRAM_COST if longest else 1) <= _MAX_WORDS_READ:
+            found.append(
+                {"lr": rate, "epoch": epochs, "wordNgrams": ngrams, "minn": shortest, "maxn": longest, **buckets}
+            )
     return found
 
 
@@ -116,7 +125,7 @@ def train(file: Path, setting: Setting, task: dict[str, Any]) -> Any:
 
 
 def predict(model: Any, texts: Sequence[str], classes: int) -> Probabilities:
-    """Return the probabilities of each text's classes, (N, C)."""
+    """Return the probabilities of the classes per text, (N, C)."""
     probabilities = np.zeros((len(texts), classes))
     for row, text in enumerate(texts):
         for probability, label in model.f.predict(prepared(text) + "\n", classes, 0.0, "strict"):
@@ -125,12 +134,12 @@ def predict(model: Any, texts: Sequence[str], classes: int) -> Probabilities:
 
 
 def prepared(text: str) -> str:
-    """Return a text as fastText's own examples prepare it: lower case, punctuation apart."""
+    """Return a text prepared as in fastText's examples: lower case, with punctuation as separate tokens."""
     return " ".join(_TOKEN.findall(text.lower()))
 
 
 def write_rows(file: Path, rows: dict[str, Any]) -> Path:
-    """Write rows as fastText reads them."""
+    """Write rows in fastText's format, and return the path."""
     with file.open("w", encoding="utf-8") as out:
         for text, labels in zip(rows["texts"], rows["labels"], strict=True):
             out.write(" ".join([*(f"{_LABEL}{label}" for label in labels), prepared(text)]) + "\n")
@@ -138,7 +147,7 @@ def write_rows(file: Path, rows: dict[str, Any]) -> Path:
 
 
 def truth_of(rows: dict[str, Any], task: dict[str, Any]) -> Truth:
-    """Return class numbers, (N,), or which labels are true, (N, C)."""
+    """Return the truth: class numbers, (N,), or for multi-label tasks which labels are true, (N, C)."""
     if not task["is_multi_label"]:
         return np.array([label for (label,) in rows["labels"]])
     truth = np.zeros((len(rows["labels"]), task["classes"]), dtype=np.bool_)

@@ -1,7 +1,7 @@
-"""What is measured: the share of wrong labels, macro-F1, and thresholds for texts with any number of labels.
+"""Metrics: error rate, macro-F1, and the choice of thresholds for multi-label tasks.
 
-In: probabilities, (N, C), and what is true: class numbers, (N,), or yes and no, (N, C). Needs numpy only, as other
-environments import it.
+Input: probabilities, (N, C), and the truth: class numbers, (N,), or booleans, (N, C). This module imports only numpy,
+because other environments import it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ Truth = NDArray[Any]
 Decisions = NDArray[np.bool_]
 
 NO_THRESHOLD = 2.0
-"""Above every probability: the label is never given."""
+"""Above every probability, so the label is never predicted."""
 
 
 def truth_of(labels: Sequence[Sequence[str]], names: Sequence[str], is_multi_label: bool) -> Truth:
-    """Return class numbers, (N,) int64, or which labels are true, (N, C) bool."""
+    """Return the truth: class numbers, (N,) int64, or for multi-label tasks which labels are true, (N, C) bool."""
     number = {name: position for position, name in enumerate(names)}
     if not is_multi_label:
         return np.array([number[label] for (label,) in labels], dtype=np.int64)
@@ -32,19 +32,19 @@ def truth_of(labels: Sequence[Sequence[str]], names: Sequence[str], is_multi_lab
 
 
 def error_rate(probabilities: Probabilities, truth: Truth) -> float:
-    """Return the share of rows whose most probable class is not theirs."""
+    """Return the share of rows for which the most probable class is wrong."""
     return float((probabilities.argmax(axis=1) != truth).mean())
 
 
 def macro_f1(decisions: Decisions, truth: Decisions) -> float:
-    """Return the mean over all labels of their F1; 0 for a label that is never given and rightly so nowhere."""
+    """Return the unweighted mean of the labels' F1 scores. A label that is neither predicted nor true counts 0."""
     hits = (decisions & truth).sum(axis=0)
     total = decisions.sum(axis=0) + truth.sum(axis=0)
     return float((2 * hits / np.maximum(total, 1)).mean())
 
 
 def choose_thresholds(probabilities: Probabilities, truth: Decisions) -> Probabilities:
-    """Return the threshold of each label with the best F1 on these rows, (C,); a label is given at or above it."""
+    """Return the threshold per label with the best F1 on these rows, (C,). A label is predicted at or above it."""
     return np.array([_threshold(p, t) for p, t in zip(probabilities.T, truth.T, strict=True)])
 
 
@@ -62,25 +62,25 @@ def _threshold(probabilities: NDArray[np.float64], truth: NDArray[np.bool_]) -> 
 
 
 def loss_on_validation(probabilities: Probabilities, truth: Truth) -> float:
-    """Return what settings are chosen by, less is better: errors, or what macro-F1 lacks with the best thresholds."""
+    """Return the loss by which settings are chosen: the error rate, or 1 - macro-F1 with the best thresholds."""
     if truth.ndim == 1:
         return error_rate(probabilities, truth)
     return 1 - macro_f1(probabilities >= choose_thresholds(probabilities, truth), truth)
 
 
 def scores(probabilities: Probabilities, truth: Truth, thresholds: Probabilities | None) -> dict[str, float]:
-    """Return all measures of a model on test rows.
+    """Return all metrics of a model on the test rows.
 
     Args:
-        probabilities: On the test rows, (N, C).
-        truth: Of the test rows.
-        thresholds: Of each label, (C,), chosen on validation rows; not needed where each text has one label.
+        probabilities: Probabilities of the test rows, (N, C).
+        truth: Truth of the test rows, from ``truth_of``.
+        thresholds: Threshold per label, (C,), chosen on the validation rows. Needed for multi-label tasks only.
     """
     if truth.ndim == 1:
         classes = np.arange(probabilities.shape[1])
         decided = probabilities.argmax(axis=1)[:, None] == classes
         return {"error": error_rate(probabilities, truth), "macro_f1": macro_f1(decided, truth[:, None] == classes)}
-    assert thresholds is not None, "thresholds are chosen on validation rows"
+    assert thresholds is not None, "a multi-label task needs thresholds, chosen on the validation rows"
     return {
         "macro_f1": macro_f1(probabilities >= thresholds, truth),
         "macro_f1_at_half": macro_f1(probabilities >= 0.5, truth),

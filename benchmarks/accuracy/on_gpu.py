@@ -1,7 +1,7 @@
-"""Predict with a bundle on a GPU, through the trainer's modules: for test splits that a CPU would take long to read.
+"""Predict with a bundle on a GPU, with the training modules, for test splits that take long on a CPU.
 
-In: a bundle, texts. Out: probabilities by model, in float32, as the runtime gives them on a CPU; the bundle's proof has
-shown that both compute the same.
+Input: a bundle and texts. Output: probabilities per model, in float32. They match those of the runtime on a CPU, as
+verified with the bundle's parity record.
 """
 
 from __future__ import annotations
@@ -18,47 +18,44 @@ from bothways.bundle.manifest import Kind, Member
 from bothways.bundle.read import Bundle, read_bundle
 from bothways.data.tokenization import tokenize_all
 from bothways.nn.classifier import ClassifierNetwork
-from bothways.runtime.classifier import with_temperature
 from bothways.runtime.cores import available_cores
-from bothways.training.classifier import class_probabilities
+from bothways.training.classifier import class_scores
 from bothways.training.hyperparameters import ClassifierConfig
 from bothways.training.models import build_classifier, build_language_model
-from bothways.training.objective import MultiLabel, Objective, SingleLabel
+from bothways.training.objective import objective_of
 
-_RECIPE = ClassifierConfig(max_batch_tokens=65_536)
-"""Only the size of batches counts when predicting."""
+_CONFIG = ClassifierConfig(max_batch_tokens=65_536)
+"""Prediction uses only the batch size."""
 
 
-def probabilities_of(path: Path) -> Callable[[Sequence[str]], dict[str, Probabilities]]:
-    """Return what predicts with it:  the classes' probabilities by each direction, and by their calibrated mean."""
+def gpu_predictor(path: Path) -> Callable[[Sequence[str]], dict[str, Probabilities]]:
+    """Return a function that predicts with a bundle: probabilities of each direction, and of their calibrated mean."""
     bundle = read_bundle(path, Kind.CLASSIFIER)
     manifest = bundle.manifest
-    objective: Objective = MultiLabel() if manifest.task == "multi-label" else SingleLabel()
-    assert manifest.calibration is not None
-    assert manifest.task is not None
-    temperature, task = manifest.calibration.temperature, manifest.task
+    task = manifest.decisions
+    objective = objective_of(task)
     orders = [(member.direction, member.special_tokens) for member in manifest.members]
     models = {member.direction: _model(bundle, member).cuda() for member in manifest.members}
     torch.backends.cudnn.allow_tf32 = False
 
-    def predicted(texts: Sequence[str]) -> dict[str, Probabilities]:
+    def predict(texts: Sequence[str]) -> dict[str, Probabilities]:
         tokens = list(tokenize_all(bundle.tokenizer, texts, orders, available_cores()))
         found = {
-            str(direction): class_probabilities(model, [of_text[number] for of_text in tokens], objective, _RECIPE)
+            str(direction): class_scores(model, [of_text[number] for of_text in tokens], objective, _CONFIG)
             for number, (direction, model) in enumerate(models.items())
         }
         mean = np.mean(list(found.values()), axis=0)
-        return {**found, ENSEMBLE: with_temperature(mean, temperature, task=task)}
+        return {**found, ENSEMBLE: task.with_temperature(mean, task.temperature)}
 
-    return predicted
+    return predict
 
 
 def _model(bundle: Bundle, member: Member) -> ClassifierNetwork:
-    """Return a member as the trainer has it; a bundle lacks only what predicting never asks: counts of batches."""
+    """Return a member as a training module. A bundle lacks only the batch counts, which prediction does not use."""
     assert member.widths_head is not None
     config = ClassifierConfig(head_size=member.widths_head[0])
     language_model = build_language_model(member.architecture, member.direction, 0)
-    model = build_classifier(language_model, member.direction, len(bundle.manifest.labels), config, 0)
+    model = build_classifier(language_model, member.direction, bundle.manifest.outputs, config, 0)
     arrays = bundle.weights[member.direction]
     counts = {name: count for name, count in model.state_dict().items() if name.endswith("num_batches_tracked")}
     model.load_state_dict({**counts, **{name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}})

@@ -1,6 +1,6 @@
 """bothways itself: forward, backward and their ensemble from one run of ``bothways.train``.
 
-In: a task. Out: an ``Outcome``. It is trained and asked through the public API, as by a user.
+Input: a task. Output: an ``Outcome``. Training and prediction use the public API, as a user would.
 """
 
 from __future__ import annotations
@@ -21,49 +21,50 @@ import bothways
 from bothways.bundle.manifest import Kind
 from bothways.bundle.read import read_bundle
 from bothways.bundle.shipped import pack_path
+from bothways.training.choices import Device, Size
 
 SEPARATOR = "|"
 SHARED_STAGE = "shared language model"
 SHARED_CONFIG = Path(__file__).with_name("shared.toml")
-"""How language models that several tasks share are fine-tuned."""
+"""Hyperparameters for fine-tuning the language models that several tasks share."""
 _TEXTS_TO_WARM_UP = 32
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to train.
+    """Settings of the bothways runs.
 
     Attributes:
-        pack: Name or path of language models to start from, or None.
-        size: Preset of the sizes, where there is no pack, which decides them itself.
-        config: A TOML file that changes numbers of the recipe, or None.
-        shared_config: The same for language models that several tasks share.
-        device: cpu or cuda.
+        pack: Name or path of the pack of language models to start from, or None.
+        size: Model size if there is no pack. A pack fixes the model size.
+        config: TOML file with hyperparameters, or None.
+        shared_config: TOML file with hyperparameters of the language models that several tasks share.
+        device: ``cpu`` or ``cuda``.
     """
 
     pack: str | None
-    size: str
+    size: Size
     config: Path | None
     shared_config: Path
-    device: str
+    device: Device
 
 
 def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Path) -> Outcome:
-    """Train, load and predict. A run that was killed goes on where it was.
+    """Train, load and predict. A run that was killed resumes.
 
     Args:
-        task: What to learn.
-        seed: Of the validation rows and of all that bothways decides by chance.
-        options: How to train.
-        folder: For the bundle; removed at the end.
-        shared_folder: For packs that several tasks start from; stays.
+        task: Task to learn.
+        seed: Random seed of the validation rows and of bothways.
+        options: Settings.
+        folder: Folder for the bundle. Removed at the end.
+        shared_folder: Folder for packs that several tasks start from. Kept.
     """
     fit, valid = validation.held_out(task, seed)
     folder.mkdir(parents=True, exist_ok=True)
     pack, shared, unlabeled, config = options.pack, None, task.unlabeled, options.config
     if task.shared is not None:
         shared = shared_pack(task, options, shared_folder)
-        pack, unlabeled = str(shared.path), []  # the pack has read them
+        pack, unlabeled = str(shared.path), []  # the pack was trained on them
         config = _without_language_model(config, folder)
     bundle = folder / "model.bundle"
     metrics = folder / "model.bundle.run" / "metrics.jsonl"
@@ -89,18 +90,18 @@ def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Pa
     train = watch.stop()
 
     model = bothways.load(bundle)
-    predicted: Callable[[Sequence[str]], dict[str, Probabilities]] = model.predict_proba_by_direction
+    predict_rows: Callable[[Sequence[str]], dict[str, Probabilities]] = model.predict_proba_by_direction
     if options.device == "cuda":
-        from benchmarks.accuracy.on_gpu import probabilities_of  # noqa: PLC0415  (baselines need no torch)
+        from benchmarks.accuracy.on_gpu import gpu_predictor  # noqa: PLC0415  (the baselines run without torch)
 
-        predicted = probabilities_of(bundle)
-    predicted(task.test.texts[:_TEXTS_TO_WARM_UP])
+        predict_rows = gpu_predictor(bundle)
+    predict_rows(task.test.texts[:_TEXTS_TO_WARM_UP])
     watch = Stopwatch()
-    test = predicted(task.test.texts)
+    test = predict_rows(task.test.texts)
     predict = watch.stop()
     order = [model.labels.index(label) for label in task.labels]
     thresholds, valid_probabilities = {}, {}
-    if model.manifest.thresholds is not None:  # the ensemble's, which a user gets; those of a direction are chosen here
+    if model.manifest.thresholds is not None:  # of the ensemble; those of a direction are chosen by this benchmark
         thresholds[ENSEMBLE] = np.array(model.manifest.thresholds)[order]
         found = model.predict_proba_by_direction(valid.texts)
         valid_probabilities = {name: rows[:, order] for name, rows in found.items()}
@@ -133,13 +134,13 @@ def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Pa
 
 @dataclass(frozen=True)
 class SharedPack:
-    """A pack that was fine-tuned once for several tasks.
+    """A pack that is fine-tuned once for several tasks.
 
     Attributes:
-        path: Where it is.
-        epochs: How many it took.
-        seconds: Of these epochs, validation included.
-        spent: All in all.
+        path: Path of the pack.
+        epochs: Number of epochs of the fine-tuning.
+        seconds: Seconds of these epochs, including validation.
+        spent: Total time.
     """
 
     path: Path
@@ -149,16 +150,16 @@ class SharedPack:
 
 
 def shared_pack(task: Task, options: Options, folder: Path) -> SharedPack:
-    """Return the pack that all tasks of ``task.shared`` start from.
+    """Return the pack that all tasks with the same ``task.shared`` start from.
 
-    It is made once, of ``task.unlabeled``, from ``options.pack`` (from nothing where that is None), into ``folder``,
-    and found there again; its epochs and time are kept beside it. ``bothways.train`` then leaves the language models as
-    they are.
+    The pack is trained once on ``task.unlabeled``, starting from ``options.pack`` or from scratch if that is None.
+    ``folder`` keeps it, together with its epochs and time. ``bothways.train`` then does not fine-tune the language
+    models again.
     """
     source = read_bundle(pack_path(options.pack), Kind.LANGUAGE_MODEL).digest[:8] if options.pack else options.size
     pack = folder / f"bothways-{task.shared}-{source}.pack"
-    notes = pack.with_suffix(".json")
-    if not notes.exists():
+    record = pack.with_suffix(".json")
+    if not record.exists():
         folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(pack, ignore_errors=True)
         corpus = pack.with_suffix(".jsonl")
@@ -175,29 +176,29 @@ def shared_pack(task: Task, options: Options, folder: Path) -> SharedPack:
         )
         spent = watch.stop()
         metrics = pack.with_suffix(".pack.run") / "metrics.jsonl"
-        kept = {"epochs": epochs_of(metrics), "seconds": seconds_of(metrics), "spent": asdict(spent)}
-        notes.write_text(json.dumps(kept), encoding="utf-8")
-    found = json.loads(notes.read_text(encoding="utf-8"))
+        content = {"epochs": epochs_of(metrics), "seconds": seconds_of(metrics), "spent": asdict(spent)}
+        record.write_text(json.dumps(content), encoding="utf-8")
+    found = json.loads(record.read_text(encoding="utf-8"))
     stage = "language model"
     return SharedPack(pack, found["epochs"][stage], found["seconds"][stage], Spent(**found["spent"]))
 
 
 def _without_language_model(config: Path | None, folder: Path) -> Path:
-    """Return a recipe's changes with those that leave a pack's language models as they are.
+    """Write hyperparameters that leave the language models of a pack unchanged, and return their path.
 
     Raises:
-        ValueError: ``config`` has numbers of language models, which are not trained.
+        ValueError: ``config`` sets hyperparameters of the language models, which are not trained.
     """
     given = config.read_text(encoding="utf-8") if config else ""
     if "[language_model]" in given:
-        raise ValueError(f"{config} changes [language_model], which is fine-tuned by --shared-config here")
+        raise ValueError(f"{config} sets [language_model], but this task shares language models: use --shared-config")
     path = folder / "config.toml"
     path.write_text(f"{given}\n[language_model]\nepochs = 0\n", encoding="utf-8")
     return path
 
 
 def epochs_of(metrics: Path) -> dict[str, int]:
-    """Return the epochs of each stage of a run, the last one counted as a whole one, from its metrics."""
+    """Return the number of epochs per stage of a run from its metrics. A partial last epoch counts as one."""
     found: dict[str, int] = {}
     for line in metrics.read_text(encoding="utf-8").splitlines():
         report = json.loads(line)
@@ -207,7 +208,7 @@ def epochs_of(metrics: Path) -> dict[str, int]:
 
 
 def seconds_of(metrics: Path) -> dict[str, float]:
-    """Return how long each stage's epochs took, validation included: the mean of the directions."""
+    """Return the seconds per stage of a run from its metrics, including validation: the mean of the directions."""
     found: dict[str, dict[str, float]] = {}
     for line in metrics.read_text(encoding="utf-8").splitlines():
         report = json.loads(line)

@@ -1,6 +1,6 @@
-"""What a method gives back, and the file that is kept of it: numbers only, one JSON file a run, written at once.
+"""Outcomes of methods, and the result files made of them: one JSON file per run, with numbers only.
 
-In: probabilities, times. Out: files in the results folder, and what was read from them.
+Input: probabilities and times. Output: files in the results folder, written atomically, and their content.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from benchmarks.accuracy.metrics import Probabilities, choose_thresholds, scores
 from benchmarks.accuracy.sets import Rows, Task
 
 SINGLE = "single"
-"""The name of a method's only model."""
+"""Name of the model of a method with a single model."""
 ENSEMBLE = "ensemble"
-"""The name of the mean of a method's models."""
+"""Name of the mean of a method's models."""
 
 Result = dict[str, Any]
 _FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
@@ -31,20 +31,20 @@ _FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 @dataclass(frozen=True)
 class Spent:
-    """Time that something took: by the clock, and of all cores together (hardly changed by other work)."""
+    """Wall-clock time, and CPU time summed over all cores, which hardly depends on what else runs."""
 
     wall_s: float
     cpu_s: float
 
 
 class Stopwatch:
-    """Measures from when it is made, this process and those that it waited for."""
+    """Measures the time since its creation, of this process and of the child processes that have ended."""
 
     def __init__(self) -> None:
         self._wall, self._cpu = time.perf_counter(), _cpu_s()
 
     def stop(self) -> Spent:
-        """Return the time since it was made."""
+        """Return the time since the creation."""
         return Spent(time.perf_counter() - self._wall, _cpu_s() - self._cpu)
 
 
@@ -55,19 +55,19 @@ def _cpu_s() -> float:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a method made of a task.
+    """Predictions of a method on a task, and what they took.
 
     Attributes:
-        test: Probabilities of the test rows by model (``single``, or ``forward``, ``backward`` and ``ensemble``).
-        valid: Those of ``valid_rows``, by model.
-        valid_rows: What thresholds are chosen on; needed for texts with any number of labels only.
-        thresholds: Of models that bring their own, by model, each (C,).
-        train: From rows to a model on disk or in memory, choosing its settings included.
-        predict: From the test texts to their probabilities, by all models together.
-        shared: For what was made once for several tasks, not part of ``train``.
-        rows: How many were fitted on and validated on, by name.
-        facts: What else is worth keeping: chosen settings, epochs, losses.
-        packages: Whose versions matter, with their versions where they come from another environment.
+        test: Probabilities of the test rows per model (``single``, or ``forward``, ``backward`` and ``ensemble``).
+        valid: Probabilities of ``valid_rows``, per model.
+        valid_rows: Rows on which thresholds are chosen. Needed for multi-label tasks only.
+        thresholds: Thresholds of the models that have their own, per model, each (C,).
+        train: Time from rows to a model on disk or in memory, including the choice of its settings.
+        predict: Time from the test texts to their probabilities, all models together.
+        shared: Time for what several tasks share. Not part of ``train``.
+        rows: Number of rows fitted on and validated on, by name.
+        facts: Other facts: chosen settings, epochs, losses.
+        packages: Names and versions of the packages that the method uses.
     """
 
     test: Mapping[str, Probabilities]
@@ -83,23 +83,33 @@ class Outcome:
 
 
 def versions_of(*packages: str) -> dict[str, str]:
-    """Return the versions of packages that are installed here."""
+    """Return the versions of packages in this environment."""
     return {package: metadata.version(package) for package in packages}
 
 
 def result_of(
-    task: Task, method: str, seed: int, outcome: Outcome, command: str, described: Mapping[str, Any], load_before: float
+    task: Task, method: str, seed: int, outcome: Outcome, command: str, on: Mapping[str, Any], load_before: float
 ) -> Result:
-    """Return all that is kept of a run on a machine, as JSON holds it."""
+    """Return the content of the result file of a run.
+
+    Args:
+        task: What was learned.
+        method: Name of the method.
+        seed: Random seed of the run.
+        outcome: Outcome of the method.
+        command: Command that repeats this run.
+        on: The machine, from ``machine``.
+        load_before: Load average before the run.
+    """
     truth = truth_of(task.test.labels, task.labels, task.is_multi_label)
     thresholds = dict(outcome.thresholds)
     if outcome.valid_rows is not None:
         valid_truth = truth_of(outcome.valid_rows.labels, task.labels, task.is_multi_label)
         thresholds = {name: choose_thresholds(rows, valid_truth) for name, rows in outcome.valid.items()} | thresholds
-    measured = {}
+    scores_by_model = {}
     for name, probabilities in outcome.test.items():
         found = scores(probabilities, truth, thresholds.get(name))
-        measured[name] = {key: round(value, 6) for key, value in found.items()}
+        scores_by_model[name] = {key: round(value, 6) for key, value in found.items()}
     times = {"train": outcome.train, "predict": outcome.predict}
     times |= {"shared": outcome.shared} if outcome.shared else {}
     return {
@@ -107,60 +117,60 @@ def result_of(
         "method": method,
         "seed": seed,
         "measure": "macro_f1" if task.is_multi_label else "error",
-        "scores": measured,
+        "scores": scores_by_model,
         "rows": {**outcome.rows, "test": len(task.test)},
         "test_split": task.test_split,
         "times": {
             name: {"wall_s": round(spent.wall_s, 3), "cpu_s": round(spent.cpu_s, 3)} for name, spent in times.items()
         },
         "facts": dict(outcome.facts),
-        "machine": {**described, "load_before": load_before},
+        "machine": {**on, "load_before": load_before},
         "versions": {"python": platform.python_version(), **outcome.packages},
         "command": command,
     }
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:
-    """Say what this machine is, and which GPU it has where that is the device."""
-    described: dict[str, str] = {}
+    """Return the CPU, its features and number of cores, and the GPU if that is the device."""
+    cpu: dict[str, str] = {}
     cpu_file = Path("/proc/cpuinfo")
     if cpu_file.exists():
         for line in cpu_file.read_text(encoding="utf-8").splitlines():
             name, _, value = line.partition(":")
-            described.setdefault(name.strip(), value.strip())
-    flags = set(described.get("flags", "").split())
+            cpu.setdefault(name.strip(), value.strip())
+    flags = set(cpu.get("flags", "").split())
     gpu = {}
     if device == "cuda":
-        import torch  # noqa: PLC0415  (baselines need no torch)
+        import torch  # noqa: PLC0415  (the baselines run without torch)
 
         gpu = {"gpu": torch.cuda.get_device_name()}
     return {
         **gpu,
-        "cpu": described.get("model name", platform.processor() or platform.machine()),
+        "cpu": cpu.get("model name", platform.processor() or platform.machine()),
         "features": [feature for feature in _FEATURES if feature in flags],
         "cores": len(os.sched_getaffinity(0)),
     }
 
 
-def load_now() -> float:
-    """Return how many processes wanted a core in the last minute."""
+def load_average() -> float:
+    """Return the load average of the last minute."""
     return round(os.getloadavg()[0], 2)
 
 
-def machine_told(described: Mapping[str, Any]) -> str:
-    """Return what tells a kind of machine from others, in a line."""
-    gpu = f"{described['gpu']}; " if "gpu" in described else ""
-    return f"{gpu}{described['cpu']}, {described['cores']} cores ({', '.join(described['features'])})"
+def describe_machine(found: Mapping[str, Any]) -> str:
+    """Return a machine's GPU, CPU, cores and CPU features in one line, from what ``machine`` returned."""
+    gpu = f"{found['gpu']}; " if "gpu" in found else ""
+    return f"{gpu}{found['cpu']}, {found['cores']} cores ({', '.join(found['features'])})"
 
 
-def result_file(folder: Path, described: Mapping[str, Any], set_name: str, method: str, seed: int) -> Path:
-    """Return where the result of a run on a machine is kept: each kind of machine has a folder of its own."""
-    kind = re.sub(r"[^a-z0-9]+", "-", machine_told(described).lower()).strip("-")
+def result_file(folder: Path, on: Mapping[str, Any], set_name: str, method: str, seed: int) -> Path:
+    """Return the path of the result of a run. Each kind of machine has its own folder."""
+    kind = re.sub(r"[^a-z0-9]+", "-", describe_machine(on).lower()).strip("-")
     return folder / kind / f"{set_name}.{method}.{seed}.json"
 
 
 def write_result(folder: Path, result: Result) -> Path:
-    """Keep a result; its file is there whole or not at all."""
+    """Write the file of a result atomically, and return its path."""
     path = result_file(folder, result["machine"], result["set"], result["method"], result["seed"])
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".unfinished")
@@ -171,7 +181,7 @@ def write_result(folder: Path, result: Result) -> Path:
 
 
 def read_results(folder: Path) -> list[Result]:
-    """Return all results of a folder, of all machines."""
+    """Return all results in a folder, from all machines."""
     return list(_read(sorted(folder.glob("*/*.json"))))
 
 

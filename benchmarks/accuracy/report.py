@@ -1,7 +1,7 @@
-"""Put the tables of results into their page, and draw the plots beside it.
+"""Write the tables of docs/benchmarks.md and the plots next to it.
 
-In: results as their files hold them. Out: the tables in docs/benchmarks.md, ``benchmarks-errors.svg`` (every set) and
-``benchmarks-labels.svg`` (IMDb by the number of labels).
+Input: the content of result files. Output: the tables in docs/benchmarks.md, ``benchmarks-errors.svg`` (all sets) and
+``benchmarks-labels.svg`` (IMDb by number of labels).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy.outcomes import ENSEMBLE, SINGLE, Result, machine_told
+from benchmarks.accuracy.outcomes import ENSEMBLE, SINGLE, Result, describe_machine
 from benchmarks.accuracy.sets import SETS
 from tools.pages import fill
 
@@ -25,42 +25,47 @@ METHODS = {
     "bothways": "bothways",
     "bothways-base": "bothways, en-base",
 }
-_LABELLED_SETS = {"imdb-100": 100, "imdb-500": 500, "imdb-2000": 2000, "imdb": 25_000}
-_TABLE_NOTE = """Test error in %, or macro-F1 where said: mean ± standard deviation over seeds. Training in minutes,
-choosing settings included (what several sets share stands behind a +); texts/s from text to label, all models of the
-row together. In brackets CPU minutes, and texts per CPU second: they hardly depend on what else ran. Times of two
-machines don't compare: a letter tells on which one a row was measured. Errors do; the plots show what has most seeds.
+_LABELED_ROWS = {"imdb-100": 100, "imdb-500": 500, "imdb-2000": 2000, "imdb": 25_000}
+_TABLE_NOTE = """Test error in %, or macro-F1 where noted: mean ± standard deviation over seeds. Training time is in
+minutes and includes the choice of settings. The time for language models that several sets share follows a +.
+Throughput (texts/s) is from text to label, all models of the row together. CPU minutes and texts per CPU second are in
+parentheses: they hardly depend on what else ran. Compare times only on the same machine, given by its letter. Errors
+are comparable between machines. The plots show the machine with the most seeds.
 """
 
 
 def write_report(results: Sequence[Result], page: Path) -> None:
-    """Write everything that these results allow into a page that has the marks for it, and plots beside it."""
+    """Update the tables of the page, and write the plots next to it."""
     machines = by_machine(results)
     letters = dict(zip(machines, "ABCDEFGH", strict=False))
-    named = "\n".join(f"- **{letter}**: {told}" for told, letter in letters.items())
+    named = "\n".join(f"- **{letter}**: {machine}" for machine, letter in letters.items())
     fill(page, "errors", "\n".join([_TABLE_NOTE, table(machines, letters), named, ""]))
-    compared = {told: training_speed(groups) for told, groups in machines.items()}
-    fill(page, "training beside fastai", "\n".join(_headed(told, lines) for told, lines in compared.items() if lines))
+    compared = {machine: training_speed(groups) for machine, groups in machines.items()}
+    fill(
+        page,
+        "training beside fastai",
+        "\n".join(_headed(machine, lines) for machine, lines in compared.items() if lines),
+    )
     fill(page, "conditions", conditions(results))
     most = with_most_seeds(machines)
-    plots_made = [*plot_errors(most, page), *plot_labels(most, page)]
-    print(json.dumps({"results": len(results), "written": [page.name, *plots_made]}))
+    plot_files = [*plot_errors(most, page), *plot_labels(most, page)]
+    print(json.dumps({"results": len(results), "written": [page.name, *plot_files]}))
 
 
 Groups = dict[tuple[str, str], list[Result]]
-"""The results of each set and method, one a seed."""
+"""Results by set and method, one per seed."""
 
 
 def by_machine(results: Iterable[Result]) -> dict[str, Groups]:
-    """Return the results of each machine, most results first."""
+    """Return the results by machine, the machine with the most results first."""
     found: dict[str, list[Result]] = {}
     for result in results:
-        found.setdefault(machine_told(result["machine"]), []).append(result)
-    return {told: grouped(found[told]) for told in sorted(found, key=lambda told: -len(found[told]))}
+        found.setdefault(describe_machine(result["machine"]), []).append(result)
+    return {machine: grouped(found[machine]) for machine in sorted(found, key=lambda machine: -len(found[machine]))}
 
 
 def grouped(results: Iterable[Result]) -> Groups:
-    """Return the results of each set and method, one a seed, in the order of the table."""
+    """Return results by set and method, in the order of the table."""
     found: Groups = {}
     for result in results:
         found.setdefault((result["set"], result["method"]), []).append(result)
@@ -69,7 +74,7 @@ def grouped(results: Iterable[Result]) -> Groups:
 
 
 def with_most_seeds(machines: Mapping[str, Groups]) -> Groups:
-    """Return the results of each set and method from the machine that has the most of them."""
+    """Return results by set and method, each from the machine with the most seeds."""
     found: Groups = {}
     for groups in machines.values():
         for key, results in groups.items():
@@ -79,20 +84,22 @@ def with_most_seeds(machines: Mapping[str, Groups]) -> Groups:
 
 
 def table(machines: Mapping[str, Groups], letters: Mapping[str, str]) -> str:
-    """Return a Markdown table, a row a set, method and machine."""
+    """Return a Markdown table with one row per set, method and machine."""
     lines = [
-        "| set | labeled rows | method | on | seeds | forward | backward | ensemble | training, min | texts/s |",
+        "| set | labeled rows | method | machine | seeds | forward | backward | ensemble | training, min | texts/s |",
         "|---|--:|---|---|--:|--:|--:|--:|--:|--:|",
     ]
     sets, methods = list(SETS), list(METHODS)
-    rows_told = [(*key, letters[told], results) for told, groups in machines.items() for key, results in groups.items()]
-    rows_told.sort(key=lambda row: (sets.index(row[0]), methods.index(row[1]), row[2]))
-    for set_name, method, letter, results in rows_told:
+    rows_shown = [
+        (*key, letters[machine], results) for machine, groups in machines.items() for key, results in groups.items()
+    ]
+    rows_shown.sort(key=lambda row: (sets.index(row[0]), methods.index(row[1]), row[2]))
+    for set_name, method, letter, results in rows_shown:
         first = results[0]
         is_f1 = first["measure"] == "macro_f1"
-        told = [_told(results, model, is_f1) for model in MODELS]
+        scores = [_mean_score(results, model, is_f1) for model in MODELS]
         if SINGLE in first["scores"]:
-            told[-1] = _told(results, SINGLE, is_f1)
+            scores[-1] = _mean_score(results, SINGLE, is_f1)
         rows = first["rows"]["training"] + (first["rows"]["validation"] if first["method"] not in _BASELINES else 0)
         cells = [
             set_name + (" (macro-F1)" if is_f1 else ""),
@@ -100,8 +107,8 @@ def table(machines: Mapping[str, Groups], letters: Mapping[str, str]) -> str:
             METHODS[method],
             letter,
             str(len(results)),
-            *told[:-1],
-            f"**{told[-1]}**" if method in ("bothways", "bothways-base") else told[-1],
+            *scores[:-1],
+            f"**{scores[-1]}**" if method in ("bothways", "bothways-base") else scores[-1],
             _minutes(results),
             _speed(results),
         ]
@@ -110,7 +117,7 @@ def table(machines: Mapping[str, Groups], letters: Mapping[str, str]) -> str:
 
 
 def training_speed(groups: Groups) -> str:
-    """Return a Markdown table of how long training took beside fastai, stage by stage, or nothing."""
+    """Return a Markdown table that compares training times with fastai per stage, or an empty string."""
     lines = []
     for set_name in SETS:
         both = [groups.get((set_name, method), []) for method in ("bothways", "fastai")]
@@ -119,11 +126,13 @@ def training_speed(groups: Groups) -> str:
             continue
         for stage in ("language model", "classifier"):
             ours, theirs = (statistics.mean(found[stage] for found in of_method) for of_method in seconds)
-            lines.append(f"| {set_name} | {stage}, epochs alone | {ours:.0f} | {theirs:.0f} | {theirs / ours:.1f} |")
+            lines.append(f"| {set_name} | {stage}, epochs only | {ours:.0f} | {theirs:.0f} | {theirs / ours:.1f} |")
         ours, theirs = (
             statistics.mean(
                 sum(result["times"][w]["wall_s"] for w in ("train", "shared") if w in result["times"])
-                - result["facts"]["seconds"].get("other rates", 0.0)  # fastai is not charged with choosing one
+                - result["facts"]["seconds"].get(
+                    "other rates", 0.0
+                )  # the search for a learning rate is not counted for fastai
                 for result in results
             )
             for results in both
@@ -131,32 +140,32 @@ def training_speed(groups: Groups) -> str:
         lines.append(f"| {set_name} | texts to models on disk | {ours:.0f} | {theirs:.0f} | {theirs / ours:.1f} |")
     if not lines:
         return ""
-    head = ["| set | seconds of | bothways | fastai | times faster |", "|---|---|--:|--:|--:|"]
+    head = ["| set | seconds | bothways | fastai | speedup |", "|---|---|--:|--:|--:|"]
     return "\n".join([*head, *lines, ""])
 
 
 _BASELINES = ("tfidf", "fasttext")
-"""Fitted on the validation rows as well, once settings are chosen."""
+"""Methods that are also fitted on the validation rows once their settings are chosen."""
 
 
 def conditions(results: Sequence[Result]) -> str:
-    """Say on which rows, on what machine, with which versions and by what commands it was measured."""
+    """Return a description of the test rows, machines, versions and commands of the results."""
     lines = ["**Test rows**", ""]
     tests = {result["set"]: f"{result['rows']['test']:,} rows, {result['test_split']}" for result in results}
     lines += [f"- {name}: {tests[name]}" for name in SETS if name in tests]
     lines += ["", "**Machines and versions**", ""]
-    for method, told in METHODS.items():
+    for method, method_name in METHODS.items():
         mine = [result for result in results if result["method"] == method]
         for line in sorted({_setting(result) for result in mine}):
             loads = [result["machine"]["load_before"] for result in mine if _setting(result) == line]
-            busy = f"load before the run {min(loads)} to {max(loads)}"
-            lines.append(f"- {told}: {line}; {busy} ({len(loads)} results)")
-    lines += ["", "Each result's file holds the command that measures it.", ""]
+            busy = f"load average before the run {min(loads)} to {max(loads)}"
+            lines.append(f"- {method_name}: {line}; {busy} ({len(loads)} results)")
+    lines += ["", "The file of each result contains the command that measures it.", ""]
     return "\n".join(lines)
 
 
 def plot_errors(groups: Groups, page: Path) -> list[str]:
-    """Draw the error of each method on each set, and give the files' names."""
+    """Draw the error of each method on each set, and return the names of the files."""
     errors = {key: results for key, results in groups.items() if results[0]["measure"] == "error"}
     if not errors:
         return []
@@ -174,7 +183,7 @@ def plot_errors(groups: Groups, page: Path) -> list[str]:
             width,
             yerr=[_spread(value) for value in values],
             capsize=2,
-            color=_colour(method),
+            color=_color(method),
             label=METHODS[method],
         )
     axes.set_xticks(range(len(sets)), sets)
@@ -185,26 +194,26 @@ def plot_errors(groups: Groups, page: Path) -> list[str]:
 
 
 def plot_labels(groups: Groups, page: Path) -> list[str]:
-    """Draw IMDb's error by the number of labels, and give the files' names."""
-    methods = [name for name in METHODS if sum((known, name) in groups for known in _LABELLED_SETS) > 1]
+    """Draw the error on IMDb by number of labels, and return the names of the files."""
+    methods = [name for name in METHODS if sum((known, name) in groups for known in _LABELED_ROWS) > 1]
     if not methods:
         return []
     pyplot = plots()
     figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
     for method in methods:
-        known = [name for name in _LABELLED_SETS if (name, method) in groups]
+        known = [name for name in _LABELED_ROWS if (name, method) in groups]
         values = [[100 * value for value in best_values(groups[name, method])] for name in known]
         axes.errorbar(
-            [_LABELLED_SETS[name] for name in known],
+            [_LABELED_ROWS[name] for name in known],
             [statistics.mean(value) for value in values],
             yerr=[_spread(value) for value in values],
             marker="o",
             capsize=3,
-            color=_colour(method),
+            color=_color(method),
             label=METHODS[method],
         )
     axes.set_xscale("log")
-    ticks = [count for name, count in _LABELLED_SETS.items() if any((name, method) in groups for method in methods)]
+    ticks = [count for name, count in _LABELED_ROWS.items() if any((name, method) in groups for method in methods)]
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.minorticks_off()
     axes.set_xlabel("labeled reviews (IMDb)")
@@ -215,13 +224,13 @@ def plot_labels(groups: Groups, page: Path) -> list[str]:
 
 
 def best_values(results: Sequence[Result]) -> list[float]:
-    """Return what a method is judged by, a value a seed: its ensemble, or its only model."""
+    """Return the value of a method per seed: of its ensemble, or of its only model."""
     return [
         result["scores"][ENSEMBLE if ENSEMBLE in result["scores"] else SINGLE][result["measure"]] for result in results
     ]
 
 
-def _told(results: Sequence[Result], model: str, is_f1: bool) -> str:
+def _mean_score(results: Sequence[Result], model: str, is_f1: bool) -> str:
     values = [100 * found[model][results[0]["measure"]] for result in results if model in (found := result["scores"])]
     if not values:
         return ""
@@ -235,7 +244,7 @@ def _spread(values: Sequence[float]) -> float:
 
 
 def _minutes(results: Sequence[Result]) -> str:
-    def told(clock: str) -> str:
+    def formatted(clock: str) -> str:
         own, shared = (
             [result["times"][what][clock] / 60 for result in results if what in result["times"]]
             for what in ("train", "shared")
@@ -244,21 +253,23 @@ def _minutes(results: Sequence[Result]) -> str:
         minutes = f"{mean:.1f}" if mean >= 0.95 else f"{mean:.2f}"
         return f"{minutes} + {statistics.mean(shared):.1f}" if shared else minutes
 
-    is_short = any(result["facts"].get("was_resumed") for result in results)  # what ran before a stop is not counted
-    return f"{'> ' * is_short}{told('wall_s')} ({told('cpu_s')})"
+    is_short = any(
+        result["facts"].get("was_resumed") for result in results
+    )  # the time before the interruption is not counted
+    return f"{'> ' * is_short}{formatted('wall_s')} ({formatted('cpu_s')})"
 
 
 def _speed(results: Sequence[Result]) -> str:
-    def told(clock: str) -> str:
+    def formatted(clock: str) -> str:
         speeds = [result["rows"]["test"] / result["times"]["predict"][clock] for result in results]
         return f"{statistics.mean(speeds):,.0f}"
 
-    return f"{told('wall_s')} ({told('cpu_s')})"
+    return f"{formatted('wall_s')} ({formatted('cpu_s')})"
 
 
 def _setting(result: Result) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
-    return f"{machine_told(result['machine'])}; {packages}"
+    return f"{describe_machine(result['machine'])}; {packages}"
 
 
 def _headed(machine: str, lines: str) -> str:
@@ -266,7 +277,7 @@ def _headed(machine: str, lines: str) -> str:
 
 
 def plots() -> Any:
-    """Return pyplot, set to draw the same file from the same numbers, without a screen."""
+    """Return pyplot, configured for reproducible files without a display."""
     import matplotlib as mpl  # noqa: PLC0415  (only where plots are made)
 
     mpl.use("agg")
@@ -277,8 +288,8 @@ def plots() -> Any:
     return pyplot
 
 
-def _colour(method: str) -> str:
-    """Return the same colour to a method in every plot."""
+def _color(method: str) -> str:
+    """Return the color of a method, the same in every plot."""
     return f"C{list(METHODS).index(method)}"
 
 

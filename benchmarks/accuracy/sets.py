@@ -1,6 +1,6 @@
-"""The data sets, as tasks: rows to train on, maybe rows to validate on, rows to test on.
+"""The data sets as tasks: training rows, validation rows if the data set has them, and test rows.
 
-In: the folder that BOTHWAYS_DATA names, a seed. Out: a ``Task``. Official test splits are only ever measured on.
+Input: the folder in BOTHWAYS_DATA, and a seed. Output: a ``Task``. Official test splits are only used for testing.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from benchmarks.accuracy.splits import distinct_first, groups_of, stratified_num
 from numpy.typing import NDArray
 
 IMDB_TEST_ROWS = 5_000
-IMDB_UNLABELLED_ROWS = 20_000
+IMDB_UNLABELED_ROWS = 20_000
 IMDB_SHARED = "imdb"
-IMDB_FEWER_UNLABELLED_ROWS = 5_000
-"""For fastai on two cores, where 20,000 would take it two hours."""
+IMDB_FEWER_UNLABELED_ROWS = 5_000
+"""Fewer rows for fastai on two cores, where 20,000 take two hours."""
 IMDB_FEWER_SHARED = "imdb-5k"
 IMDB_FULL_SHARED = "imdb-full"
 SMS_TEST_SHARE = 0.2
 _FIXED_SEED = 20_180_101
-"""Of choices that are the same for every seed of a run."""
+"""Seed of the choices that do not depend on the seed of a run."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Texts and what is true of each: one label, or any number of them."""
+    """Texts and their labels: one label per text, or any number for multi-label tasks."""
 
     texts: list[str]
     labels: list[tuple[str, ...]]
@@ -38,24 +38,24 @@ class Rows:
         return len(self.texts)
 
     def selected(self, numbers: Sequence[int] | NDArray[np.int64]) -> Rows:
-        """Return some of the rows."""
+        """Return the rows with these numbers."""
         return Rows([self.texts[i] for i in numbers], [self.labels[i] for i in numbers])
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a method is to learn and is measured on.
+    """A classification task that a method learns and is evaluated on.
 
     Attributes:
-        name: As in ``--sets``.
+        name: Name of the data set, as in ``--sets``.
         labels: All labels, sorted.
-        is_multi_label: Whether a text has any number of labels; otherwise it has one.
-        train: Rows to learn from, and to choose settings on where there is no ``valid``.
-        valid: The official validation rows, if there are any.
-        test: Rows that only the finished model sees.
-        test_split: What the test rows are.
-        unlabeled: More texts, for language models only.
-        shared: A name that tasks have in common whose language models are fine-tuned once, on ``unlabeled``.
+        is_multi_label: Whether a text can have any number of labels, instead of exactly one.
+        train: Training rows. Settings are chosen on a part of them if there is no ``valid``.
+        valid: Official validation rows, or None.
+        test: Test rows, used only for the finished model.
+        test_split: Description of the test rows.
+        unlabeled: Unlabeled texts, for the language models.
+        shared: Name shared by the tasks that use the same language models, fine-tuned once on ``unlabeled``.
     """
 
     name: str
@@ -70,12 +70,12 @@ class Task:
 
 
 def load_task(name: str, folder: Path, seed: int) -> Task:
-    """Return a task; the seed decides which rows are labeled, where not all of them are."""
+    """Return a task. If a set uses only some labeled rows, the seed selects them."""
     return SETS[name](name, folder, seed)
 
 
 def _official_split(name: str, folder: Path, seed: int) -> Task:
-    """Return a set of one label a text that lies in a folder of its name, split by those who made it."""
+    """Return a single-label set in a folder of the same name, with its official split."""
     del seed
     train, test = (_read_csv(folder / name / f"{part}.csv", "label") for part in ("train", "test"))
     return Task(name, _labels(train), False, train, None, test, "official test split")
@@ -102,7 +102,7 @@ def _imdb(
     folder: Path,
     seed: int,
     labeled: int | None,
-    unlabeled_rows: int = IMDB_UNLABELLED_ROWS,
+    unlabeled_rows: int = IMDB_UNLABELED_ROWS,
     shared: str = IMDB_SHARED,
 ) -> Task:
     train, test = (_read_parquet(folder / "imdb" / f"{part}.parquet") for part in ("train", "test"))
@@ -125,15 +125,15 @@ SETS: dict[str, Callable[[str, Path, int], Task]] = {
     "imdb-100": partial(_imdb, labeled=100),
     "imdb-500": partial(_imdb, labeled=500),
     "imdb-2000": partial(_imdb, labeled=2000),
-    "imdb-100-5k": partial(_imdb, labeled=100, unlabeled_rows=IMDB_FEWER_UNLABELLED_ROWS, shared=IMDB_FEWER_SHARED),
+    "imdb-100-5k": partial(_imdb, labeled=100, unlabeled_rows=IMDB_FEWER_UNLABELED_ROWS, shared=IMDB_FEWER_SHARED),
     "imdb": partial(_imdb, labeled=None),
 }
 OPTIONAL_SETS = ("imdb-100-5k", "imdb")
-"""Only run where they are asked for."""
+"""Sets that run only if named in ``--sets``."""
 
 
 def _balanced(rows: Rows, labels: tuple[str, ...], count: int, seed: int) -> Rows:
-    """Return so many different texts, as many of each label; fewer with the same seed are among them."""
+    """Return ``count`` distinct texts, equally many per label. A smaller selection with the same seed is a subset."""
     order = distinct_first(rows.texts, seed)
     by_label = ([i for i in order if rows.labels[i] == (label,)][: count // len(labels)] for label in labels)
     return rows.selected(sorted(i for numbers in by_label for i in numbers))

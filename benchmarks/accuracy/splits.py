@@ -1,6 +1,6 @@
-"""Split rows by chance that a seed decides: stratified, and never the same text on both sides.
+"""Split rows at random: stratified, and never with the same text on both sides.
 
-In: texts and a stratum for each. Out: numbers of rows.
+Input: texts and the stratum of each. Output: row numbers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def groups_of(labels: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 def stratified_numbers(texts: Sequence[str], strata: Sequence[Hashable], share: float, seed: int) -> Numbers:
-    """Return the numbers of about so large a share of each stratum's distinct texts, at least one, in order."""
+    """Return row numbers, in order, that hold about this share of each stratum's distinct texts, and at least one."""
     held: set[str] = set()
     for distinct in _shuffled_strata(texts, strata, seed):
         held.update(distinct[: max(1, round(share * len(distinct)))])
@@ -28,7 +28,7 @@ def stratified_numbers(texts: Sequence[str], strata: Sequence[Hashable], share: 
 
 
 def fold_numbers(texts: Sequence[str], strata: Sequence[Hashable], count: int, seed: int) -> list[Numbers]:
-    """Return the rows of each of so many folds, in order; every row is in one fold."""
+    """Return the row numbers of each of ``count`` folds, in order. Every row is in exactly one fold."""
     fold: dict[str, int] = {}
     dealt = 0
     for distinct in _shuffled_strata(texts, strata, seed):
@@ -40,7 +40,7 @@ def fold_numbers(texts: Sequence[str], strata: Sequence[Hashable], count: int, s
 
 
 def distinct_first(texts: Sequence[str], seed: int) -> list[int]:
-    """Return the numbers of all distinct texts, each at its first place, in an order that the seed decides."""
+    """Return the row number of the first occurrence of each distinct text, shuffled with the seed."""
     first: dict[str, int] = {}
     for number, text in enumerate(texts):
         first.setdefault(text, number)
@@ -50,7 +50,7 @@ def distinct_first(texts: Sequence[str], seed: int) -> list[int]:
 
 
 def _shuffled_strata(texts: Sequence[str], strata: Sequence[Hashable], seed: int) -> Iterator[list[str]]:
-    """Return each stratum's distinct texts in an order that the seed decides; a text is where it first occurs."""
+    """Yield the distinct texts of each stratum, shuffled. A text belongs to the stratum of its first occurrence."""
     rng = np.random.default_rng(seed)
     seen: set[str] = set()
     by_stratum: dict[Hashable, list[str]] = defaultdict(list)

@@ -1,8 +1,8 @@
 """The linear baseline: TF-IDF of words, of characters or of both, and logistic regression.
 
-In: a task. Out: an ``Outcome``. Features and C are those with the least loss on the validation rows; with them it is
-fitted again on all training rows. More than two classes are learnt one against the rest: on texts as accurate as one
-multinomial model, and ten times faster.
+Input: a task. Output: an ``Outcome``. Features and C are those with the lowest loss on the validation rows. The model
+is then fitted again on all training rows. More than two classes are learned one-vs-rest, which on texts is as accurate
+as a multinomial model and ten times faster.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ FEATURES = (("words",), ("characters",), ("words", "characters"))
 STRENGTHS = (0.25, 1.0, 4.0, 16.0, 64.0)
 """Values of C."""
 _MANY_ROWS = 20_000
-"""From so many rows on, features that occur once are left out."""
+"""From this number of rows on, features that occur only once are dropped."""
 _TEXTS_TO_WARM_UP = 32
 
 
 def run(task: Task, seed: int) -> Outcome:
-    """Choose, fit and predict."""
+    """Choose the settings, fit and predict."""
     warnings.simplefilter("ignore", ConvergenceWarning)
     watch = Stopwatch()
     tried = _tried(task, validation.parts(task, seed))
     losses = {setting: loss for setting, (loss, _) in tried.items()}
-    features, strength = min(losses, key=lambda setting: losses[setting])  # the first of equals: fewest, smallest
+    features, strength = min(losses, key=lambda setting: losses[setting])  # ties: the fewest features, the smallest C
     model = _model(features, strength, task)
     truth = _targets(task.train, task)
     model.fit(task.train.texts, truth)
@@ -79,7 +79,7 @@ Setting = tuple[tuple[str, ...], float]
 
 
 def _tried(task: Task, parts: Sequence[tuple[Rows, Rows]]) -> dict[Setting, tuple[float, Probabilities]]:
-    """Return the loss of every setting on the validation rows of all parts together, with their probabilities."""
+    """Return, per setting, the loss on the validation rows of all parts together, and their probabilities."""
     found: dict[Setting, list[Probabilities]] = {setting: [] for setting in itertools.product(FEATURES, STRENGTHS)}
     for fit, valid in parts:
         targets = _targets(fit, task)
@@ -93,7 +93,7 @@ def _tried(task: Task, parts: Sequence[tuple[Rows, Rows]]) -> dict[Setting, tupl
 
 
 def _matrices(fit: Rows, valid: Rows, task: Task) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
-    """Return the features of both sides for each choice of features; each kind is computed once."""
+    """Yield the matrices of both sides for each choice of features. Each kind of features is computed once."""
     known: dict[str, tuple[Any, Any]] = {}
     for kind in KINDS:
         vectorizer = _vectorizer(kind, task)

@@ -1,6 +1,6 @@
-"""Decide which training rows settings are chosen on.
+"""Choose the training rows on which settings are validated.
 
-In: a task and a seed. Out: pairs of rows to fit on and rows to validate on. Test rows are not looked at.
+Input: a task and a seed. Output: pairs of rows to fit on and rows to validate on. Test rows are never used.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from benchmarks.accuracy.splits import fold_numbers, groups_of, stratified_numbe
 VALIDATION_SHARE = 0.1
 FOLDS = 5
 _FEW_ROWS = 1000
-"""Below so many rows a tenth says too little: settings are chosen by cross-validation."""
+"""Below this number of rows a tenth is too small, so settings are chosen by cross-validation."""
 
 
 def held_out(task: Task, seed: int) -> tuple[Rows, Rows]:
-    """Return rows to fit on and rows to validate on: the official ones, or a stratified tenth."""
+    """Return rows to fit on and rows to validate on: the official split, or a stratified tenth."""
     if task.valid is not None:
         return task.train, task.valid
     numbers = stratified_numbers(task.train.texts, groups_of(task.train.labels), VALIDATION_SHARE, seed)
@@ -25,7 +25,7 @@ def held_out(task: Task, seed: int) -> tuple[Rows, Rows]:
 
 
 def parts(task: Task, seed: int) -> list[tuple[Rows, Rows]]:
-    """Return what settings are chosen on: one part, or five of few rows."""
+    """Return the pairs of rows on which settings are chosen: one pair, or five folds if there are few rows."""
     if task.valid is not None or len(task.train) >= _FEW_ROWS:
         return [held_out(task, seed)]
     folds = fold_numbers(task.train.texts, groups_of(task.train.labels), FOLDS, seed)
@@ -34,14 +34,14 @@ def parts(task: Task, seed: int) -> list[tuple[Rows, Rows]]:
 
 
 def described(task: Task, seed: int) -> str:
-    """Say in words what ``parts`` gives."""
+    """Return a description of what ``parts`` returns."""
     if task.valid is None and len(task.train) < _FEW_ROWS:
         return f"{FOLDS}-fold cross-validation of the training rows, seed {seed}"
     return described_held_out(task, seed)
 
 
 def described_held_out(task: Task, seed: int) -> str:
-    """Say in words what ``held_out`` gives."""
+    """Return a description of what ``held_out`` returns."""
     if task.valid is not None:
         return "official validation split"
     return f"a stratified {VALIDATION_SHARE:.0%} of the training rows, seed {seed}"

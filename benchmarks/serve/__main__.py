@@ -27,16 +27,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks.accuracy.outcomes import load_now, machine
+from benchmarks.accuracy.outcomes import load_average, machine
 from benchmarks.serve.report import write_report
-from benchmarks.speed.models import SIZES, chosen_texts, imported_models
+from benchmarks.speed.command import Parser, run_command
+from benchmarks.speed.models import ROOT, choose_texts, import_models
 from numpy.typing import NDArray
 
 import bothways
 from bothways.runtime.cores import available_cores
 
-ROOT = Path(__file__).parents[2]
-RESULTS = Path(__file__).parent / "results"
 PAGE = ROOT / "docs" / "serving.md"
 HOST = "127.0.0.1"
 CLIENTS = (1, 8, 32)
@@ -65,32 +64,20 @@ class Server:
 
 
 def main() -> None:
-    """Run or report."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.serve", description=(__doc__ or "").splitlines()[0])
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    run = verbs.add_parser("run", help="measure one size")
-    run.add_argument("--size", choices=list(SIZES), default="base")
-    run.add_argument("--requests", type=int, default=200, help="of each set, for each number of clients")
-    run.add_argument("--oracle", type=Path, default=ROOT / ".oracle", help="the environment with fastai")
-    run.add_argument("--work", type=Path, default=ROOT / "build" / "serve", help="for models and texts")
-    run.add_argument("--results", type=Path, default=RESULTS)
-    report = verbs.add_parser("report", help="put the tables into their page")
-    report.add_argument("--results", type=Path, default=RESULTS)
-    report.add_argument("--page", type=Path, default=PAGE)
-    arguments = parser.parse_args()
-    if arguments.verb == "report":
-        write_report(arguments.results, arguments.page)
-        return
-    if "BOTHWAYS_DATA" not in os.environ:
-        sys.exit("BOTHWAYS_DATA is not set: it names the folder of the data sets")
-    measure(arguments)
+    """Run the command line."""
+    run_command("serve", (__doc__ or "").splitlines()[0], PAGE, add_options, measure, write_report)
+
+
+def add_options(run: Parser) -> None:
+    """Add the option of this benchmark."""
+    run.add_argument("--requests", type=int, default=200, help="requests per set and number of clients; 200 by default")
 
 
 def measure(arguments: argparse.Namespace) -> None:
     """Measure both servers with one size of model, and keep it."""
-    load = load_now()
-    texts = chosen_texts(arguments.requests)
-    bundle = imported_models(texts, arguments.size, arguments.work, arguments.oracle)
+    load = load_average()
+    texts = choose_texts(arguments.requests)
+    bundle = import_models(texts, arguments.size, arguments.work, arguments.oracle)
     model = bothways.load(bundle)
     expected = {name: model.predict_proba(some) for name, some in texts["sets"].items()}
     del model

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy.outcomes import machine_told
+from benchmarks.accuracy.outcomes import describe_machine
 from tools.pages import fill
 
 SET_NAMES = {"imdb": "IMDb reviews", "trec6": "TREC questions"}
@@ -23,7 +23,7 @@ def write_report(results: Path, page: Path) -> None:
 def _table(result: dict[str, Any]) -> Iterator[str]:
     sizes = {"base": "400/1152/3", "small": "256/512/3"}
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
-    yield f"**A model of {sizes[result['size']]}, two directions.** {machine_told(result['machine'])};"
+    yield f"**A model of {sizes[result['size']]}, two directions.** {describe_machine(result['machine'])};"
     yield f"load before the run {result['machine']['load_before']}; {versions}. `{result['command']}`"
     yield ""
     yield "| texts | clients | server | texts/s | times fastai | median | 99 of 100 | times as fast |"

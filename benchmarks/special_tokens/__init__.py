@@ -1,1 +1,1 @@
-"""Are backward markers too easy?"""
+"""Placement of special tokens in backward reading: as written, or in reading order."""

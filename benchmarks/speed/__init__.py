@@ -1,1 +1,1 @@
-"""How fast it predicts, beside fastai and torch."""
+"""Prediction speed of bothways, fastai and PyTorch with the same models and texts."""

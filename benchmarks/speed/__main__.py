@@ -1,20 +1,19 @@
-"""Measure how fast an ensemble predicts: bothways, torch and the real fastai, the same weights and texts, in one run.
+"""Compare the prediction speed of an ensemble in bothways, PyTorch and fastai, with the same weights, in one run.
 
-Run: BOTHWAYS_DATA=... make bench-speed, or .venv/bin/python -m benchmarks.speed run [--size base] [--runs 5] ...;
-.venv/bin/python -m benchmarks.speed report puts the tables into docs/speed.md. The last line of a run is JSON.
+Run: BOTHWAYS_DATA=... make bench-speed, or .venv/bin/python -m benchmarks.speed run [--size base] [--runs 5] ...
+Then .venv/bin/python -m benchmarks.speed report updates the tables of docs/speed.md. The last line of a run is JSON.
 
-fastai makes the models, with random weights, and exports them; bothways imports the exports. All texts at once, as many
-times as asked for, and some one by one; tokenization is always included. Run it with nothing else running.
+fastai creates the models with random weights and exports them. bothways imports the exports. Every library predicts all
+texts in one call, several times, and some texts one by one. All times include tokenization. Run it with nothing else
+running.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -24,8 +23,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.accuracy.outcomes import load_now, machine
-from benchmarks.speed.models import SIZES, chosen_texts, imported_models, run_fastai
+from benchmarks.accuracy.outcomes import load_average, machine
+from benchmarks.speed.command import Parser, run_command
+from benchmarks.speed.models import ROOT, choose_texts, import_models, run_fastai
 from benchmarks.speed.report import write_report
 from benchmarks.speed.torch_eager import TorchEnsemble
 from numpy.typing import NDArray
@@ -33,68 +33,59 @@ from numpy.typing import NDArray
 import bothways
 from bothways.bundle.manifest import EarlyExit, Kind
 from bothways.bundle.read import read_bundle
-from bothways.evaluation.benchmark import LIBRARIES, flop_a_token, limit_flop_a_second
+from bothways.evaluation.benchmark import LIBRARIES, flops_per_token, matmul_flops_per_second
 from bothways.runtime.classifier import Classifier
 from bothways.runtime.cores import available_cores
-from bothways.runtime.graph import Precision
-from bothways.runtime.slots import Tally
+from bothways.runtime.encoder import Precision
+from bothways.runtime.slots import TokenCounts
 from bothways.text.reading import Direction
 from bothways.text.validation import check_texts
 
-ROOT = Path(__file__).parents[2]
-RESULTS = Path(__file__).parent / "results"
 PAGE = ROOT / "docs" / "speed.md"
-LONGEST_POOLED = 1440
-"""fastai pools so many tokens before a text's end; torch's side pools all."""
+FASTAI_POOLED_TOKENS = 1440
+"""fastai pools only the last 1,440 tokens of a text, torch_eager.py pools all."""
 
 
 def main() -> None:
-    """Run or report."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=(__doc__ or "").splitlines()[0])
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    run = verbs.add_parser("run", help="measure one size")
-    run.add_argument("--size", choices=list(SIZES), default="base")
-    run.add_argument("--runs", type=int, default=5, help="over all texts; medians are told")
-    run.add_argument("--texts", type=int, help="at most so many of a set; else 1,000 of IMDb and 5,000 of TREC")
-    run.add_argument("--singles", type=int, default=50, help="texts that are predicted one by one")
+    """Run the command line."""
+    run_command("speed", (__doc__ or "").splitlines()[0], PAGE, add_options, measure, write_report)
+
+
+def add_options(run: Parser) -> None:
+    """Add the options of this benchmark."""
+    run.add_argument("--runs", type=int, default=5, help="runs over all texts; medians are reported; 5 by default")
     run.add_argument(
-        "--early-exit-share", type=float, default=0.15, help="of texts that a cascade reads in both directions"
+        "--texts", type=int, help="maximum number of texts per set; 1,000 of IMDb and 5,000 of TREC by default"
     )
-    run.add_argument("--oracle", type=Path, default=ROOT / ".oracle", help="the environment with fastai")
-    run.add_argument("--work", type=Path, default=ROOT / "build" / "speed", help="for models and texts")
-    run.add_argument("--results", type=Path, default=RESULTS)
-    report = verbs.add_parser("report", help="put the tables into their page")
-    report.add_argument("--results", type=Path, default=RESULTS)
-    report.add_argument("--page", type=Path, default=PAGE)
-    arguments = parser.parse_args()
-    if arguments.verb == "report":
-        write_report(arguments.results, arguments.page)
-        return
-    if "BOTHWAYS_DATA" not in os.environ:
-        sys.exit("BOTHWAYS_DATA is not set: it names the folder of the data sets")
-    measured(arguments)
+    run.add_argument("--singles", type=int, default=50, help="number of texts predicted one by one; 50 by default")
+    run.add_argument(
+        "--early-exit-share",
+        type=float,
+        default=0.15,
+        help="share of the texts that both directions read with early exit; 0.15 by default",
+    )
 
 
-def measured(arguments: argparse.Namespace) -> None:
-    """Measure everything of one size, and keep it."""
-    load = load_now()
-    texts = chosen_texts(arguments.texts)
+def measure(arguments: argparse.Namespace) -> None:
+    """Measure models of one size, and write and print the result."""
+    load = load_average()
+    texts = choose_texts(arguments.texts)
     sets = {
         name: {"texts": some, "runs": arguments.runs, "singles": min(arguments.singles, len(some))}
         for name, some in texts["sets"].items()
     }
-    given = {"vocabulary": texts["vocabulary"], "sets": sets}
-    bundle = imported_models(given, arguments.size, arguments.work, arguments.oracle)
+    fastai_job = {"vocabulary": texts["vocabulary"], "sets": sets}
+    bundle = import_models(fastai_job, arguments.size, arguments.work, arguments.oracle)
 
     result: dict[str, Any] = {"size": arguments.size, "machine": {**machine(), "load_before": load}, "sets": {}}
-    speeds = {name: Speeds(name, some, arguments, bundle) for name, some in texts["sets"].items()}
-    for name, of_set in speeds.items():
-        result["sets"][name] = of_set.measured()
+    measurements = {name: SetMeasurement(name, some, arguments, bundle) for name, some in texts["sets"].items()}
+    for name, measurement in measurements.items():
+        result["sets"][name] = measurement.measure()
     run_fastai(arguments.oracle, "measure", str(bundle.parent), str(available_cores()))
     theirs = json.loads((bundle.parent / "fastai.json").read_text())
-    for name, of_set in speeds.items():
-        of_set.add_fastai(result["sets"][name], theirs["sets"][name])
-    result |= {"limits_gflops": limits(bundle), "fastai_load_s": round(theirs["load_s"], 3)}
+    for name, measurement in measurements.items():
+        measurement.add_fastai(result["sets"][name], theirs["sets"][name])
+    result |= {"limits_gflops": limits_gflops(bundle), "fastai_load_s": round(theirs["load_s"], 3)}
     ours = {package: metadata.version(package) for package in ("bothways", "onnxruntime", "numpy")}
     result["versions"] = {**ours, **theirs["versions"]}
     result["peak_mib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
@@ -105,114 +96,125 @@ def measured(arguments: argparse.Namespace) -> None:
     print(json.dumps(result))
 
 
-class Speeds:
-    """What is measured on one set of texts."""
+class SetMeasurement:
+    """Measures all libraries and configurations on one set of texts."""
 
     def __init__(self, name: str, texts: list[str], arguments: argparse.Namespace, bundle: Path) -> None:
         self.name, self.texts, self.bundle = name, texts, bundle
         self.runs, self.singles = arguments.runs, texts[: arguments.singles]
-        self.cascade_share = arguments.cascade_share
-        self.exact: NDArray[np.float64] = np.empty(0)
+        self.early_exit_share = arguments.early_exit_share
+        self.expected: NDArray[np.float64] = np.empty(0)
 
-    def measured(self) -> dict[str, Any]:
-        """Measure bothways in all its ways, and torch."""
+    def measure(self) -> dict[str, Any]:
+        """Measure all configurations of bothways, and PyTorch.
+
+        The keys of a result ("exact" is float32, "cascade" is early exit) are those of the committed results.
+        """
         found: dict[str, Any] = {"texts": len(self.texts)}
-        loaded = time.perf_counter()
+        started = time.perf_counter()
         model = bothways.load(self.bundle)
-        load_s = time.perf_counter() - loaded
-        tally = Tally()
+        load_s = time.perf_counter() - started
+        counts = TokenCounts()
         tokens = list(map(model.tokenizer.tokenize, check_texts(self.texts)))
-        rows = [prediction.probabilities["ensemble"] for prediction in model.predictions_of(tokens, tally=tally)]
-        self.exact = np.array(rows)
-        found |= {"tokens": sum(map(len, tokens)), "executed_share": round(tally.executed / tally.needed, 4)}
-        found["exact"] = {**self._timed("exact", model.predict_proba), "load_s": round(load_s, 3)}
+        rows = [prediction.probabilities["ensemble"] for prediction in model.predictions_of(tokens, counts=counts)]
+        self.expected = np.array(rows)
+        found |= {"tokens": sum(map(len, tokens)), "executed_share": round(counts.computed / counts.real, 4)}
+        found["exact"] = {**self._time("exact", model.predict_proba), "load_s": round(load_s, 3)}
         found["exact"]["gflops"] = round(
-            sum(flop_a_token(member.architecture) for member in model.manifest.members)
+            sum(flops_per_token(member.architecture) for member in model.manifest.members)
             * found["tokens"]
             / found["exact"]["seconds"]
             / 1e9,
             1,
         )
-        found["cascade, exact"] = self._in_another_way("cascade, exact", model, "float32", uses_early_exit=True)
-        found["int8"] = self._in_another_way("int8", model, "int8", uses_early_exit=False)
-        found["cascade, int8"] = self._in_another_way("cascade, int8", model, "int8", uses_early_exit=True)
+        found["cascade, exact"] = self._measure_other("cascade, exact", model, "float32", uses_early_exit=True)
+        found["int8"] = self._measure_other("int8", model, "int8", uses_early_exit=False)
+        found["cascade, int8"] = self._measure_other("cascade, int8", model, "int8", uses_early_exit=True)
         eager = TorchEnsemble(read_bundle(self.bundle, Kind.CLASSIFIER))
         torch.set_num_threads(available_cores())
         eager_rows = eager(self.texts)
-        is_short = np.array([len(text) <= LONGEST_POOLED for text in tokens])
-        found["torch"] = self._timed("torch", eager)
-        found["torch"]["largest_difference"] = float(np.abs(eager_rows - self.exact)[is_short].max())
+        is_short = np.array([len(text) <= FASTAI_POOLED_TOKENS for text in tokens])
+        found["torch"] = self._time("torch", eager)
+        found["torch"]["largest_difference"] = float(np.abs(eager_rows - self.expected)[is_short].max())
         return found
 
-    def _in_another_way(
-        self, label: str, exact: Classifier, precision: Precision, *, uses_early_exit: bool
+    def _measure_other(
+        self, label: str, float32: Classifier, precision: Precision, *, uses_early_exit: bool
     ) -> dict[str, Any]:
+        """Measure another configuration of bothways and compare it with float32."""
         bundle = read_bundle(self.bundle, Kind.CLASSIFIER)
-        early_exit = self._early_exit(exact) if uses_early_exit else None
+        early_exit = self._early_exit(float32) if uses_early_exit else None
         model = Classifier(bundle, early_exit=early_exit, precision=precision)
         predictions = list(model.stream(self.texts))
         rows = np.array([prediction.probabilities["ensemble"] for prediction in predictions])
-        timed = self._timed(label, model.predict_proba)
+        times = self._time(label, model.predict_proba)
         if uses_early_exit:
             both = sum(prediction.read == "both" for prediction in predictions)
-            return {**timed, "read_by_both": round(both / len(predictions), 4)}
+            return {**times, "read_by_both": round(both / len(predictions), 4)}
         return {
-            **timed,
-            "largest_difference": float(np.abs(rows - self.exact).max()),
-            "changed_labels": int((rows.argmax(axis=1) != self.exact.argmax(axis=1)).sum()),
+            **times,
+            "largest_difference": float(np.abs(rows - self.expected).max()),
+            "changed_labels": int((rows.argmax(axis=1) != self.expected.argmax(axis=1)).sum()),
         }
 
-    def _early_exit(self, exact: Classifier) -> EarlyExit:
-        """Return a cascade that reads the wanted share of these texts in both directions."""
-        confidence = exact.predict_proba_by_direction(self.texts)["forward"].max(axis=1)
-        threshold = float(np.quantile(confidence, self.cascade_share))
+    def _early_exit(self, float32: Classifier) -> EarlyExit:
+        """Return an early exit with which both directions read the requested share of these texts."""
+        confidence = float32.predict_proba_by_direction(self.texts)["forward"].max(axis=1)
+        threshold = float(np.quantile(confidence, self.early_exit_share))
         return EarlyExit(
             first=Direction.FORWARD,
             temperature=1,
             threshold=threshold,
             largest_loss=1,
             rows=len(self.texts),
-            read_by_both=self.cascade_share,
+            read_by_both=self.early_exit_share,
             accuracy=0,
             accuracy_of_ensemble=0,
             curve=[],
         )
 
-    def _timed(self, label: str, predict: Callable[[Sequence[str]], object]) -> dict[str, Any]:
+    def _time(self, label: str, predict: Callable[[Sequence[str]], object]) -> dict[str, Any]:
         runs = []
         for number in range(self.runs):
             print(f"{label}, {self.name}, run {number + 1} of {self.runs}", flush=True)
             runs.append(_seconds(partial(predict, self.texts)))
-        alone = [_seconds(partial(predict, [text])) for text in self.singles]
-        told = told_times(runs, alone, len(self.texts))
-        print(f"{label}, {self.name}: {told}", flush=True)
-        return told
+        singles = [_seconds(partial(predict, [text])) for text in self.singles]
+        summary = summarize_times(runs, singles, len(self.texts))
+        print(f"{label}, {self.name}: {summary}", flush=True)
+        return summary
 
     def add_fastai(self, found: dict[str, Any], theirs: dict[str, Any]) -> None:
-        """Add fastai's times, and how far its probabilities are from ours, text by text and in its batches."""
+        """Add fastai's times, and how far its probabilities differ from ours for single texts and in batches."""
         alone, together = np.array(theirs["alone"]), np.array(theirs["together"])
-        found["fastai"] = told_times(theirs["runs_s"], theirs["singles_s"], len(self.texts))
-        found["fastai"]["largest_difference_alone"] = float(np.abs(alone - self.exact[: len(alone)]).max())
-        found["fastai"]["largest_difference_together"] = float(np.abs(together - self.exact).max())
+        found["fastai"] = summarize_times(theirs["runs_s"], theirs["singles_s"], len(self.texts))
+        found["fastai"]["largest_difference_alone"] = float(np.abs(alone - self.expected[: len(alone)]).max())
+        found["fastai"]["largest_difference_together"] = float(np.abs(together - self.expected).max())
 
 
-def told_times(runs: Sequence[float], alone: Sequence[float], texts: int) -> dict[str, Any]:
-    """Return medians, and what they are of."""
+def summarize_times(runs: Sequence[float], singles: Sequence[float], texts: int) -> dict[str, Any]:
+    """Return the medians of times and the times of the runs.
+
+    Args:
+        runs: Seconds of each run over all texts.
+        singles: Seconds of each text predicted alone.
+        texts: Number of texts per run.
+    """
     seconds = statistics.median(runs)
     return {
         "seconds": round(seconds, 3),
         "runs_s": [round(run, 3) for run in runs],
         "texts_per_s": round(texts / seconds, 2),
-        "single_p50_ms": round(1000 * statistics.median(alone), 2),
-        "single_p99_ms": round(1000 * sorted(alone)[int(0.99 * (len(alone) - 1))], 2),
+        "single_p50_ms": round(1000 * statistics.median(singles), 2),
+        "single_p99_ms": round(1000 * sorted(singles)[int(0.99 * (len(singles) - 1))], 2),
     }
 
 
-def limits(bundle: Path) -> dict[str, float]:
-    """Return how fast each library computes the model's matrix products alone, in GFLOP/s, float32."""
+def limits_gflops(bundle: Path) -> dict[str, float]:
+    """Return the GFLOP/s of each library in the model's matrix products alone, in float32."""
     architectures = [member.architecture for member in read_bundle(bundle, Kind.CLASSIFIER).manifest.members]
     libraries = {**LIBRARIES, "torch (MKL)": _torch_product, "oneDNN": _onednn_product}
-    return {name: round(limit_flop_a_second(architectures, library) / 1e9, 1) for name, library in libraries.items()}
+    flops = {name: matmul_flops_per_second(architectures, library) for name, library in libraries.items()}
+    return {name: round(found / 1e9, 1) for name, found in flops.items()}
 
 
 def _torch_product(rows: int, depth: int, columns: int) -> Callable[[], object]:

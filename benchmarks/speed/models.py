@@ -1,4 +1,4 @@
-"""The texts and models of benchmarks/speed and benchmarks/serve: made by the real fastai, imported by bothways."""
+"""Texts and models of benchmarks/speed and benchmarks/serve. fastai creates the models, bothways imports them."""
 
 from __future__ import annotations
 
@@ -24,35 +24,38 @@ SETS = {"imdb": 1000, "trec6": 5000}
 _SEED = 0
 
 
-def chosen_texts(most: int | None) -> dict[str, Any]:
-    """Return the texts of each set, and others for the vocabulary."""
+def choose_texts(max_texts: int | None) -> dict[str, Any]:
+    """Return the texts of each set under ``sets``, and other texts for the vocabulary under ``vocabulary``."""
     data = Path(os.environ["BOTHWAYS_DATA"])
     imdb = load_task("imdb-2000", data, _SEED)
     questions = load_task("trec6", data, _SEED).train.texts
     sets = {"imdb": imdb.test.texts[: SETS["imdb"]], "trec6": questions[: SETS["trec6"]]}
     return {
         "vocabulary": imdb.unlabeled[:3000] + questions,
-        "sets": {name: texts[:most] for name, texts in sets.items()},
+        "sets": {name: texts[:max_texts] for name, texts in sets.items()},
     }
 
 
-def run_fastai(oracle: Path, *command: str) -> None:
-    """Run a verb of oracle/speed.py in the oracle's environment."""
+def run_fastai(oracle: Path, *arguments: str) -> None:
+    """Run oracle/speed.py in the environment with fastai."""
     python = oracle / "bin" / "python"
     if not python.exists():
         sys.exit(f"{python} is missing: run make .oracle/.environment first")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    subprocess.run([str(python.absolute()), str(ROOT / "oracle" / "speed.py"), *command], check=True, env=environment)
+    subprocess.run([str(python.absolute()), str(ROOT / "oracle" / "speed.py"), *arguments], check=True, env=environment)
 
 
-def imported_models(texts: Mapping[str, Any], size: str, work: Path, oracle: Path) -> Path:
-    """Let fastai export a classifier a direction, with random weights, and import both.
+def import_models(texts: Mapping[str, Any], size: str, work: Path, oracle: Path) -> Path:
+    """Let fastai export one classifier with random weights per direction, and import both.
 
     Args:
-        texts: Kept beside the models, as texts.json; fastai takes its vocabulary from ``vocabulary``.
-        size: Of the models.
-        work: For a folder of this size, made anew: the bundle's own.
-        oracle: The environment with fastai.
+        texts: Saved next to the models as texts.json. fastai builds its vocabulary from ``vocabulary``.
+        size: Size of the models, a key of ``SIZES``.
+        work: Folder in which a folder for this size is created. An existing one is replaced.
+        oracle: Environment with fastai.
+
+    Returns:
+        The path of the bundle.
     """
     folder = work / size
     shutil.rmtree(folder, ignore_errors=True)

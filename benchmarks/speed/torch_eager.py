@@ -1,7 +1,7 @@
-"""A bundle's members in torch's eager mode, as one would write it: texts sorted by length, packed, 64 at a time.
+"""The models of a bundle in PyTorch's eager mode, written as usual: texts sorted by length, packed, in batches of 64.
 
-In: a bundle, texts. Out: the ensemble's probabilities. Pools whole texts; fastai leaves out what is more than 1,440
-tokens before the end.
+Input: a bundle and texts. Output: the probabilities of the ensemble. Pooling covers the whole text, whereas fastai
+pools only the last 1,440 tokens.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from torch import nn
 from bothways.bundle.manifest import Architecture
 from bothways.bundle.read import Bundle
 from bothways.bundle.weights import Weights
-from bothways.runtime.classifier import folded_layers
+from bothways.runtime.head import folded_layers
 from bothways.text.reading import Ids, read
 
 BATCH = 64
 
 
 class TorchMember(nn.Module):
-    """One direction: embedding, LSTM layers, concat pooling and a head with its norms folded in."""
+    """One direction: embedding, LSTM layers, concat pooling, and a head with folded batch norms."""
 
     def __init__(self, architecture: Architecture, weights: Weights, head_layers: int) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class TorchMember(nn.Module):
         self.head = folded_layers(weights, head_layers)
 
     def forward(self, texts: Sequence[Ids]) -> torch.Tensor:
-        """Return the probabilities of texts, longest first, (B, C)."""
+        """Return the probabilities of texts, (B, C). Texts must be sorted by length, longest first."""
         lengths = [len(ids) for ids in texts]
         padded = nn.utils.rnn.pad_sequence([torch.from_numpy(ids.astype(np.int64)) for ids in texts])
         packed = nn.utils.rnn.pack_padded_sequence(self.embedding(padded), torch.tensor(lengths))
@@ -55,7 +55,7 @@ class TorchMember(nn.Module):
 
 
 class TorchEnsemble:
-    """All members of a bundle, averaged."""
+    """The mean of all members of a bundle."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._tokenizer = bundle.tokenizer
@@ -67,7 +67,7 @@ class TorchEnsemble:
 
     @torch.inference_mode()
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Return the probabilities of texts, (N, C), in their order."""
+        """Return the probabilities of texts, (N, C), in the order of the texts."""
         tokenized = [self._tokenizer.tokenize(text) for text in texts]
         order = sorted(range(len(texts)), key=lambda number: -len(tokenized[number]))
         rows: list[torch.Tensor] = []

@@ -5,14 +5,16 @@
     import bothways
 
     bothways.train("reviews.csv", text="review", label="sentiment", out="reviews.bundle")
-    model = bothways.load("reviews.bundle")
+    model = bothways.load("reviews.bundle")  # predicting needs no torch
     model.predict(["what a lovely film"])
+
+All errors raised on purpose derive from ``BothwaysError``, see ``bothways.errors``.
 """
 
 import os as _os
 
-# ONNX Runtime from 1.29 on looks up a host of Microsoft and writes a device id into the home directory, unless this is
-# set before its first import. No module of this package can be imported before this line has run.
+# Without this variable, ONNX Runtime 1.29 and later resolves a Microsoft host and writes a device id into the home
+# directory. It must be set before onnxruntime is first imported, and no module of this package is imported before it.
 _os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 from bothways.bundle.manifest import EarlyExit
@@ -32,11 +34,16 @@ from bothways.errors import (
     TextError,
     TrainingError,
 )
+from bothways.evaluation.benchmark import Benchmark, SpeedResult, benchmark
 from bothways.evaluation.early_exit import fit_early_exit
+from bothways.evaluation.evaluate import Evaluation, evaluate
+from bothways.evaluation.precision import PrecisionComparison, compare_precision
+from bothways.evaluation.score import score
 from bothways.interop.direction import DirectionVerdict
 from bothways.interop.fastai_import import FastaiImport, ImportedModel, import_fastai, infer_direction
 from bothways.interop.onnx_export import OnnxExport, export_onnx
-from bothways.runtime.classifier import Classifier, Prediction, load
+from bothways.runtime.classifier import Classifier, load
+from bothways.runtime.prediction import Prediction
 from bothways.runtime.reader import TextReader
 from bothways.runtime.verify import Verification, verify
 from bothways.text.reading import Direction, SpecialTokenPlacement
@@ -44,6 +51,7 @@ from bothways.training.api import pretrain, train
 from bothways.version import __version__
 
 __all__ = [
+    "Benchmark",
     "BothwaysError",
     "BundleBroken",
     "BundleError",
@@ -57,25 +65,32 @@ __all__ = [
     "DirectionError",
     "DirectionVerdict",
     "EarlyExit",
+    "Evaluation",
     "FastaiImport",
     "ForeignModelError",
     "ImportedModel",
     "OnnxExport",
     "OutputExists",
+    "PrecisionComparison",
     "Prediction",
     "ShapeError",
     "SpecialTokenPlacement",
+    "SpeedResult",
     "TextError",
     "TextReader",
     "TrainingError",
     "Verification",
     "__version__",
+    "benchmark",
+    "compare_precision",
+    "evaluate",
     "export_onnx",
     "fit_early_exit",
     "import_fastai",
     "infer_direction",
     "load",
     "pretrain",
+    "score",
     "train",
     "verify",
 ]

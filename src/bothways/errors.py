@@ -2,34 +2,35 @@ r"""Every error that bothways raises on purpose.
 
 ::
 
-    BothwaysError
-     ├── ConfigError          wrong use: an option, a config file, an output that exists      exit 2
-     │    └── OutputExists
-     ├── DataError            a file of texts: file, row and column are named                 exit 1
-     │    └── TextError       one text that can't be classified
-     ├── DependencyMissing    an optional library is not installed                            exit 1
-     ├── DirectionError       a model of the wrong reading direction                          exit 1
-     ├── BundleError          a bundle or pack on disk                                        exit 1
-     │    ├── BundleMissing
-     │    ├── BundleBroken
-     │    └── BundleTooNew
-     ├── ForeignModelError    a model of another library that can't be imported               exit 1
-     ├── ServingError         a request that can't be answered: its kind, and a status of HTTP
-     │    ├── RequestInvalid       400
-     │    │    ├── ModelUnknown       404
-     │    │    └── BodyEncoded        415
-     │    ├── RequestTooLarge      413
-     │    ├── RequestSlow          408
-     │    ├── Overloaded           429
-     │    ├── Unavailable          503
-     │    └── DeadlinePassed       504
-     ├── ShapeError           an array of the wrong shape                                     exit 1
-     └── TrainingError        training can't go on or its result can't be proven              exit 1
+    BothwaysError                  base class                                             exit 1
+    ├── ConfigError                invalid option, argument or configuration file         exit 2
+    │   └── OutputExists           the output path already exists                         exit 2
+    ├── DataError                  unusable file or table of texts                        exit 1
+    │   └── TextError              unusable single text                                   exit 1
+    ├── DependencyMissing          optional library not installed                         exit 1
+    ├── DirectionError             model of the wrong reading direction                   exit 1
+    ├── BundleError                unusable bundle or pack                                exit 1
+    │   ├── BundleMissing          no bundle at this path                                 exit 1
+    │   ├── BundleBroken           damaged, incomplete or inconsistent bundle             exit 1
+    │   └── BundleTooNew           bundle format newer than this version                  exit 1
+    ├── ForeignModelError          model of another library that cannot be imported       exit 1
+    ├── ServingError               request that the server cannot answer                  exit 1
+    │   ├── RequestInvalid         malformed request                                      HTTP 400
+    │   │   ├── ModelUnknown       model that is not served                               HTTP 404
+    │   │   └── BodyUnsupported    compressed body or unsupported content type            HTTP 415
+    │   ├── RequestTooLarge        request over a size limit                              HTTP 413
+    │   ├── RequestSlow            body not received in time                              HTTP 408
+    │   ├── Overloaded             queue full                                             HTTP 429
+    │   ├── Unavailable            model not ready                                        HTTP 503
+    │   └── DeadlinePassed         deadline passed before the answer                      HTTP 504
+    ├── ShapeError                 array of the wrong shape                               exit 1
+    └── TrainingError              training failed                                        exit 1
+        └── ParityFailed           the bundle does not reproduce the trainer's numbers    exit 1
 
-Messages say what was found, what was expected and what to do. Faults of a user raise one of these; faults of ours
-are ``assert``\ s.
+``exit`` is the exit status of the command line, ``HTTP`` the status of the server's response. Messages state what is
+wrong, what was expected and how to fix it. User errors raise one of these classes. Bugs in bothways are ``assert``\ s.
 """
-# ruff: noqa: N818  (a name says what happened: the word error would add nothing)
+# ruff: noqa: N818  (the name states what happened; a suffix "Error" would add nothing)
 
 from __future__ import annotations
 
@@ -37,39 +38,43 @@ from typing import ClassVar
 
 
 class BothwaysError(Exception):
-    """The root of all errors raised on purpose."""
+    """Base class of all errors that bothways raises on purpose.
+
+    Attributes:
+        exit_code: Exit status of the command line.
+    """
 
     exit_code: ClassVar[int] = 1
 
 
 class ConfigError(BothwaysError, ValueError):
-    """Wrong use: an option, a config file or an argument that can't be meant."""
+    """An option, an argument or a configuration file is invalid."""
 
     exit_code: ClassVar[int] = 2
 
 
 class OutputExists(ConfigError):
-    """The place to write to is taken; nothing is ever overwritten."""
+    """The output path already exists. Nothing is ever overwritten."""
 
 
 class DataError(BothwaysError, ValueError):
-    """A file or table of texts that can't be used; the message names file, row and column."""
+    """A file or table of texts is unusable. The message names the file, row and column."""
 
 
 class TextError(DataError):
-    """One text that can't be classified, such as one that holds half a surrogate pair."""
+    """A single text cannot be classified, for example because it contains a lone surrogate."""
 
 
 class DependencyMissing(BothwaysError, ImportError):
-    """An optional library is needed and not installed; the message says how to get it."""
+    """An optional library is needed but not installed. The message contains the command that installs it."""
 
 
 class DirectionError(BothwaysError):
-    """A language model or pack reads the other way; the message names both directions."""
+    """A language model or pack reads in the wrong direction. The message names both directions."""
 
 
 class BundleError(BothwaysError):
-    """A bundle or pack that can't be used."""
+    """A bundle or pack cannot be used."""
 
 
 class BundleMissing(BundleError):
@@ -77,23 +82,23 @@ class BundleMissing(BundleError):
 
 
 class BundleBroken(BundleError):
-    """The bundle is damaged, incomplete or not what its manifest says."""
+    """The bundle is damaged, incomplete or does not match its manifest."""
 
 
 class BundleTooNew(BundleError):
-    """The bundle was written in a format that this version does not know."""
+    """The bundle has a format number that this version does not know."""
 
 
 class ForeignModelError(BothwaysError):
-    """A file of another library that can't be imported: damaged, hostile, or of a kind that is not supported."""
+    """A file of another library cannot be imported because it is damaged, hostile or of an unsupported kind."""
 
 
 class ServingError(BothwaysError):
-    """A request that the server can't answer; the message may be told to whoever sent it.
+    """The server cannot answer a request. The message is safe to send to the client.
 
     Attributes:
-        status: Of HTTP.
-        kind: A word for programs and for metrics.
+        status: HTTP status code.
+        kind: Machine-readable name of the error, used in response bodies and metrics.
     """
 
     status: ClassVar[int]
@@ -101,45 +106,48 @@ class ServingError(BothwaysError):
 
 
 class RequestInvalid(ServingError):
-    """A request that can't be meant; the message names the place in it."""
+    """The request is malformed. The message names the place in it."""
 
     status = 400
     kind = "invalid"
 
 
 class ModelUnknown(RequestInvalid):
-    """A request for a model that is not served; the message names those that are."""
+    """The requested model is not served. The message lists the models that are."""
 
     status = 404
     kind = "unknown_model"
 
 
 class BodyUnsupported(RequestInvalid):
-    """A body that is compressed, of which a few bytes could become any number, or in a format that is not spoken."""
+    """The body is compressed or has an unsupported content type.
+
+    Compressed bodies are refused because a few bytes can decompress to any size.
+    """
 
     status = 415
     kind = "unsupported"
 
 
 class RequestTooLarge(ServingError):
-    """A request beyond a limit; the message names the limit and its option."""
+    """The request exceeds a limit. The message names the limit and the option that sets it."""
 
     status = 413
     kind = "too_large"
 
 
 class RequestSlow(ServingError):
-    """A request whose body did not come in time."""
+    """The body of the request was not received in time."""
 
     status = 408
     kind = "slow"
 
 
 class Overloaded(ServingError):
-    """A request for which the queue has no room now.
+    """The queue has no room for the request.
 
     Attributes:
-        retry_after_s: Seconds until there will be room, by how fast texts are read.
+        retry_after_s: Estimated seconds until the queue has room, from the current reading speed.
     """
 
     status = 429
@@ -151,26 +159,26 @@ class Overloaded(ServingError):
 
 
 class Unavailable(ServingError):
-    """A model that is not ready, is leaving, or was not found to give its trainer's numbers."""
+    """The model is not ready, is being unloaded, or failed verification."""
 
     status = 503
     kind = "unavailable"
 
 
 class DeadlinePassed(ServingError):
-    """A request whose deadline passed before it was answered; what was left of it is not read."""
+    """The deadline of the request passed before it was answered. Its remaining texts are not read."""
 
     status = 504
     kind = "deadline"
 
 
 class ShapeError(BothwaysError, ValueError):
-    """An array or tensor does not have the shape that its place in the flow asks for."""
+    """An array or tensor has the wrong shape."""
 
 
 class TrainingError(BothwaysError):
-    """Training can't go on, or its result did not prove itself."""
+    """Training cannot continue, or its result failed verification."""
 
 
 class ParityFailed(TrainingError):
-    """What was trained gives other numbers in a fresh process than in the trainer; nothing was published."""
+    """The trained bundle gives different numbers in a fresh process than in the trainer. Nothing was published."""

@@ -1,6 +1,6 @@
-"""Open files for reading and writing, compressed or not, so that nothing half-written is ever left behind.
+"""Open plain and compressed files for reading and writing, and never leave a partially written file behind.
 
-In: a path (``-`` is the standard stream). Out: binary streams. Knows nothing of tables.
+The functions take a path (``-`` is standard input or output) and return binary streams.
 """
 
 from __future__ import annotations
@@ -29,20 +29,28 @@ STANDARD_STREAM = "-"
 
 
 def split_suffix(path: str) -> tuple[str, str]:
-    """Return a path's own suffix and its compression's, in lower case, each maybe empty: ``('.csv', '.gz')``."""
-    bare = Path(path)
-    compression = bare.suffix.lower()
-    if compression not in COMPRESSIONS:
-        return compression, ""
-    return Path(bare.stem).suffix.lower(), compression
+    """Return a path's format suffix and its compression suffix in lower case, such as ``('.csv', '.gz')``.
+
+    Each is an empty string if the path has no such suffix.
+    """
+    file = Path(path)
+    last_suffix = file.suffix.lower()
+    if last_suffix not in COMPRESSIONS:
+        return last_suffix, ""
+    return Path(file.stem).suffix.lower(), last_suffix
 
 
 @contextlib.contextmanager
 def open_for_reading(path: str) -> Iterator[IO[bytes]]:
-    """Return a file's content, decompressed, as a binary stream.
+    """Open a file and yield its decompressed content as a binary stream.
+
+    Args:
+        path: A file, compressed if its suffix is one of ``COMPRESSIONS``, or ``-`` for standard input.
 
     Raises:
-        DataError: The file is missing, is a folder, can't be read, or its compressed content is damaged or cut short.
+        DataError: The file does not exist, is a folder or can't be read, or its compressed content is damaged or
+            truncated.
+        DependencyMissing: The file is a ``.zst`` file and pyarrow is not installed.
     """
     if path == STANDARD_STREAM:
         yield sys.stdin.buffer
@@ -52,7 +60,10 @@ def open_for_reading(path: str) -> Iterator[IO[bytes]]:
         if not compression:
             yield raw
             return
-        with _decompressed(raw, compression) as content, io.BufferedReader(_Checked(path, content), 1 << 16) as stream:
+        with (
+            _decompressed(raw, compression) as content,
+            io.BufferedReader(_DecompressedStream(path, content), 1 << 16) as stream,
+        ):
             yield stream
 
 
@@ -60,17 +71,17 @@ def _opened(path: str) -> IO[bytes]:
     try:
         return Path(path).open("rb")
     except FileNotFoundError:
-        raise DataError(f"{path}: there is no such file") from None
+        raise DataError(f"file not found: {path}") from None
     except IsADirectoryError:
-        raise DataError(f"{path} is a folder, expected a file of texts") from None
+        raise DataError(f"{path} is a folder, expected a file") from None
     except PermissionError:
         raise DataError(f"{path} can't be read: permission denied") from None
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror}") from None
 
 
-class _Checked(io.RawIOBase):
-    """Decompressed content; whatever is wrong with it is told as a ``DataError``, however a library reports it."""
+class _DecompressedStream(io.RawIOBase):
+    """Decompressed content of a file. Errors of any decompression library are raised as ``DataError``."""
 
     def __init__(self, path: str, content: IO[bytes]) -> None:
         self._path = path
@@ -84,33 +95,37 @@ class _Checked(io.RawIOBase):
         try:
             read = self._content.read(len(view))
         except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-            if isinstance(error, EOFError) or "Truncated" in str(error):  # the latter is pyarrow's word
-                problem = "ends in the middle of its compressed content: copy or download it again"
+            if isinstance(error, EOFError) or "Truncated" in str(error):  # pyarrow raises OSError("Truncated ...")
+                problem = "is truncated: its compressed content is incomplete"
             else:
-                problem = f"is not what its suffix says, or damaged: {error}"
-            raise DataError(f"{self._path} {problem}") from None
+                problem = f"is damaged or not a {split_suffix(self._path)[1]} file: {error}"
+            raise DataError(f"{self._path} {problem}. Copy or download it again") from None
         view[: len(read)] = read
         return len(read)
 
 
 @contextlib.contextmanager
 def open_for_writing(path: str) -> Iterator[IO[bytes]]:
-    """Return a binary stream whose content appears under ``path`` only when the block ends well.
+    """Yield a binary stream for a new file that appears at ``path`` only if the block succeeds.
 
-    The content goes to a file beside it first, is flushed to the disk and then renamed; on any error, an interrupt
-    included, it is removed.
+    The content is written to a temporary file in the same folder, flushed to the disk and then renamed. On any error,
+    including an interrupt, the temporary file is removed.
+
+    Args:
+        path: The file to create, compressed if its suffix is one of ``COMPRESSIONS``, or ``-`` for standard output.
 
     Raises:
-        OutputExists: Something is at ``path`` already.
-        ConfigError: The folder it should go to does not exist.
-        DataError: The disk is full or can't be written.
+        OutputExists: ``path`` already exists.
+        ConfigError: The folder of ``path`` does not exist.
+        DataError: The disk is full or not writable.
+        DependencyMissing: The file is a ``.zst`` file and pyarrow is not installed.
     """
     if path == STANDARD_STREAM:
         try:
             yield sys.stdout.buffer
             sys.stdout.buffer.flush()
         except OSError as error:
-            if error.errno in _WRITE_ERRORS:
+            if error.errno in WRITE_ERRORS:
                 raise DataError(f"standard output can't be written: {_reason(error)}") from None
             raise
         return
@@ -130,7 +145,7 @@ def open_for_writing(path: str) -> Iterator[IO[bytes]]:
         os.chmod(temporary, 0o666 & ~current_umask())  # noqa: PTH101
         os.rename(temporary, target)  # noqa: PTH104
     except OSError as error:
-        if error.errno in _WRITE_ERRORS:
+        if error.errno in WRITE_ERRORS:
             raise writing_failed(target, error) from None
         raise
     finally:
@@ -139,21 +154,21 @@ def open_for_writing(path: str) -> Iterator[IO[bytes]]:
 
 
 def refuse_existing(target: Path) -> None:
-    """Refuse to write over anything.
+    """Raise an error if something exists at a path to write to.
 
     Raises:
-        OutputExists: There is a file, folder or link at ``target``.
+        OutputExists: A file, folder or link exists at ``target``.
     """
     if os.path.lexists(target):
         raise OutputExists(f"{target} exists: choose another --out, or remove it first")
 
 
 def refuse_unusable(target: Path) -> None:
-    """Refuse a place for an output before long work is done for it.
+    """Raise an error if an output can't be created at a path, before a long computation starts.
 
     Raises:
-        OutputExists: Something is at ``target``.
-        ConfigError: Its folder does not exist.
+        OutputExists: A file, folder or link exists at ``target``.
+        ConfigError: The folder of ``target`` does not exist.
     """
     refuse_existing(target)
     if not target.parent.is_dir():
@@ -161,21 +176,22 @@ def refuse_unusable(target: Path) -> None:
 
 
 def writing_failed(target: Path, error: OSError) -> ConfigError | DataError:
-    """Return the error that tells a user why nothing could be written at ``target``."""
+    """Return the error to raise for an ``OSError`` that occurred while writing ``target``."""
     if error.errno == errno.ENOENT:
         return ConfigError(f"the folder {target.parent} does not exist: create it first")
-    return DataError(f"{target} can't be written: {_reason(error)}; nothing was left behind")
+    return DataError(f"{target} can't be written: {_reason(error)}. No partial output remains")
 
 
 def _reason(error: OSError) -> str:
     return "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else (error.strerror or str(error))
 
 
-_WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
+WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
+"""Error numbers of an ``OSError`` that mean that a file can't be written."""
 
 
 def current_umask() -> int:
-    """Return the permissions that this process does not give to what it makes."""
+    """Return the umask of this process: the permission bits that new files do not get."""
     value = os.umask(0o022)
     os.umask(value)
     return value
@@ -213,11 +229,16 @@ def _zstandard(raw: IO[bytes], mode: str) -> contextlib.AbstractContextManager[I
     pyarrow = require_pyarrow(".zst")
     if mode == "rb":
         return cast("IO[bytes]", pyarrow.CompressedInputStream(pyarrow.PythonFile(raw, mode="r"), "zstd"))
-    return cast("IO[bytes]", pyarrow.CompressedOutputStream(pyarrow.PythonFile(_LeftOpen(raw), mode="w"), "zstd"))
+    return cast(
+        "IO[bytes]", pyarrow.CompressedOutputStream(pyarrow.PythonFile(_NonClosingStream(raw), mode="w"), "zstd")
+    )
 
 
-class _LeftOpen(io.RawIOBase):
-    """Passes on what is written to a stream that pyarrow would close with its own, too early for us."""
+class _NonClosingStream(io.RawIOBase):
+    """Pass writes on to a stream without closing it.
+
+    pyarrow closes the stream that it writes to. ``open_for_writing`` still has to flush that stream to the disk.
+    """
 
     def __init__(self, raw: IO[bytes]) -> None:
         self._raw = raw
@@ -230,23 +251,31 @@ class _LeftOpen(io.RawIOBase):
 
 
 def require_pyarrow(kind: str) -> Any:
-    """Return the module ``pyarrow``.
+    """Import and return the module ``pyarrow``.
+
+    Args:
+        kind: The kind of file that needs it, for the error message, such as ``.zst``.
 
     Raises:
-        DependencyMissing: It is not installed.
+        DependencyMissing: pyarrow is not installed.
     """
     try:
-        import pyarrow  # noqa: PLC0415  (an extra: 170 MB that a server does without)
+        import pyarrow  # noqa: PLC0415  (an optional dependency of 170 MB, which a server does not need)
     except ImportError:
         raise DependencyMissing(f"{kind} files need pyarrow: pip install 'bothways[parquet]'") from None
     return pyarrow
 
 
 def replace_file(path: Path, *parts: bytes | memoryview) -> None:
-    """Write a file so that it is whole, or as it was before, whatever happens.
+    """Write a file atomically: it has either its old content or the complete new content.
+
+    Args:
+        path: The file to create or replace.
+        *parts: The new content, in order.
 
     Raises:
-        DataError: The disk is full or can't be written.
+        ConfigError: The folder of ``path`` does not exist.
+        DataError: The disk is full or not writable.
     """
     temporary = path.with_name(f"{path.name}.tmp")
     try:

@@ -1,7 +1,7 @@
-"""Start processes of our own that find this package wherever it was imported from, and no module of a user's folder.
+"""Build commands that run a module of this package in a subprocess.
 
-In: the name of a module. Out: a command and its environment. Not multiprocessing: that would run a user's script again
-in every process.
+The subprocess imports this package from the same place as its parent, and no module from the user's working directory.
+``multiprocessing`` is not used because it would run the user's script again in every process.
 """
 
 from __future__ import annotations
@@ -14,11 +14,15 @@ _SOURCE = str(Path(__file__).parents[1])
 
 
 def module_command(module: str, *arguments: str) -> list[str]:
-    """Return the command that runs a module of this package in a fresh process."""
+    """Return the command that runs a module of this package in a new process."""
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def module_environment(**variables: str) -> dict[str, str]:
-    """Return the environment for ``module_command``: ours, where this package is found, with some variables added."""
+    """Return the environment for ``module_command``: the current one, a search path with this package, and variables.
+
+    Args:
+        **variables: Environment variables to add or replace.
+    """
     search_path = os.pathsep.join([_SOURCE, *filter(None, [os.environ.get("PYTHONPATH")])])
     return {**os.environ, "PYTHONPATH": search_path, **variables}

@@ -1,7 +1,7 @@
-"""Read JSON without any of the liberties that Python's reader takes.
+"""Parse JSON strictly.
 
-In: bytes. Out: plain Python values. Refused: other encodings than UTF-8, byte order marks, NaN and infinities,
-duplicate keys, numbers that don't fit, nesting without end. Knows nothing of bundles or tables.
+Unlike ``json.loads``, ``parse`` rejects encodings other than UTF-8, byte order marks, NaN and infinities, duplicate
+keys, numbers that do not fit into 64 bits, and documents nested too deeply. Bundles, tables and HTTP requests use it.
 """
 
 from __future__ import annotations
@@ -12,16 +12,20 @@ import math
 from typing import NoReturn
 
 LARGEST_INTEGER = 2**63
+"""Integers must be smaller than this in absolute value."""
 
 
 def parse(data: bytes) -> object:
-    """Return the value that a JSON document holds.
+    """Parse a JSON document.
 
     Args:
-        data: The whole document, UTF-8.
+        data: The complete document in UTF-8.
+
+    Returns:
+        Plain Python values.
 
     Raises:
-        ValueError: The document is not strict JSON; the message says where.
+        ValueError: The document is not strict JSON. The message describes the problem and its position.
     """
     if data.startswith(codecs.BOM_UTF8):
         raise ValueError("it starts with a byte order mark: save it as UTF-8 without one")
@@ -38,7 +42,7 @@ def parse(data: bytes) -> object:
 
 
 def dump(value: object) -> str:
-    """Return a value as one line of JSON, always the same for the same value."""
+    """Return a value as one line of JSON. Equal values produce equal text."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(", ", ": "))
 
 
@@ -46,8 +50,8 @@ def _object_without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, obj
     found = dict(pairs)
     if len(found) != len(pairs):
         seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {twice[:40]!r} occurs twice in one object")
+        duplicate = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {duplicate[:40]!r} occurs twice in one object")
     return found
 
 

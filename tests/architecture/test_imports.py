@@ -1,74 +1,44 @@
-"""The layers of design.md: imports point down, and nothing dangerous is imported anywhere."""
+"""Imports point down, form no cycle, and nothing dangerous is imported anywhere."""
 
-import ast
 from pathlib import Path
 
 import pytest
+from tools.structure import FLOOR, SRC, cycles, import_graph, imports, layer, modules, task_branches, upward_imports
 
-SRC = Path(__file__).parents[2] / "src" / "bothways"
-
-LAYERS = [
-    {"version", "errors", "strict_json", "files", "processes"},
-    {"text"},
-    {"tasks"},
-    {"data"},
-    {"bundle"},
-    {"runtime"},
-    {"evaluation"},
-    {"nn"},
-    {"interop", "training", "serve"},
-    {"cli"},
-]
-"""Lowest first. A module imports from its own layer or from lower ones, and only the command line imports them all."""
-FLOOR = {name: number for number, names in enumerate(LAYERS) for name in names}
 TRAINING_TIER = {"torch", "sentencepiece", "sklearn", "pyarrow"}
 MAY_IMPORT_AT_TOP = {"nn": {"torch"}, "training": {"torch"}}
 MAY_IMPORT_WITHIN = {"interop/spacy_tables.py": {"spacy"}}
-"""In a function of its own: its rules are taken from an installed spaCy when a model is imported, never at run time."""
+"""Allowed inside a function only: the rules of the installed spaCy are read during an import, never at run time."""
 NEVER = {"pickle", "cPickle", "dill", "joblib", "cloudpickle", "marshal", "shelve", "spacy", "fastai"}
 
 
-def modules() -> list[Path]:
-    return sorted(
-        path for path in SRC.rglob("*.py") if path.parent != SRC or path.name not in {"__init__.py", "__main__.py"}
-    )
-
-
-def imports(path: Path, *, only_top: bool) -> set[str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    nodes = tree.body if only_top else list(ast.walk(tree))
-    found: set[str] = set()
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-    return found
-
-
-def layer(path: Path) -> str:
-    return path.relative_to(SRC).parts[0].removesuffix(".py")
-
-
 def test_every_module_has_a_layer() -> None:
-    assert len(modules()) > 30  # a rule that checks nothing must fail
+    assert len(modules()) > 30  # the rules below must have something to check
     assert {layer(path) for path in modules()} == set(FLOOR)
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SRC)))
 def test_imports_point_down(path: Path) -> None:
-    own = {name.split(".")[1] for name in imports(path, only_top=False) if name.startswith("bothways.")}
-    here = layer(path)
-    above = {name for name in own if FLOOR[name] > FLOOR[here]}
-    assert not above, f"{here} is below {above}"
-    neighbors = {name for name in own - {here} if FLOOR[name] == FLOOR[here]}
-    assert FLOOR[here] == 0 or not neighbors, f"{here} and {neighbors} are on the same floor"
+    assert upward_imports(path) == set()
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SRC)))
+def test_only_the_command_line_imports_the_package_root(path: Path) -> None:
+    """The root imports everything above it, so a module that imports the root imports upward."""
+    assert layer(path) == "cli" or "bothways" not in imports(path, only_top=False)
+
+
+def test_imports_have_no_cycle() -> None:
+    graph = import_graph()
+    assert "bothways.text.reading" in graph["bothways.bundle.manifest"]
+    assert cycles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [["b", "c"]]
+    assert cycles(graph) == []
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SRC)))
 def test_only_the_training_tier_imports_its_libraries(path: Path) -> None:
     found = {name.split(".")[0] for name in imports(path, only_top=True)}
-    if path.name != "api.py":  # bothways.train itself, which the runtime tier imports
+    if path.name != "api.py":  # bothways.train, which the package root imports without torch
         found -= MAY_IMPORT_AT_TOP.get(layer(path), set())
     assert not found & TRAINING_TIER
 
@@ -87,3 +57,9 @@ def test_only_one_module_reverses_anything() -> None:
         if "[::-1]" in path.read_text(encoding="utf-8") or ".flip(" in path.read_text(encoding="utf-8")
     }
     assert reversing == {"text/reading.py"}
+
+
+def test_nothing_but_tasks_and_the_loss_branches_on_the_task() -> None:
+    """The ONNX export is the exception: a graph needs the operator of the activation."""
+    found = {str(path.relative_to(SRC)) for path in modules() if task_branches(path)}
+    assert found <= {"interop/onnx_export.py"}

@@ -1,11 +1,11 @@
-"""What the package offers, and that all of it is documented."""
+"""The public names of the package, and their documentation."""
 
 import inspect
 
 import bothways
 
 
-def test_the_public_names_are_those_announced() -> None:
+def test_the_public_names_are_those_of_all() -> None:
     assert sorted(bothways.__all__) == bothways.__all__
     assert all(hasattr(bothways, name) for name in bothways.__all__)
     visible = {
@@ -14,7 +14,7 @@ def test_the_public_names_are_those_announced() -> None:
     assert visible == set(bothways.__all__) - {"__version__"}
 
 
-def test_every_public_name_says_what_it_gives() -> None:
+def test_every_public_name_is_documented() -> None:
     for name in bothways.__all__:
         value = getattr(bothways, name)
         assert name == "__version__" or (value.__doc__ or "").strip(), name

@@ -65,7 +65,7 @@ def test_it_also_runs_as_a_module() -> None:
     command = [sys.executable, "-m", "bothways", "info", "nowhere"]
     finished = subprocess.run(command, env=ENVIRONMENT, capture_output=True, check=False)
     assert finished.returncode == 1
-    assert finished.stderr == b"bothways: error: nowhere: there is no bundle here\n"
+    assert finished.stderr == b"bothways: error: bundle not found: nowhere\n"
 
 
 # Predicting.
@@ -221,8 +221,8 @@ def test_a_bad_row_in_the_middle_is_named_and_leaves_no_output(
     finished = cli.run("predict", place.bundle, data, "--out", tmp_path / "out.jsonl")
     assert finished.status == 1
     assert finished.error_line == (
-        f"bothways: error: {data}, line 700, column 'review' holds a lone surrogate (U+D83D) at character 6: "
-        "it is half of a character; repair the text where it was decoded"
+        f"bothways: error: {data}, line 700, column 'review' contains a lone surrogate (U+D83D) at character 6. "
+        "It is half of a character: repair the text where it was decoded"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["d.jsonl"]
 
@@ -231,7 +231,7 @@ def test_a_full_disk_is_told_and_leaves_no_output(cli: CommandServer, place: Wor
     out = tmp_path / "out.csv"
     finished = cli.run("predict", place.bundle, place.data, "--out", out, largest_file=1000)
     assert finished.status == 1
-    assert finished.error_line == f"bothways: error: {out} can't be written: File too large; nothing was left behind"
+    assert finished.error_line == f"bothways: error: {out} can't be written: File too large. No partial output remains"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -429,19 +429,19 @@ def files_for_mistakes(folder: Path) -> None:
 
 
 MISTAKES: dict[str, tuple[tuple[object, ...], int, str]] = {
-    "missing data": (("train", "nope.csv", *TRAIN, "--out", "o"), BAD_DATA, "nope.csv: there is no such file"),
-    "data is a folder": (("train", "folder.csv/..", *TRAIN, "--out", "o"), WRONG_USE, "can't tell the format"),
+    "missing data": (("train", "nope.csv", *TRAIN, "--out", "o"), BAD_DATA, "file not found: nope.csv"),
+    "data is a folder": (("train", "folder.csv/..", *TRAIN, "--out", "o"), WRONG_USE, "unknown file format"),
     "wrong text column": (
         ("train", "d.csv", "--text", "reviw", "--label", "stars", "--out", "o"),
         BAD_DATA,
-        "d.csv has no column 'reviw'; it has 'id', 'review', 'stars'; name the column with --text",
+        "d.csv has no column 'reviw'. It has 'id', 'review', 'stars'. Choose a column with --text",
     ),
     "wrong label column": (
         ("train", "d.csv", "--text", "review", "--label", "star", "--out", "o"),
         BAD_DATA,
-        "d.csv has no column 'star'; it has 'id', 'review', 'stars'; name the column with --label",
+        "d.csv has no column 'star'. It has 'id', 'review', 'stars'. Choose a column with --label",
     ),
-    "semicolons": (("train", "semicolons.csv", *TRAIN, "--out", "o"), BAD_DATA, "semicolons separate its columns"),
+    "semicolons": (("train", "semicolons.csv", *TRAIN, "--out", "o"), BAD_DATA, "separated by semicolons"),
     "one class": (("train", "one.csv", *TRAIN, "--out", "o"), BAD_DATA, "all 2 rows have the label '01'"),
     "not utf-8": (
         ("train", "latin1.csv", *TRAIN, "--out", "o"),
@@ -450,7 +450,7 @@ MISTAKES: dict[str, tuple[tuple[object, ...], int, str]] = {
     ),
     "empty": (("train", "empty.csv", *TRAIN, "--out", "o"), BAD_DATA, "empty.csv is empty"),
     "header only": (("train", "header.csv", *TRAIN, "--out", "o"), BAD_DATA, "header.csv has no row"),
-    "a spreadsheet": (("train", "d.xlsx", *TRAIN, "--out", "o"), WRONG_USE, "can't tell the format from the suffix"),
+    "a spreadsheet": (("train", "d.xlsx", *TRAIN, "--out", "o"), WRONG_USE, "unknown file format"),
     "existing output": (
         ("train", "d.csv", *TRAIN, "--out", "m.bundle"),
         WRONG_USE,
@@ -464,7 +464,7 @@ MISTAKES: dict[str, tuple[tuple[object, ...], int, str]] = {
     "typos in a config": (
         ("train", "d.csv", *TRAIN, "--out", "o", "--config", "typo.toml"),
         WRONG_USE,
-        "typo.toml has 2 faults: ",
+        "typo.toml has 2 errors: ",
     ),
     "a config that is none": (
         ("train", "d.csv", *TRAIN, "--out", "o", "--config", "bad.toml"),
@@ -484,16 +484,16 @@ MISTAKES: dict[str, tuple[tuple[object, ...], int, str]] = {
     "missing pack": (
         ("train", "d.csv", *TRAIN, "--out", "o", "--pretrained", "nope.pack"),
         BAD_DATA,
-        "nope.pack: there is no pack here; by name there is en-small",
+        "pack not found: nope.pack. Pass the path of a pack or one of en-small",
     ),
-    "missing corpus": (("pretrain", "nope.txt", "--out", "o"), BAD_DATA, "nope.txt: there is no such file"),
-    "missing bundle": (("predict", "nope", "d.csv", "--out", "o.csv"), BAD_DATA, "nope: there is no bundle here"),
+    "missing corpus": (("pretrain", "nope.txt", "--out", "o"), BAD_DATA, "file not found: nope.txt"),
+    "missing bundle": (("predict", "nope", "d.csv", "--out", "o.csv"), BAD_DATA, "bundle not found: nope"),
     "a file as bundle": (
         ("predict", "d.csv", "d.csv", "--out", "o.csv"),
         BAD_DATA,
-        "d.csv is not a bundle: a bundle is a directory that holds bundle.json",
+        "d.csv is not a bundle: a bundle is a directory with a file bundle.json",
     ),
-    "a folder as bundle": (("info", "folder"), BAD_DATA, "folder is not a bundle: it holds no bundle.json"),
+    "a folder as bundle": (("info", "folder"), BAD_DATA, "folder is not a bundle: it contains no bundle.json"),
     "nothing to verify": (("verify", "folder"), BAD_DATA, "folder is not a bundle"),
     "nothing to measure": (("bench", "folder"), BAD_DATA, "folder is not a bundle"),
     "nothing to export": (("export-onnx", "folder", "--out", "m.onnx"), BAD_DATA, "folder is not a bundle"),
@@ -521,17 +521,17 @@ MISTAKES: dict[str, tuple[tuple[object, ...], int, str]] = {
     "another format": (
         ("predict", "m.bundle", "d.csv", "--out", "o.jsonl"),
         WRONG_USE,
-        "o.jsonl is jsonl, but the input is csv: give --out the same suffix",
+        "o.jsonl is a jsonl file, but the input is csv. Use the same format for --out",
     ),
     "parquet through a pipe": (
         ("predict", "m.bundle", "-", "--format", "parquet", "--out", "o.parquet"),
         WRONG_USE,
-        "a Parquet file can't be read from standard input: give its path",
+        "Parquet can't be read from standard input. Pass the path of a file",
     ),
     "broken parquet": (
         ("predict", "m.bundle", "broken.parquet", "--out", "o.parquet"),
         BAD_DATA,
-        "broken.parquet is not a readable Parquet file",
+        "broken.parquet is not a valid Parquet file",
     ),
     "no text column": (
         ("predict", "m.bundle", "d.csv", "--out", "o.csv", "--text", "body"),
@@ -546,7 +546,7 @@ MISTAKES: dict[str, tuple[tuple[object, ...], int, str]] = {
     "scored already": (
         ("predict", "m.bundle", "scored.csv", "--out", "o.csv"),
         BAD_DATA,
-        "scored.csv already has the column 'predicted_label'",
+        "scored.csv already has a column 'predicted_label'",
     ),
     "nothing to predict": (("predict", "m.bundle", "empty.csv", "--out", "o.csv"), BAD_DATA, "empty.csv is empty"),
     "nothing on standard input": (("predict", "m.bundle", "-", "--out", "o.csv"), BAD_DATA, "standard input is empty"),

@@ -81,7 +81,7 @@ def test_a_table_scored_already_is_refused(cli: CommandServer, multi_label_bundl
     stdin = b"text,predicted_labels\na,x\n"
     finished = cli.run("predict", multi_label_bundle_path, "-", "--out", "-", stdin=stdin)
     assert finished.status == 1
-    assert "already has the column 'predicted_labels': rename or drop it first" in finished.error_line
+    assert "already has a column 'predicted_labels'. Rename or drop it first" in finished.error_line
 
 
 def test_the_help_tells_of_both_kinds(cli: CommandServer) -> None:

@@ -1,4 +1,4 @@
-"""int8 is near the trainer's numbers only, but keeps all other laws to the last bit."""
+"""int8 is only close to the trainer's numbers, but keeps all other guarantees to the last bit."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from bothways.bundle.manifest import Architecture, Kind
 from bothways.bundle.read import read_bundle
 from bothways.bundle.weights import encoder_shapes
 from bothways.errors import ConfigError, TextError
-from bothways.runtime import classifier, graph
+from bothways.runtime import classifier
 from bothways.runtime.classifier import Classifier
-from bothways.runtime.graph import EncoderSession
+from bothways.runtime.encoder import PRECISIONS
+from bothways.runtime.sessions import EncoderSession
 from bothways.runtime.slots import SlotEngine
 from bothways.runtime.verify import load_verified
 from bothways.text.reading import Direction
@@ -34,7 +35,7 @@ def int8(bundle_path: Path) -> Classifier:
     return bothways.load(bundle_path, precision="int8")
 
 
-# Near.
+# Close to the trainer's numbers.
 
 
 def test_probabilities_are_near_the_trainers(int8: Classifier, model: Classifier, bundle_path: Path) -> None:
@@ -46,18 +47,8 @@ def test_probabilities_are_near_the_trainers(int8: Classifier, model: Classifier
         assert difference.mean() < 0.02
 
 
-def test_weights_keep_seven_bits_of_each_gate() -> None:
-    weight = np.random.default_rng(0).normal(0, np.geomspace(0.01, 10, 8)[:, None], (8, 50)).astype(np.float32)
-    weight[3] = 0
-    quantized, scale = graph._quantized(weight)
-    assert (quantized.shape, str(quantized.dtype), scale.shape) == ((1, 50, 8), "int8", (1, 8))
-    assert np.abs(quantized).max(axis=1)[0].tolist() == [63, 63, 63, 0, 63, 63, 63, 63]
-    restored = (quantized * scale[:, None, :])[0].T
-    assert (np.abs(restored - weight) <= scale.T / 2 + 1e-6).all()
-
-
-def test_weights_that_are_all_as_large_as_can_be_do_not_overflow() -> None:
-    """With 8 bits, pairs of such products saturate on AVX2; by hand: every gate's sum is 400 times 1."""
+def test_weights_that_all_have_the_largest_value_do_not_overflow() -> None:
+    """With 8 bits, pairs of such products saturate on AVX2; computed by hand: every gate's sum is 400 times 1."""
     architecture = Architecture(vocabulary_size=2, width_embedding=400, width_hidden=400, layers=1)
     shape = (1600, 400)
     weights = {
@@ -68,7 +59,7 @@ def test_weights_that_are_all_as_large_as_can_be_do_not_overflow() -> None:
         "encoder.layers.0.bias_hh": np.zeros(1600, dtype=np.float32),
     }
     found = []
-    for precision in graph.PRECISIONS:
+    for precision in PRECISIONS:
         session = EncoderSession(architecture, weights, precision=precision)
         zeros = [np.zeros((1, 400), dtype=np.float32) for _ in range(2)]
         states, *_ = session.advance(
@@ -85,14 +76,14 @@ def test_weights_that_are_all_as_large_as_can_be_do_not_overflow() -> None:
     texts=st.lists(st.text(alphabet="abc DEF!", max_size=120), min_size=1, max_size=8),
     lookahead=st.sampled_from([1, 2, 512]),
 )
-def test_a_text_gets_the_same_bits_in_any_company(int8: Classifier, texts: list[str], lookahead: int) -> None:
+def test_batching_never_changes_a_bit(int8: Classifier, texts: list[str], lookahead: int) -> None:
     for text, together in zip(texts, int8.stream(texts, lookahead), strict=True):
         (alone,) = int8.stream([text])
         for name in NAMES:
             assert together.probabilities[name].tolist() == alone.probabilities[name].tolist()
 
 
-def test_long_texts_too(int8: Classifier) -> None:
+def test_batching_never_changes_a_bit_of_long_texts(int8: Classifier) -> None:
     texts = [*TEXTS, *(text[: len(text) // 2] for text in TEXTS)]
     together = int8.predict_proba_by_direction(texts)
     for i, text in enumerate(texts):
@@ -115,8 +106,8 @@ def test_no_width_no_batch_and_no_number_of_threads_changes_a_bit(widths: tuple[
     assert len(set(found[0])) == len(texts)
 
 
-def test_a_scale_that_one_text_would_set_is_not_used_for_the_others() -> None:
-    """Next to 1, ONNX Runtime's functions are off by a last bit: such a unit would scale its neighbours' inputs."""
+def test_no_text_sets_the_scale_of_the_other_texts() -> None:
+    """Near 1, ONNX Runtime's functions are off by a last bit, and such a unit would scale the other texts' inputs."""
     session = _session_of_cells(forget=100)  # they stay what they are
     rng = np.random.default_rng(1)
     ids, lengths = rng.integers(0, 4, (8, 6)), np.full(6, 8, dtype=np.int32)
@@ -131,8 +122,8 @@ def test_a_scale_that_one_text_would_set_is_not_used_for_the_others() -> None:
         assert [state[part].tobytes() for state in together] == [state.tobytes() for state in alone], row
 
 
-def test_nor_for_other_windows_of_its_own() -> None:
-    """Which windows are read at once depends on the company, too."""
+def test_no_window_sets_the_scale_of_the_texts_other_windows() -> None:
+    """Which windows are read at once depends on the other texts in the batch."""
     session = _session_of_cells(forget=4)  # what is large in the first window is not in the others
     rng = np.random.default_rng(1)
     ids = rng.integers(0, 4, (80, 1))
@@ -162,7 +153,7 @@ def _session_of_cells(forget: float) -> EncoderSession:
 
 
 def _start(session: EncoderSession, texts: int, rng: np.random.Generator) -> Any:
-    states = [rng.uniform(-1, 1, (texts, width)).astype(np.float32) for width in session.state_widths]
+    states = [rng.uniform(-1, 1, (texts, width)).astype(np.float32) for width in session.layout.state_widths]
     return states, np.zeros((texts, 8), dtype=np.float32), np.zeros((texts, 8))
 
 
@@ -172,7 +163,7 @@ def _random_weights(architecture: Architecture) -> dict[str, np.ndarray]:
     return {f"encoder.{name}": rng.normal(0, 0.3, shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-def test_a_text_in_parts_gets_what_the_whole_gets(int8: Classifier) -> None:
+def test_a_text_in_parts_gets_the_prediction_of_the_whole_text(int8: Classifier) -> None:
     text = "The cat sat on the mat, and the DOG ate it all up. What a lovely film; I loved every minute of it! " * 3
     reader, rng = int8.open(), random.Random(0)
     start = 0
@@ -185,7 +176,7 @@ def test_a_text_in_parts_gets_what_the_whole_gets(int8: Classifier) -> None:
     assert reader.close().probabilities["ensemble"].tolist() == expected.probabilities["ensemble"].tolist()
 
 
-def test_cores_are_shared_out_where_both_directions_read_and_they_can_be(bundle_path: Path, tmp_path: Path) -> None:
+def test_cores_are_divided_where_both_directions_read_and_the_number_is_even(bundle_path: Path, tmp_path: Path) -> None:
     path = write_with_early_exit(
         bundle_path, tmp_path / "m.bundle", Direction.FORWARD, ["The cat sat.", "no", "dog", "it"]
     )
@@ -196,7 +187,7 @@ def test_cores_are_shared_out_where_both_directions_read_and_they_can_be(bundle_
         assert (served.early_exit is not None) == early_exit
 
 
-def test_a_cascade_of_int8_reads_by_the_rule(bundle_path: Path, tmp_path: Path, int8: Classifier) -> None:
+def test_early_exit_in_int8_follows_the_rule(bundle_path: Path, tmp_path: Path, int8: Classifier) -> None:
     path = tmp_path / "m.bundle"
     path.mkdir()
     for file in bundle_path.iterdir():
@@ -219,18 +210,18 @@ def test_a_cascade_of_int8_reads_by_the_rule(bundle_path: Path, tmp_path: Path, 
 # Streams.
 
 
-def test_results_come_in_order_and_texts_are_asked_for_as_they_are_needed(int8: Classifier) -> None:
-    asked: list[int] = []
+def test_results_keep_the_order_and_texts_are_consumed_as_needed(int8: Classifier) -> None:
+    consumed: list[int] = []
 
     def endless() -> Iterator[str]:
         number = 0
         while True:
-            asked.append(number)
+            consumed.append(number)
             yield f"word{number} " * (number % 50)
             number += 1
 
     for number, prediction in zip(range(60), int8.stream(endless(), lookahead=1), strict=False):
-        assert len(asked) == number + 1
+        assert len(consumed) == number + 1
         (alone,) = int8.stream([f"word{number} " * (number % 50)])
         assert prediction.probabilities["ensemble"].tolist() == alone.probabilities["ensemble"].tolist()
 
@@ -240,9 +231,11 @@ def test_a_bad_text_ends_the_stream_with_its_error(int8: Classifier) -> None:
         list(int8.stream(["a", "b", None, "c"]))
 
 
-def test_what_is_no_use_is_refused(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match="the precision 'int4' is unknown, expected float32 or int8"):
+def test_unknown_precisions_and_large_differences_are_rejected(
+    bundle_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match="unknown precision 'int4'; use float32 or int8"):
         bothways.load(bundle_path, precision="int4")  # type: ignore[arg-type]
     monkeypatch.setattr(classifier, "LARGEST_INT8_DIFFERENCE", 1e-6)
-    with pytest.raises(ConfigError, match=r"in int8 gives probabilities that differ by .* from the trainer's"):
+    with pytest.raises(ConfigError, match=r"int8 differs by .* from the trainer's"):
         bothways.load(bundle_path, precision="int8")

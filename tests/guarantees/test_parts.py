@@ -1,4 +1,4 @@
-"""Guarantee 6 for texts that come in parts: cut anywhere, each moment's numbers are those of the text so far."""
+"""Guarantee 6 for texts that arrive in parts: wherever they are cut, the scores are those of the text so far."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import bothways
 from bothways.bundle.parity import NASTY_TEXTS
 from bothways.errors import ConfigError, TextError
 from bothways.runtime.classifier import Classifier
-from bothways.text.reading import Direction, SpecialTokenPlacement, joined
+from bothways.text.reading import Direction, SpecialTokenPlacement, concatenate
 from bothways.text.subword_tokenizer import SubwordTokenizer
 from tests.bundles import make_classifiers, write_classifiers
 from tests.words import make_word_tokenizer
@@ -50,32 +50,33 @@ TEXTS = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=4)), max_si
 @example(parts=["<br />x x ", "x y"])
 @example(parts=["no no<br ", "/> no y"])
 @example(parts=["no \x00 ", "no no y"])
-def test_what_is_settled_has_the_tokens_that_it_has_in_the_whole(
+def test_settled_characters_have_the_tokens_that_they_have_in_the_whole_text(
     tiny_tokenizer: SubwordTokenizer, parts: list[str]
 ) -> None:
     whole = tiny_tokenizer.tokenize("".join(parts))
     found, pending = [], ""
     for part in parts:
         pending += part
-        count = tiny_tokenizer.settled(pending)
+        count = tiny_tokenizer.stable_length(pending)
         if count:
             found.append(tiny_tokenizer.tokenize(pending[:count]))
             pending = pending[count:]
-    together = joined([*found, tiny_tokenizer.tokenize(pending)])
+    together = concatenate([*found, tiny_tokenizer.tokenize(pending)])
     for name in ("ids", "group_starts", "special_token_counts"):
         np.testing.assert_array_equal(getattr(together, name), getattr(whole, name))
         assert getattr(together, name).dtype == np.int32
 
 
-def test_little_waits_for_what_comes(tiny_tokenizer: SubwordTokenizer) -> None:
+def test_only_the_last_words_stay_unsettled(tiny_tokenizer: SubwordTokenizer) -> None:
     text = "The cat sat on the mat, and the DOG ate it all "
-    assert text[tiny_tokenizer.settled(text) :] == "all "
-    assert text[tiny_tokenizer.settled(text + "u") :] == "all "
-    assert tiny_tokenizer.settled(text + "all all ") == tiny_tokenizer.settled(text)  # may be repeated once more
+    assert text[tiny_tokenizer.stable_length(text) :] == "all "
+    assert text[tiny_tokenizer.stable_length(text + "u") :] == "all "
+    # the last word may be repeated once more
+    assert tiny_tokenizer.stable_length(text + "all all ") == tiny_tokenizer.stable_length(text)
 
 
 @given(parts=TEXTS)
-def test_each_part_gives_the_forward_numbers_of_the_text_so_far_and_the_end_the_prediction(
+def test_each_part_returns_the_forward_scores_so_far_and_close_returns_the_prediction(
     model: Classifier, parts: list[str]
 ) -> None:
     reader, text = model.open(), ""
@@ -103,7 +104,7 @@ def test_nasty_texts_in_parts_of_any_size(mixed_bundle_path: Path, size: int) ->
         assert reader.close().probabilities["ensemble"].tolist() == expected.probabilities["ensemble"].tolist()
 
 
-def test_what_a_part_costs_does_not_depend_on_what_came_before(
+def test_the_cost_of_a_part_does_not_depend_on_the_text_before_it(
     model: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader = model.open()
@@ -125,7 +126,9 @@ def test_what_a_part_costs_does_not_depend_on_what_came_before(
     assert max(tokens) <= 2 * 32 + 20
 
 
-def test_one_direction_is_enough_if_it_is_forward(tiny_tokenizer: SubwordTokenizer, tmp_path: Path) -> None:
+def test_a_forward_only_bundle_reads_parts_and_a_backward_only_one_does_not(
+    tiny_tokenizer: SubwordTokenizer, tmp_path: Path
+) -> None:
     for direction in Direction:
         made = make_classifiers(tiny_tokenizer, {direction: SpecialTokenPlacement.READING_ORDER})
         write_classifiers(tmp_path / direction, made)
@@ -137,11 +140,11 @@ def test_one_direction_is_enough_if_it_is_forward(tiny_tokenizer: SubwordTokeniz
         == reader.close().probabilities["forward"].tolist()
         == model.predict_proba(["the cat"])[0].tolist()
     )
-    with pytest.raises(ConfigError, match="this bundle reads backward only"):
+    with pytest.raises(ConfigError, match="this bundle only reads backward"):
         bothways.load(tmp_path / "backward").open()
 
 
-def test_words_of_fastai_are_refused(tmp_path: Path) -> None:
+def test_fastais_word_tokenizer_is_rejected(tmp_path: Path) -> None:
     made = make_classifiers(
         make_word_tokenizer("fastai-v2"), dict.fromkeys(Direction, SpecialTokenPlacement.AS_WRITTEN)
     )
@@ -150,7 +153,7 @@ def test_words_of_fastai_are_refused(tmp_path: Path) -> None:
         bothways.load(tmp_path / "words").open()
 
 
-def test_mistakes_leave_the_reader_as_it_was(model: Classifier) -> None:
+def test_an_error_leaves_the_reader_unchanged(model: Classifier) -> None:
     reader = model.open()
     before = reader.append("the c")
     for wrong in ("half \ud83d", b"bytes", None):

@@ -1,4 +1,4 @@
-"""Guarantee 5: reading in a direction is a permutation that keeps each word and its markers together."""
+"""Guarantee 5: reading in a direction is a permutation that keeps each word and its special tokens together."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ORDERS = [(direction, placement) for direction in Direction for placement in Spe
 
 
 def grouped(groups: list[tuple[list[int], list[int]]]) -> TokenizedText:
-    """A text of groups, each its markers and its pieces."""
+    """Return a text of groups, each with special tokens and pieces."""
     sizes = [len(special_tokens) + len(pieces) for special_tokens, pieces in groups]
     return TokenizedText(
         ids=np.array([token for special_tokens, pieces in groups for token in special_tokens + pieces], dtype=np.int32),
@@ -33,7 +33,7 @@ def grouped(groups: list[tuple[list[int], list[int]]]) -> TokenizedText:
 
 
 def groups_of(text: TokenizedText) -> list[tuple[list[int], list[int]]]:
-    """The groups of a text, told in the plainest way."""
+    """Return the groups of a text, computed in the simplest way."""
     bounds = [*text.group_starts.tolist(), len(text)]
     tokens = text.ids.tolist()
     return [
@@ -80,7 +80,7 @@ def test_any_grouped_text_is_permuted_with_its_groups_together(text: TokenizedTe
 
 
 @given(GROUPED_TEXTS)
-def test_reading_order_puts_the_start_first_and_markers_before_their_word(text: TokenizedText) -> None:
+def test_reading_order_puts_the_start_first_and_special_tokens_before_their_word(text: TokenizedText) -> None:
     check_reading_order(text)
 
 
@@ -101,7 +101,7 @@ def test_as_written_twice_is_the_text_again(text: TokenizedText) -> None:
 
 
 @given(GROUPED_TEXTS)
-def test_forward_is_as_written_wherever_markers_go(text: TokenizedText) -> None:
+def test_forward_is_as_written_wherever_special_tokens_go(text: TokenizedText) -> None:
     for placement in SpecialTokenPlacement:
         assert read(text, Direction.FORWARD, placement).tolist() == text.ids.tolist()
 
@@ -118,7 +118,5 @@ def test_a_pack_that_reads_the_asked_way_is_taken() -> None:
 
 
 def test_a_pack_that_reads_the_other_way_is_refused_with_both_directions() -> None:
-    with pytest.raises(
-        DirectionError, match=r"^english\.pack reads forward, but a model that reads backward was asked"
-    ):
+    with pytest.raises(DirectionError, match=r"^english\.pack reads forward, but direction backward was requested"):
         require_direction(Direction.BACKWARD, [Direction.FORWARD], "english.pack")

@@ -1,4 +1,4 @@
-"""Guarantees 1, 2, 3, 4 and 6 of design.md, on a bundle that was published as any other."""
+"""Guarantees 1, 2, 3, 4 and 6 (docs/guarantees.md), on a bundle that was published like any other."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ from bothways.errors import ConfigError
 from bothways.nn.classifier import concat_pool
 from bothways.runtime.classifier import Classifier
 from bothways.runtime.cores import available_cores
-from bothways.runtime.graph import PRECISIONS, WINDOW_TOKENS, EncoderSession
+from bothways.runtime.encoder import PRECISIONS
+from bothways.runtime.sessions import WINDOW_TOKENS, EncoderSession
 from bothways.runtime.slots import BATCH_SLOTS, SLOTS, Pooled, SlotEngine
 from bothways.text.reading import Direction, SpecialTokenPlacement, TokenizedText, read
 from bothways.text.subword_tokenizer import SubwordTokenizer
@@ -102,7 +103,7 @@ print(next(int(line.split()[1]) for line in open("/proc/self/status") if line.st
 @pytest.mark.parametrize(
     "which", ["", "mixed_", "multi_label_"], ids=["reading order", "mixed placements, calibrated", "multi-label"]
 )
-def test_export_then_load_gives_the_same_probabilities_in_every_direction(
+def test_a_loaded_bundle_has_the_trainers_probabilities_in_every_direction(
     which: str, request: pytest.FixtureRequest
 ) -> None:
     ours = bothways.load(request.getfixturevalue(f"{which}bundle_path")).predict_proba_by_direction(TEXTS)
@@ -112,7 +113,7 @@ def test_export_then_load_gives_the_same_probabilities_in_every_direction(
         np.testing.assert_allclose(ours[name], theirs[name], rtol=0, atol=1e-5, err_msg=name)
 
 
-def test_another_process_gives_the_same_probabilities(bundle_path: Path, torch_models: TinyClassifiers) -> None:
+def test_another_process_computes_the_same_probabilities(bundle_path: Path, torch_models: TinyClassifiers) -> None:
     finished = run_python(PRINT_PROBABILITIES, str(bundle_path), input=json.dumps(TEXTS))
     assert finished.returncode == 0, finished.stderr
     ours, theirs = json.loads(finished.stdout), torch_models.probabilities(TEXTS)
@@ -120,7 +121,7 @@ def test_another_process_gives_the_same_probabilities(bundle_path: Path, torch_m
         np.testing.assert_allclose(np.array(ours[name]), theirs[name], rtol=0, atol=1e-5, err_msg=name)
 
 
-def test_a_text_read_the_wrong_way_round_would_be_noticed(torch_models: TinyClassifiers) -> None:
+def test_a_text_read_in_the_wrong_direction_would_be_noticed(torch_models: TinyClassifiers) -> None:
     texts = [text for text in TEXTS if len(set(torch_models.tokenizer.tokenize(text).ids.tolist())) > 2]
     right, wrong = torch_models.probabilities(texts), torch_models.probabilities(texts, swapped=True)
     assert len(texts) > 10
@@ -128,7 +129,7 @@ def test_a_text_read_the_wrong_way_round_would_be_noticed(torch_models: TinyClas
         assert (np.abs(right[name] - wrong[name]).max(axis=1) > 1e-3).all(), name
 
 
-def test_markers_placed_otherwise_would_be_noticed(torch_models: TinyClassifiers) -> None:
+def test_special_tokens_in_another_place_would_be_noticed(torch_models: TinyClassifiers) -> None:
     text = torch_models.tokenizer.tokenize("HELLO World!!! sooooo Nice")
     in_order, as_written = (read(text, Direction.BACKWARD, placement) for placement in reversed(SpecialTokenPlacement))
     model = torch_models.models[Direction.BACKWARD]
@@ -142,7 +143,7 @@ def test_markers_placed_otherwise_would_be_noticed(torch_models: TinyClassifiers
 
 @settings(max_examples=30)
 @given(st.text(max_size=300))
-def test_any_text_has_the_numbers_of_torch(torch_models: TinyClassifiers, model: Classifier, text: str) -> None:
+def test_any_text_gets_torchs_probabilities(torch_models: TinyClassifiers, model: Classifier, text: str) -> None:
     ours, theirs = model.predict_proba_by_direction([text]), torch_models.probabilities([text])
     for name in NAMES:
         np.testing.assert_allclose(ours[name], theirs[name], rtol=0, atol=1e-5, err_msg=name)
@@ -163,7 +164,7 @@ lengths_of_texts = st.one_of(
     st.randoms(use_true_random=False),
     st.sampled_from([1, 2, 3, 5, SLOTS]),
 )
-def test_company_order_and_lookahead_never_change_a_bit(
+def test_batch_order_and_lookahead_never_change_a_bit(
     model: Classifier, sizes: list[tuple[int, int]], rng: random.Random, lookahead: int
 ) -> None:
     texts = [text_of_words(words, seed) for words, seed in sizes]
@@ -177,7 +178,7 @@ def test_company_order_and_lookahead_never_change_a_bit(
 
 
 @pytest.mark.parametrize("lookahead", [1, 3, 7, SLOTS])
-def test_the_edges_of_a_window_never_change_a_bit(model: Classifier, lookahead: int) -> None:
+def test_lengths_around_a_window_never_change_a_bit(model: Classifier, lookahead: int) -> None:
     sizes = [1, 2, 31, 32, 33, 63, 64, 65, 96, 128, 129, 31, 32, 33, 1023, 1024, 1025, 2049]
     texts = [text_of_tokens(model.tokenizer, count, seed) for seed, count in enumerate(sizes)]
     assert [len(model.tokenizer.tokenize(text)) for text in texts] == sizes
@@ -203,8 +204,8 @@ def test_more_texts_than_a_batch_or_all_slots_hold_never_change_a_bit(model: Cla
     ("width_embedding", "width_hidden", "layers"),
     [(1, 1, 1), (3, 2, 3), (5, 7, 1), (17, 33, 3), (15, 129, 2), (128, 256, 2)],
 )
-def test_no_width_of_a_model_lets_neighbours_change_a_bit(width_embedding: int, width_hidden: int, layers: int) -> None:
-    """Products of other shapes take other routines: one row alone, a few, whole blocks."""
+def test_batching_never_changes_a_bit_at_any_model_width(width_embedding: int, width_hidden: int, layers: int) -> None:
+    """Matrix products of different shapes use different routines: for one row, a few rows, whole blocks."""
     architecture = Architecture(
         vocabulary_size=50, width_embedding=width_embedding, width_hidden=width_hidden, layers=layers
     )
@@ -237,18 +238,18 @@ def test_the_number_of_threads_never_changes_a_bit(width_embedding: int, width_h
     assert found[1:] == found[:1] * 3
 
 
-def test_threads_are_chosen_from_the_cores_or_given(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
+def test_threads_default_to_the_available_cores(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    requested: list[int] = []
     real = onnxruntime.InferenceSession
 
-    def remembered(model: bytes, options: Any, **more: Any) -> Any:
-        asked.append(options.intra_op_num_threads)
+    def recorded(model: bytes, options: Any, **more: Any) -> Any:
+        requested.append(options.intra_op_num_threads)
         return real(model, options, **more)
 
-    monkeypatch.setattr(onnxruntime, "InferenceSession", remembered)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", recorded)
     bothways.load(bundle_path)
     bothways.load(bundle_path, threads=3)
-    assert asked == [available_cores()] * 2 + [3] * 2
+    assert requested == [available_cores()] * 2 + [3] * 2
     with pytest.raises(ConfigError, match="threads is 0, expected 1 or more"):
         bothways.load(bundle_path, threads=0)
 
@@ -274,7 +275,7 @@ def test_an_ensemble_tokenizes_each_text_once(model: Classifier, monkeypatch: py
 # Guarantee 4. Order. Result i belongs to input i, also in streams and with several workers.
 
 
-def test_results_come_in_the_order_of_the_texts_whatever_their_lengths(model: Classifier) -> None:
+def test_results_keep_the_order_of_the_texts_at_any_length(model: Classifier) -> None:
     texts = [text_of_words(words, seed) for seed, words in enumerate([400, 0, 1, 200, 2, 0, 90, 3])]
     alone = probabilities_alone(model, texts)
     streamed = [prediction.probabilities[ENSEMBLE] for prediction in model.stream(iter(texts))]
@@ -282,7 +283,7 @@ def test_results_come_in_the_order_of_the_texts_whatever_their_lengths(model: Cl
     assert all(np.array_equal(ours, row[ENSEMBLE]) for ours, row in zip(streamed, alone, strict=True))
 
 
-def test_threads_that_share_a_model_get_the_answers_of_one(model: Classifier) -> None:
+def test_threads_that_share_a_model_get_the_results_of_a_single_thread(model: Classifier) -> None:
     jobs = [[text_of_words(words, 10 * n + words) for words in (40, 0, 3, 70, 1)] * 4 for n in range(6)]
     expected = [model.predict_proba_by_direction(texts) for texts in jobs]
     found: dict[int, dict[str, Probabilities]] = {}
@@ -303,7 +304,7 @@ def test_threads_that_share_a_model_get_the_answers_of_one(model: Classifier) ->
         assert all(np.array_equal(found[number][name], rows[name]) for name in NAMES)
 
 
-def test_interleaved_streams_of_one_model_keep_apart(model: Classifier) -> None:
+def test_interleaved_streams_of_one_model_do_not_mix(model: Classifier) -> None:
     texts = [text_of_words(words, words) for words in (50, 1, 33, 2)]
     alone = probabilities_alone(model, texts)
     ahead, behind = model.stream(texts, 2), model.stream(texts[::-1], 3)
@@ -317,7 +318,7 @@ def test_interleaved_streams_of_one_model_keep_apart(model: Classifier) -> None:
 
 
 @pytest.mark.parametrize("tokens", [1, 31, 32, 33, 500, 3000])
-def test_windows_give_what_torch_gives_for_the_text_at_once(
+def test_windows_return_what_torch_returns_for_the_whole_text(
     torch_models: TinyClassifiers, model: Classifier, tokens: int
 ) -> None:
     text = model.tokenizer.tokenize(text_of_tokens(model.tokenizer, tokens, tokens))
@@ -359,9 +360,7 @@ def test_a_text_of_200_000_tokens_takes_little_memory(bundle_path: Path) -> None
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_forked_processes_give_the_same_bits_from_the_weights_that_they_share(
-    bundle_path: Path, precision: str
-) -> None:
+def test_forked_processes_share_weights_and_return_the_same_bits(bundle_path: Path, precision: str) -> None:
     finished = run_python(FORK, str(bundle_path), precision)
     assert finished.returncode == 0, finished.stderr
 
@@ -370,7 +369,9 @@ def test_forked_processes_give_the_same_bits_from_the_weights_that_they_share(
 def test_a_model_of_the_size_of_ulmfit_stays_under_700_mb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, size in {"WIDTH_EMBEDDING": 400, "WIDTH_HIDDEN": 1152, "LAYERS": 3, "WIDTH_HEAD": 50}.items():
         monkeypatch.setattr(bundles, name, size)
-    monkeypatch.setattr(bundles, "_randomize", lambda *_: None)  # larger than as torch draws them, they run wild
+    monkeypatch.setattr(
+        bundles, "_randomize", lambda *_: None
+    )  # larger weights than torch initializes make the network chaotic
     tokenizer = read_bundle(pack_path("en-small"), Kind.LANGUAGE_MODEL).tokenizer  # 10,012 pieces
     placements = dict.fromkeys(Direction, SpecialTokenPlacement.READING_ORDER)
     bundles.write_classifiers(tmp_path / "base.bundle", bundles.make_classifiers(tokenizer, placements))
@@ -379,7 +380,7 @@ def test_a_model_of_the_size_of_ulmfit_stays_under_700_mb(tmp_path: Path, monkey
     assert int(finished.stdout) < 700_000
 
 
-def test_an_endless_input_gives_results_at_once_and_in_constant_memory(model: Classifier) -> None:
+def test_an_infinite_input_yields_results_immediately_and_in_constant_memory(model: Classifier) -> None:
     texts = [text_of_words(words, words) for words in (3, 0, 40, 7)]
     alone = probabilities_alone(model, texts)
     stream = model.stream(itertools.cycle(texts), lookahead=16)
@@ -412,7 +413,7 @@ def text_of_words(words: int, seed: int) -> str:
 
 
 def text_of_tokens(tokenizer: Tokenizer, count: int, seed: int) -> str:
-    """Return a text of exactly so many tokens, the start's one included."""
+    """Return a text of exactly ``count`` tokens, including the start token."""
     letters = [c for c in "abcdefghijklmnopqrstuvwxyz0123456789" if len(tokenizer.tokenize(c)) == 2]
     rng = random.Random(seed)
     words: list[str] = []

@@ -1,4 +1,4 @@
-"""What holds for the tokens of any text whatever."""
+"""Properties of the tokens of every text."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def as_lists(text: TokenizedText) -> tuple[list[int], list[int], list[int]]:
 
 
 def is_piece(text: TokenizedText) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Whether each token is one of the pieces of a word, and no marker."""
+    """Return whether each token is a piece of a word and not a special token."""
     place = np.arange(len(text))
     group = np.searchsorted(text.group_starts, place, side="right") - 1
     found: np.ndarray[tuple[int], np.dtype[np.bool_]] = (
@@ -55,7 +55,7 @@ def test_any_text_has_consistent_groups_of_known_ids(tiny_tokenizer: SubwordToke
 
 
 @given(TEXTS)
-def test_control_ids_stand_only_where_markers_do(tiny_tokenizer: SubwordTokenizer, typed: str) -> None:
+def test_control_ids_stand_only_where_special_tokens_do(tiny_tokenizer: SubwordTokenizer, typed: str) -> None:
     text = tiny_tokenizer.tokenize(typed)
     pieces = text.ids[is_piece(text)]
     assert ((pieces >= FIRST_PIECE_ID) | (pieces == UNKNOWN_ID)).all()

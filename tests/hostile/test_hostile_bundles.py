@@ -26,7 +26,7 @@ from bothways.bundle import read
 from bothways.bundle.manifest import LARGEST_MANIFEST_BYTES, MANIFEST_FILE, Kind
 from bothways.bundle.read import read_bundle
 from bothways.errors import BundleBroken, BundleError, BundleMissing, BundleTooNew
-from bothways.text.subword_tokenizer import LONGEST_PIECE
+from bothways.text.subword_tokenizer import MAX_PIECE_LENGTH
 from tests.bundles import (
     FILES,
     LABELS,
@@ -188,7 +188,7 @@ def test_a_hard_link_is_a_plain_file(bundle: Path, tmp_path: Path) -> None:
 )
 def test_an_unlisted_file_is_refused(bundle: Path, name: str) -> None:
     (bundle / name).write_text("surplus")
-    refuse(bundle, repr(name), "which its manifest does not list: remove it")
+    refuse(bundle, repr(name), "which its manifest does not list. Remove")
 
 
 def test_an_unlisted_folder_is_refused(bundle: Path) -> None:
@@ -252,13 +252,13 @@ def test_a_folder_that_may_not_be_read_is_told(bundle: Path, mode: int, problem:
 
 
 def test_what_is_no_folder_is_no_bundle(bundle: Path, tmp_path: Path) -> None:
-    refuse(tmp_path / "nowhere", "nowhere", "there is no bundle here", BundleMissing)
-    refuse(bundle / "README.md", "README.md", "a bundle is a directory that holds bundle.json", BundleMissing)
-    refuse(tmp_path, str(tmp_path), "it holds no bundle.json", BundleMissing)
+    refuse(tmp_path / "nowhere", "nowhere", "bundle not found", BundleMissing)
+    refuse(bundle / "README.md", "README.md", "a bundle is a directory with a file bundle.json", BundleMissing)
+    refuse(tmp_path, str(tmp_path), "it contains no bundle.json", BundleMissing)
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     refuse(tmp_path / "dangling", "dangling", "is not a bundle", BundleMissing)
     (bundle / MANIFEST_FILE).unlink()
-    refuse(bundle, "hostile.bundle", "it holds no bundle.json", BundleMissing)
+    refuse(bundle, "hostile.bundle", "it contains no bundle.json", BundleMissing)
 
 
 @pytest.mark.parametrize("path", ["", "\x00", "x" * 5000, "a/" * 3000, "/proc/self/mem"])
@@ -362,7 +362,7 @@ def test_a_manifest_without_an_end_is_not_read(bundle: Path) -> None:
 @pytest.mark.parametrize("number", [2, 3, 999, 2**62])
 def test_a_newer_format_asks_for_a_newer_version(bundle: Path, number: int) -> None:
     edit_manifest(bundle, lambda fields: fields.update(format=number, an_unknown_key=[1, 2]))
-    refuse(bundle, MANIFEST_FILE, f"has format {number}, this version knows 1: install a newer", BundleTooNew)
+    refuse(bundle, MANIFEST_FILE, f"has format {number}, but this version reads 1. Install a newer", BundleTooNew)
 
 
 @pytest.mark.parametrize("number", [0, -1, -(2**62), "2", 2.0, True, None, [2]])
@@ -599,11 +599,11 @@ def test_extreme_scores_are_caught_by_the_proof(bundle: Path, score: float) -> N
     assert bothways.load(bundle).predict(TEXTS).shape == (3,)
     result = bothways.verify(bundle)
     assert not result.passed
-    assert "become other tokens than in training" in result.problem
+    assert "are tokenized differently than in training" in result.problem
 
 
 def test_the_longest_piece_allowed_is_harmless(bundle: Path) -> None:
-    edit_json(bundle, "tokenizer.json", lambda t: t["pieces"][-1].__setitem__(0, "x" * LONGEST_PIECE))
+    edit_json(bundle, "tokenizer.json", lambda t: t["pieces"][-1].__setitem__(0, "x" * MAX_PIECE_LENGTH))
     assert bothways.load(bundle).predict(["x" * 5000]).shape == (1,)
 
 
@@ -680,9 +680,9 @@ SAFETENSORS: dict[str, tuple[Callable[[dict[str, Any], bytes], bytes], str]] = {
     "F64": (with_dtype("F64", 2), "F64"),
     "F16": (with_dtype("F16", 0.5), "F16"),
     "BF16": (with_dtype("BF16", 0.5), "BF16"),
-    "all BF16": (with_half(dtype="BF16"), "expected F32 [105, 16]; all tensors must be F32, or all F16"),
-    "infinity in half precision": (with_half(np.inf), "holds values that are not finite numbers"),
-    "no number in half precision": (with_half(np.nan), "holds values that are not finite numbers"),
+    "all BF16": (with_half(dtype="BF16"), "expected F32 [105, 16]. All tensors must be F32, or all F16"),
+    "infinity in half precision": (with_half(np.inf), "contains values that are not finite numbers"),
+    "no number in half precision": (with_half(np.nan), "contains values that are not finite numbers"),
     "I8": (with_dtype("I8", 0.25), "I8"),
     "I32 as F32's size": (with_dtype("I32", 1), "I32"),
     "F8": (with_dtype("F8_E4M3", 0.25), "F8_E4M3"),
@@ -732,14 +732,14 @@ def test_a_weight_that_is_no_number_is_refused(bundle: Path, tensor: str, value:
     broken = body[:start] + struct.pack("<f", value) + body[start + 4 :]
     replace_file(bundle, "backward.safetensors", safetensors(header, broken))
     assert (bundle / "backward.safetensors").read_bytes() != data
-    refuse(bundle, "backward.safetensors", f"{tensor} holds values that are not finite numbers")
+    refuse(bundle, "backward.safetensors", f"{tensor} contains values that are not finite numbers")
 
 
 @pytest.mark.parametrize("norm", ["norms.0", "norms.1"])
 def test_a_negative_variance_is_refused(bundle: Path, norm: str) -> None:
     tensor = f"head.{norm}.running_var"
     edit_weights(bundle, "forward.safetensors", lambda arrays: arrays[tensor].__setitem__(2, -0.1))
-    refuse(bundle, "forward.safetensors", f"{tensor} holds a negative variance")
+    refuse(bundle, "forward.safetensors", f"{tensor} contains a negative variance")
 
 
 @pytest.mark.parametrize(
@@ -855,7 +855,7 @@ def test_tokens_of_the_proof_that_are_changed_fail_it(bundle: Path) -> None:
     edit_proof(bundle, 5, lambda row: row["ids"].reverse())
     result = bothways.verify(bundle)
     assert (result.passed, result.different_tokens) == (False, 1)
-    assert result.problem == f"1 of {result.texts} texts become other tokens than in training"
+    assert result.problem == f"1 of {result.texts} texts are tokenized differently than in training"
 
 
 @pytest.mark.parametrize(

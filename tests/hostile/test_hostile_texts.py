@@ -61,7 +61,7 @@ def test_a_megabyte_of_combining_marks_takes_no_time(tiny_tokenizer: SubwordToke
     ],
 )
 def test_a_lone_surrogate_is_named_with_its_place(text: str, code: str, place: int) -> None:
-    with pytest.raises(TextError, match=rf"^text 5 holds a lone surrogate \(U\+{code}\) at character {place}: "):
+    with pytest.raises(TextError, match=rf"^text 5 contains a lone surrogate \(U\+{code}\) at character {place}\. "):
         check_text(text, "text 5")
 
 
@@ -113,7 +113,7 @@ def test_a_kind_of_string_becomes_the_plain_string_it_holds(value: str, expected
 
 
 NO_TEXTS: list[tuple[object, str]] = [
-    (b"abc", "bytes b'abc', expected a string; decode it first"),
+    (b"abc", "bytes b'abc', expected a string. Decode it first"),
     (bytearray(b"abc"), "bytearray bytearray(b'abc'), expected a string"),
     (None, "NoneType None, expected a string"),
     (7, "int 7, expected a string"),
@@ -128,11 +128,11 @@ NO_TEXTS: list[tuple[object, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("value", "told"), NO_TEXTS, ids=[type(value).__name__ for value, _ in NO_TEXTS])
-def test_what_is_no_text_is_told_with_its_number(value: object, told: str) -> None:
+@pytest.mark.parametrize(("value", "problem"), NO_TEXTS, ids=[type(value).__name__ for value, _ in NO_TEXTS])
+def test_a_value_that_is_not_a_text_is_reported_with_its_number(value: object, problem: str) -> None:
     with pytest.raises(TextError) as caught:
         list(check_texts(["fine", value]))
-    assert str(caught.value) == f"text 1 is {told}"
+    assert str(caught.value) == f"text 1 is {problem}"
 
 
 @pytest.mark.parametrize("value", [None, 7, 1.5, float("nan"), pandas.NA, object], ids=repr)
@@ -142,13 +142,13 @@ def test_what_holds_no_texts_is_refused_at_once(value: object) -> None:
 
 
 def test_one_numpy_string_is_one_string() -> None:
-    with pytest.raises(TextError, match="got one string"):
+    with pytest.raises(TextError, match="got a single string"):
         check_texts(np.str_("a text"))
 
 
 def test_a_data_frame_is_refused_because_only_its_column_names_would_be_read() -> None:
     frame = pandas.DataFrame({"text": ["a", "b"]})
-    with pytest.raises(TextError, match="got a DataFrame, expected a list of texts: pass one of its columns"):
+    with pytest.raises(TextError, match=r"got a DataFrame, expected a list of texts\. Pass one of its columns"):
         check_texts(frame)
 
 
@@ -158,6 +158,6 @@ def test_columns_of_pandas_and_numpy_are_lists_of_texts() -> None:
     assert list(check_texts(np.array(["a", "b"], dtype=object))) == ["a", "b"]
 
 
-def test_a_missing_value_in_a_series_is_told_with_its_number() -> None:
+def test_a_missing_value_in_a_series_is_reported_with_its_number() -> None:
     with pytest.raises(TextError, match=r"^text 2 is "):
         list(check_texts(pandas.Series(["a", "b", None])))

@@ -1,6 +1,6 @@
-"""Train on real data sets as a user would, and hold the result against the linear baseline.
+"""Train on real data sets as a user would, and compare the result with linear baselines.
 
-The sets are found through BOTHWAYS_DATA; nothing of them is in this repository.
+BOTHWAYS_DATA is the folder of the data sets. They are not part of this repository.
 """
 
 import csv
@@ -26,7 +26,7 @@ pytestmark = [
 
 @dataclass(frozen=True)
 class Trained:
-    """A bundle that the command line trained, and the rows it never saw."""
+    """A bundle trained with the command line, and the results on its test set."""
 
     bundle: Path
     test_file: Path
@@ -47,7 +47,7 @@ def write_rows(path: Path, rows: list[tuple[str, str]]) -> Path:
     return path
 
 
-def train_and_measure(folder: Path, train: list[tuple[str, str]], test: list[tuple[str, str]]) -> Trained:
+def train_and_evaluate(folder: Path, train: list[tuple[str, str]], test: list[tuple[str, str]]) -> Trained:
     bundle, train_file = folder / "model.bundle", write_rows(folder / "train.csv", train)
     test_file = write_rows(folder / "test.csv", test)
     started = time.monotonic()
@@ -70,7 +70,7 @@ def train_and_measure(folder: Path, train: list[tuple[str, str]], test: list[tup
     return Trained(bundle, test_file, texts, errors, minutes, speed)
 
 
-def tell(name: str, trained: Trained) -> None:
+def print_result(name: str, trained: Trained) -> None:
     errors = ", ".join(f"{model} {error:.2%}" for model, error in trained.errors.items())
     print(f"\n{name}: errors {errors}; {trained.minutes:.1f} min to train; {trained.texts_per_second:.0f} texts/s")
 
@@ -81,18 +81,18 @@ def sms(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     order = np.random.default_rng(0).permutation(len(rows)).tolist()
     cut = len(rows) * 8 // 10
     train, test = [rows[i] for i in order[:cut]], [rows[i] for i in order[cut:]]
-    return train_and_measure(tmp_path_factory.mktemp("sms"), train, test)
+    return train_and_evaluate(tmp_path_factory.mktemp("sms"), train, test)
 
 
 @pytest.fixture(scope="module")
 def trec(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = Path(os.environ["BOTHWAYS_DATA"]) / "trec6"
     train, test = read_rows(folder / "train.csv"), read_rows(folder / "test.csv")
-    return train_and_measure(tmp_path_factory.mktemp("trec"), train, test)
+    return train_and_evaluate(tmp_path_factory.mktemp("trec"), train, test)
 
 
-def check_every_surface(trained: Trained) -> None:
-    """The bundle proves itself, and the command line gives what Python gives, bit for bit (guarantee 8)."""
+def check_all_interfaces(trained: Trained) -> None:
+    """The bundle is verified, and the command line and Python return the same bits (guarantee 8)."""
     verification = bothways.verify(trained.bundle)
     assert verification.passed
     assert verification.differences.keys() == {"forward", "backward", "ensemble"}
@@ -110,20 +110,20 @@ def check_every_surface(trained: Trained) -> None:
     assert [row["predicted_label"] for row in rows] == model.predict(trained.texts).tolist()
 
 
-def test_sms_spam_is_learnt_better_than_by_plain_linear_baselines(sms: Trained) -> None:
-    tell("SMS Spam", sms)
+def test_sms_spam_has_fewer_errors_than_linear_baselines(sms: Trained) -> None:
+    print_result("SMS Spam", sms)
     assert sms.errors["ensemble"] < min(sms.errors["TF-IDF"], sms.errors["TF-IDF of 1-2 words"])
 
 
-def test_the_sms_bundle_gives_the_same_on_every_surface(sms: Trained) -> None:
-    check_every_surface(sms)
+def test_the_sms_bundle_returns_the_same_results_everywhere(sms: Trained) -> None:
+    check_all_interfaces(sms)
 
 
-def test_trec_is_learnt_better_than_by_any_linear_baseline(trec: Trained) -> None:
-    tell("TREC-6", trec)
+def test_trec_has_fewer_errors_than_linear_baselines(trec: Trained) -> None:
+    print_result("TREC-6", trec)
     assert trec.errors["ensemble"] < min(trec.errors["TF-IDF"], trec.errors["TF-IDF of 1-2 words"])
     assert trec.errors["ensemble"] < 0.10  # TF-IDF of words and characters, chosen: 10.4 to 11.2 % (docs/benchmarks.md)
 
 
-def test_the_trec_bundle_gives_the_same_on_every_surface(trec: Trained) -> None:
-    check_every_surface(trec)
+def test_the_trec_bundle_returns_the_same_results_everywhere(trec: Trained) -> None:
+    check_all_interfaces(trec)

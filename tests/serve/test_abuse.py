@@ -66,7 +66,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(server: RunningServer) -> N
         connection.sendall(HEAD + b'Content-Length: 100\r\n\r\n{"texts": [')
         reply = received(connection)
     assert status_of(reply) == 408
-    assert b"the body did not come within 1 s (body-timeout-s)" in reply
+    assert b"the body was not received within 1 s (body-timeout-s)" in reply
 
 
 def test_a_body_that_drips_is_not_waited_for_either(server: RunningServer) -> None:
@@ -109,7 +109,7 @@ def test_a_body_that_says_it_is_huge_is_refused_at_once(server: RunningServer) -
         connection.sendall(HEAD + b"Content-Length: 10000000000\r\n\r\n")
         reply = received(connection)
     assert status_of(reply) == 413
-    assert b"more than 4000000 bytes (max-body-bytes)" in reply
+    assert b"larger than 4000000 bytes (max-body-bytes)" in reply
 
 
 def test_compressed_bodies_are_refused(server: RunningServer) -> None:
@@ -152,13 +152,16 @@ def test_what_follows_a_body_is_not_taken_for_a_request_of_another(server: Runni
 
 def test_ten_thousand_texts_are_too_many(server: RunningServer) -> None:
     reply = server.classify(["a"] * 10_000)
-    assert (reply.status, reply.value["error"]) == (413, "the request has 10000 texts, allowed are 500 (max-texts)")
+    assert (reply.status, reply.value["error"]) == (
+        413,
+        "the request has 10000 texts, but at most 500 are allowed (max-texts)",
+    )
 
 
 def test_more_tokens_than_the_queue_ever_holds_are_too_many(server: RunningServer) -> None:
     reply = server.classify([LONG] * 8)
     assert reply.status == 413
-    assert "allowed are 400000 (max-queue-tokens)" in reply.value["error"]
+    assert "the limit is 400000 (max-queue-tokens)" in reply.value["error"]
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_a_bad_text_gets_an_error_of_its_own(server: RunningServer, model: Class
         (b'{"texts": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", 400, "nested too deeply"),
         (b'{"texts": [], "text": "a"}', 400, "text: Extra inputs"),
         (b'{"texts": [], "probabilities": ["sideways"]}', 400, "probabilities.0: Input should be 'forward'"),
-        (b'{"texts": [], "model": "other"}', 404, "there is no model 'other', expected one of tiny"),
+        (b'{"texts": [], "model": "other"}', 404, "model not found: 'other'. Available models: tiny"),
     ],
 )
 def test_what_can_not_be_meant_is_refused_in_words(server: RunningServer, body: bytes, status: int, told: str) -> None:

@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 import bothways
 from bothways.runtime.classifier import Classifier
+from bothways.runtime.slots import BATCH_SLOTS
 from bothways.serve.app import build_app
 from bothways.serve.metrics import Metrics
 from bothways.serve.service import Service
@@ -46,12 +47,12 @@ def test_tei_answers_one_text_flat_and_several_nested(server: RunningServer, mod
 @pytest.mark.parametrize(
     ("body", "status", "kind", "told"),
     [
-        ({"inputs": TEXTS}, 422, "Validation", "a plain list is a pair of texts"),
+        ({"inputs": TEXTS}, 422, "Validation", "A plain list is a pair of texts"),
         ({"inputs": [TEXTS]}, 422, "Validation", "inputs.0 has 2 texts, expected 1"),
         ({"inputs": []}, 400, "Empty", "cannot be empty"),
         ({"inputs": [[3]]}, 422, "Validation", "text 0 is int 3, expected a string"),
         ({"inputs": "a", "raw_scores": True}, 422, "Validation", "raw_scores"),
-        ({"inputs": [["a"]] * 501}, 422, "Validation", "501 texts, allowed are 500"),
+        ({"inputs": [["a"]] * 501}, 422, "Validation", "501 texts, but at most 500"),
         ({"input": "a"}, 422, "Validation", "inputs: Field required"),
     ],
 )
@@ -70,7 +71,14 @@ def test_tei_info(server: RunningServer, model: Classifier) -> None:
     assert info["model_sha"] == model.digest
     assert info["model_dtype"] == "float32"
     assert info["model_type"]["classifier"]["id2label"] == {str(n): label for n, label in enumerate(labels)}
-    assert info["max_client_batch_size"] == 500
+    limits = {name: value for name, value in info.items() if name.startswith("max_")}
+    assert limits == {
+        "max_concurrent_requests": None,
+        "max_input_length": 400_000,
+        "max_batch_tokens": None,
+        "max_batch_requests": BATCH_SLOTS,
+        "max_client_batch_size": 500,
+    }
     assert info["version"] == bothways.__version__
     assert (server.ask("/health").status, server.ask("/ping").status) == (200, 200)
 
@@ -88,7 +96,7 @@ def test_hugging_face_answers_nested_also_for_one_text(server: RunningServer, mo
     ("parameters", "told"),
     [
         ({"top_k": 0}, "parameters.top_k is 0"),
-        ({"function_to_apply": "sigmoid"}, "probabilities come of softmax here"),
+        ({"function_to_apply": "sigmoid"}, "only supports softmax"),
         ({"topk": 1}, "topk: Extra inputs"),
     ],
 )
@@ -130,12 +138,22 @@ def test_mlflow_takes_csv(server: RunningServer, model: Classifier) -> None:
     [
         ({"instances": ["a"], "inputs": ["a"]}, "application/json", 400, "exactly one of"),
         ({}, "application/json", 400, "found none"),
-        ({"dataframe_split": {"columns": ["a", "b"], "data": []}}, "application/json", 400, "is 'text'"),
-        ({"dataframe_split": {"columns": ["text", "b"], "data": [["x"]]}}, "application/json", 400, "1 values for 2"),
+        (
+            {"dataframe_split": {"columns": ["a", "b"], "data": []}},
+            "application/json",
+            400,
+            "expected 'text', found a, b",
+        ),
+        (
+            {"dataframe_split": {"columns": ["text", "b"], "data": [["x"]]}},
+            "application/json",
+            400,
+            "1 values, expected 2",
+        ),
         (b"x", "application/x-npy", 415, "expected application/json or text/csv"),
-        (b"\xff", "text/csv", 400, "not CSV in UTF-8"),
+        (b"\xff", "text/csv", 400, "not valid CSV in UTF-8"),
         (b"", "text/csv", 400, "the body is empty"),
-        (b"a,b\n1,2\n", "text/csv", 400, "is 'text'"),
+        (b"a,b\n1,2\n", "text/csv", 400, "expected 'text', found a, b"),
     ],
 )
 def test_mlflow_refuses_in_words(
@@ -229,20 +247,30 @@ def test_oip_answers_binary_tensors_with_the_very_bits(server: RunningServer, mo
         ({"shape": [3], "data": TEXTS}, {}, b"", "has 2 elements, but its shape is [3]"),
         ({"shape": [-1], "data": TEXTS}, {}, b"", "has the shape [-1]"),
         ({"shape": [2**40, 2**40], "data": TEXTS}, {}, b"", "has the shape"),
-        ({"shape": [2**40], "data": TEXTS}, {}, b"", "says that it has"),
+        ({"shape": [2**40], "data": TEXTS}, {}, b"", "which is too large"),
         ({"shape": [1, 2], "data": TEXTS}, {}, b"", "has the shape [1, 2]"),
         ({"shape": [2]}, {}, b"", "has no data"),
-        ({"shape": [2], "data": TEXTS, "datatype": "FP32"}, {}, b"", "is 'FP32', expected BYTES"),
-        ({"shape": [1], "data": ["%%"], "parameters": {"content_type": "base64"}}, {}, b"", "text 0 is not base64"),
+        ({"shape": [2], "data": TEXTS, "datatype": "FP32"}, {}, b"", "has the datatype 'FP32', expected BYTES"),
+        (
+            {"shape": [1], "data": ["%%"], "parameters": {"content_type": "base64"}},
+            {},
+            b"",
+            "text 0 is not valid base64",
+        ),
         ({"shape": [1], "data": [7]}, {}, b"", "text 0 is int 7, expected a string"),
-        ({"shape": [2], "data": TEXTS}, {"outputs": [{"name": "logits"}]}, b"", "there is no output 'logits'"),
+        ({"shape": [2], "data": TEXTS}, {"outputs": [{"name": "logits"}]}, b"", "output not found: 'logits'"),
         ({"shape": [1], "data": ["a"], "name": "image"}, {}, b"", "expected one input named 'text', found image"),
         ({"shape": [1], "parameters": {"binary_data_size": 9}}, {}, b"\1\0\0\0a", "binary_data_size is 9, but 5 bytes"),
-        ({"shape": [1], "parameters": {"binary_data_size": 5}}, {}, b"\xff\xff\xff\xffa", "but 1 are left"),
-        ({"shape": [1], "parameters": {"binary_data_size": 3}}, {}, b"\1\0\0", "3 bytes are left where"),
-        ({"shape": [1], "parameters": {"binary_data_size": 5}}, {}, b"\1\0\0\0\xff", "text 0 is not UTF-8 at byte 0"),
+        ({"shape": [1], "parameters": {"binary_data_size": 5}}, {}, b"\xff\xff\xff\xffa", "but only 1 follow"),
+        ({"shape": [1], "parameters": {"binary_data_size": 3}}, {}, b"\1\0\0", "ends with 3 bytes"),
+        (
+            {"shape": [1], "parameters": {"binary_data_size": 5}},
+            {},
+            b"\1\0\0\0\xff",
+            "text 0 is not valid UTF-8 at byte 0",
+        ),
         ({"shape": [1], "parameters": {"binary_data_size": -1}}, {}, b"\1", "binary_data_size is -1"),
-        ({"shape": [1], "data": ["a"]}, {}, b"\1\0\0\0a", "5 bytes follow the JSON, but no input says"),
+        ({"shape": [1], "data": ["a"]}, {}, b"\1\0\0\0a", "5 bytes follow the JSON, but the input has no"),
     ],
 )
 def test_oip_refuses_tensors_that_do_not_add_up(

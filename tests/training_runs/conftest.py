@@ -1,4 +1,4 @@
-"""Texts that anything can tell apart, a configuration of seconds, and a process that has torch already."""
+"""Easily separable texts, hyperparameters for training in seconds, and a server that has imported torch."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _OTHERS = ["the", "film", "was", "a", "story", "with", "some", "people", "in", "
 
 
 def some_rows(count: int = 64, seed: int = 0) -> list[tuple[str, str]]:
-    """Return texts with labels; the labels' words tell them apart."""
+    """Return texts with labels. The words of a label occur only in its texts."""
     rng = random.Random(seed)
     rows = []
     for number in range(count):
@@ -64,7 +64,7 @@ def write_rows(path: Path, rows: list[tuple[str, str]]) -> Path:
 
 @pytest.fixture(scope="package")
 def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandServer]:
-    """Runs commands in fresh processes that need not import torch again."""
+    """Runs commands in new processes that do not have to import torch again."""
     modules = ("torch", "torch._dynamo", "sentencepiece", "bothways.training.pipeline", "bothways.training.progress")
     with command_server(tmp_path_factory.mktemp("trainer"), *modules) as server:
         yield server
@@ -72,7 +72,7 @@ def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandServer]
 
 @pytest.fixture(autouse=True, scope="package")
 def one_core() -> Iterator[None]:
-    """Train on one core here as well: fastest for tiny models, and the same bytes as ``trainer``."""
+    """Train on one core: it is fastest for tiny models, and results have the same bytes as those of ``trainer``."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(before)})
     yield

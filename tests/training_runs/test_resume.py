@@ -1,8 +1,9 @@
-"""Guarantee 7: a training killed anytime and started again ends in the same bytes as training that was not killed."""
+"""Guarantee 7: a training that was killed and resumed produces the same bytes as an uninterrupted one."""
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import os
 import random
@@ -19,11 +20,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 
 import bothways
 from bothways.bundle.manifest import Kind
 from bothways.bundle.read import read_bundle
-from bothways.training.checkpoints import Checkpoint, Checkpoints
+from bothways.training.checkpoints import Checkpoints, ClassifierCheckpoint, LanguageModelCheckpoint
 from tests.processes import ENVIRONMENT, CommandServer, wait_for
 from tests.training_runs.conftest import CONFIG, some_rows, write_rows
 
@@ -41,7 +43,7 @@ def config_of(epochs: int) -> str:
 
 
 BRIEF, LONG = config_of(4), config_of(40)
-"""One that is killed once in a stage, and one that is killed again and again."""
+"""Settings of a run that is killed once per stage, and of one that is killed many times."""
 
 
 def bytes_of(bundle: Path) -> dict[str, bytes]:
@@ -59,12 +61,12 @@ def last_stage(out: Path) -> str | None:
 
 
 def kill_in(stage: str, out: Path, delay_s: float) -> Callable[[int, Path], None]:
-    """Return what kills a process a while after it has told of a stage; it may come to its end before."""
+    """Return a function that kills a process some time after it has reported a stage. The process may end earlier."""
 
     def meanwhile(pid: int, _: Path) -> None:
         wait_for(lambda: last_stage(out) == stage or out.exists() or not _is_alive(pid))
         time.sleep(delay_s)
-        os.kill(pid, signal.SIGKILL)  # not waited for yet, so the number is still its own
+        os.kill(pid, signal.SIGKILL)  # nobody has waited for the process, so its id is not reused yet
 
     return meanwhile
 
@@ -97,7 +99,7 @@ def pretrain_arguments(folder: Path, config: Path) -> list[object]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("verb", "stages"), [("train", STAGES), ("pretrain", ("tokenizer", "language model", "pack"))])
-def test_a_run_killed_twenty_times_in_all_its_stages_ends_in_the_same_bytes(
+def test_a_run_killed_twenty_times_in_all_stages_produces_the_same_bytes(
     tmp_path: Path,
     train_arguments: list[object],
     config: Path,
@@ -129,7 +131,7 @@ def test_a_run_killed_twenty_times_in_all_its_stages_ends_in_the_same_bytes(
     assert bytes_of(out) == bytes_of(tmp_path / "whole")
 
 
-def test_a_run_goes_on_from_where_it_was_killed_and_ends_in_the_same_bytes(
+def test_a_killed_run_resumes_and_produces_the_same_bytes(
     tmp_path: Path, train_arguments: list[object], trainer: CommandServer
 ) -> None:
     assert trainer.run(*train_arguments, "--out", tmp_path / "whole").status == 0
@@ -140,12 +142,12 @@ def test_a_run_goes_on_from_where_it_was_killed_and_ends_in_the_same_bytes(
     finished = trainer.run(*train_arguments, "--out", out)
     assert finished.status == 0, finished.err
     assert finished.err.splitlines()[0].startswith("warning: an earlier run stopped in the stage 'classifier' (")
-    assert finished.err.splitlines()[0].endswith("): going on from there")
-    assert "forward language model" not in finished.err  # it is done
+    assert finished.err.splitlines()[0].endswith("): resuming it")
+    assert "forward language model" not in finished.err  # it was finished before
     assert bytes_of(out) == bytes_of(tmp_path / "whole")
 
 
-def test_a_damaged_newest_checkpoint_is_told_of_and_the_one_before_is_used(
+def test_a_damaged_checkpoint_is_reported_and_the_previous_one_is_used(
     tmp_path: Path, train_arguments: list[object], trainer: CommandServer
 ) -> None:
     assert trainer.run(*train_arguments, "--out", tmp_path / "whole").status == 0
@@ -166,12 +168,12 @@ def test_a_damaged_newest_checkpoint_is_told_of_and_the_one_before_is_used(
     told = [line for line in finished.err.splitlines() if line.startswith("warning: ")][1:3]
     assert told == [
         f"warning: the checkpoint {newest} is damaged and was removed",
-        f"warning: going on from the one before it, {before}",
+        f"warning: continuing from the previous checkpoint, {before}",
     ]
     assert bytes_of(out) == bytes_of(tmp_path / "whole")
 
 
-def test_changed_texts_are_refused_with_the_difference(
+def test_changed_texts_are_rejected_with_the_difference(
     tmp_path: Path, train_arguments: list[object], trainer: CommandServer, data: Path
 ) -> None:
     out = tmp_path / "killed"
@@ -180,24 +182,26 @@ def test_changed_texts_are_refused_with_the_difference(
     finished = trainer.run(*train_arguments, "--seed", 1, "--out", out)
     assert finished.status == 2
     assert finished.error_line.startswith(
-        f"bothways: error: {out}.run holds an unfinished run for which something else was asked: data.training was "
+        f"bothways: error: {out}.run contains an unfinished run with different settings (data.training was "
     )
-    assert "; seed was 0, now it is 1: ask for the same to go on with it, or remove " in finished.error_line
+    assert "; seed was 0, now 1): use the same settings to resume it, or remove " in finished.error_line
 
 
-def test_numbers_that_a_run_does_not_use_may_change(tmp_path: Path, config: Path, trainer: CommandServer) -> None:
+def test_hyperparameters_that_a_run_does_not_use_may_change(
+    tmp_path: Path, config: Path, trainer: CommandServer
+) -> None:
     out = tmp_path / "killed"
     common = [*pretrain_arguments(tmp_path, config), "--out", out]
     trainer.run(*common, constants=EVERY_STEP, meanwhile=kill_in("language model", out, 0))
     config.write_text(config.read_text().replace("[pretraining]", "[pretraining]\nweight_decay = 0.5"))
-    assert "hyperparameters.pretraining.weight_decay was 0.01, now it is 0.5: " in trainer.run(*common).error_line
+    assert "hyperparameters.pretraining.weight_decay was 0.01, now 0.5): " in trainer.run(*common).error_line
     config.write_text(BRIEF.replace("[classifier]", "[classifier]\nweight_decay = 0.5"))
     finished = trainer.run(*common)
     assert finished.status == 0, finished.err
     assert "warning: an earlier run stopped" in finished.err
 
 
-def test_two_runs_of_the_same_output_do_not_mix(
+def test_two_runs_with_the_same_output_do_not_mix(
     tmp_path: Path, train_arguments: list[object], trainer: CommandServer
 ) -> None:
     out = tmp_path / "m.bundle"
@@ -208,12 +212,12 @@ def test_two_runs_of_the_same_output_do_not_mix(
         other.kill()
     assert finished.status == 2
     assert finished.error_line == (
-        f"bothways: error: another process is training {out}: wait for its end, or choose another --out"
+        f"bothways: error: another process is training {out}: wait until it ends, or choose another --out"
     )
 
 
 @pytest.mark.slow
-def test_directions_that_train_at_once_end_with_the_process_that_started_them_and_go_on(
+def test_parallel_directions_end_with_their_parent_process_and_resume(
     tmp_path: Path, train_arguments: list[object], config: Path
 ) -> None:
     config.write_text(LONG)
@@ -268,29 +272,47 @@ def _workers_of(out: Path) -> list[str]:
 # Checkpoints.
 
 
-def test_a_checkpoint_gives_back_what_was_saved_and_two_are_kept(tmp_path: Path) -> None:
+def test_a_checkpoint_is_read_as_it_was_saved_and_two_are_kept(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path / "forward", 3600)
     tensors = {"a.x": torch.arange(6.0).reshape(2, 3), "a.y": torch.ones(2, dtype=torch.bfloat16), "b": torch.tensor(3)}
     for step in range(4):
-        checkpoints.save(Checkpoint("language model", {"step": step, "best": {"loss": 0.1}}, tensors))
+        checkpoints.save(LanguageModelCheckpoint(step=step, best={"loss": 0.1}, tensors=tensors))
     assert [path.name for path in sorted((tmp_path / "forward").iterdir())] == [
         "00000003.checkpoint",
         "00000004.checkpoint",
     ]
     found, problems = checkpoints.newest()
-    assert found is not None
+    assert isinstance(found, LanguageModelCheckpoint)
     assert problems == []
-    assert (found.stage, found.facts) == ("language model", {"step": 3, "best": {"loss": 0.1}})
+    assert (found.step, found.best) == (3, {"loss": 0.1})
     assert set(found.part("a")) == {"x", "y"}
     for name, tensor in tensors.items():
         assert torch.equal(found.tensors[name], tensor)
         assert found.tensors[name].dtype == tensor.dtype
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"stage": "classifier"},
+        {"stage": "classifier", "perplexity": 2.5, "facts": {}},
+        {"stage": "classifier", "perplexity": "2.5"},
+        {"stage": "classifier", "perplexity": 2.5, "batch": -1},
+        {"stage": "another", "perplexity": 2.5},
+        {"perplexity": 2.5},
+    ],
+)
+def test_a_checkpoint_with_other_fields_is_not_used(tmp_path: Path, fields: dict[str, object]) -> None:
+    content = save({"x": torch.zeros(5)}, {"checkpoint": json.dumps(fields)})
+    digest = hashlib.sha256(content).hexdigest().encode()
+    (tmp_path / "00000001.checkpoint").write_bytes(digest + b"\n" + content)
+    assert Checkpoints(tmp_path, 3600).newest()[0] is None
+
+
 @pytest.mark.parametrize("damage", ["cut", "empty", "byte", "header"])
-def test_any_damage_is_noticed(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_checkpoint_is_removed(tmp_path: Path, damage: str) -> None:
     checkpoints = Checkpoints(tmp_path, 3600)
-    checkpoints.save(Checkpoint("classifier", {}, {"x": torch.zeros(50)}))
+    checkpoints.save(ClassifierCheckpoint(perplexity=2.5, tensors={"x": torch.zeros(50)}))
     (path,) = tmp_path.iterdir()
     content = path.read_bytes()
     changed = {
@@ -306,7 +328,7 @@ def test_any_damage_is_noticed(tmp_path: Path, damage: str) -> None:
     assert not path.exists()
 
 
-def test_it_is_time_to_save_after_some_seconds_and_not_for_a_process_that_does_not_write(tmp_path: Path) -> None:
+def test_a_checkpoint_is_due_after_some_seconds_and_never_in_a_process_that_does_not_write(tmp_path: Path) -> None:
     assert Checkpoints(tmp_path, 0).is_due()
     assert not Checkpoints(tmp_path, 3600).is_due()
     assert not Checkpoints(tmp_path, 0, writes=False).is_due()
@@ -327,7 +349,7 @@ def train_with_torchrun(processes: int, arguments: list[object]) -> subprocess.C
 def test_two_processes_train_the_same_language_model_as_one(tmp_path: Path) -> None:
     config = tmp_path / "c.toml"
     config.write_text(
-        CONFIG.replace("[pretraining]\n", "[pretraining]\ndropout_factor = 0\n")
+        CONFIG.replace("[pretraining]\n", "[pretraining]\ndropout_multiplier = 0\n")
         .replace("= 1.5", "= 6.0")
         .replace("[encoder]\n", '[encoder]\nprecision = "float32"\n')
     )
@@ -346,11 +368,11 @@ def test_two_processes_train_the_same_language_model_as_one(tmp_path: Path) -> N
         for name, array in ours.items():
             np.testing.assert_allclose(array, weights[1][direction][name], atol=2e-3)
     assert losses[2] == pytest.approx(losses[1], abs=2e-3)
-    assert losses[2] != losses[1]  # two did share the work: they sum in another order (halves in a pack may hide it)
+    assert losses[2] != losses[1]  # two processes sum in another order (float16 in a pack may hide it)
 
 
 @pytest.mark.slow
-def test_rows_that_cannot_be_shared_evenly_and_classifiers_are_refused(
+def test_uneven_rows_and_classifiers_are_rejected_with_several_processes(
     tmp_path: Path, train_arguments: list[object]
 ) -> None:
     config = tmp_path / "c.toml"

@@ -1,4 +1,4 @@
-"""Whole trainings, from a file of texts to a bundle, with tiny models on 64 texts."""
+"""Complete trainings, from a file of texts to a bundle, with tiny models on 64 texts."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ import torch
 
 import bothways
 from bothways import Classifier, ConfigError, DataError, DirectionError, OutputExists, TrainingError
-from bothways.bundle import write
 from bothways.bundle.manifest import Kind
 from bothways.bundle.read import read_bundle
 from bothways.errors import ParityFailed
 from bothways.nn.awd_lstm import LanguageModelNetwork, State
 from bothways.text.reading import Direction, SpecialTokenPlacement
+from bothways.training import pipeline
 from bothways.training.models import adapted_pack
 from tests.bundles import make_language_models, write_pack
 from tests.processes import ENVIRONMENT, CommandServer, wait_for
@@ -62,7 +62,7 @@ def arguments(data: Path, out: Path, config: Path, **options: object) -> list[ob
 # What comes out.
 
 
-def test_a_training_learns_texts_that_words_tell_apart(tmp_path: Path, data: Path, config: Path) -> None:
+def test_a_training_learns_texts_that_differ_in_words(tmp_path: Path, data: Path, config: Path) -> None:
     change(config, "epochs = 3", "epochs = 20")
     model = train(data, tmp_path / "m.bundle", config)
     texts, labels = zip(*some_rows(), strict=True)
@@ -73,7 +73,9 @@ def test_a_training_learns_texts_that_words_tell_apart(tmp_path: Path, data: Pat
 
 
 def test_validation_rows_do_not_decide_the_weights(tmp_path: Path, data: Path, config: Path) -> None:
-    swapped = [(text, {"good": "bad", "bad": "good"}[label]) for text, label in some_rows(20, seed=9)]  # gets worse
+    swapped = [
+        (text, {"good": "bad", "bad": "good"}[label]) for text, label in some_rows(20, seed=9)
+    ]  # so that the loss increases
     model = train(data, tmp_path / "m.bundle", config, valid=write_rows(tmp_path / "v.csv", swapped))
     right = [(text, {"good": "bad", "bad": "good"}[label]) for text, label in swapped]
     train(data, tmp_path / "o.bundle", config, valid=write_rows(tmp_path / "o.csv", right))
@@ -90,10 +92,10 @@ def test_validation_rows_do_not_decide_the_weights(tmp_path: Path, data: Path, c
         assert len(losses) == 3 + 3  # three steps of unfreezing, then the whole model
         kept = model.manifest.training.validation[direction]
         assert kept["loss"] == pytest.approx(losses[-1], abs=1e-9)
-        assert losses[-1] > min(losses)  # else nothing was shown
+        assert losses[-1] > min(losses)  # otherwise the test shows nothing
 
 
-def test_the_recorded_measures_are_those_of_the_bundle_on_the_validation_rows(
+def test_the_recorded_metrics_are_those_of_the_bundle_on_the_validation_rows(
     tmp_path: Path, data: Path, config: Path
 ) -> None:
     rows = some_rows(30, seed=9)
@@ -115,7 +117,7 @@ def test_a_table_in_memory_trains_the_same_model_as_a_file(tmp_path: Path, data:
 # The same bytes.
 
 
-def test_the_same_seed_gives_the_same_bytes_here_and_in_another_process(
+def test_the_same_seed_returns_the_same_bytes_here_and_in_another_process(
     tmp_path: Path, data: Path, config: Path, trainer: CommandServer
 ) -> None:
     train(data, tmp_path / "here.bundle", config, seed=5)
@@ -124,14 +126,14 @@ def test_the_same_seed_gives_the_same_bytes_here_and_in_another_process(
 
 
 @pytest.mark.slow
-def test_the_same_seed_gives_the_same_bytes_in_two_fresh_processes(tmp_path: Path, data: Path, config: Path) -> None:
+def test_the_same_seed_returns_the_same_bytes_in_two_new_processes(tmp_path: Path, data: Path, config: Path) -> None:
     for name in ("0", "1"):
         command = [sys.executable, "-m", "bothways", *map(str, arguments(data, tmp_path / name, config))]
         subprocess.run(command, env={**ENVIRONMENT, "PYTHONHASHSEED": name}, check=True, capture_output=True)
     assert bytes_of(tmp_path / "0") == bytes_of(tmp_path / "1")
 
 
-def test_another_seed_gives_other_weights(tmp_path: Path, data: Path, config: Path) -> None:
+def test_another_seed_changes_the_weights(tmp_path: Path, data: Path, config: Path) -> None:
     train(data, tmp_path / "0", config)
     train(data, tmp_path / "1", config, seed=1)
     zero, one = bytes_of(tmp_path / "0"), bytes_of(tmp_path / "1")
@@ -139,7 +141,7 @@ def test_another_seed_gives_other_weights(tmp_path: Path, data: Path, config: Pa
         assert zero[name] != one[name], name
 
 
-def test_a_direction_comes_out_the_same_with_and_without_the_other(tmp_path: Path, data: Path, config: Path) -> None:
+def test_a_direction_is_the_same_with_and_without_the_other(tmp_path: Path, data: Path, config: Path) -> None:
     torch_before = (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
     train(data, tmp_path / "both", config)
     both = bytes_of(tmp_path / "both")
@@ -160,25 +162,25 @@ def test_a_direction_comes_out_the_same_with_and_without_the_other(tmp_path: Pat
 def test_class_weights_change_the_model(tmp_path: Path, config: Path) -> None:
     telling = {word for words in WORDS.values() for word in words.split()}
     silent = [" ".join(word for word in text.split() if word not in telling) for text, _ in some_rows(200)]
-    labels = ["good" if number % 8 else "bad" for number in range(160)]  # the texts don't tell which
+    labels = ["good" if number % 8 else "bad" for number in range(160)]  # independent of the texts
     data = write_rows(tmp_path / "d.csv", list(zip(silent[:160], labels, strict=True)))
     plain = train(data, tmp_path / "plain", config, directions="forward")
-    change(config, "unfreezing_epochs = 1", 'class_weights = "balanced"\nepochs_frozen = 1')
+    change(config, "unfreezing_epochs = 1", 'class_weights = "balanced"\nunfreezing_epochs = 1')
     balanced = train(data, tmp_path / "balanced", config, directions="forward")
     position = plain.labels.index("bad")
     shares = [model.predict_proba(silent[160:])[:, position].mean() for model in (plain, balanced)]
     assert shares[0] < 1 / 4 < shares[1]  # an eighth of the rows, and half of the weight
 
 
-def test_class_weights_of_a_label_that_does_not_occur_are_refused(tmp_path: Path, data: Path, config: Path) -> None:
+def test_class_weights_of_an_unknown_label_are_rejected(tmp_path: Path, data: Path, config: Path) -> None:
     with config.open("a") as file:
         file.write("[classifier.class_weights]\ngood = 2\nawful = 3\n")
-    with pytest.raises(ConfigError, match=r"^class_weights names 'awful', which is none of the labels bad, good$"):
+    with pytest.raises(ConfigError, match=r"^class_weights names the unknown label 'awful'; the data has bad, good$"):
         train(data, tmp_path / "m.bundle", config)
     assert not (tmp_path / "m.bundle").exists()
 
 
-def test_unlabelled_texts_teach_the_language_models(tmp_path: Path, data: Path, config: Path) -> None:
+def test_unlabeled_texts_train_the_language_models(tmp_path: Path, data: Path, config: Path) -> None:
     more = tmp_path / "more.jsonl"
     more.write_text("".join(json.dumps({"text": f"quixotic zebra {text}"}) + "\n" for text, _ in some_rows(40, 3)))
     model = train(data, tmp_path / "with", config, unlabeled=more)
@@ -192,21 +194,21 @@ def test_unlabelled_texts_teach_the_language_models(tmp_path: Path, data: Path, 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": "huge"}, r"^the size 'huge' is unknown, expected one of tiny, small, base$"),
+        ({"size": "huge"}, r"^unknown size 'huge': expected one of tiny, small, base$"),
         ({"directions": "up"}, r"^the directions 'up' are unknown, expected both, forward or backward$"),
         ({"device": "tpu"}, r"^the device 'tpu' is unknown, expected cpu or cuda$"),
         ({"seed": -1}, r"^the seed is -1, expected a number from 0 to 4294967295$"),
         ({"seed": 2**32}, r"^the seed is 4294967296, expected"),
     ],
 )
-def test_options_that_cannot_be_meant_are_refused_at_once(
+def test_invalid_options_are_rejected_before_training(
     tmp_path: Path, config: Path, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         train(tmp_path / "not-even-there.csv", tmp_path / "m.bundle", config, **options)
 
 
-def test_an_existing_output_is_refused_before_anything_is_read(tmp_path: Path, config: Path) -> None:
+def test_an_existing_output_is_rejected_before_anything_is_read(tmp_path: Path, config: Path) -> None:
     (tmp_path / "m.bundle").touch()
     with pytest.raises(OutputExists, match=r"m\.bundle exists: choose another --out, or remove it first$"):
         train(tmp_path / "not-even-there.csv", tmp_path / "m.bundle", config)
@@ -231,18 +233,18 @@ def test_a_training_that_diverges_stops_and_publishes_nothing(
     assert not (tmp_path / "m.bundle").exists()
     monkeypatch.undo()
     change(config, "learning_rate = 0.01\n", "learning_rate = 0.005\n")
-    train(data, tmp_path / "m.bundle", config)  # there is nothing to go on with
+    train(data, tmp_path / "m.bundle", config)  # there is no run to resume
 
 
-def test_what_was_trained_is_kept_if_the_proof_fails(
+def test_a_trained_model_is_kept_if_verification_fails(
     tmp_path: Path, data: Path, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Hours of training must not be lost to a check at their end."""
+    """Hours of training must not be lost if the check at their end fails."""
 
     def refusing(folder: Path) -> None:
-        raise ParityFailed("the bundle did not give the trainer's numbers")
+        raise ParityFailed("the bundle does not reproduce its parity record")
 
-    monkeypatch.setattr(write, "_prove", refusing)
+    monkeypatch.setattr(pipeline, "verify_in_fresh_process", refusing)
     with pytest.raises(ParityFailed):
         train(data, tmp_path / "m.bundle", config)
     assert not (tmp_path / "m.bundle").exists()
@@ -251,16 +253,16 @@ def test_what_was_trained_is_kept_if_the_proof_fails(
     train(data, tmp_path / "m.bundle", config)
     later = (tmp_path / "m.bundle.run" / "metrics.jsonl").read_text().removeprefix(before)
     assert "EpochReport" in before
-    assert "EpochReport" not in later  # nothing was trained anew
+    assert "EpochReport" not in later  # nothing was trained again
 
 
 @pytest.mark.slow
-def test_a_text_of_ten_megabytes_is_trained_on_in_part_with_a_warning(
+def test_a_text_of_ten_megabytes_is_truncated_with_a_warning(
     tmp_path: Path, config: Path, trainer: CommandServer
 ) -> None:
     rows = some_rows()
     rows[0] = ("film and story " * 700_000, rows[0][1])
-    change(config, "unfreezing_epochs = 1", "max_text_tokens = 500\nepochs_frozen = 1")
+    change(config, "unfreezing_epochs = 1", "max_text_tokens = 500\nunfreezing_epochs = 1")
     change(config, "batch_size = 8", "batch_size = 500")
     change(config, "sequence_length = 16", "sequence_length = 50")
     change(config, "epochs = 3", "epochs = 1")
@@ -292,7 +294,7 @@ def test_a_classifier_starts_from_a_packs_tokenizer_sizes_and_weights(
     assert bothways.verify(pack).passed
     assert bothways.verify(pack).kind == "language-model"
 
-    change(config, "hidden_size = 24", "hidden_size = 40")  # the pack decides
+    change(config, "hidden_size = 24", "hidden_size = 40")  # ignored: the pack fixes the size
     model = train(data, tmp_path / "m.bundle", config, pretrained=pack)
     assert (tmp_path / "m.bundle" / "tokenizer.json").read_bytes() == (pack / "tokenizer.json").read_bytes()
     assert {member.architecture.width_hidden for member in model.manifest.members} == {24}
@@ -310,33 +312,33 @@ def test_a_pack_trained_again_with_the_same_seed_has_the_same_bytes(tmp_path: Pa
 
 
 @pytest.mark.parametrize("directions", ["both", "backward"])
-def test_a_pack_of_the_wrong_direction_is_refused_before_anything_is_trained(
+def test_a_pack_of_the_wrong_direction_is_rejected_before_training(
     tmp_path: Path, data: Path, config: Path, corpus: Path, directions: str
 ) -> None:
     pack = pretrain(corpus, tmp_path / "a.pack", config, directions="forward")
     with pytest.raises(DirectionError) as caught:
         train(data, tmp_path / "m.bundle", config, pretrained=pack, directions=directions)
     assert str(caught.value) == (
-        f"{pack} reads forward, but a model that reads backward was asked for: "
-        "use a pack with a backward member, or train only forward"
+        f"{pack} reads forward, but direction backward was requested. "
+        "Use a pack with a backward member, or train only forward"
     )
     assert not (tmp_path / "m.bundle").exists()
     assert not any(report["report"] != "StageReport" for report in metrics_of(tmp_path / "m.bundle"))
 
 
-def test_a_pack_that_reads_both_ways_serves_one(tmp_path: Path, data: Path, config: Path, corpus: Path) -> None:
+def test_a_pack_with_both_directions_trains_one(tmp_path: Path, data: Path, config: Path, corpus: Path) -> None:
     pack = pretrain(corpus, tmp_path / "a.pack", config)
     model = train(data, tmp_path / "m.bundle", config, pretrained=pack, directions="backward")
     assert model.directions == ["backward"]
 
 
-def test_a_classifier_is_no_pack(tmp_path: Path, data: Path, config: Path) -> None:
+def test_a_classifier_is_not_a_pack(tmp_path: Path, data: Path, config: Path) -> None:
     train(data, tmp_path / "m.bundle", config, directions="forward")
     with pytest.raises(bothways.BundleBroken, match=r"is a classifier, expected a language-model$"):
         train(data, tmp_path / "n.bundle", config, pretrained=tmp_path / "m.bundle")
 
 
-def test_a_corpus_of_one_text_is_refused(tmp_path: Path, config: Path) -> None:
+def test_a_corpus_of_one_text_is_rejected(tmp_path: Path, config: Path) -> None:
     (tmp_path / "c.txt").write_text("only one text\n")
     with pytest.raises(DataError, match=r"^the corpus holds 1 texts, expected at least 2 "):
         pretrain(tmp_path / "c.txt", tmp_path / "a.pack", config)
@@ -379,7 +381,7 @@ def stop(
 
 
 def many_words(folder: Path) -> Path:
-    """Return texts that a tokenizer takes some seconds to learn from."""
+    """Write texts on which training a tokenizer takes some seconds, and return the path."""
     rng = random.Random(0)
     path = folder / "many.jsonl"
     words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=9)) for _ in range(60_000)]
@@ -392,7 +394,7 @@ def left_behind(folder: Path, *known: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("stage", EPOCHS)
-def test_ctrl_c_leaves_no_bundle_and_the_next_run_tells_of_it(
+def test_ctrl_c_leaves_no_bundle_and_the_next_run_reports_it(
     tmp_path: Path, data: Path, config: Path, trainer: CommandServer, stage: str
 ) -> None:
     out = tmp_path / "m.bundle"
@@ -411,20 +413,20 @@ def test_ctrl_c_leaves_no_bundle_and_the_next_run_tells_of_it(
 
     config.write_text(CONFIG)
     finished = trainer.run(*arguments(data, out, config))
-    if stage in ("language model", "classifier"):  # the configuration is another one now
+    if stage in ("language model", "classifier"):  # the hyperparameters differ now
         assert finished.status == 2
         key = {"language model": "language_model", "classifier": "classifier"}[stage]
         assert finished.error_line.startswith(
-            f"bothways: error: {out}.run holds an unfinished run for which something else was asked: "
-            f"recipe.{key}.epochs was 1000"
+            f"bothways: error: {out}.run contains an unfinished run with different settings ("
+            f"hyperparameters.{key}.epochs was 1000"
         )
-        assert finished.error_line.endswith(f"ask for the same to go on with it, or remove {out}.run to start over")
+        assert finished.error_line.endswith(f"use the same settings to resume it, or remove {out}.run to start over")
         return
     assert finished.status == 0, finished.err
     first = finished.err.splitlines()[0]
     assert first.startswith(f"warning: an earlier run stopped in the stage '{stage}'"), first
     is_prepared = stage == "bundle"
-    assert first.endswith(": going on from there" if is_prepared else "; starting from the beginning"), first
+    assert first.endswith(": resuming it" if is_prepared else " and left nothing to resume: starting over"), first
 
 
 def test_a_run_that_was_killed_while_it_published_leaves_no_bundle_and_the_next_one_cleans_up(
@@ -447,15 +449,15 @@ def test_a_run_that_was_killed_while_it_published_leaves_no_bundle_and_the_next_
     assert bothways.verify(out).passed
 
 
-def test_a_full_disk_is_told_in_one_line_and_nothing_is_published(
+def test_a_full_disk_is_reported_in_one_line_and_nothing_is_published(
     tmp_path: Path, data: Path, config: Path, trainer: CommandServer
 ) -> None:
     out = tmp_path / "m.bundle"
-    finished = trainer.run(*arguments(data, out, config), largest_file=20_000)  # metrics fit, weights don't
+    finished = trainer.run(*arguments(data, out, config), largest_file=20_000)  # enough for metrics, not for weights
     assert finished.status == 1
     ours = [line for line in finished.err.splitlines() if line.startswith("bothways: ")]
     checkpoint = tmp_path / "m.bundle.run" / "forward" / "00000001.checkpoint"
-    assert ours == [f"bothways: error: {checkpoint} can't be written: File too large; nothing was left behind"]
+    assert ours == [f"bothways: error: {checkpoint} can't be written: File too large. No partial output remains"]
     assert finished.err.splitlines()[-1] == ours[0]
     assert left_behind(tmp_path, data, config) == {"m.bundle.run"}
 
@@ -477,7 +479,7 @@ def test_metrics_that_cannot_be_written_end_the_run_in_one_line(
 
 @pytest.fixture(scope="module")
 def word_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pack of random language models whose tokens are words, with some words of the texts and some others."""
+    """A pack of random language models with word tokens: some words of the texts, and some others."""
     words = make_word_tokenizer("fastai-v2", ["the", "film", "lovely", "awful", "zebra", "quagga", "was"])
     path = tmp_path_factory.mktemp("packs") / "words.pack"
     write_pack(path, make_language_models(words, dict.fromkeys(Direction, SpecialTokenPlacement.AS_WRITTEN)))
@@ -488,7 +490,7 @@ def test_a_classifier_starts_from_a_pack_of_words_with_the_words_of_its_texts(
     tmp_path: Path, data: Path, config: Path, word_pack: Path
 ) -> None:
     out = tmp_path / "m.bundle"
-    change(config, "epochs = 3", "epochs = 15")  # its random weights teach nothing
+    change(config, "epochs = 3", "epochs = 15")  # the random weights of the pack do not help
     model = train(data, out, config, pretrained=word_pack)
     vocabulary = model.tokenizer.tokens(range(len(model.tokenizer)))
     assert {"the", "film", "superb", "poor"} <= set(vocabulary)  # known to the pack, and new
@@ -519,6 +521,6 @@ def test_embeddings_are_matched_as_in_ulmfit_for_each_direction_its_own(word_pac
     assert not np.array_equal(forward, backward)
 
 
-def test_a_pack_of_subwords_is_taken_as_it_is(pack_path: Path) -> None:
+def test_a_pack_of_subwords_is_used_unchanged(pack_path: Path) -> None:
     pack = read_bundle(pack_path, Kind.LANGUAGE_MODEL)
     assert adapted_pack(pack, ["the superb film"] * 3) is pack

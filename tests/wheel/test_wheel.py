@@ -1,4 +1,4 @@
-"""Build the wheel, install it without the training tier into an empty environment, and predict from a bundle there."""
+"""Build the wheel, install it without the training dependencies in an empty environment, and predict with a bundle."""
 
 import json
 import subprocess
@@ -30,7 +30,7 @@ def run(*command: str, cwd: Path) -> str:
 
 @pytest.mark.slow
 @pytest.mark.enable_socket
-def test_an_installed_wheel_predicts_without_the_training_tier(tmp_path: Path, bundle_path: Path) -> None:
+def test_an_installed_wheel_predicts_without_the_training_dependencies(tmp_path: Path, bundle_path: Path) -> None:
     run(sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(ROOT), cwd=tmp_path)
     (wheel,) = tmp_path.glob("*.whl")
     venv.create(tmp_path / "empty", with_pip=True)

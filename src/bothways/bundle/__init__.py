@@ -1,1 +1,1 @@
-"""The product on disk: a directory of safetensors and JSON that holds all that predicting needs, and nothing else."""
+"""The format on disk: a directory with safetensors and JSON files that contains all that prediction needs."""

@@ -1,43 +1,24 @@
-"""Write the model card of a bundle: what it is, how it reads, what it was measured at.
+"""Write the model card of a bundle: what it predicts, how it reads, and its validation metrics.
 
-In: the manifest's parts. Out: Markdown. States only what the trainer recorded.
+In: the parts of the manifest. Out: Markdown. States only what was recorded in training.
 """
 
 from __future__ import annotations
 
-from bothways.bundle.manifest import Calibration, Member, Task, TrainingRecord
-
-_TITLES: dict[Task, str] = {
-    "single-label": "text classifier",
-    "multi-label": "multi-label text classifier",
-    "next-token": "language-model pack",
-}
-
-_CHOSEN_ON_THEM: dict[Task, str] = {
-    "single-label": ", on which the ensemble's temperature was chosen, too (so its loss is a little too good)",
-    "multi-label": ", on which temperature and thresholds were chosen, too (so the ensemble is a little too good)",
-    "next-token": ", on which the best weights were chosen, too (so a little too good)",
-}
+from bothways.bundle.manifest import Member, TrainingRecord
+from bothways.tasks.task import Task
 
 
-def write_card(
-    task: Task,
-    labels: list[str],
-    members: list[Member],
-    calibration: Calibration | None,
-    thresholds: list[float] | None,
-    training: TrainingRecord,
-) -> str:
-    """Return the ``README.md`` of a bundle; the same text for the same model."""
-    lines = [f"# A bothways {_TITLES[task]}", ""]
-    if task != "next-token":
-        lines += [f"Labels, in order: {', '.join(f'`{label}`' for label in labels)}", ""]
-    if thresholds is not None:
-        lines += ["A text has any number of them: each whose probability reaches its threshold.", ""]
-        lines += [f"Thresholds: {thresholds_shown(thresholds)}.", ""]
-    if calibration is not None and calibration.temperature != 1:
-        lines += [f"The ensemble's probabilities are calibrated with temperature {calibration.temperature:.4g}.", ""]
-    lines += ["| reads | markers | vocabulary | embedding | hidden | layers |", "|---|---|---|---|---|---|"]
+def write_card(task: Task | None, members: list[Member], training: TrainingRecord) -> str:
+    """Return the ``README.md`` of a bundle, the same text for the same model.
+
+    Args:
+        task: What the models predict, fitted and calibrated; None for language models.
+        members: The bundle's members.
+        training: What the models were trained on and how.
+    """
+    lines = [f"# A bothways {task.title if task else 'language-model pack'}", "", *(task.card() if task else [])]
+    lines += ["| direction | special tokens | vocabulary | embedding | hidden | layers |", "|---|---|---|---|---|---|"]
     for member in members:
         sizes = member.architecture
         lines.append(
@@ -50,24 +31,20 @@ def write_card(
     if training.about:
         lines += ["", training.about]
     if training.validation:
-        lines += ["", f"Measured on the validation rows{_CHOSEN_ON_THEM[task]}:", ""]
-        metrics = sorted({measure for row in training.validation.values() for measure in row})
+        note = task.selection_note if task else "the best weights were chosen on them, so they are slightly optimistic"
+        lines += ["", f"Metrics on the validation rows{f' ({note})' if note else ''}:", ""]
+        metrics = sorted({metric for row in training.validation.values() for metric in row})
         lines += [f"| | {' | '.join(metrics)} |", f"|---|{'---|' * len(metrics)}"]
         for name, row in training.validation.items():
             lines.append(f"| {name} | {' | '.join(f'{row[m]:.4f}' if m in row else '' for m in metrics)} |")
-    verb = "train --pretrained" if task == "next-token" else "predict"
+    command = "predict" if task else "train --pretrained"
     lines += [
         "",
-        f"Use: `bothways {verb}`; check: `bothways verify`. Only safetensors and JSON: nothing here executes.",
+        f"Use it with `bothways {command}` and check it with `bothways verify`. "
+        "It consists of safetensors and JSON only: nothing in it can execute.",
         "",
     ]
     return "\n".join(lines)
-
-
-def thresholds_shown(thresholds: list[float]) -> str:
-    """Return the thresholds in a few words."""
-    lowest, highest = min(thresholds), max(thresholds)
-    return f"{lowest:.4g}" if lowest == highest else f"{lowest:.4g} to {highest:.4g}, by label"
 
 
 def _made_by(training: TrainingRecord) -> list[str]:

@@ -1,7 +1,9 @@
-"""What ``bundle.json`` holds: the labels, the members and how they are combined, and the digest of every file.
+"""Define ``bundle.json``: the task, the members and how they are combined, and the digest of every file.
 
-In: parsed JSON. Out: a validated ``Manifest``. Owns what the labels mean: their order is stored here, once. Does not
-read files.
+In: parsed JSON. Out: a validated ``Manifest``. The order of the labels is stored here, once. Does not read files.
+
+Some keys of format 1 are older than the names in the code: ``cascade``, ``markers`` and ``recipe`` on disk are
+``early_exit``, ``special_tokens`` and ``hyperparameters`` here.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
-from bothways.data.labeled import LONGEST_LABEL
+from bothways.tasks.registry import task_of
+from bothways.tasks.task import LONGEST_LABEL, Task, TaskRecord
 from bothways.text.reading import Direction, Ids, SpecialTokenPlacement
 from bothways.text.tokenizer import PADDING_ID
 
@@ -24,21 +27,19 @@ CARD_FILE: Final = "README.md"
 LARGEST_MANIFEST_BYTES = 16 * 1024 * 1024
 LARGEST_FILE_BYTES = 4 * 1024 * 1024 * 1024
 LARGEST_DOCUMENT_BYTES = 256 * 1024 * 1024
-"""Of a file that holds no weights."""
+"""The size limit of files without weights."""
 
 FileName = Literal["tokenizer.json", "forward.safetensors", "backward.safetensors", "proof.jsonl", "README.md"]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Width = Annotated[int, Field(ge=1, le=65_536)]
 Label = Annotated[str, Field(min_length=1, max_length=LONGEST_LABEL)]
 LONGEST_ABOUT = 10_000
-"""Characters."""
+"""Limit of ``about``, in characters."""
 Threshold = Annotated[FiniteFloat, Field(gt=0, lt=1)]
-Task = Literal["single-label", "multi-label", "next-token"]
-"""Of a classifier: one label a text, or any number of labels a text, none included. Of a language model: next-token."""
 
 
 class Kind(StrEnum):
-    """What a bundle is for."""
+    """The kind of models in a bundle: ``classifier`` (any task with labels or a target) or ``language-model``."""
 
     CLASSIFIER = "classifier"
     LANGUAGE_MODEL = "language-model"
@@ -49,7 +50,7 @@ class _Part(BaseModel):
 
 
 class Architecture(_Part):
-    """The sizes of one AWD-LSTM: V, E, H and L.
+    """The sizes of one AWD-LSTM: vocabulary V, embedding E, hidden H and layers L.
 
     The last layer is as wide as the embedding, so that the language model's decoder can be tied to it.
     """
@@ -61,22 +62,23 @@ class Architecture(_Part):
 
     @property
     def layer_widths(self) -> list[tuple[int, int]]:
-        """Input and output width of each layer, first to last."""
+        """Input and output width of each layer, from first to last."""
         inner = [self.width_hidden] * (self.layers - 1)
         return list(zip([self.width_embedding, *inner], [*inner, self.width_embedding], strict=True))
 
 
 class FastaiPooling(_Part):
-    """What of a text an imported classifier pools, as its version of fastai does when it predicts one text.
+    """Which tokens of a text an imported classifier pools, as its version of fastai does when it predicts one text.
 
-    fastai reads the whole of a long text, but pools its last windows only; and a padding token that somebody typed
-    is not pooled.
+    fastai reads a long text completely but pools only its last windows, and it does not pool padding tokens that occur
+    in the text itself.
 
     Attributes:
-        window_tokens: The windows that a text is cut into, from its first token in reading order.
-        tail_tokens: Windows that begin further from the text's end are not pooled. At least a window; None: all are.
-        last_skips_padding: Whether the last state is that of as many tokens before the end as there are typed paddings
-            in the last window (fastai 2), not of the last token (fastai 1).
+        window_tokens: Length of the windows into which a text is cut, from its first token in reading order.
+        tail_tokens: Windows that begin further from the end of the text are not pooled. At least ``window_tokens``;
+            None pools all windows.
+        last_skips_padding: Whether the last state is taken as many tokens before the end as the last window has padding
+            tokens (fastai 2), or at the last token (fastai 1).
     """
 
     window_tokens: Annotated[int, Field(ge=1, le=1_000_000)]
@@ -90,13 +92,13 @@ class FastaiPooling(_Part):
         return self
 
     def first_pooled(self, tokens: int) -> int:
-        """Return the position, in reading order, from which a text of so many tokens is pooled."""
+        """Return the position, in reading order, from which a text of this many tokens is pooled."""
         if self.tail_tokens is None:
             return 0
         return max(0, -((self.tail_tokens - tokens) // self.window_tokens) * self.window_tokens)
 
     def pooled_tokens(self, ids: Ids) -> int:
-        """Return how many tokens of a text with these ids are pooled, 1 or more."""
+        """Return the number of tokens that are pooled of a text with these ids, at least 1."""
         kept = ids[self.first_pooled(len(ids)) :]
         return max(1, int((kept != PADDING_ID).sum()))
 
@@ -109,15 +111,15 @@ class FastaiPooling(_Part):
 
 
 class Member(_Part):
-    """One model of the bundle, and the way it reads.
+    """One model of the bundle and its reading order.
 
     Attributes:
-        direction: The way it reads.
-        markers: Where markers stand for it.
-        weights: The file of its weights.
+        direction: The direction in which it reads.
+        special_tokens: Where special tokens are placed in backward reading.
+        weights: Name of the file with its weights.
         architecture: The sizes of its encoder.
-        widths_head: Widths of its head's hidden layers, usually one; None for a language model.
-        pooling: What of a text an imported classifier pools; None: all of it.
+        widths_head: Widths of the hidden layers of its head, usually one; None for a language model.
+        pooling: Which tokens an imported classifier pools; None pools all.
     """
 
     direction: Direction
@@ -135,23 +137,35 @@ class Member(_Part):
 
 
 class Combination(_Part):
-    """How the members' probabilities become the ensemble's: a weighted mean, in the order of the members."""
+    """How the members' scores are combined: a weighted mean, in the order of the members."""
 
     method: Literal["mean"]
     weights: list[Annotated[FiniteFloat, Field(gt=0, le=1)]]
 
 
 class Calibration(_Part):
-    """The temperature that the ensemble's log probabilities are divided by; 1 leaves them as they are.
+    """The temperature by which the ensemble's log probabilities are divided; 1 leaves them unchanged.
 
-    For multi-label: the log odds of each label.
+    For multi-label, the log odds of each label are divided.
     """
 
     temperature: Annotated[FiniteFloat, Field(gt=0, le=1000)]
 
 
+class Target(_Part):
+    """The scale of a regression's training targets, which converts outputs to values in the target's unit.
+
+    Attributes:
+        center: Mean of the training targets.
+        scale: Standard deviation of the training targets.
+    """
+
+    center: FiniteFloat
+    scale: Annotated[FiniteFloat, Field(gt=0)]
+
+
 class EarlyExitPoint(_Part):
-    """What would come of a threshold: the share of texts that both members read, and of right labels."""
+    """The effect of a threshold: the share of texts that both members read, and the accuracy."""
 
     threshold: Annotated[FiniteFloat, Field(ge=0, le=1)]
     read_by_both: Annotated[FiniteFloat, Field(ge=0, le=1)]
@@ -159,18 +173,18 @@ class EarlyExitPoint(_Part):
 
 
 class EarlyExit(_Part):
-    """When one member is enough: chosen on labeled rows that nothing was trained on.
+    """When one direction is enough, calibrated on labeled rows that were not used in training.
 
     Attributes:
-        first: The member that reads every text.
-        temperature: That its own log probabilities are divided by.
-        threshold: Texts whose most probable label it gives more than that are not read by the other member.
-        largest_loss: The share of rows that may lose their right label by that.
-        rows: How many labeled rows it was chosen on.
-        read_by_both: The share of these that both members read.
-        accuracy: The share of right labels on these.
-        accuracy_of_ensemble: The same if both members read all.
-        curve: What other thresholds would give on these.
+        first: The direction that reads every text.
+        temperature: Its log probabilities are divided by it.
+        threshold: The other direction skips texts whose most probable label has a higher probability than this.
+        largest_loss: The share of rows that may lose their correct label through early exit.
+        rows: Number of labeled rows it was calibrated on.
+        read_by_both: The share of these rows that both directions read.
+        accuracy: The accuracy on these rows with early exit.
+        accuracy_of_ensemble: The accuracy on these rows if both directions read all.
+        curve: The effect of other thresholds on these rows.
     """
 
     first: Direction
@@ -195,11 +209,11 @@ class ImportedFile(_Part):
     """The file that a member was imported from, and how its direction is known.
 
     Attributes:
-        name: The file's own name, without folders.
-        sha256: Of its bytes.
+        name: The name of the file, without folders.
+        sha256: SHA-256 of its bytes.
         direction_known_by: ``recorded`` in the file, ``inferred`` from its weights, or ``given`` by a person.
-        direction_deviations: By how many times what chance gives text is less surprising to the weights this way than
-            the other way; below 0 if it is more surprising.
+        direction_deviations: By how many standard errors text has a lower loss in this direction than in the other;
+            negative if the loss is higher.
     """
 
     name: str
@@ -209,18 +223,18 @@ class ImportedFile(_Part):
 
 
 class ImportRecord(_Part):
-    """What an imported model was made by."""
+    """The library and files that a model was imported from."""
 
     library: str
     files: dict[Direction, ImportedFile]
 
 
 class TrainingRecord(_Part):
-    """What the model was made from: enough to tell models apart and to read the same columns again.
+    """How a model was made: enough to distinguish models, and to read the same columns again.
 
-    Holds no date and no duration, so that the same seed gives the same bytes. Seed and size are None for a model that
-    was imported; the size is None for one that has its sizes from a pack. ``about`` says what the texts are, for a pack
-    that is given away. The separator is what stood between a text's labels in the column of labels (multi-label only).
+    Contains no date and no duration, so that the same seed gives the same bytes. ``seed`` and ``size`` are None for an
+    imported model; ``size`` is None if a pack fixed the model size. ``about`` describes the texts of a pack.
+    ``label_separator`` is the string between the labels of a text (multi-label only).
     """
 
     bothways_version: str
@@ -243,27 +257,29 @@ class Manifest(_Part):
 
     Attributes:
         format: The format's number.
-        kind: What the bundle is for.
-        task: What its models tell of a text.
-        labels: In the order of the classes' probabilities; empty for a language model.
-        members: One a direction.
-        combination: How the members' probabilities become the ensemble's; None for a language model.
-        calibration: What is done to the ensemble's probabilities; None for a language model.
-        thresholds: For multi-label: a label is chosen if its probability is at least its threshold, in the order of the
-            labels. None otherwise.
-        cascade: When one member is enough; None: nobody chose. Used only where it is asked for.
-        training: What the models were made from.
+        kind: The kind of its models.
+        task: What its models predict; ``next-token`` for language models.
+        labels: In the order of the outputs; empty for regression and for a language model.
+        members: One per direction.
+        combination: How the members' scores are combined; None for a language model.
+        calibration: The calibration of the ensemble; None for regression and for a language model.
+        thresholds: For multi-label: a label is assigned if its probability is at least its threshold, in the order of
+            the labels. None otherwise.
+        target: For regression: the scale of the training targets. None otherwise.
+        early_exit: When one direction is enough; None if it was not calibrated. Used only on request.
+        training: How the models were made.
         files: All other files.
     """
 
     format: Annotated[int, Field(strict=True, ge=FORMAT, le=FORMAT)]
     kind: Kind
-    task: Task
+    task: Literal["single-label", "multi-label", "regression", "next-token"]
     labels: Annotated[list[Label], Field(max_length=100_000)]
     members: Annotated[list[Member], Field(min_length=1, max_length=2)]
     combination: Combination | None
     calibration: Calibration | None
     thresholds: list[Threshold] | None = None
+    target: Target | None = None
     early_exit: EarlyExit | None = Field(default=None, alias="cascade")
     training: TrainingRecord
     files: dict[FileName, FileRecord]
@@ -284,10 +300,10 @@ class Manifest(_Part):
             raise ValueError("the members have vocabularies of different sizes, but share one tokenizer")
         if self.kind is Kind.CLASSIFIER:
             self._check_classifier()
-        elif self.labels or self.combination or self.calibration or self.task != "next-token":
-            raise ValueError("a language model has no labels, combination or calibration")
+        elif self.labels or self.combination or self.calibration or self.target or self.task != "next-token":
+            raise ValueError("a language model has no labels, combination, calibration or target")
         elif self.thresholds is not None or self.early_exit is not None:
-            raise ValueError("a language model has no thresholds and no cascade")
+            raise ValueError("a language model has no thresholds and no early exit")
         elif any(member.widths_head is not None for member in self.members):
             raise ValueError("a language model's member has no widths_head")
         elif any(member.pooling is not None for member in self.members):
@@ -296,21 +312,12 @@ class Manifest(_Part):
 
     def _check_classifier(self) -> None:
         if self.task == "next-token":
-            raise ValueError(f"a classifier can't have the task {self.task!r}")
-        if self.task == "single-label" and len(self.labels) < 2:
-            raise ValueError(f"a classifier needs at least two labels, found {len(self.labels)}")
-        if self.task == "multi-label" and not self.labels:
-            raise ValueError("a multi-label classifier needs at least one label, found 0")
-        self._check_thresholds()
-        if self.early_exit is not None and (self.task != "single-label" or len(self.members) < 2):
-            raise ValueError("a cascade needs two members and the task single-label")
-        if len(set(self.labels)) != len(self.labels):
-            raise ValueError("a label occurs twice")
-        for label in self.labels:
-            if any("\ud800" <= character <= "\udfff" for character in label):
-                raise ValueError(f"the label {label!r} holds a lone surrogate")
-        if self.combination is None or self.calibration is None:
-            raise ValueError("a classifier needs a combination and a calibration")
+            raise ValueError(f"a classifier cannot have the task {self.task!r}")
+        task = task_of(self._task_record)
+        if self.early_exit is not None and (task.no_early_exit or len(self.members) < 2):
+            raise ValueError("early exit needs two members and the task single-label")
+        if self.combination is None:
+            raise ValueError("a classifier needs a combination")
         if len(self.combination.weights) != len(self.members):
             raise ValueError(f"{len(self.combination.weights)} weights for {len(self.members)} members")
         if abs(sum(self.combination.weights) - 1) > 1e-9:
@@ -318,14 +325,28 @@ class Manifest(_Part):
         if any(member.widths_head is None for member in self.members):
             raise ValueError("a classifier's member needs widths_head")
 
-    def _check_thresholds(self) -> None:
-        if self.task == "single-label":
-            if self.thresholds is not None:
-                raise ValueError("a single-label classifier has no thresholds: its label is the most probable one")
-        elif self.thresholds is None:
-            raise ValueError("a multi-label classifier needs thresholds, one for each label")
-        elif len(self.thresholds) != len(self.labels):
-            raise ValueError(f"{len(self.thresholds)} thresholds for {len(self.labels)} labels")
+    @property
+    def _task_record(self) -> TaskRecord:
+        assert self.task != "next-token"
+        return TaskRecord(
+            name=self.task,
+            labels=tuple(self.labels),
+            temperature=self.calibration.temperature if self.calibration else None,
+            thresholds=None if self.thresholds is None else tuple(self.thresholds),
+            center=self.target.center if self.target else None,
+            scale=self.target.scale if self.target else None,
+            separator=self.training.label_separator,
+        )
+
+    @property
+    def decisions(self) -> Task:
+        """The task of a classifier, as it was fitted and calibrated."""
+        return task_of(self._task_record)
+
+    @property
+    def outputs(self) -> int:
+        """The number of outputs of each member's head; 0 for a language model."""
+        return 0 if self.task == "next-token" else self.decisions.outputs
 
     def member(self, direction: Direction) -> Member:
         """Return the member that reads in this direction."""

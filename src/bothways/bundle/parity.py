@@ -1,27 +1,28 @@
-"""The trainer's own numbers for a list of texts, kept in ``proof.jsonl`` so that anyone can replay them.
+"""The parity record of a bundle: texts with the numbers of the models in the trainer's memory.
 
-In: texts, tokens, and what the model in the trainer's memory says of them. Out: rows. Holds no text of a user: the
-texts are a fixed list of nasty ones and words put together from the tokenizer's own pieces (docs/decisions/004).
+In: texts, tokens and scores. Out: rows of ``proof.jsonl``, which anyone can replay. Contains no text of a user: the
+texts are a fixed list of difficult ones, and words composed of the tokenizer's own pieces (docs/decisions/004).
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from bothways import strict_json
 from bothways.bundle.manifest import Kind, Manifest
 from bothways.errors import BundleBroken
+from bothways.tasks.metrics import Scores
+from bothways.tasks.task import Task
 from bothways.text.tokenizer import Tokenizer
 
 ENSEMBLE = "ensemble"
 LARGEST_DIFFERENCE = 1e-5
-"""How far a replayed probability may lie from the trainer's."""
+"""The largest allowed difference between a replayed number and the recorded one."""
 
 NASTY_TEXTS = (
     "",
@@ -39,22 +40,25 @@ NASTY_TEXTS = (
     "\ufeff\ufffe\u200d\u202e▁",
     "a" * 5000,
     "word " * 700,
-    " ".join(map(str, range(600))),  # nothing repeats: longer than every window
+    " ".join(map(str, range(600))),  # no repetition: longer than every window
 )
 _COMPOSED_TEXTS = 24
 _LONGEST_COMPOSED_WORDS = 400
 
 
+_ByOutput = dict[str, dict[str, FiniteFloat]]
+
+
 class ParityRow(BaseModel):
-    """What the trainer's model said of one text.
+    """What the trained models say of one text.
 
     Attributes:
         text: The raw text.
         ids: Its tokens as written, before any reading order.
-        probabilities: For a classifier: each label's probability, by direction and for the ensemble, the ensemble's
-            with its calibration. They add up to 1 for single-label only. By label, so that labels in another order are
-            noticed.
-        loss: For a language model: the mean negative log-likelihood (nats a token) by direction.
+        probabilities: For a classifier: the probability of each label, by direction and for the calibrated ensemble.
+            They are stored by label, so that a changed order of labels is noticed.
+        values: For regression: the predicted value, by direction and for the ensemble, under the name ``value``.
+        loss: For a language model: the mean negative log-likelihood (nats per token) by direction.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -62,23 +66,44 @@ class ParityRow(BaseModel):
     text: str
     ids: list[int]
     probabilities: dict[str, dict[str, Annotated[FiniteFloat, Field(ge=0, le=1)]]] | None = None
+    values: _ByOutput | None = None
     loss: dict[str, FiniteFloat] | None = None
+
+    @classmethod
+    def of_scores(cls, text: str, ids: list[int], scores: Mapping[str, Scores], task: Task) -> ParityRow:
+        """Return the row of a text.
+
+        Args:
+            text: The raw text.
+            ids: Its tokens as written.
+            scores: By direction and for the ensemble, each (C,).
+            task: Names the outputs.
+        """
+        by_output = {
+            name: dict(zip(task.output_names, vector.tolist(), strict=True)) for name, vector in scores.items()
+        }
+        return cls.model_validate({"text": text, "ids": ids, task.score_kind: by_output})
+
+    @property
+    def scores(self) -> _ByOutput | None:
+        """The scores by direction and output name; None for a language model."""
+        return self.values if self.values is not None else self.probabilities
 
 
 def parity_texts(tokenizer: Tokenizer, seed: int) -> list[str]:
-    """Return the texts that a proof is made of; the same for the same tokenizer and seed."""
+    """Return the texts of a parity record, the same for the same tokenizer and seed."""
     rng = random.Random(seed)  # noqa: S311  (no secret)
     ids = range(len(tokenizer))
     composed = []
     for number in range(_COMPOSED_TEXTS):
         longest = max(1, _LONGEST_COMPOSED_WORDS >> (number % 8))
-        composed.append(tokenizer.compose(rng.choices(ids, k=rng.randint(1, longest))))
+        composed.append(tokenizer.decode(rng.choices(ids, k=rng.randint(1, longest))))
     return [*NASTY_TEXTS, *composed]
 
 
-def proven_probabilities(rows: Iterable[ParityRow], name: str, labels: Sequence[str]) -> NDArray[np.float64]:
-    """Return the trainer's numbers for a direction or the ensemble of a classifier, (N, C), columns as ``labels``."""
-    return np.array([[(row.probabilities or {})[name][label] for label in labels] for row in rows])
+def recorded_scores(rows: Iterable[ParityRow], name: str, task: Task) -> Scores:
+    """Return the recorded scores of a direction or the ensemble, (N, C), with columns in the order of the outputs."""
+    return np.array([[(row.scores or {})[name][output] for output in task.output_names] for row in rows])
 
 
 def dump_parity_record(rows: list[ParityRow]) -> bytes:
@@ -90,10 +115,11 @@ def parse_parity_record(data: bytes, manifest: Manifest, name: str) -> list[Pari
     """Return the rows of ``proof.jsonl``, checked against the manifest.
 
     Raises:
-        BundleBroken: A line is not a row of such a proof, or there is none.
+        BundleBroken: A line is not a row of such a record, or there is none.
     """
     rows = []
     directions = set(map(str, manifest.directions))
+    task = manifest.decisions if manifest.kind is Kind.CLASSIFIER else None
     for number, line in enumerate(data.splitlines(), start=1):
         try:
             strict_json.parse(line)
@@ -102,13 +128,32 @@ def parse_parity_record(data: bytes, manifest: Manifest, name: str) -> list[Pari
             raise BundleBroken(f"{name}, line {number}: {error.errors()[0]['msg']}") from None
         except ValueError as error:
             raise BundleBroken(f"{name}, line {number}: not strict JSON: {error}") from None
-        found = row.probabilities if manifest.kind is Kind.CLASSIFIER else row.loss
-        expected = directions | ({ENSEMBLE} if manifest.kind is Kind.CLASSIFIER else set())
-        if found is None or set(found) != expected:
-            raise BundleBroken(f"{name}, line {number}: expected numbers for {', '.join(sorted(expected))}")
-        if row.probabilities and any(p.keys() != set(manifest.labels) for p in row.probabilities.values()):
-            raise BundleBroken(f"{name}, line {number}: expected a probability for each label of the manifest")
+        _check_row(row, directions, task, f"{name}, line {number}")
         rows.append(row)
     if not rows:
-        raise BundleBroken(f"{name} holds no row: nothing proves this bundle")
+        raise BundleBroken(f"{name} has no rows, so this bundle cannot be verified")
     return rows
+
+
+def _check_row(row: ParityRow, directions: set[str], task: Task | None, where: str) -> None:
+    """Refuse a row without exactly the numbers that the bundle's models have.
+
+    Args:
+        row: To check.
+        directions: Those of the members.
+        task: That of a classifier; None for language models.
+        where: How errors name the row.
+
+    Raises:
+        BundleBroken: A number is missing, or there are others.
+    """
+    expected = directions if task is None else directions | {ENSEMBLE}
+    kinds: dict[str, Mapping[str, object] | None] = {"probabilities": row.probabilities, "values": row.values}
+    found = row.loss if task is None else kinds[task.score_kind]
+    if found is None or set(found) != expected:
+        raise BundleBroken(f"{where}: expected numbers for {', '.join(sorted(expected))}")
+    if task is not None and any(
+        by_output.keys() != set(task.output_names) for by_output in (row.scores or {}).values()
+    ):
+        names = ", ".join(sorted(task.output_names))
+        raise BundleBroken(f"{where}: expected {task.score_kind} for each output of the manifest: {names}")

@@ -1,8 +1,8 @@
-"""Read a bundle from disk into memory, trusting nothing in it.
+"""Read a bundle from disk into memory without trusting its content.
 
-In: a path. Out: a ``Bundle``. The checks come in this order: limits, schema, format number, digests, tensor names and
-shapes; only then is anything built. Every file is read once, so what was checked is what is used. Nothing in a bundle
-can execute.
+The checks run in this order: limits, schema, format number, digests, tensor names and shapes. Nothing is built before
+all of them pass. Every file is read once, so the content that was checked is the content that is used. Nothing in a
+bundle can execute code.
 """
 
 from __future__ import annotations
@@ -41,12 +41,13 @@ class Bundle:
     """A bundle or pack in memory.
 
     Attributes:
-        name: The path it was read from, for messages.
-        manifest: What ``bundle.json`` says.
-        digest: SHA-256 of ``bundle.json``, which holds those of all other files: the bundle's identity.
-        tokenizer: Shared by all members.
-        weights: Arrays by tensor name for each direction. Who packs them may take them out, to hold none twice.
-        proof: The trainer's own numbers.
+        name: The path of the bundle, for messages.
+        manifest: The content of ``bundle.json``.
+        digest: SHA-256 of ``bundle.json``, which contains the digests of all other files. It identifies the bundle.
+        tokenizer: The tokenizer that all members share.
+        weights: Arrays by tensor name, for each direction. Code that converts them may remove them from the dictionary,
+            so that no array is in memory twice.
+        parity_record: Texts with the probabilities that the trainer computed for them.
     """
 
     name: str
@@ -58,16 +59,16 @@ class Bundle:
 
 
 def read_bundle(path: str | os.PathLike[str], kind: Kind) -> Bundle:
-    """Return the bundle at a path, completely checked and independent of the disk from then on.
+    """Read a bundle and check it completely. The result does not depend on the disk any more.
 
     Args:
-        path: A bundle's directory.
-        kind: What it must be.
+        path: The directory of the bundle.
+        kind: The required kind of bundle.
 
     Raises:
         BundleMissing: There is no bundle at the path.
-        BundleTooNew: It has a format number that this version does not know.
-        BundleBroken: It is damaged, incomplete, not of this kind, or not what its manifest says.
+        BundleTooNew: The bundle has a newer format than this version can read.
+        BundleBroken: The bundle is damaged, incomplete, of another kind, or does not match its manifest.
     """
     folder = Path(path)
     manifest, manifest_bytes = read_manifest(folder)
@@ -82,7 +83,7 @@ def read_bundle(path: str | os.PathLike[str], kind: Kind) -> Bundle:
         raise BundleBroken(f"{folder}: the tokenizer has {len(tokenizer)} ids, but the members have {rows}")
     weights = {
         member.direction: read_weights(
-            contents.pop(member.weights), member_shapes(member, len(manifest.labels)), f"{folder / member.weights}"
+            contents.pop(member.weights), member_shapes(member, manifest.outputs), f"{folder / member.weights}"
         )
         for member in manifest.members
     }
@@ -92,30 +93,35 @@ def read_bundle(path: str | os.PathLike[str], kind: Kind) -> Bundle:
 
 
 def read_manifest(folder: Path) -> tuple[Manifest, bytes]:
-    """Return the manifest of the bundle in a folder, and its bytes.
+    """Read the manifest of the bundle in a directory.
+
+    The format number is checked first, because a newer format may have keys that are unknown here.
+
+    Returns:
+        The manifest and its bytes.
 
     Raises:
-        BundleMissing: There is no bundle there.
-        BundleTooNew: It has a newer format. Its number is looked at first: its other keys may be unknown here.
-        BundleBroken: The manifest is not one.
+        BundleMissing: There is no bundle in the directory.
+        BundleTooNew: The bundle has a newer format than this version can read.
+        BundleBroken: The manifest is not valid.
     """
     if not os.path.lexists(folder):
-        raise BundleMissing(f"{folder}: there is no bundle here")
-    if not os.path.isdir(folder):  # noqa: PTH112  (Path.is_dir raises where a folder above can't be entered)
-        raise BundleMissing(f"{folder} is not a bundle: a bundle is a directory that holds {MANIFEST_FILE}")
+        raise BundleMissing(f"bundle not found: {folder}")
+    if not os.path.isdir(folder):  # noqa: PTH112  (Path.is_dir raises if a parent directory can't be entered)
+        raise BundleMissing(f"{folder} is not a bundle: a bundle is a directory with a file {MANIFEST_FILE}")
     path = folder / MANIFEST_FILE
     if not os.path.lexists(path):
-        raise BundleMissing(f"{folder} is not a bundle: it holds no {MANIFEST_FILE}")
+        raise BundleMissing(f"{folder} is not a bundle: it contains no {MANIFEST_FILE}")
     data = _read_regular_file(path, LARGEST_MANIFEST_BYTES)
     try:
         value = strict_json.parse(data)
     except ValueError as error:
         raise BundleBroken(f"{path} is not strict JSON: {error}") from None
     if not isinstance(value, dict):
-        raise BundleBroken(f"{path} holds a {type(value).__name__}, expected an object")
+        raise BundleBroken(f"{path} contains a {type(value).__name__}, expected an object")
     found = value.get("format")
     if type(found) is int and found > FORMAT:
-        raise BundleTooNew(f"{path} has format {found}, this version knows {FORMAT}: install a newer bothways")
+        raise BundleTooNew(f"{path} has format {found}, but this version reads {FORMAT}. Install a newer bothways")
     try:
         return Manifest.model_validate_json(data, strict=True), data
     except ValidationError as error:
@@ -132,7 +138,7 @@ def _refuse_unlisted(folder: Path, manifest: Manifest) -> None:
         raise BundleBroken(f"{folder} can't be listed: {error.strerror}") from None
     for name in sorted(names):
         if name not in allowed:
-            raise BundleBroken(f"{folder} holds {name!r}, which its manifest does not list: remove it")
+            raise BundleBroken(f"{folder} contains {name!r}, which its manifest does not list. Remove that file")
 
 
 def _read_recorded(folder: Path, name: FileName, manifest: Manifest) -> bytes:
@@ -147,7 +153,7 @@ def _read_recorded(folder: Path, name: FileName, manifest: Manifest) -> bytes:
 
 
 def _read_regular_file(path: Path, limit_bytes: int) -> bytes:
-    """Return a file's bytes; links, devices and pipes are refused before anything is read from them."""
+    """Return the bytes of a file. Links, devices and pipes are rejected before anything is read from them."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:

@@ -1,6 +1,6 @@
-"""Find the packs of language models that come with the package.
+"""Find the packs of pretrained language models that are installed with the package.
 
-In: a pack's name, or a path. Out: a path. Their cards say what they were trained on and how.
+The card of each pack describes its training data and training.
 """
 
 from __future__ import annotations
@@ -12,18 +12,20 @@ from bothways.errors import BundleMissing
 
 SHIPPED_PACKS = ("en-small",)
 NO_PACK = "none"
+"""The name that stands for training from scratch."""
 _FOLDER = Path(__file__).parents[1] / "packs"
 
 
 def pack_path(pack: str | os.PathLike[str]) -> Path:
-    """Return where a pack is: one that ships, by its name, or any other by its path.
+    """Return the path of a pack.
 
-    A folder of the same name is meant by ``./en-small``.
+    Args:
+        pack: The name of a pack in ``SHIPPED_PACKS``, or a path. Names take precedence: ``./en-small`` is a path.
 
     Raises:
-        BundleMissing: Nothing is at the path, and no pack that ships has that name.
+        BundleMissing: The path does not exist, and no shipped pack has that name.
     """
     path = _FOLDER / pack if pack in SHIPPED_PACKS else Path(pack)
     if not path.exists():
-        raise BundleMissing(f"{path}: there is no pack here; by name there is {', '.join(SHIPPED_PACKS)}")
+        raise BundleMissing(f"pack not found: {path}. Pass the path of a pack or one of {', '.join(SHIPPED_PACKS)}")
     return path

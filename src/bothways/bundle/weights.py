@@ -1,7 +1,7 @@
-"""Say which tensors a member's weights file holds, and read and write such files.
+"""Define the tensors in the weights file of a member, and read and write such files.
 
-In: bytes of a safetensors file. Out: float32 arrays by name, checked. The names are those of the modules in ``nn``.
-Knows that a file may store them in half precision; nobody else needs to.
+Reading turns the bytes of a safetensors file into validated float32 arrays by name. The names are those of the modules
+in ``nn``. Only this module handles files in half precision.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def head_shapes(widths: Sequence[int]) -> dict[str, tuple[int, ...]]:
     """Return the name and shape of every tensor of a head.
 
     Args:
-        widths: From the 3E pooled features by the hidden layers to the C logits.
+        widths: Layer widths, from the 3E pooled features through the hidden layers to the C logits.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     for layer, (width_in, width_out) in enumerate(pairwise(widths)):
@@ -53,11 +53,11 @@ def head_shapes(widths: Sequence[int]) -> dict[str, tuple[int, ...]]:
 
 
 def member_shapes(member: Member, classes: int) -> dict[str, tuple[int, ...]]:
-    """Return the name and shape of every tensor in a member's file.
+    """Return the name and shape of every tensor in the weights file of a member.
 
     Args:
-        member: A classifier's member, or a language model's if it has no head.
-        classes: Labels of the bundle, C; not looked at for a language model.
+        member: The member of a classifier, or of a language model if it has no head.
+        classes: Number of labels of the bundle, C. Ignored for a language model.
     """
     encoder = {f"encoder.{name}": shape for name, shape in encoder_shapes(member.architecture).items()}
     if member.widths_head is None:
@@ -69,34 +69,35 @@ def member_shapes(member: Member, classes: int) -> dict[str, tuple[int, ...]]:
 def matched_rows(
     array: NDArray[np.float32], rows: NDArray[np.intp], missing: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Return an array with its rows in another order, for another vocabulary.
+    """Return an array with its rows rearranged for another vocabulary.
 
     Args:
-        array: One row, or one number, for each word of the old vocabulary.
-        rows: For each word of the new vocabulary its number in the old one, or -1 if that lacks it.
-        missing: The row of words that the old vocabulary lacks.
+        array: One row, or one number, per word of the old vocabulary.
+        rows: The id in the old vocabulary of each word of the new one, or -1 for words that the old one lacks.
+        missing: The row to use for words that the old vocabulary lacks.
     """
     return np.concatenate([array, missing[None]]).astype(np.float32)[rows]
 
 
 def rounded_to_half(weights: Weights) -> dict[str, NDArray[np.float32]]:
-    """Return the weights that half precision keeps, as float32: storing them in half precision changes nothing more.
+    """Round weights to half precision and return them as float32. Storing them in half precision is then lossless.
 
     Raises:
-        TrainingError: A weight is too large for half precision; the message names the tensor.
+        TrainingError: A weight is too large for half precision. The message names the tensor.
     """
     return {name: _in_half(name, array).astype(np.float32) for name, array in weights.items()}
 
 
 def write_weights(weights: Weights, *, half_precision: bool = False) -> bytes:
-    """Return a safetensors file; the same bytes for the same arrays.
+    """Return the bytes of a safetensors file. Equal arrays produce equal bytes.
 
     Args:
         weights: Arrays by tensor name.
-        half_precision: Whether to store them in 2 bytes a weight instead of 4. Rounds what ``rounded_to_half`` has not.
+        half_precision: Whether to store 2 bytes per weight instead of 4. Weights that ``rounded_to_half`` has not
+            rounded lose precision.
 
     Raises:
-        TrainingError: A weight is too large for half precision; the message names the tensor.
+        TrainingError: A weight is too large for half precision. The message names the tensor.
     """
     arrays = {
         name: _in_half(name, array) if half_precision else np.ascontiguousarray(array, dtype=np.float32)
@@ -110,35 +111,37 @@ def _in_half(name: str, array: NDArray[np.float32]) -> NDArray[np.float16]:
         half = np.ascontiguousarray(array, dtype=np.float16)
     if np.isinf(half).any():
         raise TrainingError(
-            f"{name} holds {np.abs(array).max():.6g}, but half precision ends at {np.finfo(np.float16).max:g}: "
-            "store these weights in full precision"
+            f"{name} contains {np.abs(array).max():.6g}, but half precision ends at {np.finfo(np.float16).max:g}. "
+            "Store these weights in full precision"
         )
     return half
 
 
 def read_weights(data: bytes, expected: Mapping[str, tuple[int, ...]], name: str) -> dict[str, NDArray[np.float32]]:
-    """Return the arrays of a safetensors file after checking names, shapes, type and values.
-
-    They are float32, whether the file stores them so (F32) or in half precision (F16).
+    """Return the arrays of a safetensors file after checking names, shapes, types and values.
 
     Args:
-        data: The file's bytes; never a mapped file, which could change or vanish under a running process.
-        expected: Name and shape of every tensor there must be, and no other.
-        name: The file's name for messages.
+        data: The bytes of the file. Never a memory-mapped file, which could change or vanish under a running process.
+        expected: Name and shape of every tensor. All of them must exist, and no others.
+        name: The name of the file for messages.
+
+    Returns:
+        float32 arrays by tensor name, also if the file stores them in half precision (F16).
 
     Raises:
-        BundleBroken: It is not a safetensors file, or holds other tensors than expected, or values that are not finite.
+        BundleBroken: The bytes are not a safetensors file, its tensors differ from the expected ones, or a value is not
+            finite.
     """
     declared = _read_header(data, name)
     if missing := expected.keys() - declared.keys():
         raise BundleBroken(f"{name} lacks the tensor {min(missing)}")
     if surplus := declared.keys() - expected.keys():
-        raise BundleBroken(f"{name} holds the unexpected tensor {shown(min(surplus))}")
+        raise BundleBroken(f"{name} contains the unexpected tensor {shown(min(surplus))}")
     stored = "F16" if expected and all(declared[tensor][0] == "F16" for tensor in expected) else "F32"
     for tensor, shape in expected.items():
         found = declared[tensor]
         if found != (stored, list(shape)):
-            hint = "" if found[0] == stored else "; all tensors must be F32, or all F16"
+            hint = "" if found[0] == stored else ". All tensors must be F32, or all F16"
             raise BundleBroken(
                 f"{name}: {tensor} is {shown(f'{found[0]} {found[1]}')}, expected {stored} {list(shape)}{hint}"
             )
@@ -148,20 +151,20 @@ def read_weights(data: bytes, expected: Mapping[str, tuple[int, ...]], name: str
         raise BundleBroken(f"{name} is not a valid safetensors file: {shown(str(error))}") from None
     for tensor, array in arrays.items():
         if not np.isfinite(array).all():
-            raise BundleBroken(f"{name}: {tensor} holds values that are not finite numbers")
+            raise BundleBroken(f"{name}: {tensor} contains values that are not finite numbers")
         if tensor.endswith("running_var") and (array < 0).any():
-            raise BundleBroken(f"{name}: {tensor} holds a negative variance")
+            raise BundleBroken(f"{name}: {tensor} contains a negative variance")
     return {tensor: array.astype(np.float32, copy=False) for tensor, array in arrays.items()}
 
 
 def shown(text: str) -> str:
-    """Return a text that a file holds as a message may show it: on one line, and not endless."""
+    """Return text from a file in a form that is safe for a message: on one line, and shortened if it is long."""
     short = text if len(text) <= 200 else text[:200] + "..."
     return short if short.isprintable() else repr(short)
 
 
 def _read_header(data: bytes, name: str) -> dict[str, tuple[object, object]]:
-    """Return type, shape by tensor name, from a header that is strict JSON (the library lets duplicate keys pass)."""
+    """Return type and shape by tensor name. The header must be strict JSON, as the library accepts duplicate keys."""
     if len(data) < 8:
         raise BundleBroken(f"{name} is not a safetensors file: it has only {len(data)} bytes")
     (size,) = struct.unpack("<Q", data[:8])

@@ -1,8 +1,7 @@
-"""Put a bundle on disk, all of it or nothing, and only after it has proven itself.
+"""Write a bundle to disk, completely or not at all, and only after it was verified.
 
-In: a manifest's parts, a tokenizer, weights and a proof. Out: a directory that appears by one rename. Before that, a
-fresh process without torch reads it back and replays the proof; a bundle that does not give the trainer's numbers is
-never published.
+In: the parts of a manifest, a tokenizer, weights and a parity record. Out: a directory that appears by one rename.
+Before that, the given check verifies it. A bundle that does not reproduce the trainer's numbers is never published.
 """
 
 from __future__ import annotations
@@ -10,13 +9,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
 import re
 import shutil
-import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -35,35 +32,31 @@ from bothways.bundle.manifest import (
     Kind,
     Manifest,
     Member,
-    Task,
+    Target,
     TrainingRecord,
 )
 from bothways.bundle.parity import ParityRow, dump_parity_record
 from bothways.bundle.weights import Weights, write_weights
-from bothways.errors import ParityFailed
 from bothways.files import current_umask, refuse_existing, writing_failed
-from bothways.processes import module_command, module_environment
+from bothways.tasks.task import Task
 from bothways.text.reading import Direction
 from bothways.text.tokenizer import Tokenizer
 
 _UNFINISHED_SUFFIX = ".unfinished"
 _RANDOM_PART = "[a-z0-9_]{8}"
-"""What ``tempfile.mkdtemp`` puts between the two ends of a name."""
+"""The part of a name that ``tempfile.mkdtemp`` chooses."""
 
 
 def write_bundle(
     path: str | os.PathLike[str],
     *,
-    kind: Kind,
-    labels: list[str],
+    task: Task | None,
     members: list[Member],
     weights: Mapping[Direction, Weights],
     tokenizer: Tokenizer,
     parity_record: list[ParityRow],
     training: TrainingRecord,
-    task: Task | None = None,
-    calibration: Calibration | None = None,
-    thresholds: list[float] | None = None,
+    verify: Callable[[Path], None],
     early_exit: EarlyExit | None = None,
     half_precision: bool = False,
 ) -> None:
@@ -72,31 +65,25 @@ def write_bundle(
     Guarantee 1: what is published gave the trainer's numbers in a process of its own.
 
     Args:
-        path: Where the directory appears; nothing may be there.
-        kind: Classifier or language model.
-        labels: In the order of the classes' probabilities; empty for a language model.
-        members: One a direction, all with the same vocabulary.
+        path: The directory to create. Must not exist yet.
+        task: What the models predict, fitted and calibrated; None for language models.
+        members: One per direction, all with the same vocabulary.
         weights: Arrays by tensor name, for each member's direction.
-        tokenizer: The members' common one.
+        tokenizer: The members' common tokenizer.
         parity_record: The numbers of the models in memory.
-        training: What the model was made from.
-        task: Of a classifier; else single-label.
-        calibration: Of a classifier's ensemble, as in the proof; else temperature 1, which changes nothing.
-        thresholds: In the order of the labels, for a multi-label classifier only: a label is chosen if its probability
-            is at least its threshold.
-        early_exit: When one member of a classifier is enough, if anybody chose.
-        half_precision: Whether to store weights in 2 bytes each instead of 4. The proof must be made with weights that
-            were rounded before (``rounded_to_half``).
+        training: What the models were trained on and how.
+        verify: Called with the complete directory before it is published, usually ``verify_in_fresh_process``. The
+            bundle is published only if it returns.
+        early_exit: When one member of a classifier is enough, if that was calibrated.
+        half_precision: Store weights in 2 bytes each instead of 4. The parity record must then be made with weights
+            that were rounded before (``rounded_to_half``).
 
     Raises:
         OutputExists: Something is at ``path``.
-        DataError: The disk is full or can't be written; nothing is left behind.
-        ParityFailed: The bundle did not give the trainer's numbers.
+        DataError: The disk is full or cannot be written; nothing is left behind.
+        ParityFailed: The bundle did not reproduce the trainer's numbers.
         TrainingError: A weight is too large for half precision.
     """
-    is_classifier = kind is Kind.CLASSIFIER
-    task = task or ("single-label" if is_classifier else "next-token")
-    calibration = calibration or (Calibration(temperature=1.0) if is_classifier else None)
     contents: dict[FileName, bytes] = {
         TOKENIZER_FILE: tokenizer.to_bytes(),
         PARITY_FILE: dump_parity_record(parity_record),
@@ -105,28 +92,47 @@ def write_bundle(
             for member in members
         },
     }
-    contents[CARD_FILE] = write_card(task, labels, members, calibration, thresholds, training).encode()
-    manifest = Manifest(
-        format=FORMAT,
-        kind=kind,
-        task=task,
-        labels=labels,
-        members=members,
-        combination=Combination(method="mean", weights=[1 / len(members)] * len(members)) if is_classifier else None,
-        calibration=calibration,
-        thresholds=thresholds,
-        early_exit=early_exit,
-        training=training,
-        files={
-            name: FileRecord(size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
-            for name, data in sorted(contents.items())
-        },
-    )
+    contents[CARD_FILE] = write_card(task, members, training).encode()
+    files = {
+        name: FileRecord(size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+        for name, data in sorted(contents.items())
+    }
+    manifest = _manifest(task, members, training, early_exit, files)
     with _published_directory(Path(path)) as folder:
         for name, data in contents.items():
             _write_durably(folder / name, data)
-        _write_durably(folder / MANIFEST_FILE, (manifest.model_dump_json(indent=1) + "\n").encode())
-        _prove(folder)
+        unused = (
+            {"target"} if manifest.target is None else set()
+        )  # so that other bundles keep the keys that format 1 had from the beginning
+        text = manifest.model_dump_json(indent=1, by_alias=True, exclude=unused)
+        _write_durably(folder / MANIFEST_FILE, f"{text}\n".encode())
+        verify(folder)
+
+
+def _manifest(
+    task: Task | None,
+    members: list[Member],
+    training: TrainingRecord,
+    early_exit: EarlyExit | None,
+    files: dict[FileName, FileRecord],
+) -> Manifest:
+    record = task.record() if task is not None else None
+    return Manifest(
+        format=FORMAT,
+        kind=Kind.LANGUAGE_MODEL if record is None else Kind.CLASSIFIER,
+        task="next-token" if record is None else record.name,
+        labels=list(record.labels) if record else [],
+        members=members,
+        combination=Combination(method="mean", weights=[1 / len(members)] * len(members)) if record else None,
+        calibration=Calibration(temperature=record.temperature) if record and record.temperature is not None else None,
+        thresholds=list(record.thresholds) if record and record.thresholds is not None else None,
+        target=Target(center=record.center, scale=record.scale)
+        if record and record.center is not None and record.scale is not None
+        else None,
+        early_exit=early_exit,
+        training=training,
+        files=files,
+    )
 
 
 @contextlib.contextmanager
@@ -138,7 +144,7 @@ def _published_directory(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise writing_failed(target, error) from None
     try:
-        with _locked(temporary):  # so that nobody takes it for what a killed process left
+        with _locked(temporary):  # so that no other process takes it for an unfinished one
             yield temporary
         temporary.chmod(0o777 & ~current_umask())
         _flush_directory(temporary)
@@ -152,16 +158,16 @@ def _published_directory(target: Path) -> Iterator[Path]:
 
 
 def remove_unfinished(target: Path) -> None:
-    """Remove what killed processes left of the bundle at ``target``, and nothing else.
+    """Remove the unfinished bundles that killed processes left beside ``target``, and nothing else.
 
-    Only directories of exactly the name that ``write_bundle`` gives them, that belong to this user, that no process is
-    writing, and of those only the files of a bundle.
+    Removes only directories whose name ``write_bundle`` chose for this target, that belong to this user and that no
+    process is writing; and in them only the files of a bundle.
     """
     name = re.compile(rf"\.{re.escape(target.name)}\.{_RANDOM_PART}{re.escape(_UNFINISHED_SUFFIX)}")
     for path in sorted(target.parent.iterdir()):
         if not name.fullmatch(path.name) or path.is_symlink() or not path.is_dir():
             continue
-        with contextlib.suppress(OSError):  # locked, somebody else's, or not empty: it stays
+        with contextlib.suppress(OSError):  # locked, owned by another user, or not empty: keep it
             if path.stat().st_uid != os.geteuid():
                 continue
             with _locked(path):
@@ -172,7 +178,7 @@ def remove_unfinished(target: Path) -> None:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a directory, which ends with this process at the latest.
+    """Hold the lock of a directory. It is released when this process ends at the latest.
 
     Raises:
         OSError: Another process holds it.
@@ -198,22 +204,3 @@ def _flush_directory(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _prove(folder: Path) -> None:
-    """Replay the proof in a fresh process that can't import torch.
-
-    Raises:
-        ParityFailed: It did not give the trainer's numbers.
-    """
-    command = module_command("bothways.runtime.verify", str(folder))
-    finished = subprocess.run(command, capture_output=True, text=True, check=False, env=module_environment())
-    try:
-        result = json.loads(finished.stdout.splitlines()[-1])
-    except (IndexError, ValueError):
-        result = {"passed": False, "problem": finished.stderr.strip()[-500:] or f"exit status {finished.returncode}"}
-    if finished.returncode != 0 or not result["passed"]:
-        raise ParityFailed(
-            "the bundle did not give the trainer's numbers in a fresh process and was not published: "
-            + str(result["problem"])
-        )

@@ -1,6 +1,6 @@
-"""Put the verbs together, and turn every error into one line and an exit status.
+"""Assemble the commands, and turn every error into one line and an exit status.
 
-Exit status: 0 done, 1 bad data or a failed check, 2 wrong use, 130 interrupted, 70 a fault of ours.
+Exit status: 0 success, 1 bad data or a failed check, 2 wrong use, 70 a bug in bothways, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -42,42 +42,42 @@ app = typer.Typer(
 
 @contextlib.contextmanager
 def _errors_in_one_line() -> Iterator[None]:
-    """Turn whatever goes wrong in the block, or in a verb that this decorates, into one line and an exit status."""
+    """Turn every error of the block, or of a command that this decorates, into one line and an exit status."""
     try:
         yield
     except typer.Exit:
         raise
     except BothwaysError as error:
-        _leave(f"error: {error}", error.exit_code)
+        _exit(f"error: {error}", error.exit_code)
     except KeyboardInterrupt:
-        _leave("interrupted: nothing half-written is left behind; run the same command again to go on", 130)
+        _exit("interrupted: run the same command again to continue", 130)
     except BrokenPipeError:
-        _forget_output()
+        _discard_output()
         sys.exit(141)
     except Exception as error:  # noqa: BLE001  (the outermost frame)
         if os.environ.get("BOTHWAYS_TRACEBACK"):
             traceback.print_exc()
-        _leave(
-            f"internal error: {type(error).__name__}: {error} (a fault of bothways: please report it with the output "
-            "of the same command under BOTHWAYS_TRACEBACK=1)",
+        _exit(
+            f"internal error: {type(error).__name__}: {error}. This is a bug in bothways: please report it with the "
+            "output of the same command with BOTHWAYS_TRACEBACK=1",
             70,
         )
 
 
-def _leave(message: str, status: int) -> NoReturn:
+def _exit(message: str, status: int) -> NoReturn:
     one_line = " ".join(message.splitlines())
     sys.stderr.write(f"bothways: {one_line}\n")
     sys.exit(status)
 
 
-def _forget_output() -> None:
-    """Let what is still in a buffer go nowhere, so that Python does not complain of a closed pipe at its exit."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+def _discard_output() -> None:
+    """Redirect buffered output to the null device, so that Python does not report a closed pipe when it exits."""
+    null_device = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
-        os.dup2(nowhere, stream.fileno())
+        os.dup2(null_device, stream.fileno())
 
 
-_VERBS = (
+_COMMANDS = (
     train,
     predict,
     evaluate,
@@ -91,8 +91,8 @@ _VERBS = (
     direction,
     export_onnx,
 )
-for verb in _VERBS:
-    app.command()(_errors_in_one_line()(verb))  # typer has its own words for an interrupt and a closed pipe
+for command in _COMMANDS:
+    app.command()(_errors_in_one_line()(command))  # inside typer, which handles an interrupt and a closed pipe itself
 
 
 def _print_version(value: bool) -> None:
@@ -111,9 +111,9 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line and leave with its exit status."""
+    """Run the command line and exit with its status."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a label that a terminal can't show is no reason to fail
+            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a label must not fail
     with _errors_in_one_line():
         app()

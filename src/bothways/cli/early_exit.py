@@ -1,4 +1,4 @@
-"""``bothways early-exit``: when one direction is enough."""
+"""``bothways early-exit``: calibrate when one direction is enough."""
 
 from __future__ import annotations
 
@@ -16,29 +16,30 @@ from bothways.cli.options import BundlePath, TrainedLabelColumn, TrainedTextColu
 
 def early_exit(
     bundle: BundlePath,
-    data: Annotated[str, typer.Argument(metavar="DATA", help="Labelled rows that the bundle was not trained on.")],
-    out: Annotated[Path, typer.Option(metavar="BUNDLE", help="Where the new bundle appears; nothing may be there.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Labeled rows that were not used in training.")],
+    out: Annotated[Path, typer.Option(metavar="BUNDLE", help="Bundle to create. Must not exist yet.")],
     text: TrainedTextColumn = None,
     label: TrainedLabelColumn = None,
-    loss: Annotated[float, typer.Option(metavar="POINTS", help="Of accuracy, in points, that may be lost.")] = 0.1,
+    loss: Annotated[float, typer.Option(metavar="POINTS", help="Accuracy loss to accept, in percentage points.")] = 0.1,
 ) -> None:
-    """Choose on labeled rows when one direction is sure enough, so that the other one need not read the text.
+    """Calibrate early exit on labeled rows.
 
-    Writes the bundle with that choice to another place. It is used only where it is asked for: predict --early-exit, in
-    Python load(cascade=True).
+    Early exit skips the second direction when the first is confident. The calibrated bundle is written to a new
+    directory. Early exit stays off by default: turn it on with `predict --early-exit`, `serve --early-exit`, or
+    load(early_exit=True) in Python.
 
     Example: bothways early-exit reviews.bundle held_out.csv --out fast.bundle
     """
-    with Console(file=sys.stderr).status("reading the rows in both directions"):  # nothing where it is no terminal
+    with Console(file=sys.stderr).status("reading the rows in both directions"):  # shown on terminals only
         found = bothways.fit_early_exit(bundle, data, out=out, text=text, label=label, largest_loss=loss / 100)
-    table = Table(title=f"{out}: {found.first} first, on {found.rows} rows", title_justify="left")
-    for column in ("sure above", "read in both directions", "accuracy", ""):
-        table.add_column(column, justify="right" if column else "left")
+    table = Table(title=f"{out}: {found.first} first, on {found.rows:,} rows", title_justify="left")
+    for title in ("confidence above", "read in both directions", "accuracy", ""):
+        table.add_column(title, justify="right" if title else "left")
     rows = [(p.threshold, p.read_by_both, p.accuracy, "") for p in found.curve if p.threshold != found.threshold]
     rows.append((found.threshold, found.read_by_both, found.accuracy, "<- chosen"))
     for threshold, read_by_both, accuracy, remark in sorted(rows):
         table.add_row(f"{threshold:.4f}", f"{read_by_both:.1%}", f"{accuracy:.2%}", remark)
     console = output_console()
     console.print(table)
-    console.print(f"Both directions always: {found.accuracy_of_ensemble:.2%}")
+    console.print(f"Accuracy with both directions for every text: {found.accuracy_of_ensemble:.2%}")
     console.print(f"Next: bothways predict {out} FILE --early-exit --out FILE")

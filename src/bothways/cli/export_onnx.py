@@ -1,4 +1,4 @@
-"""``bothways export-onnx``: a bundle as one ONNX file."""
+"""``bothways export-onnx``: write a bundle as one ONNX file."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from bothways.cli.options import BundlePath, output_console
 
 def export_onnx(
     bundle: BundlePath,
-    out: Annotated[Path, typer.Option(metavar="FILE.onnx", help="Where the file appears; nothing may be there.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.onnx", help="ONNX file to create. Must not exist yet.")],
 ) -> None:
-    """Write a bundle as one ONNX file with both directions inside, for runtimes that are not ours.
+    """Write a bundle as one ONNX file.
 
-    Its inputs are tokens as written and their lengths, its outputs probabilities; it is written only if it gives the
-    numbers of the bundle's proof. docs/onnx.md has a whole program that runs it.
+    The graph contains both directions and their reading orders, for runtimes other than bothways. Its inputs are token
+    ids and lengths, its outputs probabilities, or values for regression. It is written only if it reproduces the
+    bundle's parity record. docs/onnx.md shows a complete program that runs it.
 
     Example: bothways export-onnx reviews.bundle --out reviews.onnx
     """
     result = bothways.export_onnx(bundle, out=out)
-    table = Table(title=f"{out}: {result.size_bytes:,} bytes, {result.texts} texts replayed", title_justify="left")
+    table = Table(title=f"{out}: {result.size_bytes:,} bytes, {result.texts} texts verified", title_justify="left")
     table.add_column("output")
-    table.add_column("largest difference of a probability", justify="right")
+    table.add_column("largest difference", justify="right")
     for name, difference in result.differences.items():
         table.add_row(name, f"{difference:.2e}")
     output_console().print(table)

@@ -10,7 +10,8 @@ from rich.table import Table
 
 import bothways
 from bothways.cli.direction import verdict_row
-from bothways.cli.options import DirectionName, Language, output_console
+from bothways.cli.options import Language, output_console
+from bothways.text.reading import Direction
 
 
 def import_fastai(
@@ -27,7 +28,7 @@ def import_fastai(
         str | None, typer.Argument(metavar="BACKWARD", help="Model that reads backward, in the same forms.")
     ] = None,
     direction: Annotated[
-        DirectionName | None,
+        Direction | None,
         typer.Option(help="Direction of a single model, if neither its file nor its weights show it."),
     ] = None,
     vocabulary: Annotated[

@@ -1,64 +1,86 @@
-"""``bothways info``: what a bundle says of itself."""
+"""``bothways info``: show what a bundle or pack contains."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 
 from rich.table import Table
 
-from bothways.bundle.card import thresholds_shown
+from bothways.bundle.manifest import EarlyExit, Manifest, TrainingRecord
 from bothways.bundle.read import read_manifest
+from bothways.cli.metrics import metric_texts
 from bothways.cli.options import BundlePath, output_console
+from bothways.tasks.classification import thresholds_text
 
 
 def info(bundle: BundlePath) -> None:
-    """Show what a bundle or pack is: labels, members, training, files. Reads its manifest only.
+    """Show a bundle's labels, members and training.
+
+    Reads the manifest of the bundle or pack only, so that it is fast for models of any size.
 
     Example: bothways info reviews.bundle
     """
     manifest, data = read_manifest(bundle)
-    training = manifest.training
     table = Table(title=str(bundle), title_justify="left", show_header=False)
     table.add_row("kind", f"{manifest.kind}, format {manifest.format}")
     table.add_row("digest", hashlib.sha256(data).hexdigest())
-    table.add_row("task", manifest.task)
+    for name, value in (*_predictions(manifest), *_members(manifest), *_training(manifest.training)):
+        table.add_row(name, value)
+    for file, record in manifest.files.items():
+        table.add_row(file, f"{record.size_bytes:,} bytes")
+    output_console().print(table)
+
+
+def _predictions(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Yield what the models predict."""
+    yield "task", manifest.task
     if manifest.labels:
-        table.add_row("labels", ", ".join(manifest.labels))
+        yield "labels", ", ".join(manifest.labels)
+    if manifest.target is not None:
+        yield "target", f"mean {manifest.target.center:.6g}, standard deviation {manifest.target.scale:.6g} in training"
     if manifest.thresholds is not None:
-        table.add_row("thresholds", thresholds_shown(manifest.thresholds))
+        yield "thresholds", thresholds_text(tuple(manifest.thresholds))
     if manifest.calibration is not None:
         temperature = manifest.calibration.temperature
-        table.add_row("temperature", f"{temperature:.4g}" + (", not calibrated" if temperature == 1 else ""))
+        yield "temperature", f"{temperature:.4g}" + (", not calibrated" if temperature == 1 else "")
     if manifest.early_exit is not None:
-        early_exit = manifest.early_exit
-        table.add_row(
-            "early exit",
-            f"{early_exit.first} first, both below {early_exit.threshold:.4g}: {early_exit.read_by_both:.1%} "
-            f"of {early_exit.rows} rows, accuracy {early_exit.accuracy:.4g} for {early_exit.accuracy_of_ensemble:.4g}",
-        )
+        yield "early exit", _early_exit(manifest.early_exit)
+
+
+def _early_exit(found: EarlyExit) -> str:
+    return (
+        f"{found.first} first, both directions up to confidence {found.threshold:.4g}: {found.read_by_both:.1%} of "
+        f"{found.rows:,} rows, accuracy {found.accuracy:.2%} ({found.accuracy_of_ensemble:.2%} with both)"
+    )
+
+
+def _members(manifest: Manifest) -> Iterator[tuple[str, str]]:
     for member in manifest.members:
         sizes = member.architecture
-        table.add_row(
-            f"reads {member.direction}",
-            f"markers {member.special_tokens}, vocabulary {sizes.vocabulary_size}, "
-            f"AWD-LSTM {sizes.width_embedding}/{sizes.width_hidden}/{sizes.layers}",
+        yield (
+            f"{member.direction} model",
+            f"AWD-LSTM {sizes.width_embedding}/{sizes.width_hidden}/{sizes.layers}, "
+            f"vocabulary {sizes.vocabulary_size:,}, special tokens {member.special_tokens}",
         )
+
+
+def _training(training: TrainingRecord) -> Iterator[tuple[str, str]]:
     if training.imported is not None:
-        table.add_row("imported", f"bothways {training.bothways_version}, from {training.imported.library}")
+        yield "imported", f"bothways {training.bothways_version}, from {training.imported.library}"
         for direction, file in training.imported.files.items():
-            table.add_row(f"{direction}, from", f"{file.name}, direction {file.direction_known_by}")
+            yield f"{direction} source", f"{file.name}, direction {file.direction_known_by}"
     else:
-        size = training.size or "of its pack"
-        table.add_row("trained", f"bothways {training.bothways_version}, size {size}, seed {training.seed}")
-        table.add_row("rows", ", ".join(f"{count} {name}" for name, count in training.rows.items()))
+        size = training.size or "of the pack"
+        yield "trained", f"bothways {training.bothways_version}, size {size}, seed {training.seed}"
+        yield "rows", ", ".join(f"{count:,} {name}" for name, count in training.rows.items())
     if training.text_column:
-        label = f", labels {training.label_column!r}" if training.label_column else ""
+        label = f", label {training.label_column!r}" if training.label_column else ""
         separator = f" separated by {training.label_separator!r}" if training.label_separator else ""
-        table.add_row("columns", f"texts {training.text_column!r}{label}{separator}")
+        yield "columns", f"text {training.text_column!r}{label}{separator}"
     if training.pretrained:
-        table.add_row("started from", f"pack {training.pretrained}")
+        name = f"{training.pretrained_name}, " if training.pretrained_name else ""
+        yield "pretrained pack", f"{name}digest {training.pretrained}"
     for name, metrics in training.validation.items():
-        table.add_row(f"validation, {name}", ", ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
-    for name, record in manifest.files.items():
-        table.add_row(name, f"{record.size_bytes:,} bytes")
-    output_console().print(table)
+        texts = metric_texts(metrics).items()
+        yield f"validation, {name}", ", ".join(f"{metric} {text}" for metric, text in texts)

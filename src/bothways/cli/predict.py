@@ -1,108 +1,82 @@
-"""``bothways predict``: from a file of texts to the same file with labels and probabilities."""
+"""``bothways predict``: add predictions to a file of texts."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 import bothways
-from bothways.cli.options import (
-    BundlePath,
-    FormatName,
-    PrecisionName,
-    PrecisionOption,
-    TrainedTextColumn,
-    choose_column,
-    label_separator,
-)
-from bothways.data.tables import Chunk, Table, open_table, open_writer
-from bothways.errors import ConfigError
+from bothways.cli.options import BundlePath, PrecisionOption, TrainedTextColumn
+from bothways.data.tables import TableFormat
 from bothways.files import STANDARD_STREAM
-from bothways.text.validation import check_text
-
-LABEL_COLUMN = "predicted_label"
-PROBABILITY_COLUMN = "predicted_probability"
-LABELS_COLUMN = "predicted_labels"
-READ_COLUMN = "predicted_read"
-CLASS_COLUMN_PREFIX = "probability_"
 
 
 def predict(
     bundle: BundlePath,
     data: Annotated[
-        str, typer.Argument(metavar="DATA", help="CSV, TSV, JSONL or Parquet, also compressed; - is standard input.")
+        str,
+        typer.Argument(metavar="DATA", help="Texts: CSV, TSV, JSONL or Parquet, also compressed. - is standard input."),
     ],
     out: Annotated[
-        str, typer.Option(metavar="FILE", help="Same format as DATA; nothing may be there; - is standard output.")
+        str,
+        typer.Option(
+            metavar="FILE", help="File to create, in the format of DATA. Must not exist yet. - is standard output."
+        ),
     ],
     text: TrainedTextColumn = None,
     input_format: Annotated[
-        FormatName | None, typer.Option("--format", help="Format of DATA if its name does not tell; else CSV for -.")
+        TableFormat | None,
+        typer.Option("--format", help="Format of DATA. Defaults to that of its suffix, and to CSV for standard input."),
     ] = None,
     early_exit: Annotated[
-        bool,
-        typer.Option("--early-exit", help="Read in one direction only where that is enough (bothways early-exit)."),
+        bool, typer.Option("--early-exit", help="Skip the second direction when the first is confident.")
     ] = False,
-    precision: PrecisionOption = PrecisionName.FLOAT32,
+    precision: PrecisionOption = "float32",
 ) -> None:
-    """Classify every row of a file, of any size: adds the label or labels and the probability of each.
+    """Add predictions to a file of texts.
 
-    All columns and the order of the rows stay. Added: predicted_label, predicted_probability, probability_LABEL. Of a
-    multi-label bundle: predicted_labels, with the separator that it was trained on (else |) between them, and
-    probability_LABEL. With --early-exit also predicted_read: which directions read the text.
+    All rows and columns are kept in their order, and the file can have any size. These columns are added:
+
+    Single-label: predicted_label, predicted_probability and one probability_LABEL per label.
+
+    Multi-label: predicted_labels, joined with the separator used in training (or |), and one probability_LABEL per
+    label.
+
+    Regression: predicted_value.
+
+    With --early-exit also predicted_read: the directions that read the text.
+
+    If the command is killed, the same command continues. Until it is done, the rows are in FILE.part. Parquet and
+    compressed files start over.
 
     Example: bothways predict reviews.bundle new.csv --out scored.csv
     """
-    if out != STANDARD_STREAM and data == out:
-        raise ConfigError(f"{out} is the input itself: choose another --out")
-    model = bothways.load(bundle, early_exit=early_exit, precision=precision.value)
-    told = [LABELS_COLUMN] if model.is_multi_label else [LABEL_COLUMN, PROBABILITY_COLUMN]
-    told += [READ_COLUMN] if early_exit else []
-    added = [*told, *(f"{CLASS_COLUMN_PREFIX}{label}" for label in model.labels)]
-    with open_table(data, input_format) as table:
-        column = choose_column(text, model.manifest.training.text_column, "--text")
-        table.require_column(column, "--text")
-        with open_writer(table, out, added) as writer, _progress() as progress:
-            task = progress.add_task("predict", total=None, rows=0)
-            rows = 0
-            for chunk, columns in _predicted_chunks(model, table, column):
-                writer.write(chunk, dict(zip(added, columns, strict=True)))
-                rows += len(chunk)
-                progress.update(task, rows=rows)
+    model = bothways.load(bundle, early_exit=early_exit, precision=precision)
+    with _progress() as progress:
+        task = progress.add_task("predict", total=None)
+        rows = bothways.score(
+            model,
+            data,
+            out,
+            text=text,
+            file_format=input_format,
+            on_progress=lambda rows: progress.update(task, completed=rows),
+        )
     if out != STANDARD_STREAM:
-        sys.stderr.write(f"{rows} rows to {out}\n")
+        sys.stderr.write(f"{rows} rows written to {out}\n")
 
 
-def _predicted_chunks(
-    model: bothways.Classifier, table: Table, column: str
-) -> Iterator[tuple[Chunk, list[list[object]]]]:
-    """Return each chunk with its added columns; chunks are read ahead of their predictions to keep the slots full."""
-    waiting: list[Chunk] = []
+class _RowsColumn(ProgressColumn):
+    """The rows that are written, and how many per second."""
 
-    def texts() -> Iterator[str]:
-        for chunk in table.chunks():
-            values = [
-                check_text(value, f"{table.name}, {place}, column {column!r}")
-                for value, place in zip(chunk.column(column), chunk.places, strict=True)
-            ]
-            waiting.append(chunk)
-            yield from values
-
-    separator = label_separator(model.manifest)
-    rows: list[list[object]] = []
-    for prediction in model.stream(texts()):
-        joined = separator.join(prediction.chosen)
-        told = [joined] if model.is_multi_label else [prediction.label, prediction.probability]
-        told += [prediction.read] if model.early_exit else []
-        rows.append([*told, *prediction.probabilities["ensemble"].tolist()])
-        if len(rows) == len(waiting[0]):
-            yield waiting.pop(0), [list(values) for values in zip(*rows, strict=True)]
-            rows = []
+    def render(self, task: Task) -> Text:
+        speed = f", {task.speed:,.0f} rows/s" if task.speed else ""
+        return Text(f"{task.completed:,.0f} rows{speed}")
 
 
 def _progress() -> Progress:
@@ -110,7 +84,7 @@ def _progress() -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.fields[rows]} rows"),
+        _RowsColumn(),
         TimeElapsedColumn(),
         console=console,
         transient=True,

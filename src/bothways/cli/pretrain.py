@@ -1,4 +1,4 @@
-"""``bothways pretrain``: from a corpus to a pack of language models."""
+"""``bothways pretrain``: train language models on a corpus and write them to a pack."""
 
 from __future__ import annotations
 
@@ -8,31 +8,35 @@ from typing import Annotated
 import typer
 
 import bothways
-from bothways.cli.options import Config, Device, DeviceName, DirectionsName, Seed, SizeName, output_console
+from bothways.cli.options import Config, DeviceOption, Seed, output_console
+from bothways.training.choices import Directions, Size
 
 
 def pretrain(
     corpus: Annotated[
         list[str],
-        typer.Argument(metavar="CORPUS...", help="Plain text (blank lines between texts), JSONL, Parquet, CSV or TSV."),
+        typer.Argument(
+            metavar="CORPUS...", help="Plain text (blank lines between texts), JSONL, Parquet, CSV or TSV files."
+        ),
     ],
-    out: Annotated[Path, typer.Option(metavar="PACK", help="Where the pack appears; nothing may be there.")],
-    text: Annotated[
-        str, typer.Option(metavar="COLUMN", help="The column of the texts, for all but plain text.")
-    ] = "text",
+    out: Annotated[Path, typer.Option(metavar="PACK", help="Pack to create. Must not exist yet.")],
+    text: Annotated[str, typer.Option(metavar="COLUMN", help="Text column, for all formats but plain text.")] = "text",
     about: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What the corpus is and its license, for the pack's card.")
+        str | None, typer.Option(metavar="TEXT", help="Description of the corpus and its license, for the pack's card.")
     ] = None,
     continue_from: Annotated[
-        str | None, typer.Option("--continue", metavar="PACK", help="A pack to go on from; it decides the sizes.")
+        str | None,
+        typer.Option("--continue", metavar="PACK", help="Pack to continue training from. It fixes the model size."),
     ] = None,
-    size: Annotated[SizeName | None, typer.Option(help="How large the models are: small, if not said.")] = None,
-    directions: Annotated[DirectionsName, typer.Option(help="Which models to train.")] = DirectionsName.BOTH,
+    size: Annotated[Size | None, typer.Option(help="Model size. Defaults to small.")] = None,
+    directions: Annotated[Directions, typer.Option(help="Reading directions to train.")] = "both",
     seed: Seed = 0,
     config: Config = None,
-    device: Device = DeviceName.CPU,
+    device: DeviceOption = "cpu",
 ) -> None:
-    """Train language models on a corpus and publish them as one pack, for `bothways train --pretrained`.
+    """Train language models on a corpus.
+
+    The pack contains one model per direction. Start a classifier from it with `bothways train --pretrained PACK`.
 
     Example: bothways pretrain articles.jsonl more.txt.gz --out articles.pack
     """

@@ -1,4 +1,4 @@
-"""``bothways train``: from a file of labeled texts to a bundle."""
+"""``bothways train``: train a model on a file of labeled texts and write it to a bundle."""
 
 from __future__ import annotations
 
@@ -6,34 +6,50 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 import bothways
-from bothways.cli.options import Config, Device, DeviceName, DirectionsName, Seed, SizeName, output_console
+from bothways.cli.metrics import metric_texts, metrics_table
+from bothways.cli.options import Config, DeviceOption, Seed, output_console
+from bothways.tasks.task import TaskName
+from bothways.training.choices import Directions, Size
 
 
 def train(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="CSV, TSV, JSONL or Parquet, also compressed.")],
-    text: Annotated[str, typer.Option(metavar="COLUMN", help="The column of the texts.")],
-    label: Annotated[str, typer.Option(metavar="COLUMN", help="The column of the labels.")],
-    out: Annotated[Path, typer.Option(metavar="BUNDLE", help="Where the bundle appears; nothing may be there.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Labeled rows: CSV, TSV, JSONL or Parquet.")],
+    text: Annotated[str, typer.Option(metavar="COLUMN", help="Text column.")],
+    label: Annotated[str, typer.Option(metavar="COLUMN", help="Label column, or the target for regression.")],
+    out: Annotated[Path, typer.Option(metavar="BUNDLE", help="Bundle to create. Must not exist yet.")],
+    task: Annotated[
+        TaskName | None,
+        typer.Option(
+            help="What to predict. Defaults to multi-label with --label-separator, and to single-label otherwise."
+        ),
+    ] = None,
     label_separator: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Any number of labels a text, with this between them, such as |.")
+        str | None,
+        typer.Option(metavar="TEXT", help="Separator of the labels of a text, such as |, for multi-label."),
     ] = None,
     valid: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Rows to validate on; else a tenth of DATA is set aside.")
+        str | None, typer.Option(metavar="FILE", help="Validation rows. Defaults to a tenth of DATA.")
     ] = None,
-    unlabeled: Annotated[str | None, typer.Option(metavar="FILE", help="More texts, for the language models.")] = None,
+    unlabeled: Annotated[
+        str | None, typer.Option(metavar="FILE", help="More texts, used by the language models only.")
+    ] = None,
     pretrained: Annotated[
-        str, typer.Option(metavar="PACK", help="The pack to start from: en-small (English), a path, or none.")
+        str, typer.Option(metavar="PACK", help="Pack to start from: en-small (English), a path, or none.")
     ] = "en-small",
-    size: Annotated[SizeName | None, typer.Option(help="How large the models are, with --pretrained none.")] = None,
-    directions: Annotated[DirectionsName, typer.Option(help="Which models to train.")] = DirectionsName.BOTH,
+    size: Annotated[
+        Size | None, typer.Option(help="Model size, with --pretrained none only. Defaults to small.")
+    ] = None,
+    directions: Annotated[Directions, typer.Option(help="Reading directions to train.")] = "both",
     seed: Seed = 0,
     config: Config = None,
-    device: Device = DeviceName.CPU,
+    device: DeviceOption = "cpu",
 ) -> None:
-    """Train a classifier in both directions and publish it as a bundle.
+    """Train a classifier or a regression model.
+
+    The bundle contains one model per direction. It is verified in a fresh process before it is published. A run that
+    was killed continues when the same command is run again.
 
     Example: bothways train reviews.csv --text review --label sentiment --out reviews.bundle
     """
@@ -41,6 +57,7 @@ def train(
         data,
         text=text,
         label=label,
+        task=task,
         label_separator=label_separator,
         out=out,
         valid=valid,
@@ -52,15 +69,9 @@ def train(
         config=config,
         device=device,
     )
-    table = Table(title=f"{out}: on the validation rows", title_justify="left")
-    table.add_column("reads")
-    for column in ("accuracy", "loss", *(["macro-F1"] if model.is_multi_label else [])):
-        table.add_column(column, justify="right")
-    for name, metrics in model.manifest.training.validation.items():
-        macro_f1 = [f"{metrics['macro_f1']:.3f}"] if "macro_f1" in metrics else []
-        table.add_row(name, f"{metrics['accuracy']:.1%}", f"{metrics['loss']:.3f}", *macro_f1)
     console = output_console()
-    console.print(table)
+    validation = {name: metric_texts(metrics) for name, metrics in model.manifest.training.validation.items()}
+    console.print(metrics_table("direction", validation, f"{out}: metrics on the validation rows"))
     console.print(
         f"Next: bothways evaluate {out} FILE · bothways predict {out} FILE --out FILE · bothways verify {out}"
     )

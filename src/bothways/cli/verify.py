@@ -1,4 +1,4 @@
-"""``bothways verify``: does a bundle give its trainer's numbers on this machine?"""
+"""``bothways verify``: compare a bundle's predictions on this machine with those of its trainer."""
 
 from __future__ import annotations
 
@@ -8,77 +8,68 @@ import typer
 from rich.table import Table
 
 import bothways
+from bothways.bundle.manifest import Manifest
+from bothways.bundle.read import read_manifest
+from bothways.cli.metrics import metric_texts, metrics_table
 from bothways.cli.options import (
     BundlePath,
-    PrecisionName,
     PrecisionOption,
     TrainedLabelColumn,
     TrainedTextColumn,
-    choose_column,
-    label_separator,
     output_console,
 )
-from bothways.data.labeled import label_numbers, read_labeled, read_multi_labeled
 from bothways.errors import ConfigError
+
+_UNITS = {"probabilities": "a probability", "values": "a value (in standard deviations of the target)"}
 
 
 def verify(
     bundle: BundlePath,
     data: Annotated[
-        str | None, typer.Argument(metavar="DATA", help="Labelled rows, to see what a precision costs in accuracy.")
+        str | None, typer.Argument(metavar="DATA", help="Labeled rows to compare the precisions on, with int8 only.")
     ] = None,
     text: TrainedTextColumn = None,
     label: TrainedLabelColumn = None,
-    precision: PrecisionOption = PrecisionName.FLOAT32,
+    precision: PrecisionOption = "float32",
 ) -> None:
-    """Replay a bundle's proof on this machine and show the largest difference in each direction.
+    """Verify a bundle or pack on this machine.
 
-    With --precision int8 also how many labels change, and on labeled rows how the accuracy does. Exits with 1 if the
-    numbers are not the trainer's.
+    Predicts the texts of the bundle's parity record and prints the largest difference from the trainer's numbers. Exits
+    with status 1 if it is too large. With --precision int8, also prints how many labels change, and with labeled rows
+    how the metrics change.
 
-    Example: bothways verify reviews.bundle · bothways verify reviews.bundle held_out.csv --precision int8
+    Example: bothways verify reviews.bundle · bothways verify reviews.bundle test.csv --precision int8
     """
-    if data is not None and precision is PrecisionName.FLOAT32:
-        raise ConfigError("labeled rows show what a precision costs: add --precision int8, or use bothways evaluate")
-    result = bothways.verify(bundle, precision=precision.value)
-    what = "probability" if result.kind == "classifier" else "loss (nats a token)"
-    table = Table(title=f"{bundle}: {result.texts} texts replayed in {precision}", title_justify="left")
-    table.add_column("reads")
-    table.add_column(f"largest difference of a {what}", justify="right")
+    if data is not None and precision == "float32":
+        raise ConfigError("labeled rows compare int8 with float32. Add --precision int8, or use bothways evaluate")
+    result = bothways.verify(bundle, precision=precision)
+    manifest, _ = read_manifest(bundle)
+    table = Table(title=f"{bundle}: {result.texts} texts of the parity record, {precision}", title_justify="left")
+    table.add_column("direction")
+    table.add_column(f"largest difference of {_unit(manifest)}", justify="right")
     table.add_column("allowed", justify="right")
     for name, difference in result.differences.items():
         table.add_row(name, f"{difference:.2e}", f"{result.limit:.0e}")
     console = output_console()
     console.print(table)
-    if precision is not PrecisionName.FLOAT32:
-        console.print(f"Of the {result.texts} texts {result.changed_labels} get other labels.")
+    if precision != "float32" and manifest.labels:
+        console.print(f"{result.changed_labels} of {result.texts} texts get other labels.")
     if data is not None:
-        console.print(_compared(str(bundle), data, text, label, precision))
+        comparison = bothways.compare_precision(bundle, data, text=text, label=label)
+        metrics = {name: metric_texts(found) for name, found in comparison.metrics.items()}
+        console.print(metrics_table("precision", metrics, f"{comparison.rows:,} rows of {comparison.data}"))
+        if manifest.labels:
+            console.print(f"{comparison.changed_labels} of {comparison.rows} rows get other labels in int8.")
     if not result.passed:
         console.print(f"FAILED: {result.problem}")
         raise typer.Exit(1)
-    if precision is PrecisionName.FLOAT32:
-        console.print("Passed: the same tokens and the trainer's numbers.")
+    if precision == "float32":
+        console.print("Passed: the tokens and the numbers are those of the trainer.")
     else:
-        console.print("Passed: the same tokens, and near the trainer's numbers.")
+        console.print("Passed: the tokens are those of the trainer, and the numbers are close.")
 
 
-def _compared(bundle: str, data: str, text: str | None, label: str | None, precision: PrecisionName) -> str:
-    """Tell how many rows get all their labels, and no others, in float32 and in another precision."""
-    exact, near = bothways.load(bundle), bothways.load(bundle, precision=precision.value)
-    record = exact.manifest.training
-    columns = choose_column(text, record.text_column, "--text"), choose_column(label, record.label_column, "--label")
-    if exact.is_multi_label:
-        many = read_multi_labeled(data, *columns, label_separator(exact.manifest))
-        texts, true = many.texts, [set(names) for names in many.labels]
-    else:
-        one = read_labeled(data, *columns)
-        texts, true = one.texts, [{name} for name in one.labels]
-    label_numbers(exact.labels, (name for names in true for name in names), data)
-    chosen = {model.precision: [set(p.chosen) for p in model.stream(texts)] for model in (exact, near)}
-    right = {
-        name: sum(ours == theirs for ours, theirs in zip(found, true, strict=True)) for name, found in chosen.items()
-    }
-    changed = sum(ours != theirs for ours, theirs in zip(chosen["float32"], chosen[near.precision], strict=True))
-    shares = ", ".join(f"{count / len(true):.2%} right in {name}" for name, count in right.items())
-    return f"Of {len(true)} rows of {data}: {shares}; {changed} get other labels."
+def _unit(manifest: Manifest) -> str:
+    if manifest.task == "next-token":
+        return "the loss (nats per token)"
+    return _UNITS[manifest.decisions.score_kind]

@@ -1,1 +1,1 @@
-"""From files to records, and from records to training batches. No torch."""
+"""From files to rows of texts and labels, and from texts to token stores and training batches. No torch."""

@@ -1,7 +1,7 @@
-"""Turn token ids into training batches for classifiers: padded texts of similar length.
+"""Build padded training batches of texts with similar length for classifiers.
 
-In: ids in reading order. Out: numpy arrays. Owns padding in training: it stands behind every text, and no result may
-depend on it. Does not know directions: ids come as a model reads them.
+The input are ids in reading order, the output numpy arrays. This module owns padding in training: padding follows every
+text, and no result may depend on it.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Matrix = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class TextBatch:
-    """Some texts of similar length.
+    """Texts of similar length.
 
     Attributes:
-        rows: Which of the texts, (B,).
-        ids: (B, T) int64, padded behind.
-        lengths: Real tokens of each text, (B,) int64, each in 1..T.
+        rows: Indices of the texts, (B,).
+        ids: Token ids, padded at the end, (B, T) int64.
+        lengths: Number of tokens per text without padding, (B,) int64, each from 1 to T.
     """
 
     rows: NDArray[np.intp]
@@ -34,7 +34,12 @@ class TextBatch:
 
 
 def pad(texts: Sequence[Ids], rows: NDArray[np.intp]) -> TextBatch:
-    """Return the chosen texts as one batch."""
+    """Return a batch of texts.
+
+    Args:
+        texts: Ids of all texts in reading order.
+        rows: Indices of the texts in the batch, (B,).
+    """
     lengths = np.array([len(texts[row]) for row in rows], dtype=np.int64)
     ids = np.full((len(rows), int(lengths.max())), PADDING_ID, dtype=np.int64)
     for line, row in enumerate(rows):
@@ -43,14 +48,19 @@ def pad(texts: Sequence[Ids], rows: NDArray[np.intp]) -> TextBatch:
 
 
 def plan_batches(lengths: NDArray[np.int64], texts: int, tokens: int) -> list[NDArray[np.intp]]:
-    """Return rows grouped by length: every row once, at least two a batch wherever there are two.
+    """Group texts of similar length into batches.
+
+    Every text is in exactly one batch. Every batch has at least two texts, unless there is only one text. If two texts
+    fill a batch and the number of texts is odd, the last batch has three texts.
 
     Args:
-        lengths: Tokens of each text, (N,).
-        texts: Most texts in a batch, ≥ 2.
-        tokens: Most executed tokens in a batch (texts x longest), except where two texts alone exceed it.
+        lengths: Number of tokens per text, (N,).
+        texts: Maximum number of texts per batch, ≥ 2.
+        tokens: Maximum number of tokens per batch including padding (texts x longest text). A batch of two texts may
+            exceed it.
 
-    Of an odd number of texts, where two fill a batch, the last batch has three.
+    Returns:
+        The indices of the texts in each batch, batches ordered by length.
     """
     order = np.argsort(lengths, kind="stable")
     batches: list[list[int]] = []
@@ -61,7 +71,7 @@ def plan_batches(lengths: NDArray[np.int64], texts: int, tokens: int) -> list[ND
             batches.append([row])
         else:
             current.append(row)
-    if len(batches) > 1 and len(batches[-1]) == 1:  # a batch norm can't be trained on one text
+    if len(batches) > 1 and len(batches[-1]) == 1:  # batch normalization can't be trained on a single text
         if len(batches[-2]) > 2:
             batches[-1].append(batches[-2].pop())
         else:
@@ -72,21 +82,24 @@ def plan_batches(lengths: NDArray[np.int64], texts: int, tokens: int) -> list[ND
 def shuffled_batches(
     texts: Sequence[Ids], batch_size: int, max_batch_tokens: int, rng: np.random.Generator
 ) -> list[NDArray[np.intp]]:
-    """Return the rows of batches of texts of similar length: every text once, in another order and company each time.
+    """Group texts of similar length into batches in random order. Every text is in exactly one batch.
 
     Args:
         texts: Ids in reading order.
-        batch_size: Most texts in a batch.
-        max_batch_tokens: Most executed tokens in a batch.
-        rng: Decides order and company.
+        batch_size: Maximum number of texts per batch.
+        max_batch_tokens: Maximum number of tokens per batch including padding.
+        rng: Random generator that decides the composition and the order of the batches.
+
+    Returns:
+        The indices of the texts in each batch.
     """
     lengths = np.array([len(text) for text in texts], dtype=np.int64)
-    blurred = lengths * rng.uniform(0.9, 1.1, len(lengths))  # so that neighbours change
+    blurred = lengths * rng.uniform(0.9, 1.1, len(lengths))  # so that texts get different neighbors in each epoch
     batches = plan_batches(np.maximum(1, blurred.astype(np.int64)), batch_size, max_batch_tokens)
     return [batches[number] for number in rng.permutation(len(batches))]
 
 
 def count_batches(texts: Sequence[Ids], batch_size: int, max_batch_tokens: int) -> int:
-    """Return about how many batches ``shuffled_batches`` will yield, for progress and schedules."""
+    """Return the approximate number of batches of ``shuffled_batches``, for progress bars and schedules."""
     lengths = np.array([len(text) for text in texts], dtype=np.int64)
     return len(plan_batches(lengths, batch_size, max_batch_tokens))

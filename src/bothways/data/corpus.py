@@ -1,7 +1,7 @@
-"""Read the texts of a corpus for language models: plain text, or a column of tables; few of them at a time.
+"""Read the texts of a corpus for language models from plain text files or from a column of tables.
 
-In: paths. Out: texts, read again from the files as often as they are needed. In plain text, paragraphs between blank
-lines are the texts.
+Texts are read from the files again each time they are needed, a few at a time. In plain text files, paragraphs
+separated by blank lines are the texts.
 """
 
 from __future__ import annotations
@@ -25,23 +25,24 @@ _VALIDATION_CHARACTERS = 2_000_000
 
 
 class Corpus:
-    """The texts of files, in order, without empty ones. All of them are checked when it is made.
+    """The non-empty texts of files, in order. All texts are validated when the corpus is created.
 
     Attributes:
-        texts: How many there are.
-        characters: In all of them.
-        digest: SHA-256, other for other texts or another order.
+        texts: Number of texts.
+        characters: Number of characters in all texts.
+        digest: SHA-256 of the texts in their order.
     """
 
     def __init__(self, paths: list[str], text_column: str) -> None:
-        """Read everything once.
+        """Read and validate all texts once.
 
         Args:
-            paths: Files of any table format, or of plain text (any other suffix), also compressed.
-            text_column: The tables' column of texts.
+            paths: Tables in any supported format, or plain text files (any other suffix), also compressed.
+            text_column: The text column of the tables.
 
         Raises:
-            DataError: A file can't be read, is not UTF-8, or lacks the column; or there is no text at all.
+            DataError: A file can't be read, is not UTF-8, or lacks the column, or there are no texts.
+            TextError: A value of the text column is not a valid text.
         """
         self._paths, self._text_column = paths, text_column
         self.texts, self.characters = 0, 0
@@ -53,10 +54,10 @@ class Corpus:
             self.characters += len(text)
         self.digest = digest.hexdigest()
         if not self.texts:
-            raise DataError(f"{', '.join(paths) or 'the corpus'}: there is no text")
+            raise DataError(f"{', '.join(paths) or 'the corpus'} contains no text")
 
     def read(self) -> Iterator[str]:
-        """Return all texts."""
+        """Yield all texts, in order."""
         for path in self._paths:
             is_table = split_suffix(path)[0] in FORMATS
             for text in iterate_texts(path, self._text_column) if is_table else _paragraphs(path):
@@ -64,13 +65,23 @@ class Corpus:
                     yield text
 
     def sample(self, characters: int) -> Iterator[str]:
-        """Return texts spread evenly over the corpus, of about so many characters or all."""
+        """Return an iterator over texts spread evenly over the corpus.
+
+        Args:
+            characters: Approximate number of characters in the sample. A smaller corpus is returned completely.
+        """
         return itertools.islice(self.read(), 0, None, math.ceil(self.characters / characters))
 
     def split(self, seed: int) -> tuple[Numbers, Numbers]:
-        """Return the numbers of texts to train on, and of a few to validate on; the same for the same seed.
+        """Split the texts into a training set and a small validation set.
 
-        Two in a hundred are validated on, but no more than make two million characters, and at least one.
+        The validation set has 2 % of the texts, but at most about two million characters and at least one text.
+
+        Args:
+            seed: Random seed. The same seed returns the same split.
+
+        Returns:
+            The sorted indices of the training texts, and those of the validation texts.
         """
         share = min(_VALIDATION_SHARE, _VALIDATION_CHARACTERS / self.characters)
         count = max(1, round(share * self.texts))
@@ -85,9 +96,7 @@ def _paragraphs(path: str) -> Iterator[str]:
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError:
-                raise DataError(
-                    f"{path}, line {number}: not valid UTF-8; save the file as UTF-8 and try again"
-                ) from None
+                raise DataError(f"{path}, line {number}: not valid UTF-8. Save the file as UTF-8") from None
             if text.strip():
                 lines.append(check_text(text, f"{path}, line {number}"))
             elif lines:

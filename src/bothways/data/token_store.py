@@ -1,8 +1,7 @@
-"""Hold the ids of many texts one after another, in memory or in a mapped file, and cut them into windows.
+"""Store the ids of many texts in memory or in a memory-mapped file, and cut them into windows.
 
-In: ids in reading order. Out: single texts, or windows of a stream for language models. Does not know directions: there
-is one store for each reading order. No work is done token by token in Python, and a mapped store needs no memory of its
-own.
+A store has ids in one reading order. It returns single texts, or windows of a stream for language models. Nothing loops
+over tokens in Python, and a memory-mapped store needs no memory of its own.
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ from bothways.text.reading import Ids
 
 Matrix = NDArray[np.int64]
 Numbers = NDArray[np.int64]
-"""Numbers of texts in a store."""
+"""Indices of texts in a store."""
 
-_SMALLEST_STREAM_TOKENS = 2
+_MIN_ROW_TOKENS = 2
 _SMALL_VOCABULARY = 2**16
-"""Ids up to here fit into two bytes."""
+"""Maximum vocabulary size whose ids fit into two bytes."""
 
 
 class TokenStore:
-    """The ids of texts, one after another.
+    """The concatenated ids of texts.
 
     Attributes:
-        ids: Of all texts, (tokens,), of any type of whole numbers.
-        starts: Where each text begins, and where the last one ends, (N + 1,) int64.
+        ids: Ids of all texts, (tokens,), of any integer type.
+        starts: Position of the first token of each text, and the end of the last text, (N + 1,) int64.
     """
 
     def __init__(self, ids: NDArray[np.integer], starts: Numbers) -> None:
@@ -41,7 +40,7 @@ class TokenStore:
 
     @classmethod
     def of(cls, texts: Sequence[Ids]) -> TokenStore:
-        """Return a store in memory."""
+        """Create a store in memory."""
         starts = np.cumsum([0, *(len(text) for text in texts)], dtype=np.int64)
         return cls(np.concatenate([*texts, np.empty(0, dtype=np.int32)]), starts)
 
@@ -49,46 +48,57 @@ class TokenStore:
         return len(self.starts) - 1
 
     def __getitem__(self, number: int) -> Ids:
-        """Return one text's ids, (T,) int32."""
+        """Return the ids of one text, (T,) int32."""
         return self.ids[self.starts[number] : self.starts[number + 1]].astype(np.int32)
 
     @property
     def lengths(self) -> Numbers:
-        """Tokens of each text, (N,)."""
+        """Number of tokens per text, (N,)."""
         return np.diff(self.starts)
 
 
 class Stream:
-    """Some texts one after another, cut into rows of equal length that are read side by side with carried state.
+    """Concatenated texts, cut into rows of equal length that a language model reads in parallel with carried state.
 
-    The few tokens that don't fill all rows are left out. A window is a function of its number alone, so that a training
-    can go on anywhere (guarantee 7).
+    The last few tokens that don't fill all rows are dropped. A window depends on its number only, so that training can
+    resume at any window (guarantee 7).
 
     Attributes:
-        rows: How many rows there are; fewer than wanted of very few tokens.
-        tokens_a_row: Their length.
+        rows: Number of rows. It is smaller than requested if there are too few tokens.
+        tokens_per_row: Number of tokens per row.
+
+    Args:
+        texts: The store.
+        order: Indices of the texts, in the order of the stream.
+        rows: Requested number of rows.
+        sequence_length: Number of tokens per window.
     """
 
     def __init__(self, texts: TokenStore, order: Numbers, rows: int, sequence_length: int) -> None:
         lengths = texts.lengths[order]
         self._ids = texts.ids
         self._ends = np.cumsum(lengths)
-        self._shift = texts.starts[order] - (self._ends - lengths)  # from a place in the stream to one in the store
+        self._shift = texts.starts[order] - (self._ends - lengths)  # from stream to store positions
         tokens = int(self._ends[-1]) if len(order) else 0
         self._sequence_length = sequence_length
-        self.rows = max(1, min(rows, tokens // _SMALLEST_STREAM_TOKENS))
-        self.tokens_a_row = tokens // self.rows
+        self.rows = max(1, min(rows, tokens // _MIN_ROW_TOKENS))
+        self.tokens_per_row = tokens // self.rows
 
     @property
     def windows(self) -> int:
-        """How many windows there are; the last one may be shorter."""
-        return math.ceil(max(0, self.tokens_a_row - 1) / self._sequence_length)
+        """Number of windows. The last one may be shorter."""
+        return math.ceil(max(0, self.tokens_per_row - 1) / self._sequence_length)
 
     def window(self, number: int, rows: slice = slice(None)) -> tuple[Matrix, Matrix]:
-        """Return a window of some rows and its next tokens, each (rows, ≤ sequence_length) int64."""
+        """Return the inputs and targets (the next tokens) of a window, each (rows, ≤ sequence_length) int64.
+
+        Args:
+            number: The window, from 0 to ``windows`` - 1.
+            rows: The rows to return. Defaults to all rows.
+        """
         start = number * self._sequence_length
-        stop = min(start + self._sequence_length, self.tokens_a_row - 1)
-        row_starts = np.arange(self.rows)[rows] * self.tokens_a_row
+        stop = min(start + self._sequence_length, self.tokens_per_row - 1)
+        row_starts = np.arange(self.rows)[rows] * self.tokens_per_row
         places = row_starts[:, None] + np.arange(start, stop + 1)
         text = np.searchsorted(self._ends, places, side="right")
         values = self._ids[places + self._shift[text]].astype(np.int64)
@@ -96,21 +106,23 @@ class Stream:
 
 
 class TokenFiles:
-    """Token stores on disk, one for each reading order, filled text by text and then only read, as mapped files."""
+    """Token stores on disk, one per reading order. They are written text by text and read as memory-mapped files."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     @contextlib.contextmanager
     def writing(self, orders: Sequence[str], vocabulary_size: int) -> Iterator[Callable[[Sequence[Ids]], None]]:
-        """Return what adds a text, by its ids in each of the orders; what a stopped run left is overwritten.
+        """Yield a function that adds a text, given its ids in each reading order.
+
+        Files of an interrupted run are overwritten.
 
         Args:
-            orders: A name for each reading order.
-            vocabulary_size: Every id is below it.
+            orders: The name of each reading order.
+            vocabulary_size: All ids are smaller than this.
 
         Raises:
-            DataError: The disk is full or can't be written.
+            DataError: The disk is full or not writable.
         """
         kind = np.uint16 if vocabulary_size <= _SMALL_VOCABULARY else np.uint32
         lengths = []
@@ -131,7 +143,7 @@ class TokenFiles:
                 raise writing_failed(self._folder, error) from None
 
     def open(self, order: str) -> TokenStore:
-        """Return the store of one reading order, mapped."""
+        """Open the store of one reading order as a memory-mapped file."""
         starts = np.load(self._folder / "starts.npy", allow_pickle=False)
         path = self._folder / f"{order}.ids"
         tokens = int(starts[-1])

@@ -1,7 +1,6 @@
-"""Tokenize many texts once, on all cores, each into the reading orders of the models.
+"""Tokenize many texts in several processes, once per text, and put the tokens into the reading order of each model.
 
-In: checked texts, a tokenizer, reading orders. Out: each text's ids in each order, in the order of the texts. Run as a
-module it is one of the processes that share the work.
+Run as a module, it is one of the worker processes.
 """
 
 from __future__ import annotations
@@ -30,20 +29,22 @@ _HEADER = struct.Struct("<Q")
 def tokenize_all(
     tokenizer: Tokenizer, texts: Iterable[str], orders: Sequence[ReadingOrder], processes: int
 ) -> Iterator[list[Ids]]:
-    """Return each text's ids in each reading order, each (T,) int32.
+    """Yield the ids of each text in each reading order, each (T,) int32.
 
-    Guarantees 3 and 4: each text is tokenized once, whatever the number of orders; the order of the texts stays.
+    Guarantees 3 and 4: each text is tokenized once, regardless of the number of reading orders, and the texts keep
+    their order.
 
     Args:
-        tokenizer: To use.
-        texts: Checked texts; only a few at a time are held.
-        orders: The way each model reads.
-        processes: How many share the work; a text of usual length is soon done, so few texts need only this one.
+        tokenizer: The tokenizer.
+        texts: Validated texts. Only a few at a time are in memory.
+        orders: The reading order of each model.
+        processes: Number of worker processes. Few texts are tokenized in this process, which is faster than starting
+            workers.
     """
     frames = _frames(texts)
     first = list(itertools.islice(frames, 2))
     frames = itertools.chain(first, frames)
-    if processes < 2 or len(first) < 2:  # starting others takes longer
+    if processes < 2 or len(first) < 2:  # starting workers takes longer
         for text in itertools.chain.from_iterable(frames):
             yield _tokenized(tokenizer, text, orders)
         return
@@ -59,7 +60,7 @@ def tokenize_all(
 
 
 def _frames(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Return texts in portions that are worth sending."""
+    """Yield texts in groups that are large enough to send to a worker."""
     frame: list[str] = []
     characters = 0
     for text in texts:
@@ -86,7 +87,7 @@ def _start_worker(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=module_environment(),
-            process_group=0,  # Ctrl-C is answered by the process that started it
+            process_group=0,  # only the parent process handles Ctrl-C
         )
     )
     stack.callback(worker.kill)

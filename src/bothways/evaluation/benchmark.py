@@ -1,60 +1,70 @@
-"""Measure how fast a bundle predicts on this machine, and how much faster the machine could multiply.
+"""Measure how fast a bundle predicts on this machine, and how close that is to the machine's limit.
 
-In: a bundle and texts. Out: figures. The limit is the time of the model's matrix products alone, in the shapes that it
-has, by the fastest of the libraries at hand; both are measured in the same run.
+Input: a bundle and texts. Output: a ``Benchmark`` with throughput, latency and memory per precision. The limit is the
+time of the model's matrix products alone, in the shapes that the model uses, by the fastest library available. Both are
+measured in the same run.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import random
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from onnx import TensorProto, helper
 
 from bothways.bundle.manifest import Architecture, Kind
 from bothways.bundle.parity import ENSEMBLE
 from bothways.bundle.read import read_bundle
-from bothways.errors import ConfigError
-from bothways.evaluation.memory import peak_mib
-from bothways.runtime.classifier import Prediction, load
+from bothways.errors import BothwaysError, ConfigError
+from bothways.processes import module_command, module_environment
+from bothways.runtime.classifier import load
 from bothways.runtime.cores import available_cores
-from bothways.runtime.graph import PRECISIONS, WINDOW_TOKENS, Precision, session_of
-from bothways.runtime.slots import BATCH_SLOTS, Tally
+from bothways.runtime.encoder import PRECISIONS, Precision
+from bothways.runtime.graph_builder import GraphBuilder
+from bothways.runtime.prediction import Prediction
+from bothways.runtime.sessions import WINDOW_TOKENS
+from bothways.runtime.slots import BATCH_SLOTS, TokenCounts
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.validation import check_texts
 
 _RUNS = 5
-_LONGEST_RUNS_S = 60
+_MAX_RUNS_S = 60
 _SINGLE_TEXTS = 200
-_SHORTEST_PRODUCT_S = 0.2
-_MOST_CHANGED_LABELS = 0.003
+_MIN_PRODUCT_S = 0.2
+_MAX_ERROR_CHARACTERS = 500
+_MAX_CHANGED_LABELS = 0.003
+"""Share of the labels that int8 may change and still be recommended."""
 
 
 @dataclass(frozen=True)
-class Speed:
-    """How fast one way is, tokenization included; medians of five runs, or of as many as a minute is enough for.
+class SpeedResult:
+    """Speed and memory of one configuration. Times are medians of five runs, or of fewer if these take over a minute.
+
+    Tokenization is included in all times.
 
     Attributes:
-        precision: In which weights are multiplied.
-        uses_early_exit: Whether the bundle's cascade decides which texts both directions read.
-        read_by_both: The share of texts that both did.
-        load_s: Seconds until the bundle could predict.
-        peak_mib: The most memory that a process holds which does nothing but load the bundle and predict the texts.
-        texts_per_s: Texts a second, all directions of the bundle together.
-        tokens_per_s: Tokens a second, all directions together.
-        executed_share: Tokens executed for each token needed, 1 or more: the rest is padding.
-        single_p50_ms: Milliseconds that half of the texts take at most, one at a time.
-        single_p99_ms: Milliseconds that 99 of 100 texts take at most, one at a time.
-        gflops: Billions of multiplications and additions a second in the model's matrix products.
-        largest_difference: Of a probability from float32's.
-        changed_labels: How many texts get another label than in float32.
+        precision: Precision of the matrix products, ``float32`` or ``int8``.
+        uses_early_exit: Whether the bundle's early exit was on.
+        read_by_both: Share of the texts that both directions read, 0 to 1.
+        load_s: Seconds to load the bundle.
+        peak_mib: Peak memory in MiB of a process that only loads the bundle and predicts the texts.
+        texts_per_s: Texts per second, all directions of the bundle included.
+        tokens_per_s: Tokens per second, summed over the directions.
+        padding_overhead: Tokens executed per token needed, at least 1.
+        single_p50_ms: Median (p50) latency of a single text, in milliseconds.
+        single_p99_ms: p99 latency of a single text, in milliseconds.
+        gflops: GFLOP/s of the model's matrix products.
+        largest_difference: Largest absolute difference of a probability (for regression: of a value) from float32
+            without early exit.
+        changed_labels: Number of texts with other labels than in float32 without early exit. 0 for regression.
     """
 
     precision: str
@@ -64,7 +74,7 @@ class Speed:
     peak_mib: float
     texts_per_s: float
     tokens_per_s: float
-    executed_share: float
+    padding_overhead: float
     single_p50_ms: float
     single_p99_ms: float
     gflops: float
@@ -73,19 +83,18 @@ class Speed:
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What was measured.
+class Benchmark:
+    """Result of ``bothways.benchmark``.
 
     Attributes:
-        bundle: Its path.
-        digest: Its identity.
-        cores: Cores that this process may use.
-        texts: How many texts were predicted.
-        tokens: Tokens of all of them; each direction reads them once.
-        limit_gflops: Billions of multiplications and additions a second of the model's matrix products alone, in
-            float32 by the fastest library at hand.
-        limit_by: Which that is.
-        speeds: Of float32 and int8, and of both with the bundle's cascade if it has one.
+        bundle: Path of the bundle.
+        digest: Digest of the bundle.
+        cores: Number of cores that this process may use.
+        texts: Number of texts predicted.
+        tokens: Number of tokens in all texts. Each direction reads them once.
+        limit_gflops: GFLOP/s of the model's matrix products alone, in float32 by the fastest library.
+        limit_library: Name of that library.
+        speeds: Results of float32 and int8, then of both with early exit if the bundle has one.
     """
 
     bundle: str
@@ -94,120 +103,168 @@ class Bench:
     texts: int
     tokens: int
     limit_gflops: float
-    limit_by: str
-    speeds: tuple[Speed, ...]
+    limit_library: str
+    speeds: tuple[SpeedResult, ...]
 
     @property
     def advice(self) -> str:
         """Which precision to use on this machine, and why."""
-        exact, quick = self.speeds[:2]
-        faster, sooner = quick.texts_per_s / exact.texts_per_s, exact.single_p50_ms / quick.single_p50_ms
-        what = f"{faster:.2g} times the texts a second, a single text {sooner:.2g} times as fast"
-        if faster <= 1 and sooner <= 1:
-            return f"stay with float32: int8 is slower here ({what})"
-        if quick.changed_labels > _MOST_CHANGED_LABELS * self.texts:
-            return f"stay with float32: int8 changes {quick.changed_labels} of {self.texts} labels"
-        return f"int8 gives {what}; it changes {quick.changed_labels} of {self.texts} labels"
+        float32, int8 = self.speeds[:2]
+        throughput, single = int8.texts_per_s / float32.texts_per_s, float32.single_p50_ms / int8.single_p50_ms
+        compared = f"int8 has {throughput:.2g}x the throughput and {single:.2g}x the single-text speed of float32"
+        if throughput <= 1 and single <= 1:
+            return f"stay with float32: {compared}"
+        if int8.changed_labels > _MAX_CHANGED_LABELS * self.texts:
+            return f"stay with float32: int8 changes {int8.changed_labels} of {self.texts} labels"
+        return f"{compared}, changes {int8.changed_labels} of {self.texts} labels"
 
 
-def bench(
+def benchmark(
     path: str | os.PathLike[str],
     texts: Sequence[str] | None = None,
-    count: int = 1000,
-    tell: Callable[[str], object] = lambda _: None,
-) -> Bench:
-    """Measure a bundle.
+    *,
+    max_texts: int = 1000,
+    on_progress: Callable[[str], object] = lambda _: None,
+) -> Benchmark:
+    """Measure the speed and memory of a bundle in float32 and int8, with and without its early exit.
+
+    Every text is predicted at least seven times per configuration. Run it on the machine that will serve the bundle,
+    with nothing else running.
 
     Args:
-        path: The bundle's directory.
-        texts: To predict; else texts of the tokenizer's own pieces with lengths as reviews have them.
-        count: How many texts at most.
-        tell: Called with what is measured next.
+        path: Directory of a classifier's bundle.
+        texts: Texts to predict. Defaults to synthetic texts made of the tokenizer's own pieces, with lengths like those
+            of reviews.
+        max_texts: Maximum number of texts to use.
+        on_progress: Called with a short description before each measurement.
+
+    Returns:
+        The results of each configuration and the limit of this machine.
 
     Raises:
-        BundleError: There is no classifier at the path, or it can't be read.
-        TextError: One of the texts can't be classified.
-        ConfigError: There is no text, or int8 is no use on this machine at all.
-        BothwaysError: There was not enough memory to measure how much is needed.
+        BundleError: The bundle does not exist, cannot be read or is not a classifier.
+        TextError: A text cannot be classified.
+        ConfigError: There are no texts, or this machine does not support int8 at all.
+        BothwaysError: The process that measures memory failed.
     """
     bundle = read_bundle(path, Kind.CLASSIFIER)
-    chosen = list(texts)[:count] if texts is not None else composed_texts(bundle.tokenizer, count)
+    chosen = list(texts)[:max_texts] if texts is not None else synthetic_texts(bundle.tokenizer, max_texts)
     if not chosen:
-        raise ConfigError("there is no text to measure with")
+        raise ConfigError("no texts to measure with: expected at least 1")
     architectures = [member.architecture for member in bundle.manifest.members]
-    speeds: list[Speed] = []
-    exact: list[Prediction] = []
-    ways = [False, True] if bundle.manifest.early_exit is not None else [False]
-    for uses_early_exit, precision in itertools.product(ways, PRECISIONS):
-        exact, speed = _speed(path, precision, uses_early_exit, chosen, exact, tell)
+    speeds: list[SpeedResult] = []
+    reference: list[Prediction] = []
+    early_exits = [False, True] if bundle.manifest.early_exit is not None else [False]
+    for uses_early_exit, precision in itertools.product(early_exits, PRECISIONS):
+        reference, speed = _measure_speed(path, precision, uses_early_exit, chosen, reference, on_progress)
         speeds.append(speed)
-    tell("matrix products")
-    limits = {name: limit_flop_a_second(architectures, library) for name, library in LIBRARIES.items()}
+    on_progress("matrix products")
+    limits = {name: matmul_flops_per_second(architectures, library) for name, library in LIBRARIES.items()}
     fastest = max(limits, key=lambda name: limits[name])
-    return Bench(
+    return Benchmark(
         bundle=os.fspath(path),
         digest=bundle.digest,
         cores=available_cores(),
         texts=len(chosen),
         tokens=sum(len(text) for text in map(bundle.tokenizer.tokenize, chosen)),
         limit_gflops=limits[fastest] / 1e9,
-        limit_by=fastest,
+        limit_library=fastest,
         speeds=tuple(speeds),
     )
 
 
-def _speed(
+def _measure_speed(
     path: str | os.PathLike[str],
     precision: Precision,
     uses_early_exit: bool,
     texts: Sequence[str],
-    exact: list[Prediction],
-    tell: Callable[[str], object],
-) -> tuple[list[Prediction], Speed]:
-    """Return float32's predictions, and how fast a way is and how far from them."""
-    way = f"{precision}, cascade" if uses_early_exit else precision
-    tell(f"{way}, loading")
+    reference: list[Prediction],
+    on_progress: Callable[[str], object],
+) -> tuple[list[Prediction], SpeedResult]:
+    """Measure one configuration.
+
+    Args:
+        path: Directory of the bundle.
+        precision: Precision of the matrix products.
+        uses_early_exit: Whether to use the bundle's early exit.
+        texts: Texts to predict.
+        reference: Predictions to compare with. If empty, those of this configuration are the reference.
+        on_progress: Called with a short description before each measurement.
+
+    Returns:
+        The reference predictions and the result.
+    """
+    name = f"{precision}, early exit" if uses_early_exit else precision
+    on_progress(f"{name}, loading")
     started = time.perf_counter()
     model = load(path, precision=precision, early_exit=uses_early_exit)
     load_s = time.perf_counter() - started
-    tell(f"{way}, first run")
-    tally = Tally()
-    found = list(model.predictions_of(map(model.tokenizer.tokenize, check_texts(texts)), tally=tally))
-    exact = exact or found
-    pairs = [[p.probabilities[ENSEMBLE] for p in pair] for pair in zip(found, exact, strict=True)]
-    runs: list[float] = []
-    while len(runs) < _RUNS and sum(runs) < _LONGEST_RUNS_S:
-        tell(f"{way}, all texts, run {len(runs) + 1} of {_RUNS}")
-        runs.append(_seconds(partial(model.predict_proba, texts)))
-    whole_s = statistics.median(runs)
-    tell(f"{way}, one text at a time")
-    alone_s = sorted(_seconds(partial(model.predict_proba, [text])) for text in texts[:_SINGLE_TEXTS])
-    tell(f"{way}, memory")
+    on_progress(f"{name}, first run")
+    counts = TokenCounts()
+    predictions = list(model.predictions_of(map(model.tokenizer.tokenize, check_texts(texts)), counts=counts))
+    reference = reference or predictions
+    pairs = list(zip(predictions, reference, strict=True))
+    run_seconds: list[float] = []
+    while len(run_seconds) < _RUNS and sum(run_seconds) < _MAX_RUNS_S:
+        on_progress(f"{name}, all texts, run {len(run_seconds) + 1} of {_RUNS}")
+        run_seconds.append(_seconds(partial(model.scores_by_direction, texts)))
+    total_s = statistics.median(run_seconds)
+    on_progress(f"{name}, single texts")
+    single_s = sorted(_seconds(partial(model.scores_by_direction, [text])) for text in texts[:_SINGLE_TEXTS])
+    on_progress(f"{name}, memory")
     memory_mib = peak_mib(path, texts, precision, early_exit=uses_early_exit)
-    mean_flop = statistics.mean(flop_a_token(member.architecture) for member in model.manifest.members)
-    return exact, Speed(
+    mean_flops = statistics.mean(flops_per_token(member.architecture) for member in model.manifest.members)
+    return reference, SpeedResult(
         precision=precision,
         uses_early_exit=uses_early_exit,
-        read_by_both=sum(prediction.read == "both" for prediction in found) / len(found),
+        read_by_both=sum(prediction.read == "both" for prediction in predictions) / len(predictions),
         load_s=load_s,
         peak_mib=memory_mib,
-        texts_per_s=len(texts) / whole_s,
-        tokens_per_s=tally.needed / whole_s,
-        executed_share=tally.executed / tally.needed,
-        single_p50_ms=1000 * statistics.median(alone_s),
-        single_p99_ms=1000 * alone_s[int(0.99 * (len(alone_s) - 1))],
-        gflops=mean_flop * tally.needed / whole_s / 1e9,
-        largest_difference=max(float(np.abs(ours - theirs).max()) for ours, theirs in pairs),
-        changed_labels=sum(ours.chosen != theirs.chosen for ours, theirs in zip(found, exact, strict=True)),
+        texts_per_s=len(texts) / total_s,
+        tokens_per_s=counts.real / total_s,
+        padding_overhead=counts.computed / counts.real,
+        single_p50_ms=1000 * statistics.median(single_s),
+        single_p99_ms=1000 * single_s[int(0.99 * (len(single_s) - 1))],
+        gflops=mean_flops * counts.real / total_s / 1e9,
+        largest_difference=max(
+            float(np.abs(ours.scores[ENSEMBLE] - theirs.scores[ENSEMBLE]).max()) for ours, theirs in pairs
+        ),
+        changed_labels=sum(ours.chosen != theirs.chosen for ours, theirs in pairs),
     )
 
 
-def composed_texts(tokenizer: Tokenizer, count: int, seed: int = 0) -> list[str]:
-    """Return texts of the tokenizer's own pieces: of half of them more than 150 pieces, of few more than 800."""
-    rng = random.Random(seed)  # noqa: S311  (no secret)
+def peak_mib(path: str | os.PathLike[str], texts: Sequence[str], precision: Precision, *, early_exit: bool) -> float:
+    """Return the peak memory of a process that loads a bundle and predicts texts, in MiB, including Python itself.
+
+    Args:
+        path: Directory of the bundle.
+        texts: Texts to predict, all in one call.
+        precision: As in ``load``.
+        early_exit: As in ``load``.
+
+    Raises:
+        BothwaysError: The process failed, for example because it ran out of memory.
+    """
+    finished = subprocess.run(
+        module_command("bothways.evaluation.memory"),
+        input=json.dumps({"path": os.fspath(path), "texts": texts, "precision": precision, "early_exit": early_exit}),
+        env=module_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if finished.returncode:
+        reason = finished.stderr.strip()[-_MAX_ERROR_CHARACTERS:]
+        raise BothwaysError(f"the process that measures memory failed with exit status {finished.returncode}: {reason}")
+    return float(finished.stdout)
+
+
+def synthetic_texts(tokenizer: Tokenizer, count: int, seed: int = 0) -> list[str]:
+    """Return texts made of random pieces of the tokenizer: half have more than 150 pieces, a few more than 800."""
+    rng = random.Random(seed)  # noqa: S311  (not for cryptography)
     ids = range(len(tokenizer))
     lengths = [min(2000, 1 + round(rng.lognormvariate(np.log(150), 0.8))) for _ in range(count)]
-    return [tokenizer.compose(rng.choices(ids, k=length)) for length in lengths]
+    return [tokenizer.decode(rng.choices(ids, k=length)) for length in lengths]
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -216,33 +273,40 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def flop_a_token(architecture: Architecture) -> int:
-    """Return the multiplications and additions of one token's matrix products: four gates from input and state."""
+def flops_per_token(architecture: Architecture) -> int:
+    """Return the multiplications and additions per token: four gates per layer, from the input and from the state."""
     return sum(2 * 4 * width * (below + width) for below, width in architecture.layer_widths)
 
 
-def limit_flop_a_second(architectures: Sequence[Architecture], library: Callable[..., Callable[[], object]]) -> float:
-    """Return how fast a library computes the products of a full batch of full windows."""
+def matmul_flops_per_second(
+    architectures: Sequence[Architecture], library: Callable[..., Callable[[], object]]
+) -> float:
+    """Return how many FLOP/s a library reaches in the matrix products of a full batch of full windows.
+
+    Args:
+        architectures: Architectures of the bundle's members.
+        library: Takes rows, depth and columns of a product, and returns a function that computes it.
+    """
     window = WINDOW_TOKENS * BATCH_SLOTS
-    products = {
+    product_s = {
         (rows, depth, 4 * width): 0.0
         for architecture in architectures
         for below, width in architecture.layer_widths
         for rows, depth in ((window, below), (BATCH_SLOTS, width))
     }
-    for shape in products:
+    for shape in product_s:
         multiply = library(*shape)
         multiply()
         runs = [_seconds(multiply)]
-        while sum(runs) < _SHORTEST_PRODUCT_S:
+        while sum(runs) < _MIN_PRODUCT_S:
             runs.append(_seconds(multiply))
-        products[shape] = statistics.median(runs)
-    seconds_a_window = sum(
-        products[window, below, 4 * width] + WINDOW_TOKENS * products[BATCH_SLOTS, width, 4 * width]
+        product_s[shape] = statistics.median(runs)
+    seconds_per_window = sum(
+        product_s[window, below, 4 * width] + WINDOW_TOKENS * product_s[BATCH_SLOTS, width, 4 * width]
         for architecture in architectures
         for below, width in architecture.layer_widths
     )
-    return window * sum(map(flop_a_token, architectures)) / seconds_a_window
+    return window * sum(map(flops_per_token, architectures)) / seconds_per_window
 
 
 def _numpy_product(rows: int, depth: int, columns: int) -> Callable[[], object]:
@@ -253,13 +317,9 @@ def _numpy_product(rows: int, depth: int, columns: int) -> Callable[[], object]:
 
 def _onnxruntime_product(rows: int, depth: int, columns: int) -> Callable[[], object]:
     right = np.full((depth, columns), 0.5, dtype=np.float32)
-    session = session_of(
-        [helper.make_node("MatMul", ["left", "right"], ["product"])],
-        [helper.make_tensor_value_info("left", TensorProto.FLOAT, [rows, depth])],
-        [helper.make_tensor_value_info("product", TensorProto.FLOAT, [rows, columns])],
-        {"right": right},
-    )
-    return partial(session.run, ["product"], {"left": np.full((rows, depth), 0.5, dtype=np.float32)})
+    graph = GraphBuilder("product")
+    graph.output(graph.add("MatMul", graph.input("left", [rows, depth]), graph.constant(right)), [rows, columns])
+    return partial(graph.session().run, None, {"left": np.full((rows, depth), 0.5, dtype=np.float32)})
 
 
 LIBRARIES: dict[str, Callable[..., Callable[[], object]]] = {

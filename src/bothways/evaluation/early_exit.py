@@ -1,7 +1,7 @@
-"""Choose when reading in one direction is enough, and write it into a bundle.
+"""Calibrate early exit: from which confidence on one direction is enough, so that the other one is skipped.
 
-In: a bundle, and labeled rows that nothing was trained on. Out: another bundle, the same but for its cascade. Used
-only where it is asked for (``load(cascade=True)``).
+Input: a bundle, and labeled rows that were not used in training. Output: a copy of the bundle with the calibration in
+its manifest. Early exit is off unless a bundle is loaded with ``load(early_exit=True)``.
 
 Letters: N texts, C classes.
 """
@@ -20,11 +20,14 @@ from bothways.bundle.manifest import EarlyExit, EarlyExitPoint, Kind
 from bothways.bundle.parity import ENSEMBLE
 from bothways.bundle.read import read_bundle
 from bothways.bundle.write import write_bundle
-from bothways.data.labeled import TableSource, label_numbers, read_labeled
+from bothways.data.labeled import TableSource, read_labeled
 from bothways.errors import ConfigError, DataError
+from bothways.evaluation.inputs import choose_column
 from bothways.files import refuse_unusable
-from bothways.runtime.classifier import Classifier, Probabilities, with_temperature
-from bothways.tasks.metrics import least_temperature, log_loss
+from bothways.runtime.classifier import Classifier
+from bothways.runtime.verify import verify_in_fresh_process
+from bothways.tasks.metrics import Scores, best_temperature, log_loss
+from bothways.tasks.task import Task
 from bothways.text.reading import Direction
 
 LARGEST_LOSS = 0.001
@@ -40,110 +43,119 @@ def fit_early_exit(
     label: str | None = None,
     largest_loss: float = LARGEST_LOSS,
 ) -> EarlyExit:
-    """Choose a bundle's cascade on labeled rows, and write the bundle with it to another place.
+    """Calibrate early exit on labeled rows, and write a copy of the bundle with it.
 
-    The direction is taken that is sure more often, at the lowest threshold with which at most ``largest_loss`` of the
-    rows lose the right label that both directions together would have given; rows that gain one don't count.
+    The direction that reads first is the one that is confident about more texts. Its threshold is the lowest at which
+    at most ``largest_loss`` of the rows lose the correct label that both directions together predict. Rows that gain a
+    correct label do not count against them.
 
     Args:
-        bundle: A single-label classifier's directory, with both directions.
-        data: Labelled rows, a path or a table in memory; not those that the bundle was trained on.
-        out: Where the new bundle appears; nothing may be there.
-        text: The column of the texts; else the one trained on.
-        label: The column of the labels; else the one trained on.
-        largest_loss: The share of rows, above 0 and at most 1: 0.001 is a tenth of a point.
+        bundle: Directory of a single-label classifier with both directions.
+        data: Labeled rows, a path or a table in memory. They must not have been used in training.
+        out: Bundle to create. Must not exist yet.
+        text: Text column. Defaults to the one used in training.
+        label: Label column. Defaults to the one used in training.
+        largest_loss: Accuracy loss to accept, as a share of the rows, above 0 and at most 1. 0.001 is a tenth of a
+            percentage point.
+
+    Returns:
+        The calibration.
 
     Raises:
-        BundleError: The bundle can't be read.
-        ConfigError: The bundle has one direction or is multi-label, a column is unknown, ``largest_loss`` is no such
-            share, or the folder of ``out`` does not exist.
-        DataError: The rows can't be read, have labels that the bundle doesn't know, or are too few to tell so small a
-            loss.
-        OutputExists: Something is at ``out``.
+        BundleError: The bundle cannot be read.
+        ConfigError: The bundle has a single direction or its task has no early exit, a column is not named and not
+            recorded, ``largest_loss`` is out of range, or the folder of ``out`` does not exist.
+        DataError: The rows cannot be read, have labels that the bundle does not know, or are too few to measure such a
+            small loss.
+        OutputExists: ``out`` already exists.
     """
     refuse_unusable(Path(out))
     whole = read_bundle(bundle, Kind.CLASSIFIER)
     manifest = whole.manifest
-    if manifest.task != "single-label" or len(manifest.members) < 2:
-        raise ConfigError(f"{whole.name} can't have a cascade: it takes two directions and one label a text")
+    task = manifest.decisions
+    if task.no_early_exit:
+        raise ConfigError(f"{whole.name}: {task.no_early_exit}")
+    if len(manifest.members) < 2:
+        raise ConfigError(f"{whole.name} has one direction, and early exit skips the second of two")
     if not 0 < largest_loss <= 1:
         raise ConfigError(f"the largest loss is {largest_loss}, expected a share of the rows, such as 0.001")
-    columns = text or manifest.training.text_column, label or manifest.training.label_column
-    if columns[0] is None or columns[1] is None:
-        raise ConfigError("the bundle does not record its columns: name them with --text and --label")
-    rows = read_labeled(data, columns[0], columns[1])
-    number = label_numbers(manifest.labels, rows.labels, rows.name)
+    record = manifest.training
+    text_column = choose_column(text, record.text_column, "text")
+    rows = read_labeled(data, text_column, choose_column(label, record.label_column, "label"), task)
+    true = task.targets(rows)
     needed = math.ceil(1 / largest_loss)
     if len(rows) < needed:
         raise DataError(
-            f"{rows.name} has {len(rows)} rows, too few to tell a loss of {100 * largest_loss:.3g} points: expected at "
-            f"least {needed}, or a larger --loss"
+            f"{rows.name} has {len(rows)} rows, too few to measure a loss of {100 * largest_loss:.3g} percentage "
+            f"points. At least {needed} are needed, or a larger --loss"
         )
-    weights = dict(whole.weights)  # a classifier takes them out of the bundle
+    weights = dict(whole.weights)  # a classifier takes the weights out of its bundle
     probabilities = Classifier(whole).predict_proba_by_direction(rows.texts)
-    true = np.array([number[name] for name in rows.labels])
     by_direction = {direction: probabilities[direction] for direction in manifest.directions}
-    early_exit = chosen_early_exit(by_direction, probabilities[ENSEMBLE], true, largest_loss)
+    early_exit = calibrate_early_exit(by_direction, probabilities[ENSEMBLE], true, largest_loss, task)
     write_bundle(
         out,
-        kind=manifest.kind,
-        task=manifest.task,
-        labels=manifest.labels,
+        task=task,
         members=manifest.members,
         weights=weights,
         tokenizer=whole.tokenizer,
         parity_record=whole.parity_record,
         training=manifest.training,
-        calibration=manifest.calibration,
         early_exit=early_exit,
+        verify=verify_in_fresh_process,
     )
     return early_exit
 
 
-def chosen_early_exit(
-    by_direction: Mapping[Direction, Probabilities],
-    ensemble: Probabilities,
+def calibrate_early_exit(
+    by_direction: Mapping[Direction, Scores],
+    ensemble: Scores,
     true: NDArray[np.intp],
     largest_loss: float,
+    task: Task,
 ) -> EarlyExit:
-    """Return the cascade that reads the fewest texts twice.
+    """Return the early exit with which the fewest texts are read in both directions.
 
     Args:
-        by_direction: What each member says, (N, C), before calibration.
-        ensemble: What both say together, (N, C), calibrated.
-        true: The right class of each text, (N,).
-        largest_loss: The share of texts that may lose their right label.
+        by_direction: Probabilities by direction before calibration, (N, C).
+        ensemble: Calibrated probabilities of the ensemble, (N, C).
+        true: True class of each text, (N,).
+        largest_loss: Share of the texts that may lose their correct label.
+        task: Task of the bundle.
     """
-    found = [_early_exit(first, rows, ensemble, true, largest_loss) for first, rows in by_direction.items()]
+    found = [
+        _calibrate_direction(first, rows, ensemble, true, largest_loss, task) for first, rows in by_direction.items()
+    ]
     return min(found, key=lambda early_exit: early_exit.read_by_both)
 
 
-def _early_exit(
-    first: Direction, rows: Probabilities, ensemble: Probabilities, true: NDArray[np.intp], largest_loss: float
+def _calibrate_direction(
+    first: Direction, rows: Scores, ensemble: Scores, true: NDArray[np.intp], largest_loss: float, task: Task
 ) -> EarlyExit:
+    """Return the early exit in which a given direction reads first."""
     count = len(true)
-    temperature = least_temperature(lambda t: log_loss(with_temperature(rows, t), true))
-    calibrated = np.array([with_temperature(row, temperature) for row in rows])  # one by one, as texts are read
+    temperature = best_temperature(lambda t: log_loss(task.with_temperature(rows, t), true))
+    calibrated = np.array([task.with_temperature(row, temperature) for row in rows])  # one by one, as in prediction
     confidence = calibrated.max(axis=1)
-    is_right_alone, is_right_together = (found.argmax(axis=1) == true for found in (calibrated, ensemble))
-    lost = -np.sort(-confidence[is_right_together & ~is_right_alone])  # the surest first
+    is_correct_alone, is_correct_together = (found.argmax(axis=1) == true for found in (calibrated, ensemble))
+    lost = -np.sort(-confidence[is_correct_together & ~is_correct_alone])  # most confident first
     allowed = math.floor(largest_loss * count + 1e-9)
     threshold = float(lost[allowed]) if len(lost) > allowed else 0.0
 
     def point(at: float) -> EarlyExitPoint:
-        is_enough = confidence > at
-        right = np.where(is_enough, is_right_alone, is_right_together)
-        return EarlyExitPoint(threshold=at, read_by_both=float((~is_enough).mean()), accuracy=float(right.mean()))
+        is_confident = confidence > at
+        correct = np.where(is_confident, is_correct_alone, is_correct_together)
+        return EarlyExitPoint(threshold=at, read_by_both=float((~is_confident).mean()), accuracy=float(correct.mean()))
 
-    here = point(threshold)
+    chosen = point(threshold)
     return EarlyExit(
         first=first,
         temperature=temperature,
         threshold=threshold,
         largest_loss=largest_loss,
         rows=count,
-        read_by_both=here.read_by_both,
-        accuracy=here.accuracy,
-        accuracy_of_ensemble=float(is_right_together.mean()),
+        read_by_both=chosen.read_by_both,
+        accuracy=chosen.accuracy,
+        accuracy_of_ensemble=float(is_correct_together.mean()),
         curve=[point(float(at)) for at in np.quantile(confidence, np.linspace(0, 1, _POINTS))],
     )

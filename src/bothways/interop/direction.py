@@ -179,7 +179,7 @@ def _composed(tokenizer: WordTokenizer) -> list[str]:
     and the end of a sentence precedes both. This distinguishes the directions in any language that has capitals.
     """
     rng = np.random.default_rng(0)
-    words = [word for word in tokenizer.compose(range(min(2000, len(tokenizer)))).split() if word.isalpha()]
+    words = [word for word in tokenizer.decode(range(min(2000, len(tokenizer)))).split() if word.isalpha()]
     if not words:
         return []
     texts = []

@@ -24,6 +24,8 @@ from bothways.interop.direction import DirectionVerdict, infer
 from bothways.interop.fastai_file import ForeignModel, open_model
 from bothways.interop.fastai_weights import Arrays
 from bothways.interop.reference import reference_record
+from bothways.runtime.verify import verify_in_fresh_process
+from bothways.tasks.single_label import SingleLabel
 from bothways.text.reading import Direction, SpecialTokenPlacement
 from bothways.text.tokenizer import UNKNOWN_ID
 from bothways.text.word_tokenizer import WordTokenizer, WordTokenizerDocument
@@ -143,13 +145,13 @@ def import_fastai(
     weights = {i.direction: _rearranged(m, tokenizer, names) for m, i in zip(models, imported, strict=True)}
     write_bundle(
         out,
-        kind=models[0].kind,
-        labels=names,
+        task=SingleLabel(tuple(names)) if models[0].kind is Kind.CLASSIFIER else None,
         members=members,
         weights=weights,
         tokenizer=tokenizer,
         parity_record=reference_record(members, weights, names, tokenizer),
         training=_record(models, imported),
+        verify=verify_in_fresh_process,
     )
     return FastaiImport(str(models[0].kind), imported)
 

@@ -1,10 +1,10 @@
-"""Write a classifier as one ONNX graph with both directions inside, for runtimes and languages that are not ours.
+"""Export a classifier as one ONNX graph with both directions inside, for other runtimes and languages.
 
-In: a bundle. Out: a file whose inputs are tokens as written and lengths, and whose outputs are probabilities. The
-order in which each direction reads is part of the graph, so whoever runs it can't lose the reversal; labels and
-tokenizer travel in its metadata.
+Input: a bundle. Output: a file whose inputs are tokens as written and their lengths, and whose outputs are the scores
+of each direction and of the ensemble. The reading order of each direction is part of the graph, so a caller cannot
+forget the reversal. Labels and tokenizer are stored in its metadata.
 
-Letters: B texts, T tokens of the longest, V vocabulary, E embedding, C classes.
+Letters: B texts, T tokens of the longest text, V vocabulary, E width of the encoder's outputs, C classes.
 """
 
 from __future__ import annotations
@@ -12,45 +12,46 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
-from numpy.typing import ArrayLike, NDArray
-from onnx import ModelProto, TensorProto, checker, helper, numpy_helper
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto, checker
 
 from bothways.bundle.manifest import FastaiPooling, Kind, Manifest, Member
-from bothways.bundle.parity import ENSEMBLE, LARGEST_DIFFERENCE, proven_probabilities
+from bothways.bundle.parity import ENSEMBLE, LARGEST_DIFFERENCE, recorded_scores
 from bothways.bundle.read import Bundle, read_bundle
 from bothways.errors import BundleError
 from bothways.files import open_for_writing, refuse_unusable
-from bothways.runtime.classifier import LARGEST_WITH_ODDS, folded_layers
-from bothways.runtime.graph import encoder_constants, encoder_nodes
+from bothways.runtime.graph_builder import GraphBuilder
+from bothways.runtime.head import folded_layers
+from bothways.runtime.sessions import encoder_of
+from bothways.tasks.classification import LARGEST_WITH_ODDS
 from bothways.text.cleaning import SPECIAL_TOKENS, START, WORD_START
 from bothways.text.reading import Direction, SpecialTokenPlacement
 from bothways.text.subword_tokenizer import SubwordTokenizer
 from bothways.text.tokenizer import PADDING_ID, Tokenizer
 
-_OPSET = 17
-_IR_VERSION = 8
-"""Older than what we could write, so that older runtimes read it."""
-_LARGEST_BYTES = 2**31 - 2**20
-_BATCHED_TOKENS = 64
-_PIECE, _WORD_START, _MARKER, _START = range(4)
-"""What a token is to the group that it belongs to."""
+_EXPORT_OPSET = 17
+_EXPORT_IR_VERSION = 8
+"""Older than the versions of our own sessions, so that older runtimes can read the file."""
+_MAX_BYTES = 2**31 - 2**20
+_MAX_BATCHED_TOKENS = 64
+_PIECE, _WORD_START, _SPECIAL_TOKEN, _TEXT_START = range(4)
+"""Role of a token in the group that it belongs to."""
 
 
 @dataclass(frozen=True)
 class OnnxExport:
-    """What was written.
+    """The result of an export.
 
     Attributes:
-        path: Of the file.
-        size_bytes: Its size.
-        texts: How many texts of the bundle's proof it was run on.
-        differences: The largest absolute difference from the bundle's proof, by direction and for the ensemble.
+        path: Path of the ONNX file.
+        size_bytes: Size of the file in bytes.
+        texts: Number of texts of the bundle's parity record that the graph was run on.
+        differences: Largest absolute difference from the parity record, by direction and for the ensemble.
     """
 
     path: Path
@@ -60,25 +61,29 @@ class OnnxExport:
 
 
 def export_onnx(bundle: str | os.PathLike[str], *, out: str | os.PathLike[str]) -> OnnxExport:
-    """Write a bundle as an ONNX file that gives the bundle's probabilities with nothing of ours around it.
+    """Export a bundle as an ONNX file that predicts without bothways.
 
-    Inputs: ``ids``, (B, T) int64, as the bundle's tokenizer writes them, anything valid behind a text's end, and
+    Inputs: ``ids``, (B, T) int64, as the bundle's tokenizer writes them, with any valid id after a text's end, and
     ``lengths``, (B,) int64, each in 1..T. Outputs: ``forward`` and ``backward`` (those that the bundle has) and
-    ``ensemble``, (B, C) float32. Metadata: ``labels``, ``task``, ``thresholds`` and ``tokenizer`` as JSON, and
-    ``digest``, the bundle's identity. Memory grows with B times T: a text is read at once, not in windows.
+    ``ensemble``, (B, C) float32: probabilities, or the value for regression (C = 1). Metadata: ``labels``, ``task``,
+    ``thresholds`` and ``tokenizer`` as JSON, and ``digest``, the bundle's identity. Memory grows with B times T,
+    because a text is read at once, not in windows.
 
-    Guarantee 1: written only if it gives the numbers of the bundle's proof (≤ 1e-5) on this machine, for each text
-    alone and for the short ones in one padded batch.
+    Guarantee 1: the file is written only if the graph reproduces the bundle's parity record (≤ 1e-5) on this machine,
+    for each text alone and for the short texts in one padded batch.
 
     Args:
-        bundle: A classifier's directory.
-        out: The file; nothing may be there.
+        bundle: Directory of a classifier bundle.
+        out: File to create. Must not exist yet.
+
+    Returns:
+        The file that was written and how closely it reproduces the parity record.
 
     Raises:
-        BundleError: The bundle can't be read or exported, or the graph did not give its numbers.
-        OutputExists: Something is at ``out``.
+        BundleError: The bundle can't be read or exported, or the graph did not reproduce its parity record.
+        OutputExists: ``out`` exists already.
         ConfigError: The folder of ``out`` does not exist.
-        DataError: The disk is full or can't be written; nothing is left behind.
+        DataError: The disk is full or can't be written; no partial file remains.
     """
     target = Path(out)
     refuse_unusable(target)
@@ -88,78 +93,46 @@ def export_onnx(bundle: str | os.PathLike[str], *, out: str | os.PathLike[str]) 
     worst = max(differences, key=lambda name: differences[name])
     if not differences[worst] <= LARGEST_DIFFERENCE:
         raise BundleError(
-            f"{whole.name}: the graph's {worst} differs by {differences[worst]:.3g} from the proof, allowed are "
-            f"{LARGEST_DIFFERENCE:g}, and nothing was written: look at the bundle with bothways verify"
+            f"{whole.name} was not exported: the graph's {worst} differs by {differences[worst]:.3g} from the parity "
+            f"record, expected at most {LARGEST_DIFFERENCE:g}. Check the bundle with bothways verify"
         )
     with open_for_writing(os.fspath(target)) as file:
         file.write(content)
     return OnnxExport(target, len(content), len(whole.parity_record), differences)
 
 
-@dataclass
-class _Graph:
-    """Nodes in the order in which they run, and constants; values are known by their names."""
-
-    nodes: list[Any] = field(default_factory=list)
-    constants: dict[str, NDArray[Any]] = field(default_factory=dict)
-
-    def add(self, kind: str, *inputs: str, out: str | None = None, **attributes: Any) -> str:
-        """Add a node and give its output's name."""
-        name = out or f"{kind}_{len(self.nodes)}"
-        outputs = [f"{name}_values", name] if kind == "TopK" else [name]  # their order is wanted, not the values
-        self.nodes.append(helper.make_node(kind, inputs, outputs, **attributes))
-        return name
-
-    def constant(self, array: ArrayLike) -> str:
-        """Add a constant and give its name."""
-        name = f"constant_{len(self.constants)}"
-        self.constants[name] = np.asarray(array)
-        return name
-
-
 @dataclass(frozen=True)
 class _Texts:
-    """Names of values that all members share.
+    """Names of the values that all members share.
 
     Attributes:
-        ids: As written, (B, T).
-        lengths: (B,).
+        ids: Token ids as written, (B, T) int64.
+        lengths: Number of tokens of each text, (B,) int64.
+        lengths_32: The lengths as int32, which recurrent operators require.
         width: T, a scalar.
         positions: 0..T-1, (T,).
-        is_text: False behind a text's end, (B, T).
+        is_text: Whether a position is before the text's end, (B, T).
     """
 
     ids: str
     lengths: str
+    lengths_32: str
     width: str
     positions: str
     is_text: str
 
 
 def _model(bundle: Bundle) -> ModelProto:
-    manifest, graph = bundle.manifest, _Graph()
+    manifest, graph = bundle.manifest, GraphBuilder("bothways")
     texts = _texts(graph)
-    graph.add("Cast", texts.lengths, out="lengths_32", to=TensorProto.INT32)
     logits = {str(m.direction): _logits(graph, texts, m, bundle) for m in manifest.members}
-    _add_probabilities(graph, logits, manifest)
-    size = sum(array.nbytes for array in graph.constants.values())
-    if size > _LARGEST_BYTES:
-        raise BundleError(f"{bundle.name} has {size:,} bytes of weights, and an ONNX file holds no more than 2 GiB")
-    initializers = [numpy_helper.from_array(np.ascontiguousarray(array), k) for k, array in graph.constants.items()]
-    inputs = [
-        helper.make_tensor_value_info("ids", TensorProto.INT64, ["texts", "tokens"]),
-        helper.make_tensor_value_info("lengths", TensorProto.INT64, ["texts"]),
-    ]
-    outputs = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["texts", len(manifest.labels)])
-        for name in (*logits, ENSEMBLE)
-    ]
-    model = helper.make_model(
-        helper.make_graph(graph.nodes, "bothways", inputs, outputs, initializers),
-        opset_imports=[helper.make_opsetid("", _OPSET)],
-        ir_version=_IR_VERSION,
-        producer_name="bothways",
-    )
+    _add_scores(graph, logits, manifest)
+    for name in (*logits, ENSEMBLE):
+        graph.output(name, ["texts", manifest.outputs])
+    if graph.constant_bytes > _MAX_BYTES:
+        raise BundleError(
+            f"{bundle.name} has {graph.constant_bytes:,} bytes of weights, but an ONNX file cannot exceed 2 GiB"
+        )
     metadata = {
         "labels": json.dumps(manifest.labels),
         "task": str(manifest.task),
@@ -167,74 +140,81 @@ def _model(bundle: Bundle) -> ModelProto:
         "tokenizer": bundle.tokenizer.to_bytes().decode(),
         "digest": bundle.digest,
     }
-    helper.set_model_props(model, metadata)
+    model = graph.model(opset=_EXPORT_OPSET, ir_version=_EXPORT_IR_VERSION, metadata=metadata)
     checker.check_model(model)
     return model
 
 
-def _texts(graph: _Graph) -> _Texts:
-    width = graph.add("Squeeze", graph.add("Shape", "ids", start=1, end=2))
+def _texts(graph: GraphBuilder) -> _Texts:
+    ids = graph.input("ids", ["texts", "tokens"], TensorProto.INT64)
+    lengths = graph.input("lengths", ["texts"], TensorProto.INT64)
+    width = graph.add("Squeeze", graph.add("Shape", ids, start=1, end=2))
     positions = graph.add("Range", graph.constant(0), width, graph.constant(1))
-    return _Texts("ids", "lengths", width, positions, graph.add("Less", positions, _column(graph, "lengths")))
+    is_text = graph.add("Less", positions, _column(graph, lengths))
+    lengths_32 = graph.add("Cast", lengths, to=TensorProto.INT32)
+    return _Texts(ids, lengths, lengths_32, width, positions, is_text)
 
 
-def _column(graph: _Graph, values: str) -> str:
+def _column(graph: GraphBuilder, values: str) -> str:
     return graph.add("Unsqueeze", values, graph.constant([1]))
 
 
-def _logits(graph: _Graph, texts: _Texts, member: Member, bundle: Bundle) -> str:
-    """Return one direction's scores, (B, C)."""
-    prefix, weights = f"{member.direction}_", bundle.weights[member.direction]
+def _logits(graph: GraphBuilder, texts: _Texts, member: Member, bundle: Bundle) -> str:
+    """Add one member and return the name of its logits, (B, C)."""
+    weights = bundle.weights[member.direction]
     ids = _ids_in_reading_order(graph, texts, member, bundle)
-    graph.add("Transpose", ids, out=f"{prefix}ids", perm=[1, 0])
-    graph.nodes += encoder_nodes(member.architecture, prefix, lengths="lengths_32", carries_state=False)
-    graph.constants |= encoder_constants(member.architecture, weights, prefix)
-    values = _pooled(graph, texts, ids, f"{prefix}outputs", member.pooling)
+    columns = graph.add("Transpose", ids, perm=[1, 0])  # (T, B)
+    outputs = encoder_of(member.architecture).add(graph, weights, columns, texts.lengths_32).outputs
+    values = _pooled(graph, texts, ids, outputs, member.pooling)
     for number, (weight, bias) in enumerate(folded_layers(weights, len(member.widths_head or []) + 1)):
         arrays = [graph.constant(array.astype(np.float32)) for array in (weight.T, bias)]
         values = graph.add("Gemm", graph.add("Relu", values) if number else values, *arrays)
     return values
 
 
-def _ids_in_reading_order(graph: _Graph, texts: _Texts, member: Member, bundle: Bundle) -> str:
-    """Return ids as a member reads them, (B, T): what ``text.reading.read`` does for one text, for all of a batch."""
+def _ids_in_reading_order(graph: GraphBuilder, texts: _Texts, member: Member, bundle: Bundle) -> str:
+    """Return the ids as a member reads them, (B, T): ``text.reading.read`` for all texts of a batch."""
     if member.direction is Direction.FORWARD:
         return texts.ids
     if member.special_tokens is SpecialTokenPlacement.AS_WRITTEN:
         return graph.add("ReverseSequence", texts.ids, texts.lengths, batch_axis=0, time_axis=1)
     role = graph.add("Gather", graph.constant(_roles(bundle.tokenizer, bundle.name)), texts.ids)
-    is_marker = graph.add("Equal", role, graph.constant(_MARKER))
-    marker = graph.add("Cast", is_marker, to=TensorProto.INT64)
-    all_but_last = graph.add("Slice", marker, graph.constant([0]), graph.constant([-1]), graph.constant([1]))
-    after_marker = graph.add("Pad", all_but_last, graph.constant([0, 1, 0, 0]))
-    begins = graph.add("Greater", role, graph.add("Mul", after_marker, graph.constant(_START)))
+    is_special = graph.add("Equal", role, graph.constant(_SPECIAL_TOKEN))
+    special = graph.add("Cast", is_special, to=TensorProto.INT64)
+    all_but_last = graph.add("Slice", special, graph.constant([0]), graph.constant([-1]), graph.constant([1]))
+    after_special = graph.add("Pad", all_but_last, graph.constant([0, 1, 0, 0]))
+    begins = graph.add("Greater", role, graph.add("Mul", after_special, graph.constant(_TEXT_START)))
     group = graph.add("CumSum", graph.add("Cast", begins, to=TensorProto.INT64), graph.constant(1))
 
-    # One number a token, in the order of which it is read: the last group first, but the start of the text before all;
-    # in a group the markers as written, then its pieces from last to first; behind a text's end nothing moves.
+    # One sort key per token. The start of the text is read first, then the groups from last to first. Within a group,
+    # the special tokens keep their written order, and the pieces follow from last to first. After a text's end, the
+    # order does not change.
     room = graph.add("Mul", texts.width, graph.constant(4))
-    is_start = graph.add("Equal", role, graph.constant(_START))
+    is_start = graph.add("Equal", role, graph.constant(_TEXT_START))
     rank = graph.add("Where", is_start, room, group)
-    from_behind = graph.add("Sub", graph.add("Mul", texts.width, graph.constant(3)), texts.positions)
-    within = graph.add("Where", is_marker, texts.positions, from_behind)
+    from_end = graph.add("Sub", graph.add("Mul", texts.width, graph.constant(3)), texts.positions)
+    within = graph.add("Where", is_special, texts.positions, from_end)
     key = graph.add("Sub", within, graph.add("Mul", rank, room))
     key = graph.add("Where", texts.is_text, key, texts.positions)
     k = graph.add("Unsqueeze", texts.width, graph.constant([0]))
-    order = graph.add("TopK", key, k, axis=1, largest=0, sorted=1)
+    _, order = graph.add_multiple("TopK", key, k, outputs=2, axis=1, largest=0, sorted=1)
     return graph.add("GatherElements", texts.ids, order, axis=1)
 
 
 def _roles(tokenizer: Tokenizer, name: str) -> NDArray[np.int64]:
-    """Return what each id is to its group, (V,), by which groups are found again."""
+    """Return the role of each id of the vocabulary in its group, (V,), from which the graph finds the groups."""
     tokens = tokenizer.tokens(range(len(tokenizer)))
     if not isinstance(tokenizer, SubwordTokenizer) or WORD_START not in tokens:
-        raise BundleError(f"{name} reads backward with markers in reading order, but its tokens don't tell its words")
-    role = dict.fromkeys(SPECIAL_TOKENS, _MARKER) | {START: _START}
+        raise BundleError(
+            f"{name} can't be exported: it reads backward with special tokens in reading order, but its tokens do not "
+            "show where words begin"
+        )
+    role = dict.fromkeys(SPECIAL_TOKENS, _SPECIAL_TOKEN) | {START: _TEXT_START}
     return np.array([role.get(t, _WORD_START if t.startswith(WORD_START) else _PIECE) for t in tokens], dtype=np.int64)
 
 
-def _pooled(graph: _Graph, texts: _Texts, ids: str, outputs: str, pooling: FastaiPooling | None) -> str:
-    """Return last | largest | mean of the outputs, (B, 3E)."""
+def _pooled(graph: GraphBuilder, texts: _Texts, ids: str, outputs: str, pooling: FastaiPooling | None) -> str:
+    """Return the last, largest and mean output of each text, concatenated, (B, 3E)."""
     is_pooled, end = texts.is_text, graph.add("Sub", texts.lengths, graph.constant(1))
     if pooling is not None:
         is_padding = graph.add("And", is_pooled, graph.add("Equal", ids, graph.constant(PADDING_ID)))
@@ -252,18 +232,18 @@ def _pooled(graph: _Graph, texts: _Texts, ids: str, outputs: str, pooling: Fasta
     mask = graph.add("Unsqueeze", graph.add("Transpose", is_pooled, perm=[1, 0]), graph.constant([2]))
     lowest, zero = graph.constant(np.float32(-np.inf)), graph.constant(np.float32(0))
     largest = graph.add("ReduceMax", graph.add("Where", mask, outputs, lowest), axes=[0], keepdims=0)
-    if pooling is not None:  # nothing but typed padding
+    if pooling is not None:  # a text may contain nothing but padding that a user typed
         largest = graph.add("Where", graph.add("IsInf", largest), zero, largest)
     summands = graph.add("Where", mask, outputs, zero)
     total = graph.add("ReduceSum", summands, graph.constant([0]), keepdims=0)
     mean = graph.add("Div", total, _column(graph, graph.add("Cast", count, to=TensorProto.FLOAT)))
     text_count = graph.add("Squeeze", graph.add("Shape", texts.lengths))
     text_numbers = graph.add("Range", graph.constant(0), text_count, graph.constant(1))
-    places = graph.add("Concat", _column(graph, end), _column(graph, text_numbers), axis=1)
-    return graph.add("Concat", graph.add("GatherND", outputs, places), largest, mean, axis=1)
+    last_positions = graph.add("Concat", _column(graph, end), _column(graph, text_numbers), axis=1)
+    return graph.add("Concat", graph.add("GatherND", outputs, last_positions), largest, mean, axis=1)
 
 
-def _first_pooled(graph: _Graph, lengths: str, pooling: FastaiPooling) -> str:
+def _first_pooled(graph: GraphBuilder, lengths: str, pooling: FastaiPooling) -> str:
     """Return ``FastaiPooling.first_pooled`` of each text, (B,)."""
     if pooling.tail_tokens is None:
         return graph.add("Mul", lengths, graph.constant(0))
@@ -273,52 +253,57 @@ def _first_pooled(graph: _Graph, lengths: str, pooling: FastaiPooling) -> str:
     return graph.add("Mul", windows, window)
 
 
-def _count(graph: _Graph, flags: str) -> str:
-    """Return how many of each text's flags, (B, T), are set, (B,)."""
+def _count(graph: GraphBuilder, flags: str) -> str:
+    """Return the number of flags, (B, T), that are set in each text, (B,)."""
     return graph.add("ReduceSum", graph.add("Cast", flags, to=TensorProto.INT64), graph.constant([1]), keepdims=0)
 
 
-def _add_probabilities(graph: _Graph, logits: dict[str, str], manifest: Manifest) -> None:
-    """Add the outputs: each direction's probabilities, and the ensemble's, calibrated."""
-    combination, calibration = manifest.combination, manifest.calibration
+def _add_scores(graph: GraphBuilder, logits: dict[str, str], manifest: Manifest) -> None:
+    """Add the outputs: the scores of each direction, and the ensemble's calibrated scores."""
+    combination, task = manifest.combination, manifest.decisions
     assert combination is not None
-    assert calibration is not None
-    is_multi_label = manifest.task == "multi-label"
 
     def mean_of(rows: Iterable[str]) -> str:
         shares = [graph.constant(np.float32(share)) for share in combination.weights]
         return graph.add("Sum", *(graph.add("Mul", row, share) for row, share in zip(rows, shares, strict=True)))
 
-    def probabilities(scores: str, out: str | None = None) -> str:
-        kind: dict[str, Any] = {} if is_multi_label else {"axis": 1}
-        return graph.add("Sigmoid" if is_multi_label else "Softmax", scores, out=out, **kind)
+    def activation(values: str, out: str | None = None) -> str:
+        match task.activation_name:
+            case "softmax":
+                return graph.add("Softmax", values, out=out, axis=1)
+            case "sigmoid":
+                return graph.add("Sigmoid", values, out=out)
+            case "identity":
+                origin, one = (task.activation(np.array([x])) for x in (0.0, 1.0))
+                scaled = graph.add("Mul", values, graph.constant((one - origin).astype(np.float32)))
+                return graph.add("Add", scaled, graph.constant(origin.astype(np.float32)), out=out)
 
-    mean = mean_of([probabilities(scores, name) for name, scores in logits.items()])
-    if calibration.temperature == 1:
+    mean = mean_of([activation(values, name) for name, values in logits.items()])
+    if task.temperature == 1:
         graph.add("Identity", mean, out=ENSEMBLE)
         return
-    scores = graph.add("Log", mean)
-    if is_multi_label:
+    values = graph.add("Log", mean)
+    if task.activation_name == "sigmoid":
         others = mean_of([graph.add("Sigmoid", graph.add("Neg", row)) for row in logits.values()])
         least = graph.constant(np.float32(1 - LARGEST_WITH_ODDS))
-        scores = graph.add("Sub", scores, graph.add("Log", graph.add("Max", others, least)))
-    probabilities(graph.add("Div", scores, graph.constant(np.float32(calibration.temperature))), ENSEMBLE)
+        values = graph.add("Sub", values, graph.add("Log", graph.add("Max", others, least)))
+    activation(graph.add("Div", values, graph.constant(np.float32(task.temperature))), ENSEMBLE)
 
 
 def _differences(content: bytes, bundle: Bundle) -> dict[str, float]:
-    """Run the graph on the bundle's proof, and give the largest difference for each direction and the ensemble."""
+    """Run the graph on the parity record, and return the largest difference by direction and for the ensemble."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    short = [row for row in bundle.parity_record if len(row.ids) <= _BATCHED_TOKENS]
-    differences = dict.fromkeys(names, 0.0)
+    short = [row for row in bundle.parity_record if len(row.ids) <= _MAX_BATCHED_TOKENS]
+    differences, task = dict.fromkeys(names, 0.0), bundle.manifest.decisions
     for rows in [[row] for row in bundle.parity_record] + [short] * bool(short):
         lengths = np.array([len(row.ids) for row in rows], dtype=np.int64)
         ids = np.full((len(rows), lengths.max()), PADDING_ID, dtype=np.int64)
         for line, row in enumerate(rows):
             ids[line, : lengths[line]] = row.ids
         for name, found in zip(names, session.run(names, {"ids": ids, "lengths": lengths}), strict=True):
-            difference = np.abs(found - proven_probabilities(rows, name, bundle.manifest.labels)).max()
-            differences[name] = float(np.fmax(differences[name], np.nan_to_num(difference, nan=np.inf)))
+            difference = task.difference(found, recorded_scores(rows, name, task))
+            differences[name] = max(differences[name], difference)
     return differences

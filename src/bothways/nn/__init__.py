@@ -1,1 +1,1 @@
-"""The AWD-LSTM in PyTorch: language model, encoder and classifier, as published. State is passed in and returned."""
+"""The AWD-LSTM in PyTorch, as published: encoder, language model and classifier. LSTM state is passed explicitly."""

@@ -1,7 +1,8 @@
 """The AWD-LSTM encoder and language model (Merity et al., arXiv 1708.02182), sizes as in ULMFiT (arXiv 1801.06146).
 
-In: ids in reading order and a state. Out: hidden states and the next state. Carries its direction, but never reverses
-anything: ids come in the order in which they are read. Letters: B texts, T tokens, V vocabulary, E embedding, H hidden.
+A model has a reading direction but never reverses anything: its input ids are already in reading order.
+
+Shapes: B texts, T tokens, V vocabulary size, E embedding size, H hidden size.
 """
 
 from __future__ import annotations
@@ -17,11 +18,19 @@ from bothways.nn.next_token import next_token_loss
 from bothways.text.reading import Direction
 
 State = list[tuple[Tensor, Tensor]]
-"""Hidden and cell state of each layer, each (1, B, width of the layer)."""
+"""Hidden and cell state of each layer, each of shape (1, B, size of the layer)."""
 
 
 class Dropouts(BaseModel):
-    """Probabilities of the AWD-LSTM's dropouts, each 0..1; the defaults are ULMFiT's for language models."""
+    """Dropout probabilities of the AWD-LSTM, each in [0, 1). Defaults to those of ULMFiT's language models.
+
+    Attributes:
+        embedding: Probability of dropping a word of the vocabulary (embedding dropout).
+        input: Probability of dropping a feature of the embedded tokens of a text.
+        weight: Probability of dropping a hidden-to-hidden weight.
+        hidden: Probability of dropping a feature between two LSTM layers.
+        output: Probability of dropping a feature of the last LSTM layer.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -32,36 +41,40 @@ class Dropouts(BaseModel):
     output: float = Field(0.1, ge=0, lt=1)
 
     def scaled(self, factor: float) -> Dropouts:
-        """Return these probabilities times a factor, each at most 0.9."""
+        """Return these probabilities multiplied by a factor, each capped at 0.9."""
         return Dropouts(**{name: min(0.9, value * factor) for name, value in self.model_dump().items()})
 
 
 class LstmLayer(nn.Module):
-    """One LSTM layer with weight dropout; the gates are stacked as input, forget, cell, output."""
+    """An LSTM layer with weight dropout. The gates are stacked in the order input, forget, cell, output.
 
-    def __init__(self, width_in: int, width_out: int) -> None:
+    Args:
+        input_size: Number of input features.
+        hidden_size: Number of output features.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
-        bound = width_out**-0.5
-        self.weight_ih = nn.Parameter(torch.empty(4 * width_out, width_in).uniform_(-bound, bound))
-        self.weight_hh = nn.Parameter(torch.empty(4 * width_out, width_out).uniform_(-bound, bound))
-        self.bias_ih = nn.Parameter(torch.empty(4 * width_out).uniform_(-bound, bound))
-        self.bias_hh = nn.Parameter(torch.empty(4 * width_out).uniform_(-bound, bound))
-        self.width = width_out
+        bound = hidden_size**-0.5
+        self.weight_ih = nn.Parameter(torch.empty(4 * hidden_size, input_size).uniform_(-bound, bound))
+        self.weight_hh = nn.Parameter(torch.empty(4 * hidden_size, hidden_size).uniform_(-bound, bound))
+        self.bias_ih = nn.Parameter(torch.empty(4 * hidden_size).uniform_(-bound, bound))
+        self.bias_hh = nn.Parameter(torch.empty(4 * hidden_size).uniform_(-bound, bound))
 
     def forward(
         self, inputs: Tensor, state: tuple[Tensor, Tensor], probability: float
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Read a batch of equally long texts.
+        """Run the layer over a batch of texts of equal length.
 
-        Un-packed input takes the fused path of oneDNN on a CPU and of cuDNN on a GPU.
+        Unpacked input takes the fused path of oneDNN on a CPU and of cuDNN on a GPU.
 
         Args:
-            inputs: (B, T, width_in).
-            state: Hidden and cell state, each (1, B, width).
-            probability: Of dropping a hidden-to-hidden weight.
+            inputs: Inputs, (B, T, input_size).
+            state: Hidden and cell state, each (1, B, hidden_size).
+            probability: Probability of dropping a hidden-to-hidden weight in training.
 
         Returns:
-            Outputs, (B, T, width), and the state after the last token.
+            The outputs, (B, T, hidden_size), and the state after the last token.
         """
         weight_hh = weight_dropout(self.weight_hh.to(inputs.dtype), probability, self.training)
         weights = [weight.to(inputs.dtype) for weight in (self.weight_ih, weight_hh, self.bias_ih, self.bias_hh)]
@@ -70,14 +83,13 @@ class LstmLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Turns ids into hidden states, reading in one direction.
+    """The AWD-LSTM encoder: map token ids to one output vector per token.
 
     Attributes:
-        architecture: Its sizes.
-        direction: The way it reads.
-        dropouts: Set anew for each stage of training.
-        compute_type: float32, or bfloat16 where a machine is fast at it: the type of activations and products; weights
-            stay float32.
+        architecture: Sizes of the model.
+        direction: Reading direction.
+        dropouts: Dropout probabilities. Each training stage sets its own.
+        compute_type: Type of activations and matrix products, float32 or bfloat16. Weights are always float32.
     """
 
     def __init__(self, architecture: Architecture, direction: Direction, dropouts: Dropouts) -> None:
@@ -91,20 +103,20 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(LstmLayer(*widths) for widths in architecture.layer_widths)
 
     def zero_state(self, texts: int) -> State:
-        """Return the state before the first token of ``texts`` texts."""
+        """Return the state before the first token of a batch of ``texts`` texts."""
         widths = [width for _, width in self.architecture.layer_widths]
         zeros = [self.embedding.weight.new_zeros(1, texts, width, dtype=self.compute_type) for width in widths]
         return [(zero, zero.clone()) for zero in zeros]
 
     def forward(self, ids: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
-        """Read a batch of windows.
+        """Encode a batch of windows of tokens.
 
         Args:
-            ids: (B, T) int64, in reading order.
-            state: From ``zero_state`` or from the window before.
+            ids: Token ids in reading order, (B, T) int64.
+            state: The state that ``zero_state`` or the previous window returned.
 
         Returns:
-            The top layer's outputs before and after dropout, each (B, T, E), and the state after the window.
+            The last layer's outputs before and after dropout, each (B, T, E), and the state after the window.
         """
         weight = embedding_dropout(self.embedding.weight, self.dropouts.embedding, self.training)
         embedded = functional.embedding(ids, weight).to(self.compute_type)
@@ -119,7 +131,7 @@ class Encoder(nn.Module):
 
 
 class LanguageModelNetwork(nn.Module):
-    """Predicts the next token in its reading direction; the decoder shares its weights with the embedding."""
+    """Predict the next token in the reading direction. The decoder shares its weights with the embedding."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
@@ -128,19 +140,20 @@ class LanguageModelNetwork(nn.Module):
 
     @property
     def direction(self) -> Direction:
-        """The way it reads."""
+        """Reading direction."""
         return self.encoder.direction
 
     def forward(self, ids: Tensor, targets: Tensor, state: State) -> tuple[Tensor, Tensor, Tensor, State]:
-        """Read a batch of windows and compare each next token with what was expected.
+        """Compute the loss of predicting the next tokens of a batch of windows.
 
         Args:
-            ids: (B, T) int64, in reading order.
-            targets: The next tokens, (B, T) int64.
-            state: From ``Encoder.zero_state`` or from the window before.
+            ids: Token ids in reading order, (B, T) int64.
+            targets: The token that follows each of them, (B, T) int64.
+            state: The state that ``Encoder.zero_state`` or the previous window returned.
 
         Returns:
-            The mean loss, nats a token; the encoder's outputs before and after dropout, (B, T, E); the next state.
+            The mean loss in nats per token, the encoder's outputs before and after dropout, each (B, T, E), and the
+            state after the window.
         """
         raw, dropped, next_state = self.encoder(ids, state)
         loss = next_token_loss(
@@ -149,7 +162,7 @@ class LanguageModelNetwork(nn.Module):
         return loss, raw, dropped, next_state
 
     def logits(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
-        """Score every next token: logits, (B, T, V) float32, and the next state."""
+        """Return the logits of each next token, (B, T, V) float32, and the state after the window."""
         _, dropped, next_state = self.encoder(ids, state)
         weight, bias = self.encoder.embedding.weight.to(dropped.dtype), self.decoder.bias.to(dropped.dtype)
         return functional.linear(dropped, weight, bias).float(), next_state
@@ -166,14 +179,14 @@ def activation_penalty(
 ) -> Tensor:
     """Return activation regularization (AR) and temporal activation regularization (TAR) (arXiv 1708.01009).
 
-    Padding never contributes.
+    Padding does not contribute.
 
     Args:
-        raw: The top layer's outputs before dropout, (B, T, E).
-        dropped: The same after dropout.
-        alpha: Weight of AR, the mean square of the dropped outputs.
-        beta: Weight of TAR, the mean square of the change of the raw outputs from token to token.
-        lengths: Real tokens of each text, (B,) int64, each in 1..T; None if all are real.
+        raw: The last layer's outputs before dropout, (B, T, E).
+        dropped: The last layer's outputs after dropout, (B, T, E).
+        alpha: Weight of AR, the mean square of the outputs after dropout.
+        beta: Weight of TAR, the mean square of the change of the outputs before dropout from one token to the next.
+        lengths: Number of tokens of each text without padding, (B,) int64, each in 1..T. None if nothing is padded.
     """
     squares = dropped.float().pow(2).mean(dim=2)  # (B, T)
     changes = (raw[:, 1:] - raw[:, :-1]).float().pow(2).mean(dim=2)  # (B, T - 1)

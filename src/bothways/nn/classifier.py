@@ -1,7 +1,8 @@
-"""Turn one hidden state per token into class scores: concat pooling and the two-layer head of ULMFiT.
+"""The text classifier of ULMFiT: AWD-LSTM encoder, concat pooling and a two-layer head.
 
-In: padded batches of ids in reading order, with lengths. Out: logits. Padding never contributes. Letters: B texts,
-T tokens in the longest text, E embedding, C classes.
+Inputs are padded batches of ids in reading order, with the length of each text. Padding does not contribute.
+
+Shapes: B texts, T tokens of the longest text, E embedding size, C classes.
 """
 
 from __future__ import annotations
@@ -14,25 +15,27 @@ from bothways.errors import ShapeError
 from bothways.nn.awd_lstm import Encoder
 from bothways.text.reading import Direction
 
-WINDOW_TOKENS = 512
+CHUNK_TOKENS = 512
+"""A batch is encoded in chunks of this many tokens."""
 GRADIENT_TOKENS = 1400
-"""Gradients reach back this many tokens in a text; what lies before is read and pooled without them (BPT3C)."""
+"""Gradients flow back through at least this many tokens from the end of a text. Earlier chunks are encoded and pooled
+without gradients (BPT3C)."""
 
 
 def concat_pool(hidden: Tensor, lengths: Tensor) -> Tensor:
-    """Summarise each text by its last, largest and mean hidden state.
+    """Pool the encoder's outputs of each text: last token, maximum and mean (concat pooling).
 
-    Padding never contributes: more padded columns leave the result unchanged.
+    Padding does not contribute. Further padded columns leave the result unchanged.
 
     Args:
-        hidden: Encoder outputs, (B, T, E) float. Columns at or past a text's length are ignored.
-        lengths: Real token count of each text, (B,) int64, each in 1..T.
+        hidden: Encoder outputs, (B, T, E) float. Columns at or after a text's length are ignored.
+        lengths: Number of tokens of each text without padding, (B,) int64, each in 1..T.
 
     Returns:
-        One row a text, (B, 3E) float, laid out as last | largest | mean.
+        One row per text, (B, 3E) float, laid out as last | maximum | mean.
 
     Raises:
-        ShapeError: ``lengths`` is not (B,), or a length is outside 1..T.
+        ShapeError: ``lengths`` does not have shape (B,), or a length is outside 1..T.
     """
     batch, time, _ = hidden.shape
     if lengths.shape != (batch,):
@@ -48,17 +51,24 @@ def concat_pool(hidden: Tensor, lengths: Tensor) -> Tensor:
 
 
 class Head(nn.Module):
-    """Batch norm, dropout, linear, ReLU, batch norm, dropout, linear."""
+    """The classification head: batch norm, dropout, linear, ReLU, batch norm, dropout, linear.
 
-    def __init__(self, width_pooled: int, width_hidden: int, classes: int, dropout: float) -> None:
+    Args:
+        pooled_size: Number of pooled features, 3E.
+        hidden_size: Size of the hidden layer.
+        classes: Number of classes, C.
+        dropout: Dropout probability before the first linear layer. Before the second it is 0.1.
+    """
+
+    def __init__(self, pooled_size: int, hidden_size: int, classes: int, dropout: float) -> None:
         super().__init__()
-        self.norms = nn.ModuleList([nn.BatchNorm1d(width_pooled), nn.BatchNorm1d(width_hidden)])
-        self.layers = nn.ModuleList([nn.Linear(width_pooled, width_hidden), nn.Linear(width_hidden, classes)])
+        self.norms = nn.ModuleList([nn.BatchNorm1d(pooled_size), nn.BatchNorm1d(hidden_size)])
+        self.layers = nn.ModuleList([nn.Linear(pooled_size, hidden_size), nn.Linear(hidden_size, classes)])
         self.dropouts = nn.ModuleList([nn.Dropout(dropout), nn.Dropout(0.1)])
         self.classes = classes
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """Return logits, (B, C), for pooled features, (B, 3E)."""
+        """Return the logits, (B, C), of pooled features, (B, 3E)."""
         values = pooled
         for number, (norm, dropout, layer) in enumerate(zip(self.norms, self.dropouts, self.layers, strict=True)):
             values = layer(dropout(norm(functional.relu(values) if number else values)))
@@ -66,7 +76,7 @@ class Head(nn.Module):
 
 
 class ClassifierNetwork(nn.Module):
-    """Reads texts in one direction and scores the classes."""
+    """A text classifier that reads in one direction."""
 
     def __init__(self, encoder: Encoder, head: Head) -> None:
         super().__init__()
@@ -75,36 +85,40 @@ class ClassifierNetwork(nn.Module):
 
     @property
     def direction(self) -> Direction:
-        """The way it reads."""
+        """Reading direction."""
         return self.encoder.direction
 
     def forward(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Score a padded batch of whole texts.
+        """Classify a padded batch of whole texts.
+
+        Args:
+            ids: Token ids in reading order, (B, T) int64. Any valid ids may follow a text as padding.
+            lengths: Number of tokens of each text without padding, (B,) int64, each in 1..T.
 
         Returns:
-            Logits, (B, C), and the encoder's outputs before and after dropout, (B, T, E).
+            The logits, (B, C), and the encoder's outputs before and after dropout, each (B, T, E).
         """
         pooled, raw, dropped = self.pooled(ids, lengths)
         return self.head(pooled), raw, dropped
 
     def pooled(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Summarise a padded batch of whole texts, for the head.
+        """Encode and pool a padded batch of whole texts.
 
-        Padding stands behind every text, so an LSTM that reads on never meets it before a text's end.
+        Padding follows each text, so the LSTM has read the whole text before it reaches any padding.
 
         Args:
-            ids: (B, T) int64 in reading order, anything valid past a text's length.
-            lengths: (B,) int64, each in 1..T.
+            ids: Token ids in reading order, (B, T) int64. Any valid ids may follow a text as padding.
+            lengths: Number of tokens of each text without padding, (B,) int64, each in 1..T.
 
         Returns:
-            What the head scores, (B, 3E), and the encoder's outputs before and after dropout, (B, T, E).
+            The pooled features, (B, 3E), and the encoder's outputs before and after dropout, each (B, T, E).
         """
         state = self.encoder.zero_state(len(ids))
-        frozen_tokens = max(0, int(lengths.min()) - GRADIENT_TOKENS) // WINDOW_TOKENS * WINDOW_TOKENS
+        frozen_tokens = max(0, int(lengths.min()) - GRADIENT_TOKENS) // CHUNK_TOKENS * CHUNK_TOKENS
         raw_parts, dropped_parts = [], []
-        for start in range(0, ids.shape[1], WINDOW_TOKENS):
+        for start in range(0, ids.shape[1], CHUNK_TOKENS):
             with torch.set_grad_enabled(torch.is_grad_enabled() and start >= frozen_tokens):
-                raw, dropped, state = self.encoder(ids[:, start : start + WINDOW_TOKENS], state)
+                raw, dropped, state = self.encoder(ids[:, start : start + CHUNK_TOKENS], state)
             raw_parts.append(raw)
             dropped_parts.append(dropped)
         raw, dropped = torch.cat(raw_parts, dim=1), torch.cat(dropped_parts, dim=1)

@@ -1,6 +1,7 @@
-"""The three dropouts of the AWD-LSTM (Merity et al., arXiv 1708.02182).
+"""The three kinds of dropout of the AWD-LSTM (Merity et al., arXiv 1708.02182).
 
-In: tensors. Out: tensors of the same shape, unchanged in evaluation. Letters: B texts, T tokens, E or H features.
+Each function returns a tensor of the shape of its input. Outside of training, or with probability 0, it returns the
+input itself. Values that are kept are scaled by 1 / (1 - probability).
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from torch import Tensor
 
 
 def locked_dropout(values: Tensor, probability: float, is_training: bool) -> Tensor:
-    """Drop the same features at every token of a text.
+    """Drop the same features at every token of a text (locked or variational dropout).
 
     Args:
-        values: (B, T, features).
-        probability: Of dropping a feature, 0..1.
-        is_training: False returns the values as they are.
+        values: Activations of texts, tokens and features, (B, T, F).
+        probability: Probability of dropping a feature of a text, in [0, 1).
+        is_training: Whether to drop anything.
     """
     if not is_training or probability == 0:
         return values
@@ -24,10 +25,15 @@ def locked_dropout(values: Tensor, probability: float, is_training: bool) -> Ten
 
 
 def weight_dropout(weight: Tensor, probability: float, is_training: bool) -> Tensor:
-    """Drop single hidden-to-hidden weights, the same for all tokens of a batch (DropConnect).
+    """Drop single weights, the same for all tokens of a batch (DropConnect).
 
-    The probability is kept to 1/65,536: four weights share one 64-bit number, since drawing a number for each of the
-    weights would take as long as reading a short batch (docs/LOG.md).
+    The probability is rounded to a multiple of 1/65,536: four weights share one 64-bit random number, because drawing
+    one number per weight would take as long as a forward pass over a short batch (docs/LOG.md).
+
+    Args:
+        weight: Hidden-to-hidden weights of an LSTM layer, of any shape.
+        probability: Probability of dropping a weight, in [0, 1).
+        is_training: Whether to drop anything.
     """
     if not is_training or probability == 0:
         return weight
@@ -38,7 +44,13 @@ def weight_dropout(weight: Tensor, probability: float, is_training: bool) -> Ten
 
 
 def embedding_dropout(weight: Tensor, probability: float, is_training: bool) -> Tensor:
-    """Drop whole words: rows of the embedding, (V, E) (Gal & Ghahramani, arXiv 1512.05287)."""
+    """Drop whole words: rows of the embedding matrix (Gal & Ghahramani, arXiv 1512.05287).
+
+    Args:
+        weight: The embedding matrix, (V, E).
+        probability: Probability of dropping a word of the vocabulary, in [0, 1).
+        is_training: Whether to drop anything.
+    """
     if not is_training or probability == 0:
         return weight
     mask = torch.empty(weight.shape[0], 1, device=weight.device, dtype=weight.dtype).bernoulli_(1 - probability)

@@ -1,7 +1,6 @@
-"""The loss of a tied decoder over a whole vocabulary, without ever holding the scores of all tokens.
+"""Cross-entropy of a tied decoder over the whole vocabulary, without holding the logits of all tokens in memory.
 
-In: hidden states, the decoder's weights, the tokens that came. Out: a loss and its gradients. Letters: N tokens,
-E embedding, V vocabulary.
+Shapes: N tokens, E embedding size, V vocabulary size.
 """
 
 from __future__ import annotations
@@ -11,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_TOKENS_AT_ONCE = {"cpu": 512, "cuda": 8192}
-"""On a CPU so many rows of scores stay in its caches (docs/LOG.md)."""
+_TOKENS_PER_CHUNK = {"cpu": 512, "cuda": 8192}
+"""By device. On a CPU, the logits of this many tokens stay in its caches (docs/LOG.md)."""
 _SMALLEST_PROBABILITY = 1e-30
 _TILE_DEPTH = 32
 
@@ -20,14 +19,14 @@ _TILE_DEPTH = 32
 def next_token_loss(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
     """Return the mean cross-entropy of the next tokens, in nats.
 
-    Products are computed in the type of ``hidden``, some tokens at a time, and each part's gradients are taken while
-    its scores are at hand, so that they are never computed or kept twice.
+    Matrix products are computed in the type of ``hidden``, one chunk of tokens at a time. The gradients of a chunk are
+    computed together with its logits, so that logits are neither kept nor computed twice.
 
     Args:
-        hidden: (N, E), float32 or bfloat16.
-        weight: Of the decoder, (V, E) float32.
-        bias: (V,) float32.
-        targets: (N,) int64, each in 0..V-1.
+        hidden: The encoder's outputs, (N, E), float32 or bfloat16.
+        weight: The decoder's weights, (V, E) float32.
+        bias: The decoder's bias, (V,) float32.
+        targets: Ids of the next tokens, (N,) int64, each in 0..V-1.
     """
     loss: Tensor = _NextTokenLoss.apply(hidden, weight, bias, targets)  # type: ignore[no-untyped-call]
     return loss
@@ -44,7 +43,7 @@ class _NextTokenLoss(torch.autograd.Function):
         if needs_gradients:
             by_hidden = torch.empty_like(hidden)
             by_weight_and_bias = torch.zeros(weight_and_bias.shape, device=hidden.device)
-        step = _TOKENS_AT_ONCE[hidden.device.type]
+        step = _TOKENS_PER_CHUNK[hidden.device.type]
         for start in range(0, len(hidden), step):
             part, wanted = inputs[start : start + step], targets[start : start + step]
             change = torch.softmax(part @ weight_and_bias.t(), dim=1)
@@ -52,7 +51,7 @@ class _NextTokenLoss(torch.autograd.Function):
             found = change[rows, wanted]
             total -= found.float().clamp_min(_SMALLEST_PROBABILITY).log().sum()
             if needs_gradients:
-                change[rows, wanted] = found - 1  # now the gradient of the scores (scatter_ would copy them all)
+                change[rows, wanted] = found - 1  # now the gradient of the logits (scatter_ would copy them all)
                 torch.mm(change, narrow_weight, out=by_hidden[start : start + step])
                 by_weight_and_bias += change.t() @ part
         if needs_gradients:
@@ -69,8 +68,9 @@ class _NextTokenLoss(torch.autograd.Function):
 
 
 def _with_column(values: Tensor, column: Tensor) -> Tensor:
-    """Return values, (N, E), with one more column, and columns of zeros up to the depth of a matrix tile.
+    """Return ``values``, (N, E), with another column and then columns of zeros up to the depth of a matrix tile.
 
-    The bias is then part of the product: adding it, and summing its gradient, would go through all scores twice more.
+    With this column, the bias is part of the matrix product. Adding it and summing its gradient separately would take
+    two more passes over all logits.
     """
     return torch.cat([values, column[:, None], values.new_zeros(len(values), _TILE_DEPTH - 1)], dim=1)

@@ -1,1 +1,1 @@
-"""Predict from a bundle with ONNX Runtime: graphs built in memory, one slot engine. No torch."""
+"""Predict from a bundle with ONNX Runtime: graphs built in memory, and continuous batching. No torch."""

@@ -1,6 +1,6 @@
-"""Return memory that was freed back to the system.
+"""Return freed memory to the operating system.
 
-The C library keeps it for the next that asks. After a model was packed nobody asks for so much again.
+The C library keeps freed memory for later allocations. But once a model is loaded, no allocation is as large again.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import ctypes
 
 
 def return_freed_memory() -> None:
-    """Return back what the C library can, if it is one that tells how (glibc)."""
+    """Return freed memory to the operating system if the C library supports it (glibc)."""
     try:
         trim = ctypes.CDLL(None).malloc_trim
-    except (AttributeError, OSError, TypeError):  # macOS and musl have none, Windows no library of that name
+    except (AttributeError, OSError, TypeError):  # macOS and musl lack the function, and Windows has no such library
         return
     trim(ctypes.c_size_t(0))

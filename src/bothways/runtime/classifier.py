@@ -1,80 +1,57 @@
-"""Classify texts with a bundle.
+"""Predict with a bundle: texts in, labels and probabilities or values out.
 
-In: texts. Out: labels and probabilities, forward, backward and averaged, in the order of the texts. Every surface
-(Python, command line, later the server) goes through ``Classifier.stream``. How logits become probabilities, and which
-labels are chosen, is decided here alone.
+In: texts. Out: predictions, forward, backward and averaged, in the order of the texts. Every surface (Python, command
+line, server) goes through ``Classifier.predictions_of`` or ``Classifier.slots``. What the outputs mean is decided by
+the bundle's task.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bothways.bundle.manifest import EarlyExit, Kind, Manifest, Task
-from bothways.bundle.parity import ENSEMBLE, proven_probabilities
+from bothways.bundle.manifest import EarlyExit, Kind, Manifest
+from bothways.bundle.parity import ENSEMBLE, recorded_scores
 from bothways.bundle.read import Bundle, read_bundle
-from bothways.bundle.weights import Weights
 from bothways.errors import ConfigError
 from bothways.runtime.allocator import return_freed_memory
 from bothways.runtime.cores import available_cores
-from bothways.runtime.graph import PRECISIONS, EncoderSession, Precision
+from bothways.runtime.encoder import PRECISIONS, Precision
+from bothways.runtime.head import Head
+from bothways.runtime.prediction import Prediction
 from bothways.runtime.reader import TextReader
-from bothways.runtime.slots import SLOTS, First, Pooled, SlotEngine, Slots, Tally
+from bothways.runtime.sessions import EncoderSession
+from bothways.runtime.slots import SLOTS, EarlyExitRule, Pooled, SlotEngine, Slots, TokenCounts
+from bothways.tasks.metrics import Scores
+from bothways.tasks.task import Task
 from bothways.text.reading import Direction, TokenizedText
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.validation import check_texts
 
-Probabilities = NDArray[np.float64]
-_NORM_EPS = 1e-5
 _SHORT_TOKENS = 64
 LARGEST_INT8_DIFFERENCE = 0.1
-LARGEST_WITH_ODDS = 1 - 1e-12
-"""A probability next to 1 has the odds of this one, or they would hang on its last bit."""
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """What the model says of one text.
-
-    Attributes:
-        label: The most probable label; the first of the labels on a tie.
-        probability: The ensemble's probability of that label, 0..1.
-        chosen: The labels that the text is given: exactly ``label``; of a multi-label classifier all labels whose
-            probability is at least their threshold, in the order of ``labels``, maybe none.
-        labels: All labels, in the order of the probabilities.
-        probabilities: For ``forward``, ``backward`` (those that read the text) and ``ensemble``, each (C,). They add up
-            to 1, but not for a multi-label classifier: each is that of one label to be there. Where one direction of a
-            cascade was enough, ``ensemble`` are its probabilities, calibrated.
-        read: The directions that read the text: ``both``, or the only one.
-    """
-
-    label: str
-    probability: float
-    chosen: tuple[str, ...]
-    labels: tuple[str, ...]
-    probabilities: Mapping[str, Probabilities]
-    read: str
 
 
 class Classifier:
-    """A text classifier that gives the numbers its trainer saw. Made by ``bothways.load``.
+    """A model that reproduces the numbers of its trainer. Made by ``bothways.load``.
 
-    Holds nothing of torch, and nothing on disk once loaded. Safe to use from several threads. Takes the weights out of
-    the bundle that it is made of, which is no use to another classifier.
+    Also holds regression models, whose predictions are numbers. Needs no torch, and nothing on disk once it is loaded.
+    Safe to use from several threads. Takes the weights out of the bundle that it is made from, so that a bundle serves
+    for one classifier only.
 
     Attributes:
-        labels: All labels, in the order of every row of probabilities.
-        manifest: What the bundle says of itself.
+        labels: All labels, in the order of every row of probabilities; empty for regression.
+        task: What the outputs mean.
+        manifest: The manifest of the bundle.
         digest: The bundle's identity, a SHA-256.
         tokenizer: Shared by both directions.
         engine: Reads tokenized texts with every member.
-        cascade: When one direction is enough; None: both always read.
-        precision: In which weights are multiplied: ``float32`` or ``int8``.
+        early_exit: When one direction is enough; None if both always read.
+        precision: Precision of the matrix products, ``float32`` or ``int8``.
     """
 
     def __init__(
@@ -85,21 +62,22 @@ class Classifier:
         precision: Precision = "float32",
     ) -> None:
         self.manifest: Manifest = bundle.manifest
+        self.task: Task = bundle.manifest.decisions
         self.precision = precision
         self.early_exit = early_exit
-        self.labels: tuple[str, ...] = tuple(bundle.manifest.labels)
+        self.labels: tuple[str, ...] = self.task.labels
         self.digest: str = bundle.digest
         self.tokenizer: Tokenizer = bundle.tokenizer
         members = bundle.manifest.members
         is_int8 = precision == "int8"
         cores = threads or available_cores()
-        # In int8 all members' weights fit the caches at once, and cores that share no product wait for none. A cascade
-        # begins with one member, and cores that can't be shared out evenly would be idle.
+        # In int8 the weights of all members fit the caches at once, and cores that share no product wait for none. With
+        # early exit one member reads first, and cores that cannot be divided evenly would be idle.
         is_shared_out = is_int8 and early_exit is None and cores % len(members) == 0
         at_once = len(members) if is_shared_out else 1
         sessions, self._heads = [], []
         for member in members:
-            weights = bundle.weights.pop(member.direction)  # gone when the next member's are packed
+            weights = bundle.weights.pop(member.direction)  # freed before the next member's weights are packed
             sessions.append(
                 EncoderSession(
                     member.architecture,
@@ -109,9 +87,9 @@ class Classifier:
                     precision=precision,
                 )
             )
-            self._heads.append(_Head(weights, len(member.widths_head or []) + 1))
+            self._heads.append(Head(weights, len(member.widths_head or []) + 1))
             del weights
-            return_freed_memory()  # of a member's weights and of what packing them took
+            return_freed_memory()  # the member's weights, and the memory in which they were packed
         self.engine = SlotEngine(members, sessions, at_once)
 
     @property
@@ -119,69 +97,77 @@ class Classifier:
         """The directions that this model reads, in the bundle's order."""
         return [str(direction) for direction in self.manifest.directions]
 
-    @property
-    def is_multi_label(self) -> bool:
-        """Whether a text is given any number of labels, not exactly one."""
-        return self.manifest.task == "multi-label"
-
-    def predict(self, texts: Iterable[object]) -> NDArray[np.object_]:
-        """Return the label of each text, (N,) objects of type str, in the order of the texts.
-
-        Of a multi-label classifier: the chosen labels of each text, (N,) tuples of str, maybe empty.
+    def predict(self, texts: Iterable[object]) -> NDArray[np.object_] | NDArray[np.float64]:
+        """Return the prediction for each text, in the order of the texts.
 
         Args:
             texts: A list, array, Series or any other iterable of strings.
 
-        Raises:
-            TextError: ``texts`` is a lone string, or one of the texts can't be classified.
-        """
-        found = [p.chosen if self.is_multi_label else p.label for p in self.stream(texts)]
-        labels = np.empty(len(found), dtype=object)
-        for number, value in enumerate(found):  # one by one, or numpy would take tuples of one length for columns
-            labels[number] = value
-        return labels
+        Returns:
+            (N,): a label (str) per text for single-label; a tuple of labels, possibly empty, for multi-label; a number
+            (float64) for regression.
 
-    def predict_proba(self, texts: Iterable[object]) -> Probabilities:
+        Raises:
+            TextError: ``texts`` is a single string, or one of the texts cannot be read.
+        """
+        return self.task.array([prediction.scores[ENSEMBLE] for prediction in self.stream(texts)])
+
+    def predict_proba(self, texts: Iterable[object]) -> Scores:
         """Return the ensemble's probabilities of each text, (N, C) float64, columns in the order of ``labels``.
 
-        Rows add up to 1, but not those of a multi-label classifier.
+        Rows add up to 1 for single-label.
 
-        Guarantee 2: a text's row is bit-identical alone, in any batch and in any order.
+        Guarantee 2: the row of a text is bit-identical alone, in any batch and in any order.
 
         Raises:
-            TextError: ``texts`` is a lone string, or one of the texts can't be classified.
+            TextError: ``texts`` is a single string, or one of the texts cannot be read.
+            ConfigError: The model is a regression, which has no probabilities.
         """
         return self.predict_proba_by_direction(texts)[ENSEMBLE]
 
-    def predict_proba_by_direction(self, texts: Iterable[object]) -> dict[str, Probabilities]:
+    def predict_proba_by_direction(self, texts: Iterable[object]) -> dict[str, Scores]:
         """Return ``forward``, ``backward`` (those the bundle has) and ``ensemble`` side by side, each (N, C) float64.
 
-        In a cascade, the rows of a direction that did not read a text are not numbers (NaN).
+        With early exit, the rows of a direction that did not read a text are NaN.
 
         Raises:
-            TextError: ``texts`` is a lone string, or one of the texts can't be classified.
+            TextError: ``texts`` is a single string, or one of the texts cannot be read.
+            ConfigError: The model is a regression, which has no probabilities.
         """
-        rows = [prediction.probabilities for prediction in self.stream(texts)]
+        if self.task.no_probabilities:
+            raise ConfigError(self.task.no_probabilities)
+        return self.scores_by_direction(texts)
+
+    def scores_by_direction(self, texts: Iterable[object]) -> dict[str, Scores]:
+        """Return the scores of each direction and of ``ensemble``, each (N, C) float64.
+
+        Scores are probabilities, or values with C = 1 for regression.
+
+        Raises:
+            TextError: ``texts`` is a single string, or one of the texts cannot be read.
+        """
+        rows = [prediction.scores for prediction in self.stream(texts)]
         names = [*self.directions, ENSEMBLE]
-        shape = (len(rows), len(self.labels))
-        unread = np.full(len(self.labels), np.nan)
+        shape = (len(rows), self.task.outputs)
+        unread = np.full(self.task.outputs, np.nan)
         return {
             name: np.array([row.get(name, unread) for row in rows], dtype=np.float64).reshape(shape) for name in names
         }
 
     def stream(self, texts: Iterable[object], lookahead: int = SLOTS) -> Iterator[Prediction]:
-        """Return a prediction for each text of an iterable that may never end, in its order.
+        """Yield a prediction for each text of an iterable that may be infinite, in its order.
 
         Guarantees 3, 4 and 6: each text is tokenized once; prediction *i* belongs to text *i*; memory is bounded.
 
         Args:
             texts: Any iterable of strings.
-            lookahead: How many texts are in work at a time, 1 or more: large is fast, 1 answers each text before the
-                next is asked for. Behind a long text, shorter ones go on being read and wait for it, 20,000 at most.
+            lookahead: Number of texts in progress at a time, 1 or more. A large number is fast; 1 returns each
+                prediction before the next text is requested. While a long text is read, the results of up to 20,000
+                shorter ones behind it wait for it.
 
         Raises:
-            TextError: ``texts`` is a lone string (at once), or one of the texts can't be classified (when it is
-                reached; predictions of texts before it that were not given yet are lost).
+            TextError: ``texts`` is a single string (immediately), or one of the texts cannot be read (when it is
+                reached; predictions of earlier texts that were not yielded yet are lost).
             ConfigError: ``lookahead`` is below 1.
         """
         if lookahead < 1:
@@ -189,69 +175,62 @@ class Classifier:
         return self.predictions_of(map(self.tokenizer.tokenize, check_texts(texts)), lookahead)
 
     def open(self) -> TextReader:
-        """Return a reader of one text that comes in parts: ``append`` each, then ``close``.
+        """Return a reader of one text that arrives in parts: ``append`` each part, then ``close``.
 
         Raises:
-            ConfigError: No model of the bundle reads forward, or its tokens can't be told before a text's end (those of
-                a model that was imported from fastai), or it was loaded as a cascade, which decides of whole texts.
+            ConfigError: No model of the bundle reads forward; its tokens depend on the whole text (models imported from
+                fastai); or it was loaded with early exit, which needs the whole text.
         """
         if self.early_exit is not None:
-            raise ConfigError("a cascade decides of whole texts: load the bundle without it to read one in parts")
+            raise ConfigError("early exit needs the whole text: load the bundle without it to read a text in parts")
         directions = self.manifest.directions
         if Direction.FORWARD not in directions:
-            raise ConfigError("this bundle reads backward only: a text that isn't complete can't be read from its end")
-        if self.tokenizer.settled("") is None:
+            raise ConfigError("this bundle only reads backward, so it cannot read a text before its end is known")
+        if self.tokenizer.stable_length("") is None:
             raise ConfigError(
-                "this bundle's words are cut by fastai's and spaCy's rules, which look across a whole text: "
+                "this bundle tokenizes by fastai's and spaCy's rules, which look across a whole text: "
                 "read complete texts with predict or stream"
             )
         forward = directions.index(Direction.FORWARD)
-        return TextReader(
-            self.tokenizer,
-            self.engine,
-            forward,
-            partial(self._probabilities, forward),
-            self.prediction,
-        )
+        return TextReader(self.tokenizer, self.engine, forward, partial(self._scores, forward), self.prediction)
 
     def predictions_of(
-        self, texts: Iterable[TokenizedText], lookahead: int = SLOTS, tally: Tally | None = None
+        self, texts: Iterable[TokenizedText], lookahead: int = SLOTS, counts: TokenCounts | None = None
     ) -> Iterator[Prediction]:
-        """Return a prediction for each tokenized text, as ``stream`` does; a tally counts the tokens that are read."""
-        for pooled in self.engine.run_early_exit(texts, lookahead, self._first(), tally):
+        """Yield a prediction for each tokenized text, as ``stream`` does; the tokens read are added to ``counts``."""
+        for pooled in self.engine.run_early_exit(texts, lookahead, self._early_exit_rule(), counts):
             yield self.prediction(pooled)
 
-    def slots(self, most: int, tally: Tally | None = None) -> Slots:
-        """Return slots for so many texts at a time, to be driven by the caller; ``prediction`` tells what they pooled.
+    def slots(self, max_sequences: int, counts: TokenCounts | None = None) -> Slots:
+        """Return slots for up to ``max_sequences`` texts at a time, driven by the caller.
 
-        A round reads one window of each, so that a text which comes meanwhile waits for no longer.
+        Their results become predictions by ``prediction``. A step reads one window of each text, so that a text that
+        arrives meanwhile does not wait longer than that.
         """
-        return Slots(self.engine, most, self._first(), tally, most_windows=1)
+        return Slots(self.engine, max_sequences, self._early_exit_rule(), counts, max_windows=1)
 
-    def _first(self) -> First | None:
+    def _early_exit_rule(self) -> EarlyExitRule | None:
         if self.early_exit is None:
             return None
-        return First(self.manifest.directions.index(self.early_exit.first), self._is_enough)
+        return EarlyExitRule(self.manifest.directions.index(self.early_exit.first), self._is_confident)
 
-    def _is_enough(self, pooled: Pooled) -> bool:
-        """Whether the first member of the cascade is sure of a text that it has read."""
+    def _is_confident(self, pooled: Pooled) -> bool:
+        """Return whether the direction that reads first is confident about a text."""
         assert self.early_exit is not None
         number = self.manifest.directions.index(self.early_exit.first)
-        calibrated = with_temperature(self._probabilities(number, pooled), self.early_exit.temperature)
+        calibrated = self.task.with_temperature(self._scores(number, pooled), self.early_exit.temperature)
         return bool(calibrated.max() > self.early_exit.threshold)
 
-    def _probabilities(self, number: int, pooled: Pooled) -> Probabilities:
-        """Return what one member says of a text."""
-        logits = self._heads[number].logits(pooled)
-        return _sigmoid(logits) if self.is_multi_label else _softmax(logits)
+    def _scores(self, number: int, pooled: Pooled) -> Scores:
+        """Return the scores of one member for a text."""
+        return self.task.activation(self._heads[number].logits(pooled))
 
     def prediction(self, pooled: Sequence[Pooled | None]) -> Prediction:
-        """Return what the members say of a text, by what each of them pooled; None where it did not read the text."""
-        combination, calibration = self.manifest.combination, self.manifest.calibration
+        """Return the prediction for a text from each member's pooled vector; None where a member did not read it."""
+        combination = self.manifest.combination
         assert combination is not None
-        assert calibration is not None
         each = {
-            direction: self._probabilities(number, vector)
+            direction: self._scores(number, vector)
             for number, (direction, vector) in enumerate(zip(self.directions, pooled, strict=True))
             if vector is not None
         }
@@ -259,22 +238,25 @@ class Classifier:
             mean = sum(
                 (weight * row for weight, row in zip(combination.weights, each.values(), strict=True)), np.zeros(1)
             )
-            temperature = calibration.temperature
+            temperature = self.task.temperature
         else:
             assert self.early_exit is not None
             mean, temperature = each[self.early_exit.first], self.early_exit.temperature
-        ensemble = with_temperature(mean, temperature, task=self.manifest.task)
-        best = int(ensemble.argmax())
-        chosen, read = self.chosen(ensemble), "both" if len(each) > 1 else next(iter(each))
-        by_name = {**each, ENSEMBLE: ensemble}
-        return Prediction(self.labels[best], float(ensemble[best]), chosen, self.labels, by_name, read)
-
-    def chosen(self, ensemble: Probabilities) -> tuple[str, ...]:
-        """Return the labels of a text with these probabilities, (C,): the most probable, or all at their thresholds."""
-        thresholds = self.manifest.thresholds
-        if thresholds is None:
-            return (self.labels[int(ensemble.argmax())],)
-        return tuple(label for label, p, at in zip(self.labels, ensemble, thresholds, strict=True) if p >= at)
+        ensemble = self.task.with_temperature(mean, temperature)
+        decision = self.task.decide(ensemble)
+        scores = {**each, ENSEMBLE: ensemble}
+        is_value = decision.value is not None
+        return Prediction(
+            label=decision.label,
+            probability=decision.probability,
+            chosen=decision.chosen,
+            labels=self.labels,
+            probabilities={} if is_value else scores,
+            read="both" if len(each) > 1 else next(iter(each)),
+            value=decision.value,
+            values={name: float(vector[0]) for name, vector in scores.items()} if is_value else {},
+            scores=scores,
+        )
 
 
 def load(
@@ -288,24 +270,24 @@ def load(
 
     Args:
         path: The bundle's directory.
-        threads: To compute with, 1 or more; else one for each core that this process may use, a container's quota
-            included. It changes how fast results come, and no bit of them. Processes that are forked later share the
-            weights; forked with more than 1, they would wait for threads that they don't have.
-        early_exit: Whether one direction is enough where it is sure, as ``fit_early_exit`` chose.
-        precision: ``float32``, or ``int8``: faster, and near the trainer's numbers only. The bundle keeps float32;
-            ``verify`` tells how near, ``bothways bench`` how much faster on this machine.
+        threads: Compute threads, 1 or more. Defaults to all cores available to the process, including a container's
+            quota. The number changes the speed and no bit of the results. Processes that are forked later share the
+            weights; with more than 1 thread they would wait for threads that they do not have.
+        early_exit: Skip the second direction when the first is confident, as calibrated by ``fit_early_exit``.
+        precision: ``float32``, or ``int8``, which is faster and only close to the trainer's numbers. The bundle keeps
+            float32. ``verify`` reports how close int8 is, ``bothways bench`` how much faster on this machine.
 
     Raises:
-        ConfigError: ``threads`` is below 1, the precision is unknown, the bundle has no cascade, or int8 is further
-            than 0.1 from the bundle's proof on this machine.
+        ConfigError: ``threads`` is below 1, the precision is unknown, the bundle has no early exit, or int8 differs by
+            more than 0.1 from the bundle's parity record on this machine.
         BundleMissing: There is no bundle at the path.
         BundleTooNew: The bundle's format is newer than this version.
-        BundleBroken: The bundle is damaged or not a classifier's.
+        BundleBroken: The bundle is damaged, or not a classifier's.
     """
     if threads is not None and threads < 1:
         raise ConfigError(f"threads is {threads}, expected 1 or more")
     if precision not in PRECISIONS:
-        raise ConfigError(f"the precision {precision!r} is unknown, expected {' or '.join(PRECISIONS)}")
+        raise ConfigError(f"unknown precision {precision!r}; use {' or '.join(PRECISIONS)}")
     bundle = read_bundle(path, Kind.CLASSIFIER)
     model = Classifier(bundle, threads, early_exit_of(bundle) if early_exit else None, precision)
     if precision == "int8":
@@ -314,97 +296,26 @@ def load(
 
 
 def early_exit_of(bundle: Bundle) -> EarlyExit:
-    """Return a bundle's cascade.
+    """Return a bundle's early exit.
 
     Raises:
-        ConfigError: It has none.
+        ConfigError: The task has none, or it was not calibrated.
     """
+    if reason := bundle.manifest.decisions.no_early_exit:
+        raise ConfigError(f"{bundle.name}: {reason}")
     if bundle.manifest.early_exit is None:
-        raise ConfigError(f"{bundle.name} has no cascade: choose one on labeled rows with bothways early-exit")
+        raise ConfigError(f"{bundle.name} has no early exit; calibrate it on labeled rows with bothways early-exit")
     return bundle.manifest.early_exit
 
 
 def _refuse_far_from_parity_record(model: Classifier, bundle: Bundle) -> None:
-    """Refuse a precision that is no use here, by the proof's short texts."""
+    """Refuse a precision that is of no use on this machine, by the short texts of the parity record."""
     rows = [row for row in bundle.parity_record if len(row.ids) <= _SHORT_TOKENS]
     name = model.early_exit.first if model.early_exit is not None else ENSEMBLE
-    found = model.predict_proba_by_direction([row.text for row in rows])[name]
-    proven = proven_probabilities(rows, name, model.labels)
-    difference = float(np.abs(found - proven).max()) if rows else 0.0
+    found = model.scores_by_direction([row.text for row in rows])[name]
+    difference = model.task.difference(found, recorded_scores(rows, name, model.task)) if rows else 0.0
     if not difference <= LARGEST_INT8_DIFFERENCE:
         raise ConfigError(
-            f"{bundle.name} in int8 gives probabilities that differ by {difference:.2g} from the trainer's on this "
-            f"machine, allowed are {LARGEST_INT8_DIFFERENCE:g}: load it in float32"
+            f"{bundle.name}: int8 differs by {difference:.2g} from the trainer's {model.task.score_kind} on this "
+            f"machine, at most {LARGEST_INT8_DIFFERENCE:g} is allowed; load it in float32"
         )
-
-
-def with_temperature(probabilities: Probabilities, temperature: float, *, task: Task = "single-label") -> Probabilities:
-    """Return calibrated probabilities: the softmax of their logarithms over the temperature (Guo et al., 2017).
-
-    For multi-label: the sigmoid of each one's log odds over the temperature (``LARGEST_WITH_ODDS`` at most).
-
-    Args:
-        probabilities: Of one text, (C,), or of several, (N, C).
-        temperature: Above 0; 1 changes no bit.
-        task: Of the classifier that they come from.
-    """
-    if temperature == 1:
-        return probabilities
-    with np.errstate(divide="ignore", over="ignore"):
-        if task == "multi-label":
-            others = np.log1p(-np.minimum(probabilities, LARGEST_WITH_ODDS))
-            return _sigmoid((np.log(probabilities) - others) / temperature)
-        logarithms = np.log(probabilities)
-        return _softmax((logarithms - logarithms.max(axis=-1, keepdims=True)) / temperature)
-
-
-class _Head:
-    """Batch norm and linear layer, as often as need be with ReLU between; the norms are folded into the linear layers.
-
-    Runs on one text at a time, so that no product's rounding depends on a batch.
-    """
-
-    def __init__(self, weights: Weights, layers: int) -> None:
-        self._layers = folded_layers(weights, layers)
-
-    def logits(self, pooled: Pooled) -> NDArray[np.float64]:
-        """Return one text's logits, (C,) float64, from its pooled vector, (3E,)."""
-        (weight, bias), *others = self._layers
-        values = weight @ pooled.astype(np.float64) + bias
-        for weight, bias in others:
-            values = weight @ np.maximum(values, 0) + bias
-        return values
-
-
-def folded_layers(weights: Weights, layers: int) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Return weight and bias of a head's linear layers, with the norm before each folded in; ReLU stands between."""
-    return [
-        _folded_linear(weights, f"head.layers.{layer}", *_folded_norm(weights, f"head.norms.{layer}"))
-        for layer in range(layers)
-    ]
-
-
-def _folded_norm(weights: Weights, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return scale and shift of a batch norm in evaluation."""
-    part = {
-        key: weights[f"{name}.{key}"].astype(np.float64) for key in ("weight", "bias", "running_mean", "running_var")
-    }
-    scale = part["weight"] / np.sqrt(part["running_var"] + _NORM_EPS)
-    return scale, part["bias"] - part["running_mean"] * scale
-
-
-def _folded_linear(
-    weights: Weights, name: str, scale: NDArray[np.float64], shift: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    weight = weights[f"{name}.weight"].astype(np.float64)
-    return weight * scale, weights[f"{name}.bias"] + weight @ shift
-
-
-def _softmax(logits: NDArray[np.float64]) -> Probabilities:
-    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True), dtype=np.float64)
-
-
-def _sigmoid(logits: NDArray[np.float64]) -> Probabilities:
-    small = np.exp(-np.abs(logits))  # never overflows, also not where a logit is infinite
-    return np.asarray(np.where(logits >= 0, 1, small) / (1 + small), dtype=np.float64)

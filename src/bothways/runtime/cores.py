@@ -1,6 +1,6 @@
-"""Tell how many cores this process may really use.
+"""Find the number of cores that this process can use, within the CPU quota of its container.
 
-In: nothing. Out: a number. A container's share of the processor counts: threads beyond it would only be held up.
+Threads beyond the quota would only be throttled.
 """
 
 from __future__ import annotations
@@ -12,26 +12,27 @@ from pathlib import Path
 
 
 def available_cores(root: Path = Path("/")) -> int:
-    """Return how many cores this process may run on, or how many its control groups' quotas are worth, if that is less.
+    """Return the number of cores that this process can use, 1 or more.
 
-    Linux's control groups of version 1 and 2, of this process and of all above it; half a core more counts for nothing.
+    This is the smaller of the number of cores that it may run on and the CPU quotas of its control groups (Linux,
+    versions 1 and 2, including all parent groups), rounded down.
 
     Args:
-        root: Where the system's files are.
+        root: Root directory of the system's files. Another one is useful in tests.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     return max(1, math.floor(min([allowed, *_quotas(root)])))
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """Return the quota, in cores, of each group that has one."""
+    """Yield the quota, in cores, of each control group that has one."""
     mounts = root / "sys" / "fs" / "cgroup"
     for line in _content(root / "proc" / "self" / "cgroup").splitlines():
         if line.count(":") < 2:
             continue
         _, controllers, path = line.split(":", 2)
         names = [name for name in path.split("/") if name not in ("", "..")]
-        groups = [names[:length] for length in range(len(names) + 1)]  # in a container, only the first may be seen
+        groups = [names[:length] for length in range(len(names) + 1)]  # a container may see the root group only
         if not controllers:
             yield from _cores(_content(mounts.joinpath(*group, "cpu.max")) for group in groups)
         elif "cpu" in controllers.split(","):
@@ -40,7 +41,7 @@ def _quotas(root: Path) -> Iterator[float]:
 
 
 def _cores(quotas_and_periods: Iterator[str] | list[str]) -> Iterator[float]:
-    """Return microseconds of quota by microseconds of period; ``max`` and -1 are no quota."""
+    """Yield each quota divided by its period, both in microseconds; ``max`` and -1 mean that there is no quota."""
     for content in quotas_and_periods:
         try:
             quota, period = map(int, content.split())

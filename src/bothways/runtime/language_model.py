@@ -1,18 +1,18 @@
-"""Score texts with the language models of a pack.
+"""Compute the loss of texts under the language models of a pack.
 
-In: a text and a direction. Out: how surprising the text is, read that way.
+Input: a text and a direction. Output: the mean negative log-likelihood of its tokens, read in that direction.
 """
 
 from __future__ import annotations
 
 from bothways.bundle.read import Bundle
-from bothways.runtime.graph import LanguageModelSession
+from bothways.runtime.sessions import LanguageModelSession
 from bothways.text.reading import Direction, read, require_direction
 from bothways.text.tokenizer import Tokenizer
 
 
 class LanguageModel:
-    """The language models of a pack, one a direction."""
+    """The language models of a pack, one per direction."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.tokenizer: Tokenizer = bundle.tokenizer
@@ -24,14 +24,17 @@ class LanguageModel:
         }
 
     def loss(self, text: str, direction: Direction) -> float:
-        """Return the mean negative log-likelihood of a text's tokens, in nats a token; 0 for a text without any word.
+        """Return the mean negative log-likelihood of a text's tokens, in nats per token.
 
         Args:
-            text: A checked text.
-            direction: Which of the models reads it.
+            text: A text that passed ``check_text``.
+            direction: Direction of the model that reads it.
+
+        Returns:
+            The loss, or 0 for a text without words.
 
         Raises:
-            DirectionError: The pack has no model that reads this way.
+            DirectionError: The pack has no model of this direction.
         """
         require_direction(direction, self._manifest.directions, self._name)
         tokens = self.tokenizer.tokenize(text)

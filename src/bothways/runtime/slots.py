@@ -1,12 +1,22 @@
-"""Run texts of any number and length through all members in slots, with bounded memory.
+"""Read any number of texts of any length by continuous batching, with bounded memory.
 
-In: an iterable of tokenized texts. Out: each text's pooled vector for each member, in the order of the texts. Owns
-padding at inference. Does not know labels.
+Input: an iterable of tokenized texts. Output: the pooled vector of each text by each member, in the order of the texts.
+This module owns padding at inference. It knows nothing of labels.
 
-Texts in flight hold a slot each: their tokens and, for every member, the carried state. A round advances every one of
-them by a window, in batches of slots whose next windows are about equally long, so that little padding is executed;
-few texts, as a single one, by more windows at once, since each time all weights have to be fetched again. Finished
-texts leave, waiting ones take their slots. A text's arithmetic is the same whoever its neighbours are.
+Terms:
+    member: One model of the bundle, with its direction.
+    sequence: One text that is being read: its token ids in each member's reading order, and how far it has been read.
+    slot: One row of the arrays in which every member carries its state. A sequence needs a slot to be read.
+    step: Every sequence in a slot advances by one window of tokens, or by several windows if there are few sequences.
+    admit: Give a free slot to a new sequence.
+    preempt: Take the slot from an unfinished sequence and keep its state.
+    resume: Give a free slot to a preempted sequence, which continues where it was.
+    evict: Remove an unfinished sequence for good.
+
+A step reads the sequences in batches whose next windows have about equal lengths, so that little padding is computed.
+A few sequences, or a single one, advance by several windows per step, because every run of a session has to fetch all
+weights from memory. Finished sequences free their slots for waiting texts. A text's arithmetic does not depend on the
+other texts in the batch.
 """
 
 from __future__ import annotations
@@ -23,29 +33,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bothways.bundle.manifest import Member
-from bothways.runtime.graph import WINDOW_TOKENS, EncoderSession
+from bothways.runtime.sessions import WINDOW_TOKENS, EncoderSession
 from bothways.text.reading import Ids, TokenizedText, read
 from bothways.text.tokenizer import PADDING_ID
 
 BATCH_SLOTS = 32
-"""Texts in a batch at most, or windows of fewer texts. With more, products gain nothing, and what lies between them
-leaves the caches."""
+"""Largest number of sequences per batch, or of windows if there are fewer sequences. A larger batch does not speed up
+the matrix products, and its activations no longer fit the caches."""
 SLOTS = 1024
-"""Texts in flight at most."""
+"""Largest number of slots."""
 
-_TOKENS_IN_FLIGHT = 2_000_000
-_RESULTS_WAITING = 20_000
-"""Texts read ahead of the next result at most: those in flight, and finished ones that wait for a longer one."""
+_MAX_TOKENS = 2_000_000
+"""Number of tokens in all slots above which no further text is admitted."""
+_MAX_UNDELIVERED = 20_000
+"""Largest number of texts that are read ahead of the next result: those in slots, and finished ones whose results wait
+for an earlier, longer text."""
 
 Pooled = NDArray[np.float32]
 
 
 @dataclass(eq=False)
-class _Flight:
-    """One text on its way: its number, and for each member its ids in reading order and what of them is pooled.
+class _Sequence:
+    """One text that is being read.
 
-    ``reading`` are the members that read it now, ``pooled`` what those gave that have read it; ``rounds`` counts those
-    since it took its slot.
+    Attributes:
+        number: The caller's number for the text.
+        reading: The members that read it now, as their places in the engine.
+        ids_by_member: Token ids in each member's reading order.
+        pooled_from: For each member, the position of the first token that is pooled.
+        last_pooled: For each member, the position of the token whose output is pooled as the last one.
+        pooled_tokens: For each member, the number of tokens that are pooled.
+        pooled: The pooled vector of each member that has read the text, or None.
+        position: Number of tokens that the members in ``reading`` have read.
+        steps: Number of steps since it was admitted or resumed.
     """
 
     number: int
@@ -56,63 +76,77 @@ class _Flight:
     pooled_tokens: list[int]
     pooled: list[Pooled | None]
     position: int = 0
-    rounds: int = 0
+    steps: int = 0
+
+    def __len__(self) -> int:
+        return len(self.ids_by_member[0])
 
     def next_tokens(self, windows: int = 1) -> int:
-        """Tokens of the next windows, until the text's end, or where pooling begins or the last state is taken."""
+        """Return the number of tokens in the next windows.
+
+        They end early at the end of the text, where pooling begins, and where the last output is taken.
+        """
         stops = [stop for stop in (*self.pooled_from, *(p + 1 for p in self.last_pooled)) if stop > self.position]
-        return min(windows * WINDOW_TOKENS, min([len(self.ids_by_member[0]), *stops]) - self.position)
+        return min(windows * WINDOW_TOKENS, min([len(self), *stops]) - self.position)
 
     @property
     def is_finished(self) -> bool:
-        return self.position >= len(self.ids_by_member[0])
+        return self.position >= len(self)
 
 
 class MemberStates:
-    """The carried arrays of one member, one row a slot."""
+    """The arrays that one member carries from window to window, one row per slot.
+
+    Attributes:
+        session: The member's session.
+        states: The encoder's state, one array (slots, width) per entry of the session's layout.
+        largest: Running maximum of the outputs, (slots, E).
+        total: Running sum of the outputs, (slots, E) float64.
+        last: The output that is pooled as the last one, (slots, E).
+    """
 
     def __init__(self, session: EncoderSession, slots: int) -> None:
-        width = session.architecture.width_embedding
+        width = session.layout.output_width
         self.session = session
-        self.states = [np.zeros((slots, w), dtype=np.float32) for w in session.state_widths]
+        self.states = [np.zeros((slots, w), dtype=np.float32) for w in session.layout.state_widths]
         self.largest = np.zeros((slots, width), dtype=np.float32)
         self.total = np.zeros((slots, width), dtype=np.float64)
         self.last = np.zeros((slots, width), dtype=np.float32)
 
-    def copied(self) -> MemberStates:
-        """Return another one that goes on from here by itself."""
+    def extract(self, slot: int) -> MemberStates:
+        """Return a copy of one slot, as the only slot of a new object."""
+        row = slice(slot, slot + 1)
         other = copy.copy(self)
-        other.states = [state.copy() for state in self.states]
-        other.largest, other.total, other.last = self.largest.copy(), self.total.copy(), self.last.copy()
+        other.states = [state[row].copy() for state in self.states]
+        other.largest, other.total, other.last = self.largest[row].copy(), self.total[row].copy(), self.last[row].copy()
         return other
 
-    def row(self, slot: int) -> MemberStates:
-        """Return what one slot holds by itself, as the only slot of another one."""
-        other = copy.copy(self)
-        other.states = [state[slot : slot + 1].copy() for state in self.states]
-        other.largest, other.total = self.largest[slot : slot + 1].copy(), self.total[slot : slot + 1].copy()
-        other.last = self.last[slot : slot + 1].copy()
-        return other
-
-    def put(self, slot: int, row: MemberStates) -> None:
-        """Let a slot hold what ``row`` gave."""
-        for state, kept in zip(self.states, row.states, strict=True):
+    def restore(self, slot: int, extracted: MemberStates) -> None:
+        """Copy into a slot what ``extract`` returned."""
+        for state, kept in zip(self.states, extracted.states, strict=True):
             state[slot] = kept[0]
-        self.largest[slot], self.total[slot], self.last[slot] = row.largest[0], row.total[0], row.last[0]
+        self.largest[slot], self.total[slot] = extracted.largest[0], extracted.total[0]
+        self.last[slot] = extracted.last[0]
 
-    def clear(self, slot: int) -> None:
-        """Let a text begin in a slot."""
+    def reset(self, slot: int) -> None:
+        """Prepare a slot for the beginning of a text."""
         for state in self.states:
             state[slot] = 0
-        self.clear_pool(slot)
+        self.reset_pooling(slot)
 
-    def clear_pool(self, slot: int) -> None:
-        """Let pooling begin in a slot."""
+    def reset_pooling(self, slot: int) -> None:
+        """Discard what has been pooled in a slot."""
         self.largest[slot] = -np.inf
         self.total[slot] = 0
 
     def advance(self, slots: NDArray[np.intp], ids: NDArray[np.int64], lengths: NDArray[np.int32]) -> None:
-        """Read the next tokens of the texts in some slots: ids, (T, B), of which lengths, (B,), count."""
+        """Read the next tokens of the texts in some slots.
+
+        Args:
+            slots: The slots, (B,).
+            ids: Token ids, (T, B), with any valid id after the tokens to read.
+            lengths: Number of tokens to read in each slot, (B,), each in 1..T.
+        """
         states, largest, total = self.session.advance(
             ids, lengths, [state[slots] for state in self.states], self.largest[slots], self.total[slots]
         )
@@ -122,133 +156,157 @@ class MemberStates:
         self.total[slots] = total
 
     def take_last(self, slot: int) -> None:
-        """Let the state after the window that was read be the last one that is pooled."""
-        self.last[slot] = self.states[-2][slot]
+        """Use the output of the token that was read last as the last output to pool."""
+        self.last[slot] = self.states[self.session.layout.output_state][slot]
 
     def pooled(self, slot: int, pooled_tokens: int) -> Pooled:
-        """Return last | largest | mean of the outputs of a finished text, (3E,)."""
+        """Return the last, largest and mean output of a finished text, concatenated, (3E,)."""
         mean = (self.total[slot] / pooled_tokens).astype(np.float32)
         largest = np.where(np.isneginf(self.largest[slot]), 0, self.largest[slot])  # nothing but typed padding
         return np.concatenate([self.last[slot], largest.astype(np.float32), mean])
 
 
 @dataclass(frozen=True)
-class First:
-    """A member that reads each text first, and whether what it pooled is enough: or all other members read as well."""
+class EarlyExitRule:
+    """Which member reads each text first, and when its result suffices.
+
+    Attributes:
+        member: The member that reads first, as its place in the engine.
+        is_confident: Returns, from that member's pooled vector, whether the other members need not read the text.
+    """
 
     member: int
-    is_enough: Callable[[Pooled], bool]
+    is_confident: Callable[[Pooled], bool]
 
 
 @dataclass
-class Tally:
-    """How many tokens a run's members needed, and how many they executed: those and the padding in their windows."""
+class TokenCounts:
+    """Numbers of tokens, summed over texts and the members that read them.
 
-    needed: int = 0
-    executed: int = 0
+    Attributes:
+        real: Tokens of the texts.
+        computed: Tokens that went through the encoders: the texts' and the padding of their batches.
+    """
+
+    real: int = 0
+    computed: int = 0
 
 
 class Slots:
-    """Texts on their way through all members: each joins before a round, and leaves after the one that ends it.
+    """The sequences that are being read, step by step. Driven by the caller.
 
-    In between it may be parked: it gives up its slot, and goes on later from where it was (guarantee 2).
+    A preempted and resumed sequence gets the same result as one that was never preempted (guarantee 2).
 
-    Not to be shared between threads. ``close`` it in the end.
+    Not to be shared between threads. Call ``close`` at the end.
 
     Attributes:
-        tokens: Of the texts in flight, all of each; parked ones are not in flight.
+        tokens: Number of tokens of all sequences in slots. Those of preempted sequences are not included.
     """
 
     def __init__(
         self,
         engine: SlotEngine,
-        most: int,
-        first: First | None = None,
-        tally: Tally | None = None,
-        most_windows: int = BATCH_SLOTS,
+        max_sequences: int,
+        rule: EarlyExitRule | None = None,
+        counts: TokenCounts | None = None,
+        max_windows: int = BATCH_SLOTS,
     ) -> None:
-        """Take up to ``most`` texts at a time; ``first`` and ``tally`` as ``SlotEngine.run_early_exit`` has them.
+        """Start without sequences.
 
-        A round goes on by ``most_windows`` of a text at most: with fewer, texts that come meanwhile join sooner.
+        Args:
+            engine: The members that read.
+            max_sequences: Largest number of sequences in slots, 1 or more.
+            rule: When one member suffices. Defaults to all members reading every text.
+            counts: Where to add the numbers of tokens that are read. Defaults to nowhere.
+            max_windows: Largest number of windows by which a sequence advances per step. With few windows, steps are
+                short, and new texts are admitted sooner.
         """
-        self._engine, self._most, self._first, self._tally = engine, most, first, tally
-        self._most_windows = most_windows
+        self._engine, self._max_sequences, self._rule, self._counts = engine, max_sequences, rule, counts
+        self._max_windows = max_windows
         self._members: list[MemberStates] = []
-        self._flights: dict[int, _Flight] = {}  # by slot
-        self._parked: dict[int, tuple[_Flight, list[MemberStates]]] = {}  # by number
+        self._sequences: dict[int, _Sequence] = {}  # by slot
+        self._preempted: dict[int, tuple[_Sequence, list[MemberStates]]] = {}  # by number
         self._free: list[int] = []
         self._pool = ThreadPoolExecutor(engine.threads, "bothways") if engine.threads > 1 else None
         self.tokens = 0
 
     def __len__(self) -> int:
-        return len(self._flights)
+        return len(self._sequences)
 
     @property
     def is_full(self) -> bool:
-        """Whether no text can join now."""
-        return len(self._flights) >= self._most
+        """Whether no sequence can be admitted or resumed now."""
+        return len(self._sequences) >= self._max_sequences
 
-    def join(self, number: int, text: TokenizedText) -> None:
-        """Let a text begin in the next round, under a number by which it is told."""
+    def admit(self, number: int, text: TokenizedText) -> None:
+        """Admit a text to the next step; its result carries ``number``."""
         slot = self._free_slot()
         for member in self._members:
-            member.clear(slot)
-        everyone = range(len(self._engine.members))
-        self._flights[slot] = self._engine._flight(number, text, [self._first.member] if self._first else [*everyone])
+            member.reset(slot)
+        self._sequences[slot] = self._engine._sequence(number, text, self._rule)
         self.tokens += len(text)
 
-    def park(self, most: int, rounds: int) -> list[int]:
-        """Let texts leave their slots for a while, and give their numbers.
+    def preempt(self, at_most: int, min_steps: int) -> list[int]:
+        """Take the slots from the sequences that have held them longest, to be resumed later.
 
         Args:
-            most: So many at most: those that have held their slots longest.
-            rounds: None that has held its slot for fewer.
+            at_most: Largest number of sequences to preempt.
+            min_steps: Number of steps that a sequence must have held its slot.
+
+        Returns:
+            The numbers of the preempted sequences.
         """
-        held = [(flight.rounds, slot) for slot, flight in self._flights.items() if flight.rounds >= rounds]
-        parked = []
-        for _, slot in sorted(held, reverse=True)[:most]:
-            flight, states = self._flights[slot], [member.row(slot) for member in self._members]
-            self._leave(slot)
-            self._parked[flight.number] = flight, states
-            parked.append(flight.number)
-        return parked
+        candidates = [(sequence.steps, slot) for slot, sequence in self._sequences.items()]
+        candidates = sorted((held for held in candidates if held[0] >= min_steps), reverse=True)
+        numbers = []
+        for _, slot in candidates[:at_most]:
+            sequence, states = self._sequences[slot], [member.extract(slot) for member in self._members]
+            self._release(slot)
+            self._preempted[sequence.number] = sequence, states
+            numbers.append(sequence.number)
+        return numbers
 
     def resume(self, number: int) -> None:
-        """Let a parked text go on in the next round, from where it was, to the bit."""
+        """Admit a preempted sequence to the next step. It continues where it was, to the last bit."""
         slot = self._free_slot()
-        flight, states = self._parked.pop(number)
-        for member, kept in zip(self._members, states, strict=True):
-            member.put(slot, kept)
-        flight.rounds = 0
-        self._flights[slot] = flight
-        self.tokens += len(flight.ids_by_member[0])
+        sequence, states = self._preempted.pop(number)
+        for member, extracted in zip(self._members, states, strict=True):
+            member.restore(slot, extracted)
+        sequence.steps = 0
+        self._sequences[slot] = sequence
+        self.tokens += len(sequence)
 
-    def advance(self) -> list[tuple[int, list[Pooled | None]]]:
-        """Read on in each text, and give the numbers of those that end here with what each member pooled."""
+    def step(self) -> list[tuple[int, list[Pooled | None]]]:
+        """Advance every sequence in a slot.
+
+        Returns:
+            The number of each sequence that has finished, with one pooled vector per member, or None for a member that
+            did not read it.
+        """
         self._read_windows()
-        ended = []
-        for slot, flight in list(self._flights.items()):
-            if not flight.is_finished:
+        finished = []
+        for slot, sequence in list(self._sequences.items()):
+            if not sequence.is_finished:
                 continue
-            for number in flight.reading:
-                flight.pooled[number] = self._members[number].pooled(slot, flight.pooled_tokens[number])
-            if self._first is not None and _is_unsure(flight, self._first):
-                flight.reading = [number for number in range(len(self._members)) if number != self._first.member]
-                flight.position = 0
+            for member in sequence.reading:
+                sequence.pooled[member] = self._members[member].pooled(slot, sequence.pooled_tokens[member])
+            if self._rule is not None and _needs_the_others(sequence, self._rule):
+                sequence.reading = [member for member in range(len(self._members)) if member != self._rule.member]
+                sequence.position = 0
                 continue
-            self._leave(slot)
-            ended.append((flight.number, flight.pooled))
-        return ended
+            self._release(slot)
+            finished.append((sequence.number, sequence.pooled))
+        return finished
 
-    def drop(self, numbers: Collection[int]) -> None:
-        """Let texts leave before their end, parked ones, too."""
+    def evict(self, numbers: Collection[int]) -> None:
+        """Remove unfinished sequences, preempted ones included."""
         for number in numbers:
-            self._parked.pop(number, None)
-        for slot in [slot for slot, flight in self._flights.items() if flight.number in numbers]:
-            self._leave(slot)
+            self._preempted.pop(number, None)
+        for slot in [slot for slot, sequence in self._sequences.items() if sequence.number in numbers]:
+            self._release(slot)
 
     def close(self) -> None:
-        """End the threads."""
+        """Stop the threads."""
         if self._pool is not None:
             self._pool.shutdown()
 
@@ -258,14 +316,14 @@ class Slots:
             self._grow()
         return self._free.pop()
 
-    def _leave(self, slot: int) -> None:
-        self.tokens -= len(self._flights.pop(slot).ids_by_member[0])
+    def _release(self, slot: int) -> None:
+        self.tokens -= len(self._sequences.pop(slot))
         self._free.append(slot)
 
     def _grow(self) -> None:
-        """Take twice the slots, with the states of those in use kept; starts small for a single text."""
-        used = len(self._flights)
-        size = min(self._most, max(8, 2 * used))
+        """Double the number of slots and keep the states of those in use. A single text needs few."""
+        used = len(self._sequences)
+        size = min(self._max_sequences, max(8, 2 * used))
         grown = [MemberStates(session, size) for session in self._engine.sessions]
         for old, new in zip(self._members, grown, strict=False):
             new.largest[:used], new.total[:used], new.last[:used] = old.largest, old.total, old.last
@@ -274,151 +332,171 @@ class Slots:
         self._free, self._members = list(range(size - 1, used - 1, -1)), grown
 
     def _read_windows(self) -> None:
-        """Advance every text in flight by the next windows of those members that read it now."""
-        by_length = sorted(self._flights.items(), key=lambda item: (item[1].reading, -item[1].next_tokens()))
+        """Advance every sequence by its next windows, with the members that read it now."""
+        by_length = sorted(self._sequences.items(), key=lambda item: (item[1].reading, -item[1].next_tokens()))
         batches: list[_Batch] = []
         jobs: list[tuple[int, _Batch]] = []
         for reading, group in itertools.groupby(by_length, key=lambda item: item[1].reading):
             alike = list(group)
             for start in range(0, len(alike), BATCH_SLOTS):
-                batch = _Batch.of(alike[start : start + BATCH_SLOTS], self._most_windows)
+                batch = _Batch.of(alike[start : start + BATCH_SLOTS], self._max_windows)
                 batches.append(batch)
-                jobs += [(number, batch) for number in reading]
-                if self._tally is not None:
-                    self._tally.needed += len(reading) * int(batch.lengths.sum())
-                    self._tally.executed += len(reading) * int(batch.lengths.max()) * len(batch.flights)
+                jobs += [(member, batch) for member in reading]
+                if self._counts is not None:
+                    self._counts.real += len(reading) * int(batch.lengths.sum())
+                    self._counts.computed += len(reading) * int(batch.lengths.max()) * len(batch.sequences)
         jobs.sort(key=lambda job: job[0])  # one member after the other, while its weights are in the cache
         for _ in (self._pool.map if self._pool else map)(self._read_batch, jobs):
             pass
         for batch in batches:
-            for flight, length in zip(batch.flights, batch.lengths.tolist(), strict=True):
-                flight.position += length
-                flight.rounds += 1
+            for sequence, length in zip(batch.sequences, batch.lengths.tolist(), strict=True):
+                sequence.position += length
+                sequence.steps += 1
 
     def _read_batch(self, job: tuple[int, _Batch]) -> None:
         number, batch = job
         member = self._members[number]
-        ids = np.full((batch.lengths.max(), len(batch.flights)), PADDING_ID, dtype=np.int64)
-        for column, (slot, flight) in enumerate(zip(batch.slots, batch.flights, strict=True)):
-            stop = flight.position + batch.lengths[column]
-            ids[: batch.lengths[column], column] = flight.ids_by_member[number][flight.position : stop]
-            if 0 < flight.position == flight.pooled_from[number]:
-                member.clear_pool(slot)
+        ids = np.full((batch.lengths.max(), len(batch.sequences)), PADDING_ID, dtype=np.int64)
+        for column, (slot, sequence) in enumerate(zip(batch.slots, batch.sequences, strict=True)):
+            stop = sequence.position + batch.lengths[column]
+            ids[: batch.lengths[column], column] = sequence.ids_by_member[number][sequence.position : stop]
+            if 0 < sequence.position == sequence.pooled_from[number]:
+                member.reset_pooling(slot)
         member.advance(batch.slots, ids, batch.lengths)
-        for slot, flight, length in zip(batch.slots, batch.flights, batch.lengths, strict=True):
-            if flight.position + length == flight.last_pooled[number] + 1:
+        for slot, sequence, length in zip(batch.slots, batch.sequences, batch.lengths, strict=True):
+            if sequence.position + length == sequence.last_pooled[number] + 1:
                 member.take_last(slot)
 
 
 @dataclass(frozen=True)
 class _Batch:
-    """Texts whose next windows are read at once."""
+    """Sequences whose next windows are read at once.
+
+    Attributes:
+        slots: Their slots, (B,).
+        sequences: The sequences.
+        lengths: Number of tokens to read of each, (B,).
+    """
 
     slots: NDArray[np.intp]
-    flights: list[_Flight]
+    sequences: list[_Sequence]
     lengths: NDArray[np.int32]
 
     @classmethod
-    def of(cls, items: Sequence[tuple[int, _Flight]], most_windows: int) -> _Batch:
-        """Take a window of each text, or more if they are few, as long as none of them stops before the last."""
-        flights = [flight for _, flight in items]
-        most = min(most_windows, BATCH_SLOTS // len(flights))
-        shortest = min(flight.next_tokens(most) for flight in flights)
-        lengths = [flight.next_tokens(math.ceil(shortest / WINDOW_TOKENS)) for flight in flights]
-        return cls(np.array([slot for slot, _ in items]), flights, np.array(lengths, dtype=np.int32))
+    def of(cls, items: Sequence[tuple[int, _Sequence]], max_windows: int) -> _Batch:
+        """Return a batch of one window of each sequence, or of several windows if there are few sequences.
+
+        There are never more windows than the shortest sequence has left.
+        """
+        sequences = [sequence for _, sequence in items]
+        windows = min(max_windows, BATCH_SLOTS // len(sequences))
+        shortest = min(sequence.next_tokens(windows) for sequence in sequences)
+        lengths = [sequence.next_tokens(math.ceil(shortest / WINDOW_TOKENS)) for sequence in sequences]
+        return cls(np.array([slot for slot, _ in items]), sequences, np.array(lengths, dtype=np.int32))
 
 
 class SlotEngine:
-    """Reads texts with every member of an ensemble.
+    """Read texts with every member of an ensemble.
 
-    Guarantee 2: a text's result is bit-identical alone, in any company and in any order.
+    Guarantee 2: batching never changes a result. It is bit-identical alone, in any batch and in any order.
     Guarantee 4: result *i* belongs to text *i*.
     Guarantee 6: memory is bounded by the slots, for any number of texts and for a text of any length.
 
     Safe to use from several threads: nothing is kept between runs.
 
     Attributes:
-        members: In whose order results come.
-        sessions: Theirs.
-        threads: Batches that are read at the same time.
+        members: The members, in the order of the results.
+        sessions: The session of each member.
+        threads: Number of batches that are read at the same time.
     """
 
     def __init__(self, members: list[Member], sessions: list[EncoderSession], threads: int = 1) -> None:
         self.members = members
-        self._readings = [(member.direction, member.special_tokens) for member in members]
-        self._poolings = [member.pooling for member in members]
         self.sessions = sessions
         self.threads = threads
 
-    def without(self, number: int) -> SlotEngine:
+    def without(self, member: int) -> SlotEngine:
         """Return an engine of all members but one."""
-        keep = [other for other in range(len(self.members)) if other != number]
-        members, sessions = [self.members[n] for n in keep], [self.sessions[n] for n in keep]
-        return SlotEngine(members, sessions, self.threads)
+        keep = [other for other in range(len(self.members)) if other != member]
+        return SlotEngine([self.members[n] for n in keep], [self.sessions[n] for n in keep], self.threads)
 
-    def begun(self, number: int) -> MemberStates:
-        """Return the states of one member at the beginning of a text, in slot 0 of one."""
-        states = MemberStates(self.sessions[number], 1)
-        states.clear(0)
+    def initial_states(self, member: int) -> MemberStates:
+        """Return the states of one member at the beginning of a text, with a single slot."""
+        states = MemberStates(self.sessions[member], 1)
+        states.reset(0)
         return states
 
     def run(self, texts: Iterable[TokenizedText], lookahead: int = SLOTS) -> Iterator[list[Pooled]]:
-        """Return each text's pooled vectors, one (3E,) float32 a member, in the order of the texts.
+        """Yield the pooled vectors of each text, in the order of the texts.
 
         Args:
-            texts: As ``run_early_exit`` has them.
-            lookahead: As ``run_early_exit`` has it.
+            texts: As for ``run_early_exit``.
+            lookahead: As for ``run_early_exit``. Defaults to the largest.
+
+        Yields:
+            One (3E,) float32 vector per member.
         """
         for pooled in self.run_early_exit(texts, lookahead, None):
             yield [vector for vector in pooled if vector is not None]
 
     def run_early_exit(
-        self, texts: Iterable[TokenizedText], lookahead: int, first: First | None, tally: Tally | None = None
+        self,
+        texts: Iterable[TokenizedText],
+        lookahead: int,
+        rule: EarlyExitRule | None,
+        counts: TokenCounts | None = None,
     ) -> Iterator[list[Pooled | None]]:
-        """Return texts' pooled vectors, one (3E,) float32 a member or None if it did not read, in the texts' order.
+        """Yield the pooled vectors of each text, in the order of the texts, with early exit.
 
-        A member gives the same bits, whether it reads at once with others or after the first one.
+        A member's result has the same bits whether it reads together with the others or after the first one.
 
         Args:
-            texts: Read as slots fall free, never more than ``lookahead`` ahead of what is in work.
-            lookahead: Texts in flight at most, 1..SLOTS. 1 gives each result before the next text is asked for.
-            first: Reads alone, and only if that is not enough all others do; else all read at once.
-            tally: Adds up what is read.
+            texts: Texts to read. They are consumed as slots become free, so never more than ``lookahead`` unfinished
+                texts are held.
+            lookahead: Largest number of sequences in slots, 1..SLOTS. With 1, each result is yielded before the next
+                text is consumed.
+            rule: Which member reads first, and when the others need not read. If None, all members read every text.
+            counts: Where to add the numbers of tokens that are read. Defaults to nowhere.
+
+        Yields:
+            One (3E,) float32 vector per member, or None for a member that did not read the text.
         """
         finished: dict[int, list[Pooled | None]] = {}  # by number
         source = iter(texts)
-        joined, told = 0, 0
+        admitted, yielded = 0, 0
         has_more = True
-        with closing(Slots(self, min(lookahead, SLOTS), first, tally)) as slots:
+        with closing(Slots(self, min(lookahead, SLOTS), rule, counts)) as slots:
             while True:
-                while has_more and not slots.is_full and joined - told < _RESULTS_WAITING:
-                    if len(slots) and slots.tokens > _TOKENS_IN_FLIGHT:
+                while has_more and not slots.is_full and admitted - yielded < _MAX_UNDELIVERED:
+                    if len(slots) and slots.tokens > _MAX_TOKENS:
                         break
                     text = next(source, None)
                     if text is None:
                         has_more = False
                         break
-                    slots.join(joined, text)
-                    joined += 1
+                    slots.admit(admitted, text)
+                    admitted += 1
                 if not len(slots):
                     return
-                finished |= slots.advance()
-                while told in finished:
-                    yield finished.pop(told)
-                    told += 1
+                finished |= slots.step()
+                while yielded in finished:
+                    yield finished.pop(yielded)
+                    yielded += 1
 
-    def _flight(self, number: int, text: TokenizedText, reading: list[int]) -> _Flight:
-        """Return a text at its beginning, as each member reads it."""
-        ids_by_member = [read(text, *order) for order in self._readings]
-        flight = _Flight(number, reading, ids_by_member, [], [], [], [None] * len(ids_by_member))
-        for pooling, ids in zip(self._poolings, flight.ids_by_member, strict=True):
-            flight.pooled_from.append(pooling.first_pooled(len(ids)) if pooling else 0)
-            flight.last_pooled.append(pooling.last_pooled(ids) if pooling else len(ids) - 1)
-            flight.pooled_tokens.append(pooling.pooled_tokens(ids) if pooling else len(ids))
-        return flight
+    def _sequence(self, number: int, text: TokenizedText, rule: EarlyExitRule | None) -> _Sequence:
+        """Return the sequence of a text, at its beginning."""
+        ids_by_member = [read(text, member.direction, member.special_tokens) for member in self.members]
+        reading = [rule.member] if rule else list(range(len(self.members)))
+        sequence = _Sequence(number, reading, ids_by_member, [], [], [], [None] * len(ids_by_member))
+        for member, ids in zip(self.members, ids_by_member, strict=True):
+            pooling = member.pooling
+            sequence.pooled_from.append(pooling.first_pooled(len(ids)) if pooling else 0)
+            sequence.last_pooled.append(pooling.last_pooled(ids) if pooling else len(ids) - 1)
+            sequence.pooled_tokens.append(pooling.pooled_tokens(ids) if pooling else len(ids))
+        return sequence
 
 
-def _is_unsure(flight: _Flight, first: First) -> bool:
-    """Whether a text that the first member has read needs the others, which haven't."""
-    pooled = flight.pooled[first.member]
-    return flight.reading == [first.member] and pooled is not None and not first.is_enough(pooled)
+def _needs_the_others(sequence: _Sequence, rule: EarlyExitRule) -> bool:
+    """Return whether the first member alone has read a text and is not confident."""
+    pooled = sequence.pooled[rule.member]
+    return sequence.reading == [rule.member] and pooled is not None and not rule.is_confident(pooled)

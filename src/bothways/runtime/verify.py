@@ -1,44 +1,47 @@
-"""Replay a bundle's proof on this machine: does it give the trainer's numbers?
+"""Verify that a bundle reproduces its parity record on this machine.
 
-In: a bundle. Out: the largest difference for each direction. Run as ``python -m bothways.runtime.verify PATH`` it does
-so in a process that can't import torch, and prints one line of JSON; that is how a bundle is checked before it is
-published.
+Input: a bundle with its parity record: texts with the trainer's numbers. Output: the largest difference from them, by
+direction. ``verify_in_fresh_process`` runs this module, ``python -m bothways.runtime.verify PATH``, in a process that
+cannot import torch. Every bundle is verified that way before it is published.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import os
+import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bothways import strict_json
 from bothways.bundle.manifest import Kind
-from bothways.bundle.parity import ENSEMBLE, LARGEST_DIFFERENCE, proven_probabilities
+from bothways.bundle.parity import ENSEMBLE, LARGEST_DIFFERENCE, recorded_scores
 from bothways.bundle.read import Bundle, read_bundle, read_manifest
-from bothways.errors import BothwaysError, ConfigError
+from bothways.errors import BothwaysError, ConfigError, ParityFailed
+from bothways.processes import module_command, module_environment
 from bothways.runtime.classifier import LARGEST_INT8_DIFFERENCE, Classifier, early_exit_of
-from bothways.runtime.graph import PRECISIONS, Precision
+from bothways.runtime.encoder import PRECISIONS, Precision
 from bothways.runtime.language_model import LanguageModel
+from bothways.tasks.task import largest_difference
 
 
 @dataclass(frozen=True)
 class Verification:
-    """The outcome of a replay.
+    """The result of verifying a bundle against its parity record.
 
     Attributes:
         kind: ``classifier`` or ``language-model``.
-        texts: How many texts were replayed.
-        differences: The largest absolute difference against the trainer's numbers, by direction and for the ensemble:
-            of probabilities for a classifier, of the loss in nats a token for a language model. Infinite if a model
-            gives something that is no number.
-        different_tokens: Texts whose tokens are not the trainer's.
-        changed_labels: Texts that get other labels than the trainer's probabilities give them.
-        limit: The largest difference allowed.
+        texts: Number of texts in the parity record.
+        differences: Largest absolute difference from the parity record, by direction and for the ensemble: of the
+            scores for a classifier, of the loss in nats per token for a language model. Infinite if the model returns
+            NaN.
+        different_tokens: Number of texts that are tokenized differently than in training.
+        changed_labels: Number of texts that get other labels than by the recorded scores.
+        limit: Largest difference that passes.
     """
 
     kind: str
@@ -50,37 +53,44 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Whether every number is the trainer's."""
+        """Whether all tokens are the recorded ones and all differences are within the limit."""
         return self.different_tokens == 0 and all(value <= self.limit for value in self.differences.values())
 
     @property
     def problem(self) -> str:
-        """What is wrong, empty if nothing is."""
+        """Why the bundle did not pass. Empty if it passed."""
         if self.different_tokens:
-            return f"{self.different_tokens} of {self.texts} texts become other tokens than in training"
+            return f"{self.different_tokens} of {self.texts} texts are tokenized differently than in training"
         worst = max(self.differences, key=lambda name: self.differences[name])
         if not self.passed:
-            return f"{worst} differs by {self.differences[worst]:.3g} from the trainer, allowed are {self.limit:g}"
+            return (
+                f"{worst} differs by {self.differences[worst]:.3g} from the parity record, "
+                f"expected at most {self.limit:g}"
+            )
         return ""
 
 
 def verify(path: str | os.PathLike[str], *, precision: Precision = "float32") -> Verification:
-    """Replay the proof of a bundle or pack.
+    """Verify that a bundle or pack reproduces its parity record on this machine.
 
-    Guarantee 1: probabilities are the trainer's (≤ 1e-5) in another process, on another day, on another machine.
+    Guarantee 1: predictions are the trainer's (≤ 1e-5) in another process, on another day, on another machine.
 
     Args:
-        path: Its directory.
-        precision: In which a classifier multiplies its weights; with int8, differences up to 0.1 are allowed.
+        path: Directory of the bundle or pack.
+        precision: Precision of a classifier's matrix products. In int8, differences up to 0.1 pass.
+
+    Returns:
+        The differences, and whether they pass.
 
     Raises:
         BundleError: There is no bundle at the path, or it can't be read.
-        ConfigError: The precision is unknown, or isn't float32 for a pack.
+        ConfigError: The precision is unknown, or not float32 for a pack.
     """
     manifest, _ = read_manifest(Path(path))
     is_classifier = manifest.kind is Kind.CLASSIFIER
-    if precision not in PRECISIONS or (precision != "float32" and not is_classifier):
-        raise ConfigError(f"a {manifest.kind} can't be verified in {precision}")
+    supported = PRECISIONS if is_classifier else ("float32",)
+    if precision not in supported:
+        raise ConfigError(f"a {manifest.kind} can't be verified in {precision}, expected {' or '.join(supported)}")
     bundle = read_bundle(path, manifest.kind)
     if is_classifier:
         return _of_classifier(Classifier(bundle, precision=precision), bundle)
@@ -95,17 +105,20 @@ def load_verified(
     early_exit: bool = False,
     precision: Precision = "float32",
 ) -> tuple[Classifier, Verification]:
-    """Return the classifier in a bundle, and what the replay of its proof by this very object found.
+    """Load the classifier in a bundle and verify this very object.
 
     Args:
-        path: The bundle's directory.
-        threads: To compute with, 1 or more; else one for each core that this process may use.
-        early_exit: Whether one direction is enough where it is sure; the proof is replayed by both.
-        precision: In which weights are multiplied.
+        path: Directory of the bundle.
+        threads: Number of threads, 1 or more. Defaults to one per core available to this process.
+        early_exit: Whether to skip the second direction when the first is confident. Both are verified.
+        precision: Precision of the matrix products.
+
+    Returns:
+        The classifier, and the result of verifying it.
 
     Raises:
         BundleError: There is no classifier at the path, or it can't be read.
-        ConfigError: The bundle has no cascade.
+        ConfigError: The bundle has no early exit.
     """
     bundle = read_bundle(path, Kind.CLASSIFIER)
     chosen = early_exit_of(bundle) if early_exit else None
@@ -117,18 +130,20 @@ def load_verified(
 
 
 def _of_classifier(model: Classifier, bundle: Bundle) -> Verification:
-    manifest = bundle.manifest
+    manifest, task = bundle.manifest, model.task
     predictions = list(model.stream(row.text for row in bundle.parity_record))
     names = [*map(str, manifest.directions), ENSEMBLE]
-    found = {name: np.array([prediction.probabilities[name] for prediction in predictions]) for name in names}
-    proven = {name: proven_probabilities(bundle.parity_record, name, manifest.labels) for name in names}
-    chosen = [model.chosen(row) for row in proven[ENSEMBLE]]
+    found = {name: np.array([prediction.scores[name] for prediction in predictions]) for name in names}
+    recorded = {name: recorded_scores(bundle.parity_record, name, task) for name in names}
     return Verification(
         str(manifest.kind),
         len(bundle.parity_record),
-        {name: _largest_difference(found[name], proven[name]) for name in names},
+        {name: task.difference(found[name], recorded[name]) for name in names},
         _different_tokens(bundle),
-        sum(prediction.chosen != labels for prediction, labels in zip(predictions, chosen, strict=True)),
+        sum(
+            task.decide(ours).chosen != task.decide(theirs).chosen
+            for ours, theirs in zip(found[ENSEMBLE], recorded[ENSEMBLE], strict=True)
+        ),
         LARGEST_DIFFERENCE if model.precision == "float32" else LARGEST_INT8_DIFFERENCE,
     )
 
@@ -141,26 +156,42 @@ def _language_model_differences(bundle: Bundle) -> dict[str, float]:
     model = LanguageModel(bundle)
     found = {d: np.array([model.loss(row.text, d) for row in bundle.parity_record]) for d in bundle.manifest.directions}
     expected = {d: np.array([(row.loss or {})[d] for row in bundle.parity_record]) for d in bundle.manifest.directions}
-    return {str(d): _largest_difference(found[d], expected[d]) for d in bundle.manifest.directions}
+    return {str(d): largest_difference(found[d], expected[d]) for d in bundle.manifest.directions}
 
 
-def _largest_difference(found: NDArray[np.float64], expected: NDArray[np.float64]) -> float:
-    """Return the largest absolute difference; infinite if one of the numbers found is none."""
-    difference = float(np.abs(found - expected).max())
-    return math.inf if math.isnan(difference) else difference
+def verify_in_fresh_process(path: Path) -> None:
+    """Verify a bundle or pack in a new process that cannot import torch.
+
+    Args:
+        path: Directory of the bundle or pack.
+
+    Raises:
+        ParityFailed: The bundle can't be read, or it does not reproduce its parity record.
+    """
+    command = module_command("bothways.runtime.verify", str(path))
+    finished = subprocess.run(command, capture_output=True, text=True, check=False, env=module_environment())
+    try:
+        result = json.loads(finished.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        result = {"passed": False, "problem": finished.stderr.strip()[-500:] or f"exit status {finished.returncode}"}
+    if finished.returncode != 0 or not result["passed"]:
+        raise ParityFailed(
+            "the bundle does not reproduce its parity record in a fresh process and was not published: "
+            f"{result['problem']}"
+        )
 
 
 def _main(path: str) -> int:
     for name in ("torch", "spacy"):
-        sys.modules[name] = None  # type: ignore[assignment]  # an import of it fails from here on
+        sys.modules[name] = None  # type: ignore[assignment]  # importing it raises ImportError from now on
     try:
         result = verify(path)
     except BothwaysError as error:
         sys.stdout.write(strict_json.dump({"passed": False, "problem": str(error)}) + "\n")
         return 1
-    told = {**asdict(result), "passed": result.passed, "problem": result.problem}
-    told["differences"] = {name: d if math.isfinite(d) else None for name, d in result.differences.items()}
-    sys.stdout.write(strict_json.dump(told) + "\n")
+    report = {**asdict(result), "passed": result.passed, "problem": result.problem}
+    report["differences"] = {name: d if math.isfinite(d) else None for name, d in result.differences.items()}
+    sys.stdout.write(strict_json.dump(report) + "\n")
     return 0 if result.passed else 1
 
 

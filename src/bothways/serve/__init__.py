@@ -1,1 +1,1 @@
-"""Serve bundles over HTTP. No torch; the flow: request → texts → tokens → one running batch → predictions → reply."""
+"""Serve bundles over HTTP, without torch: request → texts → tokens → one running batch → predictions → reply."""

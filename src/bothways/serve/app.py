@@ -1,4 +1,4 @@
-"""The HTTP application: routes, and what happens to every request on its way in and out."""
+"""The HTTP application: its routes, generated from the protocols, and what happens to every request."""
 
 from __future__ import annotations
 
@@ -20,18 +20,25 @@ from starlette.types import Receive
 
 from bothways import strict_json
 from bothways.errors import Overloaded, RequestInvalid, RequestTooLarge, ServingError
-from bothways.serve import metrics as of_metrics
+from bothways.serve.answers import Answer
 from bothways.serve.batching import ModelLeft
 from bothways.serve.bodies import read_body
-from bothways.serve.log import log_request, say
-from bothways.serve.openapi import openapi
+from bothways.serve.log import log_message, log_request
+from bothways.serve.metrics import CONTENT_TYPE
+from bothways.serve.openapi import build_openapi
 from bothways.serve.protocols import hugging_face, mlflow, open_inference, own, text_embeddings_inference
-from bothways.serve.protocols.protocol import Protocol, Query, Received, plain_fault
-from bothways.serve.service import Answer, ServedModel, Service
-from bothways.version import __version__
+from bothways.serve.protocols.protocol import Information, Protocol, Query, RawRequest, Reply
+from bothways.serve.service import ServedModel, Service
 
-_CLIENT_LEFT = 499
-"""Nobody reads it; the word of nginx for the log."""
+PROTOCOLS = (
+    own.PROTOCOL,
+    text_embeddings_inference.PROTOCOL,
+    hugging_face.PROTOCOL,
+    mlflow.PROTOCOL,
+    open_inference.PROTOCOL,
+)
+_CLIENT_DISCONNECTED = 499
+"""The status that nginx logs when a client disconnects. No client receives it."""
 _TIMEOUT_HEADER = "x-request-timeout"
 _PAGE = resources.files("bothways.serve").joinpath("page.html").read_text(encoding="utf-8")
 Handler = Callable[[Request], Awaitable[Response]]
@@ -39,7 +46,7 @@ _T = TypeVar("_T")
 
 
 def _hash_of(tag: str) -> str:
-    """Return what allows the page's own part of a kind, and no other."""
+    """Return the source expression that allows only the page's own script or style."""
     part = _PAGE.partition(f"<{tag}>")[2].partition(f"</{tag}>")[0]
     return f"'sha256-{base64.b64encode(hashlib.sha256(part.encode()).digest()).decode()}'"
 
@@ -51,98 +58,67 @@ _PAGE_POLICY = (
 
 
 def build_app(service: Service) -> Starlette:
-    """Return the application of a service."""
-
-    def described(request: Request) -> object:
-        return open_inference.model_metadata(_asked(service, request))
-
-    asking = {
-        "/v1/classify": own.PROTOCOL,
-        "/predict": text_embeddings_inference.PROTOCOL,
-        "/": hugging_face.PROTOCOL,
-        "/invocations": mlflow.PROTOCOL,
-        "/v2/models/{model}/infer": open_inference.PROTOCOL,
-        "/v2/models/{model}/versions/{version}/infer": open_inference.PROTOCOL,
-    }
-    telling: dict[str, Callable[[Request], object]] = {
-        "/v1/models": lambda _: {"models": [_told(served) for served in service.models]},
-        "/info": lambda _: text_embeddings_inference.info(service.model(), service.settings),
-        "/version": lambda _: __version__,
-        "/openapi.json": lambda _: openapi(service.models),
-        "/v2": lambda _: open_inference.server_metadata(),
-        "/v2/models/{model}": described,
-        "/v2/models/{model}/versions/{version}": described,
-    }
-    probing: dict[str, Handler] = {
-        "/health/live": _live,
-        "/v2/health/live": _live,
-        "/health/ready": partial(_ready, service),
-        "/v2/health/ready": partial(_ready, service),
-        "/v2/models/{model}/ready": partial(_model_ready, service),
-        "/v2/models/{model}/versions/{version}/ready": partial(_model_ready, service),
-        "/health": partial(_ready, service),
-        "/ping": partial(_ready, service),
-        "/metrics": partial(_metrics, service),
-    }
-    routes = [_route(path, "POST", partial(_ask, service, protocol), service) for path, protocol in asking.items()]
-    routes += [_route(path, "GET", partial(_tell, tell), service) for path, tell in telling.items()]
-    routes.append(_route("/", "GET", _page, service))
-    routes += [_route(path, "GET", probe, service, is_logged=False) for path, probe in probing.items()]
+    """Return the application that serves a service with every protocol."""
+    routes = [
+        _route("/", "GET", _page, service),
+        _route("/openapi.json", "GET", partial(_openapi, service), service),
+        _route("/metrics", "GET", partial(_metrics, service), service, is_logged=False),
+    ]
+    for protocol in PROTOCOLS:
+        predict = partial(_predict, service, protocol)
+        routes += [_route(path, "POST", predict, service) for path in protocol.predict_routes]
+        for info in protocol.information:
+            inform = partial(_inform, service, protocol, info)
+            routes.append(_route(info.path, "GET", inform, service, is_logged=not info.is_probe))
     app = Starlette(routes=routes)
-    app.router.redirect_slashes = False  # to a client that posts, another path is an error, not a way
+    app.router.redirect_slashes = False  # a client that sent a POST to a wrong path needs an error, not a redirect
     return app
 
 
 def _route(path: str, method: str, handler: Handler, service: Service, *, is_logged: bool = True) -> Route:
-    """Return a route whose requests are counted, timed and logged; whatever goes wrong in it becomes a reply."""
+    """Return a route that counts, times and logs its requests, and replies with 500 to an unexpected error."""
 
-    async def watched(request: Request) -> Response:
+    async def observed(request: Request) -> Response:
         started = time.perf_counter()
         try:
             response = await handler(request)
         except ClientDisconnect:
-            response = Response(status_code=_CLIENT_LEFT)
-        except Exception:  # noqa: BLE001  (a fault of ours; the next request is none the worse)
-            say(f"internal error at {path}\n{traceback.format_exc()}")
+            response = Response(status_code=_CLIENT_DISCONNECTED)
+        except Exception:  # noqa: BLE001  (a bug must not affect the next request)
+            log_message(f"internal error at {path}\n{traceback.format_exc()}")
             response = _json({"error": "internal error", "kind": "internal"}, 500)
         seconds = time.perf_counter() - started
         service.metrics.requests.labels(path, str(response.status_code)).inc()
-        if is_logged:  # probes ask every few seconds
+        if is_logged:  # probes arrive every few seconds
             service.metrics.latency.labels("request").observe(seconds)
             log_request(service.settings.log, method, path, response.status_code, seconds)
         return response
 
-    return Route(path, watched, methods=[method])
+    return Route(path, observed, methods=[method])
 
 
-async def _ask(service: Service, protocol: Protocol, request: Request) -> Response:
-    """Answer a request for predictions."""
+async def _predict(service: Service, protocol: Protocol, request: Request) -> Response:
+    """Reply to a request for predictions."""
     settings = service.settings
     deadline_s = time.monotonic() + settings.request_timeout_s
     try:
         deadline_s = min(deadline_s, time.monotonic() + _timeout_s(request))
         with service.metrics.stage("body"):
             body = await read_body(request, settings)
-        headers, path = dict(request.headers), {name: str(value) for name, value in request.path_params.items()}
-        query = protocol.parse(Received(body, headers, path), service)
+        query = protocol.parse(RawRequest(body, dict(request.headers), _path_of(request)), service)
         if len(query.texts) > settings.max_texts:
             raise RequestTooLarge(
-                f"the request has {len(query.texts)} texts, allowed are {settings.max_texts} (max-texts)"
+                f"the request has {len(query.texts)} texts, but at most {settings.max_texts} are allowed (max-texts)"
             )
-        served, answer = await _unless_client_leaves(_answered(service, query, deadline_s), request.receive)
-        reply = protocol.render(query, served, answer)
+        served, answer = await _unless_client_leaves(_classify(service, query, deadline_s), request.receive)
+        return _response(query.render(served, answer))
     except ServingError as error:
         service.metrics.rejections.labels(error.kind).inc()
-        retry = {"retry-after": str(error.retry_after_s)} if isinstance(error, Overloaded) else {}
-        status, told = protocol.fault(error)
-        return _json(told, status, retry)
-    if isinstance(reply.body, bytes):
-        return Response(reply.body, headers=dict(reply.headers))
-    return _json(reply.body, headers=reply.headers)
+        return _error_response(protocol, error)
 
 
-async def _answered(service: Service, query: Query, deadline_s: float) -> tuple[ServedModel, Answer]:
-    """Return the answer and whose it is: if a model leaves just now, that of the one that has taken its place."""
+async def _classify(service: Service, query: Query, deadline_s: float) -> tuple[ServedModel, Answer]:
+    """Return the answer, and the model that gave it: the new one if a reload replaces the model at this moment."""
     while True:
         served = service.model(query.model)
         try:
@@ -151,30 +127,19 @@ async def _answered(service: Service, query: Query, deadline_s: float) -> tuple[
             continue
 
 
-async def _tell(tell: Callable[[Request], object], request: Request) -> Response:
-    """Answer a question about the server."""
+async def _inform(service: Service, protocol: Protocol, info: Information, request: Request) -> Response:
+    """Reply to a request for a description of the server or of a model."""
     try:
-        return _json(tell(request))
+        return _response(info.reply(service, _path_of(request)))
     except ServingError as error:
-        return _refused(error)
-
-
-def _refused(error: ServingError) -> Response:
-    status, told = plain_fault(error)
-    return _json(told, status)
-
-
-def _asked(service: Service, request: Request) -> ServedModel:
-    served = service.model(request.path_params["model"])
-    open_inference.require_version(served, request.path_params.get("version"))
-    return served
+        return _error_response(protocol, error)
 
 
 async def _unless_client_leaves(answering: Awaitable[_T], receive: Receive) -> _T:
-    """Return what comes of it; if the client leaves before, drop it.
+    """Await a result, but cancel the work if the client disconnects first.
 
     Raises:
-        ClientDisconnect: The client has left.
+        ClientDisconnect: The client has disconnected.
     """
     work = asyncio.ensure_future(answering)
     leaving = asyncio.ensure_future(_client_left(receive))
@@ -194,8 +159,12 @@ async def _client_left(receive: Receive) -> None:
         pass
 
 
+def _path_of(request: Request) -> dict[str, str]:
+    return {name: str(value) for name, value in request.path_params.items()}
+
+
 def _timeout_s(request: Request) -> float:
-    """Return how long the client will wait, in seconds."""
+    """Return how long the client is willing to wait, in seconds."""
     value = request.headers.get(_TIMEOUT_HEADER)
     if value is None:
         return float("inf")
@@ -204,7 +173,7 @@ def _timeout_s(request: Request) -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
-        raise RequestInvalid(f"{_TIMEOUT_HEADER} is {value[:40]!r}, expected seconds, more than 0")
+        raise RequestInvalid(f"{_TIMEOUT_HEADER} is {value[:40]!r}, expected a number of seconds greater than 0")
     return seconds
 
 
@@ -212,40 +181,23 @@ async def _page(_: Request) -> Response:
     return Response(_PAGE, media_type="text/html", headers={"content-security-policy": _PAGE_POLICY})
 
 
-async def _live(_: Request) -> Response:
-    """Say that the process runs; depends on nothing else, or a busy server would be restarted."""
-    return _json({"live": True})
-
-
-async def _ready(service: Service, _: Request) -> Response:
-    told = {"ready": service.is_ready, "problem": service.problem, "draining": service.is_draining}
-    return _json({**told, "live": True}, 200 if service.is_ready else 503)
-
-
-async def _model_ready(service: Service, request: Request) -> Response:
-    try:
-        served = _asked(service, request)
-    except ServingError as error:
-        return _refused(error)
-    return _json({"name": served.name, "ready": service.is_ready}, 200 if service.is_ready else 503)
+async def _openapi(service: Service, _: Request) -> Response:
+    return _json(build_openapi(PROTOCOLS, service.models))
 
 
 async def _metrics(service: Service, _: Request) -> Response:
-    return Response(service.metrics.page(), media_type=of_metrics.CONTENT_TYPE)
+    return Response(service.metrics.render(), media_type=CONTENT_TYPE)
 
 
-def _told(served: ServedModel) -> dict[str, object]:
-    model = served.model
-    return {
-        "name": served.name,
-        "digest": model.digest,
-        "labels": list(model.labels),
-        "directions": model.directions,
-        "precision": model.precision,
-        "early_exit": model.early_exit is not None,
-        "loaded_at_s": served.loaded_at_s,
-        "parity_record": {"texts": served.verification.texts, "differences": served.verification.differences},
-    }
+def _response(reply: Reply) -> Response:
+    if isinstance(reply.body, bytes):
+        return Response(reply.body, reply.status, headers=dict(reply.headers))
+    return _json(reply.body, reply.status, reply.headers)
+
+
+def _error_response(protocol: Protocol, error: ServingError) -> Response:
+    status, body = protocol.render_error(error)
+    return _json(body, status, {"retry-after": str(error.retry_after_s)} if isinstance(error, Overloaded) else {})
 
 
 def _json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

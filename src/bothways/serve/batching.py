@@ -1,10 +1,10 @@
-"""Read the texts of all requests in one running batch.
+"""Read the texts of all requests in one continuous batch.
 
-In: tokenized texts of requests, from any thread. Out: their predictions. One thread drives the slots, and texts join
-between two windows. Whoever wants a slot stands in one line: requests with texts that have not begun, one text at a
-turn, and texts that were parked. While somebody waits, a text that has had its turn of windows gives up its slot and
-stands in line again: short texts wait for turns, never for the end of long ones. What waits and what is read is
-bounded in tokens. Does not know HTTP.
+Input: tokenized texts of requests, from any thread. Output: their predictions. One thread drives the slots and admits
+texts between two steps (``runtime/slots.py`` defines the terms). One queue holds everything that needs a slot: requests
+with texts that were not admitted yet, one text at a time, and preempted texts. While something waits, a text that has
+held its slot for a time slice is preempted and queued again. So short texts wait for time slices, never for the end of
+long texts. The number of tokens that wait or are being read is bounded. This module knows nothing of HTTP.
 """
 
 from __future__ import annotations
@@ -20,16 +20,18 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 
 from bothways.errors import DeadlinePassed, Overloaded, RequestTooLarge, Unavailable
-from bothways.runtime.classifier import Classifier, Prediction
-from bothways.runtime.slots import BATCH_SLOTS, Slots, Tally
+from bothways.runtime.classifier import Classifier
+from bothways.runtime.prediction import Prediction
+from bothways.runtime.slots import BATCH_SLOTS, Slots, TokenCounts
 from bothways.text.reading import TokenizedText
 
 _FIRST_TOKENS_PER_S = 1000.0
 """Taken for the speed until it was measured."""
 _WEIGHT_OF_NEWEST = 0.2
 _LONGEST_RETRY_S = 600
-_TURN_WINDOWS = 8
-"""A turn lasts at least so long: most texts are read in one, and what parking copies is little beside it."""
+_TIME_SLICE_STEPS = 8
+"""Number of steps for which a text keeps its slot. Most texts finish within it, and the copies that preemption makes
+take little time compared to it."""
 
 
 class ModelLeft(Unavailable):
@@ -38,13 +40,13 @@ class ModelLeft(Unavailable):
 
 @dataclass(eq=False)
 class Ticket:
-    """Texts of one request on their way.
+    """The texts of one request.
 
     Attributes:
         texts: In the request's order.
         deadline_s: On the monotonic clock; nothing is read for it afterwards.
         answer: The predictions, in the order of the texts; or ``DeadlinePassed`` or ``Unavailable``.
-        started_s: When the first of its texts joined the batch; None before.
+        started_s: When the first of its texts was admitted to a slot; None before.
     """
 
     texts: Sequence[TokenizedText]
@@ -52,7 +54,7 @@ class Ticket:
     answer: Future[list[Prediction]] = field(default_factory=Future)
     started_s: float | None = None
     predictions: dict[int, Prediction] = field(default_factory=dict)
-    begun: int = 0
+    admitted: int = 0
 
     @property
     def tokens_left(self) -> int:
@@ -68,21 +70,21 @@ class Batcher:
     Attributes:
         model: Which reads.
         most_tokens: Of all texts that wait or are read, at most.
-        tally: Tokens read so far.
+        token_counts: Tokens read so far.
     """
 
     def __init__(self, model: Classifier, most_tokens: int) -> None:
         """Start the thread."""
         self.model, self.most_tokens = model, most_tokens
-        self.tally = Tally()
+        self.token_counts = TokenCounts()
         self._changed = threading.Condition()
-        self._line: deque[Ticket | int] = deque()  # requests with texts that have not begun, and parked texts' numbers
+        self._queue: deque[Ticket | int] = deque()  # requests with texts to admit, and numbers of preempted texts
         self._unanswered: set[Ticket] = set()
         self._tokens = 0
         self._tokens_per_s = _FIRST_TOKENS_PER_S
         self._is_closing = False
         self._numbers = itertools.count()
-        self._places: dict[int, tuple[Ticket, int]] = {}  # of texts in flight, by number; the thread's own
+        self._places: dict[int, tuple[Ticket, int]] = {}  # of unfinished texts, by number; for the thread only
         self._thread = threading.Thread(target=self._run, name="bothways-batch", daemon=True)
         self._thread.start()
 
@@ -93,7 +95,7 @@ class Batcher:
 
     @property
     def texts_in_flight(self) -> int:
-        """Texts that have begun and not ended, parked ones included."""
+        """Number of texts that were admitted and are not finished, preempted ones included."""
         return len(self._places)
 
     def submit(self, texts: Sequence[TokenizedText], deadline_s: float) -> Ticket:
@@ -110,12 +112,12 @@ class Batcher:
             ticket.answer.set_result([])
             return ticket
         if tokens > self.most_tokens:
-            raise RequestTooLarge(f"the texts have {tokens} tokens, allowed are {self.most_tokens} (max-queue-tokens)")
+            raise RequestTooLarge(f"the texts have {tokens} tokens, the limit is {self.most_tokens} (max-queue-tokens)")
         with self._changed:
             if self._is_closing:
-                raise ModelLeft("the model is being unloaded: try again")
+                raise ModelLeft("the model is being unloaded: retry")
             self._take_room(tokens)
-            self._line.append(ticket)
+            self._queue.append(ticket)
             self._unanswered.add(ticket)
             self._changed.notify()
         return ticket
@@ -147,7 +149,7 @@ class Batcher:
         self._thread.join(timeout_s)
         with self._changed:
             for ticket in self._unanswered:
-                _refuse(ticket, Unavailable("the model had to leave before all texts were read"))
+                _refuse(ticket, Unavailable("the model was unloaded before the request finished; retry"))
 
     def _take_room(self, tokens: int) -> None:
         if self._tokens + tokens > self.most_tokens:
@@ -163,7 +165,7 @@ class Batcher:
 
     def _run(self) -> None:
         while True:
-            with closing(self.model.slots(BATCH_SLOTS, self.tally)) as slots:
+            with closing(self.model.slots(BATCH_SLOTS, self.token_counts)) as slots:
                 try:
                     self._read(slots)
                 except Exception as error:  # noqa: BLE001  (whatever it is, the requests of this batch are told)
@@ -179,51 +181,51 @@ class Batcher:
                     if self._is_closing:
                         return
                     self._changed.wait()
-                self._drop_dead(slots)
-                self._take_turns(slots)
+                self._evict_answered(slots)
+                self._fill(slots)
             if not len(slots):
                 continue
-            started, before = time.perf_counter(), self.tally.needed
-            ended = slots.advance()
-            self._measure((self.tally.needed - before) / (time.perf_counter() - started))
-            for number, pooled in ended:
+            started, before = time.perf_counter(), self.token_counts.real
+            finished = slots.step()
+            self._measure((self.token_counts.real - before) / (time.perf_counter() - started))
+            for number, pooled in finished:
                 ticket, place = self._places.pop(number)
                 self._tell(ticket, place, self.model.prediction(pooled))
 
-    def _drop_dead(self, slots: Slots) -> None:
-        """Forget requests whose client left, or whose deadline has passed."""
+    def _evict_answered(self, slots: Slots) -> None:
+        """Evict the texts of requests that were canceled or whose deadline has passed."""
         now = time.monotonic()
         for ticket in self._unanswered:
             if now > ticket.deadline_s:
-                _refuse(ticket, DeadlinePassed("the deadline passed before all texts were read"))
-        dead = {ticket for ticket in self._unanswered if ticket.answer.done()}
-        if not dead:
+                _refuse(ticket, DeadlinePassed("the deadline passed before all texts were classified"))
+        done = {ticket for ticket in self._unanswered if ticket.answer.done()}
+        if not done:
             return
-        numbers = {number for number, (ticket, _) in self._places.items() if ticket in dead}
-        slots.drop(numbers)
+        numbers = {number for number, (ticket, _) in self._places.items() if ticket in done}
+        slots.evict(numbers)
         for number in numbers:
             del self._places[number]
-        self._unanswered -= dead
-        self._line = deque(waiting for waiting in self._line if waiting not in dead and waiting not in numbers)
-        self._tokens -= sum(ticket.tokens_left for ticket in dead)
+        self._unanswered -= done
+        self._queue = deque(waiting for waiting in self._queue if waiting not in done and waiting not in numbers)
+        self._tokens -= sum(ticket.tokens_left for ticket in done)
 
-    def _take_turns(self, slots: Slots) -> None:
-        """Let those at the head of the line have slots; if there are too few, of texts that have had their turn."""
-        free = BATCH_SLOTS - len(slots)
-        parked = slots.park(len(self._line) - free, _TURN_WINDOWS) if len(self._line) > free else []
-        while self._line and not slots.is_full:
-            waiting = self._line.popleft()
+    def _fill(self, slots: Slots) -> None:
+        """Assign slots to the head of the queue; preempt texts whose time slice is over if too few slots are free."""
+        missing = len(self._queue) - (BATCH_SLOTS - len(slots))
+        preempted = slots.preempt(missing, _TIME_SLICE_STEPS) if missing > 0 else []
+        while self._queue and not slots.is_full:
+            waiting = self._queue.popleft()
             if isinstance(waiting, int):
                 slots.resume(waiting)
                 continue
             waiting.started_s = waiting.started_s or time.monotonic()
             number = next(self._numbers)
-            slots.join(number, waiting.texts[waiting.begun])
-            self._places[number] = (waiting, waiting.begun)
-            waiting.begun += 1
-            if waiting.begun < len(waiting.texts):
-                self._line.append(waiting)
-        self._line.extend(parked)
+            slots.admit(number, waiting.texts[waiting.admitted])
+            self._places[number] = (waiting, waiting.admitted)
+            waiting.admitted += 1
+            if waiting.admitted < len(waiting.texts):
+                self._queue.append(waiting)
+        self._queue.extend(preempted)
 
     def _tell(self, ticket: Ticket, place: int, prediction: Prediction) -> None:
         with self._changed:
@@ -242,7 +244,7 @@ class Batcher:
             for ticket in self._unanswered:
                 _refuse(ticket, error)
             self._places.clear()
-            self._line.clear()
+            self._queue.clear()
             self._tokens -= sum(ticket.tokens_left for ticket in self._unanswered)
             self._unanswered.clear()
 

@@ -1,4 +1,4 @@
-"""Read a request's body, of bounded size and in bounded time. Servers have limits for headers only."""
+"""Read the body of a request within limits of size and time. HTTP servers only limit the header."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from bothways.serve.settings import Settings
 
 
 async def read_body(request: Request, settings: Settings) -> bytes:
-    """Return a request's body.
+    """Read the body of a request.
 
     Raises:
-        RequestTooLarge: It has, or says that it has, more bytes than allowed.
-        RequestSlow: It did not come in time.
-        BodyUnsupported: It is compressed.
-        ClientDisconnect: The client left before its end.
+        RequestTooLarge: The body, or its announced length, exceeds ``max_body_bytes``.
+        RequestSlow: The body was not received within ``body_timeout_s``.
+        BodyUnsupported: The body is compressed.
+        ClientDisconnect: The client disconnected before the end of the body.
     """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity":
-        raise BodyUnsupported(f"the body is encoded ({encoding[:40]!r}): send it as it is")
+        raise BodyUnsupported(f"content-encoding {encoding[:40]!r} is not supported: send the body uncompressed")
     limit = settings.max_body_bytes
-    too_large = RequestTooLarge(f"the body has more than {limit} bytes (max-body-bytes): send fewer texts at a time")
+    too_large = RequestTooLarge(f"the body is larger than {limit} bytes (max-body-bytes): send fewer texts per request")
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length[:20]) > limit:
         raise too_large
@@ -35,5 +35,5 @@ async def read_body(request: Request, settings: Settings) -> bytes:
                 if len(body) > limit:
                     raise too_large
     except TimeoutError:
-        raise RequestSlow(f"the body did not come within {settings.body_timeout_s:g} s (body-timeout-s)") from None
+        raise RequestSlow(f"the body was not received within {settings.body_timeout_s:g} s (body-timeout-s)") from None
     return bytes(body)

@@ -1,4 +1,4 @@
-"""Count what a server does, for Prometheus. No text, and nothing of one, is ever kept."""
+"""Prometheus metrics of the server. They never contain a text or any part of one."""
 
 from __future__ import annotations
 
@@ -6,66 +6,71 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from bothways.errors import TextError
-
-if TYPE_CHECKING:
-    from bothways.serve.service import Answer, ServedModel
+from bothways.serve.answers import Answer
+from bothways.serve.batching import Batcher
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
 class Metrics:
-    """The numbers of one server."""
+    """The counters, gauges and histograms of one server."""
 
     def __init__(self) -> None:
         registry = self._registry = CollectorRegistry()
         self.requests = Counter(
             "bothways_requests", "Requests by route and status.", ["route", "status"], registry=registry
         )
-        self.rejections = Counter("bothways_rejections", "Refused requests by reason.", ["reason"], registry=registry)
-        self.texts = Counter("bothways_texts", "Texts that were classified.", registry=registry)
-        self.bad_texts = Counter("bothways_bad_texts", "Texts that can't be classified.", registry=registry)
-        self.tokens = Counter("bothways_tokens", "Tokens of the texts that were classified.", registry=registry)
+        self.rejections = Counter("bothways_rejections", "Rejected requests by reason.", ["reason"], registry=registry)
+        self.texts = Counter("bothways_texts", "Texts classified.", registry=registry)
+        self.bad_texts = Counter("bothways_bad_texts", "Texts that could not be classified.", registry=registry)
+        self.tokens = Counter("bothways_tokens", "Tokens of the texts classified.", registry=registry)
         self.latency = Histogram(
             "bothways_latency_seconds",
-            "Seconds of each stage of a request.",
+            "Seconds per stage of a request.",
             ["stage"],
-            buckets=_SECONDS,
+            buckets=_BUCKETS_S,
             registry=registry,
         )
-        self._queue = Gauge("bothways_queue_tokens", "Tokens that wait or are read.", ["model"], registry=registry)
-        self._flight = Gauge(
-            "bothways_batch_texts", "Texts that have begun; 32 are read at a time.", ["model"], registry=registry
+        self._queue = Gauge(
+            "bothways_queue_tokens",
+            "Tokens of the texts waiting or in progress.",
+            ["model"],
+            registry=registry,
         )
-        self._models = Gauge(
-            "bothways_model", "1 for each model that is served; its identity.", ["model", "digest"], registry=registry
+        self._in_progress = Gauge(
+            "bothways_batch_texts", "Texts in progress. At most 32 are read at a time.", ["model"], registry=registry
         )
+        self._models = Gauge("bothways_model", "1 per model that is served.", ["model", "digest"], registry=registry)
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time a stage."""
+        """Record the duration of a stage of a request."""
         started = time.perf_counter()
         try:
             yield
         finally:
             self.latency.labels(name).observe(time.perf_counter() - started)
 
-    def serving(self, models: Mapping[str, ServedModel]) -> None:
-        """Tell which models are served from now on."""
-        for gauge in (self._queue, self._flight, self._models):
-            gauge.clear()
-        for name, served in models.items():
-            self._models.labels(name, served.model.digest).set(1)
-            self._queue.labels(name).set_function(partial(getattr, served.batcher, "tokens"))
-            self._flight.labels(name).set_function(partial(getattr, served.batcher, "texts_in_flight"))
+    def set_models(self, batchers: Mapping[str, Batcher]) -> None:
+        """Replace the models whose gauges are reported.
 
-    def answered(self, answer: Answer) -> None:
-        """Count the texts of a request that was answered, and how long each stage took."""
+        Args:
+            batchers: The batcher of each model that is served, by the model's name.
+        """
+        for gauge in (self._queue, self._in_progress, self._models):
+            gauge.clear()
+        for name, batcher in batchers.items():
+            self._models.labels(name, batcher.model.digest).set(1)
+            self._queue.labels(name).set_function(partial(getattr, batcher, "tokens"))
+            self._in_progress.labels(name).set_function(partial(getattr, batcher, "texts_in_flight"))
+
+    def count_answer(self, answer: Answer) -> None:
+        """Count the texts and tokens of an answered request, and record the duration of each stage."""
         bad = sum(isinstance(item, TextError) for item in answer.items)
         self.texts.inc(len(answer.items) - bad)
         self.bad_texts.inc(bad)
@@ -73,6 +78,6 @@ class Metrics:
         for stage, seconds in (("tokenize", answer.tokenize_s), ("wait", answer.wait_s), ("read", answer.read_s)):
             self.latency.labels(stage).observe(seconds)
 
-    def page(self) -> bytes:
-        """Return everything as Prometheus reads it."""
+    def render(self) -> bytes:
+        """Return all metrics in the Prometheus text format."""
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""Describe the server for programs: OpenAPI 3.1, from the schemas that read its requests."""
+"""Build the OpenAPI 3.1 document of a server from its protocols, with the schemas that parse its requests."""
 
 from __future__ import annotations
 
@@ -8,85 +8,63 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from bothways.serve.protocols.hugging_face import TextClassificationRequest
-from bothways.serve.protocols.mlflow import InvocationRequest
-from bothways.serve.protocols.open_inference import InferRequest, version_of
-from bothways.serve.protocols.own import ClassifyReply, ClassifyRequest, ErrorReply
-from bothways.serve.protocols.text_embeddings_inference import PredictRequest
+from bothways.serve.protocols.open_inference import version_of
+from bothways.serve.protocols.protocol import Protocol
 from bothways.serve.service import ServedModel
 from bothways.version import __version__
 
 _REFERENCE = "#/components/schemas/{model}"
-_REQUESTS: dict[str, tuple[type[BaseModel], str]] = {
-    "/v1/classify": (ClassifyRequest, "Classify texts: bothways' own protocol, with an error for each bad text"),
-    "/predict": (PredictRequest, "Classify texts, as Text Embeddings Inference does"),
-    "/": (TextClassificationRequest, "Classify texts, as Hugging Face's inference endpoints do"),
-    "/invocations": (InvocationRequest, "Classify texts, as MLflow's and SageMaker's servers do"),
-    "/v2/models/{model}/infer": (InferRequest, "Classify texts by the Open Inference Protocol"),
-    "/v2/models/{model}/versions/{version}/infer": (InferRequest, "The same of a version"),
-}
-_QUESTIONS = {
-    "/v1/models": "Which models are served",
-    "/info": "The default model, as Text Embeddings Inference tells it",
-    "/version": "The version of bothways",
-    "/v2": "The server, as the Open Inference Protocol tells it",
-    "/v2/models/{model}": "A model, as the Open Inference Protocol tells it",
-    "/v2/models/{model}/versions/{version}": "The same of a version",
-    "/v2/models/{model}/ready": "Whether a model may be asked",
-    "/v2/models/{model}/versions/{version}/ready": "The same of a version",
-    "/health": "Whether the server may be asked",
-    "/health/live": "Whether the process runs",
-    "/health/ready": "Whether the server may be asked",
-    "/v2/health/live": "Whether the process runs",
-    "/v2/health/ready": "Whether the server may be asked",
-    "/ping": "Whether the server may be asked",
-}
-_FAULTS = {
-    "400": "It can't be meant",
-    "404": "There is no such model",
-    "408": "The body did not come in time",
-    "413": "It is beyond a limit",
-    "415": "It is compressed, or of a content type that is not spoken",
-    "422": "It can't be meant, or is beyond a limit",
-    "429": "The queue is full; Retry-After tells how long",
-    "503": "Not ready, or about to end",
+_ERRORS = {
+    "400": "The request is invalid",
+    "404": "Model not found",
+    "408": "The body was not received in time",
+    "413": "The request exceeds a limit",
+    "415": "The body is compressed, or its content type is not supported",
+    "422": "The request is invalid or exceeds a limit",
+    "429": "The queue is full. Retry after the seconds in Retry-After",
+    "503": "The server is not ready, or is shutting down",
     "504": "The deadline passed",
 }
+_INFORMATION_ERRORS = ("404", "503")
 
 
-def openapi(served: Sequence[ServedModel]) -> dict[str, Any]:
-    """Return the document of a server of these models."""
+def build_openapi(protocols: Sequence[Protocol], served: Sequence[ServedModel]) -> dict[str, Any]:
+    """Return the OpenAPI document of a server.
+
+    Args:
+        protocols: The protocols of the server.
+        served: The models that it serves. Path parameters are limited to their names and versions.
+    """
     known = {"model": [model.name for model in served], "version": [version_of(model) for model in served]}
-    models: list[type[BaseModel]] = [
-        *dict.fromkeys(model for model, _ in _REQUESTS.values()),
-        ClassifyReply,
-        ErrorReply,
-    ]
-    _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=_REFERENCE)
-    paths: dict[str, Any] = {}
-    for path, (request, summary) in _REQUESTS.items():
-        reply: dict[str, Any] = {"$ref": _REFERENCE.format(model="ClassifyReply")} if path == "/v1/classify" else {}
-        paths.setdefault(path, {})["post"] = {
-            "summary": summary,
-            "parameters": _parameters(path, known),
-            "requestBody": {
-                "required": True,
-                "content": {"application/json": {"schema": {"$ref": _REFERENCE.format(model=request.__name__)}}},
-            },
-            "responses": {"200": _response("A result for each text", reply), **_faults()},
-        }
-    for path, summary in _QUESTIONS.items():
-        not_ready = {status: _response(_FAULTS[status], {}) for status in ("404", "503")}
-        paths.setdefault(path, {})["get"] = {
-            "summary": summary,
-            "parameters": _parameters(path, known),
-            "responses": {"200": _response(summary, {}), **not_ready},
-        }
+    schemas = [schema for p in protocols for schema in (p.request, p.reply, p.error) if schema is not None]
+    _, definitions = models_json_schema([(schema, "validation") for schema in schemas], ref_template=_REFERENCE)
+    paths: dict[str, dict[str, Any]] = {}
+    for protocol in protocols:
+        for path, summary in protocol.predict_routes.items():
+            paths.setdefault(path, {})["post"] = _predict_operation(protocol, path, summary, known)
+        for route in protocol.information:
+            paths.setdefault(route.path, {})["get"] = {
+                "summary": route.summary,
+                "parameters": _parameters(route.path, known),
+                "responses": {"200": _response(route.summary), **_error_responses(_INFORMATION_ERRORS)},
+            }
     return {
         "openapi": "3.1.0",
         "info": {"title": "bothways", "version": __version__},
         "paths": paths,
         "components": {"schemas": definitions["$defs"]},
+    }
+
+
+def _predict_operation(protocol: Protocol, path: str, summary: str, known: dict[str, list[str]]) -> dict[str, Any]:
+    return {
+        "summary": summary,
+        "parameters": _parameters(path, known),
+        "requestBody": {"required": True, "content": _json_content(protocol.request)},
+        "responses": {
+            "200": _response("A result per text", protocol.reply),
+            **_error_responses(tuple(_ERRORS), protocol.error),
+        },
     }
 
 
@@ -99,9 +77,14 @@ def _parameters(path: str, known: dict[str, list[str]]) -> list[dict[str, Any]]:
     ]
 
 
-def _response(description: str, schema: dict[str, Any]) -> dict[str, Any]:
-    return {"description": description, "content": {"application/json": {"schema": schema}}}
+def _error_responses(statuses: Sequence[str], schema: type[BaseModel] | None = None) -> dict[str, Any]:
+    return {status: _response(_ERRORS[status], schema) for status in statuses}
 
 
-def _faults() -> dict[str, Any]:
-    return {status: _response(description, {}) for status, description in _FAULTS.items()}
+def _response(description: str, schema: type[BaseModel] | None = None) -> dict[str, Any]:
+    return {"description": description, "content": _json_content(schema)}
+
+
+def _json_content(schema: type[BaseModel] | None) -> dict[str, Any]:
+    reference = {} if schema is None else {"$ref": _REFERENCE.format(model=schema.__name__)}
+    return {"application/json": {"schema": reference}}

@@ -1,6 +1,6 @@
-"""Run the server: listen at once, load, reload on SIGHUP or when a bundle changes, drain on SIGTERM.
+"""Run the server: listen, load the bundles, reload on SIGHUP or when a bundle changes, drain on SIGTERM.
 
-One process: the batch is one anyway, and its products use all cores.
+One process is enough: all requests share one running batch, whose matrix products use all cores.
 """
 
 from __future__ import annotations
@@ -20,31 +20,37 @@ from granian.server.embed import Server
 from bothways.bundle.read import read_manifest
 from bothways.errors import BothwaysError, BundleError, ConfigError
 from bothways.serve.app import build_app
-from bothways.serve.log import end_log, say, start_log
+from bothways.serve.log import end_log, log_message, start_log
 from bothways.serve.metrics import Metrics
 from bothways.serve.service import Service
 from bothways.serve.settings import Settings
 
 _BACKLOG = 1024
-_LARGEST_HEADER_BYTES = 65_536
+_MAX_HEADER_BYTES = 65_536
 
 
 def serve(bundles: Mapping[str, Path], settings: Settings) -> NoReturn:
-    """Serve bundles by name until SIGTERM or SIGINT, and end the process: with 1, after a line, if one can't be served.
+    """Serve bundles until SIGTERM or SIGINT, then exit the process.
+
+    The exit status is 0, or 1 with a line in the log if a bundle can't be served.
+
+    Args:
+        bundles: The paths of the bundles by the names of their models. The first is the default model.
+        settings: The settings of the server.
 
     Raises:
-        ConfigError: The address can't be listened at.
+        ConfigError: The address is already in use or not an address of this machine.
     """
-    _refuse_taken(settings.host, settings.port)
+    _require_free(settings.host, settings.port)
     start_log()
     status = 0
     try:
         asyncio.run(_serve(Service(bundles, settings, Metrics())))
     except BothwaysError as error:
-        say(f"error: {' '.join(str(error).splitlines())}")
+        log_message(f"error: {' '.join(str(error).splitlines())}")
         status = error.exit_code
     end_log()
-    os._exit(status)  # threads of granian may come back to Python while it is being torn down, and abort the process
+    os._exit(status)  # granian's threads may return to Python during its finalization, which would abort the process
 
 
 async def _serve(service: Service) -> None:
@@ -58,7 +64,7 @@ async def _serve(service: Service) -> None:
         websockets=False,
         backlog=_BACKLOG,
         http1_settings=HTTP1Settings(
-            header_read_timeout=round(1000 * settings.header_timeout_s), max_buffer_size=_LARGEST_HEADER_BYTES
+            header_read_timeout=round(1000 * settings.header_timeout_s), max_buffer_size=_MAX_HEADER_BYTES
         ),
         log_enabled=False,
     )
@@ -70,7 +76,7 @@ async def _serve(service: Service) -> None:
     try:
         await _until_alive(settings)
         await loop.run_in_executor(None, service.load_all)
-        _tell(service)
+        _log_models(service)
         reloader = asyncio.ensure_future(_reload(service, reloading))
         await asyncio.wait({listening, asyncio.ensure_future(ending.wait())}, return_when=asyncio.FIRST_COMPLETED)
         reloader.cancel()
@@ -81,11 +87,11 @@ async def _serve(service: Service) -> None:
         await loop.run_in_executor(None, service.close, settings.drain_s)
         server.stop()  # type: ignore[no-untyped-call]
         await listening
-    say("drained, good-bye")
+    log_message("stopped after draining")
 
 
 async def _until_alive(settings: Settings) -> None:
-    """Wait for the first answer: a server that is told to stop before it runs takes the process with it."""
+    """Wait for the server's first reply: stopping granian before it has replied once aborts the process."""
     while True:
         try:
             reader, writer = await asyncio.open_connection(settings.host, settings.port)
@@ -99,11 +105,11 @@ async def _until_alive(settings: Settings) -> None:
         await asyncio.sleep(0.01)
 
 
-def _refuse_taken(host: str, port: int) -> None:
-    """Refuse an address that somebody listens at: the server would share it with them, and get some of the requests.
+def _require_free(host: str, port: int) -> None:
+    """Check that no other process listens on the address: granian would share it, and get only part of the requests.
 
     Raises:
-        ConfigError: The address is taken, or none of this machine.
+        ConfigError: The address is already in use, or is not an address of this machine.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -112,31 +118,31 @@ def _refuse_taken(host: str, port: int) -> None:
             probe.bind(address)
             probe.listen()
     except OSError as error:
-        raise ConfigError(f"can't listen at {host}:{port}: {error.strerror}") from None
+        raise ConfigError(f"can't listen on {host}:{port}: {error.strerror}") from None
 
 
-async def _reload(service: Service, asked: asyncio.Event) -> None:
-    """Reload whenever it is asked for, or another bundle lies at a path."""
+async def _reload(service: Service, requested: asyncio.Event) -> None:
+    """Reload whenever it is requested, or when the bundle at one of the paths has changed."""
     loop, watch_s = asyncio.get_running_loop(), service.settings.watch_s
-    seen = _identities(service)
+    seen = _manifests(service)
     while True:
         try:
-            await asyncio.wait_for(asked.wait(), watch_s or None)
+            await asyncio.wait_for(requested.wait(), watch_s or None)
         except TimeoutError:
-            if _identities(service) == seen:
+            if _manifests(service) == seen:
                 continue
-        asked.clear()
-        seen = _identities(service)
+        requested.clear()
+        seen = _manifests(service)
         try:
             await loop.run_in_executor(None, service.load_all)
-        except Exception as error:  # noqa: BLE001  (whatever it is, the next reload may succeed)
-            say(f"not reloaded, the old models go on: {' '.join(str(error).splitlines())}")
+        except Exception as error:  # noqa: BLE001  (any error: the next reload may succeed)
+            log_message(f"reload failed, still serving the previous models: {' '.join(str(error).splitlines())}")
         else:
-            _tell(service)
+            _log_models(service)
 
 
-def _identities(service: Service) -> list[bytes]:
-    """Return what tells the bundles that lie at the models' paths from others."""
+def _manifests(service: Service) -> list[bytes]:
+    """Return the manifest file at each model's path, or ``b""`` where no bundle can be read."""
     found = []
     for served in service.models:
         try:
@@ -146,7 +152,7 @@ def _identities(service: Service) -> list[bytes]:
     return found
 
 
-def _tell(service: Service) -> None:
+def _log_models(service: Service) -> None:
     for served in service.models:
         where = f"http://{service.settings.host}:{service.settings.port}"
-        say(f"serving {served.name} ({served.model.digest[:12]}) at {where}")
+        log_message(f"serving {served.name} ({served.model.digest[:12]}) at {where}")

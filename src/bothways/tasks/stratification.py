@@ -1,6 +1,6 @@
-"""Choose texts to set aside so that every label keeps its share, where a text may have any number of labels.
+"""Choose a held-out set in which every label keeps its share, where a text may have any number of labels.
 
-In: the labels of each text. Out: the texts to hold. Does not know files or rows.
+In: the labels of each text. Out: the held-out texts. Does not know files or rows.
 """
 
 from __future__ import annotations
@@ -12,22 +12,24 @@ from collections.abc import Collection, Iterator, Mapping
 import numpy as np
 
 LabelsByText = Mapping[str, Collection[str]]
-"""Each text's different labels, maybe none."""
+"""The distinct labels of each text, possibly none."""
 
 
 def held_texts(labels_by_text: LabelsByText, share: float, seed: int) -> set[str]:
-    """Return texts to set aside, about this share of each label's: iterative stratification (Sechidis et al., 2011).
+    """Return held-out texts, about this share of each label: iterative stratification (Sechidis et al., 2011).
 
-    Each text goes to the side that lacks more of its label. A label of two or more texts is to have one held; but none
-    is held that is the last of one of its labels to train on.
+    Each text goes to the side that lacks more of its label. A label with two or more texts should have one held out,
+    but a text is never held out if it is the last training text of one of its labels.
 
     Args:
-        labels_by_text: What to choose from, in any order.
-        share: Above 0 and below 1.
-        seed: Decides which.
+        labels_by_text: The texts to choose from, in any order.
+        share: Share of the texts to hold out, above 0 and below 1.
+        seed: Random seed.
     """
     left_to_train = Counter(label for labels in labels_by_text.values() for label in labels)
-    lack: dict[str | None, float] = {  # how many texts validation lacks more than training does; None: of any label
+    lack: dict[
+        str | None, float
+    ] = {  # texts that validation lacks minus those that training lacks; None counts all texts
         label: 2 * max(1, share * count) - count if count > 1 else -1 for label, count in left_to_train.items()
     }
     lack[None] = 2 * max(1, share * len(labels_by_text)) - len(labels_by_text)
@@ -44,9 +46,9 @@ def held_texts(labels_by_text: LabelsByText, share: float, seed: int) -> set[str
 
 
 def _rarest_first(labels_by_text: LabelsByText, seed: int) -> Iterator[tuple[str, str | None]]:
-    """Return every text once, with the label that it comes for: always the one with the fewest texts that did not come.
+    """Yield every text once, with the label for which it is placed: the label with the fewest texts left.
 
-    A rare label has few chances to be spread evenly, a common one many. Texts without a label come last.
+    A rare label has few chances to be distributed evenly, a common one many. Texts without a label come last.
     """
     in_order = sorted(labels_by_text)
     texts = [in_order[i] for i in np.random.default_rng(seed).permutation(len(in_order))]
@@ -54,19 +56,19 @@ def _rarest_first(labels_by_text: LabelsByText, seed: int) -> Iterator[tuple[str
     for text in texts:
         for label in labels_by_text[text]:
             texts_by_label[label].append(text)
-    to_come = {label: len(with_label) for label, with_label in texts_by_label.items()}
-    queue = sorted((count, label) for label, count in to_come.items())
-    came: set[str] = set()
+    remaining = {label: len(with_label) for label, with_label in texts_by_label.items()}
+    queue = sorted((count, label) for label, count in remaining.items())
+    placed: set[str] = set()
     while queue:
         count, label = heapq.heappop(queue)
-        if count != to_come[label]:  # some came for another label since; there is a newer entry
+        if count != remaining[label]:  # some were placed for another label since; there is a newer entry
             continue
         for text in texts_by_label[label]:
-            if text not in came:
-                came.add(text)
+            if text not in placed:
+                placed.add(text)
                 yield text, label
                 for each in labels_by_text[text]:
-                    to_come[each] -= 1
-                    if to_come[each]:
-                        heapq.heappush(queue, (to_come[each], each))
-    yield from ((text, None) for text in texts if text not in came)
+                    remaining[each] -= 1
+                    if remaining[each]:
+                        heapq.heappush(queue, (remaining[each], each))
+    yield from ((text, None) for text in texts if text not in placed)

@@ -1,1 +1,1 @@
-"""From a text to the ids that a model reads: cleaning, tokens, reading order."""
+"""From a text to the ids that a model reads: validation, cleaning, tokenization and reading order."""

@@ -1,10 +1,10 @@
-"""Turn raw text into words and the markers that stand before them: named, versioned sets of pure rules.
+"""Clean text and split it into lower-case words with special tokens, by named and versioned sets of rules.
 
-In: a checked string. Out: words (lower case, without white space) with their markers. Markers never become part of a
-word, so a user who types ``xxmaj`` gets four ordinary letters and more, never the marker. Does not know of ids.
+The input is a validated string. The output are words without white space, each with the special tokens that precede
+it. A special token is never part of a word: ``xxmaj`` typed by a user becomes ordinary letters, not the special token.
 
-The set ``bothways-1`` does what fastai's rules do well (repeated characters, repeated words, capitals) without
-their losses: digits are never collapsed, capitals are seen inside brackets and compounds, entities are decoded once.
+The rule set ``bothways-1`` marks repeated characters, repeated words and capitals as fastai does, but loses less:
+digits are never collapsed, capitals inside brackets and compounds are found, and entities are decoded exactly once.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ from collections.abc import Callable, Iterator
 from tokenizers.normalizers import NFC
 
 WORD_START = "▁"
-"""The sign that subword pieces carry at the start of a word; replaced where a user typed it."""
+"""The character that marks the start of a word in subword pieces. Replaced in the texts of users."""
 
-LONGEST_WORD = 256
-"""Characters without white space that are taken as one word; what is longer is cut into several."""
+MAX_WORD_LENGTH = 256
+"""Maximum number of characters per word. Longer runs without white space are cut into several words."""
 
-REPEAT_STEPS = (3, 4, 5, 10)
-"""A repetition is told in these steps: at least so many times."""
+REPEAT_THRESHOLDS = (3, 4, 5, 10)
+"""Repetition counts with a special token of their own. It means "at least this many times"."""
 
 START = "xxbos"
-CAPITALISED = "xxmaj"
+CAPITALIZED = "xxmaj"
 ALL_CAPITALS = "xxup"
-CHARACTER_REPEATED = tuple(f"xxrep-{step}" for step in REPEAT_STEPS)
-WORD_REPEATED = tuple(f"xxwrep-{step}" for step in REPEAT_STEPS)
-SPECIAL_TOKENS = (START, CAPITALISED, ALL_CAPITALS, *CHARACTER_REPEATED, *WORD_REPEATED)
+CHARACTER_REPEATED = tuple(f"xxrep-{count}" for count in REPEAT_THRESHOLDS)
+WORD_REPEATED = tuple(f"xxwrep-{count}" for count in REPEAT_THRESHOLDS)
+SPECIAL_TOKENS = (START, CAPITALIZED, ALL_CAPITALS, *CHARACTER_REPEATED, *WORD_REPEATED)
 
 Rule = Callable[[str], str]
 Word = tuple[tuple[str, ...], str]
-"""A word's markers, and the word."""
+"""A word's special tokens, and the word."""
 
 _UNFINISHED_TAG = re.compile(r"<br\s{0,3}\Z", re.IGNORECASE)
 _LONGEST_UNFINISHED_TAG = 6
 _LINE_BREAK_TAG = re.compile(r"<br\s{0,3}/?>", re.IGNORECASE)
-_ENDLESS_ENTITY = re.compile(r"&#[0-9]{100,};?")  # no character; Python refuses to read such long numbers
+_ENDLESS_ENTITY = re.compile(r"&#[0-9]{100,};?")  # not a character, and Python rejects integers that are too long
 _REPEATED_CHARACTER = re.compile(r"([^\s\d])\1{2,}")
 _compose = NFC()
 
 
 def decode_html(text: str) -> str:
-    """Decode entities once and turn ``<br>`` into a line break."""
+    """Replace ``<br>`` with a line break and decode HTML entities once."""
     if "<" in text:
         text = _LINE_BREAK_TAG.sub("\n", text)
     if "&" in text:
@@ -55,21 +55,21 @@ def decode_html(text: str) -> str:
 
 
 def replace_invisible(text: str) -> str:
-    """Turn control characters, non-characters and byte order marks into spaces, and a typed ``▁`` into ``_``."""
+    """Replace control characters, non-characters and byte order marks with spaces, and ``▁`` with ``_``."""
     if text.isascii() and text.isprintable():
         return text
     return text.translate(_INVISIBLE)
 
 
 def compose(text: str) -> str:
-    """Write letters with accents in their composed form (NFC), by a routine that is linear for any input."""
+    """Normalize to composed characters (NFC), with an implementation that takes linear time for any input."""
     if text.isascii():
         return text
     return str(_compose.normalize_str(text))
 
 
 class _InvisibleCharacters(dict[int, str | int]):
-    """Characters that are replaced, found out on first sight."""
+    """The replacement of each character, computed when it first occurs."""
 
     def __missing__(self, code: int) -> str | int:
         character = chr(code)
@@ -90,43 +90,43 @@ CLEANING_RULES: dict[str, tuple[Rule, ...]] = {"bothways-1": (decode_html, repla
 
 
 def clean(text: str, rules: str) -> str:
-    """Return the text after every rule of a named set, in order."""
+    """Apply the rules of a named set to a text, in order."""
     for rule in CLEANING_RULES[rules]:
         text = rule(text)
     return text
 
 
 def split_chunks(cleaned: str) -> Iterator[tuple[str, int]]:
-    """Return each chunk between white space with the number of times it stands there in a row (at least 1).
+    """Yield the chunks between white space, each with the number of its consecutive occurrences.
 
-    A chunk that is repeated three times or more (whatever its capitals) comes once with its count; chunks longer than
-    ``LONGEST_WORD`` are cut.
+    A chunk that occurs at least three times in a row, regardless of case, is yielded once with its count. Other chunks
+    are yielded one by one with a count of 1. Chunks longer than ``MAX_WORD_LENGTH`` are cut first.
     """
-    waiting: list[str] = []  # the same chunk, up to now
+    pending: list[str] = []  # the current run of equal chunks, at most two of them
     count = 0
     folded = ""
     for chunk in _cut_chunks(cleaned):
         lower = chunk.lower()
-        if waiting and lower == folded:
+        if pending and lower == folded:
             count += 1
             if count < 3:
-                waiting.append(chunk)
+                pending.append(chunk)
             continue
-        yield from _told(waiting, count)
-        waiting, count, folded = [chunk], 1, lower
-    yield from _told(waiting, count)
+        yield from _counted(pending, count)
+        pending, count, folded = [chunk], 1, lower
+    yield from _counted(pending, count)
 
 
-def settled_characters(text: str, rules: str) -> int:
-    """Return how many characters at the start of a text become the same words whatever comes behind the text.
+def stable_length(text: str, rules: str) -> int:
+    """Return the length of the longest prefix known to become the same words regardless of what follows the text.
 
-    They end before a chunk that is complete, and another one than the chunk before it: or they would be repetitions.
-    No rule looks across a space or a line break for anything else, but that for ``<br />``.
+    The prefix ends before a complete chunk that differs from the chunk before it. Otherwise the two could be part of a
+    longer repetition. Apart from repetitions, only the rule for ``<br />`` looks across a space or a line break.
     """
     words = _words_from_the_end(text)
     for (start, end), before in itertools.pairwise(words):
         if end == len(text):
-            continue  # it may go on
+            continue  # the next part of the text may continue this word
         if any(
             _UNFINISHED_TAG.search(text, max(0, at - _LONGEST_UNFINISHED_TAG), at) for at in (before[0], start, end)
         ):
@@ -138,56 +138,57 @@ def settled_characters(text: str, rules: str) -> int:
 
 
 def _words_from_the_end(text: str) -> Iterator[tuple[int, int]]:
-    """Return start and end of each stretch without a space or line break, the last one first."""
-    found = dict.fromkeys(" \n", len(text))
+    """Yield the start and end of each run without a space or line break, from the last to the first."""
+    positions = dict.fromkeys(" \n", len(text))
     end = len(text)
     while end > 0:
-        for sign, place in found.items():
-            if place >= end:
-                found[sign] = text.rfind(sign, 0, end)
-        start = max(found.values()) + 1
+        for separator, position in positions.items():
+            if position >= end:
+                positions[separator] = text.rfind(separator, 0, end)
+        start = max(positions.values()) + 1
         if start < end:
             yield start, end
         end = start - 1
 
 
 def mark_chunk(chunk: str) -> Word:
-    """Return the word that a chunk holds in lower case, with the markers for what that loses."""
+    """Return a chunk as a lower-case word, with the special tokens for its capitals and repeated characters."""
     special_tokens: list[str] = []
     letters = [character for character in chunk if character.isupper() or character.islower()]
     capitals = sum(character.isupper() for character in letters)
     if len(letters) > 1 and capitals == len(letters):
         special_tokens.append(ALL_CAPITALS)
     elif len(letters) > 1 and letters[0].isupper():
-        special_tokens.append(CAPITALISED)
+        special_tokens.append(CAPITALIZED)
     word = chunk.lower()
     longest = max((len(match.group()) for match in _REPEATED_CHARACTER.finditer(word)), default=0)
     if longest:
-        special_tokens.append(_told_as(CHARACTER_REPEATED, longest))
+        special_tokens.append(_repeat_token(CHARACTER_REPEATED, longest))
         word = _REPEATED_CHARACTER.sub(r"\1", word)
     return tuple(special_tokens), word
 
 
-def repetition_marker(count: int) -> tuple[str, ...]:
-    """Return the marker for a word that stands ``count`` times in a row: none below three."""
-    return (_told_as(WORD_REPEATED, count),) if count >= REPEAT_STEPS[0] else ()
+def word_repeat_tokens(count: int) -> tuple[str, ...]:
+    """Return the special token of a word that occurs ``count`` times in a row, or none below three times."""
+    return (_repeat_token(WORD_REPEATED, count),) if count >= REPEAT_THRESHOLDS[0] else ()
 
 
 def _cut_chunks(cleaned: str) -> Iterator[str]:
     for match in re.finditer(r"\S+", cleaned):
         chunk = match.group()
-        if len(chunk) <= LONGEST_WORD:
+        if len(chunk) <= MAX_WORD_LENGTH:
             yield chunk
         else:
-            yield from (chunk[start : start + LONGEST_WORD] for start in range(0, len(chunk), LONGEST_WORD))
+            yield from (chunk[start : start + MAX_WORD_LENGTH] for start in range(0, len(chunk), MAX_WORD_LENGTH))
 
 
-def _told(waiting: list[str], count: int) -> Iterator[tuple[str, int]]:
-    if count >= REPEAT_STEPS[0]:
-        yield waiting[0], count
+def _counted(pending: list[str], count: int) -> Iterator[tuple[str, int]]:
+    if count >= REPEAT_THRESHOLDS[0]:
+        yield pending[0], count
     else:
-        yield from ((chunk, 1) for chunk in waiting)
+        yield from ((chunk, 1) for chunk in pending)
 
 
-def _told_as(special_tokens: tuple[str, ...], count: int) -> str:
-    return next(m for m, step in zip(reversed(special_tokens), reversed(REPEAT_STEPS), strict=True) if count >= step)
+def _repeat_token(special_tokens: tuple[str, ...], count: int) -> str:
+    largest_first = zip(reversed(special_tokens), reversed(REPEAT_THRESHOLDS), strict=True)
+    return next(token for token, threshold in largest_first if count >= threshold)

@@ -1,6 +1,7 @@
-"""Notice texts in a language that a tokenizer was not made for.
+"""Detect texts in a language that a tokenizer was not trained for.
 
-In: a tokenizer and ids. Out: a share. Words of another language fall apart into single letters, or are unknown.
+Words of another language are split into single letters or become unknown tokens. The share of such tokens is the
+measure of coverage.
 """
 
 from __future__ import annotations
@@ -10,12 +11,20 @@ from numpy.typing import NDArray
 
 from bothways.text.tokenizer import UNKNOWN_ID, Tokenizer
 
-LARGEST_COVERED_SHARE = 0.11
-"""English texts of every kind stay below it, those of other languages lie above (docs/LOG.md)."""
+MAX_UNCOVERED_SHARE = 0.11
+"""For the English tokenizer, English texts of every kind are below this share, other languages above (docs/LOG.md)."""
 
 
 def uncovered_share(tokenizer: Tokenizer, ids: NDArray[np.integer]) -> float:
-    """Return the share of tokens that are unknown or a single letter within a word, 0..1; 0 of no tokens."""
+    """Return the share of tokens that are unknown or a single letter within a word.
+
+    Args:
+        tokenizer: The tokenizer of the ids.
+        ids: The tokens, (T,).
+
+    Returns:
+        A number from 0 to 1. It is 0 if there are no tokens.
+    """
     tokens = tokenizer.tokens(range(len(tokenizer)))
     is_uncovered = np.array([len(token) == 1 and token.isalpha() for token in tokens])
     is_uncovered[UNKNOWN_ID] = True

@@ -1,7 +1,7 @@
-"""Decide in which order a model reads the tokens of a text; the only code that reverses anything.
+"""Put the tokens of a text into the order in which a model reads them.
 
-In: a tokenized text, a direction, a placement of markers. Out: ids in the order in which they are read. Does not know
-how the tokens were made, nor what a model does with them.
+This is the only code that reverses anything. It takes a tokenized text, a direction and a placement of special tokens,
+and returns ids in reading order.
 """
 
 from __future__ import annotations
@@ -19,18 +19,21 @@ Ids = NDArray[np.int32]
 
 
 class Direction(StrEnum):
-    """The way a model reads a text. Carried by every language model, encoder, classifier and bundle member."""
+    """The direction in which a model reads.
+
+    Every language model, encoder, classifier and bundle member has one.
+    """
 
     FORWARD = "forward"
     BACKWARD = "backward"
 
 
 class SpecialTokenPlacement(StrEnum):
-    """Where a marker such as ``xxmaj`` stands when a text is read backward.
+    """The position of special tokens such as ``xxmaj`` when a text is read backward.
 
-    Read forward, markers stand before their word. ``AS_WRITTEN`` reverses plainly, so that they follow it (as fastai
-    does); ``READING_ORDER`` keeps them before their word in whichever direction it is read, and the start of the text
-    before the text.
+    In forward direction, special tokens precede their word. ``AS_WRITTEN`` reverses all tokens, so that special tokens
+    follow their word in backward direction, as in fastai. ``READING_ORDER`` keeps special tokens before their word, and
+    the start token before the text, in both directions.
     """
 
     AS_WRITTEN = "as-written"
@@ -39,13 +42,13 @@ class SpecialTokenPlacement(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class TokenizedText:
-    """The tokens of one text as written: a leading group that marks the start, then one group a word.
+    """The tokens of one text in written order: a leading group for the start token, then one group per word.
 
-    A group is the word's markers followed by its pieces. All arrays are int32.
+    A group consists of a word's special tokens followed by its pieces. All arrays are int32.
 
     Attributes:
         ids: All tokens, (T,), T ≥ 1.
-        group_starts: Position of each group's first token, (G,), strictly rising from 0.
+        group_starts: Position of the first token of each group, (G,), strictly increasing from 0.
         special_token_counts: Number of special tokens at the start of each group, (G,). The leading group holds only
             special tokens.
     """
@@ -58,21 +61,25 @@ class TokenizedText:
         return len(self.ids)
 
 
-def joined(parts: Sequence[TokenizedText]) -> TokenizedText:
-    """Return the tokens of a whole text from those of its parts, one or more, each with its own leading group."""
+def concatenate(parts: Sequence[TokenizedText]) -> TokenizedText:
+    """Return the tokens of a text from the tokens of its parts.
+
+    Args:
+        parts: One or more parts, each with its own leading group. Only the first leading group is kept.
+    """
     ids = [parts[0].ids[:1], *(part.ids[1:] for part in parts)]
     sizes = [len(part) - 1 for part in parts]
-    moved = np.cumsum([0, *sizes[:-1]], dtype=np.int32)
-    starts = [parts[0].group_starts[:1], *(p.group_starts[1:] + by for p, by in zip(parts, moved, strict=True))]
+    offsets = np.cumsum([0, *sizes[:-1]], dtype=np.int32)
+    starts = [parts[0].group_starts[:1], *(p.group_starts[1:] + by for p, by in zip(parts, offsets, strict=True))]
     counts = [parts[0].special_token_counts[:1], *(part.special_token_counts[1:] for part in parts)]
     return TokenizedText(*map(np.concatenate, (ids, starts, counts)))
 
 
 def reading_positions(text: TokenizedText, direction: Direction, placement: SpecialTokenPlacement) -> NDArray[np.intp]:
-    """Return the positions of a text's tokens in the order in which they are read, (T,).
+    """Return the positions of a text's tokens in reading order, (T,).
 
-    Guarantee 5: a permutation, so its inverse gives the text back; the tokens of a group stay together, and
-    with ``READING_ORDER`` its markers come first.
+    Guarantee 5: the result is a permutation, so its inverse restores the written order. The tokens of a group stay
+    together. With ``READING_ORDER`` the special tokens of a group come first.
     """
     written = np.arange(len(text.ids))
     if direction is Direction.FORWARD:
@@ -90,20 +97,25 @@ def reading_positions(text: TokenizedText, direction: Direction, placement: Spec
 
 
 def read(text: TokenizedText, direction: Direction, placement: SpecialTokenPlacement) -> Ids:
-    """Return a text's ids in the order in which a model of this direction reads them, (T,) int32."""
+    """Return a text's ids in the order in which a model with this direction reads them, (T,) int32."""
     return text.ids[reading_positions(text, direction, placement)]
 
 
-def require_direction(asked: Direction, available: list[Direction], name: str) -> None:
-    """Refuse a pack or model that does not read the way that is asked for.
+def require_direction(requested: Direction, available: list[Direction], name: str) -> None:
+    """Raise an error if a pack or model lacks the requested direction.
 
-    Guarantee 1: a language model of the wrong direction is never used.
+    Guarantee 1: a language model with the wrong direction is never used.
+
+    Args:
+        requested: The direction that is needed.
+        available: The directions of the pack or model.
+        name: The name of the pack or model in the error message.
 
     Raises:
-        DirectionError: ``asked`` is not available; the message names both directions.
+        DirectionError: ``requested`` is not available. The message names both directions.
     """
-    if asked not in available:
+    if requested not in available:
         raise DirectionError(
-            f"{name} reads {' and '.join(available)}, but a model that reads {asked} was asked for: "
-            f"use a pack with a {asked} member, or train only {' and '.join(available)}"
+            f"{name} reads {' and '.join(available)}, but direction {requested} was requested. "
+            f"Use a pack with a {requested} member, or train only {' and '.join(available)}"
         )

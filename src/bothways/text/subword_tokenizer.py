@@ -1,7 +1,7 @@
-"""Turn texts into subword pieces, and pieces into ids; keep all that this needs in one JSON document.
+"""Tokenize texts into subword pieces and special tokens, and store the tokenizer as one JSON document.
 
-In: a checked string. Out: a ``TokenizedText``, as written. The words' pieces come from a Unigram model of Hugging Face
-``tokenizers``; markers cost one id each and never pass through it. Does not know in which order a model reads.
+The input is a validated string, the output a ``TokenizedText`` in written order. The pieces of words come from a
+Unigram model of Hugging Face ``tokenizers``. Special tokens have one id each and never pass through that model.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from bothways.text.cleaning import (
     WORD_START,
     clean,
     mark_chunk,
-    repetition_marker,
-    settled_characters,
     split_chunks,
+    stable_length,
+    word_repeat_tokens,
 )
 from bothways.text.reading import TokenizedText
 from bothways.text.tokenizer import START_ID, UNKNOWN_ID
@@ -32,22 +32,22 @@ from bothways.text.tokenizer import START_ID, UNKNOWN_ID
 UNKNOWN = "xxunk"
 PADDING = "xxpad"
 CONTROL_TOKENS = (UNKNOWN, PADDING, *SPECIAL_TOKENS)
-"""The ids below the first piece, in order. None of them can be typed."""
+"""The unknown, padding and special tokens, in the order of their ids, below all pieces. Users can't type them."""
 
 FIRST_PIECE_ID = len(CONTROL_TOKENS)
 
 _UNTYPEABLE = " unknown"
-"""The Unigram model wants its unknown piece in its vocabulary; with a space in it, no word can contain it."""
+"""The Unigram model needs its unknown piece in its vocabulary. As this one contains a space, no word contains it."""
 
-_WORDS_REMEMBERED = 100_000
-_LONGEST_REMEMBERED = 40
+_MAX_CACHED_CHUNKS = 100_000
+_MAX_CACHED_CHUNK_LENGTH = 40
 
-LONGEST_PIECE = 1000
-"""Characters; words are cut long before. The library builds a trie that takes the process down with very long ones."""
+MAX_PIECE_LENGTH = 1000
+"""Maximum number of characters per piece. Words are much shorter. Very long pieces crash the library's trie builder."""
 
 
 class SubwordTokenizerDocument(BaseModel):
-    """What ``tokenizer.json`` holds: data only, no pattern that could run for long."""
+    """The content of ``tokenizer.json``: data only, without patterns that could run for a long time."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -59,7 +59,7 @@ class SubwordTokenizerDocument(BaseModel):
     @field_validator("pieces", mode="before")
     @classmethod
     def _pairs(cls, value: object) -> object:
-        """Take JSON's lists for pairs."""
+        """Convert lists, which JSON has instead of tuples, to pairs."""
         return [tuple(pair) if isinstance(pair, list) else pair for pair in value] if isinstance(value, list) else value
 
     @model_validator(mode="after")
@@ -67,98 +67,105 @@ class SubwordTokenizerDocument(BaseModel):
         if self.cleaning not in CLEANING_RULES:
             raise ValueError(f"unknown cleaning rules {self.cleaning[:40]!r}, expected one of {sorted(CLEANING_RULES)}")
         if tuple(self.control_tokens) != CONTROL_TOKENS:
-            raise ValueError("the control tokens are not those of these cleaning rules, in their order")
+            raise ValueError(f"the control tokens are not those of {self.cleaning}, in their order")
         texts = [piece for piece, _ in self.pieces]
         if len(set(texts)) != len(texts):
             raise ValueError("a piece occurs twice")
         for piece in texts:
-            if len(piece) > LONGEST_PIECE:
-                raise ValueError(f"a piece has {len(piece)} characters, expected at most {LONGEST_PIECE}")
+            if len(piece) > MAX_PIECE_LENGTH:
+                raise ValueError(f"a piece has {len(piece)} characters, expected at most {MAX_PIECE_LENGTH}")
             if not piece or piece != "".join(piece.split()) or not _is_encodable(piece):
                 raise ValueError(f"the piece {piece!r} can't occur in a word")
         return self
 
 
 class SubwordTokenizer:
-    """Tokenizes into the pieces of a Unigram model and markers.
+    """A tokenizer with the subword pieces of a Unigram model and special tokens.
 
-    Made from pieces by training, or from ``tokenizer.json`` by ``parse_tokenizer``. Safe to share between threads.
+    ``train_tokenizer`` creates it from pieces, ``parse_tokenizer`` from ``tokenizer.json``. It is safe to share between
+    threads.
     """
 
     def __init__(self, document: SubwordTokenizerDocument) -> None:
         self._document = document
         vocabulary = [(_UNTYPEABLE, 0.0), *document.pieces]
         self._subwords = UnigramTokenizer(models.Unigram(vocabulary, unk_id=0))
-        self._remembered: dict[str, tuple[int, tuple[int, ...]]] = {}
+        self._cache: dict[str, tuple[int, tuple[int, ...]]] = {}
 
     @classmethod
     def from_pieces(cls, pieces: list[tuple[str, float]], cleaning: str = "bothways-1") -> SubwordTokenizer:
-        """Return a tokenizer whose subwords are these pieces with their log-probabilities."""
+        """Create a tokenizer from pieces.
+
+        Args:
+            pieces: Each piece with its log-probability.
+            cleaning: The name of the cleaning rules.
+        """
         document = SubwordTokenizerDocument(
             cleaning=cleaning, control_tokens=list(CONTROL_TOKENS), subwords="unigram", pieces=pieces
         )
         return cls(document)
 
     def to_bytes(self) -> bytes:
-        """Return the document that ``parse_tokenizer`` reads; the same bytes for the same tokenizer."""
+        """Return the JSON document that ``parse_tokenizer`` reads. Equal tokenizers produce equal bytes."""
         fields = self._document.model_dump()
         lines = [f"  [{strict_json.dump(piece)}, {score!r}]" for piece, score in self._document.pieces]
         head = ",\n".join(f" {strict_json.dump(k)}: {strict_json.dump(v)}" for k, v in fields.items() if k != "pieces")
         return ("{\n" + head + ',\n "pieces": [\n' + ",\n".join(lines) + "\n ]\n}\n").encode()
 
     def __len__(self) -> int:
-        """How many ids there are: every id is below this."""
+        """Return the size of the vocabulary. All ids are smaller than this."""
         return FIRST_PIECE_ID + len(self._document.pieces)
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
-        """Return the token that each id stands for."""
+        """Return the token of each id."""
         pieces = self._document.pieces
         return [CONTROL_TOKENS[i] if i < FIRST_PIECE_ID else pieces[i - FIRST_PIECE_ID][0] for i in ids]
 
-    def compose(self, ids: Sequence[int]) -> str:
-        """Return a text that is written with these pieces."""
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return a text made of these pieces, without control tokens."""
         pieces = self._document.pieces
-        typed = "".join(pieces[i - FIRST_PIECE_ID][0] for i in ids if i >= FIRST_PIECE_ID)
-        return typed.replace(WORD_START, " ").strip()
+        joined = "".join(pieces[i - FIRST_PIECE_ID][0] for i in ids if i >= FIRST_PIECE_ID)
+        return joined.replace(WORD_START, " ").strip()
 
     def adapted(self, texts: Iterable[str]) -> SubwordTokenizer:
-        """Return the same tokenizer: its pieces write every word."""
+        """Return this tokenizer: its pieces can represent the words of any text."""
         return self
 
     def tokenize(self, text: str) -> TokenizedText:
-        """Return a text's tokens as written: a start marker, then every word's markers and pieces.
+        """Return the tokens of a text in written order: the start token, then each word's special tokens and pieces.
 
-        Guarantee 3: an ensemble calls this once a text, whatever the number of its members.
+        Guarantee 3: an ensemble calls this once per text, regardless of the number of its members.
 
         Args:
-            text: A checked text (``checking.check_text``); may be empty.
+            text: A text validated by ``validation.check_text``. May be empty.
         """
         ids, group_starts, special_token_counts = array("i", [START_ID]), array("i", [0]), array("i", [1])
         for chunk, count in split_chunks(clean(text, self._document.cleaning)):
-            marker_count, word_ids = self._remembered.get(chunk) or self._tokenize_chunk(chunk)
-            repetition = repetition_marker(count)
+            special_token_count, word_ids = self._cache.get(chunk) or self._tokenize_chunk(chunk)
+            repeat_tokens = word_repeat_tokens(count)
             group_starts.append(len(ids))
-            special_token_counts.append(marker_count + len(repetition))
-            ids.extend(CONTROL_TOKENS.index(marker) for marker in repetition)
+            special_token_counts.append(special_token_count + len(repeat_tokens))
+            ids.extend(CONTROL_TOKENS.index(token) for token in repeat_tokens)
             ids.extend(word_ids)
         return TokenizedText(
             *(np.frombuffer(column, dtype=np.int32) for column in (ids, group_starts, special_token_counts))
         )
 
-    def settled(self, text: str) -> int:
-        """Return how much of a text can be tokenized by itself already, whatever comes behind the text."""
-        return settled_characters(text, self._document.cleaning)
+    def stable_length(self, text: str) -> int:
+        """Return the length of a prefix whose tokens do not depend on what follows the text."""
+        return stable_length(text, self._document.cleaning)
 
     def _tokenize_chunk(self, chunk: str) -> tuple[int, tuple[int, ...]]:
+        """Return the number of special tokens of a chunk, and the ids of its special tokens and pieces."""
         special_tokens, word = mark_chunk(chunk)
         pieces = self._subwords.encode(WORD_START + word, add_special_tokens=False).ids
-        marker_ids = tuple(CONTROL_TOKENS.index(marker) for marker in special_tokens)
+        special_ids = tuple(CONTROL_TOKENS.index(token) for token in special_tokens)
         piece_ids = tuple(FIRST_PIECE_ID - 1 + piece if piece else UNKNOWN_ID for piece in pieces)
-        if len(chunk) <= _LONGEST_REMEMBERED:
-            if len(self._remembered) >= _WORDS_REMEMBERED:
-                self._remembered.clear()
-            self._remembered[chunk] = len(marker_ids), marker_ids + piece_ids
-        return len(marker_ids), marker_ids + piece_ids
+        if len(chunk) <= _MAX_CACHED_CHUNK_LENGTH:
+            if len(self._cache) >= _MAX_CACHED_CHUNKS:
+                self._cache.clear()
+            self._cache[chunk] = len(special_ids), special_ids + piece_ids
+        return len(special_ids), special_ids + piece_ids
 
 
 def _is_encodable(piece: str) -> bool:

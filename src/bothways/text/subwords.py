@@ -1,8 +1,7 @@
-"""Train the subword pieces of a tokenizer on a corpus; needs the training tier.
+"""Train the subword pieces of a tokenizer on texts. Needs the dependencies of training.
 
-In: texts. Out: a ``SubwordTokenizer``. Pieces are estimated by sentencepiece and executed by Hugging Face
-``tokenizers``: the trainer of the latter gives other scores at every run (docs/decisions/002), which would break "same
-seed, same bytes".
+Pieces are trained with sentencepiece and applied with Hugging Face ``tokenizers``. The trainer of ``tokenizers``
+returns different scores in every run (docs/decisions/002), which would break "same seed, same bytes".
 """
 
 from __future__ import annotations
@@ -21,25 +20,25 @@ _MOST_DISTINCT_WORDS = 2_000_000
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> SubwordTokenizer:
-    """Return a tokenizer whose pieces are learnt from these texts; the same texts give the same bytes.
+    """Train a tokenizer on texts. The same texts produce the same bytes.
 
     Args:
-        texts: Checked texts, read once; only their distinct words are held.
-        vocabulary_size: Pieces wanted, ≥ 8. Fewer come of a corpus too small for so many, more of one with more
-            characters than that.
+        texts: Validated texts. They are read once, and only their distinct words are kept in memory.
+        vocabulary_size: Requested number of pieces, ≥ 8. The result has fewer pieces if the corpus is too small for
+            them, and more if the corpus needs more single characters.
 
     Raises:
-        DataError: The texts hold no word at all, or none that can be learnt from.
-        DependencyMissing: The training tier is not installed.
+        DataError: The texts contain no word, or no word that sentencepiece can use.
+        DependencyMissing: sentencepiece is not installed.
     """
     try:
-        import sentencepiece  # noqa: PLC0415  (training tier)
+        import sentencepiece  # noqa: PLC0415  (an optional dependency)
     except ImportError:
         raise DependencyMissing("training a tokenizer needs sentencepiece: pip install 'bothways[train]'") from None
 
     words = count_words(texts)
     if not words:
-        raise DataError("the texts hold no word at all: nothing to learn a tokenizer from")
+        raise DataError("the texts contain no words. Training a tokenizer needs texts with words")
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
@@ -58,20 +57,20 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> SubwordTokeni
             pad_id=-1,
             minloglevel=3,
         )
-    except RuntimeError as error:  # it passes over words with its own reserved signs, such as "▅"
-        raise DataError(f"no tokenizer can be learnt from these texts: {error}") from None
+    except RuntimeError as error:  # sentencepiece skips words with its own reserved characters, such as "▅"
+        raise DataError(f"no tokenizer can be trained on these texts: {error}") from None
     trained = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
     pieces = [(trained.id_to_piece(i), trained.get_score(i)) for i in range(1, trained.get_piece_size())]
     return SubwordTokenizer.from_pieces(pieces, CLEANING)
 
 
 def count_words(texts: Iterable[str]) -> Counter[str]:
-    """Return how often each word occurs, as the tokenizer will see it: clean, in lower case, without its markers."""
+    """Count the words of texts as the tokenizer sees them: cleaned, in lower case and without special tokens."""
     chunks: Counter[str] = Counter()
     words: Counter[str] = Counter()
     for text in texts:
         chunks.update(chunk for chunk, _ in split_chunks(clean(text, CLEANING)))
-        if len(chunks) > _MOST_DISTINCT_WORDS:  # rare words teach nothing that their pieces don't
+        if len(chunks) > _MOST_DISTINCT_WORDS:  # words seen once add little: their pieces occur in other words
             chunks = Counter({chunk: count for chunk, count in chunks.items() if count > 1})
     for chunk, count in chunks.items():
         words[mark_chunk(chunk)[1]] += count
@@ -79,6 +78,7 @@ def count_words(texts: Iterable[str]) -> Counter[str]:
 
 
 def _characters_needed(words: Counter[str]) -> int:
+    """Return the number of distinct characters needed to cover ``_CHARACTERS_COVERED`` of all characters."""
     characters: Counter[str] = Counter({WORD_START: words.total()})
     for word, count in words.items():
         for character in word:

@@ -1,7 +1,7 @@
-"""Say what every tokenizer gives, whatever its tokens are: subword pieces or words.
+"""Define the interface of all tokenizers: those with subword pieces and those with words.
 
-A tokenizer turns a checked string into a ``TokenizedText``, as written, and is kept as one JSON document. It does not
-know in which order a model reads.
+A tokenizer turns a validated string into a ``TokenizedText`` in written order and is stored as one JSON document.
+``text.reading`` puts tokens into reading order.
 """
 
 from __future__ import annotations
@@ -14,41 +14,45 @@ from bothways.text.reading import TokenizedText
 UNKNOWN_ID = 0
 PADDING_ID = 1
 START_ID = 2
-"""The first ids of every tokenizer."""
+"""The first three ids are the same in every tokenizer."""
 
 
 class Tokenizer(Protocol):
-    """Tokenizes texts the same way on every machine and at any time; safe to share between threads."""
+    """A tokenizer. It is deterministic on every machine and safe to share between threads."""
 
     def __len__(self) -> int:
-        """How many ids there are: every id is below this."""
+        """Return the size of the vocabulary. All ids are smaller than this."""
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
-        """Return the token that each id stands for."""
+        """Return the token of each id."""
 
     def tokenize(self, text: str) -> TokenizedText:
-        """Return a text's tokens as written.
+        """Return the tokens of a text in written order.
 
-        Guarantee 3: an ensemble calls this once a text, whatever the number of its members.
+        Guarantee 3: an ensemble calls this once per text, regardless of the number of its members.
 
         Args:
-            text: A checked text (``checking.check_text``); may be empty.
+            text: A text validated by ``validation.check_text``. May be empty.
         """
 
-    def settled(self, text: str) -> int | None:
-        """Return how much of a text can be tokenized by itself already, whatever comes behind the text.
+    def stable_length(self, text: str) -> int | None:
+        """Return the length of a prefix whose tokens do not depend on what follows the text.
 
-        The tokens of a text's first so many characters, followed by those of the rest, are the text's.
+        The tokens of the prefix and the tokens of the rest, concatenated, are the tokens of the whole text. This holds
+        for any continuation of the text, so the prefix of a stream can be tokenized before the stream ends.
 
         Returns:
-            A number of characters, maybe 0; None if these rules look across the whole of a text.
+            A number of characters, possibly 0, or None if the rules of this tokenizer always need the whole text.
         """
 
-    def compose(self, ids: Sequence[int]) -> str:
-        """Return a text that is written with these tokens; what can't be typed is left out."""
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return a text made of these tokens, without special tokens."""
 
     def adapted(self, texts: Iterable[str]) -> Tokenizer:
-        """Return the tokenizer of one that is fine-tuned on these texts: with their words, where tokens are words."""
+        """Return the tokenizer to use for fine-tuning on these texts.
+
+        A word tokenizer builds a new vocabulary from the texts. A subword tokenizer stays the same.
+        """
 
     def to_bytes(self) -> bytes:
-        """Return the JSON document that ``parse_tokenizer`` reads; the same bytes for the same tokenizer."""
+        """Return the JSON document that ``parse_tokenizer`` reads. Equal tokenizers produce equal bytes."""

@@ -1,7 +1,4 @@
-"""Read the tokenizer that a bundle holds, of whichever kind it is.
-
-In: the bytes of ``tokenizer.json``. Out: a ``Tokenizer``.
-"""
+"""Read the tokenizer of a bundle, ``tokenizer.json``, with subword pieces or with words."""
 
 from __future__ import annotations
 
@@ -19,10 +16,10 @@ def parse_tokenizer(data: bytes, name: str = "tokenizer.json") -> Tokenizer:
 
     Args:
         data: The document.
-        name: How errors name it.
+        name: The name of the document in error messages.
 
     Raises:
-        BundleBroken: The document is not strict JSON, or not a tokenizer of this version.
+        BundleBroken: The document is not strict JSON, or does not match the schema of a tokenizer.
     """
     try:
         value = strict_json.parse(data)

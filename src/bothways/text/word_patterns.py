@@ -1,9 +1,12 @@
-"""Try a word tokenizer's regular expressions at as few places as can be proven to be enough.
+"""Execute the regular expressions of a word tokenizer without searching every position of a chunk.
 
-In: an expression, as spaCy has them: hundreds of alternatives for what is cut off a chunk's beginning or end. Out:
-functions that give what searching the whole chunk would give, without searching it. What is proven is read off the
-parsed expression: which characters an alternative can begin or end with, and how far it looks. Whatever is not
-understood is searched in full. Does not know what a token is.
+spaCy's patterns have hundreds of alternatives for the prefixes and suffixes of a chunk. The functions of this module
+return what searching the whole chunk returns, but try an alternative only where it can match. They derive that from the
+parsed pattern: the characters that an alternative can begin or end with, and how many characters it looks at. A pattern
+that the analysis does not understand is searched in the whole chunk.
+
+The purpose is safety: on hostile texts, searching everything takes about 30 times as long, even if chunks are cut at
+250 characters (docs/decisions/009).
 """
 
 from __future__ import annotations
@@ -19,9 +22,9 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 LONGEST_PATTERN = 4_000_000
-"""Characters; the longest known one (French) has 1.5 million."""
-_SHORT_REACH = 64  # alternatives that look at no more characters than these are searched together, in a window
-_WINDOW = 32  # characters that a repeat without end has to fill before the whole chunk is searched
+"""Maximum number of characters per pattern. The longest known pattern (French) has 1.5 million."""
+_SHORT_REACH = 64  # alternatives that look at no more characters than this are searched together, in a window
+_WINDOW = 32  # number of characters that an unbounded repeat has to fill before the whole chunk is searched
 _FREQUENT = string.ascii_letters + string.digits
 
 
@@ -34,25 +37,25 @@ class Pattern(BaseModel):
     flags: int
 
     def compiled(self) -> re.Pattern[str]:
-        """Return the expression, ready for use."""
+        """Return the compiled expression."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # "possible nested set": what it means today is meant
+            warnings.simplefilter("ignore", FutureWarning)  # "possible nested set": today's meaning is the intended one
             return re.compile(self.pattern, self.flags)
 
 
 _Length = Callable[[str, int, int], int]
-"""The length of the affix that a chunk has between two places; 0 for none."""
+"""A function of a chunk, a start and a stop that returns the length of the affix between them, or 0 for none."""
 
 
 class Affixes(NamedTuple):
-    """What gives the length of the prefix, and of the suffix, that a chunk has between two places; 0 for none."""
+    """Functions that return the length of the prefix and of the suffix of a part of a chunk, or 0 for none."""
 
     prefix_length: _Length
     suffix_length: _Length
 
 
 def searched_length(rule: Pattern | None) -> _Length:
-    """Return a function that searches all it is given: what spaCy does, for any expression and any chunk."""
+    """Return a function that searches the whole part of a chunk, as spaCy does. It works for any pattern and chunk."""
     if rule is None:
         return lambda _chunk, _start, _stop: 0
     search = rule.compiled().search
@@ -65,7 +68,7 @@ def searched_length(rule: Pattern | None) -> _Length:
 
 
 def word_affixes(prefixes: Analysis, suffixes: Analysis) -> Affixes | None:
-    """Return faster functions for chunks that hold no white space, or None if nothing can be proven."""
+    """Return faster functions for chunks without white space, or None if the patterns are not understood."""
     if prefixes is None or suffixes is None:
         return None
     try:
@@ -74,25 +77,25 @@ def word_affixes(prefixes: Analysis, suffixes: Analysis) -> Affixes | None:
         return None
 
 
-def sign_search(*rules: Analysis) -> Callable[[str], object]:
-    """Return a function that finds nothing in a string in which none of the rules can match.
+def possible_match_search(*rules: Analysis) -> Callable[[str], object]:
+    """Return a function that returns None for a string in which none of the rules can match.
 
-    That is most words of most languages.
+    That is the case for most words of most languages.
     """
-    signs: dict[str, None] = {}
+    clues: dict[str, None] = {}
     try:
         for rule in rules:
             if rule is None:
                 return bool
             for alternative in rule:
-                signs.update(dict.fromkeys(alternative.signs()))
+                clues.update(dict.fromkeys(alternative.clues()))
     except _NotUnderstood:
         return bool
-    return re.compile("|".join(signs)).search if signs else lambda _chunk: None
+    return re.compile("|".join(clues)).search if clues else lambda _chunk: None
 
 
-def whole_match(rule: Pattern | None) -> Callable[[str], bool] | None:
-    """Return a function that says whether an expression matches at a string's start."""
+def start_matcher(rule: Pattern | None) -> Callable[[str], bool] | None:
+    """Return a function that reports whether a pattern matches at the start of a string. None without a pattern."""
     if rule is None:
         return None
     match = rule.compiled().match
@@ -109,11 +112,11 @@ def whole_match(rule: Pattern | None) -> Callable[[str], bool] | None:
 
 
 def infix_finder(rule: Pattern | None, alternatives: Analysis) -> Callable[[str], list[tuple[int, int]]]:
-    """Return a function that finds all places of an expression."""
+    """Return a function that returns the spans of all matches of a pattern."""
     if rule is None:
         return lambda _middle: []
     find_all = rule.compiled().finditer
-    could_have_one = sign_search(alternatives)
+    could_have_one = possible_match_search(alternatives)
 
     def find(middle: str) -> list[tuple[int, int]]:
         return [match.span() for match in find_all(middle)] if could_have_one(middle) else []
@@ -122,9 +125,10 @@ def infix_finder(rule: Pattern | None, alternatives: Analysis) -> Callable[[str]
 
 
 class _Prefixes:
-    """Finds a chunk's prefix among the alternatives that can begin with its first character.
+    """Finds the prefix of a chunk among the alternatives that can begin with its first character.
 
-    An alternative that is not tied to the start may stand anywhere; its length counts at the start all the same.
+    An alternative without ``^`` may match anywhere in the chunk. As in spaCy, the length of its match is removed from
+    the start all the same.
     """
 
     def __init__(self, alternatives: Sequence[_Alternative]) -> None:
@@ -132,14 +136,14 @@ class _Prefixes:
             anchors, looks = (("AT_BEGINNING",), {"ahead"}) if alternative.is_at_start else ((), set())
             if alternative.anchors != anchors or alternative.looks - looks or alternative.may_be_empty:
                 raise _NotUnderstood
-        # Without its "^" an alternative can be matched at any place of a chunk.
+        # Without its "^" an alternative can be matched at any position of a chunk.
         self._texts = [a.text.removeprefix("^") if a.is_at_start else a.text for a in alternatives]
         self._begins = [re.compile("|".join(a.begins)) for a in alternatives]
         self._by_first: dict[str, re.Pattern[str] | None] = {}
         self._compiled: dict[tuple[str, ...], re.Pattern[str] | None] = {(): None}
         floating = [alternative.text for alternative in alternatives if not alternative.is_at_start]
         self._floating = re.compile("|".join(floating)) if floating else None
-        self._without_floating = ""  # the last chunk that none stood in: none stands in a part of it
+        self._without_floating = ""  # the last chunk without a floating match, so no part of it has one
 
     def length(self, chunk: str, start: int, stop: int) -> int:
         if start == stop:
@@ -162,10 +166,10 @@ class _Prefixes:
 
 
 class _Suffixes:
-    """Finds a chunk's suffix among the alternatives that can end with its last character.
+    """Finds the suffix of a chunk among the alternatives that can end with its last character.
 
-    All end where the chunk ends, so the one that begins first is the longest, whatever their order. Those that look at
-    few characters are searched together in a window at the end.
+    All matches end where the chunk ends, so the match that begins first is the longest, regardless of the order of the
+    alternatives. Alternatives that look at few characters are searched together in a window at the end.
     """
 
     def __init__(self, alternatives: Sequence[_Alternative]) -> None:
@@ -217,7 +221,7 @@ class _SuffixesOfCharacter(NamedTuple):
 
 
 class _LongSuffix(NamedTuple):
-    """One alternative that looks at many characters, or at any number of them."""
+    """An alternative that looks at many characters, or at an unlimited number of them."""
 
     search: Callable[[str], re.Match[str] | None]
     reach: int
@@ -238,7 +242,7 @@ class _LongSuffix(NamedTuple):
         elif self.endless is None:
             start = max(start, stop - self.reach)
         elif stop - start > 2 * self.reach + _WINDOW:
-            # A match that begins before the window fills it, all but ``reach`` characters with those it can repeat.
+            # A match that begins before the window covers it. All but ``reach`` of its characters must be repeatable.
             window = chunk[stop - self.reach - _WINDOW : stop]
             if len(window) - len(self.endless.findall(window)) > self.reach:
                 start = stop - 2 * self.reach - _WINDOW
@@ -247,42 +251,46 @@ class _LongSuffix(NamedTuple):
         return match.end() - match.start() if match else 0
 
 
-# What can be said about an expression from its parts -----------------------------------------------------------------
+# Analysis of a pattern ------------------------------------------------------------------------------------------------
 
 
-class _NotUnderstood(Exception):  # noqa: N818  (no error: the expression is searched in full)
-    """Nothing can be proven about an expression."""
+class _NotUnderstood(Exception):  # noqa: N818  (not an error: the pattern is searched in the whole chunk)
+    """The analysis does not understand a pattern."""
 
 
 @dataclass(frozen=True)
 class _Alternative:
-    """One of the expressions between the bars of an expression."""
+    """One of the alternatives that ``|`` separates at the top level of a pattern."""
 
     text: str
     begins: tuple[str, ...]
-    """Expressions of one character each: what the first character can be."""
+    """Single-character patterns for the possible first characters of a match."""
     ends: tuple[str, ...]
-    """The same for the last one."""
+    """Single-character patterns for the possible last characters of a match."""
     may_be_empty: bool
+    """Whether a match can be empty."""
     behind: tuple[str, ...]
-    """The same for the character before a match; nothing if it can be any or none."""
+    """Single-character patterns for the character before a match. Empty if there is no restriction."""
     required: tuple[str, ...]
     """Characters that every match contains."""
     endless: tuple[str, ...]
-    """The same for every character within a repeat without end."""
+    """Single-character patterns for every character inside an unbounded repeat."""
     reach: int
-    """How many characters are looked at, apart from repeats without end, those looked back at included."""
+    """Maximum number of characters looked at, including look-behind and without unbounded repeats."""
     anchors: tuple[str, ...]
+    """Names of the anchors, as Python's parser names them."""
     looks: frozenset[str]
-    """Whether it looks "back" or "ahead"."""
+    """Directions of lookaround assertions: "back", "ahead" or both."""
     is_at_start: bool
+    """Whether the alternative begins with ``^``."""
     is_at_end: bool
+    """Whether the alternative ends with ``$``."""
 
-    def signs(self) -> tuple[str, ...]:
-        """Return expressions of characters of which a string with a match contains at least one.
+    def clues(self) -> tuple[str, ...]:
+        """Return single-character patterns, at least one of which occurs in every string with a match.
 
-        They are those that it begins with, those that stand before it, or one that it can't do without: whichever fewer
-        words contain.
+        The candidates are the first characters, the characters before a match, and each required character. The
+        candidate that matches the fewest letters and digits is returned.
         """
         choices: list[tuple[str, ...]] = [(re.escape(character),) for character in self.required]
         if self.behind:
@@ -297,26 +305,26 @@ class _Alternative:
 
 
 _READ_OTHERWISE = re.compile(r"\(\?(?:#|[a-zA-Z]*-?[a-zA-Z]*x)")
-"""A comment, or the flag that allows comments: brackets and bars in them mean nothing."""
+"""A comment, or the flag that allows comments. Brackets and bars inside comments have no meaning."""
 
 Analysis = list[_Alternative] | None
 
 
 def analyzed(rule: Pattern | None) -> Analysis:
-    """Return the alternatives of an expression, or None if something in it has no place in this analysis."""
+    """Return the alternatives of a pattern, or None if the analysis does not understand it."""
     if rule is None:
         return []
     try:
         _parsed(rule.pattern, rule.flags)
         if _READ_OTHERWISE.search(rule.pattern):
             return None
-        return [_analysed_alternative(text, rule.flags) for text in _split_at_bars(rule.pattern)]
+        return [_analyze_alternative(text, rule.flags) for text in _split_at_bars(rule.pattern)]
     except (_NotUnderstood, RecursionError):
         return None
 
 
 def _split_at_bars(pattern: str) -> list[str]:
-    """Return the parts between the bars that stand in no group and no class."""
+    """Split a pattern at the bars outside of groups and character classes."""
     parts, depth, begin, place = [], 0, 0, 0
     while place < len(pattern):
         character = pattern[place]
@@ -334,7 +342,7 @@ def _split_at_bars(pattern: str) -> list[str]:
 
 def _end_of_class(pattern: str, place: int) -> int:
     place += 2 if pattern.startswith("[^", place) else 1
-    if pattern.startswith("]", place):  # as the first character it stands for itself
+    if pattern.startswith("]", place):  # as the first character of a class it is literal
         place += 1
     while not pattern.startswith("]", place):
         place += 2 if pattern[place] == "\\" else 1
@@ -342,10 +350,10 @@ def _end_of_class(pattern: str, place: int) -> int:
 
 
 def _parsed(pattern: str, flags: int) -> Any:
-    """Return the tree that Python's own compiler makes of an expression.
+    """Return the parse tree of a pattern from Python's own parser of regular expressions.
 
-    The module is private to Python. Where it is gone or gives something new, expressions are searched in full: slower,
-    with the same result.
+    That module is private. If it is missing or returns something new, patterns are searched in the whole chunk. This is
+    slower and has the same result.
     """
     if flags & ~int(re.UNICODE):
         raise _NotUnderstood
@@ -360,7 +368,7 @@ def _parsed(pattern: str, flags: int) -> Any:
     return tree
 
 
-def _analysed_alternative(text: str, flags: int) -> _Alternative:
+def _analyze_alternative(text: str, flags: int) -> _Alternative:
     tree = _parsed(text, flags)
     begins, may_be_empty = _edge(tree, at_end=False)
     ends, _ = _edge(tree, at_end=True)
@@ -399,7 +407,7 @@ def _behind(tree: Any) -> list[str]:
 
 
 def _edge(tree: Any, *, at_end: bool) -> tuple[list[str], bool]:
-    """Return expressions of what the first (or last) character can be, and whether there may be none."""
+    """Return patterns for the possible first (or last) characters, and whether a match can be empty."""
     found: list[str] = []
     for part, value in reversed(list(tree)) if at_end else tree:
         possible, may_be_empty = _edge_of(part.name, value, at_end=at_end)
@@ -424,7 +432,7 @@ def _edge_of(name: str, value: Any, *, at_end: bool) -> tuple[list[str], bool]:
 
 
 def _inner(name: str, value: Any) -> tuple[int, int | None, Any] | None:
-    """Return what a group or repeat holds, with how often it stands at least and at most; None for other parts."""
+    """Return the minimum and maximum count and the content of a group or repeat, or None for other parts."""
     if name == "SUBPATTERN":
         _, added_flags, removed_flags, tree = value
         if added_flags or removed_flags:
@@ -447,7 +455,7 @@ _CATEGORIES = {
 
 
 def _one_character(name: str, value: Any) -> str:
-    """Return an expression for a part that is one character wide."""
+    """Return a pattern for a part that is one character wide."""
     if name == "LITERAL":
         return re.escape(chr(value))
     if name == "NOT_LITERAL":
@@ -473,7 +481,7 @@ def _class_member(name: str, value: Any) -> str:
 
 @dataclass(frozen=True)
 class _Facts:
-    """What is gathered on the way while widths are added up."""
+    """Properties of an alternative that are collected while its width is computed."""
 
     anchors: list[str]
     looks: set[str]
@@ -486,7 +494,7 @@ class _Facts:
         if name == "AT":
             is_boundary = value.name in {"AT_BOUNDARY", "AT_NON_BOUNDARY"}
             self.anchors.append("AT_BOUNDARY" if is_boundary else value.name)
-            return int(is_boundary)  # it looks back at one character
+            return int(is_boundary)  # a boundary looks back at one character
         if name in {"ASSERT", "ASSERT_NOT"}:
             direction, tree = value
             self.looks.add("back" if direction < 0 else "ahead")
@@ -506,7 +514,7 @@ class _Facts:
 
 
 def _characters(tree: Any) -> Iterator[str]:
-    """Return an expression for each one-character part, however deep."""
+    """Yield a pattern for each one-character part, at any depth."""
     for part, value in tree:
         if part.name == "BRANCH":
             for branch in value[1]:
@@ -522,7 +530,7 @@ def _characters(tree: Any) -> Iterator[str]:
 
 
 def _required_of(tree: Any) -> set[str]:
-    """Return characters that every match contains."""
+    """Return the characters that every match contains."""
     required: set[str] = set()
     for part, value in tree:
         if part.name == "LITERAL":

@@ -1,21 +1,20 @@
-r"""Split a text into words by tables of rules: spaCy's word tokenizer as data, carried out by an engine of our own.
+r"""Split a text into words by tables of rules: spaCy's word tokenizer as data, without spaCy.
 
-In: a text, and ``WordTables`` (exceptions and regular expressions; data that a bundle can hold). Out: the texts of the
-tokens that spaCy 3.8 makes of it, white-space tokens included. Does not know of languages, control tokens or ids, and
-never imports spaCy.
+The input is a text and ``WordTables`` (exceptions and regular expressions, which a bundle stores). The output are the
+texts of the tokens that spaCy 3.8 produces, including white-space tokens.
 
-**The algorithm.** A text falls into chunks: runs of white space and of everything else; one space after a word only
-separates. From each chunk prefixes and suffixes are taken off, one of each a step, until the rest is an exception, a
-token by ``token_match``, or nothing more comes off; infixes cut the rest. Then exceptions are looked for once more, in
-the tokens of the whole text: those that the affix rules cut up are known by the tokens that they were cut into, and
-such a sequence is found also where it crosses a space, or where it only keeps a shorter one from being found.
+**Algorithm.** A text is split into chunks: runs of white space and runs of other characters. A single space after a
+word is only a separator. Prefixes and suffixes are removed from each chunk, one of each per step, until the rest is an
+exception, matches ``token_match``, or has no more affixes. Infixes split the rest. A last pass searches for exceptions
+in the tokens of the whole text. Exceptions that the affix rules split are found as the sequence of their tokens. Such a
+sequence is also found where it spans a space, or where it only prevents a shorter one from being found.
 
-**The fast way.** Only that last pass looks beyond a chunk, and hardly ever does anything come of it. So what a chunk
-becomes on its own is remembered, with the tokens that would carry a match on into the next chunk. A text in which no
-chunk begins with such a token is the concatenation of its chunks; any other one takes the exact pass.
+**Fast path.** Only the last pass looks beyond a chunk, and it rarely changes anything. The tokens of each chunk are
+therefore cached, together with the tokens that would continue a match into the next chunk. If no chunk of a text begins
+with such a token, the tokens of the text are those of its chunks. Any other text takes the exact path.
 
-**The one deviation.** Chunks longer than ``LONGEST_CHUNK`` are cut into pieces of that length first: the expression for
-addresses takes time in the square of a chunk's length, and so does spaCy's loop.
+**Deviation.** Chunks longer than ``LONGEST_CHUNK`` are cut into pieces of that length first, because spaCy's pattern
+for URLs and its loop over affixes take quadratic time (docs/decisions/009).
 """
 
 from __future__ import annotations
@@ -32,56 +31,56 @@ from bothways.text.word_patterns import (
     Pattern,
     analyzed,
     infix_finder,
+    possible_match_search,
     searched_length,
-    sign_search,
-    whole_match,
+    start_matcher,
     word_affixes,
 )
 
 LONGEST_CHUNK = 1_000
-"""Characters without a change between white space and others; what is longer is cut."""
+"""Maximum number of characters per chunk. Longer chunks are cut."""
 
 LONGEST_EXCEPTION = 256
-"""Characters."""
+"""Maximum number of characters per exception."""
 
 MOST_EXCEPTIONS = 200_000
-
+"""Maximum number of exceptions."""
 
 ALLOWED_FLAGS = int(re.UNICODE | re.IGNORECASE | re.VERBOSE | re.MULTILINE | re.DOTALL)
 
-_CHUNKS_REMEMBERED = 100_000
-_LONGEST_REMEMBERED = 40
+_MAX_CACHED_CHUNKS = 100_000
+_MAX_CACHED_CHUNK_LENGTH = 40
 
 _CHUNK = re.compile(r"\S+|(?:(?<!\S)|(?! ))\s+")
-"""A run of white space or of others; the space that follows a word directly belongs to neither."""
+"""A run of white space or of other characters. The single space that follows a word belongs to neither."""
 
 Trie = dict[str, "Trie"]
-"""Sequences of tokens, token by token; the key "" says that a sequence ends here."""
+"""Sequences of tokens as nested dictionaries. The key "" marks the end of a sequence."""
 
 _END = ""
 
-
 Span = tuple[int, int]
-"""The length of a run of tokens with a minus sign, and the place of its first: in the order in which spans count."""
+"""The negative length of a run of tokens, and the position of its first token. Spans sort by their precedence."""
 
 
 class WordTables(BaseModel):
-    """The rules of a word tokenizer, complete.
+    """The complete rules of a word tokenizer.
 
-    The expressions are carried out as they are; one made to run for ever will. Tables are trusted like the model.
+    The patterns are executed as they are, so a hostile pattern can run for a very long time. Tables must be trusted as
+    much as the model itself.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     exceptions: Annotated[dict[str, list[str]], Field(max_length=MOST_EXCEPTIONS)]
-    """A chunk, and the texts of its tokens, which joined give the chunk."""
+    """Chunks, each with the texts of its tokens. The concatenated tokens equal the chunk."""
     prefix: Pattern | None
     suffix: Pattern | None
     infix: Pattern | None
     token_match: Pattern | None
     url_match: Pattern | None
     faster_heuristics: bool = True
-    """Look for an exception in the whole text only if the other rules or a space could cut it up."""
+    """Whether the last pass searches only for exceptions that the other rules or a space could split."""
 
     @model_validator(mode="after")
     def _agree(self) -> WordTables:
@@ -89,7 +88,7 @@ class WordTables(BaseModel):
             if not 0 < len(chunk) <= LONGEST_EXCEPTION:
                 raise ValueError(f"an exception has {len(chunk)} characters, expected 1 to {LONGEST_EXCEPTION}")
             if not all(tokens) or "".join(tokens) != chunk:
-                raise ValueError(f"the tokens {tokens} of the exception {chunk!r} do not make it up")
+                raise ValueError(f"the tokens {tokens} of the exception {chunk!r} do not add up to it")
         for name in ("prefix", "suffix", "infix", "token_match", "url_match"):
             rule: Pattern | None = getattr(self, name)
             if rule is not None:
@@ -99,29 +98,29 @@ class WordTables(BaseModel):
 
 def _check_pattern(name: str, rule: Pattern) -> None:
     if rule.flags & ~ALLOWED_FLAGS:
-        raise ValueError(f"the flags {rule.flags} of the {name} pattern are not all of {ALLOWED_FLAGS}")
+        raise ValueError(f"the {name} pattern has the flags {rule.flags}, expected a subset of {ALLOWED_FLAGS}")
     try:
         rule.compiled()
     except (re.error, OverflowError, RecursionError, ValueError) as error:
-        raise ValueError(f"the {name} pattern is no regular expression: {error}") from error
+        raise ValueError(f"the {name} pattern is not a valid regular expression: {error}") from error
 
 
 class _Entry(NamedTuple):
-    """What a chunk becomes."""
+    """The tokens of a chunk."""
 
     cut: tuple[str, ...]
-    """By affixes, infixes and as an exception itself."""
+    """Tokens before the last pass: split by affixes and infixes, or as an exception."""
     final: tuple[str, ...]
-    """After the last pass, if no match crosses the chunk's borders."""
-    carries_on: frozenset[str]
-    """The tokens of which one, next, would carry a match on over the chunk's end."""
+    """Tokens after the last pass, if no match crosses the boundaries of the chunk."""
+    continuations: frozenset[str]
+    """Tokens that would continue a match beyond the end of the chunk if the next chunk began with one of them."""
 
 
 class WordSplitter:
-    """Splits texts by tables, as spaCy does.
+    """Splits texts into words by tables, as spaCy does.
 
-    May be used by many threads: what is remembered is a pure function of the chunk, and a lost or doubled entry costs
-    time only.
+    It is safe to share between threads. Cached entries are a pure function of the chunk, so an entry that is lost or
+    computed twice only costs time.
 
     Args:
         tables: The rules.
@@ -131,20 +130,20 @@ class WordSplitter:
         self.tables = tables
         self._exceptions = {chunk: tuple(tokens) for chunk, tokens in tables.exceptions.items()}
         self._longest_exception = max(map(len, self._exceptions), default=0)
-        self._token_match = whole_match(tables.token_match)
-        self._url_match = whole_match(tables.url_match)
+        self._token_match = start_matcher(tables.token_match)
+        self._url_match = start_matcher(tables.url_match)
         prefixes, suffixes, infixes = map(analyzed, (tables.prefix, tables.suffix, tables.infix))
         self._infixes = infix_finder(tables.infix, infixes)
         self._for_space = Affixes(searched_length(tables.prefix), searched_length(tables.suffix))
         self._for_words = word_affixes(prefixes, suffixes) or self._for_space
-        self._could_be_cut = sign_search(prefixes, suffixes, infixes)
+        self._could_be_cut = possible_match_search(prefixes, suffixes, infixes)
         self._sequences = self._find_sequences()
         self._later_tokens = frozenset(_later_tokens(self._sequences))
         self._entries: dict[str, _Entry] = {}
-        self._finals: dict[str, tuple[str, ...]] = {}  # only of chunks that can't carry on what came before
+        self._finals: dict[str, tuple[str, ...]] = {}  # only chunks that can't continue a match of an earlier chunk
 
     def split(self, text: str) -> list[str]:
-        """Return the tokens' texts, in order; without single spaces between them, and with all other white space."""
+        """Return the texts of the tokens in order. Single spaces between words are not tokens, other white space is."""
         chunks = _chunks(text)
         finals: list[tuple[str, ...] | None] = list(map(self._finals.get, chunks))
         if not all(finals):
@@ -154,7 +153,7 @@ class WordSplitter:
                     entry = self._entry(chunks[place])
                     if entry.cut[0] in later_tokens and place:
                         before = self._entry(chunks[place - 1])
-                        if entry.cut[0] in before.carries_on:
+                        if entry.cut[0] in before.continuations:
                             return self._split_exactly(text)
                     finals[place] = entry.final
         return list(chain.from_iterable(finals))  # type: ignore[arg-type]
@@ -162,9 +161,9 @@ class WordSplitter:
     def _entry(self, chunk: str) -> _Entry:
         entry = self._entries.get(chunk)
         if entry is None:
-            entry = self._made_entry(chunk)
-            if len(chunk) <= _LONGEST_REMEMBERED:
-                if len(self._entries) >= _CHUNKS_REMEMBERED:
+            entry = self._make_entry(chunk)
+            if len(chunk) <= _MAX_CACHED_CHUNK_LENGTH:
+                if len(self._entries) >= _MAX_CACHED_CHUNKS:
                     self._finals.clear()
                     self._entries.clear()
                 self._entries[chunk] = entry
@@ -172,7 +171,7 @@ class WordSplitter:
                     self._finals[chunk] = entry.final
         return entry
 
-    def _made_entry(self, chunk: str) -> _Entry:
+    def _make_entry(self, chunk: str) -> _Entry:
         cut = self._exceptions.get(chunk)
         if cut is None:
             cut = tuple(self._cut(chunk, knows_exceptions=True)) if self._could_be_cut(chunk) else (chunk,)
@@ -180,12 +179,12 @@ class WordSplitter:
             return _Entry(cut, cut, frozenset())
         spans = self._matches(cut)
         final = tuple(self._replaced(cut, [False] * len(cut), spans)) if spans else cut
-        return _Entry(cut, final, frozenset(self._carrying_on(cut)))
+        return _Entry(cut, final, frozenset(self._continuations(cut)))
 
     def _split_exactly(self, text: str) -> list[str]:
-        """Return the tokens of a text in which a match may cross the border of two chunks."""
+        """Return the tokens of a text in which a match may cross the boundary between two chunks."""
         tokens: list[str] = []
-        separated: list[bool] = []  # whether a space follows that belongs to no token
+        separated: list[bool] = []  # whether a space that belongs to no token follows each token
         for match in _CHUNK.finditer(text):
             for piece in _pieces(match.group()):
                 cut = self._entry(piece).cut
@@ -197,7 +196,7 @@ class WordSplitter:
     # One chunk ---------------------------------------------------------------------------------------------------
 
     def _cut(self, chunk: str, *, knows_exceptions: bool) -> list[str]:
-        """Return a chunk's tokens by affixes and infixes."""
+        """Split a chunk by affixes and infixes."""
         affixes = self._for_space if chunk.isspace() else self._for_words
         prefix_length, suffix_length = affixes.prefix_length, affixes.suffix_length
         token_match, longest = self._token_match, self._longest_exception if knows_exceptions else 0
@@ -233,7 +232,7 @@ class WordSplitter:
         return before + behind
 
     def _cut_inside(self, middle: str, *, knows_exceptions: bool) -> Sequence[str]:
-        """Return the tokens of what is left of a chunk without its affixes."""
+        """Split what remains of a chunk without its affixes."""
         if knows_exceptions and middle in self._exceptions:
             return self._exceptions[middle]
         if (self._token_match is not None and self._token_match(middle)) or (
@@ -257,7 +256,7 @@ class WordSplitter:
     # The last pass -----------------------------------------------------------------------------------------------
 
     def _find_sequences(self) -> Trie:
-        """Return the sequences of tokens that exceptions are cut into where no exception is known."""
+        """Return the token sequences that exceptions are split into by affixes and infixes alone."""
         root: Trie = {}
         for exception in self._exceptions:
             if self.tables.faster_heuristics and not self._can_be_cut(exception):
@@ -281,7 +280,7 @@ class WordSplitter:
         )
 
     def _matches(self, tokens: Sequence[str]) -> list[Span]:
-        """Return where the sequences stand."""
+        """Return the spans of all exceptions' token sequences."""
         root, count = self._sequences, len(tokens)
         found: list[Span] = []
         for start in range(count):
@@ -296,8 +295,8 @@ class WordSplitter:
                 stop += 1
         return found
 
-    def _carrying_on(self, tokens: Sequence[str]) -> Iterator[str]:
-        """Return the tokens that would carry on a sequence that reaches the end of these."""
+    def _continuations(self, tokens: Sequence[str]) -> Iterator[str]:
+        """Yield the tokens that would continue a sequence that reaches the end of these tokens."""
         for start in range(max(0, len(tokens) - LONGEST_EXCEPTION), len(tokens)):
             node = self._sequences
             for token in tokens[start:]:
@@ -308,10 +307,10 @@ class WordSplitter:
                 yield from (following for following in node if following != _END)
 
     def _replaced(self, tokens: Sequence[str], separated: Sequence[bool], spans: list[Span]) -> list[str]:
-        """Return the tokens with the tokens of exceptions put in where those stand.
+        """Return the tokens with each span replaced by the tokens of its exception.
 
-        The longest come first, of equal ones the earliest. A span is left alone if its first or last token lies in an
-        earlier one, whether that one was itself left alone or not.
+        Longer spans take precedence, then earlier ones. A span is skipped if its first or last token is inside a span
+        with precedence, even if that span was skipped itself.
         """
         seen: set[int] = set()
         kept: list[tuple[int, int]] = []
@@ -335,7 +334,7 @@ class WordSplitter:
 
 def _chunks(text: str) -> list[str]:
     chunks = text.split()
-    if " ".join(chunks) != text:  # other white space than single spaces between words
+    if " ".join(chunks) != text:  # there is white space other than single spaces between words
         chunks = _CHUNK.findall(text)
     if len(text) > LONGEST_CHUNK and max(map(len, chunks)) > LONGEST_CHUNK:
         chunks = [piece for chunk in chunks for piece in _pieces(chunk)]
@@ -349,7 +348,7 @@ def _pieces(chunk: str) -> Iterable[str]:
 
 
 def _later_tokens(node: Trie) -> Iterator[str]:
-    """Return every token of a trie that is not a sequence's first."""
+    """Yield every token of a trie that is not the first of a sequence."""
     for following in node.values():
         yield from (token for token in following if token != _END)
         yield from _later_tokens(following)

@@ -1,7 +1,8 @@
-"""Turn texts into words by spaCy's rules and fastai's, kept as data in one JSON document; for imported models.
+"""Tokenize texts into words by the rules of spaCy and fastai, stored as one JSON document, for imported models.
 
-In: a checked string. Out: a ``TokenizedText``, as written. Words outside the vocabulary become the unknown token. As in
-fastai, and unlike ours, a user who types ``xxpad`` gets the control token: the model was trained that way.
+The input is a validated string, the output a ``TokenizedText`` in written order. Words that are not in the vocabulary
+become the unknown token. As in fastai, and unlike in the subword tokenizer, ``xxpad`` typed by a user becomes the
+control token, because the model was trained that way.
 """
 
 from __future__ import annotations
@@ -20,31 +21,35 @@ from bothways.text.reading import TokenizedText
 from bothways.text.tokenizer import UNKNOWN_ID
 from bothways.text.word_rules import WordSplitter, WordTables
 
-LONGEST_VOCABULARY = 1_000_000
-LEAST_OCCURRENCES = 3
-MOST_WORDS = 60_000
-"""fastai's limits of a vocabulary: words that occur less often, and the rarest beyond so many, are unknown."""
+MAX_DOCUMENT_VOCABULARY = 1_000_000
+"""Maximum vocabulary size that a document may have."""
+
+MIN_OCCURRENCES = 3
+MAX_VOCABULARY = 60_000
+"""fastai's limits of a new vocabulary: rarer words, and the rarest words beyond this size, are unknown."""
 
 _FIRST_TOKENS = ("xxunk", "xxpad", "xxbos")
-_MARKERS = frozenset({"xxmaj", "xxup", "xxrep", "xxwrep"})
-_REPETITIONS = frozenset({"xxrep", "xxwrep"})
-_WORDS_REMEMBERED = 200_000
+_SPECIAL_TOKENS = frozenset({"xxmaj", "xxup", "xxrep", "xxwrep"})
+_REPEAT_TOKENS = frozenset({"xxrep", "xxwrep"})
+_MAX_CACHED_TOKENS = 200_000
+_MAX_CACHED_TOKEN_LENGTH = 40
 
 Word = Annotated[str, Field(max_length=10_000)]
 
 
 class WordTokenizerDocument(BaseModel):
-    """What ``tokenizer.json`` holds for words.
+    """The content of ``tokenizer.json`` for words.
 
     Attributes:
-        words: The engine that executes the tables.
-        cleaning: fastai's rules, by version.
-        marks_field: Whether ``xxfld 1`` stands before every text.
-        ends: Whether ``xxeos`` stands behind every text.
-        language: Of the tables, for the record.
-        source: What the tables were taken from, for the record.
+        words: The engine that applies the tables.
+        cleaning: The version of fastai's cleaning rules.
+        marks_field: Whether every text begins with ``xxfld 1``.
+        ends: Whether every text ends with ``xxeos``.
+        language: The language of the tables, for information only.
+        source: The library that the tables were read from, for information only.
         tables: spaCy's rules as data.
-        vocabulary: The word of each id. Of equal words the last one counts; an empty one is a filler that no text has.
+        vocabulary: The word of each id. The last one of equal words is used. An empty word is a filler that no text
+            contains.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -56,7 +61,7 @@ class WordTokenizerDocument(BaseModel):
     language: Annotated[str, Field(max_length=100)]
     source: Annotated[str, Field(max_length=200)]
     tables: WordTables
-    vocabulary: Annotated[list[Word], Field(min_length=len(_FIRST_TOKENS), max_length=LONGEST_VOCABULARY)]
+    vocabulary: Annotated[list[Word], Field(min_length=len(_FIRST_TOKENS), max_length=MAX_DOCUMENT_VOCABULARY)]
 
     @model_validator(mode="after")
     def _agree(self) -> WordTokenizerDocument:
@@ -67,65 +72,65 @@ class WordTokenizerDocument(BaseModel):
 
 
 class WordTokenizer:
-    """Tokenizes into words exactly as fastai does with spaCy, without either. Safe to share between threads."""
+    """A tokenizer that produces the same words as fastai with spaCy, without either. Safe to share between threads."""
 
     def __init__(self, document: WordTokenizerDocument) -> None:
         self.document = document
         self._splitter = WordSplitter(document.tables)
         vocabulary = document.vocabulary
         self._ids = _IdsOfTokens({word: i for i, word in enumerate(vocabulary) if word}, document.cleaning)
-        self._is_marker = np.array([word in _MARKERS for word in vocabulary])
-        self._is_repetition = np.array([word in _REPETITIONS for word in vocabulary])
+        self._is_special = np.array([word in _SPECIAL_TOKENS for word in vocabulary])
+        self._is_repeat = np.array([word in _REPEAT_TOKENS for word in vocabulary])
 
     def __len__(self) -> int:
-        """How many ids there are: every id is below this."""
+        """Return the size of the vocabulary. All ids are smaller than this."""
         return len(self.document.vocabulary)
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
-        """Return the word that each id stands for."""
+        """Return the word of each id."""
         vocabulary = self.document.vocabulary
         return [vocabulary[i] for i in ids]
 
     def id_of(self, word: str) -> int | None:
-        """Return a word's id, None if the vocabulary does not have it."""
+        """Return the id of a word, or None if it is not in the vocabulary."""
         return self._ids.known.get(word)
 
-    def compose(self, ids: Sequence[int]) -> str:
-        """Return a text that is written with these words; control tokens and fillers are left out."""
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return a text made of these words, without control tokens and fillers."""
         control = {*CONTROL_TOKENS[self.document.cleaning], "", "xxfake"}
         return " ".join(word for word in self.tokens(ids) if word not in control)
 
     def words_of(self, text: str) -> list[str]:
-        """Return a text's tokens as fastai sees them before it looks them up."""
+        """Return the tokens of a text before they are looked up in the vocabulary."""
         document = self.document
         cleaned = clean_before(text, document.cleaning, marks_field=document.marks_field, ends=document.ends)
         return [word for token in self._splitter.split(cleaned) for word in mark_token(token, document.cleaning)]
 
     def tokenize(self, text: str) -> TokenizedText:
-        """Return a text's tokens as written: xxbos, then every word with its markers.
+        """Return the tokens of a text in written order: ``xxbos``, then the special tokens and the word of each group.
 
-        Guarantee 3: an ensemble calls this once a text, whatever the number of its members.
+        Guarantee 3: an ensemble calls this once per text, regardless of the number of its members.
 
         Args:
-            text: A checked text (``checking.check_text``); may be empty.
+            text: A text validated by ``validation.check_text``. May be empty.
         """
-        document, known = self.document, self._ids
-        if len(known) > _WORDS_REMEMBERED:
-            known.clear()
+        document, cached_ids = self.document, self._ids
+        if len(cached_ids) > _MAX_CACHED_TOKENS:
+            cached_ids.clear()
         cleaned = clean_before(text, document.cleaning, marks_field=document.marks_field, ends=document.ends)
         found = array("i")
         for token in self._splitter.split(cleaned):
-            found.extend(known[token])
+            found.extend(cached_ids[token])
         return self._grouped(np.frombuffer(found, dtype=np.int32))
 
-    def settled(self, text: str) -> None:
-        """Return None: fastai's rules look for repeated words across any white space, spaCy's for more."""
+    def stable_length(self, text: str) -> None:
+        """Return None: fastai's rules for repeated words and spaCy's exceptions need the whole text."""
 
     def _grouped(self, ids: np.ndarray[tuple[int], np.dtype[np.int32]]) -> TokenizedText:
-        """Put markers (and how often they repeat) into one group with the word behind them."""
-        joins_next = self._is_marker[ids]
-        joins_next[1:] |= self._is_repetition[ids[:-1]]
-        joins_next[0] = False  # the start of the text is a group of its own
+        """Group special tokens, and the counts that follow repeat tokens, with the next word."""
+        joins_next = self._is_special[ids]
+        joins_next[1:] |= self._is_repeat[ids[:-1]]
+        joins_next[0] = False  # the start token is a group of its own
         is_start = np.ones(len(ids), dtype=bool)
         is_start[1:] = ~joins_next[:-1]
         starts = np.flatnonzero(is_start).astype(np.int32)
@@ -133,24 +138,24 @@ class WordTokenizer:
         counts = sizes - 1
         counts[0] = 1
         if joins_next[-1] and len(counts) > 1:
-            counts[-1] = sizes[-1]  # markers at the text's end, without a word
+            counts[-1] = sizes[-1]  # special tokens at the end of the text, without a word
         return TokenizedText(ids, starts, counts.astype(np.int32))
 
     def adapted(self, texts: Iterable[str]) -> WordTokenizer:
-        """Return a tokenizer by the same rules whose vocabulary are the words of these texts, the most frequent first.
+        """Return a tokenizer with the same rules and a vocabulary of the words of these texts, most frequent first.
 
-        fastai's rule: words that occur at least ``LEAST_OCCURRENCES`` times, at most ``MOST_WORDS`` of them.
+        As in fastai, the vocabulary has at most ``MAX_VOCABULARY`` words that occur at least ``MIN_OCCURRENCES`` times.
         """
         counts: Counter[str] = Counter()
         for text in texts:
             counts.update(self.words_of(text))
         control = CONTROL_TOKENS[self.document.cleaning]
-        frequent = [word for word, count in counts.most_common(MOST_WORDS) if count >= LEAST_OCCURRENCES]
+        frequent = [word for word, count in counts.most_common(MAX_VOCABULARY) if count >= MIN_OCCURRENCES]
         vocabulary = [*control, *(word for word in frequent if word not in control)]
-        return WordTokenizer(self.document.model_copy(update={"vocabulary": vocabulary[:MOST_WORDS]}))
+        return WordTokenizer(self.document.model_copy(update={"vocabulary": vocabulary[:MAX_VOCABULARY]}))
 
     def to_bytes(self) -> bytes:
-        """Return the document that ``parse_tokenizer`` reads; the same bytes for the same tokenizer."""
+        """Return the JSON document that ``parse_tokenizer`` reads. Equal tokenizers produce equal bytes."""
         fields = self.document.model_dump()
         tables, vocabulary = fields.pop("tables"), fields.pop("vocabulary")
         lines = [f" {strict_json.dump(key)}: {strict_json.dump(value)}" for key, value in fields.items()]
@@ -160,7 +165,7 @@ class WordTokenizer:
 
 
 class _IdsOfTokens(dict[str, tuple[int, ...]]):
-    """The ids of each of the splitter's tokens with its markers, found out on first sight."""
+    """The ids of each token of the splitter with its special tokens, computed when the token first occurs."""
 
     def __init__(self, known: dict[str, int], cleaning: str) -> None:
         super().__init__()
@@ -169,6 +174,6 @@ class _IdsOfTokens(dict[str, tuple[int, ...]]):
 
     def __missing__(self, token: str) -> tuple[int, ...]:
         ids = tuple(self.known.get(word, UNKNOWN_ID) for word in mark_token(token, self._cleaning))
-        if len(token) <= 40:
+        if len(token) <= _MAX_CACHED_TOKEN_LENGTH:
             self[token] = ids
         return ids

@@ -1,1 +1,1 @@
-"""From labeled texts to a proven bundle: language models, classifiers, both directions. Needs torch."""
+"""Training from labeled texts to a verified bundle: language models and classifiers, both directions. Needs torch."""

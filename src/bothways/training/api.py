@@ -1,7 +1,7 @@
-"""``bothways.train`` and ``bothways.pretrain``: everything from a file of texts to a bundle, in one call.
+"""``bothways.train`` and ``bothways.pretrain``: from a file of texts to a bundle in one call.
 
 In: paths or tables, and options. Out: a classifier, loaded from the bundle that was published. Torch is imported only
-when training begins, so that the runtime tier can import this module.
+when training begins, so that an installation without it can import this module.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 import collections
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -20,30 +19,20 @@ from bothways.bundle.manifest import Kind
 from bothways.bundle.read import Bundle, read_bundle
 from bothways.bundle.shipped import NO_PACK, pack_path
 from bothways.data.corpus import Corpus
-from bothways.data.labeled import (
-    MultiLabelSplit,
-    Split,
-    TableSource,
-    check_labels,
-    check_multi_labels,
-    read_labeled,
-    read_multi_labeled,
-    read_unlabeled,
-    split_by_label,
-    split_multi_label,
-    split_multi_label_with_file,
-    split_with_file,
-)
+from bothways.data.labeled import TableSource, read_labeled, read_unlabeled
 from bothways.errors import ConfigError, DataError, DependencyMissing
 from bothways.files import refuse_unusable
 from bothways.runtime.classifier import Classifier, load
+from bothways.tasks.registry import new_task
+from bothways.tasks.task import Split, TaskName
 from bothways.text.reading import Direction
-from bothways.training.reports import StageReport
+from bothways.training.choices import Device, Directions, Size
+from bothways.training.reports import Report, StageReport
 
 if TYPE_CHECKING:
+    from bothways.training.hyperparameters import Hyperparameters
     from bothways.training.pipeline import RunSettings
 
-Directions = Literal["both", "forward", "backward"]
 DEFAULT_PACK = "en-small"
 _DEFAULT_SIZE = "small"
 
@@ -53,72 +42,90 @@ def train(
     *,
     text: str,
     label: str,
+    task: TaskName | None = None,
     label_separator: str | None = None,
     out: str | os.PathLike[str],
     valid: TableSource | None = None,
     unlabeled: TableSource | None = None,
     pretrained: str | os.PathLike[str] | None = DEFAULT_PACK,
-    size: str | None = None,
-    directions: str = "both",
+    size: Size | None = None,
+    directions: Directions | Direction = "both",
     seed: int = 0,
     config: str | os.PathLike[str] | None = None,
-    device: str = "cpu",
+    device: Device = "cpu",
     progress: bool = True,
 ) -> Classifier:
-    """Train a text classifier, publish it as a bundle, and give it ready to predict.
+    """Train a text classifier or a regression, publish it as a bundle, and return it ready to predict.
 
-    Guarantee 1: the bundle gives the trainer's numbers, shown in a fresh process before it is published. Same data,
-    seed and machine: same bytes. Guarantee 7: a run that was killed goes on when the same is asked for again.
+    Guarantee 1: the bundle reproduces the trainer's numbers, verified in a fresh process before it is published. The
+    same data, seed and machine give the same bytes. Guarantee 7: a run that was killed continues when the same call is
+    repeated.
 
     Args:
-        data: Labelled rows: a CSV, TSV, JSONL or Parquet file, or a table in memory (a dict of lists, a DataFrame).
-        text: The column of the texts.
-        label: The column of the labels.
-        label_separator: What stands between the labels of a text, such as ``|``: any number of labels a text
-            (multi-label), none included. None: each text has one label.
-        out: Where the bundle appears; nothing may be there.
-        valid: Rows to validate on; without them a tenth of ``data`` is set aside, the same for the same seed.
+        data: Labeled rows: a CSV, TSV, JSONL or Parquet file, or a table in memory (a dict of lists, a DataFrame).
+        text: Text column.
+        label: Label column; the target for regression.
+        task: ``single-label`` (one label per text), ``multi-label`` (any number of labels per text) or ``regression``
+            (a number per text). Defaults to multi-label if ``label_separator`` is given, and to single-label otherwise.
+        label_separator: The string between the labels of a text, such as ``|``, for multi-label.
+        out: Bundle to create. Must not exist yet.
+        valid: Validation rows. Defaults to a tenth of ``data``, the same rows for the same seed.
         unlabeled: More texts, for the language models only.
-        pretrained: The language-model pack to start from, which decides tokenizer and sizes: ``en-small``, the English
-            one that comes with bothways, or the path of another; None or ``none`` starts from nothing.
-        size: tiny, small (the default) or base, for a model that starts from nothing.
-        directions: both, forward or backward.
-        seed: Decides every random choice.
-        config: A TOML file that changes numbers of the recipe.
-        device: cpu or cuda.
-        progress: Whether to show bars and epochs on standard error.
+        pretrained: The language-model pack to start from, which fixes tokenizer and model size: ``en-small``, the
+            English pack that comes with bothways, or the path of another one. None or ``none`` trains from scratch.
+        size: ``tiny``, ``small`` or ``base``, for a model trained from scratch. Defaults to ``small``.
+        directions: ``both``, ``forward`` or ``backward``.
+        seed: Random seed, 0..4294967295.
+        config: A TOML file of hyperparameters (docs/hyperparameters.md).
+        device: ``cpu`` or ``cuda``.
+        progress: Show progress bars and epochs on standard error.
 
     Raises:
-        ConfigError: An option can't be meant, or ``out`` exists.
-        DataError: The rows can't be used; file, row and column are named.
-        DirectionError: The pack has no model for a direction that is asked for.
-        BundleError: The pack can't be read.
-        DependencyMissing: The training tier is not installed.
-        TrainingError: Training diverged, or the bundle did not prove itself; nothing was published.
+        ConfigError: An option is invalid, or ``out`` exists.
+        DataError: The rows cannot be used; file, row and column are named.
+        DirectionError: The pack has no model for one of the directions.
+        BundleError: The pack cannot be read.
+        DependencyMissing: The libraries for training are not installed.
+        TrainingError: Training diverged, or the bundle could not be verified; nothing was published.
     """
-    settings = _settings(out, directions, seed, size, config, device, pretrained, text=text)
-    settings = replace(settings, label_column=label, label_separator=label_separator)
-    warnings, split = _split(data, valid, settings)
-    more_texts = read_unlabeled(unlabeled, text) if unlabeled is not None else []
-
+    _require_torch()
     from bothways.training.distributed import processes  # noqa: PLC0415  (needs torch)
-    from bothways.training.pipeline import digest_of, train_bundle  # noqa: PLC0415  (needs torch)
+    from bothways.training.models import choose_device  # noqa: PLC0415  (needs torch)
+    from bothways.training.pipeline import RunSettings, digest_of, train_bundle  # noqa: PLC0415  (needs torch)
 
+    _check_options(out, directions, seed)
+    pack = _read_pack(pretrained, size)
+    hyperparameters = _load_hyperparameters(pack, size, config)
+    chosen_task, chosen_device = new_task(task, label_separator), choose_device(device)
+    rows = read_labeled(data, text, label, chosen_task)
+    warnings = chosen_task.check(rows)
+    split: Split
+    if valid is not None:
+        split = chosen_task.split_with(rows, read_labeled(valid, text, label, chosen_task))
+    else:
+        split = chosen_task.split(rows, hyperparameters.classifier.validation_fraction, seed)
+    more_texts = read_unlabeled(unlabeled, text) if unlabeled is not None else []
     if processes().count > 1:
-        raise ConfigError("torchrun is for pretrain: a classifier is trained in one process, run it without torchrun")
-    warnings += split.warnings
-    data_digests = {
-        "training": digest_of([*split.train.texts, *map(str, split.train.labels)]),
-        "validation": digest_of([*split.valid.texts, *map(str, split.valid.labels)]),
-        "unlabeled": digest_of(more_texts),
-    }
-    settings = replace(settings, data=data_digests)
-    _go(
-        settings,
-        [StageReport("data", w, is_warning=True) for w in warnings],
-        train_bundle(split, more_texts, settings),
-        progress,
+        raise ConfigError("torchrun works with pretrain only: run train without it, a classifier trains in one process")
+    settings = RunSettings(
+        out=Path(out),
+        directions=_chosen(directions),
+        seed=seed,
+        size=_size_name(pack, size),
+        hyperparameters=hyperparameters,
+        device=chosen_device,
+        pack=pack,
+        text_column=text,
+        label_column=label,
+        task=chosen_task,
+        data={
+            "training": digest_of([*split.train.texts, *map(str, split.train.labels)]),
+            "validation": digest_of([*split.valid.texts, *map(str, split.valid.labels)]),
+            "unlabeled": digest_of(more_texts),
+        },
     )
+    first = [StageReport("data", warning, is_warning=True) for warning in [*warnings, *split.warnings]]
+    _run(settings, first, train_bundle(split, more_texts, settings), progress)
     return load(settings.out)
 
 
@@ -129,139 +136,128 @@ def pretrain(
     text: str = "text",
     about: str | None = None,
     continue_from: str | os.PathLike[str] | None = None,
-    size: str | None = None,
-    directions: str = "both",
+    size: Size | None = None,
+    directions: Directions | Direction = "both",
     seed: int = 0,
     config: str | os.PathLike[str] | None = None,
-    device: str = "cpu",
+    device: Device = "cpu",
     progress: bool = True,
 ) -> None:
     """Train language models on a corpus and publish them as one pack.
 
-    Guarantee 7: a killed run goes on when the same is asked for again, and ends in the same bytes. In processes
-    started by ``torchrun``, all of them train each model together.
+    Guarantee 7: a run that was killed continues when the same call is repeated, and ends in the same bytes. In
+    processes started by ``torchrun``, all of them train each model together.
 
     Args:
-        corpus: Plain text (paragraphs between blank lines), JSONL, Parquet, CSV or TSV files, also compressed.
-        out: Where the pack appears; nothing may be there.
-        text: The column or key of the texts, for all but plain text.
-        about: What the corpus is and under which license it stands, for the pack's card.
-        continue_from: A pack to go on from, by its path or ``en-small``; it decides tokenizer and sizes.
-        size: tiny, small (the default) or base, for models that start from nothing.
-        directions: both, forward or backward.
-        seed: Decides every random choice.
-        config: A TOML file that changes numbers of the recipe.
-        device: cpu or cuda.
-        progress: Whether to show bars and epochs on standard error.
+        corpus: Files of plain text (paragraphs between blank lines), JSONL, Parquet, CSV or TSV, also compressed.
+        out: Pack to create. Must not exist yet.
+        text: Text column or key, for all formats but plain text.
+        about: Description and license of the corpus, for the pack's card.
+        continue_from: A pack to continue training from, by its path or ``en-small``. It fixes tokenizer and model size.
+        size: ``tiny``, ``small`` or ``base``, for models trained from scratch. Defaults to ``small``.
+        directions: ``both``, ``forward`` or ``backward``.
+        seed: Random seed, 0..4294967295.
+        config: A TOML file of hyperparameters (docs/hyperparameters.md).
+        device: ``cpu`` or ``cuda``.
+        progress: Show progress bars and epochs on standard error.
 
     Raises:
-        ConfigError: An option can't be meant, ``out`` exists, or an unfinished run was asked for otherwise.
-        DataError: The corpus can't be used.
-        DirectionError: The pack has no model for a direction that is asked for.
-        BundleError: The pack can't be read.
-        DependencyMissing: The training tier is not installed.
-        TrainingError: Training diverged, or the pack did not prove itself; nothing was published.
+        ConfigError: An option is invalid, ``out`` exists, or an unfinished run has different settings.
+        DataError: The corpus cannot be used.
+        DirectionError: The pack has no model for one of the directions.
+        BundleError: The pack cannot be read.
+        DependencyMissing: The libraries for training are not installed.
+        TrainingError: Training diverged, or the pack could not be verified; nothing was published.
     """
-    settings = _settings(out, directions, seed, size, config, device, continue_from, text=text)
+    _require_torch()
+    from bothways.training.distributed import processes  # noqa: PLC0415  (needs torch)
+    from bothways.training.models import choose_device  # noqa: PLC0415  (needs torch)
+    from bothways.training.pipeline import RunSettings, pretrain_pack  # noqa: PLC0415  (needs torch)
+
+    _check_options(out, directions, seed)
+    pack = _read_pack(continue_from, size)
+    hyperparameters, chosen_device = _load_hyperparameters(pack, size, config), choose_device(device)
     texts = Corpus([os.fspath(path) for path in corpus], text)
     if texts.texts < 2:
-        raise DataError(f"the corpus holds {texts.texts} texts, expected at least 2 (one to train on, one to validate)")
-
-    from bothways.training.distributed import processes  # noqa: PLC0415  (needs torch)
-    from bothways.training.pipeline import pretrain_pack  # noqa: PLC0415  (needs torch)
-
-    settings = replace(settings, data={"corpus": texts.digest}, about=about)
-    reports = pretrain_pack(texts, settings)
-    if processes().rank > 0:  # the first process writes and tells
-        collections.deque(reports, maxlen=0)
-        return
-    _go(settings, [], reports, progress)
-
-
-def _split(
-    data: TableSource, valid: TableSource | None, settings: RunSettings
-) -> tuple[list[str], Split | MultiLabelSplit]:
-    """Return training and validation rows, and warnings about their labels."""
-    text, label, separator = settings.text_column, settings.label_column, settings.label_separator
-    assert text is not None
-    assert label is not None
-    share = settings.hyperparameters.classifier.validation_fraction
-    if separator is not None:
-        several = read_multi_labeled(data, text, label, separator)
-        warnings = check_multi_labels(several)
-        if valid is None:
-            return warnings, split_multi_label(several, share, settings.seed)
-        return warnings, split_multi_label_with_file(several, read_multi_labeled(valid, text, label, separator))
-    labeled = read_labeled(data, text, label)
-    warnings = check_labels(labeled)
-    if valid is None:
-        return warnings, split_by_label(labeled, share, settings.seed)
-    return warnings, split_with_file(labeled, read_labeled(valid, text, label))
-
-
-def _settings(
-    out: str | os.PathLike[str],
-    directions: str,
-    seed: int,
-    size: str | None,
-    config: str | os.PathLike[str] | None,
-    device: str,
-    pretrained: str | os.PathLike[str] | None,
-    *,
-    text: str,
-) -> RunSettings:
-    _require_torch()
-    from bothways.training.hyperparameters import FROM_PACK, load_hyperparameters  # noqa: PLC0415  (needs torch)
-    from bothways.training.models import choose_device  # noqa: PLC0415  (needs torch)
-    from bothways.training.pipeline import BOTH, RunSettings  # noqa: PLC0415  (needs torch)
-
-    if directions not in ("both", "forward", "backward"):
-        raise ConfigError(f"the directions {directions!r} are unknown, expected both, forward or backward")
-    if not 0 <= seed < 2**32:
-        raise ConfigError(f"the seed is {seed}, expected a number from 0 to 4294967295")
-    target = Path(out)
-    refuse_unusable(target)
-    pack: Bundle | None = None
-    if pretrained not in (None, NO_PACK):
-        assert pretrained is not None
-        if size is not None:
-            raise ConfigError(
-                f"the size {size} was asked for, but the pack {os.fspath(pretrained)} decides the sizes: "
-                "leave --size out, or start from nothing with --pretrained none"
-            )
-        pack = read_bundle(pack_path(pretrained), Kind.LANGUAGE_MODEL)
-    preset = FROM_PACK if pack is not None else size or _DEFAULT_SIZE
-    return RunSettings(
-        out=target,
-        directions=BOTH if directions == "both" else (Direction(directions),),
+        raise DataError(f"the corpus has {texts.texts} texts; at least 2 are needed (one to train on, one to validate)")
+    settings = RunSettings(
+        out=Path(out),
+        directions=_chosen(directions),
         seed=seed,
-        size=None if pack is not None else preset,
-        hyperparameters=load_hyperparameters(preset, os.fspath(config) if config is not None else None),
-        device=choose_device(device),
+        size=_size_name(pack, size),
+        hyperparameters=hyperparameters,
+        device=chosen_device,
         pack=pack,
         text_column=text,
+        about=about,
+        data={"corpus": texts.digest},
     )
+    reports = pretrain_pack(texts, settings)
+    if processes().rank > 0:  # the first process writes files and reports progress
+        collections.deque(reports, maxlen=0)
+        return
+    _run(settings, [], reports, progress)
 
 
-def _go(settings: RunSettings, first: list[StageReport], rest: object, progress: bool) -> None:
-    from bothways.training.progress import show  # noqa: PLC0415
-    from bothways.training.run_folder import recorded  # noqa: PLC0415
+def _check_options(out: str | os.PathLike[str], directions: str, seed: int) -> None:
+    if directions not in ("both", "forward", "backward"):
+        raise ConfigError(f"unknown directions {directions!r}; use both, forward or backward")
+    if not 0 <= seed < 2**32:
+        raise ConfigError(f"seed is {seed}, expected 0 to 4294967295")
+    refuse_unusable(Path(out))
 
-    def reports() -> object:
+
+def _chosen(directions: str) -> tuple[Direction, ...]:
+    return tuple(Direction) if directions == "both" else (Direction(directions),)
+
+
+def _read_pack(pretrained: str | os.PathLike[str] | None, size: str | None) -> Bundle | None:
+    """Return the pack to start from, or None to train from scratch."""
+    if pretrained is None or pretrained == NO_PACK:
+        return None
+    if size is not None:
+        raise ConfigError(
+            f"--size cannot be combined with --pretrained {os.fspath(pretrained)}: the pack fixes the model size. "
+            "Drop --size, or train from scratch with --pretrained none"
+        )
+    return read_bundle(pack_path(pretrained), Kind.LANGUAGE_MODEL)
+
+
+def _size_name(pack: Bundle | None, size: str | None) -> str | None:
+    """Return the name of the preset that fixes the model size; None where a pack does."""
+    return None if pack is not None else size or _DEFAULT_SIZE
+
+
+def _load_hyperparameters(
+    pack: Bundle | None, size: str | None, config: str | os.PathLike[str] | None
+) -> Hyperparameters:
+    from bothways.training.hyperparameters import FROM_PACK, load_hyperparameters  # noqa: PLC0415  (needs torch)
+
+    preset = _size_name(pack, size) or FROM_PACK
+    return load_hyperparameters(preset, os.fspath(config) if config is not None else None)
+
+
+def _run(settings: RunSettings, first: Iterable[Report], rest: Iterable[Report], progress: bool) -> None:
+    """Go through all reports of a run, recording them and showing them on standard error."""
+    from bothways.training.progress import show  # noqa: PLC0415  (needs torch)
+    from bothways.training.run_folder import recorded  # noqa: PLC0415  (needs torch)
+
+    def reports() -> Iterator[Report]:
         yield from first
-        yield from rest  # type: ignore[misc]
+        yield from rest
 
     console = Console(file=sys.stderr) if progress else None
-    show(recorded(settings.out, settings.fingerprint, reports()), console)  # type: ignore[arg-type]
+    show(recorded(settings.out, settings.fingerprint, reports()), console)
 
 
 def _require_torch() -> None:
-    # Read when torch is first imported: a thread that waits for others soon sleeps instead of spinning on. On a machine
-    # that does other work too, spinning makes a training step several times slower (docs/LOG.md).
+    # Read when torch is first imported: a waiting thread then sleeps soon instead of spinning. On a machine that does
+    # other work too, spinning makes a training step several times slower (docs/LOG.md).
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    # Else cuBLAS may compute other bits at every run on a GPU (guarantee 7). Both directions' processes inherit it.
+    # cuBLAS may otherwise compute different bits in each run on a GPU (guarantee 7). The processes that train the
+    # directions inherit it.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     try:
-        import torch  # noqa: F401, PLC0415  (training tier)
+        import torch  # noqa: F401, PLC0415  (an extra)
     except ImportError:
         raise DependencyMissing("training needs torch: pip install 'bothways[train]'") from None

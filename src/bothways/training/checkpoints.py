@@ -1,8 +1,8 @@
-"""Keep where a training stands, so that it can be killed at any moment and goes on to the same bytes (guarantee 7).
+"""Save the state of a training run, so that a killed run continues to the same bytes (guarantee 7).
 
-In: tensors and facts. Out: files that are whole or not there. A checkpoint is one file: a line with the SHA-256 of the
-rest, then safetensors with the facts as JSON in its metadata; nothing in it can execute. The newest two are kept: if
-the newest is damaged, the one before is used.
+A checkpoint is one file: a line with the SHA-256 of the rest, then a safetensors file whose metadata holds all other
+fields as JSON. Nothing in it can execute. A file is written completely or not at all. The two newest checkpoints are
+kept: if the newest is damaged, training continues from the one before.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
 import safetensors
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
@@ -25,24 +25,22 @@ from bothways.files import replace_file
 CHECKPOINT_SUFFIX = ".checkpoint"
 _KEPT = 2
 _DIGEST_CHARACTERS = 64
-_FACTS, _STAGE = "facts", "stage"
+_FIELDS = "checkpoint"
 
-Facts = dict[str, Any]
+LANGUAGE_MODEL_STAGE: Literal["language model"] = "language model"
+CLASSIFIER_STAGE: Literal["classifier"] = "classifier"
 
 
-@dataclass(frozen=True, eq=False)
-class Checkpoint:
-    """Where one direction's training stands.
+class Checkpoint(BaseModel):
+    """State of the training of one direction.
 
     Attributes:
-        stage: What is being trained from here.
-        facts: Numbers and names, as JSON holds them.
-        tensors: By name, on the CPU.
+        tensors: Tensors by name. They are on the CPU when the checkpoint was read from a file.
     """
 
-    stage: str
-    facts: Facts = field(default_factory=dict)
-    tensors: dict[str, Tensor] = field(default_factory=dict)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)
+
+    tensors: dict[str, Tensor] = Field(default_factory=dict, exclude=True, repr=False)
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """Return the tensors whose names begin with ``prefix.``, by the rest of their names."""
@@ -50,8 +48,55 @@ class Checkpoint:
         return {name[start:]: tensor for name, tensor in self.tensors.items() if name.startswith(f"{prefix}.")}
 
 
+class LanguageModelCheckpoint(Checkpoint):
+    """State within the language-model stage.
+
+    Attributes:
+        step: Number of optimizer steps taken.
+        best: Validation metrics of the best weights so far. Empty before the first step.
+    """
+
+    stage: Literal["language model"] = LANGUAGE_MODEL_STAGE
+    step: Annotated[int, Field(ge=0)] = 0
+    best: dict[str, float] = {}
+
+
+class ClassifierCheckpoint(Checkpoint):
+    """State within the classifier stage.
+
+    Attributes:
+        perplexity: Validation perplexity of the direction's language model.
+        epoch: Index of the current epoch, from 0, over all steps of gradual unfreezing.
+        batch: Number of batches of that epoch trained on.
+        step: Number of optimizer steps taken in all epochs.
+        optimizer_steps: Number of optimizer steps taken since the last layer group was unfrozen.
+    """
+
+    stage: Literal["classifier"] = CLASSIFIER_STAGE
+    perplexity: float
+    epoch: Annotated[int, Field(ge=0)] = 0
+    batch: Annotated[int, Field(ge=0)] = 0
+    step: Annotated[int, Field(ge=0)] = 0
+    optimizer_steps: Annotated[int, Field(ge=0)] = 0
+
+
+class FinalCheckpoint(Checkpoint):
+    """Result of a direction's training.
+
+    Attributes:
+        metrics: Validation metrics of the model.
+    """
+
+    stage: Literal["done"] = "done"
+    metrics: dict[str, float]
+
+
+AnyCheckpoint = LanguageModelCheckpoint | ClassifierCheckpoint | FinalCheckpoint
+_CHECKPOINT: TypeAdapter[AnyCheckpoint] = TypeAdapter(Annotated[AnyCheckpoint, Field(discriminator="stage")])
+
+
 def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors by names that ``Checkpoint.part`` finds."""
+    """Return the tensors named so that ``Checkpoint.part(prefix)`` finds them."""
     return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
 
 
@@ -59,9 +104,9 @@ class Checkpoints:
     """The checkpoints of one direction's training, in a folder of their own.
 
     Args:
-        folder: There, or made.
-        seconds: Between two checkpoints within a stage; a new stage always begins with one.
-        writes: Whether this process writes them; of several that train one model, one does.
+        folder: The folder. It is created if it does not exist.
+        seconds: Time between two checkpoints within a stage. Each stage also begins with a checkpoint.
+        writes: Whether this process writes checkpoints. If several processes train one model, one of them does.
     """
 
     def __init__(self, folder: Path, seconds: float, *, writes: bool = True) -> None:
@@ -71,28 +116,32 @@ class Checkpoints:
         self._writes = writes
         self._last = time.monotonic()
 
-    def newest(self) -> tuple[Checkpoint | None, list[str]]:
-        """Return the newest checkpoint that is whole, if there is one, and what to tell about those that are not."""
-        problems: list[str] = []
+    def newest(self) -> tuple[AnyCheckpoint | None, list[str]]:
+        """Return the newest intact checkpoint and a warning about each damaged one. Damaged files are removed.
+
+        Returns:
+            The checkpoint, or None if no file is intact, and the warnings.
+        """
+        warnings: list[str] = []
         for path in reversed(self._files()):
             found = _read(path)
             if found is not None:
-                if problems:
-                    problems.append(f"going on from the one before it, {path}")
-                return found, problems
-            problems.append(f"the checkpoint {path} is damaged and was removed")
+                if warnings:
+                    warnings.append(f"continuing from the previous checkpoint, {path}")
+                return found, warnings
+            warnings.append(f"the checkpoint {path} is damaged and was removed")
             path.unlink()
-        return None, problems
+        return None, warnings
 
     def is_due(self) -> bool:
-        """Say whether it is time to save again."""
+        """Return whether it is time for the next checkpoint."""
         return self._writes and time.monotonic() - self._last >= self._seconds
 
-    def save(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint, all of it or nothing, and remove older ones.
+    def save(self, checkpoint: AnyCheckpoint) -> None:
+        """Write a checkpoint, completely or not at all, and remove old ones.
 
         Raises:
-            DataError: The disk is full or can't be written.
+            DataError: The file can't be written, for example because the disk is full.
         """
         if not self._writes:
             return
@@ -109,14 +158,13 @@ class Checkpoints:
         return sorted(self._folder.glob(f"*{CHECKPOINT_SUFFIX}"))
 
 
-def _content(checkpoint: Checkpoint) -> bytes:
+def _content(checkpoint: AnyCheckpoint) -> bytes:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
-    facts = strict_json.dump({_STAGE: checkpoint.stage, **checkpoint.facts})
-    return bytes(save_tensors(tensors, {_FACTS: facts}))
+    return bytes(save_tensors(tensors, {_FIELDS: strict_json.dump(checkpoint.model_dump())}))
 
 
-def _read(path: Path) -> Checkpoint | None:
-    """Return the checkpoint in a file; None if it is not what was written."""
+def _read(path: Path) -> AnyCheckpoint | None:
+    """Return the checkpoint in a file, or None if the file is not exactly what was written."""
     data = path.read_bytes()
     content = data[_DIGEST_CHARACTERS + 1 :]
     if hashlib.sha256(content).hexdigest().encode() != data[:_DIGEST_CHARACTERS]:
@@ -124,9 +172,8 @@ def _read(path: Path) -> Checkpoint | None:
     try:
         header = strict_json.parse(content[8 : 8 + int.from_bytes(content[:8], "little")])
         assert isinstance(header, dict)
-        facts = strict_json.parse(header["__metadata__"][_FACTS].encode())
-        assert isinstance(facts, dict)
-        stage = facts.pop(_STAGE)
-        return Checkpoint(str(stage), facts, load_tensors(content))
+        fields = strict_json.parse(header["__metadata__"][_FIELDS].encode())
+        assert isinstance(fields, dict)
+        return _CHECKPOINT.validate_python({**fields, "tensors": load_tensors(content)})
     except (ValueError, KeyError, TypeError, safetensors.SafetensorError):
         return None

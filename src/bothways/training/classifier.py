@@ -1,9 +1,9 @@
 """Train a classifier on top of a language model's encoder, with gradual unfreezing.
 
-In: ids in reading order and what is true of each text. Out: reports while it goes on; the model after the last epoch,
-when its rates have come down: of few validation rows, the loss is least long before the errors are (docs/LOG.md).
-Everything that chance decides follows from the seed and the numbers of epoch and batch, so that a killed training goes
-on to the same bytes (guarantee 7).
+In: token ids in reading order, and targets. Out: reports during training, and the model after the last epoch, when its
+learning rate has decayed. On few validation rows, the loss is lowest long before the error is (docs/LOG.md). All random
+numbers follow from the seed and the numbers of epoch and batch, so that a killed training continues to the same bytes
+(guarantee 7).
 """
 
 from __future__ import annotations
@@ -19,22 +19,23 @@ from torch import Tensor
 from bothways.data.batches import TextBatch, count_batches, pad, plan_batches, shuffled_batches
 from bothways.nn.awd_lstm import activation_penalty
 from bothways.nn.classifier import ClassifierNetwork
+from bothways.tasks.metrics import Scores
+from bothways.tasks.task import Targets, Task
 from bothways.text.reading import Ids
-from bothways.training.checkpoints import Checkpoint, Checkpoints, with_prefix
+from bothways.training.checkpoints import CLASSIFIER_STAGE, Checkpoints, ClassifierCheckpoint, with_prefix
 from bothways.training.hyperparameters import ClassifierConfig
 from bothways.training.language_model import in_float32
-from bothways.training.objective import Objective, Probabilities, Targets
+from bothways.training.objective import Objective
 from bothways.training.optimizer import StageOptimizer
 from bothways.training.reports import EpochReport, Report, StepReport
 from bothways.training.seeds import derived_seed
 
-STAGE = "classifier"
 _TEXTS_WITHOUT_GRADIENTS = 128
 
 
 @dataclass(frozen=True, eq=False)
 class ClassRows:
-    """Texts' ids in one reading order, with what is true of each text, (N,) or (N, C)."""
+    """Token ids of texts in one reading order, with their targets, (N,) or (N, C)."""
 
     ids: Sequence[Ids]
     targets: Targets
@@ -42,7 +43,7 @@ class ClassRows:
 
 @dataclass(frozen=True)
 class _Epoch:
-    """What is trained in one epoch: how many of the top groups, as which of how many epochs of the same."""
+    """One epoch: the number of unfrozen top layer groups, and its position among the epochs with that number."""
 
     unfrozen: int
     number: int
@@ -53,51 +54,51 @@ def train_classifier(
     model: ClassifierNetwork,
     train: ClassRows,
     valid: ClassRows,
+    task: Task,
     objective: Objective,
     config: ClassifierConfig,
     seed: int,
-    start: Checkpoint,
+    start: ClassifierCheckpoint,
     checkpoints: Checkpoints,
 ) -> Generator[Report, None, None]:
-    """Train in place.
+    """Train a classifier in place, and yield reports.
 
-    Guarantee 7: from any checkpoint on, what comes out has the same bytes.
+    Guarantee 7: training from any checkpoint on ends in the same bytes.
 
     Args:
-        model: On the device to train on, with the weights of ``start``.
-        train: Rows to learn from.
-        valid: Rows to measure each epoch on; the training does not depend on them.
-        objective: What is trained towards.
-        config: Numbers of this stage.
-        seed: Decides order and dropout.
-        start: Of this stage, or from somewhere within.
-        checkpoints: Where to keep more of them.
+        model: The classifier, on the device to train on, with the weights of ``start``.
+        train: Training rows.
+        valid: Validation rows, on which each epoch is measured; training does not depend on them.
+        task: Computes the metrics of each epoch.
+        objective: The loss to minimize.
+        config: Hyperparameters of this stage.
+        seed: Random seed of the order of texts and of dropout.
+        start: The first checkpoint of this stage, or a later one.
+        checkpoints: Receives further checkpoints.
     """
     model.encoder.dropouts = config.dropouts.scaled(config.dropout_multiplier)
     groups = [model.encoder.embedding, *model.encoder.layers, model.head]
     plan = _plan(len(groups), config, len(train.ids))
     batch_size = config.batch_size_for(len(train.ids))
-    steps_an_epoch = count_batches(train.ids, batch_size, config.max_batch_tokens)
+    steps_per_epoch = count_batches(train.ids, batch_size, config.max_batch_tokens)
 
     def optimizer_of(epoch: _Epoch) -> StageOptimizer:
         return StageOptimizer(
             groups,
             unfrozen=epoch.unfrozen,
-            steps=epoch.count * steps_an_epoch,
+            steps=epoch.count * steps_per_epoch,
             schedule=config.schedule,
-            learning_rate=config.learning_rate_for(len(train.ids) / steps_an_epoch),
+            learning_rate=config.learning_rate_for(len(train.ids) / steps_per_epoch),
             layer_decay=config.layer_decay,
             weight_decay=config.weight_decay,
             max_gradient_norm=config.max_gradient_norm,
         )
 
-    first = start.facts.get("epoch", 0)
-    batches_done = start.facts.get("batch", 0)
-    step = start.facts.get("step", 0)
+    first, batches_done, step = start.epoch, start.batch, start.step
     if first < len(plan):
         optimizer = optimizer_of(plan[first])
         if plan[first].number or batches_done:
-            optimizer.restore(start.part("optimizer"), start.facts["optimizer_steps"])
+            optimizer.restore(start.part("optimizer"), start.optimizer_steps)
 
     features: Tensor | None = None
     for epoch in range(first, len(plan)):
@@ -117,18 +118,17 @@ def train_classifier(
             )
             rate = optimizer.step(loss + penalty)
             step += 1
-            total = max(step, len(plan) * steps_an_epoch)
+            total = max(step, len(plan) * steps_per_epoch)
             tokens = int(batch.lengths.sum())
-            yield StepReport(STAGE, model.direction, epoch + 1, len(plan), step, total, loss.item(), rate, tokens)
+            position = (CLASSIFIER_STAGE, model.direction, epoch + 1, len(plan))
+            yield StepReport(*position, step, total, loss.item(), rate, tokens)
             if checkpoints.is_due() and number < len(batches) - 1:
-                facts = {**start.facts, "epoch": epoch, "batch": number + 1, "step": step}
-                checkpoints.save(_standing(model, optimizer, facts))
+                checkpoints.save(_checkpoint(model, optimizer, start.perplexity, epoch, number + 1, step))
         batches_done = 0
-        metrics = objective.metrics(class_probabilities(model, valid.ids, objective, config), valid.targets)
-        yield EpochReport(STAGE, model.direction, epoch + 1, len(plan), metrics, time.monotonic() - started)
+        metrics = task.epoch_metrics(class_scores(model, valid.ids, objective, config), valid.targets)
+        yield EpochReport(CLASSIFIER_STAGE, model.direction, epoch + 1, len(plan), metrics, time.monotonic() - started)
         if checkpoints.is_due():
-            facts = {**start.facts, "epoch": epoch + 1, "batch": 0, "step": step}
-            checkpoints.save(_standing(model, optimizer, facts))
+            checkpoints.save(_checkpoint(model, optimizer, start.perplexity, epoch + 1, 0, step))
     model.eval()
 
 
@@ -140,7 +140,7 @@ def _loss(
     config: ClassifierConfig,
     features: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """Return a batch's loss and the penalty on activations; from all texts' features, if the encoder is frozen."""
+    """Return a batch's loss and its activation penalty; if the encoder is frozen, from the features of all texts."""
     device = model.encoder.embedding.weight.device
     expected = torch.from_numpy(targets[batch.rows]).to(device)
     if features is not None:
@@ -155,7 +155,7 @@ def _loss(
 
 
 def frozen_features(model: ClassifierNetwork, ids: Sequence[Ids], config: ClassifierConfig) -> Tensor:
-    """Return what the head sees of each text while the encoder is frozen, (N, 3E), so that it is only computed once."""
+    """Return the pooled features of each text, (N, 3E), which are computed once while the encoder is frozen."""
     device = model.encoder.embedding.weight.device
     lengths = np.array([len(text) for text in ids], dtype=np.int64)
     result = torch.empty(len(ids), 3 * model.encoder.architecture.width_embedding, device=device)
@@ -171,10 +171,10 @@ def frozen_features(model: ClassifierNetwork, ids: Sequence[Ids], config: Classi
     return result
 
 
-def class_probabilities(
+def class_scores(
     model: ClassifierNetwork, ids: Sequence[Ids], objective: Objective, config: ClassifierConfig
-) -> Probabilities:
-    """Return the probabilities of each text's classes, (N, C), in order, computed in float32."""
+) -> Scores:
+    """Return the scores of each text, (N, C), in order, computed in float32."""
     device = model.encoder.embedding.weight.device
     lengths = np.array([len(text) for text in ids], dtype=np.int64)
     result = np.empty((len(ids), model.head.classes))
@@ -183,21 +183,26 @@ def class_probabilities(
         for rows in plan_batches(lengths, _TEXTS_WITHOUT_GRADIENTS, config.max_batch_tokens):
             batch = pad(ids, rows)
             logits, _, _ = model(torch.from_numpy(batch.ids).to(device), torch.from_numpy(batch.lengths).to(device))
-            result[rows] = objective.probabilities(logits)
+            result[rows] = objective.scores(logits)
     return result
 
 
 def _plan(groups: int, config: ClassifierConfig, texts: int) -> list[_Epoch]:
-    """Return all epochs: some for each step of gradual unfreezing, then those of the whole model."""
+    """Return all epochs: those of each step of gradual unfreezing, then those of the whole model."""
     depths = range(1, groups) if config.unfreezing_epochs else ()
     phases = [*((depth, config.unfreezing_epochs) for depth in depths), (groups, config.epochs_for(texts))]
     return [_Epoch(unfrozen, number, count) for unfrozen, count in phases for number in range(count)]
 
 
-def _standing(model: ClassifierNetwork, optimizer: StageOptimizer, facts: dict[str, object]) -> Checkpoint:
-    """Return all that the next step depends on."""
-    tensors = {
-        **with_prefix("model", model.state_dict()),
-        **with_prefix("optimizer", optimizer.state()),
-    }
-    return Checkpoint(STAGE, {**facts, "optimizer_steps": optimizer.steps_taken}, tensors)
+def _checkpoint(
+    model: ClassifierNetwork, optimizer: StageOptimizer, perplexity: float, epoch: int, batch: int, step: int
+) -> ClassifierCheckpoint:
+    """Return everything that the next step depends on."""
+    return ClassifierCheckpoint(
+        perplexity=perplexity,
+        epoch=epoch,
+        batch=batch,
+        step=step,
+        optimizer_steps=optimizer.steps_taken,
+        tensors={**with_prefix("model", model.state_dict()), **with_prefix("optimizer", optimizer.state())},
+    )

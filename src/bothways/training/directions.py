@@ -1,7 +1,6 @@
-"""Train all directions of a run: one after the other in this process, or each in a process of its own at the same time.
+"""Train all directions of a run: one after the other in this process, or in parallel, one process per direction.
 
-In: a run's folder with a complete plan. Out: the reports of all directions as they come. Two processes of half the
-cores each are faster than one of all (docs/LOG.md).
+Two processes with half of the cores each are faster than one process with all of them (docs/LOG.md).
 """
 
 from __future__ import annotations
@@ -22,55 +21,63 @@ from bothways.training.one_direction import ERROR_KEY, train_direction
 from bothways.training.plan import Plan
 from bothways.training.reports import Report, parse_report
 
-_LONGEST_COMPLAINT_CHARACTERS = 2000
+_MAX_STDERR_CHARACTERS = 2000
 KEEP_MEMORY = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "20000000000",
     "MALLOC_TOP_PAD_": "200000000",
 }
-"""For glibc: memory of the last step is used again, not given back and fetched anew: 20 % faster (docs/LOG.md)."""
+"""Settings of glibc's allocator: memory is reused by the next step instead of being returned to the kernel and mapped
+again. Training is 20 % faster with them (docs/LOG.md)."""
 
 
 def train_directions(folder: Path, plan: Plan) -> Generator[Report, None, None]:
-    """Go on with every direction of a run to its end.
+    """Train every direction of a run to its end, each from its newest checkpoint.
 
-    Guarantee 7: may be killed at any moment and started again.
+    Guarantee 7: the process may be killed at any time and started again.
+
+    Args:
+        folder: The folder of the run. It contains a complete plan.
+        plan: The plan in that folder.
+
+    Yields:
+        The reports of all directions as they arrive.
 
     Raises:
-        BothwaysError: What ended the training of a direction; the others are stopped.
+        BothwaysError: The training of a direction failed. The other directions are stopped.
     """
     directions = [member.direction for member in plan.members]
     if not plan.at_once:
         for direction in directions:
             yield from train_direction(folder, direction)
         return
-    with tempfile.TemporaryFile() as complaints, contextlib.ExitStack() as stack:
+    with tempfile.TemporaryFile() as stderr, contextlib.ExitStack() as stack:
         workers = {}
         for direction in directions:
-            worker = stack.enter_context(_start(folder, direction, plan.threads, complaints))
+            worker = stack.enter_context(_start(folder, direction, plan.threads, stderr))
             stack.callback(worker.kill)
             workers[direction] = worker
-        yield from _reports(workers, complaints)
+        yield from _reports(workers, stderr)
 
 
-def _start(folder: Path, direction: Direction, threads: int, complaints: IO[bytes]) -> subprocess.Popen[bytes]:
+def _start(folder: Path, direction: Direction, threads: int, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         module_command("bothways.training.one_direction", str(folder), direction),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=complaints,
+        stderr=stderr,
         env=module_environment(OMP_NUM_THREADS=str(threads), **KEEP_MEMORY),
-        process_group=0,  # Ctrl-C is answered by this process
+        process_group=0,  # only this process handles Ctrl-C
     )
 
 
-def _reports(workers: dict[Direction, subprocess.Popen[bytes]], complaints: IO[bytes]) -> Generator[Report, None, None]:
+def _reports(workers: dict[Direction, subprocess.Popen[bytes]], stderr: IO[bytes]) -> Generator[Report, None, None]:
     lines: queue.SimpleQueue[tuple[Direction, bytes]] = queue.SimpleQueue()
 
     def collect(direction: Direction, output: IO[bytes]) -> None:
         for line in output:
             lines.put((direction, line))
-        lines.put((direction, b""))  # its end
+        lines.put((direction, b""))  # end of file
 
     for direction, worker in workers.items():
         assert worker.stdout is not None
@@ -83,10 +90,11 @@ def _reports(workers: dict[Direction, subprocess.Popen[bytes]], complaints: IO[b
             continue
         running -= 1
         if status := workers[direction].wait():
-            complaints.seek(0)
-            told = complaints.read().decode(errors="replace").strip()[-_LONGEST_COMPLAINT_CHARACTERS:]
-            ended = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
-            raise errors.TrainingError(f"the process that trained {direction} {ended}: {told or 'it said nothing'}")
+            stderr.seek(0)
+            output = stderr.read().decode(errors="replace").strip()[-_MAX_STDERR_CHARACTERS:]
+            ended = f"was killed by signal {-status}" if status < 0 else f"failed with exit status {status}"
+            reason = output or "it printed no error message"
+            raise errors.TrainingError(f"the training process of the {direction} model {ended}: {reason}")
 
 
 def _report_or_error(line: bytes) -> Report:

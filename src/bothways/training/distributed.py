@@ -1,6 +1,7 @@
-"""Train one model in several processes, started by ``torchrun``: each reads rows of its own, gradients are averaged.
+"""Train one model in several processes started by ``torchrun`` (data parallelism).
 
-In: tensors of one process. Out: the same of all of them. With one process, nothing here does anything.
+Each process reads its own rows of a batch, and gradients are averaged over all processes. With a single process, all
+functions return their input unchanged.
 """
 
 from __future__ import annotations
@@ -20,29 +21,29 @@ _LONGEST_WAIT = datetime.timedelta(days=2)
 
 @dataclass(frozen=True)
 class Processes:
-    """Which of how many processes this is.
+    """The rank of this process and the number of processes.
 
     Attributes:
-        rank: Number of this process, from 0; the first one writes files and tells how it goes.
-        count: Of all processes.
+        rank: Rank of this process, from 0. The process of rank 0 writes files and reports progress.
+        count: Number of processes.
     """
 
     rank: int = 0
     count: int = 1
 
     def rows(self, rows: int) -> slice:
-        """Return the rows of a batch that are this process's."""
+        """Return the range of this process's rows in a batch of ``rows`` rows."""
         return slice(self.rank * rows // self.count, (self.rank + 1) * rows // self.count)
 
 
 def processes() -> Processes:
-    """Return which process this is, as ``torchrun`` says."""
+    """Return the rank and number of processes from the environment variables that ``torchrun`` sets."""
     return Processes(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
 
 
 @contextlib.contextmanager
 def joined(device: torch.device) -> Iterator[None]:
-    """Join the other processes for the time of the block, if there are any; each takes a GPU of its own."""
+    """Join the process group within the block, if there are several processes. Each of them uses a GPU of its own."""
     if processes().count == 1:
         yield
         return
@@ -56,7 +57,7 @@ def joined(device: torch.device) -> Iterator[None]:
 
 
 def wait_for_all() -> None:
-    """Return when all processes have come here."""
+    """Block until all processes have called this function."""
     if distributed.is_initialized():
         distributed.barrier()
 
@@ -76,7 +77,7 @@ def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
 
 
 def mean_over_processes(values: list[float], device: torch.device) -> list[float]:
-    """Return the mean of each number over all processes."""
+    """Return the mean of each value over all processes."""
     if not distributed.is_initialized():
         return values
     numbers = torch.tensor(values, dtype=torch.float64, device=device)
@@ -85,8 +86,8 @@ def mean_over_processes(values: list[float], device: torch.device) -> list[float
     return means
 
 
-def rows_of_all(values: Tensor, dim: int) -> Tensor:
-    """Return the rows of all processes, joined in their order along ``dim``; each must have as many."""
+def gather_rows(values: Tensor, dim: int) -> Tensor:
+    """Return the rows of all processes, concatenated by rank along ``dim``. Each must have the same number of rows."""
     if not distributed.is_initialized():
         return values
     parts = [torch.empty_like(values) for _ in range(distributed.get_world_size())]

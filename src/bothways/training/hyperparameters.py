@@ -1,6 +1,7 @@
-"""Every number of a training run, with its limits; read from presets and TOML.
+"""Define every hyperparameter of a training run, and load them from a preset and an optional TOML file.
 
-In: a size and, if given, a TOML file. Out: a ``Hyperparameters``. All faults of a file are reported at once.
+The docstring of each field is published in docs/hyperparameters.md (``python -m tools.make_hyperparameters_table``).
+A TOML file is validated as a whole: one error lists everything that is wrong with it.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ from pydantic_core import ErrorDetails
 from bothways.errors import ConfigError
 from bothways.nn.awd_lstm import Dropouts
 from bothways.text.reading import SpecialTokenPlacement
+from bothways.training.choices import Size
+from bothways.training.optimizer import Schedule
 
-Size = Literal["tiny", "small", "base"]
 SIZES: tuple[str, ...] = get_args(Size)
 
 Rate = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
-Epochs = Literal["auto"] | Annotated[int, Field(ge=1, le=1000)]
-PartsOfEpochs = Literal["auto"] | Annotated[float, Field(ge=0, le=1000)]
+WholeEpochs = Literal["auto"] | Annotated[int, Field(ge=1, le=1000)]
+FractionalEpochs = Literal["auto"] | Annotated[float, Field(ge=0, le=1000)]
 
 
 class _Section(BaseModel):
@@ -31,145 +33,157 @@ class _Section(BaseModel):
 
 
 class EncoderConfig(_Section):
-    """Sizes of the AWD-LSTM, and where markers stand in backward reading."""
+    """Architecture of the AWD-LSTM encoder, and how backward text is presented to it."""
 
     embedding_size: Count
-    """Width of the embedding and of the last layer, E."""
+    """Size of the token embedding and of the last LSTM layer."""
     hidden_size: Count
-    """Width of the layers between, H."""
+    """Size of the other LSTM layers."""
     layers: Annotated[int, Field(ge=1, le=8)]
-    """LSTM layers, L."""
-    special_tokens: SpecialTokenPlacement = SpecialTokenPlacement.READING_ORDER
-    """Where markers stand in backward reading: `reading-order` (before their word) or `as-written` (behind it)."""
+    """Number of LSTM layers."""
+    special_token_placement: SpecialTokenPlacement = SpecialTokenPlacement.READING_ORDER
+    """Position of special tokens such as `xxmaj` when text is read backward: `reading-order` (read before their word)
+    or `as-written` (read after it, as in fastai)."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of products while training: `auto` is bfloat16 where a machine is fast at it (GPUs, CPUs with AMX or AVX-512
-    BF16). Weights, and numbers that are told, are float32."""
+    """Type of activations and matrix products during training. Defaults to `auto`: bfloat16 on GPUs and on CPUs with
+    AMX or AVX-512 BF16, float32 elsewhere. Weights and reported metrics are always float32."""
 
 
 class TokenizerConfig(_Section):
-    """How many subword pieces are learnt."""
+    """Training of the subword tokenizer."""
 
     vocabulary_size: Annotated[int, Field(ge=8, le=200_000)]
-    """Pieces wanted; fewer come of a small corpus."""
+    """Largest number of subword pieces to learn. A small corpus yields fewer."""
 
 
 class _StageConfig(_Section):
-    schedule: Literal["one-cycle", "slanted-triangular"] = "one-cycle"
-    """How the learning rate goes up and down in a stage: `one-cycle` or `slanted-triangular`."""
+    schedule: Schedule = "one-cycle"
+    """Learning-rate schedule. `one-cycle` warms up on a cosine for 25 % of the steps, then decays to 1/1000 of the
+    peak. `slanted-triangular` rises linearly for 10 % of the steps, then falls linearly to 1/32 of the peak."""
     layer_decay: Annotated[float, Field(ge=1, le=10)]
-    """Each layer learns by this factor more slowly than the one above it (discriminative rates; ULMFiT has 2.6)."""
+    """Layer-wise learning-rate decay (discriminative fine-tuning): each layer's learning rate is that of the layer
+    above divided by this factor. 1 gives all layers the same rate. ULMFiT uses 2.6."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """Of AdamW."""
+    """Decoupled weight decay of AdamW."""
     max_gradient_norm: Annotated[float, Field(gt=0)] = 1.0
-    """Longer gradients are scaled down to this norm."""
+    """Gradient clipping: gradients with a larger total norm are scaled down to it."""
     dropouts: Dropouts
-    """Probabilities of the five dropouts."""
+    """Dropout probabilities: `embedding` (whole words), `input` (embedded tokens), `weight` (hidden-to-hidden weights),
+    `hidden` (between LSTM layers) and `output` (after the last LSTM layer)."""
     dropout_multiplier: Annotated[float, Field(ge=0, le=2)]
-    """All of them are multiplied by this."""
+    """Factor applied to all five dropout probabilities. Each result is capped at 0.9."""
     activation_regularization: Annotated[float, Field(ge=0)] = 2.0
-    """Weight of activation regularization (AR)."""
+    """Weight α of activation regularization (AR): the mean square of the outputs after dropout."""
     temporal_activation_regularization: Annotated[float, Field(ge=0)] = 1.0
-    """Weight of temporal activation regularization (TAR)."""
+    """Weight β of temporal activation regularization (TAR): the mean square of the change of the outputs from one token
+    to the next."""
 
 
 class LanguageModelConfig(_StageConfig):
-    """How a language model is trained or fine-tuned on a task's texts."""
+    """Fine-tuning of a language model on the texts of a task."""
 
-    epochs: PartsOfEpochs = "auto"
-    """`auto`, or a number, which may be a part; 0 leaves the model as it is, for a pack that has read the texts."""
+    epochs: FractionalEpochs = "auto"
+    """Number of epochs, which may be fractional. 0 skips this stage, for a pack that was trained on these texts.
+    Defaults to `auto`: enough epochs to read `target_tokens`, at least 2 and at most 20."""
     target_tokens: Count = 500_000
-    """With `epochs = "auto"`: as many epochs as read so many tokens, 2 to 20."""
+    """Number of tokens to train on when `epochs` is `auto`."""
     learning_rate: Rate = 4e-3
-    """Highest learning rate of the top layers."""
+    """Peak learning rate of the top layer group."""
     layer_decay: Annotated[float, Field(ge=1, le=10)] = 1.0
     dropouts: Dropouts = Dropouts()
     dropout_multiplier: Annotated[float, Field(ge=0, le=2)] = 1.0
     batch_size: Count = 32
-    """Rows of the stream that are read side by side."""
+    """Number of rows of the token stream in a batch."""
     sequence_length: Count = 48
-    """Tokens of a row between two gradient steps; the state is carried on."""
+    """Tokens per row and optimizer step (the length of backpropagation through time). The LSTM state is carried over to
+    the next step."""
 
     def epochs_for(self, tokens: int) -> float:
-        """Return the epochs for a corpus of so many tokens."""
+        """Return the number of epochs for a corpus of ``tokens`` tokens."""
         return _clamped(self.target_tokens / tokens, 2, 20) if self.epochs == "auto" else self.epochs
 
 
 class PretrainingConfig(LanguageModelConfig):
-    """How a language model is pre-trained on a corpus."""
+    """Training of a language model on a large corpus."""
 
     epochs: Literal["auto"] | Annotated[float, Field(gt=0, le=1000)] = "auto"
-    """`auto`, or a number, which may be a part."""
-
+    """Number of epochs, which may be fractional. Defaults to `auto`: enough epochs to read `target_tokens`, at least 1
+    and at most 20."""
     target_tokens: Count = 100_000_000
-    """With `epochs = "auto"`: as many epochs as read so many tokens, 1 to 20."""
+    """Number of tokens to train on when `epochs` is `auto`."""
     dropout_multiplier: Annotated[float, Field(ge=0, le=2)] = 0.3
     batch_size: Count = 128
-    """Rows of the stream that are read side by side."""
+    """Number of rows of the token stream in a batch."""
     sequence_length: Count = 64
-    """Tokens of a row between two gradient steps; the state is carried on."""
+    """Tokens per row and optimizer step (the length of backpropagation through time). The LSTM state is carried over to
+    the next step."""
 
     def epochs_for(self, tokens: int) -> float:
-        """Return the epochs for a corpus of so many tokens."""
+        """Return the number of epochs for a corpus of ``tokens`` tokens."""
         return _clamped(self.target_tokens / tokens, 1, 20) if self.epochs == "auto" else self.epochs
 
 
-_BATCHES_BY_ROWS = ((1_000, 16), (4_000, 32))
-_LARGEST_BATCH = 64
-_LARGE_BATCH = 60
-_RATE_OF_LARGE_BATCHES, _RATE = 1e-2, 5e-3
+_BATCH_SIZES = ((1_000, 16), (4_000, 32))
+"""Pairs of a number of training texts and the batch size of smaller data sets."""
+_LARGEST_BATCH_SIZE = 64
+_TEXTS_PER_LARGE_BATCH = 60
+_LARGE_BATCH_LEARNING_RATE, _LEARNING_RATE = 1e-2, 5e-3
 
 
 class ClassifierConfig(_StageConfig):
-    """How a classifier is trained on top of a language model."""
+    """Training of a classifier on top of the language model's encoder."""
 
     unfreezing_epochs: Annotated[int, Field(ge=0, le=1000)] = 1
-    """Epochs of each step of gradual unfreezing, before the whole model is trained; 0 trains all from the start."""
-    epochs: Epochs = "auto"
-    """Of the whole model: `auto`, or a number. The model after the last one is kept."""
+    """Epochs per step of gradual unfreezing, before all layers are trained. 0 trains all layers from the start."""
+    epochs: WholeEpochs = "auto"
+    """Number of epochs with all layers unfrozen. The weights after the last epoch are kept. Defaults to `auto`: enough
+    epochs to read `target_texts`, at least 3 and at most 40."""
     target_texts: Count = 15_000
-    """With `epochs = "auto"`: as many epochs as read so many texts, 3 to 40."""
+    """Number of texts to train on when `epochs` is `auto`."""
     learning_rate: Literal["auto"] | Rate = "auto"
-    """Highest learning rate of the top layers: a number, or `auto`: 0.01 where batches hold 60 texts on average, else
-    0.005. They hold fewer of a small set, and of long texts by `max_batch_tokens`."""
+    """Peak learning rate of the top layer group. Defaults to `auto`: 0.01 if batches hold at least 60 texts on average,
+    0.005 otherwise. Batches hold fewer texts if the data set is small or if `max_batch_tokens` limits long texts."""
     layer_decay: Annotated[float, Field(ge=1, le=10)] = 1.0
     dropouts: Dropouts = Dropouts(embedding=0.05, input=0.4, weight=0.5, hidden=0.3, output=0.4)
     dropout_multiplier: Annotated[float, Field(ge=0, le=2)] = 0.3
     batch_size: Literal["auto"] | Annotated[int, Field(ge=2)] = "auto"
-    """Texts between two gradient steps, at most: a number, or `auto`: 16 below 1,000 rows, 32 below 4,000, else 64."""
+    """Largest number of texts in a batch. Defaults to `auto`: 16 for fewer than 1,000 training texts, 32 for fewer than
+    4,000, 64 otherwise."""
     max_batch_tokens: Count = 8192
-    """Tokens (texts x longest) between two gradient steps, at most."""
+    """Largest number of tokens in a batch, padding included (number of texts × length of the longest)."""
     max_text_tokens: Annotated[int, Field(ge=16)] = 10_000
-    """Training looks at so many tokens of a text, predicting at all of them."""
+    """Longer texts are truncated to this many tokens for training. Predictions always read the whole text."""
     head_size: Count = 50
-    """Hidden width of the two-layer head."""
+    """Hidden size of the two-layer classification head."""
     head_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.4
-    """Before the head's first layer."""
+    """Dropout before the first layer of the head. `dropout_multiplier` does not apply to it."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Share of each target that is spread evenly over all classes; not for multi-label."""
+    """Fraction of each target that is spread evenly over all classes. Used for single-label tasks only."""
     class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Field(gt=0)]] = "none"
-    """`none`, `balanced` (rare classes weigh more), or a table of weights by label."""
+    """Weights of the classes in the loss: `none`, `balanced` (rare classes weigh more), or a table of weights by label,
+    in which missing labels have weight 1."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share of each class that is set aside if there is no `--valid` file."""
+    """Fraction of the rows to hold out for validation, stratified by label, when no `--valid` file is given."""
 
     def epochs_for(self, texts: int) -> int:
-        """Return the epochs of the whole model for so many training texts."""
+        """Return the number of epochs with all layers unfrozen for ``texts`` training texts."""
         return _clamped(self.target_texts / texts, 3, 40) if self.epochs == "auto" else self.epochs
 
     def batch_size_for(self, texts: int) -> int:
-        """Return the size of batches for so many training texts."""
+        """Return the largest number of texts in a batch for ``texts`` training texts."""
         if self.batch_size != "auto":
             return self.batch_size
-        return next((size for below, size in _BATCHES_BY_ROWS if texts < below), _LARGEST_BATCH)
+        return next((size for limit, size in _BATCH_SIZES if texts < limit), _LARGEST_BATCH_SIZE)
 
-    def learning_rate_for(self, texts_a_batch: float) -> float:
-        """Return the highest learning rate for batches that hold so many texts on average."""
+    def learning_rate_for(self, texts_per_batch: float) -> float:
+        """Return the peak learning rate for batches of ``texts_per_batch`` texts on average."""
         if self.learning_rate != "auto":
             return self.learning_rate
-        return _RATE_OF_LARGE_BATCHES if texts_a_batch >= _LARGE_BATCH else _RATE
+        return _LARGE_BATCH_LEARNING_RATE if texts_per_batch >= _TEXTS_PER_LARGE_BATCH else _LEARNING_RATE
 
 
 class Hyperparameters(_Section):
-    """A whole training run."""
+    """All hyperparameters of a training run, by section."""
 
     encoder: EncoderConfig
     tokenizer: TokenizerConfig
@@ -179,7 +193,7 @@ class Hyperparameters(_Section):
 
 
 FROM_PACK = "pack"
-"""The preset for classifiers that start from a pack, which decides sizes and tokenizer."""
+"""The preset for classifiers that start from a pack. The pack fixes the model sizes and the tokenizer."""
 
 _PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     FROM_PACK: {
@@ -212,30 +226,55 @@ _PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 
+RENAMED = {
+    "width_embedding": "embedding_size",
+    "width_hidden": "hidden_size",
+    "markers": "special_token_placement",
+    "rate_peak": "learning_rate",
+    "rate_divisor": "layer_decay",
+    "gradient_norm_max": "max_gradient_norm",
+    "dropout_factor": "dropout_multiplier",
+    "penalty_activation": "activation_regularization",
+    "penalty_change": "temporal_activation_regularization",
+    "tokens_wanted": "target_tokens",
+    "batch_rows": "batch_size",
+    "window_tokens": "sequence_length",
+    "epochs_frozen": "unfreezing_epochs",
+    "texts_wanted": "target_texts",
+    "batch_texts": "batch_size",
+    "batch_tokens": "max_batch_tokens",
+    "longest_text_tokens": "max_text_tokens",
+    "width_head": "head_size",
+    "dropout_head": "head_dropout",
+    "validation_share": "validation_fraction",
+}
+"""Former keys and their present names. A file with a former key is refused with the name to use."""
+
 
 def load_hyperparameters(size: str, config: str | Path | None = None) -> Hyperparameters:
-    """Return the recipe of a size, with what a TOML file changes.
+    """Return the preset of a size, with the changes of a TOML file applied.
 
     Args:
-        size: tiny, small, base, or ``FROM_PACK``.
-        config: A TOML file with any of the sections and keys of ``Hyperparameters``.
+        size: ``tiny``, ``small``, ``base``, or ``FROM_PACK``.
+        config: A TOML file with any of the sections and keys of ``Hyperparameters``. None changes nothing.
 
     Raises:
-        ConfigError: The size is unknown, or the file is missing, not TOML, or has faults; all of them are listed.
+        ConfigError: The size is unknown, the file can't be read or is not TOML, or the file has unknown keys or invalid
+            values. The message lists all of them.
     """
     if size not in _PRESETS:
-        raise ConfigError(f"the size {size!r} is unknown, expected one of {', '.join(SIZES)}")
+        raise ConfigError(f"unknown size {size!r}: expected one of {', '.join(SIZES)}")
     values = {section: dict(keys) for section, keys in _PRESETS[size].items()}
     if config is None:
         return Hyperparameters.model_validate(values)
     path = Path(config)
     try:
-        given = tomllib.loads(path.read_bytes().decode("utf-8"))
+        changes = tomllib.loads(path.read_bytes().decode("utf-8"))
     except OSError as error:
         raise ConfigError(f"{path} can't be read: {error.strerror}") from None
     except ValueError as error:
         raise ConfigError(f"{path} is not TOML: {error}") from None
-    for section, keys in given.items():
+    for section, keys in changes.items():
         if isinstance(keys, dict):
             values.setdefault(section, {}).update(keys)
         else:
@@ -243,41 +282,45 @@ def load_hyperparameters(size: str, config: str | Path | None = None) -> Hyperpa
     try:
         return Hyperparameters.model_validate(values)
     except ValidationError as error:
-        faults = _faults(error)
-        raise ConfigError(f"{path} has {len(faults)} fault{'s' * (len(faults) > 1)}: " + "; ".join(faults)) from None
+        problems = _problems(error)
+        count = f"{len(problems)} error{'s' * (len(problems) > 1)}"
+        raise ConfigError(f"{path} has {count}: " + "; ".join(problems)) from None
 
 
 def _clamped(value: float, least: int, most: int) -> int:
     return min(most, max(least, round(value)))
 
 
-def _faults(error: ValidationError) -> list[str]:
-    """Return one line a key; where a key takes one kind of value or another, pydantic has a complaint of each kind."""
-    complaints: dict[tuple[int | str, ...], list[ErrorDetails]] = {}
-    for complaint in error.errors():
-        place = complaint["loc"]
-        is_of_a_kind = len(place) > 2 and not _known_keys(place[:2])
-        complaints.setdefault(place[:2] if is_of_a_kind else place, []).append(complaint)
+def _problems(error: ValidationError) -> list[str]:
+    """Return one message per key. For a key of a union type, pydantic reports an error per member of the union."""
+    errors: dict[tuple[int | str, ...], list[ErrorDetails]] = {}
+    for details in error.errors():
+        location = details["loc"]
+        is_within_union = len(location) > 2 and not _known_keys(location[:2])
+        errors.setdefault(location[:2] if is_within_union else location, []).append(details)
     return [
-        _fault(place, found[0]["type"], " or ".join(complaint["msg"] for complaint in found), found[0].get("input"))
-        for place, found in complaints.items()
+        _problem(location, found[0]["type"], " or ".join(details["msg"] for details in found), found[0].get("input"))
+        for location, found in errors.items()
     ]
 
 
-def _fault(place: tuple[int | str, ...], kind: str, message: str, value: object) -> str:
-    where = ".".join(map(str, place))
+def _problem(location: tuple[int | str, ...], kind: str, message: str, value: object) -> str:
+    where, key = ".".join(map(str, location)), str(location[-1])
     if kind != "extra_forbidden":
         return f"{where}: {message.replace('Input', 'input')}, found {value!r}"
-    known = _known_keys(place[:-1])
-    close = difflib.get_close_matches(str(place[-1]), known, n=1)
+    known = _known_keys(location[:-1])
+    if RENAMED.get(key) in known:
+        return f"{where} was renamed: use {RENAMED[key]}"
+    close = difflib.get_close_matches(key, known, n=1)
     return f"{where}: unknown key" + (
         f", did you mean {close[0]}?" if close else f", expected one of {', '.join(known)}"
     )
 
 
-def _known_keys(place: tuple[int | str, ...]) -> list[str]:
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys of the section at ``location``. Return an empty list if it is not a section."""
     model: type[BaseModel] = Hyperparameters
-    for part in place:
+    for part in location:
         annotation = model.model_fields[str(part)].annotation
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
             return []

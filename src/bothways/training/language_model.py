@@ -1,8 +1,8 @@
-"""Train a language model on texts in its reading direction, from scratch or on from a pack.
+"""Train a language model on a stream of token ids, from scratch or starting from the weights of a pack.
 
-In: a store of ids in reading order. Out: reports while it goes on; the model at its best. The state is carried from
-window to window along each row of the stream. Everything that chance decides follows from the seed and the number of
-the step, so that a killed training goes on to the same bytes (guarantee 7).
+The ids are in the model's reading order. The LSTM state is carried over from window to window along each row of the
+stream. All random numbers are derived from the seed and the number of the step, so that a killed run continues to the
+same bytes (guarantee 7).
 """
 
 from __future__ import annotations
@@ -21,14 +21,13 @@ from torch import Tensor, nn
 from bothways.data.token_store import Numbers, Stream, TokenStore
 from bothways.errors import ConfigError
 from bothways.nn.awd_lstm import Encoder, LanguageModelNetwork, State, activation_penalty
-from bothways.training.checkpoints import Checkpoint, Checkpoints, with_prefix
-from bothways.training.distributed import mean_over_processes, processes, rows_of_all
+from bothways.training.checkpoints import LANGUAGE_MODEL_STAGE, Checkpoints, LanguageModelCheckpoint, with_prefix
+from bothways.training.distributed import gather_rows, mean_over_processes, processes
 from bothways.training.hyperparameters import LanguageModelConfig
 from bothways.training.optimizer import StageOptimizer
 from bothways.training.reports import EpochReport, Report, StepReport
 from bothways.training.seeds import derived_seed
 
-STAGE = "language model"
 _TOKENS_BETWEEN_VALIDATIONS = 5_000_000
 _MOST_VALIDATIONS = 20
 _VALIDATION_TOKENS = 250_000
@@ -36,13 +35,14 @@ _VALIDATION_TOKENS = 250_000
 
 @dataclass(frozen=True, eq=False)
 class StreamTexts:
-    """Texts' ids in one reading order, and which of them are trained on and validated on.
+    """Token ids of the training and validation texts in one reading order.
 
     Attributes:
-        store: All texts.
-        training: Numbers of those that are trained on.
-        validation: Numbers of those that are validated on.
-        validation_words: How many words, between white space, each of these has; None if nobody asks.
+        store: Ids of all texts.
+        training: Indices of the training texts in the store.
+        validation: Indices of the validation texts in the store.
+        validation_words: Number of whitespace-separated words of each validation text. None if the perplexity per word
+            is not needed.
     """
 
     store: TokenStore
@@ -56,23 +56,29 @@ def train_language_model(
     texts: StreamTexts,
     config: LanguageModelConfig,
     seed: int,
-    start: Checkpoint,
+    start: LanguageModelCheckpoint,
     checkpoints: Checkpoints,
 ) -> Generator[Report, None, dict[str, float]]:
-    """Train in place and keep the model at its best; the generator's value is what it then measured.
+    """Train a model in place and load its best weights at the end.
 
-    Guarantee 7: from any checkpoint on, what comes out has the same bytes.
+    Guarantee 7: training from any checkpoint results in the same bytes.
 
     Args:
-        model: On the device to train on, with the weights of ``start``.
-        texts: In the model's reading order.
-        config: Numbers of this stage.
-        seed: Decides order and dropout.
-        start: Of this stage, or from somewhere within.
-        checkpoints: Where to keep more of them.
+        model: The model with the weights of ``start``, on the device to train on.
+        texts: Texts in the model's reading order.
+        config: Hyperparameters of this stage.
+        seed: Random seed for the order of the texts and for dropout.
+        start: The checkpoint to start from.
+        checkpoints: Where to save further checkpoints.
+
+    Yields:
+        A report per optimizer step and per evaluation.
+
+    Returns:
+        Validation metrics of the best weights.
 
     Raises:
-        ConfigError: The rows can't be shared evenly among the processes.
+        ConfigError: The batch size is not a multiple of the number of processes.
     """
     model.encoder.dropouts = config.dropouts.scaled(config.dropout_multiplier)
     device, here = model.decoder.bias.device, processes()
@@ -86,7 +92,7 @@ def train_language_model(
         raise ConfigError(f"batch_size is {stream.rows}, expected a multiple of the {here.count} processes")
     rows = here.rows(stream.rows)
     windows = max(1, stream.windows)
-    epochs = config.epochs_for(stream.rows * stream.tokens_a_row)
+    epochs = config.epochs_for(stream.rows * stream.tokens_per_row)
     steps = max(1, round(epochs * windows)) if epochs else 0
     validation_steps = max(
         math.ceil(_TOKENS_BETWEEN_VALIDATIONS / (stream.rows * config.sequence_length)),
@@ -94,14 +100,14 @@ def train_language_model(
     )
     optimizer = _optimizer(model, config, steps)
     best: dict[str, float]
-    first = start.facts.get("step", 0)
+    first = start.step
     if first:
         optimizer.restore(start.part("optimizer"), first)
-        best, best_weights = start.facts["best"], start.part("best")
+        best, best_weights = start.best, start.part("best")
         state = _restored_state(start, rows, device)
         stream = stream_of(first // windows)
     else:
-        best, best_weights = measure_language_model(model, texts, config), copy.deepcopy(model.state_dict())
+        best, best_weights = evaluate_language_model(model, texts, config), copy.deepcopy(model.state_dict())
         state = model.encoder.zero_state(rows.stop - rows.start)
 
     started = time.monotonic()
@@ -119,28 +125,30 @@ def train_language_model(
             raw, dropped, config.activation_regularization, config.temporal_activation_regularization
         )
         rate = optimizer.step(loss + penalty)
-        told, due = mean_over_processes([loss.item(), float(checkpoints.is_due())], device)
-        place = (STAGE, model.direction, epoch + 1, math.ceil(epochs))
-        yield StepReport(*place, step + 1, steps, told, rate, tokens=stream.rows * inputs.shape[1])
+        mean_loss, due = mean_over_processes([loss.item(), float(checkpoints.is_due())], device)
+        position = (LANGUAGE_MODEL_STAGE, model.direction, epoch + 1, math.ceil(epochs))
+        yield StepReport(*position, step + 1, steps, mean_loss, rate, tokens=stream.rows * inputs.shape[1])
         if window == windows - 1 or step == steps - 1 or (step + 1) % validation_steps == 0:
-            metrics = measure_language_model(model, texts, config)
-            is_best = metrics["loss"] <= best["loss"]  # equal where there is nothing to validate on: the last one then
+            metrics = evaluate_language_model(model, texts, config)
+            is_best = metrics["loss"] <= best["loss"]  # equal without validation tokens: keep the last weights then
             if is_best:
                 best, best_weights = metrics, copy.deepcopy(model.state_dict())
-            yield EpochReport(*place, metrics, time.monotonic() - started, is_best)
+            yield EpochReport(*position, metrics, time.monotonic() - started, is_best)
             started = time.monotonic()
         if due:
-            checkpoints.save(_standing(model, optimizer, step + 1, best, best_weights, _state_of_all(state)))
+            checkpoints.save(_checkpoint(model, optimizer, step + 1, best, best_weights, _gather_state(state)))
     model.load_state_dict(best_weights)
     return best
 
 
-def measure_language_model(
+def evaluate_language_model(
     model: LanguageModelNetwork, texts: StreamTexts, config: LanguageModelConfig
 ) -> dict[str, float]:
-    """Return loss (nats a token) and perplexity on the first 250,000 tokens or so of the validation texts, in float32.
+    """Return the metrics of a model on the first 250,000 tokens or so of the validation texts, computed in float32.
 
-    Where words are counted, also the perplexity per word, by which different vocabularies compare.
+    Returns:
+        ``loss`` (nats per token), ``perplexity`` and, if ``texts`` has word counts, ``perplexity_per_word``, which is
+        comparable between vocabularies.
     """
     ends = np.cumsum(texts.store.lengths[texts.validation])
     few = texts.validation[: 1 + int(np.searchsorted(ends, _VALIDATION_TOKENS))]
@@ -155,11 +163,11 @@ def measure_language_model(
             loss, _, _, state = model(inputs, targets, state)
             total += loss.item() * targets.numel()
             count += targets.numel()
-    loss_a_token: float = total / max(1, count)
-    metrics = {"loss": loss_a_token, "perplexity": _perplexity(loss_a_token)}
+    loss_per_token: float = total / max(1, count)
+    metrics = {"loss": loss_per_token, "perplexity": _perplexity(loss_per_token)}
     if texts.validation_words is not None:
-        tokens_a_word = texts.store.lengths[few].sum() / texts.validation_words[: len(few)].sum()
-        metrics["perplexity_per_word"] = _perplexity(float(loss_a_token * tokens_a_word))
+        tokens_per_word = texts.store.lengths[few].sum() / texts.validation_words[: len(few)].sum()
+        metrics["perplexity_per_word"] = _perplexity(float(loss_per_token * tokens_per_word))
     return metrics
 
 
@@ -169,7 +177,7 @@ def _perplexity(loss: float) -> float:
 
 @contextlib.contextmanager
 def in_float32(encoder: Encoder) -> Iterator[None]:
-    """Let an encoder compute in float32 for the time of the block: all numbers that are told are float32's."""
+    """Make an encoder compute in float32 within the block, for metrics and parity records."""
     before = encoder.compute_type
     encoder.compute_type = torch.float32
     try:
@@ -179,7 +187,7 @@ def in_float32(encoder: Encoder) -> Iterator[None]:
 
 
 def _optimizer(model: LanguageModelNetwork, config: LanguageModelConfig, steps: int) -> StageOptimizer:
-    """Return the optimizer; the tied decoder learns with the embedding's group on top of all layers."""
+    """Return the optimizer. The tied decoder and the embedding form the top layer group."""
     groups = [*model.encoder.layers, nn.ModuleList([model.encoder.embedding, model.decoder])]
     return StageOptimizer(
         groups,
@@ -193,8 +201,8 @@ def _optimizer(model: LanguageModelNetwork, config: LanguageModelConfig, steps: 
     )
 
 
-def _restored_state(start: Checkpoint, rows: slice, device: torch.device) -> State:
-    """Return the carried state of this process's rows."""
+def _restored_state(start: LanguageModelCheckpoint, rows: slice, device: torch.device) -> State:
+    """Return the carried LSTM state of this process's rows."""
     tensors = start.part("state")
     return [
         (tensors[f"{layer}.hidden"][:, rows].to(device), tensors[f"{layer}.cell"][:, rows].to(device))
@@ -202,19 +210,19 @@ def _restored_state(start: Checkpoint, rows: slice, device: torch.device) -> Sta
     ]
 
 
-def _state_of_all(state: State) -> State:
-    return [(rows_of_all(hidden, dim=1), rows_of_all(cell, dim=1)) for hidden, cell in state]
+def _gather_state(state: State) -> State:
+    return [(gather_rows(hidden, dim=1), gather_rows(cell, dim=1)) for hidden, cell in state]
 
 
-def _standing(
+def _checkpoint(
     model: LanguageModelNetwork,
     optimizer: StageOptimizer,
     step: int,
     best: dict[str, float],
     best_weights: dict[str, Tensor],
     state: State,
-) -> Checkpoint:
-    """Return all that the next step depends on."""
+) -> LanguageModelCheckpoint:
+    """Return everything that the next step depends on."""
     carried = {
         f"state.{layer}.{name}": values
         for layer, pair in enumerate(state)
@@ -226,4 +234,4 @@ def _standing(
         **with_prefix("optimizer", optimizer.state()),
         **carried,
     }
-    return Checkpoint(STAGE, {"step": step, "best": best}, tensors)
+    return LanguageModelCheckpoint(step=step, best=best, tensors=tensors)

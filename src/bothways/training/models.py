@@ -1,13 +1,13 @@
-"""Make models in memory from sizes or from a pack, and give their weights and their own numbers back.
+"""Build torch models from an architecture or a pack, and return their weights and their parity records.
 
-In: an architecture, a direction, maybe a pack. Out: modules on a device; arrays by the names that bundles use; proof
-rows. A pack that reads the other way is refused here.
+In: an architecture, a direction, possibly a pack. Out: modules on a device; arrays by the tensor names of bundles; rows
+of parity records. A pack that reads in the other direction is refused here.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
@@ -22,11 +22,13 @@ from bothways.bundle.weights import matched_rows, member_shapes
 from bothways.errors import ConfigError
 from bothways.nn.awd_lstm import Dropouts, Encoder, LanguageModelNetwork
 from bothways.nn.classifier import ClassifierNetwork, Head
+from bothways.tasks.metrics import Scores
+from bothways.tasks.task import Task
 from bothways.text.reading import Direction, SpecialTokenPlacement, read, require_direction
 from bothways.text.tokenizer import Tokenizer
 from bothways.training.hyperparameters import ClassifierConfig
 from bothways.training.language_model import in_float32
-from bothways.training.objective import Objective, Probabilities
+from bothways.training.objective import Objective
 
 Arrays = dict[str, NDArray[np.float32]]
 _ROWS_ARE_WORDS = ("encoder.embedding.weight", "decoder.bias")
@@ -39,17 +41,17 @@ def choose_device(name: str) -> torch.device:
         ConfigError: It is neither cpu nor cuda, or there is no GPU.
     """
     if name not in ("cpu", "cuda"):
-        raise ConfigError(f"the device {name!r} is unknown, expected cpu or cuda")
+        raise ConfigError(f"unknown device {name!r}; use cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("the device cuda was asked for, but torch finds no GPU: use --device cpu")
+        raise ConfigError("device cuda was requested, but torch finds no GPU; use --device cpu")
     return torch.device(name)
 
 
 def adapted_pack(pack: Bundle, texts: Iterable[str]) -> Bundle:
-    """Return a pack whose words are those of the texts to train on, if its tokens are words; any other as it is.
+    """Return a pack with the vocabulary of the training texts if its tokens are words; other packs are unchanged.
 
-    Embeddings are matched as in ULMFiT, for each direction its own: words that the pack knows keep their rows, all
-    others begin as the mean of its rows.
+    Embeddings are matched as in ULMFiT, separately for each direction: known words keep their rows, and new words start
+    with the mean of all rows.
     """
     tokenizer = pack.tokenizer.adapted(texts)
     if tokenizer is pack.tokenizer:
@@ -75,13 +77,13 @@ def adapted_pack(pack: Bundle, texts: Iterable[str]) -> Bundle:
 
 
 def fast_type(device: torch.device) -> torch.dtype:
-    """Return the type in which a device trains fastest: bfloat16 on GPUs and on CPUs with AMX or AVX-512 BF16."""
+    """Return the fastest type for training: bfloat16 on GPUs and on CPUs with AMX or AVX-512 BF16, else float32."""
     multiplies_bfloat16 = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     return torch.bfloat16 if device.type == "cuda" or multiplies_bfloat16 else torch.float32
 
 
 def build_language_model(architecture: Architecture, direction: Direction, seed: int) -> LanguageModelNetwork:
-    """Return a fresh language model that reads in a direction."""
+    """Return a language model with random weights that reads in a direction."""
     torch.manual_seed(seed)
     return LanguageModelNetwork(Encoder(architecture, direction, Dropouts()))
 
@@ -89,10 +91,10 @@ def build_language_model(architecture: Architecture, direction: Direction, seed:
 def build_classifier(
     language_model: LanguageModelNetwork, direction: Direction, classes: int, config: ClassifierConfig, seed: int
 ) -> ClassifierNetwork:
-    """Return a classifier on a language model's encoder, with a fresh head.
+    """Return a classifier with a language model's encoder and a random head.
 
     Raises:
-        DirectionError: The language model reads the other way.
+        DirectionError: The language model reads in the other direction.
     """
     require_direction(direction, [language_model.direction], "the language model")
     torch.manual_seed(seed)
@@ -102,23 +104,23 @@ def build_classifier(
 
 
 def weights_of(model: nn.Module, member: Member, classes: int) -> Arrays:
-    """Return a model's weights by the names that its bundle's file has."""
+    """Return a model's weights by their tensor names in a bundle."""
     state = model.state_dict()
     return {name: state[name].detach().cpu().float().numpy() for name in member_shapes(member, classes)}
 
 
 @torch.no_grad()
-def proven_probabilities(
+def parity_scores(
     model: ClassifierNetwork, placement: SpecialTokenPlacement, objective: Objective, tokenizer: Tokenizer, seed: int
-) -> Probabilities:
-    """Return what a model in memory says of the proof's texts, (texts, C), each text read alone in float32."""
+) -> Scores:
+    """Return the scores of a model in memory for the parity texts, (texts, C), each read alone in float32."""
     model.train(False).cpu()
     rows = []
     with in_float32(model.encoder):
         for text in parity_texts(tokenizer, seed):
             ids = _read(text, model.direction, placement, tokenizer)
             logits, _, _ = model(ids[None], torch.tensor([len(ids)]))
-            rows.append(objective.probabilities(logits)[0])
+            rows.append(objective.scores(logits)[0])
     return np.array(rows)
 
 
@@ -126,7 +128,7 @@ def proven_probabilities(
 def parity_losses(
     model: LanguageModelNetwork, placement: SpecialTokenPlacement, tokenizer: Tokenizer, seed: int
 ) -> NDArray[np.float64]:
-    """Return the loss of a model in memory on the proof's texts, (texts,), each text read alone in float32."""
+    """Return the loss of a model in memory on the parity texts, (texts,), each read alone in float32."""
     model.train(False).cpu()
     losses = []
     with in_float32(model.encoder):
@@ -141,21 +143,17 @@ def parity_losses(
 
 
 def classifier_parity_record(
-    probabilities: Mapping[Direction, Probabilities],
-    ensemble: Probabilities,
-    labels: Sequence[str],
+    scores: Mapping[Direction, Scores],
+    ensemble: Scores,
+    task: Task,
     tokenizer: Tokenizer,
     seed: int,
 ) -> list[ParityRow]:
-    """Return the proof's rows from what the models say of its texts, each (texts, C)."""
-    by_name = {**{str(direction): rows for direction, rows in probabilities.items()}, ENSEMBLE: ensemble}
+    """Return the rows of a parity record from the models' scores for its texts, each (texts, C)."""
+    by_name = {**{str(direction): rows for direction, rows in scores.items()}, ENSEMBLE: ensemble}
     return [
-        ParityRow(
-            text=text,
-            ids=tokenizer.tokenize(text).ids.tolist(),
-            probabilities={
-                name: dict(zip(labels, rows[number].tolist(), strict=True)) for name, rows in by_name.items()
-            },
+        ParityRow.of_scores(
+            text, tokenizer.tokenize(text).ids.tolist(), {name: rows[number] for name, rows in by_name.items()}, task
         )
         for number, text in enumerate(parity_texts(tokenizer, seed))
     ]
@@ -164,7 +162,7 @@ def classifier_parity_record(
 def language_model_parity_record(
     losses: Mapping[Direction, NDArray[np.float64]], tokenizer: Tokenizer, seed: int
 ) -> list[ParityRow]:
-    """Return the proof's rows from the models' losses on its texts, each (texts,)."""
+    """Return the rows of a parity record from the models' losses on its texts, each (texts,)."""
     return [
         ParityRow(
             text=text,

@@ -1,47 +1,41 @@
-"""What a classifier is trained towards: one class a text, or any number of labels a text.
+"""The loss of each task.
 
-In: logits and what is true. Out: a loss, probabilities, measures. Letters: B or N texts, C classes.
+In: logits and targets. Out: a loss, and scores of logits. The only module of training that asks which task it trains.
+Letters: B texts, C outputs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from bothways.tasks.metrics import SMALLEST_PROBABILITY, calibration_error, log_loss
-
-Probabilities = NDArray[np.float64]
-Targets = NDArray[Any]
+from bothways.tasks.metrics import Scores
+from bothways.tasks.multi_label import MultiLabel
+from bothways.tasks.regression import Regression
+from bothways.tasks.task import Task
 
 
 class Objective(Protocol):
     """Compares logits with targets."""
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean loss of a batch, nats, for logits, (B, C)."""
+        """Return the mean loss of a batch for logits, (B, C)."""
 
-    def probabilities(self, logits: Tensor) -> Probabilities:
-        """Return the probability of each class, (B, C)."""
-
-    def metrics(self, probabilities: Probabilities, targets: Targets) -> dict[str, float]:
-        """Return loss (nats a text) and accuracy (0..1) of probabilities, (N, C)."""
-
-    def calibration_error(self, probabilities: Probabilities, targets: Targets) -> float:
-        """Return the expected calibration error, 0..1, of probabilities, (N, C)."""
+    def scores(self, logits: Tensor) -> Scores:
+        """Return the scores for logits, both (B, C), computed in float64."""
 
 
 @dataclass(frozen=True, eq=False)
-class SingleLabel:
-    """One class a text: softmax and cross-entropy; targets are class numbers, (N,) int64.
+class CrossEntropy:
+    """Softmax and cross-entropy, for single-label.
 
     Attributes:
-        weights: Of each class in the loss, (C,), or None.
+        weights: Weight of each class in the loss, (C,), or None.
         smoothing: Share of each target that is spread evenly over all classes (label smoothing), 0..1.
     """
 
@@ -49,52 +43,68 @@ class SingleLabel:
     smoothing: float = 0.0
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean cross-entropy, weighted by class."""
+        """Return the mean cross-entropy in nats, weighted by class; targets are class numbers, (B,) int64."""
         weights = self.weights.to(logits.device) if self.weights is not None else None
         return functional.cross_entropy(logits, targets, weight=weights, label_smoothing=self.smoothing)
 
-    def probabilities(self, logits: Tensor) -> Probabilities:
+    def scores(self, logits: Tensor) -> Scores:
         """Return the softmax."""
-        found: Probabilities = functional.softmax(logits.double(), dim=1).cpu().numpy()
+        found: Scores = functional.softmax(logits.double(), dim=1).cpu().numpy()
         return found
-
-    def metrics(self, probabilities: Probabilities, targets: Targets) -> dict[str, float]:
-        """Return the loss without weights or smoothing, and the share of texts whose most probable class is theirs."""
-        accuracy = float((probabilities.argmax(axis=1) == targets).mean())
-        return {"loss": log_loss(probabilities, targets), "accuracy": accuracy}
-
-    def calibration_error(self, probabilities: Probabilities, targets: Targets) -> float:
-        """Return that of the most probable class."""
-        return calibration_error(probabilities.max(axis=1), probabilities.argmax(axis=1) == targets)
 
 
 @dataclass(frozen=True, eq=False)
-class MultiLabel:
-    """Any number of labels a text: a sigmoid for each; targets are 0 or 1, (N, C) float32.
+class BinaryCrossEntropy:
+    """A sigmoid and binary cross-entropy per label, for multi-label.
 
     Attributes:
-        weights: Of each label's presence in the loss, (C,), or None.
+        weights: Weight of each label's presence in the loss, (C,), or None.
     """
 
     weights: Tensor | None = None
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the binary cross-entropy, summed over labels and averaged over texts."""
+        """Return the binary cross-entropy in nats, summed over labels; targets are 0 or 1, (B, C) float32."""
         weights = self.weights.to(logits.device) if self.weights is not None else None
         total = functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights, reduction="sum")
         return total / len(logits)
 
-    def probabilities(self, logits: Tensor) -> Probabilities:
+    def scores(self, logits: Tensor) -> Scores:
         """Return the sigmoid of each logit."""
-        found: Probabilities = torch.sigmoid(logits.double()).cpu().numpy()
+        found: Scores = torch.sigmoid(logits.double()).cpu().numpy()
         return found
 
-    def metrics(self, probabilities: Probabilities, targets: Targets) -> dict[str, float]:
-        """Return the loss without weights, and the share of right decisions at one half."""
-        right = np.where(targets > 0.5, probabilities, 1 - probabilities)
-        loss = -np.log(np.maximum(right, SMALLEST_PROBABILITY)).sum(axis=1).mean()
-        return {"loss": float(loss), "accuracy": float(((probabilities >= 0.5) == (targets > 0.5)).mean())}
 
-    def calibration_error(self, probabilities: Probabilities, targets: Targets) -> float:
-        """Return that of all decisions."""
-        return calibration_error(probabilities, targets > 0.5)
+@dataclass(frozen=True, eq=False)
+class MeanSquaredError:
+    """Mean squared error of standardized values, for regression.
+
+    Attributes:
+        task: Standardizes targets, and returns values to the target's unit.
+    """
+
+    task: Regression
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean squared error; targets are in their unit, (B, 1) float64."""
+        return functional.mse_loss(logits, ((targets - self.task.center) / self.task.scale).to(logits.dtype))
+
+    def scores(self, logits: Tensor) -> Scores:
+        """Return the values in the target's unit."""
+        return self.task.activation(logits.double().cpu().numpy())
+
+
+def objective_of(task: Task, class_weights: Sequence[float] | None = None, smoothing: float = 0.0) -> Objective:
+    """Return what classifiers of a task are trained to minimize.
+
+    Args:
+        task: Fitted to the training rows.
+        class_weights: Weight of each label in the loss, or None.
+        smoothing: Label smoothing of single-label, 0..1.
+    """
+    weights = torch.tensor(class_weights) if class_weights is not None else None
+    if isinstance(task, Regression):
+        return MeanSquaredError(task)
+    if isinstance(task, MultiLabel):
+        return BinaryCrossEntropy(weights)
+    return CrossEntropy(weights, smoothing)

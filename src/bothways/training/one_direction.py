@@ -1,8 +1,8 @@
 """Train one direction of a run, from its first checkpoint to its last.
 
-In: a run's folder with a complete plan. Out: reports while it goes on; a last checkpoint with the weights and the
-model's own numbers. Each direction is trained on its own: it would come out the same without the other one. Run as a
-module, it trains one direction and tells its reports on standard output, one line of JSON each.
+In: a run's folder with a complete plan. Out: reports during training, and a final checkpoint with the weights and the
+numbers of the parity record. Each direction is trained independently of the other. Run as a module, it trains one
+direction and writes its reports to standard output, one JSON object per line.
 """
 
 from __future__ import annotations
@@ -21,85 +21,90 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bothways import strict_json
-from bothways.bundle.manifest import Kind, Member
+from bothways.bundle.manifest import Member
 from bothways.bundle.weights import rounded_to_half
 from bothways.errors import BothwaysError, TrainingError
 from bothways.nn.awd_lstm import LanguageModelNetwork
 from bothways.nn.classifier import ClassifierNetwork
 from bothways.text.reading import Direction
-from bothways.training import classifier, language_model
-from bothways.training.checkpoints import Checkpoint, Checkpoints, with_prefix
-from bothways.training.classifier import ClassRows, class_probabilities, train_classifier
+from bothways.training.checkpoints import (
+    Checkpoints,
+    ClassifierCheckpoint,
+    FinalCheckpoint,
+    LanguageModelCheckpoint,
+    with_prefix,
+)
+from bothways.training.classifier import ClassRows, class_scores, train_classifier
 from bothways.training.distributed import processes
-from bothways.training.language_model import StreamTexts, measure_language_model, train_language_model
+from bothways.training.language_model import StreamTexts, evaluate_language_model, train_language_model
 from bothways.training.models import (
     build_classifier,
     build_language_model,
     choose_device,
     parity_losses,
-    proven_probabilities,
+    parity_scores,
     weights_of,
 )
-from bothways.training.plan import DIRECTION_LOCK, Part, Plan, PlanFolder
+from bothways.training.plan import DIRECTION_LOCK, Plan, PlanFolder, SplitName
 from bothways.training.reports import Report, StageReport, dump_report
 from bothways.training.seeds import derived_seed
 
 _Value = TypeVar("_Value")
 
-DONE = "done"
-"""The stage of a direction's last checkpoint."""
-
 ERROR_KEY = "error"
 _LONGEST_WAIT_S = 120
-"""For a process whose starter was killed to notice."""
+"""Time for a process whose parent was killed to notice it and release the lock."""
 
 
-def first_checkpoint(member: Member, seed: int, weights: dict[str, NDArray[np.float32]] | None) -> Checkpoint:
-    """Return where a direction's training starts: the weights of a pack's model, or fresh ones."""
+def first_checkpoint(
+    member: Member, seed: int, weights: dict[str, NDArray[np.float32]] | None
+) -> LanguageModelCheckpoint:
+    """Return the checkpoint from which a direction starts: the weights of a pack's model, or random ones."""
     model = build_language_model(member.architecture, member.direction, derived_seed(seed, member.direction, "build"))
     if weights is not None:
         model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
-    return Checkpoint(language_model.STAGE, {}, with_prefix("model", model.state_dict()))
+    return LanguageModelCheckpoint(tensors=with_prefix("model", model.state_dict()))
 
 
 def train_direction(folder: Path, direction: Direction) -> Generator[Report, None, None]:
-    """Go on with one direction from its newest checkpoint to the end.
+    """Train one direction from its newest checkpoint to the end.
 
     Guarantee 7: it may be killed at any moment and started again.
 
     Args:
-        folder: Of a run whose plan is complete.
-        direction: To train.
+        folder: The folder of a run whose plan is complete.
+        direction: The direction to train.
 
     Raises:
-        TrainingError: The loss became infinite or no number, or no checkpoint is whole.
-        DataError: A checkpoint can't be written.
+        TrainingError: The loss became infinite or NaN, or no checkpoint is intact.
+        DataError: A checkpoint cannot be written.
     """
     files = PlanFolder(folder)
     plan = files.read_plan()
     is_first = processes().rank == 0
     checkpoints = Checkpoints(files.checkpoints(direction), plan.seconds_between_checkpoints, writes=is_first)
     lock = filelock.FileLock(files.checkpoints(direction) / DIRECTION_LOCK, timeout=_LONGEST_WAIT_S)
-    with lock if is_first else contextlib.nullcontext():  # the others only read
+    with lock if is_first else contextlib.nullcontext():  # other processes only read checkpoints
         start, problems = checkpoints.newest()
         for problem in problems:
             yield StageReport("start", problem, is_warning=True)
         if start is None:
-            raise TrainingError(f"{files.checkpoints(direction)} holds no checkpoint that is whole: remove {folder}")
+            place = files.checkpoints(direction)
+            raise TrainingError(f"{place} has no intact checkpoint; remove {folder} to start over")
         with _reproducible_torch(plan.threads):
-            if start.stage == language_model.STAGE:
+            if isinstance(start, LanguageModelCheckpoint):
                 start = yield from _language_model_stage(files, plan, direction, start, checkpoints)
                 checkpoints.save(start)
-            if start.stage == classifier.STAGE:
+            if isinstance(start, ClassifierCheckpoint):
                 start = yield from _classifier_stage(files, plan, direction, start, checkpoints)
                 checkpoints.save(start)
 
 
 @contextlib.contextmanager
 def _reproducible_torch(threads: int) -> Iterator[None]:
-    """Have torch compute the same bits each time, on so many threads; afterwards it is as the caller had it.
+    """Make torch compute the same bits in each run, on this number of threads; restore its settings afterwards.
 
-    What is told as float32 is float32 on a GPU, too: cuDNN's LSTM would shorten its products to 19 bits otherwise.
+    float32 stays float32 on a GPU too: cuDNN's LSTM would otherwise multiply with 19 bits (TF32).
     """
     threads_before = torch.get_num_threads()
     mode_before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
@@ -108,7 +113,7 @@ def _reproducible_torch(threads: int) -> Iterator[None]:
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.allow_tf32 = False
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # takes time; nobody reads it
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # slow, and never read
     try:
         yield
     finally:
@@ -119,59 +124,59 @@ def _reproducible_torch(threads: int) -> Iterator[None]:
 
 
 def _language_model_stage(
-    files: PlanFolder, plan: Plan, direction: Direction, start: Checkpoint, checkpoints: Checkpoints
-) -> Generator[Report, None, Checkpoint]:
+    files: PlanFolder, plan: Plan, direction: Direction, start: LanguageModelCheckpoint, checkpoints: Checkpoints
+) -> Generator[Report, None, ClassifierCheckpoint | FinalCheckpoint]:
     """Return the checkpoint of the next stage."""
-    is_classifier = plan.kind is Kind.CLASSIFIER
+    is_classifier = not plan.is_pretraining
     config = plan.hyperparameters.language_model if is_classifier else plan.hyperparameters.pretraining
-    training = files.numbers(Part.TRAINING)
+    training = files.numbers(SplitName.TRAINING)
     if is_classifier:
-        training = np.concatenate([training, files.numbers(Part.UNLABELED)])
-    words = None if is_classifier else files.targets(Part.VALIDATION)
-    texts = StreamTexts(files.tokens.open(direction), training, files.numbers(Part.VALIDATION), words)
+        training = np.concatenate([training, files.numbers(SplitName.UNLABELED)])
+    words = None if is_classifier else files.targets(SplitName.VALIDATION)
+    texts = StreamTexts(files.tokens.open(direction), training, files.numbers(SplitName.VALIDATION), words)
     model = _language_model(plan, direction, start.part("model"))
     seed = derived_seed(plan.seed, direction, "lm")
     metrics = yield from _finite(train_language_model(model, texts, config, seed, start, checkpoints))
     if is_classifier:
         seed = derived_seed(plan.seed, direction, "head")
-        whole = build_classifier(model, direction, len(plan.labels), plan.hyperparameters.classifier, seed)
-        facts = {"perplexity": metrics["perplexity"]}
-        return Checkpoint(classifier.STAGE, facts, with_prefix("model", whole.state_dict()))
+        whole = build_classifier(model, direction, plan.task.outputs, plan.hyperparameters.classifier, seed)
+        tensors = with_prefix("model", whole.state_dict())
+        return ClassifierCheckpoint(perplexity=metrics["perplexity"], tensors=tensors)
     member = plan.member(direction)
     rounded = rounded_to_half(weights_of(model, member, 0))
     model.load_state_dict({name: torch.from_numpy(array) for name, array in rounded.items()})
-    metrics = measure_language_model(model, texts, config)
+    metrics = evaluate_language_model(model, texts, config)
     parity_record = parity_losses(model, member.special_tokens, files.read_tokenizer(), plan.seed)
     tensors = {**with_prefix("weights", _tensors(rounded)), "parity": torch.from_numpy(parity_record)}
-    return Checkpoint(DONE, {"metrics": metrics}, tensors)
+    return FinalCheckpoint(metrics=metrics, tensors=tensors)
 
 
 def _classifier_stage(
-    files: PlanFolder, plan: Plan, direction: Direction, start: Checkpoint, checkpoints: Checkpoints
-) -> Generator[Report, None, Checkpoint]:
-    """Return the direction's last checkpoint."""
-    config, member, objective = plan.hyperparameters.classifier, plan.member(direction), plan.objective
+    files: PlanFolder, plan: Plan, direction: Direction, start: ClassifierCheckpoint, checkpoints: Checkpoints
+) -> Generator[Report, None, FinalCheckpoint]:
+    """Return the direction's final checkpoint."""
+    config, member = plan.hyperparameters.classifier, plan.member(direction)
+    task, objective = plan.task, plan.objective
     model = _classifier(plan, direction, start.part("model"))
     store = files.tokens.open(direction)
     rows = {
-        part: ClassRows(
-            [store[number][: config.max_text_tokens] for number in files.numbers(part)], files.targets(part)
+        split_name: ClassRows(
+            [store[number][: config.max_text_tokens] for number in files.numbers(split_name)], files.targets(split_name)
         )
-        for part in (Part.TRAINING, Part.VALIDATION)
+        for split_name in (SplitName.TRAINING, SplitName.VALIDATION)
     }
     seed = derived_seed(plan.seed, direction, "classifier")
-    yield from _finite(
-        train_classifier(model, rows[Part.TRAINING], rows[Part.VALIDATION], objective, config, seed, start, checkpoints)
-    )
-    probabilities = class_probabilities(model, rows[Part.VALIDATION].ids, objective, config)
-    metrics = objective.metrics(probabilities, rows[Part.VALIDATION].targets)
-    parity_record = proven_probabilities(model, member.special_tokens, objective, files.read_tokenizer(), plan.seed)
+    train, valid = rows[SplitName.TRAINING], rows[SplitName.VALIDATION]
+    yield from _finite(train_classifier(model, train, valid, task, objective, config, seed, start, checkpoints))
+    scores = class_scores(model, valid.ids, objective, config)
+    metrics = task.epoch_metrics(scores, valid.targets)
+    parity_record = parity_scores(model, member.special_tokens, objective, files.read_tokenizer(), plan.seed)
     tensors = {
-        **with_prefix("weights", _tensors(weights_of(model, member, len(plan.labels)))),
+        **with_prefix("weights", _tensors(weights_of(model, member, task.outputs))),
         "parity": torch.from_numpy(parity_record),
-        "validation": torch.from_numpy(probabilities),
+        "validation": torch.from_numpy(scores),
     }
-    return Checkpoint(DONE, {"metrics": {**metrics, "perplexity": start.facts["perplexity"]}}, tensors)
+    return FinalCheckpoint(metrics={**metrics, "perplexity": start.perplexity}, tensors=tensors)
 
 
 def _language_model(plan: Plan, direction: Direction, weights: dict[str, Tensor]) -> LanguageModelNetwork:
@@ -183,7 +188,7 @@ def _language_model(plan: Plan, direction: Direction, weights: dict[str, Tensor]
 
 def _classifier(plan: Plan, direction: Direction, weights: dict[str, Tensor]) -> ClassifierNetwork:
     language_model = build_language_model(plan.member(direction).architecture, direction, 0)
-    model = build_classifier(language_model, direction, len(plan.labels), plan.hyperparameters.classifier, 0)
+    model = build_classifier(language_model, direction, plan.task.outputs, plan.hyperparameters.classifier, 0)
     model.load_state_dict(weights)
     model.encoder.compute_type = plan.compute_type
     return model.to(choose_device(plan.device))
@@ -194,7 +199,7 @@ def _tensors(arrays: dict[str, NDArray[np.float32]]) -> dict[str, Tensor]:
 
 
 def _finite(reports: Generator[Report, None, _Value]) -> Generator[Report, None, _Value]:
-    """Pass reports on, and stop as soon as a loss is not a finite number."""
+    """Yield reports, and stop as soon as a loss is not a finite number."""
     while True:
         try:
             report = next(reports)
@@ -204,14 +209,14 @@ def _finite(reports: Generator[Report, None, _Value]) -> Generator[Report, None,
         loss = getattr(report, "loss", 0.0)
         if not np.isfinite(loss):
             raise TrainingError(
-                f"the {getattr(report, 'direction', '')} {report.stage} diverged (loss {loss}): "
-                "lower its learning_rate in --config"
+                f"the {getattr(report, 'direction', '')} {report.stage} diverged (loss {loss}); "
+                "lower its learning_rate in a --config file"
             )
         yield report
 
 
-def _tell(folder: Path, direction: Direction) -> int:
-    """Train one direction and tell its reports; give the exit status."""
+def _train_and_report(folder: Path, direction: Direction) -> int:
+    """Train one direction, write its reports to standard output, and return the exit status."""
     try:
         for report in train_direction(folder, direction):
             sys.stdout.write(dump_report(report) + "\n")
@@ -220,10 +225,10 @@ def _tell(folder: Path, direction: Direction) -> int:
         sys.stdout.write(strict_json.dump({ERROR_KEY: type(error).__name__, "message": str(error)}) + "\n")
         sys.stdout.flush()
         return 1
-    except BrokenPipeError:  # whoever started it was killed
+    except BrokenPipeError:  # the parent process was killed
         os._exit(1)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(_tell(Path(sys.argv[1]), Direction(sys.argv[2])))
+    sys.exit(_train_and_report(Path(sys.argv[1]), Direction(sys.argv[2])))

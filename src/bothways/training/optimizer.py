@@ -1,28 +1,31 @@
-"""Schedules, discriminative learning rates and gradual unfreezing (arXiv 1801.06146, sections 3.2 and 3.3).
+"""Train layer groups with AdamW: learning-rate schedules, layer-wise learning-rate decay and gradual unfreezing.
 
-In: a model's layer groups and a stage's recipe. Out: an optimizer whose rates follow a schedule.
+The methods are those of ULMFiT (arXiv 1801.06146, sections 3.2 and 3.3).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import nn
 
 from bothways.training.distributed import average_gradients
 
+Schedule = Literal["one-cycle", "slanted-triangular"]
+
 _BETAS = (0.7, 0.99)
 
 
-def rate_factor(schedule: str, progress: float) -> float:
-    """Return the share of the peak rate at a point of a stage.
+def rate_factor(schedule: Schedule, progress: float) -> float:
+    """Return the learning rate at a point of a stage, as a fraction of the peak.
 
     Args:
-        schedule: ``slanted-triangular`` (linear up for 10 %, linear down to 1/32) or ``one-cycle`` (cosine up from 1/25
-            for 25 %, cosine down to nearly 0).
-        progress: 0..1.
+        schedule: ``slanted-triangular`` rises linearly for 10 % of the steps, then falls linearly to 1/32.
+            ``one-cycle`` rises on a cosine from 1/25 for 25 % of the steps, then falls on a cosine to 1/1000.
+        progress: Fraction of the stage's steps taken, 0..1.
     """
     if schedule == "slanted-triangular":
         cut, ratio = 0.1, 32
@@ -35,7 +38,18 @@ def rate_factor(schedule: str, progress: float) -> float:
 
 
 class StageOptimizer:
-    """AdamW over layer groups, lowest first: each learns more slowly than the one above; frozen ones not at all."""
+    """AdamW over the layer groups of a model for one training stage.
+
+    Args:
+        groups: The layer groups, bottom first.
+        unfrozen: Number of groups to train, counted from the top. The other groups are frozen.
+        steps: Number of optimizer steps in the stage, for the schedule. Further steps use the last learning rate.
+        schedule: The learning-rate schedule.
+        learning_rate: Peak learning rate of the top group.
+        layer_decay: Each group's learning rate is that of the group above divided by this factor.
+        weight_decay: Decoupled weight decay.
+        max_gradient_norm: Gradients with a larger total norm are scaled down to it.
+    """
 
     def __init__(
         self,
@@ -43,7 +57,7 @@ class StageOptimizer:
         *,
         unfrozen: int,
         steps: int,
-        schedule: str,
+        schedule: Schedule,
         learning_rate: float,
         layer_decay: float,
         weight_decay: float,
@@ -51,7 +65,7 @@ class StageOptimizer:
     ) -> None:
         self._schedule, self._steps = schedule, steps
         self.steps_taken = 0
-        self._gradient_norm_max = max_gradient_norm
+        self._max_gradient_norm = max_gradient_norm
         for depth, group in enumerate(reversed(groups)):
             group.requires_grad_(depth < unfrozen)
         self._rates = [learning_rate / layer_decay**depth for depth in range(unfrozen)]
@@ -66,7 +80,7 @@ class StageOptimizer:
         )
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Return all that the next step depends on, beside the parameters and how many steps were taken."""
+        """Return the state of AdamW by parameter number and name, such as ``0.exp_avg``."""
         found = {}
         for number, parameter in enumerate(self._parameters):
             for name, value in self._optimizer.state[parameter].items():
@@ -74,7 +88,12 @@ class StageOptimizer:
         return found
 
     def restore(self, state: Mapping[str, torch.Tensor], steps_taken: int) -> None:
-        """Go on as the optimizer did whose ``state`` this is."""
+        """Continue from a saved state.
+
+        Args:
+            state: The value that ``state`` returned.
+            steps_taken: The number of steps taken at that time.
+        """
         self.steps_taken = steps_taken
         for number, parameter in enumerate(self._parameters):
             start = f"{number}."
@@ -85,14 +104,21 @@ class StageOptimizer:
             }
 
     def step(self, loss: torch.Tensor) -> float:
-        """Take one gradient step, with the mean gradient of all processes, and give the rate of the top group."""
+        """Take one optimizer step with the gradients averaged over all processes.
+
+        Args:
+            loss: The scalar to minimize.
+
+        Returns:
+            The learning rate of the top group in this step.
+        """
         factor = rate_factor(self._schedule, min(1.0, (self.steps_taken + 1) / self._steps))
         for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * factor
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         average_gradients(self._parameters)
-        nn.utils.clip_grad_norm_(self._parameters, self._gradient_norm_max)
+        nn.utils.clip_grad_norm_(self._parameters, self._max_gradient_norm)
         self._optimizer.step()
         self.steps_taken += 1
         return self._rates[0] * factor

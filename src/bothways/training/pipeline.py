@@ -1,11 +1,12 @@
-"""The flow of a training run: texts, tokens, language models, classifiers, a proven bundle.
+"""Run a training from texts to a verified bundle: tokens, language models, classifiers, calibration.
 
-In: labeled texts in memory, or a corpus. Out: reports while it goes on, and a bundle on disk. What a run needs is
-first put into its folder; each direction is then trained from there, so that a killed run goes on (guarantee 7).
+In: labeled texts in memory, or a corpus. Out: reports during training, and a bundle on disk. Everything a run needs is
+first written to its folder. Each direction is then trained from there, so that a killed run continues (guarantee 7).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -15,23 +16,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bothways.bundle.manifest import Architecture, Calibration, Kind, Member, Task, TrainingRecord
+from bothways.bundle.manifest import Architecture, Member, TrainingRecord
 from bothways.bundle.parity import ENSEMBLE
 from bothways.bundle.read import Bundle
 from bothways.bundle.write import write_bundle
 from bothways.data.corpus import Corpus
-from bothways.data.labeled import MultiLabelSplit, Split
 from bothways.data.tokenization import tokenize_all
-from bothways.errors import ConfigError
-from bothways.runtime.classifier import with_temperature
 from bothways.runtime.cores import available_cores
-from bothways.tasks.metrics import decision_counts
-from bothways.text.coverage import LARGEST_COVERED_SHARE, uncovered_share
+from bothways.runtime.verify import verify_in_fresh_process
+from bothways.tasks.task import Split, Task
+from bothways.text.coverage import MAX_UNCOVERED_SHARE, uncovered_share
 from bothways.text.reading import Direction, require_direction
 from bothways.text.subwords import train_tokenizer
 from bothways.text.tokenizer import Tokenizer
-from bothways.training.calibration import chosen_thresholds, fitted_temperature
-from bothways.training.checkpoints import Checkpoint, Checkpoints
+from bothways.training.checkpoints import Checkpoints, FinalCheckpoint
 from bothways.training.directions import train_directions
 from bothways.training.distributed import joined, processes, wait_for_all
 from bothways.training.hyperparameters import Hyperparameters
@@ -42,38 +40,36 @@ from bothways.training.models import (
     fast_type,
     language_model_parity_record,
 )
-from bothways.training.objective import Probabilities, Targets
-from bothways.training.one_direction import DONE, first_checkpoint
-from bothways.training.plan import Part, Plan, PlanFolder
+from bothways.training.one_direction import first_checkpoint
+from bothways.training.plan import Plan, PlanFolder, SplitName
 from bothways.training.reports import ProgressReport, Report, StageReport
 from bothways.training.run_folder import run_folder
 from bothways.version import __version__
 
-BOTH = (Direction.FORWARD, Direction.BACKWARD)
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
-_TEXTS_A_REPORT = 500
+_TEXTS_PER_REPORT = 500
 _SAMPLE_CHARACTERS = 60_000_000
-"""A tokenizer learns from so much of a corpus at most."""
+"""A tokenizer is trained on at most this much of a corpus."""
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What a run is, beside its texts.
+    """Settings of a training run.
 
     Attributes:
-        out: Where the bundle appears.
-        directions: Which models are trained, in the bundle's order.
-        seed: Decides every random choice.
-        size: Name of the recipe's preset, for the record; None where a pack decides the sizes.
-        recipe: All numbers.
-        device: To train on.
-        pack: Language models to start from, or None.
-        text_column: For the record.
-        label_column: For the record.
-        label_separator: For the record.
-        about: What the texts are, for the card.
-        data: A digest of the texts for each of their parts.
-        seconds_between_checkpoints: Within a stage.
+        out: Bundle to create.
+        directions: Models to train, in the bundle's order.
+        seed: Random seed.
+        size: Name of the preset of hyperparameters, recorded in the bundle; None where a pack fixes the model size.
+        hyperparameters: All hyperparameters.
+        device: Device to train on.
+        pack: Language models to start from, or None to train from scratch.
+        text_column: Text column, recorded in the bundle.
+        label_column: Label column, recorded in the bundle.
+        task: What the classifiers predict, before it is fitted; None to train language models only.
+        about: Description of the texts, for the card.
+        data: A digest of the texts of each split.
+        seconds_between_checkpoints: Interval of checkpoints within a stage.
     """
 
     out: Path
@@ -85,19 +81,19 @@ class RunSettings:
     pack: Bundle | None = None
     text_column: str | None = None
     label_column: str | None = None
-    label_separator: str | None = None
+    task: Task | None = None
     about: str | None = None
     data: Mapping[str, str] = field(default_factory=dict)
     seconds_between_checkpoints: float = field(default_factory=lambda: SECONDS_BETWEEN_CHECKPOINTS)
 
     @property
     def folder(self) -> Path:
-        """Where the run keeps what it needs."""
+        """The folder with everything the run needs."""
         return run_folder(self.out)
 
     @property
     def fingerprint(self) -> dict[str, object]:
-        """All that decides what comes out, as JSON holds it."""
+        """Everything that determines the result of the run, as JSON holds it."""
         return {
             "bothways": __version__,
             "torch": torch.__version__,
@@ -109,7 +105,7 @@ class RunSettings:
             "pretrained": self.pack.digest if self.pack else None,
             "text_column": self.text_column,
             "label_column": self.label_column,
-            "label_separator": self.label_separator,
+            "task": dataclasses.asdict(self.task.record()) if self.task is not None else None,
             "about": self.about,
             "size": self.size,
             "hyperparameters": self.hyperparameters.model_dump(mode="json", exclude=self._unused_sections),
@@ -117,12 +113,12 @@ class RunSettings:
 
     @property
     def _unused_sections(self) -> set[str]:
-        """Sections of the recipe that nothing of this run depends on."""
-        return {"language_model", "classifier"} if self.label_column is None else {"pretraining"}
+        """Sections of the hyperparameters that this run does not use."""
+        return {"language_model", "classifier"} if self.task is None else {"pretraining"}
 
 
 def digest_of(texts: Iterable[str]) -> str:
-    """Return a SHA-256 of texts, other for other texts or another order."""
+    """Return a SHA-256 of texts and their order."""
     digest = hashlib.sha256()
     for text in texts:
         data = text.encode("utf-8", "surrogatepass")
@@ -131,22 +127,20 @@ def digest_of(texts: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def train_bundle(
-    split: Split | MultiLabelSplit, unlabeled: list[str], settings: RunSettings
-) -> Generator[Report, None, None]:
+def train_bundle(split: Split, unlabeled: list[str], settings: RunSettings) -> Generator[Report, None, None]:
     """Train a classifier in each direction and publish the bundle.
 
-    Same seed on the same machine: same bytes, also of a run that was killed and goes on (guarantee 7).
+    The same seed on the same machine gives the same bytes, even if the run was killed and continued (guarantee 7).
 
     Args:
-        split: Training and validation rows, checked; with one label a text, or with any number of them.
+        split: Training and validation rows, checked.
         unlabeled: Texts for the language models only.
-        settings: All else.
+        settings: Settings of the run.
 
     Raises:
-        DirectionError: The pack has no model for one of the directions; before anything is trained.
-        ConfigError: Class weights name a label that does not occur.
-        TrainingError: A loss became infinite or no number, or the bundle did not prove itself.
+        DirectionError: The pack has no model for one of the directions; raised before anything is trained.
+        ConfigError: Class weights name an unknown label, or the task has no classes.
+        TrainingError: A loss became infinite or NaN, or the bundle could not be verified.
     """
     _refuse_missing_directions(settings)
     files = PlanFolder(settings.folder)
@@ -155,46 +149,37 @@ def train_bundle(
     plan = files.read_plan()
     yield from train_directions(settings.folder, plan)
 
-    yield StageReport("bundle", "proving that a fresh process without torch gives these numbers")
+    yield StageReport("bundle", "verifying it in a fresh process without torch")
     ends = _ends(files, plan)
-    validation = {str(direction): end.facts["metrics"] for direction, end in ends.items()}
-    targets = files.targets(Part.VALIDATION)
-    ensemble = _mean(end.tensors["validation"].numpy() for end in ends.values())
-    temperature = fitted_temperature(ensemble, targets, plan.objective, plan.task)
-    calibrated = with_temperature(ensemble, temperature, task=plan.task)
-    validation[ENSEMBLE] = {
-        **plan.objective.metrics(calibrated, targets),
-        "calibration_error": plan.objective.calibration_error(calibrated, targets),
-        "calibration_error_before": plan.objective.calibration_error(ensemble, targets),
-    }
-    thresholds = None
-    if plan.task == "multi-label":
-        thresholds = chosen_thresholds(calibrated, targets)
-        validation[ENSEMBLE]["macro_f1"] = decision_counts(targets > 0.5, calibrated >= thresholds).macro_f1
-    proofs = {direction: end.tensors["parity"].numpy() for direction, end in ends.items()}
-    proof_ensemble = with_temperature(_mean(proofs.values()), temperature, task=plan.task)
+    validation = {str(direction): end.metrics for direction, end in ends.items()}
+    targets = files.targets(SplitName.VALIDATION)
+    scores = plan.task.mean(end.tensors["validation"].numpy() for end in ends.values())
+    task = plan.task.calibrated(scores, targets)
+    validation[ENSEMBLE] = task.validation_metrics(scores, targets)
+    parity = {direction: end.tensors["parity"].numpy() for direction, end in ends.items()}
+    parity_ensemble = task.with_temperature(task.mean(parity.values()), task.temperature)
     tokenizer = files.read_tokenizer()
     write_bundle(
         settings.out,
-        kind=Kind.CLASSIFIER,
-        task=plan.task,
-        labels=plan.labels,
+        task=task,
         members=plan.members,
-        calibration=Calibration(temperature=temperature),
-        thresholds=thresholds,
         weights=_weights(ends),
         tokenizer=tokenizer,
-        parity_record=classifier_parity_record(proofs, proof_ensemble, plan.labels, tokenizer, settings.seed),
+        parity_record=classifier_parity_record(parity, parity_ensemble, task, tokenizer, settings.seed),
         training=_record(settings, files, validation),
+        verify=verify_in_fresh_process,
     )
     yield StageReport("done", str(settings.out), facts={"validation": validation})
 
 
 def _prepare_classifiers(
-    files: PlanFolder, split: Split | MultiLabelSplit, unlabeled: list[str], settings: RunSettings
+    files: PlanFolder, split: Split, unlabeled: list[str], settings: RunSettings
 ) -> Generator[Report, None, None]:
-    labels, targets = _targets(split)
-    class_weights = _class_weights(settings.hyperparameters, targets[Part.TRAINING], labels)
+    assert settings.task is not None
+    task = settings.task.fitted(split.train)
+    targets = {SplitName.TRAINING: task.targets(split.train), SplitName.VALIDATION: task.targets(split.valid)}
+    wanted = settings.hyperparameters.classifier.class_weights
+    class_weights = task.class_weights(wanted, targets[SplitName.TRAINING])
     yield StageReport("tokenizer")
     texts = [*split.train.texts, *unlabeled]
     if settings.pack is not None:
@@ -202,13 +187,13 @@ def _prepare_classifiers(
         settings = replace(settings, pack=adapted_pack(settings.pack, texts))
     tokenizer = settings.pack.tokenizer if settings.pack else _train_tokenizer(texts, settings)
     counts = {
-        Part.TRAINING: len(split.train.texts),
-        Part.UNLABELED: len(unlabeled),
-        Part.VALIDATION: len(split.valid.texts),
+        SplitName.TRAINING: len(split.train.texts),
+        SplitName.UNLABELED: len(unlabeled),
+        SplitName.VALIDATION: len(split.valid.texts),
     }
     start = 0
     for part, count in counts.items():
-        files.write_part(part, np.arange(start, start + count, dtype=np.int64), targets.get(part))
+        files.write_split(part, np.arange(start, start + count, dtype=np.int64), targets.get(part))
         start += count
     widths_head = [settings.hyperparameters.classifier.head_size]
     members = [_member(direction, tokenizer, settings, widths_head) for direction in settings.directions]
@@ -216,45 +201,22 @@ def _prepare_classifiers(
     yield from _prepare(files, tokenizer, every_text, len(every_text), members, settings)
     yield from _length_warnings(files, settings)
     yield from _coverage_warnings(files, tokenizer, settings)
-    task: Task = "multi-label" if isinstance(split, MultiLabelSplit) else "single-label"
-    files.complete(_plan(settings, Kind.CLASSIFIER, members, labels, task, class_weights))
-
-
-def _targets(split: Split | MultiLabelSplit) -> tuple[list[str], dict[Part, Targets]]:
-    """Return the labels in order, and what is true of the texts: class numbers, (N,), or 0 and 1, (N, C)."""
-    if isinstance(split, Split):
-        labels = sorted(set(split.train.labels))
-        number = {label: position for position, label in enumerate(labels)}
-        return labels, {
-            part: np.array([number[label] for label in rows.labels], dtype=np.int64)
-            for part, rows in ((Part.TRAINING, split.train), (Part.VALIDATION, split.valid))
-        }
-    labels = sorted({label for of_text in split.train.labels for label in of_text})
-    return labels, {
-        part: np.array([[label in of_text for label in labels] for of_text in rows.labels], dtype=np.float32)
-        for part, rows in ((Part.TRAINING, split.train), (Part.VALIDATION, split.valid))
-    }
-
-
-def _mean(rows: Iterable[Probabilities]) -> Probabilities:
-    """Return the mean of the members' probabilities, in the order and with the rounding of the runtime."""
-    members = list(rows)
-    return np.minimum(sum((row * (1 / len(members)) for row in members), np.zeros(1)), 1)
+    files.complete(_plan(settings, members, task, class_weights))
 
 
 def pretrain_pack(corpus: Corpus, settings: RunSettings) -> Generator[Report, None, None]:
     """Train a language model in each direction and publish them as one pack, stored in half precision.
 
-    With ``torchrun``, all processes train each model together; the first one does all else.
+    With ``torchrun``, all processes train each model together, and the first one does everything else.
 
     Args:
-        corpus: Texts to learn from; a share of them is set aside to choose the best weights on.
-        settings: All else; with a pack, training goes on from it.
+        corpus: Texts to train on; a share of them is set aside to choose the best weights.
+        settings: Settings of the run. With a pack, training continues from it.
 
     Raises:
-        ConfigError: The rows of a batch can't be shared evenly among the processes.
+        ConfigError: The rows of a batch cannot be divided evenly among the processes.
         DirectionError: The pack has no model for one of the directions.
-        TrainingError: A loss became infinite or no number, or the pack did not prove itself.
+        TrainingError: A loss became infinite or NaN, or the pack could not be verified.
     """
     _refuse_missing_directions(settings)
     files = PlanFolder(settings.folder)
@@ -268,21 +230,21 @@ def pretrain_pack(corpus: Corpus, settings: RunSettings) -> Generator[Report, No
         wait_for_all()
     if not is_first:
         return
-    yield StageReport("pack", "proving that a fresh process without torch gives these numbers")
+    yield StageReport("pack", "verifying it in a fresh process without torch")
     ends = _ends(files, plan)
-    validation = {str(direction): end.facts["metrics"] for direction, end in ends.items()}
+    validation = {str(direction): end.metrics for direction, end in ends.items()}
     tokenizer = files.read_tokenizer()
     losses = {direction: end.tensors["parity"].numpy() for direction, end in ends.items()}
     write_bundle(
         settings.out,
-        kind=Kind.LANGUAGE_MODEL,
-        labels=[],
+        task=None,
         members=plan.members,
         weights=_weights(ends),
         half_precision=True,
         tokenizer=tokenizer,
         parity_record=language_model_parity_record(losses, tokenizer, settings.seed),
         training=_record(settings, files, validation),
+        verify=verify_in_fresh_process,
     )
     yield StageReport("done", str(settings.out), facts={"validation": validation})
 
@@ -295,14 +257,14 @@ def _prepare_corpus(files: PlanFolder, corpus: Corpus, settings: RunSettings) ->
         tokenizer = _train_tokenizer(corpus.sample(_SAMPLE_CHARACTERS), settings)
     members = [_member(direction, tokenizer, settings, None) for direction in settings.directions]
     training, validation = corpus.split(settings.seed)
-    files.write_part(Part.TRAINING, training)
+    files.write_split(SplitName.TRAINING, training)
     words = [
         len(text.split()) for text in itertools.compress(corpus.read(), np.isin(np.arange(corpus.texts), validation))
     ]
-    files.write_part(Part.VALIDATION, validation, np.array(words))
+    files.write_split(SplitName.VALIDATION, validation, np.array(words))
     yield StageReport("tokens", f"{len(tokenizer)} pieces")
     yield from _prepare(files, tokenizer, corpus.read(), corpus.texts, members, settings)
-    files.complete(_plan(settings, Kind.LANGUAGE_MODEL, members, [], "next-token", None))
+    files.complete(_plan(settings, members, None, None))
 
 
 def _prepare(
@@ -313,12 +275,12 @@ def _prepare(
     members: Sequence[Member],
     settings: RunSettings,
 ) -> Generator[Report, None, None]:
-    """Put tokens, tokenizer and the first checkpoints into the run's folder."""
+    """Write tokens, tokenizer and the first checkpoints to the run's folder."""
     orders = [(member.direction, member.special_tokens) for member in members]
     with files.tokens.writing([member.direction for member in members], len(tokenizer)) as add:
         for number, ids in enumerate(tokenize_all(tokenizer, texts, orders, available_cores()), start=1):
             add(ids)
-            if number % _TEXTS_A_REPORT == 0:
+            if number % _TEXTS_PER_REPORT == 0:
                 yield ProgressReport("tokens", number, count)
     files.write_tokenizer(tokenizer)
     for member in members:
@@ -329,10 +291,8 @@ def _prepare(
 
 def _plan(
     settings: RunSettings,
-    kind: Kind,
     members: list[Member],
-    labels: list[str],
-    task: Task,
+    task: Task | None,
     class_weights: list[float] | None,
 ) -> Plan:
     cores = available_cores()
@@ -342,10 +302,8 @@ def _plan(
         precision = "bfloat16" if fast_type(settings.device) is torch.bfloat16 else "float32"
     return Plan(
         fingerprint=settings.fingerprint,
-        kind=kind,
         members=members,
-        labels=labels,
-        task=task,
+        task_record=task.record() if task is not None else None,
         class_weights=class_weights,
         seed=settings.seed,
         hyperparameters=settings.hyperparameters,
@@ -357,18 +315,17 @@ def _plan(
     )
 
 
-def _ends(files: PlanFolder, plan: Plan) -> dict[Direction, Checkpoint]:
+def _ends(files: PlanFolder, plan: Plan) -> dict[Direction, FinalCheckpoint]:
     """Return the last checkpoint of each direction."""
     ends = {}
     for member in plan.members:
         end, _ = Checkpoints(files.checkpoints(member.direction), 0).newest()
-        assert end is not None
-        assert end.stage == DONE
+        assert isinstance(end, FinalCheckpoint)
         ends[member.direction] = end
     return ends
 
 
-def _weights(ends: Mapping[Direction, Checkpoint]) -> dict[Direction, Arrays]:
+def _weights(ends: Mapping[Direction, FinalCheckpoint]) -> dict[Direction, Arrays]:
     return {
         direction: {name: tensor.numpy() for name, tensor in end.part("weights").items()}
         for direction, end in ends.items()
@@ -388,23 +345,23 @@ def _train_tokenizer(texts: Iterable[str], settings: RunSettings) -> Tokenizer:
 def _length_warnings(files: PlanFolder, settings: RunSettings) -> Iterator[Report]:
     longest = settings.hyperparameters.classifier.max_text_tokens
     lengths = files.tokens.open(settings.directions[0]).lengths
-    labeled = np.concatenate([files.numbers(Part.TRAINING), files.numbers(Part.VALIDATION)])
+    labeled = np.concatenate([files.numbers(SplitName.TRAINING), files.numbers(SplitName.VALIDATION)])
     too_long = int((lengths[labeled] > longest).sum())
     if too_long:
-        message = f"{too_long} texts have more than {longest} tokens; training looks at that many, predicting at all"
+        message = f"{too_long} texts exceed {longest:,} tokens and are truncated for training (not for prediction)"
         yield StageReport("tokenizer", message, is_warning=True)
 
 
 def _coverage_warnings(files: PlanFolder, tokenizer: Tokenizer, settings: RunSettings) -> Iterator[Report]:
-    """Tell if the texts don't look like those that a pack was trained on."""
+    """Warn if the texts do not look like those that the pack was trained on."""
     if settings.pack is None:
         return
     share = uncovered_share(tokenizer, files.tokens.open(settings.directions[0]).ids)
-    if share > LARGEST_COVERED_SHARE:
+    if share > MAX_UNCOVERED_SHARE:
         yield StageReport(
             "tokenizer",
-            f"{share:.0%} of the tokens are single letters or unknown: the pack {settings.pack.name} does not seem to "
-            "know the language of these texts; compare with --pretrained none, or pretrain a pack on texts in it",
+            f"{share:.0%} of the tokens are single letters or unknown, so the pack {Path(settings.pack.name).name} may "
+            "not know the language of these texts. Compare with --pretrained none, or pretrain a pack on such texts",
             is_warning=True,
         )
 
@@ -423,29 +380,11 @@ def _member(direction: Direction, tokenizer: Tokenizer, settings: RunSettings, w
     weights = "forward.safetensors" if direction is Direction.FORWARD else "backward.safetensors"
     return Member(
         direction=direction,
-        special_tokens=sizes.special_tokens,
+        special_tokens=sizes.special_token_placement,
         weights=weights,
         architecture=architecture,
         widths_head=widths_head,
     )
-
-
-def _class_weights(hyperparameters: Hyperparameters, targets: Targets, labels: list[str]) -> list[float] | None:
-    """Return the weight of each class in the loss; of a multi-label classifier, of each label's presence."""
-    wanted = hyperparameters.classifier.class_weights
-    if wanted == "none":
-        return None
-    if wanted == "balanced":
-        rows = len(targets)
-        if targets.ndim == 1:
-            counts = np.bincount(targets, minlength=len(labels))
-            return [float(weight) for weight in rows / (len(labels) * counts)]
-        counts = targets.sum(axis=0)
-        return [float(weight) for weight in ((rows - counts) / counts).clip(min=1)]
-    assert isinstance(wanted, dict)
-    if unknown := sorted(set(wanted) - set(labels)):
-        raise ConfigError(f"class_weights names {unknown[0]!r}, which is none of the labels {', '.join(labels)}")
-    return [wanted.get(label, 1.0) for label in labels]
 
 
 def _record(settings: RunSettings, files: PlanFolder, validation: dict[str, dict[str, float]]) -> TrainingRecord:
@@ -455,9 +394,9 @@ def _record(settings: RunSettings, files: PlanFolder, validation: dict[str, dict
         size=settings.size,
         text_column=settings.text_column,
         label_column=settings.label_column,
-        label_separator=settings.label_separator,
+        label_separator=settings.task.record().separator if settings.task is not None else None,
         about=settings.about,
-        rows={str(part): len(files.numbers(part)) for part in files.parts},
+        rows={str(part): len(files.numbers(part)) for part in files.splits},
         validation=validation,
         pretrained=settings.pack.digest if settings.pack else None,
         pretrained_name=Path(settings.pack.name).name if settings.pack else None,

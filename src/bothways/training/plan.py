@@ -1,7 +1,7 @@
-"""What a run folder holds for the training of each direction, so that any process can go on with it.
+"""Store the plan of a run and its tokens in the run's folder, from which each direction is trained.
 
-In: a run's sizes, numbers and texts. Out: files in the run's folder. Nothing else passes from the process that reads
-texts to those that train.
+In: model sizes, hyperparameters and token ids. Out: files in the run's folder. The process that reads texts passes
+nothing else to the processes that train.
 """
 
 from __future__ import annotations
@@ -16,24 +16,26 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from bothways.bundle.manifest import Kind, Member, Task
+from bothways.bundle.manifest import Member
 from bothways.data.token_store import Numbers, TokenFiles
 from bothways.files import replace_file
+from bothways.tasks.registry import task_of
+from bothways.tasks.task import Targets, Task, TaskRecord
 from bothways.text.reading import Direction
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.tokenizer_document import parse_tokenizer
 from bothways.training.checkpoints import CHECKPOINT_SUFFIX
 from bothways.training.hyperparameters import Hyperparameters
-from bothways.training.objective import MultiLabel, Objective, SingleLabel, Targets
+from bothways.training.objective import Objective, objective_of
 
 DIRECTION_LOCK = "lock"
-"""In the folder of a direction's checkpoints: held by the process that trains it."""
+"""A file in the folder of a direction's checkpoints, locked by the process that trains it."""
 _PLAN_FILE = "plan.json"
 _TOKENIZER_FILE = "tokenizer.json"
 
 
-class Part(StrEnum):
-    """What texts are for."""
+class SplitName(StrEnum):
+    """The part of the data that a text belongs to."""
 
     TRAINING = "training"
     VALIDATION = "validation"
@@ -41,31 +43,27 @@ class Part(StrEnum):
 
 
 class Plan(BaseModel):
-    """What is to be trained.
+    """What a run trains.
 
     Attributes:
-        asked: All that decides what comes out, as it was asked for; a run goes on only if it is asked for again.
-        kind: Classifiers, or language models only.
+        fingerprint: Everything that determines the result; a run only continues with the same one.
         members: The models, in the bundle's order.
-        labels: Of the classes, in order; empty for language models.
-        task: What the labels are to a text.
-        class_weights: Of each label in the loss, or None.
-        seed: Decides every random choice.
-        recipe: All numbers.
-        device: To train on.
-        precision: Of products while training.
-        threads: For each direction.
-        at_once: Whether each direction is trained in a process of its own, all at the same time.
-        seconds_between_checkpoints: Within a stage.
+        task_record: The classifiers' task, fitted to the training rows; None for language models only.
+        class_weights: Weight of each label in the loss, or None.
+        seed: Random seed.
+        hyperparameters: All hyperparameters.
+        device: Device to train on.
+        precision: Precision of matrix products in training.
+        threads: Compute threads per direction.
+        at_once: Whether all directions are trained at the same time, each in a process of its own.
+        seconds_between_checkpoints: Interval of checkpoints within a stage.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     fingerprint: dict[str, Any]
-    kind: Kind
     members: list[Member]
-    labels: list[str]
-    task: Task
+    task_record: TaskRecord | None
     class_weights: list[float] | None
     seed: int
     hyperparameters: Hyperparameters
@@ -81,20 +79,28 @@ class Plan(BaseModel):
 
     @property
     def compute_type(self) -> torch.dtype:
-        """The type of products while training."""
+        """The type of matrix products in training."""
         return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
 
     @property
+    def is_pretraining(self) -> bool:
+        """Whether only language models are trained."""
+        return self.task_record is None
+
+    @property
+    def task(self) -> Task:
+        """The classifiers' task, fitted to the training rows."""
+        assert self.task_record is not None
+        return task_of(self.task_record)
+
+    @property
     def objective(self) -> Objective:
-        """What classifiers are trained towards."""
-        weights = torch.tensor(self.class_weights) if self.class_weights is not None else None
-        if self.task == "multi-label":
-            return MultiLabel(weights)
-        return SingleLabel(weights, self.hyperparameters.classifier.label_smoothing)
+        """What the classifiers are trained to minimize."""
+        return objective_of(self.task, self.class_weights, self.hyperparameters.classifier.label_smoothing)
 
 
 class PlanFolder:
-    """Where a plan and its texts are kept. All of it is there once the plan is."""
+    """The files of a plan and its texts. They are complete once the plan exists."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -106,7 +112,7 @@ class PlanFolder:
 
     @property
     def is_complete(self) -> bool:
-        """Whether everything that the training of each direction needs is there."""
+        """Whether all files that the training of each direction needs exist."""
         return (self._folder / _PLAN_FILE).exists()
 
     def read_plan(self) -> Plan:
@@ -114,7 +120,7 @@ class PlanFolder:
         return Plan.model_validate_json((self._folder / _PLAN_FILE).read_bytes())
 
     def complete(self, plan: Plan) -> None:
-        """Write the plan, last of all."""
+        """Write the plan, which must be the last file."""
         replace_file(self._folder / _PLAN_FILE, plan.model_dump_json().encode())
 
     def remove(self) -> None:
@@ -133,32 +139,32 @@ class PlanFolder:
                 folder.rmdir()
 
     def write_tokenizer(self, tokenizer: Tokenizer) -> None:
-        """Keep the models' common tokenizer."""
+        """Store the models' common tokenizer."""
         replace_file(self._folder / _TOKENIZER_FILE, tokenizer.to_bytes())
 
     def read_tokenizer(self) -> Tokenizer:
         """Return the models' common tokenizer."""
         return parse_tokenizer((self._folder / _TOKENIZER_FILE).read_bytes(), str(self._folder / _TOKENIZER_FILE))
 
-    def write_part(self, part: Part, numbers: Numbers, targets: Targets | None = None) -> None:
-        """Keep which texts are for what, and what is true of them, if anything is known."""
-        replace_file(self._folder / f"{part}.npy", _npy(numbers))
+    def write_split(self, split_name: SplitName, numbers: Numbers, targets: Targets | None = None) -> None:
+        """Store which texts belong to a split, and their targets if they have any."""
+        replace_file(self._folder / f"{split_name}.npy", _npy(numbers))
         if targets is not None:
-            replace_file(self._folder / f"{part}-targets.npy", _npy(targets))
+            replace_file(self._folder / f"{split_name}-targets.npy", _npy(targets))
 
-    def numbers(self, part: Part) -> Numbers:
-        """Return which texts are for this."""
-        found: Numbers = np.load(self._folder / f"{part}.npy", allow_pickle=False)
+    def numbers(self, split_name: SplitName) -> Numbers:
+        """Return the numbers of the texts of a split."""
+        found: Numbers = np.load(self._folder / f"{split_name}.npy", allow_pickle=False)
         return found
 
     @property
-    def parts(self) -> list[Part]:
-        """The parts that there are."""
-        return [part for part in Part if (self._folder / f"{part}.npy").exists()]
+    def splits(self) -> list[SplitName]:
+        """The splits that exist."""
+        return [split_name for split_name in SplitName if (self._folder / f"{split_name}.npy").exists()]
 
-    def targets(self, part: Part) -> Targets:
-        """Return what is true of them."""
-        found: Targets = np.load(self._folder / f"{part}-targets.npy", allow_pickle=False)
+    def targets(self, split_name: SplitName) -> Targets:
+        """Return the targets of a split."""
+        found: Targets = np.load(self._folder / f"{split_name}-targets.npy", allow_pickle=False)
         return found
 
 

@@ -1,4 +1,4 @@
-"""Show a run's reports on a terminal: a bar for each direction with speed and time left, a line for each epoch."""
+"""Display the reports of a run on a terminal: a progress bar per direction and a line per epoch."""
 
 from __future__ import annotations
 
@@ -18,14 +18,22 @@ _SMOOTHING = 0.95
 
 
 def show(reports: Iterable[Report], console: Console | None) -> StageReport:
-    """Go through all reports, showing them on a console if there is one, and give the last."""
+    """Consume all reports and display them.
+
+    Args:
+        reports: The reports of a run.
+        console: Where to display them. None displays nothing.
+
+    Returns:
+        The last report.
+    """
     last: Report = StageReport("start")
     if console is None:
         last = collections.deque(reports, maxlen=1)[0]
     else:
         with _Display(console) as display:
             for last in reports:
-                display.tell(last)
+                display.show(last)
     assert isinstance(last, StageReport)
     return last
 
@@ -37,9 +45,9 @@ class _Display:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("left"),
+            TextColumn("ETA"),
             TimeRemainingColumn(elapsed_when_finished=True),
-            TextColumn("{task.fields[told]}"),
+            TextColumn("{task.fields[status]}"),
             console=console,
             disable=not console.is_terminal,
         )
@@ -52,24 +60,24 @@ class _Display:
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._progress.stop()
 
-    def tell(self, report: Report) -> None:
+    def show(self, report: Report) -> None:
         match report:
             case StepReport():
                 bar = self._bar(report.direction, report.stage)
                 description = f"{report.direction} {report.stage}, epoch {report.epoch}/{report.epochs}"
-                told = bar.tell(report)
+                status = bar.update(report)
                 self._progress.update(
-                    bar.task, completed=report.step, total=report.steps, description=description, told=told
+                    bar.task, completed=report.step, total=report.steps, description=description, status=status
                 )
             case ProgressReport():
                 bar = self._bar(None, report.stage)
                 self._progress.update(bar.task, completed=report.done, total=report.total, description=report.stage)
             case EpochReport():
                 metrics = ", ".join(f"{name} {value:.4g}" for name, value in report.metrics.items())
-                best = "  best so far" if report.is_best else ""
+                best = ", best so far" if report.is_best else ""
                 self._print(
                     f"{report.direction} {report.stage}, epoch {report.epoch}/{report.epochs}: validation {metrics}"
-                    f"  ({report.seconds:.0f} s){best}"
+                    f" ({report.seconds:.0f} s{best})"
                 )
             case StageReport(is_warning=True):
                 self._print(f"warning: {report.message}")
@@ -79,11 +87,11 @@ class _Display:
                 self._print(f"{report.stage}{': ' if report.message else ''}{report.message}")
 
     def _bar(self, direction: Direction | None, stage: str) -> _Bar:
-        """Return the bar of a direction; a new one for each stage. Directions that train at once have one each."""
+        """Return the bar of a direction, or a new one if the stage changed. Parallel directions have one each."""
         bar = self._bars.get(direction)
         if bar is None or bar.stage != stage:
             self._remove_bar(direction)
-            bar = self._bars[direction] = _Bar(self._progress.add_task("", total=None, told=""), stage)
+            bar = self._bars[direction] = _Bar(self._progress.add_task("", total=None, status=""), stage)
         return bar
 
     def _remove_bar(self, direction: Direction | None) -> None:
@@ -96,7 +104,7 @@ class _Display:
 
 
 class _Bar:
-    """A bar of one stage, its smoothed loss and its speed."""
+    """A progress bar of one stage, with the smoothed training loss and the speed."""
 
     def __init__(self, task: TaskID, stage: str) -> None:
         self.task, self.stage = task, stage
@@ -104,8 +112,8 @@ class _Bar:
         self._tokens = 0
         self._started = time.monotonic()
 
-    def tell(self, report: StepReport) -> str:
-        """Return what stands behind the bar after one more step."""
+    def update(self, report: StepReport) -> str:
+        """Return the text to show behind the bar after a step."""
         self._loss = report.loss if self._loss is None else _SMOOTHING * self._loss + (1 - _SMOOTHING) * report.loss
         self._tokens += report.tokens
         speed = self._tokens / max(time.monotonic() - self._started, 1e-9)

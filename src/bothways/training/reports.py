@@ -1,10 +1,13 @@
-"""What a training run tells while it goes on, also from one process to another."""
+"""Progress reports of a training run, which also travel between processes as lines of JSON."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass, field
-from typing import Any
+from typing import get_args
+
+from pydantic import TypeAdapter
 
 from bothways import strict_json
 from bothways.text.reading import Direction
@@ -12,18 +15,18 @@ from bothways.text.reading import Direction
 
 @dataclass(frozen=True)
 class StepReport:
-    """One optimizer step done.
+    """One optimizer step was taken.
 
     Attributes:
-        stage: What is being trained, such as ``language model``.
-        direction: Which way the model reads; None for stages of both.
-        epoch: From 1.
-        epochs: Of this stage; the last one may be a part.
-        step: Steps of this stage done so far.
-        steps: Of this stage, about.
-        loss: Of this step, nats a token or a text.
-        rate: Learning rate of the last layers.
-        tokens: Read in this step, padding not counted.
+        stage: Name of the stage, such as ``language model``.
+        direction: Reading direction of the model. None in stages that concern both directions.
+        epoch: Number of the epoch, from 1.
+        epochs: Number of epochs of the stage. The last one may be incomplete.
+        step: Number of steps of the stage taken so far.
+        steps: Approximate number of steps of the stage.
+        loss: Training loss of the step, in nats per token or per text.
+        learning_rate: Learning rate of the top layer group.
+        tokens: Number of tokens read in the step, without padding.
     """
 
     stage: str
@@ -33,18 +36,23 @@ class StepReport:
     step: int
     steps: int
     loss: float
-    rate: float
+    learning_rate: float
     tokens: int
 
 
 @dataclass(frozen=True)
 class EpochReport:
-    """One epoch, or a good part of a very long one, done and validated.
+    """An epoch, or part of a very long one, ended with an evaluation on the validation set.
 
     Attributes:
-        measures: On the validation rows: ``loss`` (nats), and ``accuracy`` (0..1) or ``perplexity``.
-        seconds: Time of the epoch, since the run was last started.
-        is_best: Of a language model, which is kept at its best: whether this is the best epoch so far.
+        stage: Name of the stage.
+        direction: Reading direction of the model.
+        epoch: Number of the epoch, from 1.
+        epochs: Number of epochs of the stage.
+        metrics: Validation metrics: ``loss`` in nats, and for example ``accuracy`` (0..1) or ``perplexity``.
+        seconds: Duration since the last evaluation or, if later, the start of the process.
+        is_best: Whether a language model's loss is the lowest so far, so that these weights are kept. Always False for
+            classifiers, whose last weights are kept.
     """
 
     stage: str
@@ -58,7 +66,14 @@ class EpochReport:
 
 @dataclass(frozen=True)
 class StageReport:
-    """A stage without steps has begun, or something should be known (a warning)."""
+    """A stage without steps began, or a warning was raised.
+
+    Attributes:
+        stage: Name of the stage.
+        message: Details for the user.
+        is_warning: Whether the message is a warning.
+        facts: Further values for ``metrics.jsonl``, as JSON.
+    """
 
     stage: str
     message: str = ""
@@ -68,11 +83,12 @@ class StageReport:
 
 @dataclass(frozen=True)
 class ProgressReport:
-    """How far a stage without steps has come.
+    """Progress of a stage without steps.
 
     Attributes:
-        done: So far.
-        total: In all.
+        stage: Name of the stage.
+        done: Number of texts processed so far.
+        total: Number of texts in total.
     """
 
     stage: str
@@ -81,20 +97,21 @@ class ProgressReport:
 
 
 Report = StepReport | EpochReport | StageReport | ProgressReport
-_KINDS: dict[str, Any] = {kind.__name__: kind for kind in (StepReport, EpochReport, StageReport, ProgressReport)}
+_KINDS: dict[str, type[Report]] = {kind.__name__: kind for kind in get_args(Report)}
 
 
 def dump_report(report: Report, **more: object) -> str:
-    """Return a report as one line of JSON, with some more keys."""
+    """Return a report as one line of JSON, with the keys of ``more`` before its own."""
     return strict_json.dump({**more, "report": type(report).__name__, **dataclasses.asdict(report)})
 
 
 def parse_report(line: bytes) -> Report:
-    """Return the report that ``dump_report`` made a line of."""
+    """Return the report in a line that ``dump_report`` made without further keys."""
     values = strict_json.parse(line)
     assert isinstance(values, dict)
-    kind = _KINDS[values.pop("report")]
-    if values.get("direction") is not None:
-        values["direction"] = Direction(values["direction"])
-    report: Report = kind(**values)
-    return report
+    return _adapter(values.pop("report")).validate_python(values)
+
+
+@functools.cache
+def _adapter(kind: str) -> TypeAdapter[Report]:
+    return TypeAdapter(_KINDS[kind])

@@ -1,8 +1,8 @@
-"""Keep what a run needs to go on, and its metrics, beside its output; tell what an interrupted run left behind.
+"""Keep the files that a run needs to resume, and its metrics, in the folder ``OUT.run`` next to its output.
 
-In: what was asked for, and reports. Out: ``OUT.run``: ``metrics.jsonl`` with one JSON object a line, which stays, and
-until the output is there the plan, the texts' ids and the checkpoints. Durations and dates live in the
-metrics, never in a bundle. A folder of that name that this program did not make is refused and left as it is.
+``metrics.jsonl`` has one JSON object per line and is kept. The plan, the token ids and the checkpoints are removed once
+the output exists. Durations and dates are recorded in the metrics only, never in a bundle. A folder of that name that
+was not made by a training run is refused and left untouched.
 """
 
 from __future__ import annotations
@@ -24,29 +24,39 @@ from bothways.training.reports import ProgressReport, Report, StageReport, StepR
 
 METRICS_FILE = "metrics.jsonl"
 MARKER_FILE = "bothways-run.json"
-"""Tells a folder that this program made from one that a user has at the same place."""
+"""Distinguishes a folder made by a training run from a user's own folder of the same name."""
 _LOCK_FILE = "lock"
-_STEPS_A_LINE = 10
-_MOST_DIFFERENCES_TOLD = 5
+_STEPS_PER_LINE = 10
+_MAX_DIFFERENCES_SHOWN = 5
 
-Asked = Mapping[str, object]
-"""All that decides what comes out of a run: digests of the data, settings, recipe, versions. As JSON holds it."""
+Fingerprint = Mapping[str, object]
+"""Everything that determines the result of a run: data digests, settings, hyperparameters and versions, as JSON."""
 
 
 def run_folder(out: Path) -> Path:
-    """Return the folder of the run that writes ``out``."""
+    """Return the folder of the run whose output is ``out``."""
     return out.with_name(f"{out.name}.run")
 
 
-def recorded(out: Path, fingerprint: Asked, reports: Iterable[Report]) -> Iterator[Report]:
-    """Pass a run's reports on, after writing them down; tells first whether it goes on with an interrupted run.
+def recorded(out: Path, fingerprint: Fingerprint, reports: Iterable[Report]) -> Iterator[Report]:
+    """Record the reports of a run in its folder and yield them.
 
-    Guarantee 7: an interrupted run is only gone on with if the same was asked for; then it ends in the same bytes.
+    An interrupted run is reported by a warning before the run's own reports. Guarantee 7: it is resumed only if the
+    fingerprint is the same, and then ends in the same bytes.
+
+    Args:
+        out: Output of the run. It must not exist yet.
+        fingerprint: Everything that determines the result of the run.
+        reports: The reports of the run. The run begins when the first of them is requested.
+
+    Yields:
+        The reports, each after it was recorded.
 
     Raises:
-        OutputExists: Something is at ``out``.
-        ConfigError: The folder that ``out`` should go to does not exist; what is at the place of the run's folder is
-            not one; an interrupted run was asked for otherwise; or another process is at work on it.
+        OutputExists: ``out`` already exists.
+        ConfigError: The parent folder of ``out`` does not exist, the run's folder was not made by a training run, it
+            contains an unfinished run with a different fingerprint or of another version, or another process is using
+            it.
         DataError: The metrics can't be written.
     """
     refuse_existing(out)
@@ -54,35 +64,35 @@ def recorded(out: Path, fingerprint: Asked, reports: Iterable[Report]) -> Iterat
     _make(folder, out)
     try:
         with filelock.FileLock(folder / _LOCK_FILE, timeout=0):
-            yield from _begun(out, folder, fingerprint)
+            yield from _resume_or_start(out, folder, fingerprint)
             try:
                 for report in reports:
-                    if _is_written_down(report):
-                        _write_down(report, folder)
+                    if _is_recorded(report):
+                        _record(report, folder)
                     yield report
-            except ParityFailed:  # what was trained is kept: it may be proven elsewhere, or by a mended version
+            except ParityFailed:  # keep the trained weights: a fixed version or another machine may verify them
                 raise
             except TrainingError:
-                _clear(folder)  # it would only come to the same end again
+                _clear(folder)  # resuming would only fail in the same way again
                 raise
             _clear(folder)
     except filelock.Timeout:
-        raise ConfigError(f"another process is training {out}: wait for its end, or choose another --out") from None
+        raise ConfigError(f"another process is training {out}: wait until it ends, or choose another --out") from None
 
 
 def _make(folder: Path, out: Path) -> None:
-    """Make the folder of a run and mark it as ours, or find it so marked.
+    """Create and mark the folder of a run, or accept one that is already marked.
 
     Raises:
-        ConfigError: Something else is there.
-        DataError: It can't be written.
+        ConfigError: The path exists and was not made by a training run, or its parent folder does not exist.
+        DataError: The folder can't be written.
     """
     try:
         with contextlib.suppress(FileExistsError):
             folder.mkdir()
         if folder.is_symlink() or not folder.is_dir():
             raise ConfigError(
-                f"{folder} exists and is not a folder of a training run: move it, or choose another --out"
+                f"{folder} exists and is not the folder of a training run: move it, or choose another --out"
             )
         marker = folder / MARKER_FILE
         if not os.path.lexists(marker):
@@ -95,22 +105,31 @@ def _make(folder: Path, out: Path) -> None:
         raise writing_failed(folder, error) from None
 
 
-def _begun(out: Path, folder: Path, fingerprint: Asked) -> Iterator[Report]:
-    """Remove what a killed run could not remove itself; go on with it, or begin anew."""
+def _resume_or_start(out: Path, folder: Path, fingerprint: Fingerprint) -> Iterator[Report]:
+    """Remove the unfinished output of a killed run. Then resume that run, or prepare the folder for a new one.
+
+    Raises:
+        ConfigError: The folder contains an unfinished run with a different fingerprint or of another version.
+    """
     remove_unfinished(out)
     plan = PlanFolder(folder)
     place = _last_place(folder)
     if plan.is_complete:
-        differences = _differences(
-            plan.read_plan().fingerprint, strict_json.parse(strict_json.dump(fingerprint).encode())
-        )
-        if differences:
-            told = "; ".join(differences[:_MOST_DIFFERENCES_TOLD])
+        try:
+            before = plan.read_plan().fingerprint
+        except ValueError:  # the plan of another version has other keys
             raise ConfigError(
-                f"{folder} holds an unfinished run for which something else was asked: {told}: "
-                f"ask for the same to go on with it, or remove {folder} to start over"
+                f"{folder} contains an unfinished run of another version of bothways: "
+                f"finish it with that version, or remove {folder} to start over"
+            ) from None
+        differences = _differences(before, strict_json.parse(strict_json.dump(fingerprint).encode()))
+        if differences:
+            raise ConfigError(
+                f"{folder} contains an unfinished run with different settings "
+                f"({'; '.join(differences[:_MAX_DIFFERENCES_SHOWN])}): "
+                f"use the same settings to resume it, or remove {folder} to start over"
             )
-        yield StageReport("start", f"an earlier run stopped {place}: going on from there", is_warning=True)
+        yield StageReport("start", f"an earlier run stopped {place}: resuming it", is_warning=True)
         return
     _clear(folder)
     try:
@@ -118,12 +137,12 @@ def _begun(out: Path, folder: Path, fingerprint: Asked) -> Iterator[Report]:
     except OSError as error:
         raise writing_failed(folder, error) from None
     if place is not None:
-        message = f"an earlier run stopped {place} and left no {out.name}; starting from the beginning"
+        message = f"an earlier run stopped {place} and left nothing to resume: starting over"
         yield StageReport("start", message, is_warning=True)
 
 
 def _differences(before: object, now: object, place: str = "") -> list[str]:
-    """Tell where two JSON values differ, key by key."""
+    """Return a description of each difference between two JSON values, key by key."""
     if isinstance(before, dict) and isinstance(now, dict):
         keys = [*before, *(key for key in now if key not in before)]
         return [
@@ -131,26 +150,26 @@ def _differences(before: object, now: object, place: str = "") -> list[str]:
             for key in keys
             for difference in _differences(before.get(key), now.get(key), f"{place}.{key}" if place else key)
         ]
-    return [] if before == now else [f"{place} was {_short(before)}, now it is {_short(now)}"]
+    return [] if before == now else [f"{place} was {_short(before)}, now {_short(now)}"]
 
 
 def _short(value: object) -> str:
-    text = "not given" if value is None else strict_json.dump(value)
+    text = "not set" if value is None else strict_json.dump(value)
     return text if len(text) <= 60 else text[:12] + "..."
 
 
 def _clear(folder: Path) -> None:
-    """Remove the plan and all that it needs; metrics, marker and lock stay, and so does whatever is not ours."""
+    """Remove the plan and the files it refers to. The metrics, the marker, the lock and any other files are kept."""
     PlanFolder(folder).remove()
 
 
-def _is_written_down(report: Report) -> bool:
+def _is_recorded(report: Report) -> bool:
     if isinstance(report, StepReport):
-        return report.step % _STEPS_A_LINE == 0
+        return report.step % _STEPS_PER_LINE == 0
     return not isinstance(report, ProgressReport)
 
 
-def _write_down(report: Report, folder: Path) -> None:
+def _record(report: Report, folder: Path) -> None:
     try:
         with (folder / METRICS_FILE).open("a", encoding="utf-8") as file:
             file.write(dump_report(report, time_s=round(time.time(), 3)) + "\n")
@@ -159,17 +178,17 @@ def _write_down(report: Report, folder: Path) -> None:
 
 
 def _last_place(folder: Path) -> str | None:
-    """Say where a run stopped; None if there was none, or it came to its end."""
+    """Return where a run stopped, as a phrase, or None if there was no run or it finished."""
     last: object = {}
     try:
         for line in (folder / METRICS_FILE).read_bytes().splitlines():
             last = strict_json.parse(line)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError):  # a line that was cut short; the one before it is told
+    except (OSError, ValueError):  # the last line was cut short: use the line before
         pass
     if not isinstance(last, dict) or "stage" not in last:
-        return "at its start"
+        return "at the start"
     if last["stage"] == "done":
         return None
     place = f"in the stage {last['stage']!r}"

@@ -1,4 +1,4 @@
-"""Return a seed for every purpose of a run, so that none depends on what another one drew before."""
+"""Derive independent seeds from the seed of a run, so that no random draw depends on how many came before it."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import zlib
 
 
 def derived_seed(seed: int, *purpose: str | int) -> int:
-    """Return a seed for one purpose: a direction, a stage, a step."""
+    """Return the seed for one purpose, such as a direction, a stage and a step."""
     return zlib.crc32("/".join(map(str, [seed, *purpose])).encode())

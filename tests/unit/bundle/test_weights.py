@@ -174,12 +174,12 @@ def test_metadata_named_twice_is_refused() -> None:
 def test_values_that_are_no_numbers_are_refused(value: float) -> None:
     broken = ARRAYS["b"].copy()
     broken[-1] = value
-    refuse(save_tensors({"a": ARRAYS["a"], "b": broken}), "b holds values that are not finite numbers")
+    refuse(save_tensors({"a": ARRAYS["a"], "b": broken}), "b contains values that are not finite numbers")
 
 
 def test_a_negative_variance_is_refused() -> None:
     data = write_weights({"head.norm.running_var": np.array([1, -1e-9], dtype=np.float32)})
-    with pytest.raises(BundleBroken, match=r"^x: head\.norm\.running_var holds a negative variance"):
+    with pytest.raises(BundleBroken, match=r"^x: head\.norm\.running_var contains a negative variance"):
         read_weights(data, {"head.norm.running_var": (2,)}, "x")
 
 
@@ -216,21 +216,21 @@ def test_weights_that_were_rounded_before_come_back_bit_for_bit() -> None:
 def test_a_weight_too_large_for_half_precision_is_refused_by_name(value: float) -> None:
     weights = {"a": ARRAYS["a"], "b": np.array([0, 1, value, 2], dtype=np.float32)}
     for act in (rounded_to_half, lambda weights: write_weights(weights, half_precision=True)):
-        with pytest.raises(TrainingError, match=r"^b holds .*, but half precision ends at 65504: store these weights"):
+        with pytest.raises(TrainingError, match=r"^b contains .*, but half precision ends at 65504\. Store"):
             act(weights)
 
 
 def test_a_file_may_be_all_in_half_precision_but_not_mixed() -> None:
     assert read_weights(with_header(HALF, bytes(20)), SHAPES, "x")["b"].tolist() == [0.0] * 4
     mixed = {"a": GOOD_HEADER["a"], "b": entry([4], 24, 32, "F16")}
-    refuse(with_header(mixed, bytes(32)), "b is F16 [4], expected F32 [4]; all tensors must be F32, or all F16")
+    refuse(with_header(mixed, bytes(32)), "b is F16 [4], expected F32 [4]. All tensors must be F32, or all F16")
     mixed = {"a": HALF["a"], "b": entry([4], 12, 28)}
-    refuse(with_header(mixed, bytes(28)), "a is F16 [2, 3], expected F32 [2, 3]; all tensors must be F32, or all F16")
+    refuse(with_header(mixed, bytes(28)), "a is F16 [2, 3], expected F32 [2, 3]. All tensors must be F32, or all F16")
 
 
 def test_the_other_half_precision_is_refused() -> None:
     brain = {name: {**fields, "dtype": "BF16"} for name, fields in HALF.items()}
-    refuse(with_header(brain, bytes(20)), "a is BF16 [2, 3], expected F32 [2, 3]; all tensors must be F32, or all F16")
+    refuse(with_header(brain, bytes(20)), "a is BF16 [2, 3], expected F32 [2, 3]. All tensors must be F32, or all F16")
 
 
 def test_a_shape_is_checked_in_half_precision_too() -> None:
@@ -241,7 +241,7 @@ def test_a_shape_is_checked_in_half_precision_too() -> None:
 def test_values_of_half_precision_that_are_no_numbers_are_refused(value: float) -> None:
     arrays = {name: array.astype(np.float16) for name, array in ARRAYS.items()}
     arrays["b"][-1] = value
-    refuse(save_tensors(arrays), "b holds values that are not finite numbers")
+    refuse(save_tensors(arrays), "b contains values that are not finite numbers")
 
 
 def test_what_a_file_holds_is_shown_on_one_short_line() -> None:

@@ -17,13 +17,13 @@ import pytest
 import torch
 
 import bothways
-from bothways.bundle import write
 from bothways.bundle.manifest import Calibration, Kind, Member
 from bothways.bundle.parity import ParityRow
 from bothways.bundle.read import read_bundle
 from bothways.bundle.weights import rounded_to_half
 from bothways.bundle.write import write_bundle
 from bothways.errors import ConfigError, DataError, OutputExists, TrainingError
+from bothways.runtime.verify import verify_in_fresh_process
 from bothways.text.reading import Direction
 from bothways.training.models import weights_of
 from tests.bundles import (
@@ -49,30 +49,30 @@ from bothways.bundle import write
 from bothways.bundle.manifest import Kind
 from bothways.bundle.read import read_bundle
 from bothways.errors import BothwaysError
+from bothways.runtime.verify import verify_in_fresh_process
 
-def copy(source, target):
+def copy(source, target, verify=verify_in_fresh_process):
     bundle = read_bundle(source, Kind.CLASSIFIER)
     write.write_bundle(
         target,
-        kind=Kind.CLASSIFIER,
-        labels=bundle.manifest.labels,
+        task=bundle.manifest.decisions,
         members=bundle.manifest.members,
         weights=bundle.weights,
         tokenizer=bundle.tokenizer,
         parity_record=bundle.parity_record,
         training=bundle.manifest.training,
+        verify=verify,
     )
 """
 
-STOP_BEFORE_THE_PROOF = (
+STOP_BEFORE_VERIFICATION = (
     COPY_BUNDLE
     + """
 def wait(folder):
     print("written", flush=True)
     sys.stdin.read()
 
-write._prove = wait
-copy(sys.argv[1], sys.argv[2])
+copy(sys.argv[1], sys.argv[2], verify=wait)
 """
 )
 
@@ -111,13 +111,13 @@ except BothwaysError as error:
 def write_with(path: Path, tiny: TinyClassifiers, parity_record: list[ParityRow], **changes: Any) -> None:
     weights = {m.direction: weights_of(tiny.models[m.direction], m, len(tiny.labels)) for m in tiny.members}
     options: dict[str, Any] = {
-        "kind": Kind.CLASSIFIER,
-        "labels": LABELS,
+        "task": tiny.task,
         "members": tiny.members,
         "weights": weights,
         "tokenizer": tiny.tokenizer,
         "parity_record": parity_record,
         "training": RECORD,
+        "verify": verify_in_fresh_process,
     }
     write_bundle(path, **{**options, **changes})
 
@@ -183,8 +183,8 @@ def test_a_bundle_that_gives_other_numbers_is_not_published(
     ]
     with pytest.raises(TrainingError) as caught:
         write_with(tmp_path / "wrong.bundle", torch_models, parity_record)
-    assert "did not give the trainer's numbers in a fresh process and was not published" in str(caught.value)
-    assert f"{name} differs by 0.0001 from the trainer, allowed are 1e-05" in str(caught.value)
+    assert "does not reproduce its parity record in a fresh process and was not published" in str(caught.value)
+    assert f"{name} differs by 0.0001 from the parity record, expected at most 1e-05" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -219,7 +219,7 @@ def test_labels_thresholds_and_temperature_read_back(multi_label_bundle_path: Pa
 def test_the_card_tells_the_task_and_what_was_calibrated(multi_label_bundle_path: Path, bundle_path: Path) -> None:
     several, one = ((path / "README.md").read_text() for path in (multi_label_bundle_path, bundle_path))
     assert several.startswith("# A bothways multi-label text classifier\n\nLabels, in order: `acting`, `music`, ")
-    assert "\nA text has any number of them: each whose probability reaches its threshold.\n" in several
+    assert "\nA text has any number of them: each whose probability is at least its threshold.\n" in several
     assert "\nThresholds: 0.42 to 0.53, by label.\n" in several
     assert "\nThe ensemble's probabilities are calibrated with temperature 1.7.\n" in several
     assert one.startswith("# A bothways text classifier\n\nLabels, in order: `bad`, ")
@@ -235,7 +235,7 @@ def test_several_labels_may_come_from_a_single_direction(
         multi_label_torch_models,
         models={backward: multi_label_torch_models.models[backward]},
         members=multi_label_torch_models.members[1:],
-        temperature=1.0,
+        task=replace(multi_label_torch_models.task, temperature=1.0),  # type: ignore[call-arg]
     )
     write_classifiers(tmp_path / "one.bundle", one)
     rows = bothways.load(tmp_path / "one.bundle").predict_proba_by_direction(["a b c"])
@@ -243,14 +243,14 @@ def test_several_labels_may_come_from_a_single_direction(
     assert np.array_equal(rows["backward"], rows["ensemble"])
 
 
-@pytest.mark.parametrize("options", [{"calibration": None}, {"calibration": Calibration(temperature=1.6)}], ids=str)
+@pytest.mark.parametrize("temperature", [1.0, 1.6])
 def test_another_calibration_than_the_proofs_is_not_published(
-    multi_label_torch_models: TinyClassifiers, tmp_path: Path, options: dict[str, Any]
+    multi_label_torch_models: TinyClassifiers, tmp_path: Path, temperature: float
 ) -> None:
     tiny = multi_label_torch_models
-    options = {"task": "multi-label", "labels": TOPICS, "thresholds": THRESHOLDS, **options}
+    task = replace(tiny.task, temperature=temperature)  # type: ignore[call-arg]
     with pytest.raises(TrainingError, match="ensemble differs by"):
-        write_with(tmp_path / "wrong.bundle", tiny, tiny.parity_record, **options)
+        write_with(tmp_path / "wrong.bundle", tiny, tiny.parity_record, task=task)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -292,7 +292,7 @@ def test_weights_too_large_for_half_precision_are_named(torch_models: TinyClassi
     variance[2] = 1e5
     weights[Direction.BACKWARD]["head.norms.0.running_var"] = variance
     options: dict[str, Any] = {"weights": weights, "half_precision": True}
-    with pytest.raises(TrainingError, match=r"^head\.norms\.0\.running_var holds 100000, but half precision ends at "):
+    with pytest.raises(TrainingError, match=r"^head\.norms\.0\.running_var contains 100000, but half precision"):
         write_with(tmp_path / "half.bundle", torch_models, torch_models.parity_record, **options)
     assert list(tmp_path.iterdir()) == []
 
@@ -300,7 +300,7 @@ def test_weights_too_large_for_half_precision_are_named(torch_models: TinyClassi
 def test_a_tokenizer_that_changed_is_not_published(torch_models: TinyClassifiers, tmp_path: Path) -> None:
     row = torch_models.parity_record[6]
     parity_record = [*torch_models.parity_record[:6], row.model_copy(update={"ids": [*row.ids, 2]})]
-    with pytest.raises(TrainingError, match="1 of 7 texts become other tokens than in training"):
+    with pytest.raises(TrainingError, match="1 of 7 texts are tokenized differently than in training"):
         write_with(tmp_path / "wrong.bundle", torch_models, parity_record)
     assert list(tmp_path.iterdir()) == []
 
@@ -310,7 +310,7 @@ def test_weights_that_are_no_numbers_are_not_published(torch_models: TinyClassif
     bias = weights[Direction.BACKWARD]["head.layers.1.bias"].copy()
     bias[1] = np.nan
     weights[Direction.BACKWARD]["head.layers.1.bias"] = bias
-    with pytest.raises(TrainingError, match=r"head\.layers\.1\.bias holds values that are not finite numbers"):
+    with pytest.raises(TrainingError, match=r"head\.layers\.1\.bias contains values that are not finite numbers"):
         write_with(tmp_path / "wrong.bundle", torch_models, torch_models.parity_record, weights=weights)
     assert list(tmp_path.iterdir()) == []
 
@@ -368,13 +368,10 @@ def test_nothing_is_ever_overwritten(
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
-def test_what_appears_while_the_proof_runs_is_not_overwritten(
-    torch_models: TinyClassifiers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_appears_during_verification_is_not_overwritten(torch_models: TinyClassifiers, tmp_path: Path) -> None:
     target = tmp_path / "tiny.bundle"
-    monkeypatch.setattr(write, "_prove", lambda folder: target.write_text("someone else was faster"))
     with pytest.raises(OutputExists):
-        write_classifiers(target, torch_models)
+        write_classifiers(target, torch_models, verify=lambda _: target.write_text("someone else was faster"))
     assert target.read_text() == "someone else was faster"
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.bundle"]
 
@@ -384,20 +381,17 @@ def test_a_folder_that_does_not_exist_is_named(torch_models: TinyClassifiers, tm
         write_classifiers(tmp_path / "nowhere" / "tiny.bundle", torch_models)
 
 
-def test_an_interrupt_leaves_nothing(
-    torch_models: TinyClassifiers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupt_leaves_nothing(torch_models: TinyClassifiers, tmp_path: Path) -> None:
     def interrupted(folder: Path) -> None:
         assert (folder / "bundle.json").exists()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(write, "_prove", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        write_classifiers(tmp_path / "tiny.bundle", torch_models)
+        write_classifiers(tmp_path / "tiny.bundle", torch_models, verify=interrupted)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("code", [STOP_BEFORE_THE_PROOF, STOP_BETWEEN_FILES], ids=["before the proof", "in a file"])
+@pytest.mark.parametrize("code", [STOP_BEFORE_VERIFICATION, STOP_BETWEEN_FILES], ids=["verification", "in a file"])
 def test_a_killed_writer_leaves_no_bundle(bundle_path: Path, tmp_path: Path, code: str) -> None:
     target = tmp_path / "killed.bundle"
     command = [sys.executable, "-c", code, str(bundle_path), str(target)]
@@ -426,7 +420,7 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_nothing(
     assert finished.returncode == 0, finished.stderr
     kind, message = finished.stdout.rstrip("\n").split("|")
     assert kind == DataError.__name__
-    assert message == f"{target} can't be written: File too large; nothing was left behind"
+    assert message == f"{target} can't be written: File too large. No partial output remains"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -443,7 +437,7 @@ def test_the_check_prints_one_line_of_json(bundle_path: Path, tmp_path: Path) ->
     assert set(result["differences"]) == {"forward", "backward", "ensemble"}
     assert json.loads(failed.stdout) == {
         "passed": False,
-        "problem": f"{tmp_path} is not a bundle: it holds no bundle.json",
+        "problem": f"{tmp_path} is not a bundle: it contains no bundle.json",
     }
     assert passed.stdout.count("\n") == failed.stdout.count("\n") == 1
     assert time.monotonic() - started < 60

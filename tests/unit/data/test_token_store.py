@@ -28,7 +28,7 @@ def windows_of(stream: Stream, rows: slice = slice(None)) -> list[tuple[Matrix, 
 
 
 def row_tokens(stream: Stream) -> Matrix:
-    """Return all tokens of all rows, as windows give them."""
+    """Return all tokens of all rows, read window by window."""
     windows = windows_of(stream)
     return np.concatenate([windows[0][0][:, :1], *(targets for _, targets in windows)], axis=1)
 
@@ -53,11 +53,11 @@ def test_rows_hold_the_texts_one_after_the_other_and_each_token_but_a_rows_first
 ) -> None:
     stream = a_stream(texts, rows, sequence_length)
     tokens = [token for text in texts for token in text]
-    assert len(tokens) - stream.rows * stream.tokens_a_row < stream.rows <= rows  # less than one column is left out
-    if stream.tokens_a_row == 1:
+    assert len(tokens) - stream.rows * stream.tokens_per_row < stream.rows <= rows  # less than one column is left out
+    if stream.tokens_per_row == 1:
         assert stream.windows == 0
         return
-    assert row_tokens(stream).flatten().tolist() == tokens[: stream.rows * stream.tokens_a_row]
+    assert row_tokens(stream).flatten().tolist() == tokens[: stream.rows * stream.tokens_per_row]
     windows = windows_of(stream)
     inputs = np.concatenate([inputs for inputs, _ in windows], axis=1)
     assert np.array_equal(inputs, row_tokens(stream)[:, :-1])
@@ -93,7 +93,7 @@ def test_another_order_keeps_texts_whole(texts: list[list[int]], seed: int) -> N
 @pytest.mark.parametrize("rows", [1, 4, 1000])
 def test_few_tokens_give_fewer_rows(rows: int) -> None:
     stream = a_stream([[1, 2, 3, 4, 5]], rows, 2)
-    assert (stream.rows, stream.tokens_a_row) == ((1, 5) if rows == 1 else (2, 2))
+    assert (stream.rows, stream.tokens_per_row) == ((1, 5) if rows == 1 else (2, 2))
 
 
 # Files.

@@ -8,7 +8,7 @@ import pytest
 
 from bothways.data import tokenization
 from bothways.data.tokenization import tokenize_all
-from bothways.text.coverage import LARGEST_COVERED_SHARE, uncovered_share
+from bothways.text.coverage import MAX_UNCOVERED_SHARE, uncovered_share
 from bothways.text.reading import Direction, SpecialTokenPlacement, read
 from bothways.text.tokenizer import Tokenizer
 
@@ -51,5 +51,5 @@ def test_texts_of_another_language_are_noticed(tiny_tokenizer: Tokenizer) -> Non
     def share(text: str) -> float:
         return uncovered_share(tiny_tokenizer, tiny_tokenizer.tokenize(text).ids)
 
-    assert share("日本語のテキスト") > LARGEST_COVERED_SHARE
+    assert share("日本語のテキスト") > MAX_UNCOVERED_SHARE
     assert share("") == 0

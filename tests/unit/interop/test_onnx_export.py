@@ -1,4 +1,4 @@
-"""A bundle as one ONNX graph: the same order of reading and the same numbers, in any batch."""
+"""A bundle as one ONNX graph: the same reading order and the same probabilities in any batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 from onnxruntime import InferenceSession as Session
 
 import bothways
@@ -20,6 +20,7 @@ from bothways.bundle.read import read_bundle
 from bothways.errors import BundleBroken, BundleError, ConfigError, OutputExists
 from bothways.interop import onnx_export
 from bothways.runtime.classifier import Classifier
+from bothways.runtime.graph_builder import GraphBuilder
 from bothways.text.reading import Direction, SpecialTokenPlacement, TokenizedText, read
 from bothways.text.subword_tokenizer import SubwordTokenizer
 from bothways.text.tokenizer import PADDING_ID
@@ -37,22 +38,22 @@ TEXTS = st.lists(
 )
 
 
-def padded(tokenized: list[TokenizedText], behind: int) -> dict[str, NDArray[np.int64]]:
-    """Return the graph's inputs for some texts, with some id behind their ends."""
+def padded(tokenized: list[TokenizedText], filler: int) -> dict[str, NDArray[np.int64]]:
+    """Return the graph's inputs for some texts, with the filler id after their ends."""
     lengths = np.array([len(text) for text in tokenized], dtype=np.int64)
-    ids = np.full((len(tokenized), lengths.max()), behind, dtype=np.int64)
+    ids = np.full((len(tokenized), lengths.max()), filler, dtype=np.int64)
     for row, text in enumerate(tokenized):
         ids[row, : len(text)] = text.ids
     return {"ids": ids, "lengths": lengths}
 
 
 Exported = tuple[Session, Classifier]
-"""The graph, and the model that it was made from."""
+"""The graph and the classifier that it was made from."""
 
 
-def largest_difference(session: Session, model: Classifier, texts: list[str], behind: int = PADDING_ID) -> float:
+def largest_difference(session: Session, model: Classifier, texts: list[str], filler: int = PADDING_ID) -> float:
     names = [output.name for output in session.get_outputs()]
-    inputs = padded([model.tokenizer.tokenize(text) for text in texts], behind)
+    inputs = padded([model.tokenizer.tokenize(text) for text in texts], filler)
     found = dict(zip(names, session.run(names, inputs), strict=True))
     expected = model.predict_proba_by_direction(texts)
     assert found.keys() == expected.keys()
@@ -64,19 +65,13 @@ def largest_difference(session: Session, model: Classifier, texts: list[str], be
 
 @pytest.fixture(scope="module")
 def order_session(bundle_path: Path) -> Session:
-    """The part of the graph that puts a backward member's ids in reading order."""
-    bundle, graph = read_bundle(bundle_path, Kind.CLASSIFIER), onnx_export._Graph()
+    """Return a session of the nodes that put a backward member's ids in reading order."""
+    bundle, graph = read_bundle(bundle_path, Kind.CLASSIFIER), GraphBuilder("order")
     member = bundle.manifest.member(Direction.BACKWARD)
     assert member.special_tokens is SpecialTokenPlacement.READING_ORDER
-    texts = onnx_export._texts(graph)
-    graph.add("Identity", onnx_export._ids_in_reading_order(graph, texts, member, bundle), out="read")
-    values = [("ids", ["B", "T"]), ("lengths", ["B"])]
-    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, shape) for name, shape in values]
-    outputs = [helper.make_tensor_value_info("read", TensorProto.INT64, ["B", "T"])]
-    constants = [numpy_helper.from_array(array, name) for name, array in graph.constants.items()]
-    whole = helper.make_graph(graph.nodes, "order", inputs, outputs, constants)
-    model = helper.make_model(whole, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return Session(model.SerializeToString())
+    order = onnx_export._ids_in_reading_order(graph, onnx_export._texts(graph), member, bundle)
+    graph.output(order, ["texts", "tokens"], TensorProto.INT64)
+    return Session(graph.model(opset=17, ir_version=8).SerializeToString())
 
 
 @given(texts=TEXTS)
@@ -84,7 +79,7 @@ def test_each_text_of_a_batch_is_read_in_the_order_of_its_direction(
     order_session: Session, tiny_tokenizer: SubwordTokenizer, texts: list[str]
 ) -> None:
     tokenized = [tiny_tokenizer.tokenize(text) for text in texts]
-    (found,) = order_session.run(["read"], padded(tokenized, behind=7))
+    (found,) = order_session.run(None, padded(tokenized, filler=7))
     for row, text in zip(found, tokenized, strict=True):
         expected = read(text, Direction.BACKWARD, SpecialTokenPlacement.READING_ORDER)
         np.testing.assert_array_equal(row[: len(text)], expected)
@@ -97,7 +92,7 @@ def test_each_text_of_a_batch_is_read_in_the_order_of_its_direction(
 def exported(
     bundle_path: Path, mixed_bundle_path: Path, multi_label_bundle_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Exported]:
-    """Three bundles: markers in reading order; as written, calibrated, backward first; multi-label, calibrated."""
+    """Three bundles: special tokens in reading order; as written, calibrated, backward first; multi-label."""
     folder = tmp_path_factory.mktemp("onnx")
     found = {}
     for bundle in (bundle_path, mixed_bundle_path, multi_label_bundle_path):
@@ -113,9 +108,9 @@ def exported(
 def test_texts_in_one_padded_batch_get_the_bundles_probabilities(exported: dict[str, Exported], name: str) -> None:
     session, model = exported[name]
 
-    @given(texts=TEXTS, behind=st.sampled_from([PADDING_ID, 3, 20]))
-    def check(texts: list[str], behind: int) -> None:
-        assert largest_difference(session, model, texts, behind) <= 1e-5
+    @given(texts=TEXTS, filler=st.sampled_from([PADDING_ID, 3, 20]))
+    def check(texts: list[str], filler: int) -> None:
+        assert largest_difference(session, model, texts, filler) <= 1e-5
 
     check()
 
@@ -138,7 +133,7 @@ def test_a_plain_reversal_would_be_noticed(exported: dict[str, Exported]) -> Non
 
 @pytest.mark.parametrize("tail_tokens", [None, 12])
 @pytest.mark.parametrize("last_skips_padding", [True, False])
-def test_what_fastai_pools_is_pooled(tmp_path: Path, tail_tokens: int | None, last_skips_padding: bool) -> None:
+def test_the_graph_pools_what_fastai_pools(tmp_path: Path, tail_tokens: int | None, last_skips_padding: bool) -> None:
     pooling = FastaiPooling(window_tokens=5, tail_tokens=tail_tokens, last_skips_padding=last_skips_padding)
     made = make_classifiers(
         make_word_tokenizer("fastai-v2"), dict.fromkeys(Direction, SpecialTokenPlacement.AS_WRITTEN)
@@ -153,20 +148,20 @@ def test_what_fastai_pools_is_pooled(tmp_path: Path, tail_tokens: int | None, la
     assert largest_difference(session, Classifier(bundle), texts) <= 1e-5
 
 
-# What it tells, and what it refuses.
+# Metadata, and what is rejected.
 
 
-def test_the_file_tells_labels_thresholds_and_tokenizer(exported: dict[str, Exported]) -> None:
+def test_the_metadata_has_labels_thresholds_and_tokenizer(exported: dict[str, Exported]) -> None:
     session, model = exported["topics"]
-    told = session.get_modelmeta().custom_metadata_map
-    assert json.loads(told["labels"]) == list(model.labels)
-    assert json.loads(told["thresholds"]) == model.manifest.thresholds
-    assert told["task"] == "multi-label"
-    assert told["digest"] == model.digest
-    assert told["tokenizer"].encode() == model.tokenizer.to_bytes()
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["labels"]) == list(model.labels)
+    assert json.loads(metadata["thresholds"]) == model.manifest.thresholds
+    assert metadata["task"] == "multi-label"
+    assert metadata["digest"] == model.digest
+    assert metadata["tokenizer"].encode() == model.tokenizer.to_bytes()
 
 
-def test_nothing_is_overwritten(bundle_path: Path, tmp_path: Path) -> None:
+def test_an_existing_file_is_not_overwritten(bundle_path: Path, tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_text("mine")
     with pytest.raises(OutputExists, match=r"m\.onnx"):
         bothways.export_onnx(bundle_path, out=tmp_path / "m.onnx")
@@ -174,29 +169,30 @@ def test_nothing_is_overwritten(bundle_path: Path, tmp_path: Path) -> None:
         bothways.export_onnx(bundle_path, out=tmp_path / "nowhere" / "m.onnx")
 
 
-def test_a_pack_is_refused(pack_path: Path, tmp_path: Path) -> None:
+def test_a_pack_is_rejected(pack_path: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleBroken, match="is a language-model, expected a classifier"):
         bothways.export_onnx(pack_path, out=tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_graph_that_gives_other_numbers_is_not_written(
+def test_a_graph_that_does_not_reproduce_the_parity_record_is_not_written(
     bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(onnx_export, "_ids_in_reading_order", lambda _graph, texts, *_: texts.ids)
     with pytest.raises(
-        BundleError, match=r"the graph's backward differs by .*, allowed are 1e-05, and nothing was written"
+        BundleError,
+        match=r"was not exported: the graph's backward differs by .* from the parity record, expected at most 1e-05",
     ):
         bothways.export_onnx(bundle_path, out=tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
 
 
-def test_words_in_reading_order_are_refused(tmp_path: Path) -> None:
+def test_words_in_reading_order_are_rejected(tmp_path: Path) -> None:
     made = make_classifiers(
         make_word_tokenizer("fastai-v2"), dict.fromkeys(Direction, SpecialTokenPlacement.READING_ORDER)
     )
     write_classifiers(tmp_path / "words.bundle", made)
     with pytest.raises(
-        BundleError, match=r"words\.bundle reads backward with markers in reading order, but its tokens"
+        BundleError, match=r"words\.bundle can't be exported: it reads backward with special tokens in reading order"
     ):
         bothways.export_onnx(tmp_path / "words.bundle", out=tmp_path / "m.onnx")

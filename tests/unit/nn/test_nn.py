@@ -12,7 +12,7 @@ from torch.nn import functional
 from bothways.bundle.manifest import Architecture
 from bothways.errors import ShapeError
 from bothways.nn.awd_lstm import Dropouts, Encoder, LanguageModelNetwork, LstmLayer, activation_penalty
-from bothways.nn.classifier import GRADIENT_TOKENS, WINDOW_TOKENS, ClassifierNetwork, Head, concat_pool
+from bothways.nn.classifier import CHUNK_TOKENS, GRADIENT_TOKENS, ClassifierNetwork, Head, concat_pool
 from bothways.nn.dropout import embedding_dropout, locked_dropout, weight_dropout
 from bothways.nn.next_token import next_token_loss
 from bothways.text.reading import Direction
@@ -394,7 +394,7 @@ def test_in_evaluation_the_same_text_gets_the_same_bits_again() -> None:
 @torch.no_grad()
 def test_a_text_longer_than_a_window_is_pooled_as_a_whole() -> None:
     model = a_classifier().eval()
-    length = 2 * WINDOW_TOKENS + 100
+    length = 2 * CHUNK_TOKENS + 100
     ids = some_ids(1, length)
     raw, _, _ = model.encoder(ids, model.encoder.zero_state(1))
     logits, read, _ = model(ids, torch.tensor([length]))
@@ -404,7 +404,7 @@ def test_a_text_longer_than_a_window_is_pooled_as_a_whole() -> None:
 
 def test_only_the_end_of_a_long_text_gets_gradients_but_all_of_it_is_pooled() -> None:
     length, start = 2600, 1024  # the last window's start that leaves at least 1400 tokens
-    assert (length - GRADIENT_TOKENS) // WINDOW_TOKENS * WINDOW_TOKENS == start
+    assert (length - GRADIENT_TOKENS) // CHUNK_TOKENS * CHUNK_TOKENS == start
     architecture = Architecture(vocabulary_size=length, width_embedding=2, width_hidden=2, layers=1)
     model = a_classifier(architecture).eval()
     ids = torch.arange(length)[None]  # each token once, so that its row tells whether a gradient came by

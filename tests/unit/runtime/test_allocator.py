@@ -1,4 +1,4 @@
-"""Freed memory goes back to the system, and a system that can't take it back is left alone."""
+"""Freed memory is returned to the operating system, where the C library supports it."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ print(before - kept, kept - resident_mib())
 is_glibc = hasattr(ctypes.CDLL(None), "malloc_trim")
 
 
-@pytest.mark.skipif(not is_glibc, reason="only glibc gives back what lies below other memory")
-def test_what_was_freed_below_other_memory_is_given_back() -> None:
+@pytest.mark.skipif(not is_glibc, reason="only glibc returns memory that lies below other memory")
+def test_memory_freed_below_other_memory_is_returned() -> None:
     finished = run_python(FREE_BEHIND_A_PIN)
     assert finished.returncode == 0, finished.stderr
-    by_itself, when_asked = map(int, finished.stdout.split())
-    assert by_itself < 20
-    assert when_asked > 150
+    without_call, with_call = map(int, finished.stdout.split())
+    assert without_call < 20
+    assert with_call > 150
 
 
 @pytest.mark.parametrize("library", ["none", "without the function"])
-def test_a_system_that_has_no_such_thing_is_left_alone(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
+def test_a_c_library_without_the_function_is_not_an_error(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
     def none(_: None) -> NoReturn:
         raise OSError("no such library")
 

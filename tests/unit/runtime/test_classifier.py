@@ -15,14 +15,18 @@ import pytest
 import torch
 
 import bothways
-from bothways.bundle.manifest import Architecture, Kind, Task
+from bothways.bundle.manifest import Architecture, Kind
 from bothways.bundle.read import read_bundle
 from bothways.bundle.weights import Weights
 from bothways.errors import BundleBroken, ConfigError, DirectionError, TextError
 from bothways.runtime import classifier
-from bothways.runtime.classifier import Classifier, _Head, with_temperature
-from bothways.runtime.graph import EncoderSession
+from bothways.runtime.classifier import Classifier
+from bothways.runtime.head import Head
 from bothways.runtime.language_model import LanguageModel
+from bothways.runtime.sessions import EncoderSession
+from bothways.tasks.multi_label import MultiLabel
+from bothways.tasks.single_label import SingleLabel
+from bothways.tasks.task import Task
 from bothways.text.reading import Direction
 from bothways.training.models import weights_of
 from tests.bundles import (
@@ -35,7 +39,7 @@ from tests.bundles import (
     edit_weights,
 )
 
-TASKS: list[Task] = ["single-label", "multi-label"]
+TASKS: list[Task] = [SingleLabel(), MultiLabel()]
 TOPIC_TEXTS = [f"{word} {number}" for word in ("lovely", "HATED", "zzz q", "dog!", "") for number in range(20)]
 TEXTS = ["what a lovely film", "", "I HATED every minute of it!!!", "the dog ate the cat " * 9]
 
@@ -119,7 +123,7 @@ def test_a_prediction_has_everything_of_its_text(model: Classifier) -> None:
 @pytest.mark.parametrize("text", ["one text", b"one text", np.str_("one text")])
 @pytest.mark.parametrize("method", ["predict", "predict_proba", "predict_proba_by_direction", "stream"])
 def test_a_lone_string_is_not_read_letter_by_letter(model: Classifier, method: str, text: Any) -> None:
-    with pytest.raises(TextError, match=r"got one string, expected a list of texts: write predict\(\[text\]\)"):
+    with pytest.raises(TextError, match=r"got a single string, expected a list of texts\. Use predict\(\[text\]\)"):
         getattr(model, method)(text)
 
 
@@ -167,7 +171,7 @@ def test_the_temperature_of_the_manifest_is_used(copy: Path, model: Classifier) 
 
 @pytest.mark.parametrize("temperature", [1e-3, 1.0, 1000.0])
 def test_extreme_temperatures_give_probabilities(temperature: float) -> None:
-    rows = with_temperature(np.array([0.0, 0.25, 0.75]), temperature)
+    rows = SingleLabel().with_temperature(np.array([0.0, 0.25, 0.75]), temperature)
     assert math.isclose(rows.sum(), 1)
     assert rows[0] == 0
     assert rows[2] > rows[1]
@@ -175,41 +179,42 @@ def test_extreme_temperatures_give_probabilities(temperature: float) -> None:
 
 def test_temperature_one_leaves_every_bit() -> None:
     row = np.array([0.1, 0.2, 0.7])
-    assert with_temperature(row, 1) is row
+    assert SingleLabel().with_temperature(row, 1) is row
 
 
 def test_temperature_one_half_squares() -> None:
-    np.testing.assert_allclose(with_temperature(np.array([0.2, 0.8]), 0.5), np.array([0.04, 0.64]) / 0.68, rtol=1e-12)
+    calibrated = SingleLabel().with_temperature(np.array([0.2, 0.8]), 0.5)
+    np.testing.assert_allclose(calibrated, np.array([0.04, 0.64]) / 0.68, rtol=1e-12)
 
 
 def test_rows_are_calibrated_one_by_one() -> None:
     rows = np.array([[0.2, 0.8, 0.0], [0.5, 0.25, 0.25]])
     for task in TASKS:
-        expected = [with_temperature(row, 1.7, task=task) for row in rows]
-        assert np.array_equal(with_temperature(rows, 1.7, task=task), expected)
+        expected = [task.with_temperature(row, 1.7) for row in rows]
+        assert np.array_equal(task.with_temperature(rows, 1.7), expected)
 
 
 @pytest.mark.parametrize("temperature", [5e-324, 1e-3, 1.7, 1000.0])
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 def test_extreme_probabilities_stay_probabilities(temperature: float, task: Task) -> None:
     for given in ([0.0, 1e-320, 0.25, 0.75], [0.0, 0.5, 1.0], [0.0, 1.0]):
-        rows = with_temperature(np.array(given), temperature, task=task)
+        rows = task.with_temperature(np.array(given), temperature)
         assert np.isfinite(rows).all()
         assert (np.diff(rows) >= 0).all()
         assert rows[0] == 0
         assert 0 < rows[-1] <= 1
-        assert rows[-1] > 0.5 or task == "single-label"
+        assert rows[-1] > 0.5 or task.name == "single-label"
 
 
 def test_a_labels_log_odds_are_divided_by_the_temperature() -> None:
-    rows = with_temperature(np.array([0.2, 0.5, 0.8]), 0.5, task="multi-label")
+    rows = MultiLabel().with_temperature(np.array([0.2, 0.5, 0.8]), 0.5)
     np.testing.assert_allclose(rows, [0.04 / 0.68, 0.5, 0.64 / 0.68], rtol=1e-12)
     assert rows.sum() != 1
 
 
 def test_a_calibrated_label_next_to_certain_does_not_hang_on_the_last_bit() -> None:
     """1 and the float below it lie a factor of infinity apart in their odds: two machines may disagree on them."""
-    nearest, certain = with_temperature(np.array([1 - 2**-53, 1.0]), 4.0, task="multi-label")
+    nearest, certain = MultiLabel().with_temperature(np.array([1 - 2**-53, 1.0]), 4.0)
     assert abs(nearest - certain) < 1e-9
 
 
@@ -243,7 +248,7 @@ def test_the_folded_head_is_torchs_head(torch_models: TinyClassifiers, direction
         assert norm.running_var is not None
         assert norm.running_mean.abs().max() > 0.01
         assert (norm.running_var - 1).abs().max() > 0.01
-    ours = _Head(weights_of(torch_model, member, 3), layers=2)
+    ours = Head(weights_of(torch_model, member, 3), layers=2)
     pooled = torch.randn(50, 48, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         head = deepcopy(torch_model.eval().head).double()  # as ours computes
@@ -269,7 +274,6 @@ def test_a_text_is_given_every_label_that_reaches_its_threshold(multi_label_mode
 
 
 def test_predict_gives_tuples_even_where_all_have_one_length(multi_label_model: Classifier) -> None:
-    assert multi_label_model.is_multi_label
     for count in (0, 1, 2):
         text = next(text for text in TOPIC_TEXTS if len(multi_label_model.predict([text])[0]) == count)
         found = multi_label_model.predict([text, text])
@@ -376,5 +380,5 @@ def test_a_language_model_of_the_other_direction_is_refused_with_both_names(
         read_bundle(one_way, Kind.LANGUAGE_MODEL)  # the proof speaks of both
     model = LanguageModel(read_bundle(pack_path, Kind.LANGUAGE_MODEL))
     model._manifest = model._manifest.model_copy(update={"members": model._manifest.members[:1]})
-    with pytest.raises(DirectionError, match="reads forward, but a model that reads backward was asked for"):
+    with pytest.raises(DirectionError, match="reads forward, but direction backward was requested"):
         model.loss("a b", Direction.BACKWARD)

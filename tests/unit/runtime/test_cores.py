@@ -20,7 +20,7 @@ def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
 
 
-def test_this_machine_has_some() -> None:
+def test_this_machine_has_cores() -> None:
     assert 1 <= available_cores() <= 8
 
 

@@ -15,19 +15,19 @@ from pydantic import ValidationError
 
 from bothways.bundle.manifest import Architecture, FastaiPooling, Member
 from bothways.runtime import slots
-from bothways.runtime.graph import WINDOW_TOKENS, EncoderSession
+from bothways.runtime.encoder import EncoderLayout
+from bothways.runtime.sessions import WINDOW_TOKENS, EncoderSession
 from bothways.runtime.slots import BATCH_SLOTS, SLOTS, SlotEngine, Slots
 from bothways.text.reading import Direction, SpecialTokenPlacement, TokenizedText
 from bothways.text.tokenizer import PADDING_ID
 
 
 class FakeSession:
-    """An encoder whose state is the sum of the ids read, so that every result can be counted by hand."""
+    """An encoder whose state is the sum of the ids read, so that every result can be computed by hand."""
 
     def __init__(self) -> None:
-        self.architecture = Architecture(vocabulary_size=9, width_embedding=1, width_hidden=1, layers=1)
-        self.state_widths = [1, 1]
-        self.rounds: list[list[int]] = []
+        self.layout = EncoderLayout(("sum", "weighted sum"), (1, 1), output_state=0)
+        self.steps: list[list[int]] = []
         self.padding_ids: set[int] = set()
 
     def advance(
@@ -42,7 +42,7 @@ class FakeSession:
         assert time == lengths.max()
         assert lengths.min() >= 1
         assert batch == len(lengths) == len(largest) == len(total)
-        self.rounds.append(lengths.tolist())
+        self.steps.append(lengths.tolist())
         is_real = np.arange(time)[:, None] < lengths
         self.padding_ids |= set(ids[~is_real].tolist())
         values = np.where(is_real, ids, 0).astype(np.float32)
@@ -58,7 +58,7 @@ def fake_engine(directions: int = 1, *tails: FastaiPooling | None) -> tuple[Slot
             direction=direction,
             special_tokens=SpecialTokenPlacement.AS_WRITTEN,
             weights=f"{direction}.safetensors",
-            architecture=sessions[0].architecture,
+            architecture=Architecture(vocabulary_size=9, width_embedding=1, width_hidden=1, layers=1),
             widths_head=[1],
             pooling=tail,
         )
@@ -77,7 +77,7 @@ def text_of(ids: list[int]) -> TokenizedText:
 
 
 class Source:
-    """Texts of given lengths, with a count of how many were asked for."""
+    """Texts of given lengths, with a count of how many were consumed."""
 
     def __init__(self, lengths: list[int]) -> None:
         self.lengths = lengths
@@ -89,7 +89,7 @@ class Source:
             yield text_of([self.read % 7 + 1] * length)
 
 
-def test_pooled_is_last_largest_mean_counted_by_hand() -> None:
+def test_pooled_is_last_largest_mean_computed_by_hand() -> None:
     engine, _ = fake_engine()
     ((pooled,),) = engine.run([text_of([2, 5, 3, 2])])
     assert pooled.tolist() == [12.0, 5.0, 3.0]
@@ -115,33 +115,33 @@ def test_every_member_reads_in_its_own_direction(monkeypatch: pytest.MonkeyPatch
     assert seen[1] == [ids[::-1][:1024], ids[::-1][1024:]]
 
 
-def test_a_text_advances_by_windows_and_its_neighbour_leaves() -> None:
+def test_a_text_advances_by_windows_after_the_other_has_finished() -> None:
     engine, (session,) = fake_engine()
     results = list(engine.run([text_of([1] * 70), text_of([2] * 5)]))
-    assert session.rounds == [[WINDOW_TOKENS, 5], [38]]
+    assert session.steps == [[WINDOW_TOKENS, 5], [38]]
     assert [pooled[0] for (pooled,) in results] == [70.0, 10.0]
     assert session.padding_ids == {PADDING_ID}
 
 
 @given(st.lists(st.integers(1, 1200), min_size=1, max_size=40), st.integers(1, BATCH_SLOTS))
-def test_few_texts_advance_by_more_windows_and_none_waits_for_the_next_to_end(lengths: list[int], most: int) -> None:
+def test_few_texts_advance_by_several_windows_and_none_waits_for_another(lengths: list[int], most: int) -> None:
     engine, (session,) = fake_engine()
-    with closing(Slots(engine, len(lengths), most_windows=most)) as slots:
+    with closing(Slots(engine, len(lengths), max_windows=most)) as slots:
         for number, length in enumerate(lengths):
-            slots.join(number, text_of([1] * length))
+            slots.admit(number, text_of([1] * length))
         left = dict(enumerate(lengths))
         while len(slots):
-            session.rounds.clear()
+            session.steps.clear()
             before = dict(left)
-            for number, (pooled,) in slots.advance():
+            for number, (pooled,) in slots.step():
                 assert pooled is not None
                 assert pooled[0] == lengths[number]
                 del left[number]
-            for batch in session.rounds:
+            for batch in session.steps:
                 windows = -(-max(batch) // WINDOW_TOKENS)
                 assert windows == -(-min(batch) // WINDOW_TOKENS)  # the shortest does not end before the last one
                 assert windows <= min(most, BATCH_SLOTS // len(batch))
-            if len(session.rounds) == 1:  # all of them share a batch, which is as long as it may be
+            if len(session.steps) == 1:  # all of them share a batch, which is as long as it may be
                 assert windows == min(most, BATCH_SLOTS // len(before), math.ceil(min(before.values()) / WINDOW_TOKENS))
                 left = {number: before[number] - windows * WINDOW_TOKENS for number in left}
             else:
@@ -154,55 +154,55 @@ def test_few_texts_advance_by_more_windows_and_none_waits_for_the_next_to_end(le
     st.lists(st.tuples(st.integers(0, 9), st.integers(0, 4), st.integers(0, 9)), max_size=40),
     st.integers(1, 9),
 )
-def test_texts_that_were_parked_end_as_if_they_had_not_been(
+def test_preempted_texts_get_the_results_of_texts_that_were_not(
     lengths: list[int], turns: list[tuple[int, int, int]], most: int
 ) -> None:
     texts = [text_of([(length * place) % 9 for place in range(length)]) for length in lengths]
     engine, _ = fake_engine(2)
     expected = [[pooled.tolist() for pooled in of_text] for of_text in engine.run(texts)]
     found: dict[int, list[list[float]]] = {}
-    joining, parked = list(enumerate(texts)), list[int]()
+    waiting, preempted = list(enumerate(texts)), list[int]()
     with closing(Slots(engine, most)) as slots:
         for step in itertools.count():
-            at_most, rounds, coming = turns[step] if step < len(turns) else (0, 0, 99)
-            away = slots.park(at_most, rounds)
-            assert len(away) <= at_most
-            while coming and not slots.is_full and (parked or joining):
+            at_most, min_steps, coming = turns[step] if step < len(turns) else (0, 0, 99)
+            new = slots.preempt(at_most, min_steps)
+            assert len(new) <= at_most
+            while coming and not slots.is_full and (preempted or waiting):
                 coming -= 1
-                if parked:
-                    slots.resume(parked.pop())
+                if preempted:
+                    slots.resume(preempted.pop())
                 else:
-                    slots.join(*joining.pop())
-            parked += away
-            for number, ended in slots.advance() if len(slots) else []:
-                found[number] = [pooled.tolist() for pooled in ended if pooled is not None]
-            if not (len(slots) or parked or joining):
+                    slots.admit(*waiting.pop())
+            preempted += new
+            for number, vectors in slots.step() if len(slots) else []:
+                found[number] = [pooled.tolist() for pooled in vectors if pooled is not None]
+            if not (len(slots) or preempted or waiting):
                 break
     assert [found[number] for number in range(len(texts))] == expected
 
 
-def test_those_that_have_held_their_slots_longest_are_parked_and_none_before_its_turn_is_over() -> None:
+def test_the_sequences_that_held_their_slots_longest_are_preempted_and_none_before_min_steps() -> None:
     engine, _ = fake_engine()
-    with closing(Slots(engine, 4, most_windows=1)) as slots:
-        slots.join(0, text_of([1] * 900))
-        slots.advance()
-        slots.join(1, text_of([1] * 900))
-        slots.advance()
-        slots.join(2, text_of([1] * 900))
-        assert slots.park(9, 3) == []
-        assert slots.park(1, 1) == [0]
-        assert slots.park(9, 1) == [1]
+    with closing(Slots(engine, 4, max_windows=1)) as slots:
+        slots.admit(0, text_of([1] * 900))
+        slots.step()
+        slots.admit(1, text_of([1] * 900))
+        slots.step()
+        slots.admit(2, text_of([1] * 900))
+        assert slots.preempt(9, 3) == []
+        assert slots.preempt(1, 1) == [0]
+        assert slots.preempt(9, 1) == [1]
         assert (len(slots), slots.tokens) == (1, 900)
         slots.resume(0)
-        assert slots.park(9, 1) == []  # its turn has begun again
-        slots.drop([0, 1, 2])
+        assert slots.preempt(9, 1) == []  # its steps are counted anew
+        slots.evict([0, 1, 2])
         assert (len(slots), slots.tokens) == (0, 0)
 
 
-def test_nothing_gives_nothing() -> None:
+def test_no_texts_yield_no_results() -> None:
     engine, (session,) = fake_engine()
     assert list(engine.run([])) == []
-    assert session.rounds == []
+    assert session.steps == []
 
 
 @pytest.mark.parametrize(
@@ -224,16 +224,16 @@ def test_results_keep_their_order_while_slots_grow(count: int) -> None:
 
 
 def test_states_survive_while_slots_grow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seven long texts are half read when a short one leaves, and more short ones come than there are slots."""
-    monkeypatch.setattr(slots, "_TOKENS_IN_FLIGHT", 720)
+    """Seven long texts are half read when a short one finishes, and more short ones wait than there are slots."""
+    monkeypatch.setattr(slots, "_MAX_TOKENS", 720)
     engine, (session,) = fake_engine()
     texts = [*([8] * 32 + [n] * 68 for n in range(7)), [5] * 31, *([n % 9] for n in range(30))]
     found = [pooled.tolist() for (pooled,) in engine.run(map(text_of, texts))]
-    assert [len(lengths) for lengths in session.rounds[:2]] == [8, 7 + 21]
+    assert [len(lengths) for lengths in session.steps[:2]] == [8, 7 + 21]
     assert found == [[sum(ids), max(ids), pytest.approx(sum(ids) / len(ids))] for ids in texts]
 
 
-def test_a_slot_forgets_the_text_before() -> None:
+def test_a_slot_keeps_nothing_of_the_previous_text() -> None:
     engine, _ = fake_engine()
     texts = [[8] * 40, [1] * 3, [2], [0] * 33]
     found = [pooled.tolist() for (pooled,) in engine.run(map(text_of, texts), lookahead=1)]
@@ -244,12 +244,12 @@ def test_a_slot_forgets_the_text_before() -> None:
 def test_the_source_is_never_read_further_than_the_lookahead(lookahead: int) -> None:
     engine, _ = fake_engine()
     source = Source([5] * 2000)
-    for told, _ in enumerate(engine.run(source, lookahead), start=1):
-        assert source.read - told < min(lookahead, SLOTS)
+    for yielded, _ in enumerate(engine.run(source, lookahead), start=1):
+        assert source.read - yielded < min(lookahead, SLOTS)
     assert source.read == 2000
 
 
-def test_nothing_is_read_before_a_result_is_asked_for() -> None:
+def test_no_text_is_consumed_before_a_result_is_requested() -> None:
     engine, _ = fake_engine()
     source = Source([5] * 3)
     run = engine.run(source)
@@ -258,50 +258,50 @@ def test_nothing_is_read_before_a_result_is_asked_for() -> None:
     assert source.read == 3
 
 
-def test_texts_in_work_are_never_more_than_the_lookahead() -> None:
+def test_a_step_never_reads_more_texts_than_the_lookahead() -> None:
     engine, (session,) = fake_engine()
     list(engine.run(Source([100, 1, 40, 1, 1, 70, 1, 1, 1]), lookahead=3))
-    assert max(map(len, session.rounds)) == 3
+    assert max(map(len, session.steps)) == 3
 
 
-def test_short_texts_overtake_a_long_one_only_as_far_as_their_results_may_wait(
+def test_short_texts_overtake_a_long_one_only_up_to_the_limit_of_undelivered_results(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(slots, "_RESULTS_WAITING", 10)
+    monkeypatch.setattr(slots, "_MAX_UNDELIVERED", 10)
     engine, (session,) = fake_engine()
     source = Source([WINDOW_TOKENS * 50, *[1] * 50])
     run = engine.run(source, lookahead=4)
     assert next(run)[0][0] == WINDOW_TOKENS * 50 * 2
     assert source.read == 10
-    assert [len(lengths) for lengths in session.rounds[:5]] == [4, 4, 4, 1, 1]  # 1 long and 3 + 3 + 3 short ones
+    assert [len(lengths) for lengths in session.steps[:5]] == [4, 4, 4, 1, 1]  # 1 long and 3 + 3 + 3 short ones
     assert len(list(run)) == 50
 
 
-def test_long_texts_are_not_all_taken_in_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots, "_TOKENS_IN_FLIGHT", 1000)
+def test_long_texts_are_not_all_admitted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots, "_MAX_TOKENS", 1000)
     engine, (session,) = fake_engine()
     source = Source([900] * 10)
     run = engine.run(source)
     next(run)
-    assert source.read == 2  # the second was taken in when there were 900, the third has to wait
+    assert source.read == 2  # the second was admitted at 900 tokens, the third has to wait
     assert len(list(run)) == 9
-    assert max(map(len, session.rounds)) == 2
+    assert max(map(len, session.steps)) == 2
 
 
-def test_one_text_above_the_limit_of_tokens_is_read_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots, "_TOKENS_IN_FLIGHT", 10)
+def test_one_text_above_the_limit_of_tokens_is_still_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots, "_MAX_TOKENS", 10)
     engine, _ = fake_engine()
     assert [pooled[0] for (pooled,) in engine.run(Source([50, 50]))] == [100.0, 150.0]
 
 
-def test_an_endless_source_gives_results() -> None:
+def test_an_infinite_source_yields_results() -> None:
     engine, _ = fake_engine()
     run = engine.run(text_of([n % 9] * (n % 50 + 1)) for n in itertools.count())
     found = [pooled[1] for (pooled,) in itertools.islice(run, 3000)]
     assert found == [n % 9 for n in range(3000)]
 
 
-def test_an_error_of_the_source_comes_through() -> None:
+def test_an_error_of_the_source_is_raised() -> None:
     engine, _ = fake_engine()
 
     def broken() -> Iterator[TokenizedText]:
@@ -310,7 +310,7 @@ def test_an_error_of_the_source_comes_through() -> None:
 
     with pytest.raises(OSError, match="the disk is gone"):
         list(engine.run(broken()))
-    assert [pooled[0] for (pooled,) in engine.run([text_of([4])])] == [4.0]  # the engine is none the worse
+    assert [pooled[0] for (pooled,) in engine.run([text_of([4])])] == [4.0]  # the engine still works
 
 
 def test_two_runs_of_one_engine_share_nothing() -> None:
@@ -320,7 +320,7 @@ def test_two_runs_of_one_engine_share_nothing() -> None:
 
 
 def test_real_sessions_fit_the_engine() -> None:
-    """The fake session has what the real one has, so that the tests above speak of the real engine."""
+    """The fake session has the interface of the real one, so the tests above hold for the real engine."""
     assert {"advance"} <= set(vars(EncoderSession))
     assert EncoderSession.advance.__code__.co_varnames[:6] == FakeSession.advance.__code__.co_varnames[:6]
 
@@ -342,22 +342,22 @@ FASTAI_V2 = FastaiPooling(window_tokens=72, tail_tokens=1440, last_skips_padding
 @example(tokens=1440)
 @given(tokens=st.integers(1, 20_000))
 def test_the_pooled_tail_is_that_of_fastais_loops(tail: FastaiPooling, is_pooled: Any, tokens: int) -> None:
-    """fastai 1's MultiBatchEncoder and fastai 2's SentenceEncoder go through the windows and keep those with this."""
+    """``is_pooled`` is the condition in fastai 1's MultiBatchEncoder and in fastai 2's SentenceEncoder."""
     first = next(start for start in range(0, tokens, tail.window_tokens) if is_pooled(start, tokens))
     assert tail.first_pooled(tokens) == first
 
 
-def test_a_tail_shorter_than_a_window_would_pool_nothing_and_is_refused() -> None:
+def test_a_tail_shorter_than_a_window_would_pool_nothing_and_is_rejected() -> None:
     with pytest.raises(ValidationError, match="tail_tokens is 9, expected at least window_tokens"):
         FastaiPooling(window_tokens=10, tail_tokens=9, last_skips_padding=False)
 
 
 def test_a_long_text_is_read_whole_but_only_its_tail_is_pooled() -> None:
     engine, (session,) = fake_engine(1, FastaiPooling(window_tokens=5, tail_tokens=12, last_skips_padding=True))
-    ids = [8, *[3] * 39, *[2] * 10, 4]  # 51 tokens: pooled from the first multiple of 5 at or behind 51 - 12
+    ids = [8, *[3] * 39, *[2] * 10, 4]  # 51 tokens: pooled from the first multiple of 5 at or after 51 - 12
     ((pooled,),) = engine.run([text_of(ids)])
     assert pooled.tolist() == [sum(ids), 4.0, np.float32(24 / 11)]
-    assert session.rounds == [[40], [11]]
+    assert session.steps == [[40], [11]]
 
 
 def test_members_that_pool_different_tails_still_advance_together() -> None:
@@ -366,11 +366,11 @@ def test_members_that_pool_different_tails_still_advance_together() -> None:
     ((ours, all_of_it),) = engine.run([text_of(ids)])
     assert ours.tolist() == [sum(ids), max(ids[16:]), np.float32(np.mean(ids[16:]))]
     assert all_of_it.tolist() == [sum(ids), max(ids), np.float32(np.mean(ids))]
-    assert [session.rounds for session in sessions] == [[[16], [5]]] * 2
+    assert [session.steps for session in sessions] == [[[16], [5]]] * 2
 
 
 @given(st.lists(st.integers(1, 90), min_size=1, max_size=20), st.integers(1, 40), st.integers(0, 40))
-def test_a_pooled_tail_does_not_depend_on_company(lengths: list[int], window: int, more: int) -> None:
+def test_a_pooled_tail_does_not_depend_on_the_batch(lengths: list[int], window: int, more: int) -> None:
     tail = FastaiPooling(window_tokens=window, tail_tokens=window + more, last_skips_padding=True)
     rng = np.random.default_rng(0)
     texts = [rng.integers(2, 9, length).tolist() for length in lengths]
@@ -389,7 +389,7 @@ def test_a_pooled_tail_does_not_depend_on_company(lengths: list[int], window: in
         (True, [5, 6, 7, 8], 3, 4),
         (False, [5, 6, 1, 8, 1], 4, 3),  # fastai 1 takes the last token's state, even if it is padding
         (True, [5, 6, 7, 8, 1], 3, 4),
-        (True, [5, 6, 1, 8, 1], 2, 3),  # fastai 2 counts all padding of the last window, wherever it stands
+        (True, [5, 6, 1, 8, 1], 2, 3),  # fastai 2 counts all padding of the last window, wherever it is
         (True, [1, 1, 6, 7, 8, 2], 5, 4),  # and looks no further back than the last window
         (True, [1, 1, 1], 0, 1),
     ],
@@ -404,4 +404,4 @@ def test_the_last_state_may_be_taken_before_the_end() -> None:
     engine, (session,) = fake_engine(1, FastaiPooling(window_tokens=4, tail_tokens=None, last_skips_padding=True))
     results = list(engine.run([text_of([5, 6, 7, 1, 8, 1]), text_of([3] * 4)]))
     assert [pooled[0] for (pooled,) in results] == [5 + 6 + 7 + 1, 12]
-    assert session.rounds == [[4, 4], [2]]
+    assert session.steps == [[4, 4], [2]]

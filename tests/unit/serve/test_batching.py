@@ -1,4 +1,4 @@
-"""The running batch by itself: who joins when, what is bounded, and what is dropped."""
+"""The continuous batch without a server: which texts are admitted when, what is bounded, and what is evicted."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from bothways.errors import DeadlinePassed, Overloaded, RequestTooLarge, Unavailable
-from bothways.runtime.classifier import Classifier, Prediction
-from bothways.runtime.graph import WINDOW_TOKENS
-from bothways.runtime.slots import BATCH_SLOTS, Tally
+from bothways.runtime.classifier import Classifier
+from bothways.runtime.prediction import Prediction
+from bothways.runtime.sessions import WINDOW_TOKENS
+from bothways.runtime.slots import BATCH_SLOTS, TokenCounts
 from bothways.serve.batching import Batcher, Ticket
 from bothways.text.reading import TokenizedText
 
@@ -43,7 +44,7 @@ def submitted(batcher: Batcher, *texts: str) -> Ticket:
     return batcher.submit(tokens(batcher.model, *texts), soon())
 
 
-def test_every_request_gets_its_own_texts_predictions_bit_for_bit(batcher: Batcher, model: Classifier) -> None:
+def test_every_request_gets_the_predictions_of_its_texts_bit_for_bit(batcher: Batcher, model: Classifier) -> None:
     requests = [[SENTENCE * (number % 7), f"request {number}"] for number in range(100)]
     tickets = [submitted(batcher, *texts) for texts in requests]
     for ticket, texts in zip(tickets, requests, strict=True):
@@ -51,16 +52,16 @@ def test_every_request_gets_its_own_texts_predictions_bit_for_bit(batcher: Batch
     assert (batcher.tokens, batcher.texts_in_flight) == (0, 0)
 
 
-def test_no_texts_are_answered_at_once(batcher: Batcher) -> None:
+def test_a_request_without_texts_is_answered_immediately(batcher: Batcher) -> None:
     assert submitted(batcher).answer.result(0) == []
 
 
-def test_who_comes_waits_for_one_window_of_a_long_text(model: Classifier) -> None:
-    tally = Tally()
-    with closing(model.slots(BATCH_SLOTS, tally)) as slots:
-        slots.join(0, *tokens(model, SENTENCE * 200))
-        slots.advance()
-    assert tally.needed == len(model.directions) * WINDOW_TOKENS
+def test_a_new_text_waits_for_one_window_of_a_long_text(model: Classifier) -> None:
+    counts = TokenCounts()
+    with closing(model.slots(BATCH_SLOTS, counts)) as slots:
+        slots.admit(0, *tokens(model, SENTENCE * 200))
+        slots.step()
+    assert counts.real == len(model.directions) * WINDOW_TOKENS
 
 
 def test_a_short_text_does_not_wait_for_a_long_one(batcher: Batcher) -> None:
@@ -82,7 +83,7 @@ def test_short_texts_do_not_wait_for_as_many_long_ones_as_there_are_slots(model:
         assert not any(ticket.answer.done() for ticket in long)
     found = np.concatenate([ensemble(ticket.answer.result(120)) for ticket in long])
     expected = model.predict_proba([f"{number} {SENTENCE * 200}" for number in range(BATCH_SLOTS + 6)])
-    assert np.array_equal(found, expected)  # though each of them was parked again and again
+    assert np.array_equal(found, expected)  # although each of them was preempted again and again
     batcher.close()
 
 
@@ -94,7 +95,7 @@ def test_a_request_of_one_text_does_not_wait_for_a_request_of_many(batcher: Batc
     many.answer.result(60)
 
 
-def test_what_the_queue_has_no_room_for_is_refused_with_the_time_until_it_has(batcher: Batcher) -> None:
+def test_a_request_over_the_queue_limit_is_rejected_with_a_retry_time(batcher: Batcher) -> None:
     first = submitted(batcher, SENTENCE * 10_000)
     with pytest.raises(Overloaded, match=r"the queue holds \d+ of 200000 tokens, and the request has \d+") as raised:
         submitted(batcher, SENTENCE * 10_000)
@@ -103,7 +104,7 @@ def test_what_the_queue_has_no_room_for_is_refused_with_the_time_until_it_has(ba
     submitted(batcher, SENTENCE * 10_000).answer.result(60)
 
 
-def test_room_that_is_kept_is_nobody_elses(batcher: Batcher) -> None:
+def test_reserved_room_is_not_available_to_others(batcher: Batcher) -> None:
     with suppress(KeyError), batcher.room(199_990):  # a request that fails while its tokens are counted
         with pytest.raises(Overloaded), batcher.room(11):
             pass
@@ -114,12 +115,12 @@ def test_room_that_is_kept_is_nobody_elses(batcher: Batcher) -> None:
     assert batcher.tokens == 0
 
 
-def test_what_it_would_never_have_room_for_is_too_large(batcher: Batcher) -> None:
-    with pytest.raises(RequestTooLarge, match=r"allowed are 200000 \(max-queue-tokens\)"):
+def test_a_request_larger_than_the_queue_is_too_large(batcher: Batcher) -> None:
+    with pytest.raises(RequestTooLarge, match=r"the limit is 200000 \(max-queue-tokens\)"):
         submitted(batcher, SENTENCE * 20_000)
 
 
-def test_a_request_whose_client_left_is_not_read_on(batcher: Batcher) -> None:
+def test_a_canceled_request_is_not_read_any_further(batcher: Batcher) -> None:
     left = submitted(batcher, SENTENCE * 10_000)
     batcher.cancel(left)
     with pytest.raises(CancelledError):
@@ -127,7 +128,7 @@ def test_a_request_whose_client_left_is_not_read_on(batcher: Batcher) -> None:
     while batcher.tokens:
         time.sleep(0.01)
     assert batcher.texts_in_flight == 0
-    assert batcher.tally.needed < 130_001  # of two members that would read as many each
+    assert batcher.token_counts.real < 130_001  # both members would read as many each
 
 
 def test_a_deadline_that_passes_ends_a_request_and_no_other(batcher: Batcher, model: Classifier) -> None:
@@ -139,7 +140,7 @@ def test_a_deadline_that_passes_ends_a_request_and_no_other(batcher: Batcher, mo
     assert batcher.tokens == 0
 
 
-def test_closing_answers_what_was_taken_and_refuses_the_rest(model: Classifier) -> None:
+def test_closing_answers_accepted_requests_and_rejects_new_ones(model: Classifier) -> None:
     batcher = Batcher(model, 200_000)
     taken = submitted(batcher, SENTENCE * 1000)
     batcher.close()
@@ -149,15 +150,15 @@ def test_closing_answers_what_was_taken_and_refuses_the_rest(model: Classifier) 
         submitted(batcher, "a")
 
 
-def test_what_is_not_read_when_the_time_is_over_is_refused(model: Classifier) -> None:
+def test_requests_that_are_not_finished_at_the_timeout_of_close_fail(model: Classifier) -> None:
     batcher = Batcher(model, 200_000)
     taken = submitted(batcher, SENTENCE * 10_000)
     batcher.close(timeout_s=0.05)
-    with pytest.raises(Unavailable, match="had to leave"):
+    with pytest.raises(Unavailable, match="was unloaded before the request finished"):
         taken.answer.result(0)
 
 
-def test_a_fault_while_reading_is_told_to_whoever_waits_and_the_next_are_served(
+def test_an_error_while_reading_fails_the_waiting_requests_and_the_next_are_served(
     batcher: Batcher, model: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = type(model).prediction

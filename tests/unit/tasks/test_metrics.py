@@ -11,7 +11,7 @@ from bothways.tasks.metrics import (
     calibration_error,
     class_counts,
     confusion,
-    decision_counts,
+    label_counts,
     label_measures,
 )
 
@@ -20,7 +20,7 @@ def test_counts_of_classes_are_those_of_decisions_of_one_label_each() -> None:
     rng = np.random.default_rng(0)
     true, predicted = rng.integers(0, 5, 200), rng.integers(0, 4, 200)
     ours = class_counts(confusion(true, predicted, 5))
-    theirs = decision_counts(np.eye(5, dtype=np.bool_)[true], np.eye(5, dtype=np.bool_)[predicted])
+    theirs = label_counts(np.eye(5, dtype=np.bool_)[true], np.eye(5, dtype=np.bool_)[predicted])
     for name in ("hits", "predicted", "true"):
         assert getattr(ours, name).tolist() == getattr(theirs, name).tolist()
     assert ours.micro_f1 == pytest.approx(metrics.accuracy_score(true, predicted))
@@ -30,7 +30,7 @@ def test_measures_of_labels_are_those_of_scikit_learn() -> None:
     rng = np.random.default_rng(1)
     true = rng.random((100, 4)) < [0.5, 0.2, 0.05, 0]  # the last one never occurs
     chosen = rng.random((100, 4)) < [0.4, 0.4, 0.1, 0]
-    counts = decision_counts(true, chosen)
+    counts = label_counts(true, chosen)
     theirs = metrics.precision_recall_fscore_support(true, chosen, zero_division=0)
     for ours, *expected in zip(label_measures(counts), *theirs, strict=True):
         assert ours == pytest.approx(expected)

@@ -15,16 +15,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from bothways.data.labeled import (
-    MultiLabeledTexts,
-    check_multi_labels,
-    read_multi_labeled,
-    split_multi_label,
-    split_multi_label_with_file,
-)
+from bothways.data.labeled import read_labeled
 from bothways.errors import ConfigError, DataError, TextError
+from bothways.tasks.multi_label import MultiLabel, best_thresholds
+from bothways.tasks.task import LabeledTexts
 
 Pairs = list[tuple[str, tuple[str, ...]]]
+MULTI = MultiLabel(separator="|")
+
+
+def read_multi_labeled(source: Any, text: str, label: str, separator: str | None) -> LabeledTexts:
+    return read_labeled(source, text, label, MultiLabel(separator=separator))
 
 
 def csv_file(folder: Path, content: str) -> str:
@@ -39,8 +40,8 @@ def jsonl_file(folder: Path, *rows: object) -> str:
     return str(path)
 
 
-def rows(*pairs: tuple[str, tuple[str, ...]], name: str = "d.csv") -> MultiLabeledTexts:
-    return MultiLabeledTexts(name, [text for text, _ in pairs], [labels for _, labels in pairs])
+def rows(*pairs: tuple[str, tuple[str, ...]], name: str = "d.csv") -> LabeledTexts:
+    return LabeledTexts(name, [text for text, _ in pairs], [labels for _, labels in pairs])
 
 
 # Reading.
@@ -93,7 +94,7 @@ def test_lists_of_labels_need_no_separator(tmp_path: Path, separator: str | None
 def test_tables_in_memory_are_read_like_files(table: Any) -> None:
     read = read_multi_labeled(table, "t", "l", "|")
     assert (read.name, read.texts, read.labels) == ("the table", ["a", "b"], [("x", "y"), ()])
-    assert all(type(label) is str for labels in read.labels for label in labels)
+    assert all(type(label) is str for labels in read.label_sets for label in labels)
 
 
 def test_a_parquet_file_may_hold_lists(tmp_path: Path) -> None:
@@ -103,7 +104,7 @@ def test_a_parquet_file_may_hold_lists(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", [None, float("nan"), pd.NA], ids=repr)
 def test_missing_labels_are_not_taken_for_no_label(missing: object) -> None:
-    message = r"^the table, row 2, column 'l': the labels are missing \(null\); where a text has none, write an empty "
+    message = r"^the table, row 2, column 'l': the labels are missing \(null\); write an empty value"
     with pytest.raises(DataError, match=message):
         read_multi_labeled({"t": ["a", "b"], "l": ["x", missing]}, "t", "l", "|")
 
@@ -115,9 +116,9 @@ def test_missing_labels_are_not_taken_for_no_label(missing: object) -> None:
         ([["x"]], r"row 1, column 'l' is list \['x'\], expected a string"),
         ({"x": 1}, r"row 1, column 'l' is dict {'x': 1}, expected a string"),
         (1.5, r"row 1, column 'l' is float 1\.5, expected a string"),
-        (["x", "\ud800"], r"row 1, column 'l' holds a lone surrogate"),
-        ("x|" + "y" * 1001, r"row 1, column 'l': a label of 1001 characters, expected at most 1000"),
-        (["x", "a|b"], r"row 1, column 'l': the label 'a\|b' holds '\|', which stands between labels: name another"),
+        (["x", "\ud800"], r"row 1, column 'l' contains a lone surrogate"),
+        ("x|" + "y" * 1001, r"row 1, column 'l': the label has 1001 characters, expected at most 1000"),
+        (["x", "a|b"], r"row 1, column 'l': the label 'a\|b' contains the separator '\|'; use another"),
     ],
 )
 def test_what_is_no_label_is_told_by_its_place(value: object, message: str) -> None:
@@ -127,7 +128,7 @@ def test_what_is_no_label_is_told_by_its_place(value: object, message: str) -> N
 
 def test_a_label_that_could_not_be_written_to_a_file_is_refused_without_a_separator_too() -> None:
     table = {"t": ["a"], "l": [["a|b"]]}
-    with pytest.raises(DataError, match=r"the label 'a\|b' holds '\|'"):
+    with pytest.raises(DataError, match=r"the label 'a\|b' contains the separator '\|'"):
         read_multi_labeled(table, "t", "l", None)
     assert read_multi_labeled(table, "t", "l", ";").labels == [("a|b",)]
 
@@ -135,13 +136,13 @@ def test_a_label_that_could_not_be_written_to_a_file_is_refused_without_a_separa
 def test_a_string_without_a_separator_is_not_guessed_at(tmp_path: Path) -> None:
     path = csv_file(tmp_path, "text,labels\na,x|y\n")
     with pytest.raises(
-        DataError, match=r"row 1 \(line 2\), column 'labels' is str 'x\|y', expected a list of labels: "
+        DataError, match=r"row 1 \(line 2\), column 'labels' is the string 'x\|y', expected a list of labels; "
     ):
         read_multi_labeled(path, "text", "labels", None)
 
 
 def test_an_empty_separator_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"^the label separator is empty, expected one character or more"):
+    with pytest.raises(ConfigError, match=r"^the label separator is empty; give at least one character"):
         read_multi_labeled({"t": ["a"], "l": ["x"]}, "t", "l", "")
 
 
@@ -150,9 +151,9 @@ def test_texts_are_checked_as_ever(tmp_path: Path) -> None:
         read_multi_labeled({"t": [5], "l": ["x"]}, "t", "l", "|")
     with pytest.raises(DataError, match=r"the column 't' is empty in every row"):
         read_multi_labeled({"t": ["", " "], "l": ["x", "y"]}, "t", "l", "|")
-    with pytest.raises(DataError, match=r"has no row, expected texts with labels"):
+    with pytest.raises(DataError, match=r"has no rows, expected texts with labels"):
         read_multi_labeled(csv_file(tmp_path, "t,l\n"), "t", "l", "|")
-    with pytest.raises(DataError, match=r"has no column 'topics'; it has 't', 'l'; name the column with --label"):
+    with pytest.raises(DataError, match=r"has no column 'topics'\. It has 't', 'l'\. Choose a column with --label"):
         read_multi_labeled(csv_file(tmp_path, "t,l\na,b\n"), "t", "topics", "|")
 
 
@@ -160,28 +161,26 @@ def test_texts_are_checked_as_ever(tmp_path: Path) -> None:
 
 
 def test_rows_without_any_label_are_refused() -> None:
-    with pytest.raises(DataError, match=r"^d\.csv: none of the 2 rows has a label, expected "):
-        check_multi_labels(rows(("a", ()), ("b", ())))
+    with pytest.raises(DataError, match=r"^d\.csv: none of the 2 rows has a label; at least one"):
+        MULTI.check(rows(("a", ()), ("b", ())))
 
 
 def test_one_label_is_enough() -> None:
-    assert check_multi_labels(rows(("a", ("x",)), ("b", ("x",)), ("c", ()))) == []
+    assert MULTI.check(rows(("a", ("x",)), ("b", ("x",)), ("c", ()))) == []
 
 
 def test_a_label_of_one_text_is_warned_of() -> None:
     data = rows(("a", ("x", "y")), ("a", ("x",)), ("b", ("y",)), ("c", ("y",)))
-    assert check_multi_labels(data) == ["d.csv: 1 label has a single text to train on and none to be validated on: 'x'"]
+    assert MULTI.check(data) == ["d.csv: 1 label has a single text and cannot be validated: 'x'"]
 
 
 def test_many_labels_of_one_text_are_one_warning() -> None:
     data = rows(("a", tuple("fedcb")), ("c", ("y",)), ("d", ("y",)))
-    assert check_multi_labels(data) == [
-        "d.csv: 5 labels have a single text to train on and none to be validated on: 'b', 'c', 'd' and 2 more"
-    ]
+    assert MULTI.check(data) == ["d.csv: 5 labels have a single text and cannot be validated: 'b', 'c', 'd' and 2 more"]
 
 
 def test_labels_that_differ_by_case_are_warned_of() -> None:
-    (warning,) = check_multi_labels(rows(("a", ("x", "X")), ("b", ("x", "X"))))
+    (warning,) = MULTI.check(rows(("a", ("x", "X")), ("b", ("x", "X"))))
     assert warning.startswith("d.csv: the labels 'X' and 'x' differ only by white space or case")
 
 
@@ -196,13 +195,13 @@ def random_pairs(count: int, seed: int = 0) -> Pairs:
     return [(f"text {number}", tuple(np.array(list("abcdefgh"))[row])) for number, row in enumerate(has)]
 
 
-def split_of(pairs: Pairs, share: float = 0.1, seed: int = 0) -> tuple[MultiLabeledTexts, MultiLabeledTexts]:
-    split = split_multi_label(rows(*pairs), share, seed)
+def split_of(pairs: Pairs, share: float = 0.1, seed: int = 0) -> tuple[LabeledTexts, LabeledTexts]:
+    split = MULTI.split(rows(*pairs), share, seed)
     return split.train, split.valid
 
 
-def counts(data: MultiLabeledTexts) -> Counter[str]:
-    return Counter(label for labels in data.labels for label in labels)
+def counts(data: LabeledTexts) -> Counter[str]:
+    return Counter(label for labels in data.label_sets for label in labels)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
@@ -277,30 +276,50 @@ def test_rows_of_one_text_stay_together_and_every_label_is_trained(pairs: Pairs,
 
 
 def test_where_every_text_is_the_last_of_a_label_a_file_is_asked_for() -> None:
-    message = r"^d\.csv: no text can be set aside for validation, each is the last one of a label: add rows, or give a "
+    message = r"^d\.csv: no text can be set aside for validation, because each is the only text of a label; add rows"
     with pytest.raises(DataError, match=message):
-        split_multi_label(rows(("a", ("x",)), ("b", ("y",))), 0.1, 0)
+        MULTI.split(rows(("a", ("x",)), ("b", ("y",))), 0.1, 0)
 
 
 def test_texts_with_other_labels_each_time_are_warned_of_with_their_number() -> None:
     pairs: Pairs = [("a", ("x", "y")), ("a", ("y", "x")), ("b", ("x",)), ("b", ()), ("c", ("y",)), ("d", ())]
-    split = split_multi_label(rows(*pairs), 0.3, 0)
-    assert split.warnings == ["d.csv: 1 texts stand there several times with other labels each time"]
+    split = MULTI.split(rows(*pairs), 0.3, 0)
+    assert split.warnings == ["d.csv: 1 duplicate texts with conflicting labels"]
 
 
 def test_a_file_of_validation_rows_is_taken_as_it_is() -> None:
     train, valid = rows(("a", ("x",)), ("b", ("y", "x"))), rows(("c", ("y",)), ("d", ()), name="v.csv")
-    split = split_multi_label_with_file(train, valid)
+    split = MULTI.split_with(train, valid)
     assert (split.train, split.valid, split.warnings) == (train, valid, [])
 
 
 def test_texts_on_both_sides_are_warned_of_with_their_number() -> None:
     train, valid = rows(("a", ("x",)), ("b", ("y",))), rows(("a", ("x",)), ("c", ()), name="v.csv")
-    assert split_multi_label_with_file(train, valid).warnings == [
-        "v.csv: 1 of 2 texts are also in d.csv: validation will look too good"
+    assert MULTI.split_with(train, valid).warnings == [
+        "v.csv: 1 of 2 texts are also in d.csv; validation will look too good"
     ]
 
 
 def test_a_validation_label_that_is_not_trained_is_refused() -> None:
     with pytest.raises(DataError, match=r"^v\.csv: the label 'w' does not occur in d\.csv$"):
-        split_multi_label_with_file(rows(("a", ("x", "y"))), rows(("c", ("x", "z", "w")), name="v.csv"))
+        MULTI.split_with(rows(("a", ("x", "y"))), rows(("c", ("x", "z", "w")), name="v.csv"))
+
+
+# Calibration.
+
+
+def test_labels_of_a_multi_label_classifier_are_calibrated_too() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(-1, 2, (4000, 2))
+    targets = (rng.uniform(size=logits.shape) < 1 / (1 + np.exp(-logits))).astype(np.float32)
+    said = 1 / (1 + np.exp(-2 * logits))
+    assert MultiLabel(("a", "b")).calibrated(said, targets).temperature == pytest.approx(2, rel=0.1)
+
+
+def test_a_threshold_is_the_one_with_the_best_f1_next_to_one_half() -> None:
+    probabilities = np.array([[0.9, 0.30, 0.2], [0.8, 0.25, 0.3], [0.2, 0.10, 0.1], [0.1, 0.05, 0.4]])
+    targets = np.array([[1, 1, 0], [1, 1, 0], [0, 0, 0], [0, 0, 0]], dtype=np.float32)
+    first, second, third = best_thresholds(probabilities, targets > 0.5)
+    assert first == pytest.approx(0.5)  # any of 0.2 to 0.8
+    assert second == pytest.approx(0.25)
+    assert third == 0.5  # nothing to choose by

@@ -7,15 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bothways.text.cleaning import (
-    LONGEST_WORD,
+    MAX_WORD_LENGTH,
     SPECIAL_TOKENS,
     clean,
     compose,
     decode_html,
     mark_chunk,
-    repetition_marker,
     replace_invisible,
     split_chunks,
+    word_repeat_tokens,
 )
 
 RULES = "bothways-1"
@@ -83,7 +83,7 @@ def test_two_runs_of_the_same_word_stay_two() -> None:
     assert list(split_chunks("a a a b a a a")) == [("a", 3), ("b", 1), ("a", 3)]
 
 
-def test_a_run_at_the_end_is_told_too() -> None:
+def test_a_run_at_the_end_counts_too() -> None:
     assert list(split_chunks("so very very very very")) == [("so", 1), ("very", 4)]
 
 
@@ -92,9 +92,9 @@ def test_a_text_of_white_space_has_no_chunks() -> None:
 
 
 def test_an_endless_word_is_cut() -> None:
-    word = "".join(chr(0x4E00 + i) for i in range(2 * LONGEST_WORD + 1))
+    word = "".join(chr(0x4E00 + i) for i in range(2 * MAX_WORD_LENGTH + 1))
     chunks = list(split_chunks(word))
-    assert [len(chunk) for chunk, _ in chunks] == [LONGEST_WORD, LONGEST_WORD, 1]
+    assert [len(chunk) for chunk, _ in chunks] == [MAX_WORD_LENGTH, MAX_WORD_LENGTH, 1]
     assert "".join(chunk for chunk, _ in chunks) == word
 
 
@@ -129,7 +129,7 @@ def test_counts_add_up_to_the_words_of_the_text(words: list[str]) -> None:
         ("中文", ((), "中文")),
     ],
 )
-def test_a_word_and_its_markers(chunk: str, expected: tuple[tuple[str, ...], str]) -> None:
+def test_a_word_and_its_special_tokens(chunk: str, expected: tuple[tuple[str, ...], str]) -> None:
     assert mark_chunk(chunk) == expected
 
 
@@ -137,12 +137,12 @@ def test_a_word_and_its_markers(chunk: str, expected: tuple[tuple[str, ...], str
     ("count", "marker"),
     [(1, ()), (2, ()), (3, ("xxwrep-3",)), (4, ("xxwrep-4",)), (9, ("xxwrep-5",)), (10**6, ("xxwrep-10",))],
 )
-def test_word_repetition_is_told_in_steps(count: int, marker: tuple[str, ...]) -> None:
-    assert repetition_marker(count) == marker
+def test_word_repetition_is_marked_in_steps(count: int, marker: tuple[str, ...]) -> None:
+    assert word_repeat_tokens(count) == marker
 
 
 @given(st.text(min_size=1).filter(lambda text: not any(c.isspace() for c in text)))
-def test_markers_are_only_ever_ours_and_a_word_is_never_empty(chunk: str) -> None:
+def test_special_tokens_are_only_ever_ours_and_a_word_is_never_empty(chunk: str) -> None:
     special_tokens, word = mark_chunk(chunk)
     assert set(special_tokens) <= set(SPECIAL_TOKENS)
     assert word

@@ -1,4 +1,4 @@
-"""fastai's rules by cases worked out by hand from its sources; the comparison with fastai itself is in oracle/."""
+"""fastai's rules on cases worked out by hand from its sources. The comparison with fastai itself is in oracle/."""
 
 import time
 
@@ -51,7 +51,7 @@ def test_each_rule_does_what_fastai_does(text: str, v1: str, v2: str) -> None:
     assert cleaned(text, FASTAI_V2) == v2
 
 
-def test_the_markers_of_a_text_stand_where_each_version_puts_them() -> None:
+def test_the_special_tokens_of_a_text_stand_where_each_version_puts_them() -> None:
     assert clean_before("A", FASTAI_V1) == "xxbos A"
     assert clean_before("A", FASTAI_V1, marks_field=True, ends=True) == "xxbos xxfld 1 A xxeos"
     assert clean_before(" A ", FASTAI_V2, marks_field=True, ends=True) == "xxbos xxfld 1 a xxeos"
@@ -60,7 +60,7 @@ def test_the_markers_of_a_text_stand_where_each_version_puts_them() -> None:
     assert clean_before("", FASTAI_V2, ends=True) == "xxbos  xxeos"
 
 
-def test_typed_markers_are_left_as_they_are() -> None:
+def test_typed_special_tokens_are_left_as_they_are() -> None:
     for rules in BOTH:
         assert clean_before("xxmaj xxpad", rules) == "xxbos xxmaj xxpad"
 

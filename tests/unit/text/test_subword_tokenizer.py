@@ -29,7 +29,7 @@ def test_control_tokens_keep_their_ids() -> None:
     assert list(CONTROL_TOKENS) == ["xxunk", "xxpad", *special_tokens]
 
 
-def test_markers_stand_before_the_pieces_of_their_word(handmade: SubwordTokenizer) -> None:
+def test_special_tokens_stand_before_the_pieces_of_their_word(handmade: SubwordTokenizer) -> None:
     assert tokens_of(handmade, "Cats cat CAT") == [
         "xxbos",
         *("xxmaj", "▁cat", "s"),
@@ -55,7 +55,7 @@ def test_groups_are_counted_by_hand(handmade: SubwordTokenizer) -> None:
     assert {str(column.dtype) for column in (text.ids, text.group_starts, text.special_token_counts)} == {"int32"}
 
 
-def test_a_repeated_word_has_its_count_before_its_own_markers(handmade: SubwordTokenizer) -> None:
+def test_a_repeated_word_has_its_count_before_its_own_special_tokens(handmade: SubwordTokenizer) -> None:
     assert tokens_of(handmade, "Cat Cat cat") == ["xxbos", "xxwrep-3", "xxmaj", "▁cat"]
     assert handmade.tokenize("Cat Cat cat").special_token_counts.tolist() == [1, 2]
 
@@ -92,11 +92,11 @@ def test_the_document_is_these_bytes() -> None:
     assert SubwordTokenizer.from_pieces([("▁", -1.5), ('"é', -0.1)]).to_bytes().decode() == expected
 
 
-def test_what_is_remembered_never_changes_a_result(handmade: SubwordTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_never_changes_a_result(handmade: SubwordTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     words = "cat cats Cat tac sac cat cats act Cat"
     expected = tokens_of(handmade, words)
-    monkeypatch.setattr(tokenizer_module, "_WORDS_REMEMBERED", 2)
-    monkeypatch.setattr(tokenizer_module, "_LONGEST_REMEMBERED", 3)
+    monkeypatch.setattr(tokenizer_module, "_MAX_CACHED_CHUNKS", 2)
+    monkeypatch.setattr(tokenizer_module, "_MAX_CACHED_CHUNK_LENGTH", 3)
     forgetful = SubwordTokenizer.from_pieces(PIECES)
     assert tokens_of(forgetful, words) == expected
     assert tokens_of(forgetful, words) == expected
@@ -149,7 +149,7 @@ def test_a_wrong_document_is_refused_by_name(changes: dict[str, Any], problem: s
         (b"[" * 100_000, "nested too deeply"),
     ],
 )
-def test_what_is_no_document_is_refused(data: bytes, problem: str) -> None:
+def test_an_invalid_document_is_refused(data: bytes, problem: str) -> None:
     with pytest.raises(BundleBroken, match=r"^tokenizer\.json") as caught:
         parse_tokenizer(data)
     assert problem in str(caught.value)

@@ -25,8 +25,8 @@ def test_the_error_names_the_text_and_what_it_is() -> None:
         check_text(7, "reviews.csv, row 3")
 
 
-def test_bytes_are_told_to_be_decoded() -> None:
-    with pytest.raises(TextError, match=r"^text 1 is bytes b'abc', expected a string; decode it first$"):
+def test_the_error_for_bytes_says_to_decode_them() -> None:
+    with pytest.raises(TextError, match=r"^text 1 is bytes b'abc', expected a string\. Decode it first$"):
         list(check_texts(["fine", b"abc"]))
 
 
@@ -36,8 +36,8 @@ def test_a_long_value_is_shown_in_short() -> None:
     assert len(str(caught.value)) < 90
 
 
-def test_half_a_surrogate_pair_is_told_with_its_place() -> None:
-    with pytest.raises(TextError, match=r"^text 0 holds a lone surrogate \(U\+D83D\) at character 4:"):
+def test_a_lone_surrogate_is_reported_with_its_place() -> None:
+    with pytest.raises(TextError, match=r"^text 0 contains a lone surrogate \(U\+D83D\) at character 4\."):
         check_text("añb\ud83d!", "text 0")
 
 
@@ -48,17 +48,17 @@ def test_text_errors_are_data_errors() -> None:
 
 @pytest.mark.parametrize("lone", ["a text", b"a text"])
 def test_one_string_instead_of_a_list_is_refused_at_once(lone: object) -> None:
-    with pytest.raises(TextError, match=r"write predict\(\[text\]\)"):
+    with pytest.raises(TextError, match=r"Use predict\(\[text\]\)"):
         check_texts(lone)  # type: ignore[arg-type]
 
 
-def test_what_cannot_be_gone_through_is_refused_at_once() -> None:
+def test_a_value_that_is_not_iterable_is_refused_at_once() -> None:
     with pytest.raises(TextError, match="got int 3, expected a list"):
         check_texts(3)  # type: ignore[arg-type]
 
 
 def test_a_dictionary_is_refused_because_only_its_keys_would_be_read() -> None:
-    with pytest.raises(TextError, match="got a dict, expected a list of texts: pass one of its columns"):
+    with pytest.raises(TextError, match=r"got a dict, expected a list of texts\. Pass one of its columns"):
         check_texts({"text": ["a", "b"]})
 
 
@@ -77,5 +77,5 @@ def test_texts_are_taken_one_at_a_time() -> None:
 
 
 def test_an_array_without_dimensions_is_one_string() -> None:
-    with pytest.raises(TextError, match="got one string"):
+    with pytest.raises(TextError, match="got a single string"):
         check_texts(np.array("text"))

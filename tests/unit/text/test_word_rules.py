@@ -1,4 +1,4 @@
-"""The word splitter by small tables made by hand, and its faster ways against its plain one. Needs no spaCy."""
+"""The word splitter with small hand-made tables, and its fast paths compared with its exact path. Needs no spaCy."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ ODD_RULES = [
 @settings(max_examples=150)
 @given(text=st.text(ALPHABET, max_size=130) | st.lists(st.sampled_from([*EXCEPTIONS, " ", "  "])).map("".join))
 def test_the_faster_ways_give_what_searching_everything_gives(changed: dict[str, str], text: str) -> None:
-    """The definition, followed word by word, against what is precomputed, remembered and searched in windows."""
+    """Compare the definition with everything that is precomputed, cached or searched in windows."""
     changed_tables = tables(**changed)
     ours = remembered(changed_tables)
     assert ours.split(text) == plain(changed_tables)._split_exactly(text)
@@ -189,7 +189,7 @@ def _not_understood(_pattern: str, _flags: int) -> Any:
 
 
 def test_what_can_be_analysed_is() -> None:
-    """The faster ways must not fall away unnoticed."""
+    """The fast paths must not disappear unnoticed."""
     assert SPLITTER._for_words is not SPLITTER._for_space
     assert SPLITTER._could_be_cut("word") is None
     assert SPLITTER._could_be_cut("word.") is not None
@@ -204,7 +204,7 @@ def test_bars_in_groups_and_classes_do_not_part(pattern: str) -> None:
 
 
 def test_the_memory_is_bounded_and_harmless_when_it_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(word_rules, "_CHUNKS_REMEMBERED", 3)
+    monkeypatch.setattr(word_rules, "_MAX_CACHED_CHUNKS", 3)
     splitter = WordSplitter(tables())
     for number in range(20):
         assert splitter.split(f"({number}km) x{number} don't") == [
@@ -224,7 +224,7 @@ def test_the_memory_is_bounded_and_harmless_when_it_is_full(monkeypatch: pytest.
 
 
 def test_threads_share_a_splitter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(word_rules, "_CHUNKS_REMEMBERED", 7)
+    monkeypatch.setattr(word_rules, "_MAX_CACHED_CHUNKS", 7)
     splitter = WordSplitter(tables())
     texts = [f"(w{number}.) x: (:y don't {number}km" for number in range(50)]
     expected = [WordSplitter(tables()).split(text) for text in texts]
@@ -274,12 +274,12 @@ def test_longer_chunks_are_cut_first() -> None:
     ("changed", "said"),
     [
         ({"exceptions": {"": []}}, "0 characters"),
-        ({"exceptions": {"ab": ["a"]}}, "do not make it up"),
-        ({"exceptions": {"ab": ["ab", ""]}}, "do not make it up"),
+        ({"exceptions": {"ab": ["a"]}}, "do not add up to it"),
+        ({"exceptions": {"ab": ["ab", ""]}}, "do not add up to it"),
         ({"exceptions": {"a" * (LONGEST_EXCEPTION + 1): []}}, f"expected 1 to {LONGEST_EXCEPTION}"),
-        ({"suffix": Pattern(pattern="(", flags=32)}, "the suffix pattern is no regular expression"),
-        ({"infix": Pattern(pattern="(" * 5000, flags=32)}, "the infix pattern is no regular expression"),
-        ({"infix": Pattern(pattern="a{99999999999}", flags=32)}, "the infix pattern is no regular expression"),
+        ({"suffix": Pattern(pattern="(", flags=32)}, "the suffix pattern is not a valid regular expression"),
+        ({"infix": Pattern(pattern="(" * 5000, flags=32)}, "the infix pattern is not a valid regular expression"),
+        ({"infix": Pattern(pattern="a{99999999999}", flags=32)}, "the infix pattern is not a valid regular expression"),
         ({"prefix": Pattern(pattern="a", flags=32 | int(re.DEBUG))}, "flags"),
         ({"prefix": Pattern(pattern="a", flags=int(re.LOCALE))}, "flags"),
     ],

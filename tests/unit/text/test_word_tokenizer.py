@@ -1,4 +1,4 @@
-"""The words of imported models: ids, groups, vocabularies, and the document that holds them."""
+"""The word tokenizer of imported models: ids, groups, vocabularies and the document."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def words_of(tokenizer: WordTokenizer, text: str) -> list[str]:
 
 
 def groups_of(tokenizer: WordTokenizer, text: str) -> list[tuple[list[str], list[str]]]:
-    """Return each group's markers and its other tokens."""
+    """Return the special tokens and the other tokens of each group."""
     found = tokenizer.tokenize(text)
     tokens = tokenizer.tokens(found.ids.tolist())
     starts = [*found.group_starts.tolist(), len(tokens)]
@@ -49,7 +49,7 @@ def test_words_become_ids_and_others_the_unknown_one() -> None:
     ]  # fmt: skip
 
 
-def test_a_marker_and_its_word_are_one_group() -> None:
+def test_a_special_token_and_its_word_are_one_group() -> None:
     assert groups_of(V2, "A good CAT sat!!! Dog") == [
         (["xxbos"], []),
         ([], ["a"]),
@@ -61,7 +61,7 @@ def test_a_marker_and_its_word_are_one_group() -> None:
     ]
 
 
-def test_markers_without_a_word_are_a_group_of_their_own() -> None:
+def test_special_tokens_without_a_word_are_a_group_of_their_own() -> None:
     assert groups_of(V2, "cat xxmaj")[-1] == (["xxmaj"], [])
 
 
@@ -89,7 +89,7 @@ def test_a_text_gets_the_same_ids_cold_and_warm(text: str) -> None:
 
 
 def test_of_equal_words_the_last_one_counts_and_an_empty_one_is_never_found() -> None:
-    """As in fastai v1, whose fillers are all called xxfake, and in v2, where no text has one."""
+    """fastai v1 calls all its fillers xxfake. fastai v2 has fillers that occur in no text."""
     doubled = make_word_tokenizer("fastai-v1", [*WORDS, "xxfake", "xxfake"])
     assert doubled.tokenize("xxfake").ids.tolist()[1:] == [len(doubled) - 1]
     without = make_word_tokenizer("fastai-v2", [*WORDS, "", ""])
@@ -99,7 +99,7 @@ def test_of_equal_words_the_last_one_counts_and_an_empty_one_is_never_found() ->
 
 def test_what_can_be_typed_is_composed_and_nothing_else() -> None:
     tokenizer = make_word_tokenizer("fastai-v1", [*WORDS, "xxfake", ""])
-    assert tokenizer.compose(range(len(tokenizer))) == " ".join(WORDS)
+    assert tokenizer.decode(range(len(tokenizer))) == " ".join(WORDS)
 
 
 def test_a_vocabulary_is_learnt_as_fastai_does() -> None:
@@ -147,6 +147,6 @@ def changed(**changes: object) -> bytes:
         (b'{"words": NaN}', "strict JSON"),
     ],
 )
-def test_a_document_that_is_none_is_refused(data: bytes, message: str) -> None:
+def test_an_invalid_document_is_refused(data: bytes, message: str) -> None:
     with pytest.raises(BundleBroken, match=message):
         parse_tokenizer(data)

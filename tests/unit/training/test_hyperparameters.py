@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bothways.errors import ConfigError
-from bothways.training.hyperparameters import SIZES, ClassifierConfig, load_hyperparameters
+from bothways.training.hyperparameters import RENAMED, SIZES, ClassifierConfig, Hyperparameters, load_hyperparameters
 
 
 def toml(folder: Path, content: str) -> Path:
@@ -15,7 +15,7 @@ def toml(folder: Path, content: str) -> Path:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_every_size_is_a_valid_recipe_and_larger_ones_are_larger(size: str) -> None:
+def test_every_size_is_valid_and_larger_sizes_have_larger_layers(size: str) -> None:
     widths = [load_hyperparameters(name).encoder.hidden_size for name in SIZES]
     assert load_hyperparameters(size).encoder.hidden_size in widths
     assert widths == sorted(set(widths))
@@ -37,19 +37,19 @@ def test_a_file_changes_what_it_names_and_nothing_else(tmp_path: Path) -> None:
     assert changed.model_dump() == expected
 
 
-def test_class_weights_are_given_by_label(tmp_path: Path) -> None:
+def test_class_weights_can_be_a_table_of_labels(tmp_path: Path) -> None:
     path = toml(tmp_path, '[classifier.class_weights]\nspam = 5\n"not spam" = 0.5\n')
     assert load_hyperparameters("tiny", path).classifier.class_weights == {"spam": 5.0, "not spam": 0.5}
     path = toml(tmp_path, '[classifier]\nclass_weights = "balanced"\n')
     assert load_hyperparameters("tiny", path).classifier.class_weights == "balanced"
 
 
-def test_an_unknown_size_is_refused_with_those_there_are() -> None:
-    with pytest.raises(ConfigError, match=r"^the size 'huge' is unknown, expected one of tiny, small, base$"):
+def test_an_unknown_size_is_refused_with_the_known_sizes() -> None:
+    with pytest.raises(ConfigError, match=r"^unknown size 'huge': expected one of tiny, small, base$"):
         load_hyperparameters("huge")
 
 
-def test_all_faults_of_a_file_are_told_at_once(tmp_path: Path) -> None:
+def test_all_errors_of_a_file_are_reported_at_once(tmp_path: Path) -> None:
     path = toml(
         tmp_path,
         """
@@ -66,7 +66,7 @@ def test_all_faults_of_a_file_are_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_hyperparameters("tiny", path)
     message = str(caught.value)
-    assert message.startswith(f"{path} has 5 faults: ")
+    assert message.startswith(f"{path} has 5 errors: ")
     assert "encoder.hiden_size: unknown key, did you mean hidden_size?" in message
     assert "languagemodel: unknown key, did you mean language_model?" in message
     assert "encoder.layers: input should be greater than or equal to 1, found 0" in message
@@ -76,27 +76,51 @@ def test_all_faults_of_a_file_are_told_at_once(tmp_path: Path) -> None:
     assert "\n" not in message
 
 
+FORMER_KEYS = [
+    (section, old, new)
+    for old, new in RENAMED.items()
+    for section, field in Hyperparameters.model_fields.items()
+    if new in getattr(field.annotation, "model_fields", {})
+]
+
+
+@pytest.mark.parametrize(("section", "old", "new"), FORMER_KEYS)
+def test_a_former_key_is_refused_with_its_present_name(tmp_path: Path, section: str, old: str, new: str) -> None:
+    path = toml(tmp_path, f"[{section}]\n{old} = 1\n")
+    with pytest.raises(ConfigError, match=rf"c\.toml has 1 error: {section}\.{old} was renamed: use {new}$"):
+        load_hyperparameters("tiny", path)
+
+
+def test_each_former_key_has_a_section() -> None:
+    assert {old for _, old, _ in FORMER_KEYS} == set(RENAMED)
+
+
+def test_a_former_key_in_another_section_is_unknown(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"has 1 error: tokenizer\.rate_peak: unknown key, expected one of"):
+        load_hyperparameters("tiny", toml(tmp_path, "[tokenizer]\nrate_peak = 1\n"))
+
+
 @pytest.mark.parametrize(("rows", "expected"), [(2, 16), (999, 16), (1000, 32), (3999, 32), (4000, 64), (10**6, 64)])
-def test_batches_grow_with_the_rows(rows: int, expected: int) -> None:
+def test_the_batch_size_grows_with_the_number_of_texts(rows: int, expected: int) -> None:
     config = load_hyperparameters("small").classifier
     assert config.batch_size_for(rows) == expected
     assert ClassifierConfig(batch_size=7).batch_size_for(rows) == 7
 
 
-@pytest.mark.parametrize(("texts_a_batch", "expected"), [(2, 0.005), (31.9, 0.005), (56.1, 0.005), (63.2, 0.01)])
-def test_full_batches_learn_at_a_higher_rate_than_those_of_few_or_long_texts(
-    texts_a_batch: float, expected: float
+@pytest.mark.parametrize(("texts_per_batch", "expected"), [(2, 0.005), (31.9, 0.005), (56.1, 0.005), (63.2, 0.01)])
+def test_large_batches_have_a_higher_learning_rate_than_batches_of_few_or_long_texts(
+    texts_per_batch: float, expected: float
 ) -> None:
-    assert load_hyperparameters("small").classifier.learning_rate_for(texts_a_batch) == expected
-    assert ClassifierConfig(learning_rate=0.2).learning_rate_for(texts_a_batch) == 0.2
+    assert load_hyperparameters("small").classifier.learning_rate_for(texts_per_batch) == expected
+    assert ClassifierConfig(learning_rate=0.2).learning_rate_for(texts_per_batch) == 0.2
 
 
-def test_one_fault_is_one_fault(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"c\.toml has 1 fault: tokenizer\.vocabulary_size: input should be"):
+def test_a_single_error_is_counted_as_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"c\.toml has 1 error: tokenizer\.vocabulary_size: input should be"):
         load_hyperparameters("tiny", toml(tmp_path, "[tokenizer]\nvocabulary_size = 3\n"))
 
 
-def test_a_key_like_no_other_is_told_those_there_are(tmp_path: Path) -> None:
+def test_an_unknown_key_is_refused_with_the_known_keys(tmp_path: Path) -> None:
     path = toml(tmp_path, "[tokenizer]\nzzz = 1\n[classifier.dropouts]\nqqq = 1\n")
     with pytest.raises(ConfigError) as caught:
         load_hyperparameters("tiny", path)
@@ -105,39 +129,39 @@ def test_a_key_like_no_other_is_told_those_there_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["classifier = 3", 'encoder = "wide"', "[[classifier]]\nepochs = 3\n"])
-def test_a_section_that_is_none_is_told(tmp_path: Path, content: str) -> None:
-    with pytest.raises(ConfigError, match=r"has 1 fault: (classifier|encoder): input should be"):
+def test_a_value_in_place_of_a_section_is_refused(tmp_path: Path, content: str) -> None:
+    with pytest.raises(ConfigError, match=r"has 1 error: (classifier|encoder): input should be"):
         load_hyperparameters("tiny", toml(tmp_path, content))
 
 
 @pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
-def test_numbers_that_are_none_are_refused(tmp_path: Path, number: str) -> None:
-    with pytest.raises(ConfigError, match=r"has 1 fault: classifier\.learning_rate"):
+def test_non_finite_learning_rates_are_refused(tmp_path: Path, number: str) -> None:
+    with pytest.raises(ConfigError, match=r"has 1 error: classifier\.learning_rate"):
         load_hyperparameters("tiny", toml(tmp_path, f"[classifier]\nlearning_rate = {number}\n"))
 
 
 @pytest.mark.parametrize(
     "key", ["max_gradient_norm", "activation_regularization", "temporal_activation_regularization"]
 )
-def test_penalties_and_limits_are_finite_numbers(tmp_path: Path, key: str) -> None:
-    with pytest.raises(ConfigError, match=rf"has 1 fault: classifier\.{key}"):
+def test_regularization_weights_and_limits_are_not_nan(tmp_path: Path, key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"has 1 error: classifier\.{key}"):
         load_hyperparameters("tiny", toml(tmp_path, f"[classifier]\n{key} = nan\n"))
 
 
 @pytest.mark.parametrize("content", ["[encoder", "epochs: 3", "a = 1\na = 2"])
-def test_what_is_not_toml_is_told_with_its_place(tmp_path: Path, content: str) -> None:
+def test_invalid_toml_is_reported_with_its_line(tmp_path: Path, content: str) -> None:
     with pytest.raises(ConfigError, match=r"c\.toml is not TOML: .* \(at (line \d|end of document)"):
         load_hyperparameters("tiny", toml(tmp_path, content))
 
 
-def test_bytes_that_are_not_utf8_are_not_toml(tmp_path: Path) -> None:
+def test_bytes_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_bytes(b"# na\xefve\n")
     with pytest.raises(ConfigError, match=r"c\.toml is not TOML: 'utf-8' codec can't decode"):
         load_hyperparameters("tiny", path)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"missing\.toml can't be read: No such file or directory$"):
         load_hyperparameters("tiny", tmp_path / "missing.toml")
     with pytest.raises(ConfigError, match=r"can't be read: Is a directory$"):

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from bothways.training.optimizer import StageOptimizer, rate_factor
+from bothways.training.optimizer import Schedule, StageOptimizer, rate_factor
 
-SCHEDULES = ["slanted-triangular", "one-cycle"]
+SCHEDULES: list[Schedule] = ["slanted-triangular", "one-cycle"]
 
 
 def an_optimizer(groups: list[nn.Module], **changes: object) -> StageOptimizer:
@@ -63,7 +63,7 @@ def test_one_cycle_rises_from_a_25th_for_a_quarter_and_falls_to_nearly_nothing()
 @pytest.mark.parametrize(("schedule", "peak"), [("slanted-triangular", 0.1), ("one-cycle", 0.25)])
 @given(st.data())
 def test_rates_only_rise_before_the_peak_and_only_fall_after_it(
-    schedule: str, peak: float, data: st.DataObject
+    schedule: Schedule, peak: float, data: st.DataObject
 ) -> None:
     low, high = sorted((data.draw(st.floats(0, 1)), data.draw(st.floats(0, 1))))
     before, after = rate_factor(schedule, low), rate_factor(schedule, high)
@@ -75,7 +75,7 @@ def test_rates_only_rise_before_the_peak_and_only_fall_after_it(
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_a_stage_takes_each_step_at_the_rate_of_its_schedule(schedule: str) -> None:
+def test_a_stage_takes_each_step_at_the_rate_of_its_schedule(schedule: Schedule) -> None:
     groups = three_groups()
     optimizer = an_optimizer(groups, schedule=schedule, steps=20)
     rates = [optimizer.step(loss_of(groups)) for _ in range(20)]

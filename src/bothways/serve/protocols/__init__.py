@@ -1,1 +1,1 @@
-"""What clients speak: one file a protocol, each from a request's body to texts and from predictions to a reply."""
+"""The protocols of the server, one per module: each parses requests, renders replies and owns its routes."""

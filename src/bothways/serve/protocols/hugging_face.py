@@ -1,57 +1,65 @@
-"""Hugging Face's inference endpoints: POST /, as ``huggingface_hub.InferenceClient.text_classification`` asks."""
+"""Hugging Face Inference Endpoints: ``POST /``, as sent by ``huggingface_hub.InferenceClient.text_classification``."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal
 
 from bothways.errors import RequestInvalid
+from bothways.serve.answers import Answer
 from bothways.serve.protocols.protocol import (
     Protocol,
     Query,
-    Received,
+    RawRequest,
     Reply,
     Schema,
-    ServedModels,
     all_classified,
-    parsed,
-    plain_fault,
-    scores,
+    parse_body,
+    render_plain_error,
+    sorted_scores,
 )
-from bothways.serve.service import Answer, ServedModel
+from bothways.serve.service import ServedModel, Service
 
 
 class Parameters(Schema):
-    """How to tell the scores."""
+    """How to return the scores."""
 
     top_k: int | None = None
-    """How many labels of each text; all if left out."""
+    """Number of labels to return per text. Defaults to all."""
     function_to_apply: Literal["softmax", "sigmoid", "none"] | None = None
-    """softmax for a text's one label, sigmoid for any number of them; nothing else can be had."""
+    """Must be the function of the model if set: softmax, or sigmoid for a multi-label model."""
 
 
 class TextClassificationRequest(Schema):
-    """A text, or several."""
+    """One text, or a list of texts."""
 
     inputs: str | list[Any]
     parameters: Parameters | None = None
     options: dict[str, Any] | None = None
-    """Of the hosted service; has no meaning here."""
+    """Options of the hosted service. Ignored."""
 
 
-def _parse(received: Received, models: ServedModels) -> Query:
-    request = parsed(received.body, TextClassificationRequest)
+def _parse(received: RawRequest, service: Service) -> Query:
+    request = parse_body(received.body, TextClassificationRequest)
     parameters = request.parameters or Parameters()
-    own = "sigmoid" if models.model().model.is_multi_label else "softmax"
-    if parameters.function_to_apply not in (None, own):
-        raise RequestInvalid(f"parameters.function_to_apply: probabilities come of {own} here, no other is kept")
+    function = service.model().model.task.activation_name
+    if parameters.function_to_apply not in (None, function):
+        raise RequestInvalid(
+            f"parameters.function_to_apply is {parameters.function_to_apply!r}, but this model only supports {function}"
+        )
     if parameters.top_k is not None and parameters.top_k < 1:
         raise RequestInvalid(f"parameters.top_k is {parameters.top_k}, expected 1 or more")
     texts = [request.inputs] if isinstance(request.inputs, str) else request.inputs
-    return Query(texts, None, options=parameters.top_k)
+    return Query(texts, None, partial(_render, parameters.top_k))
 
 
-def _render(query: Query, served: ServedModel, answer: Answer) -> Reply:
-    return Reply([scores(found, served)[: query.options] for found in all_classified(answer)])
+def _render(top_k: int | None, served: ServedModel, answer: Answer) -> Reply:
+    return Reply([sorted_scores(found, served)[:top_k] for found in all_classified(answer)])
 
 
-PROTOCOL = Protocol(_parse, _render, plain_fault)
+PROTOCOL = Protocol(
+    predict_routes={"/": "Classify texts (Hugging Face Inference Endpoints)"},
+    request=TextClassificationRequest,
+    parse=_parse,
+    render_error=render_plain_error,
+)

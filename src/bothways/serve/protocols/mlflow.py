@@ -1,4 +1,4 @@
-"""MLflow's scoring protocol, POST /invocations, which SageMaker's containers speak as well."""
+"""MLflow's scoring protocol, ``POST /invocations`` and ``GET /ping``, which is also that of SageMaker containers."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import csv
 import io
 from typing import Any
 
-from pydantic import Field
-
 from bothways.errors import BodyUnsupported, RequestInvalid, ServingError
+from bothways.serve.answers import Answer
 from bothways.serve.protocols.protocol import (
+    Information,
     Protocol,
     Query,
-    Received,
+    RawRequest,
     Reply,
     Schema,
-    ServedModels,
     all_classified,
-    parsed,
-    scores,
+    parse_body,
+    readiness,
+    sorted_scores,
 )
-from bothways.serve.service import Answer, ServedModel
+from bothways.serve.service import ServedModel, Service
 
 _TEXT = "text"
 
 
 class DataframeSplit(Schema):
-    """A table by rows."""
+    """A table as a list of rows."""
 
     columns: list[str]
     data: list[list[Any]]
@@ -34,24 +34,24 @@ class DataframeSplit(Schema):
 
 
 class InvocationRequest(Schema):
-    """Exactly one of the four, and nothing else but `params`."""
+    """Exactly one of `dataframe_split`, `dataframe_records`, `instances` and `inputs`."""
 
     dataframe_split: DataframeSplit | None = None
     dataframe_records: list[dict[str, Any]] | None = None
     instances: list[Any] | None = None
     inputs: list[Any] | dict[str, list[Any]] | str | None = None
-    params: dict[str, Any] | None = Field(default=None)
-    """Taken and not used."""
+    params: dict[str, Any] | None = None
+    """Ignored."""
 
 
-def _parse(received: Received, models: ServedModels) -> Query:
+def _parse(received: RawRequest, service: Service) -> Query:
     content_type = received.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    column = models.model().model.manifest.training.text_column
+    column = service.model().model.manifest.training.text_column
     if content_type == "text/csv":
-        return Query(_csv_texts(received.body, column), None)
+        return Query(_csv_texts(received.body, column), None, _render)
     if content_type not in ("application/json", ""):
         raise BodyUnsupported(f"the content type is {content_type[:60]!r}, expected application/json or text/csv")
-    request = parsed(received.body, InvocationRequest)
+    request = parse_body(received.body, InvocationRequest)
     given = {name: getattr(request, name) for name in ("dataframe_split", "dataframe_records", "instances", "inputs")}
     given = {name: value for name, value in given.items() if value is not None}
     if len(given) != 1:
@@ -60,14 +60,14 @@ def _parse(received: Received, models: ServedModels) -> Query:
             f"{', '.join(given) or 'none'}"
         )
     ((name, value),) = given.items()
-    return Query(_texts(name, value, column), None)
+    return Query(_texts(name, value, column), None, _render)
 
 
 def _texts(name: str, value: Any, column: str | None) -> list[Any]:
     if isinstance(value, DataframeSplit):
         place = value.columns.index(_column(value.columns, column))
         if bad := next((row for row in value.data if len(row) != len(value.columns)), None):
-            raise RequestInvalid(f"dataframe_split: a row has {len(bad)} values for {len(value.columns)} columns")
+            raise RequestInvalid(f"dataframe_split: a row has {len(bad)} values, expected {len(value.columns)}")
         return [row[place] for row in value.data]
     if isinstance(value, dict):
         return list(value[_column(list(value), column)])
@@ -76,7 +76,7 @@ def _texts(name: str, value: Any, column: str | None) -> list[Any]:
     if value and all(isinstance(item, dict) for item in value):
         chosen = _column(list(value[0]), column)
         if any(chosen not in item for item in value):
-            raise RequestInvalid(f"{name}: not every row has {chosen!r}")
+            raise RequestInvalid(f"{name}: not every row has the column {chosen!r}")
         return [item[chosen] for item in value]
     return [item[0] if isinstance(item, list) and len(item) == 1 else item for item in value]
 
@@ -85,32 +85,38 @@ def _csv_texts(body: bytes, column: str | None) -> list[str]:
     try:
         rows = list(csv.reader(io.StringIO(body.decode("utf-8"), newline=""), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise RequestInvalid(f"the body is not CSV in UTF-8: {error}") from None
+        raise RequestInvalid(f"the body is not valid CSV in UTF-8: {error}") from None
     if not rows:
-        raise RequestInvalid("the body is empty, expected a line of column names")
+        raise RequestInvalid("the body is empty, expected a header line with column names")
     header, *lines = rows
     place = header.index(_column(header, column))
     if bad := next((row for row in lines if row and len(row) != len(header)), None):
-        raise RequestInvalid(f"a row has {len(bad)} values for {len(header)} columns")
+        raise RequestInvalid(f"a row has {len(bad)} values, expected {len(header)}")
     return [row[place] for row in lines if row]
 
 
 def _column(names: list[str], trained_on: str | None) -> str:
-    """Return the column of the texts: the one trained on, ``text``, or the only one."""
+    """Return the text column: the one used in training, ``text``, or the only column."""
     found = next((name for name in (trained_on, _TEXT) if name in names), None)
     if found is None and len(names) == 1:
         found = names[0]
     if found is None:
-        raise RequestInvalid(f"none of the columns {', '.join(names)[:200]} is {trained_on or _TEXT!r}")
+        raise RequestInvalid(f"text column not found: expected {trained_on or _TEXT!r}, found {', '.join(names)[:200]}")
     return found
 
 
-def _render(_: Query, served: ServedModel, answer: Answer) -> Reply:
-    return Reply({"predictions": [scores(found, served)[0] for found in all_classified(answer)]})
+def _render(served: ServedModel, answer: Answer) -> Reply:
+    return Reply({"predictions": [sorted_scores(found, served)[0] for found in all_classified(answer)]})
 
 
-def _fault(error: ServingError) -> tuple[int, object]:
+def _render_error(error: ServingError) -> tuple[int, object]:
     return error.status, {"error_code": error.kind.upper(), "message": str(error)}
 
 
-PROTOCOL = Protocol(_parse, _render, _fault)
+PROTOCOL = Protocol(
+    predict_routes={"/invocations": "Classify texts (MLflow, SageMaker)"},
+    request=InvocationRequest,
+    parse=_parse,
+    render_error=_render_error,
+    information=(Information("/ping", "Report whether the server accepts requests", readiness, is_probe=True),),
+)

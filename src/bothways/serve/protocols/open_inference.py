@@ -1,10 +1,11 @@
-"""The Open Inference Protocol, version 2 (KServe, Triton, MLServer): metadata, and POST /v2/models/NAME/infer.
+"""The Open Inference Protocol, version 2 (KServe, Triton, MLServer): metadata, and ``POST /v2/models/NAME/infer``.
 
-With Triton's binary tensors: the header ``Inference-Header-Content-Length`` says where JSON ends and raw bytes begin; a
-BYTES element is its length, four bytes little-endian, and then itself.
+Supports Triton's binary tensors: the header ``Inference-Header-Content-Length`` is the length of the JSON part, which
+raw bytes follow. An element of type BYTES is its length as a four-byte little-endian integer, followed by its bytes.
 
-One input, ``text`` (BYTES, [n] or [n, 1]). Outputs: ``label`` (BYTES, [n]) and ``probabilities`` (FP64, [n, C], the
-numbers of ``predict`` to the last bit), and ``forward`` and ``backward`` (as ``probabilities``) where asked for.
+There is one input, ``text`` (BYTES, [n] or [n, 1]). The outputs are ``label`` (BYTES, [n]) and ``probabilities``
+(FP64, [n, C], bit-identical to ``predict_proba``). On request there are also ``forward`` and ``backward``, which look
+like ``probabilities``.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import binascii
 import json
 import math
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,17 +26,20 @@ from pydantic import BaseModel, ConfigDict
 
 from bothways.bundle.parity import ENSEMBLE
 from bothways.errors import ModelUnknown, RequestInvalid
+from bothways.serve.answers import Answer, Classified
 from bothways.serve.protocols.protocol import (
+    Information,
     Protocol,
     Query,
-    Received,
+    RawRequest,
     Reply,
-    ServedModels,
     all_classified,
-    parsed,
-    plain_fault,
+    liveness,
+    parse_body,
+    readiness,
+    render_plain_error,
 )
-from bothways.serve.service import Answer, Classified, ServedModel
+from bothways.serve.service import ServedModel, Service
 from bothways.version import __version__
 
 INPUT, LABEL, PROBABILITIES = "text", "label", "probabilities"
@@ -45,13 +50,13 @@ _LARGEST_SHAPE = 2**31
 
 
 class _Open(BaseModel):
-    """Clients of this protocol add keys of their own; they are let pass."""
+    """An object of this protocol. Unknown keys are ignored, because clients add their own."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, use_attribute_docstrings=True)
 
 
 class InferInput(_Open):
-    """A tensor that comes in."""
+    """An input tensor."""
 
     name: str
     datatype: str
@@ -61,14 +66,14 @@ class InferInput(_Open):
 
 
 class InferOutput(_Open):
-    """A tensor that is asked for."""
+    """A requested output tensor."""
 
     name: str
     parameters: dict[str, Any] = {}
 
 
 class InferRequest(_Open):
-    """One input of texts."""
+    """A request with one input, the texts."""
 
     id: str | None = None
     inputs: list[InferInput]
@@ -78,55 +83,26 @@ class InferRequest(_Open):
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What a request wants back: its own id, and names of outputs with whether each comes in binary."""
+    """What a request wants in its reply.
+
+    Attributes:
+        id: The id of the request, to be repeated in the reply.
+        outputs: The names of the outputs, each with whether it is sent as a binary tensor.
+    """
 
     id: str | None
     outputs: dict[str, bool]
 
 
 def version_of(served: ServedModel) -> str:
-    """Return a model's version: the beginning of its bundle's identity."""
+    """Return the version of a model: the beginning of its bundle's digest."""
     return served.model.digest[:_VERSION_CHARACTERS]
 
 
-def server_metadata() -> dict[str, object]:
-    """Return what GET /v2 tells."""
-    return {"name": "bothways", "version": __version__, "extensions": ["binary_tensor_data"]}
-
-
-def model_metadata(served: ServedModel) -> dict[str, object]:
-    """Return what GET /v2/models/NAME tells."""
-    classes = len(served.model.labels)
-    outputs: list[dict[str, object]] = [{"name": LABEL, "datatype": "BYTES", "shape": [-1]}]
-    outputs += [
-        {"name": name, "datatype": "FP64", "shape": [-1, classes]} for name in (PROBABILITIES, *served.model.directions)
-    ]
-    return {
-        "name": served.name,
-        "versions": [version_of(served)],
-        "platform": "bothways_ulmfit",
-        "inputs": [{"name": INPUT, "datatype": "BYTES", "shape": [-1]}],
-        "outputs": outputs,
-        "labels": list(served.model.labels),
-    }
-
-
-def require_version(served: ServedModel, asked: str | None) -> None:
-    """Refuse a version that isn't the one that is served.
-
-    Raises:
-        ModelUnknown: It is another.
-    """
-    if asked is not None and asked != version_of(served):
-        raise ModelUnknown(f"{served.name} has no version {asked[:100]!r}, expected {version_of(served)}")
-
-
-def _parse(received: Received, models: ServedModels) -> Query:
-    name = received.path.get("model")
-    served = models.model(name)
-    require_version(served, received.path.get("version"))
+def _parse(received: RawRequest, service: Service) -> Query:
+    served = _served(service, received.path)
     header, raw = _split(received)
-    request = parsed(header, InferRequest)
+    request = parse_body(header, InferRequest)
     if len(request.inputs) != 1 or request.inputs[0].name != INPUT:
         found = ", ".join(tensor.name[:40] for tensor in request.inputs[:5]) or "none"
         raise RequestInvalid(f"expected one input named {INPUT!r}, found {found}")
@@ -137,12 +113,12 @@ def _parse(received: Received, models: ServedModels) -> Query:
     if request.outputs is not None:
         outputs = {o.name: o.parameters.get(_BINARY_DATA, in_binary) is True for o in request.outputs}
     if unknown := next((output for output in outputs if output not in known), None):
-        raise RequestInvalid(f"there is no output {unknown[:40]!r}, expected some of {', '.join(known)}")
-    return Query(texts, name, options=_Wanted(request.id, outputs))
+        raise RequestInvalid(f"output not found: {unknown[:40]!r}. Available outputs: {', '.join(known)}")
+    return Query(texts, served.name, partial(_render, _Wanted(request.id, outputs)))
 
 
-def _split(received: Received) -> tuple[bytes, bytes]:
-    """Return the JSON and the raw bytes behind it."""
+def _split(received: RawRequest) -> tuple[bytes, bytes]:
+    """Split a body into the JSON and the raw bytes that follow it."""
     length = received.headers.get(_JSON_LENGTH_HEADER)
     if length is None:
         return received.body, b""
@@ -153,20 +129,20 @@ def _split(received: Received) -> tuple[bytes, bytes]:
 
 def _texts(tensor: InferInput, raw: bytes) -> list[object]:
     if tensor.datatype != "BYTES":
-        raise RequestInvalid(f"the input {INPUT!r} is {tensor.datatype[:40]!r}, expected BYTES")
+        raise RequestInvalid(f"the input {INPUT!r} has the datatype {tensor.datatype[:40]!r}, expected BYTES")
     shape = tensor.shape
     if not shape or len(shape) > 2 or any(size < 0 for size in shape) or (len(shape) == 2 and shape[1] != 1):
         raise RequestInvalid(f"the input {INPUT!r} has the shape {shape[:5]}, expected [n] or [n, 1]")
     count = math.prod(shape)
     if count > _LARGEST_SHAPE:
-        raise RequestInvalid(f"the input {INPUT!r} says that it has {count} texts")
+        raise RequestInvalid(f"the input {INPUT!r} has the shape {shape}, which is too large")
     size = tensor.parameters.get(_BINARY_SIZE)
     if size is not None:
         if tensor.data is not None or type(size) is not int or size != len(raw):
             raise RequestInvalid(f"{_BINARY_SIZE} is {str(size)[:40]}, but {len(raw)} bytes follow the JSON")
         elements: Sequence[object] = list(_binary_elements(raw))
     elif raw:
-        raise RequestInvalid(f"{len(raw)} bytes follow the JSON, but no input says that they are its own")
+        raise RequestInvalid(f"{len(raw)} bytes follow the JSON, but the input has no {_BINARY_SIZE}")
     elif tensor.data is None:
         raise RequestInvalid(f"the input {INPUT!r} has no data")
     else:
@@ -181,11 +157,13 @@ def _binary_elements(raw: bytes) -> Iterator[bytes]:
     position = 0
     while position < len(raw):
         if position + 4 > len(raw):
-            raise RequestInvalid(f"{len(raw) - position} bytes are left where an element's length should be")
+            raise RequestInvalid(f"the binary tensor ends with {len(raw) - position} bytes, expected a 4-byte length")
         (length,) = struct.unpack_from("<I", raw, position)
         position += 4
         if position + length > len(raw):
-            raise RequestInvalid(f"an element says that it has {length} bytes, but {len(raw) - position} are left")
+            raise RequestInvalid(
+                f"an element of the binary tensor has {length} bytes, but only {len(raw) - position} follow"
+            )
         yield raw[position : position + length]
         position += length
 
@@ -195,20 +173,20 @@ def _text(element: object, number: int, *, is_base64: bool) -> object:
         try:
             element = base64.b64decode(element, validate=True)
         except (binascii.Error, ValueError):
-            raise RequestInvalid(f"text {number} is not base64") from None
+            raise RequestInvalid(f"text {number} is not valid base64") from None
     if isinstance(element, bytes):
         try:
             return element.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise RequestInvalid(f"text {number} is not UTF-8 at byte {error.start}") from None
+            raise RequestInvalid(f"text {number} is not valid UTF-8 at byte {error.start}") from None
     return element
 
 
-def _render(query: Query, served: ServedModel, answer: Answer) -> Reply:
-    found, wanted = all_classified(answer), query.options
+def _render(wanted: _Wanted, served: ServedModel, answer: Answer) -> Reply:
+    found = all_classified(answer)
     tensors, raw = [], b""
     for name, in_binary in wanted.outputs.items():
-        data = [item.prediction.label for item in found] if name == LABEL else _rows(found, name, served)
+        data = [item.prediction.label or "" for item in found] if name == LABEL else _rows(found, name, served)
         tensor: dict[str, object] = {
             "name": name,
             "datatype": "BYTES" if name == LABEL else "FP64",
@@ -220,17 +198,17 @@ def _render(query: Query, served: ServedModel, answer: Answer) -> Reply:
         else:
             tensor["data"] = data if isinstance(data, list) else data.ravel().tolist()
         tensors.append(tensor)
-    told: dict[str, object] = {"model_name": served.name, "model_version": version_of(served), "outputs": tensors}
+    document: dict[str, object] = {"model_name": served.name, "model_version": version_of(served), "outputs": tensors}
     if wanted.id is not None:
-        told["id"] = wanted.id
+        document["id"] = wanted.id
     if not raw:
-        return Reply(told)
-    header = json.dumps(told, separators=(",", ":")).encode()
+        return Reply(document)
+    header = json.dumps(document, separators=(",", ":")).encode()
     return Reply(header + raw, {_JSON_LENGTH_HEADER: str(len(header)), "content-type": "application/octet-stream"})
 
 
 def _rows(found: Sequence[Classified], name: str, served: ServedModel) -> NDArray[np.float64]:
-    """Return (n, C) probabilities; not a number where a direction of a cascade did not read a text."""
+    """Return probabilities of shape (n, C), with NaN in the rows of texts that early exit spared this direction."""
     key, unread = (ENSEMBLE if name == PROBABILITIES else name), np.full(len(served.model.labels), np.nan)
     rows = [item.prediction.probabilities.get(key, unread) for item in found]
     return np.array(rows, dtype=np.float64).reshape(len(found), len(unread))
@@ -241,4 +219,68 @@ def _element(label: str) -> bytes:
     return struct.pack("<I", len(data)) + data
 
 
-PROTOCOL = Protocol(_parse, _render, plain_fault)
+def _served(service: Service, path: Mapping[str, str]) -> ServedModel:
+    """Return the model that a path names.
+
+    Raises:
+        ModelUnknown: No model has this name, or the path names a version that is not served.
+    """
+    served = service.model(path["model"])
+    version = path.get("version")
+    if version is not None and version != version_of(served):
+        raise ModelUnknown(
+            f"model {served.name} has no version {version[:100]!r}. Available version: {version_of(served)}"
+        )
+    return served
+
+
+def _server_metadata(_: Service, __: Mapping[str, str]) -> Reply:
+    return Reply({"name": "bothways", "version": __version__, "extensions": ["binary_tensor_data"]})
+
+
+def _model_metadata(service: Service, path: Mapping[str, str]) -> Reply:
+    served = _served(service, path)
+    classes = len(served.model.labels)
+    outputs: list[dict[str, object]] = [{"name": LABEL, "datatype": "BYTES", "shape": [-1]}]
+    outputs += [
+        {"name": name, "datatype": "FP64", "shape": [-1, classes]} for name in (PROBABILITIES, *served.model.directions)
+    ]
+    return Reply(
+        {
+            "name": served.name,
+            "versions": [version_of(served)],
+            "platform": "bothways_ulmfit",
+            "inputs": [{"name": INPUT, "datatype": "BYTES", "shape": [-1]}],
+            "outputs": outputs,
+            "labels": list(served.model.labels),
+        }
+    )
+
+
+def _model_readiness(service: Service, path: Mapping[str, str]) -> Reply:
+    served = _served(service, path)
+    return Reply({"name": served.name, "ready": service.is_ready}, status=200 if service.is_ready else 503)
+
+
+_MODEL = "/v2/models/{model}"
+_VERSION = _MODEL + "/versions/{version}"
+PROTOCOL = Protocol(
+    predict_routes={
+        f"{_MODEL}/infer": "Classify texts (Open Inference Protocol)",
+        f"{_VERSION}/infer": "Classify texts with a version of a model (Open Inference Protocol)",
+    },
+    request=InferRequest,
+    parse=_parse,
+    render_error=render_plain_error,
+    information=(
+        Information("/v2", "Describe the server (Open Inference Protocol)", _server_metadata),
+        Information("/v2/health/live", "Report whether the process runs", liveness, is_probe=True),
+        Information("/v2/health/ready", "Report whether the server accepts requests", readiness, is_probe=True),
+        Information(_MODEL, "Describe a model (Open Inference Protocol)", _model_metadata),
+        Information(_VERSION, "Describe a version of a model (Open Inference Protocol)", _model_metadata),
+        Information(f"{_MODEL}/ready", "Report whether a model accepts requests", _model_readiness, is_probe=True),
+        Information(
+            f"{_VERSION}/ready", "Report whether a version of a model accepts requests", _model_readiness, is_probe=True
+        ),
+    ),
+)

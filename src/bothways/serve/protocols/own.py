@@ -1,14 +1,26 @@
-"""Our own protocol: POST /v1/classify."""
+"""The protocol of bothways: ``POST /v1/classify``, with an error per text that can't be classified."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 from bothways.errors import ServingError, TextError
 from bothways.runtime.classifier import Classifier
-from bothways.serve.protocols.protocol import Protocol, Query, Received, Reply, Schema, ServedModels, parsed
-from bothways.serve.service import Answer, Classified, ServedModel
+from bothways.serve.answers import Answer, Classified
+from bothways.serve.protocols.protocol import (
+    Information,
+    Protocol,
+    Query,
+    RawRequest,
+    Reply,
+    Schema,
+    liveness,
+    parse_body,
+    readiness,
+)
+from bothways.serve.service import ServedModel, Service
 from bothways.text.reading import Direction, reading_positions
 
 Name = Literal["forward", "backward", "ensemble"]
@@ -18,75 +30,74 @@ class ClassifyRequest(Schema):
     """Texts to classify."""
 
     texts: list[Any]
-    """Strings; anything else gets an error of its own and does not disturb the others."""
+    """Strings. Any other value gets an error of its own and does not affect the other texts."""
     model: str | None = None
-    """Which model; the first one that is served if left out."""
+    """Name of the model. Defaults to the first one that is served."""
     probabilities: Sequence[Name] = ("ensemble",)
-    """Whose probabilities to tell."""
+    """Which probabilities to return."""
     tokens: bool = False
-    """Whether to tell which tokens each text became, and in which order each direction reads them."""
+    """Return the tokens of each text, and the order in which each direction reads them."""
 
 
 class Result(Schema):
-    """What the model says of one text."""
+    """The prediction for one text."""
 
     label: str
     """The most probable label."""
     probability: float
-    """The ensemble's probability of it."""
+    """The ensemble's probability of that label."""
     chosen: list[str]
-    """The labels that the text is given: that one, or, of a multi-label model, all at their thresholds."""
+    """The predicted labels: `label`, or for a multi-label model all labels that reach their thresholds."""
     read: Literal["forward", "backward", "both"]
-    """Which directions read the text."""
+    """The directions that read the text."""
     probabilities: dict[Name, list[float]]
-    """By who gave them, in the order of `labels`; a direction that did not read the text is left out."""
+    """The requested probabilities, in the order of `labels`. A direction that did not read the text is left out."""
     tokens: list[str] | None = None
-    """As written, where asked for."""
+    """The tokens in the order of the text, if requested."""
     reading: dict[Direction, list[int]] | None = None
-    """The positions of the tokens in the order in which each direction reads them, where asked for."""
+    """The positions of the tokens in the order in which each direction reads them, if requested."""
 
 
-class Fault(Schema):
-    """Why a text can't be classified."""
+class TextFault(Schema):
+    """The error of a text that can't be classified."""
 
     error: str
 
 
 class ClassifyReply(Schema):
-    """A result for each text, in their order."""
+    """A result per text, in the order of the texts."""
 
     model: str
     digest: str
-    """The bundle's identity, a SHA-256."""
+    """The digest of the bundle, a SHA-256."""
     labels: list[str]
-    results: list[Result | Fault]
+    results: list[Result | TextFault]
 
 
 class ErrorReply(Schema):
-    """Why a request was refused."""
+    """Why a request was rejected."""
 
     error: str
     kind: str
 
 
-def _parse(received: Received, _: ServedModels) -> Query:
-    request = parsed(received.body, ClassifyRequest)
-    return Query(request.texts, request.model, request)
+def _parse(received: RawRequest, _: Service) -> Query:
+    request = parse_body(received.body, ClassifyRequest)
+    return Query(request.texts, request.model, partial(_render, request))
 
 
-def _render(query: Query, served: ServedModel, answer: Answer) -> Reply:
-    results = [
-        _fault_of(item) if isinstance(item, TextError) else _result(item, query.options, served.model)
-        for item in answer.items
-    ]
+def _render(request: ClassifyRequest, served: ServedModel, answer: Answer) -> Reply:
     model = served.model
+    results = [
+        {"error": str(item)} if isinstance(item, TextError) else _result(item, request, model) for item in answer.items
+    ]
     return Reply({"model": served.name, "digest": model.digest, "labels": list(model.labels), "results": results})
 
 
 def _result(found: Classified, request: ClassifyRequest, model: Classifier) -> dict[str, object]:
     prediction, text = found.prediction, found.text
     probabilities = prediction.probabilities
-    told: dict[str, object] = {
+    result: dict[str, object] = {
         "label": prediction.label,
         "probability": prediction.probability,
         "chosen": list(prediction.chosen),
@@ -96,20 +107,46 @@ def _result(found: Classified, request: ClassifyRequest, model: Classifier) -> d
         },
     }
     if request.tokens:
-        told["tokens"] = model.tokenizer.tokens(text.ids.tolist())
-        told["reading"] = {
+        result["tokens"] = model.tokenizer.tokens(text.ids.tolist())
+        result["reading"] = {
             member.direction: reading_positions(text, member.direction, member.special_tokens).tolist()
             for member in model.manifest.members
         }
-    return told
+    return result
 
 
-def _fault_of(error: TextError) -> dict[str, object]:
-    return {"error": str(error)}
-
-
-def _fault(error: ServingError) -> tuple[int, object]:
+def _render_error(error: ServingError) -> tuple[int, object]:
     return error.status, {"error": str(error), "kind": error.kind}
 
 
-PROTOCOL = Protocol(_parse, _render, _fault)
+def _models(service: Service, _: Mapping[str, str]) -> Reply:
+    return Reply({"models": [_described(served) for served in service.models]})
+
+
+def _described(served: ServedModel) -> dict[str, object]:
+    model = served.model
+    return {
+        "name": served.name,
+        "digest": model.digest,
+        "labels": list(model.labels),
+        "directions": model.directions,
+        "precision": model.precision,
+        "early_exit": model.early_exit is not None,
+        "loaded_at_s": served.loaded_at_s,
+        "parity_record": {"texts": served.verification.texts, "differences": served.verification.differences},
+    }
+
+
+PROTOCOL = Protocol(
+    predict_routes={"/v1/classify": "Classify texts, with an error per text that can't be classified"},
+    request=ClassifyRequest,
+    parse=_parse,
+    render_error=_render_error,
+    information=(
+        Information("/v1/models", "List the models that are served", _models),
+        Information("/health/live", "Report whether the process runs", liveness, is_probe=True),
+        Information("/health/ready", "Report whether the server accepts requests", readiness, is_probe=True),
+    ),
+    reply=ClassifyReply,
+    error=ErrorReply,
+)

@@ -1,64 +1,39 @@
-"""What every protocol says: how a body becomes texts, predictions become a reply, and a fault is told."""
+"""What a protocol consists of: its routes, how it parses requests, and how it renders replies and errors.
+
+The application and its OpenAPI document are both generated from ``Protocol`` objects.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
-from typing import Protocol as TypingProtocol
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bothways import strict_json
 from bothways.bundle.parity import ENSEMBLE
 from bothways.errors import RequestInvalid, ServingError, TextError
-from bothways.serve.service import Answer, Classified, ServedModel
+from bothways.serve.answers import Answer, Classified
+from bothways.serve.service import ServedModel, Service
 
 _Schema = TypeVar("_Schema", bound=BaseModel)
 
 
 class Schema(BaseModel):
-    """A JSON object of a protocol of ours; unknown keys are refused."""
+    """A JSON object of a protocol. Unknown keys are rejected."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 @dataclass(frozen=True)
-class Reply:
-    """What goes back.
+class RawRequest:
+    """A request before it is parsed.
 
     Attributes:
-        body: A JSON value, or bytes.
-        headers: Besides those that every reply has.
-    """
-
-    body: object
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Query:
-    """What a request asks for.
-
-    Attributes:
-        texts: What it sent as texts, of any type.
-        model: Which is asked; None for the default.
-        options: What else the protocol wants to know of the request when it renders the reply.
-    """
-
-    texts: Sequence[object]
-    model: str | None
-    options: Any = None
-
-
-@dataclass(frozen=True)
-class Received:
-    """What came in.
-
-    Attributes:
-        body: All bytes.
-        headers: By their names in lower case.
-        path: The values of the route's parameters.
+        body: The whole body.
+        headers: The headers by their names in lower case.
+        path: The values of the route's path parameters.
     """
 
     body: bytes
@@ -67,32 +42,92 @@ class Received:
 
 
 @dataclass(frozen=True)
-class Protocol:
-    """One way to ask.
+class Reply:
+    """A reply to a client.
 
     Attributes:
-        parse: Gives what a request asks for; raises ``ServingError``.
-        render: Gives the reply; raises ``ServingError`` where the protocol can't tell one text's error by itself.
-        fault: Gives the status and the body that tell an error.
+        body: A JSON value, or bytes to be sent as they are.
+        headers: Headers in addition to those of every reply.
+        status: The HTTP status.
     """
 
-    parse: Callable[[Received, ServedModels], Query]
-    render: Callable[[Query, ServedModel, Answer], Reply]
-    fault: Callable[[ServingError], tuple[int, object]]
+    body: object
+    headers: Mapping[str, str] = field(default_factory=dict)
+    status: int = 200
 
 
-class ServedModels(TypingProtocol):
-    """Who knows the models by name."""
+@dataclass(frozen=True)
+class Query:
+    """A parsed request for predictions.
 
-    def model(self, name: str | None = None) -> ServedModel:
-        """Return a model, or the default."""
+    Attributes:
+        texts: The values sent as texts, of any type.
+        model: The name of the requested model, or None for the default model.
+        render: Renders the answer as this request wants it. Raises ``ServingError`` if the protocol has no way to
+            report the error of a single text.
+    """
+
+    texts: Sequence[object]
+    model: str | None
+    render: Callable[[ServedModel, Answer], Reply]
+
+
+@dataclass(frozen=True)
+class Information:
+    """A GET route that describes the server or one of its models.
+
+    Attributes:
+        path: The path, with parameters such as ``{model}``.
+        summary: The description of the route for OpenAPI.
+        reply: Returns the reply, given the values of the path parameters. May raise ``ServingError``.
+        is_probe: Whether load balancers and orchestrators poll the route, so that its requests are not logged.
+    """
+
+    path: str
+    summary: str
+    reply: Callable[[Service, Mapping[str, str]], Reply]
+    is_probe: bool = False
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One way to request predictions over HTTP.
+
+    Attributes:
+        predict_routes: The paths to POST requests for predictions to, with a summary of each for OpenAPI.
+        request: The schema of such a request in JSON.
+        parse: Parses a request. Raises ``ServingError``.
+        render_error: Returns the status and the JSON body for an error.
+        information: The GET routes of the protocol.
+        reply: The schema of a reply with predictions, for OpenAPI.
+        error: The schema of an error, for OpenAPI.
+    """
+
+    predict_routes: Mapping[str, str]
+    request: type[BaseModel]
+    parse: Callable[[RawRequest, Service], Query]
+    render_error: Callable[[ServingError], tuple[int, object]]
+    information: Sequence[Information] = ()
+    reply: type[BaseModel] | None = None
+    error: type[BaseModel] | None = None
+
+
+def liveness(_: Service, __: Mapping[str, str]) -> Reply:
+    """Report that the process runs. Depends on nothing else, or an orchestrator would restart a busy server."""
+    return Reply({"live": True})
+
+
+def readiness(service: Service, _: Mapping[str, str]) -> Reply:
+    """Report whether the server accepts requests, and if not, why."""
+    state = {"ready": service.is_ready, "problem": service.problem, "draining": service.is_draining, "live": True}
+    return Reply(state, status=200 if service.is_ready else 503)
 
 
 def all_classified(answer: Answer) -> list[Classified]:
     """Return the predictions of all texts.
 
     Raises:
-        RequestInvalid: One of them can't be classified; the message names it.
+        RequestInvalid: One of the texts can't be classified. The message names it.
     """
     for item in answer.items:
         if isinstance(item, TextError):
@@ -100,23 +135,23 @@ def all_classified(answer: Answer) -> list[Classified]:
     return [item for item in answer.items if isinstance(item, Classified)]
 
 
-def scores(found: Classified, served: ServedModel) -> list[dict[str, object]]:
-    """Return all labels with their probabilities, the most probable first, as Hugging Face's clients know them."""
+def sorted_scores(found: Classified, served: ServedModel) -> list[dict[str, object]]:
+    """Return all labels with their probabilities, most probable first, in the format of Hugging Face's clients."""
     ensemble = found.prediction.probabilities[ENSEMBLE].tolist()
     pairs = sorted(zip(served.model.labels, ensemble, strict=True), key=lambda pair: -pair[1])
     return [{"label": label, "score": score} for label, score in pairs]
 
 
-def plain_fault(error: ServingError) -> tuple[int, object]:
-    """Return an error's status, and a body that says no more than what is wrong."""
+def render_plain_error(error: ServingError) -> tuple[int, object]:
+    """Return the status of an error, and a body that consists of its message."""
     return error.status, {"error": str(error)}
 
 
-def parsed(body: bytes, schema: type[_Schema]) -> _Schema:
-    """Return a body as a schema has it.
+def parse_body(body: bytes, schema: type[_Schema]) -> _Schema:
+    """Parse the JSON body of a request.
 
     Raises:
-        RequestInvalid: It is not strict JSON, or not what the schema says; the first fault is named.
+        RequestInvalid: The body is not strict JSON, or does not match the schema. The first error is reported.
     """
     try:
         value = strict_json.parse(body)

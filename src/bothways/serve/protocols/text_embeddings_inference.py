@@ -1,10 +1,12 @@
-"""Text Embeddings Inference of Hugging Face: POST /predict, GET /info.
+"""Text Embeddings Inference (TEI) by Hugging Face: ``POST /predict``, ``GET /info``, ``/version`` and ``/health``.
 
-Its errors are ``{"error", "error_type"}``; its statuses are those that it really sends (422 for too many texts).
+Errors are ``{"error", "error_type"}`` with the statuses that TEI really sends (422 for too many texts).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 from bothways.errors import (
@@ -15,19 +17,21 @@ from bothways.errors import (
     ServingError,
     Unavailable,
 )
+from bothways.runtime.slots import BATCH_SLOTS
+from bothways.serve.answers import Answer
 from bothways.serve.protocols.protocol import (
+    Information,
     Protocol,
     Query,
-    Received,
+    RawRequest,
     Reply,
     Schema,
-    ServedModels,
     all_classified,
-    parsed,
-    scores,
+    parse_body,
+    readiness,
+    sorted_scores,
 )
-from bothways.serve.service import TOKENIZING_THREADS, Answer, ServedModel
-from bothways.serve.settings import Settings
+from bothways.serve.service import TOKENIZING_THREADS, ServedModel, Service
 from bothways.version import __version__
 
 _STATUS: dict[type[ServingError], tuple[int, str]] = {
@@ -40,94 +44,114 @@ _STATUS: dict[type[ServingError], tuple[int, str]] = {
 
 
 class PredictRequest(Schema):
-    """One text, or a list of lists of one text each."""
+    """One text, or a list of lists with one text each."""
 
     inputs: str | list[Any]
-    """A string; or `[["a"], ["b"]]`. A plain list of two strings is a pair, as in TEI, and refused."""
+    """A string, or `[["a"], ["b"]]`. TEI reads a plain list of two strings as a pair, which is rejected here."""
     truncate: bool | None = None
-    """Nothing is ever cut off."""
+    """Ignored: texts are never truncated."""
     truncation_direction: Literal["Left", "Right", "left", "right"] = "Right"
-    """Nothing is ever cut off."""
+    """Ignored: texts are never truncated."""
     raw_scores: bool = False
     """Must be false: scores are probabilities."""
 
 
-def _parse(received: Received, _: ServedModels) -> Query:
-    request = parsed(received.body, PredictRequest)
+class EmptyInputs(RequestInvalid):
+    """The request contains no texts."""
+
+
+def _parse(received: RawRequest, _: Service) -> Query:
+    request = parse_body(received.body, PredictRequest)
     if request.raw_scores:
-        raise RequestInvalid("raw_scores: scores before the softmax are not kept, ask for probabilities")
+        raise RequestInvalid("raw_scores is not supported: scores are always probabilities")
     if isinstance(request.inputs, str):
-        return Query([request.inputs], None, options=True)
+        return _query([request.inputs], is_single=True)
     if not request.inputs:
         raise EmptyInputs("`inputs` cannot be empty")
     texts = []
     for number, item in enumerate(request.inputs):
         if not isinstance(item, list):
             raise RequestInvalid(
-                f"inputs.{number} is no list: a plain list is a pair of texts, which these models don't take; several "
-                'texts are [["a"], ["b"]]'
+                f"inputs.{number} is not a list. A plain list is a pair of texts, which these models do not support. "
+                'Send several texts as [["a"], ["b"]]'
             )
         if len(item) != 1:
-            raise RequestInvalid(f"inputs.{number} has {len(item)} texts, expected 1: these models don't take pairs")
+            raise RequestInvalid(
+                f"inputs.{number} has {len(item)} texts, expected 1: these models do not support pairs"
+            )
         texts.append(item[0])
-    return Query(texts, None, options=False)
+    return _query(texts, is_single=False)
 
 
-class EmptyInputs(RequestInvalid):
-    """No text at all."""
+def _query(texts: Sequence[object], *, is_single: bool) -> Query:
+    characters = sum(len(text) for text in texts if isinstance(text, str))
+    return Query(texts, None, partial(_render, characters, is_single))
 
 
-def _render(query: Query, served: ServedModel, answer: Answer) -> Reply:
-    rows = [scores(found, served) for found in all_classified(answer)]
-    milliseconds = {
+def _render(characters: int, is_single: bool, served: ServedModel, answer: Answer) -> Reply:
+    rows = [sorted_scores(found, served) for found in all_classified(answer)]
+    seconds = {
         "x-tokenization-time": answer.tokenize_s,
         "x-queue-time": answer.wait_s,
         "x-inference-time": answer.read_s,
         "x-total-time": answer.tokenize_s + answer.wait_s + answer.read_s,
     }
-    characters = sum(len(text) for text in query.texts if isinstance(text, str))
-    return Reply(
-        rows[0] if query.options else rows,
-        {
-            "x-compute-type": "cpu",
-            "x-compute-characters": str(characters),
-            "x-compute-tokens": str(answer.tokens),
-            **{name: str(round(1000 * seconds)) for name, seconds in milliseconds.items()},
-        },
-    )
+    headers = {
+        "x-compute-type": "cpu",
+        "x-compute-characters": str(characters),
+        "x-compute-tokens": str(answer.tokens),
+        **{name: str(round(1000 * value)) for name, value in seconds.items()},
+    }
+    return Reply(rows[0] if is_single else rows, headers)
 
 
-def _fault(error: ServingError) -> tuple[int, object]:
+def _render_error(error: ServingError) -> tuple[int, object]:
     if isinstance(error, EmptyInputs):
         return 400, {"error": str(error), "error_type": "Empty"}
     status, kind = next((_STATUS[base] for base in type(error).__mro__ if base in _STATUS), (error.status, "Backend"))
     return status, {"error": str(error), "error_type": kind}
 
 
-def info(served: ServedModel, settings: Settings) -> dict[str, object]:
-    """Return what GET /info tells."""
+def _info(service: Service, _: Mapping[str, str]) -> Reply:
+    served, settings = service.model(), service.settings
     labels = served.model.labels
-    return {
-        "model_id": served.name,
-        "model_sha": served.model.digest,
-        "model_dtype": served.model.precision,
-        "model_type": {
-            "classifier": {
-                "id2label": {str(number): label for number, label in enumerate(labels)},
-                "label2id": {label: number for number, label in enumerate(labels)},
-            }
-        },
-        "max_concurrent_requests": settings.max_queue_tokens,
-        "max_input_length": settings.max_queue_tokens,
-        "max_batch_tokens": settings.max_queue_tokens,
-        "max_batch_requests": None,
-        "max_client_batch_size": settings.max_texts,
-        "auto_truncate": False,
-        "tokenization_workers": TOKENIZING_THREADS,
-        "version": __version__,
-        "sha": None,
-        "docker_label": None,
-    }
+    return Reply(
+        {
+            "model_id": served.name,
+            "model_sha": served.model.digest,
+            "model_dtype": served.model.precision,
+            "model_type": {
+                "classifier": {
+                    "id2label": {str(number): label for number, label in enumerate(labels)},
+                    "label2id": {label: number for number, label in enumerate(labels)},
+                }
+            },
+            "max_concurrent_requests": None,  # the queue is limited in tokens, whatever the number of requests
+            "max_input_length": settings.max_queue_tokens,  # longer texts are rejected
+            "max_batch_tokens": None,  # a batch holds texts of any length
+            "max_batch_requests": BATCH_SLOTS,  # TEI counts each text of a request
+            "max_client_batch_size": settings.max_texts,
+            "auto_truncate": False,
+            "tokenization_workers": TOKENIZING_THREADS,
+            "version": __version__,
+            "sha": None,
+            "docker_label": None,
+        }
+    )
 
 
-PROTOCOL = Protocol(_parse, _render, _fault)
+def _version(_: Service, __: Mapping[str, str]) -> Reply:
+    return Reply(__version__)
+
+
+PROTOCOL = Protocol(
+    predict_routes={"/predict": "Classify texts (Text Embeddings Inference)"},
+    request=PredictRequest,
+    parse=_parse,
+    render_error=_render_error,
+    information=(
+        Information("/info", "Describe the default model (Text Embeddings Inference)", _info),
+        Information("/version", "Return the version of bothways", _version),
+        Information("/health", "Report whether the server accepts requests", readiness, is_probe=True),
+    ),
+)

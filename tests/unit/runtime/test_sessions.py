@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -8,11 +9,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from onnx import TensorProto
 
-from bothways.bundle.manifest import Architecture
-from bothways.runtime import graph
-from bothways.runtime.graph import WINDOW_TOKENS, EncoderSession, LanguageModelSession
-from bothways.text.reading import Direction
+from bothways.bundle.manifest import Architecture, Member
+from bothways.bundle.weights import Weights
+from bothways.runtime import sessions
+from bothways.runtime.encoder import EncoderLayout, EncoderValues, Precision
+from bothways.runtime.graph_builder import GraphBuilder
+from bothways.runtime.sessions import WINDOW_TOKENS, EncoderSession, LanguageModelSession
+from bothways.runtime.slots import SlotEngine
+from bothways.text.reading import Direction, SpecialTokenPlacement, TokenizedText
 from bothways.training.models import weights_of
 from tests.bundles import TinyClassifiers, TinyLanguageModels
 
@@ -26,8 +32,8 @@ def session(torch_models: TinyClassifiers) -> EncoderSession:
 
 
 def start(session: EncoderSession, texts: int) -> tuple[list[Floats], Floats, NDArray[np.float64]]:
-    width = session.architecture.width_embedding
-    states = [np.zeros((texts, width), dtype=np.float32) for width in session.state_widths]
+    width = session.layout.output_width
+    states = [np.zeros((texts, width), dtype=np.float32) for width in session.layout.state_widths]
     return states, np.full((texts, width), -np.inf, dtype=np.float32), np.zeros((texts, width))
 
 
@@ -44,7 +50,7 @@ def torch_outputs(torch_models: TinyClassifiers, ids: NDArray[np.int64]) -> tupl
 
 
 @pytest.mark.parametrize("tokens", [1, 2, 31, 32])
-def test_one_window_gives_torchs_state_maximum_and_sum(
+def test_one_window_returns_torchs_state_maximum_and_sum(
     session: EncoderSession, torch_models: TinyClassifiers, tokens: int
 ) -> None:
     ids = ids_of((tokens,), tokens)
@@ -54,11 +60,11 @@ def test_one_window_gives_torchs_state_maximum_and_sum(
         np.testing.assert_allclose(ours[0], theirs, atol=1e-6)
     np.testing.assert_allclose(largest[0], outputs.max(axis=0), atol=1e-6)
     np.testing.assert_allclose(total[0], outputs.sum(axis=0), atol=1e-5)
-    np.testing.assert_allclose(states[-2][0], outputs[-1], atol=1e-6)  # the last output is the top hidden state
+    np.testing.assert_allclose(states[session.layout.output_state][0], outputs[-1], atol=1e-6)
 
 
-def test_a_session_keeps_what_it_was_given(torch_models: TinyClassifiers) -> None:
-    """Weights go into it from memory that somebody else may change or free."""
+def test_a_session_copies_its_weights(torch_models: TinyClassifiers) -> None:
+    """The arrays belong to the caller, who may change or free them."""
     member = torch_models.members[0]
     weights = {n: array.copy() for n, array in weights_of(torch_models.models[member.direction], member, 3).items()}
     session = EncoderSession(member.architecture, weights)
@@ -72,7 +78,7 @@ def test_a_session_keeps_what_it_was_given(torch_models: TinyClassifiers) -> Non
     assert np.array_equal(after[2], before[2])
 
 
-def test_two_windows_give_what_one_gives(session: EncoderSession) -> None:
+def test_two_windows_return_what_one_returns(session: EncoderSession) -> None:
     ids = ids_of((40, 2), 1)
     whole = session.advance(ids, np.array([40, 40], dtype=np.int32), *start(session, 2))
     first = session.advance(ids[:25], np.array([25, 25], dtype=np.int32), *start(session, 2))
@@ -83,7 +89,7 @@ def test_two_windows_give_what_one_gives(session: EncoderSession) -> None:
 
 
 @given(st.lists(st.integers(1, 200), min_size=1, max_size=5), st.integers(1, 7))
-def test_windows_read_at_once_give_the_bits_of_windows_read_in_turn(
+def test_windows_read_at_once_return_the_bits_of_windows_read_one_by_one(
     session: EncoderSession, lengths: list[int], windows: int
 ) -> None:
     ids = ids_of((max(lengths), len(lengths)), sum(lengths))
@@ -104,7 +110,7 @@ def test_windows_read_at_once_give_the_bits_of_windows_read_in_turn(
         assert together[2][alone].tobytes() == each[2].tobytes()
 
 
-def test_what_stands_behind_a_text_never_counts(session: EncoderSession) -> None:
+def test_ids_after_a_texts_end_never_change_a_result(session: EncoderSession) -> None:
     lengths = np.array([20, 7, 1], dtype=np.int32)
     ids = ids_of((20, 3), 2)
     other = ids.copy()
@@ -126,7 +132,7 @@ def test_what_stands_behind_a_text_never_counts(session: EncoderSession) -> None
 
 
 def test_outputs_that_are_all_negative_have_a_negative_maximum() -> None:
-    """By hand: the output gate is open, the cell gate wide negative: every output is below 0, and so is the largest."""
+    """Computed by hand: the output gate is open and the cell gate strongly negative, so every output is below 0."""
     architecture = Architecture(vocabulary_size=2, width_embedding=1, width_hidden=1, layers=1)
     weights = {
         "encoder.embedding.weight": np.zeros((2, 1), dtype=np.float32),
@@ -146,14 +152,9 @@ def test_outputs_that_are_all_negative_have_a_negative_maximum() -> None:
     np.testing.assert_allclose(states[1], [[-0.5], [-0.5]], rtol=1e-6)
 
 
-def test_gates_come_in_the_order_of_onnx() -> None:
-    stacked = np.arange(8, dtype=np.float32)  # two rows a gate: input, forget, cell, output
-    assert graph._in_onnx_gate_order(stacked).tolist() == [0, 1, 6, 7, 2, 3, 4, 5]
-
-
 @pytest.mark.parametrize("direction", list(Direction))
 @pytest.mark.parametrize("window", [1, 7, 128])
-def test_the_loss_is_torchs_whatever_the_window(
+def test_the_loss_is_torchs_for_any_window(
     torch_language_models: TinyLanguageModels, direction: Direction, window: int
 ) -> None:
     model = torch_language_models.models[direction].eval()
@@ -167,8 +168,8 @@ def test_the_loss_is_torchs_whatever_the_window(
     assert theirs > 1
 
 
-def test_the_loss_of_two_tokens_is_counted_by_hand() -> None:
-    """With a dead encoder only the decoder's bias speaks: logits 0 and ln 3, so the second token has 3 of 4."""
+def test_the_loss_of_two_tokens_equals_a_computation_by_hand() -> None:
+    """With zero weights, the logits are the decoder's bias, 0 and ln 3, so the second token has probability 3/4."""
     architecture = Architecture(vocabulary_size=2, width_embedding=1, width_hidden=1, layers=1)
     shapes = {"weight_ih": (4, 1), "weight_hh": (4, 1), "bias_ih": (4,), "bias_hh": (4,)}
     weights = {f"encoder.layers.0.{name}": np.zeros(shape, dtype=np.float32) for name, shape in shapes.items()}
@@ -177,3 +178,48 @@ def test_the_loss_of_two_tokens_is_counted_by_hand() -> None:
     session = LanguageModelSession(architecture, weights)
     assert session.loss(np.array([0, 1], dtype=np.int32)) == pytest.approx(math.log(4 / 3), abs=1e-6)
     assert session.loss(np.array([1, 0], dtype=np.int32)) == pytest.approx(math.log(4), abs=1e-6)
+
+
+class SummingEncoder:
+    """An encoder of another kind, with a single state: its output is the sum of all embeddings so far."""
+
+    layout = EncoderLayout(state_names=("sum",), state_widths=(4,), output_state=0)
+
+    def add(
+        self,
+        graph: GraphBuilder,
+        weights: Weights,
+        ids: str,
+        lengths: str,
+        states: Sequence[str] = (),
+        precision: Precision = "float32",
+    ) -> EncoderValues:
+        assert precision == "float32"
+        embedding, column = graph.constant(weights["embedding"]), graph.constant([1])
+        sums = graph.add("CumSum", graph.add("Gather", embedding, ids), graph.constant(0))
+        outputs = graph.add("Add", sums, states[0])
+        last = graph.add("Sub", graph.add("Cast", lengths, to=TensorProto.INT64), graph.constant(1))
+        texts = graph.add("Range", graph.constant(0), graph.add("Squeeze", graph.add("Shape", last)), graph.constant(1))
+        columns = [graph.add("Unsqueeze", values, column) for values in (last, texts)]
+        new_state = graph.add("GatherND", outputs, graph.add("Concat", *columns, axis=1))
+        return EncoderValues(outputs, [graph.add("Unsqueeze", new_state, graph.constant([0]))], embedding)
+
+
+def test_sessions_and_slots_know_an_encoder_by_its_layout_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "encoder_of", lambda _: SummingEncoder())
+    architecture = Architecture(vocabulary_size=9, width_embedding=4, width_hidden=1, layers=1)
+    embedding = np.random.default_rng(0).integers(-3, 4, (9, 4)).astype(np.float32)
+    member = Member(
+        direction=Direction.FORWARD,
+        special_tokens=SpecialTokenPlacement.READING_ORDER,
+        weights="forward.safetensors",
+        architecture=architecture,
+        widths_head=[1],
+    )
+    engine = SlotEngine([member], [EncoderSession(architecture, {"embedding": embedding})])
+    texts = [np.random.default_rng(n).integers(0, 9, n).astype(np.int32) for n in (1, 5, 32, 33, 70, 1200)]
+    tokenized = [TokenizedText(ids, np.arange(len(ids), dtype=np.int32), np.zeros_like(ids)) for ids in texts]
+    for ids, (pooled,) in zip(texts, engine.run(tokenized), strict=True):
+        sums = embedding[ids].cumsum(axis=0)  # whole numbers: float32 adds them exactly
+        expected = np.concatenate([sums[-1], sums.max(axis=0), sums.mean(axis=0, dtype=np.float64)])
+        np.testing.assert_allclose(pooled, expected, rtol=1e-6)

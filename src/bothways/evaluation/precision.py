@@ -1,0 +1,64 @@
+"""Compare a bundle's predictions in int8 with those in float32 on labeled rows."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from bothways.bundle.parity import ENSEMBLE
+from bothways.data.labeled import TableSource, read_labeled
+from bothways.evaluation.inputs import choose_column
+from bothways.runtime.classifier import load
+
+
+@dataclass(frozen=True)
+class PrecisionComparison:
+    """How the metrics of the ensemble change with the precision.
+
+    Attributes:
+        data: Name of the file, or ``the table`` for a table in memory.
+        rows: Number of rows.
+        metrics: The task's headline metrics by precision.
+        changed_labels: Number of rows that get other labels in int8 than in float32. 0 for regression.
+    """
+
+    data: str
+    rows: int
+    metrics: dict[str, dict[str, float]]
+    changed_labels: int
+
+
+def compare_precision(
+    bundle: str | os.PathLike[str], data: TableSource, *, text: str | None = None, label: str | None = None
+) -> PrecisionComparison:
+    """Evaluate a bundle in float32 and in int8 on the same labeled rows.
+
+    Args:
+        bundle: Directory of a bundle.
+        data: Labeled rows: a CSV, TSV, JSONL or Parquet file, or a table in memory (a dict of lists, a DataFrame).
+        text: Text column. Defaults to the one used in training.
+        label: Label column, or the target for regression. Defaults to the one used in training.
+
+    Returns:
+        The headline metrics in each precision, and how many rows get other labels.
+
+    Raises:
+        BundleError: There is no bundle at the path, or it cannot be read.
+        ConfigError: A column is not named, and the bundle does not record it, or int8 is not usable on this machine.
+        DataError: The rows cannot be read, or have labels that the model does not know.
+    """
+    exact, quantized = load(bundle), load(bundle, precision="int8")
+    record, task = exact.manifest.training, exact.task
+    text_column = choose_column(text, record.text_column, "text")
+    rows = read_labeled(data, text_column, choose_column(label, record.label_column, "label"), task)
+    targets = task.targets(rows)
+    scores = {model.precision: model.scores_by_direction(rows.texts)[ENSEMBLE] for model in (exact, quantized)}
+    return PrecisionComparison(
+        data=rows.name,
+        rows=len(rows),
+        metrics={precision: task.headline_metrics(values, targets) for precision, values in scores.items()},
+        changed_labels=sum(
+            task.decide(ours).chosen != task.decide(theirs).chosen
+            for ours, theirs in zip(scores[quantized.precision], scores[exact.precision], strict=True)
+        ),
+    )

@@ -1,0 +1,189 @@
+"""Score a file of any size: write it again with the model's predictions as additional columns.
+
+Input: a model and a file of texts. Output: a file of the same format, with all rows and columns in their order. Memory
+use does not depend on the number of rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from bothways.bundle.parity import ENSEMBLE
+from bothways.data.tables import Chunk, Table, TableFormat, TableWriter, check_output, open_table, open_writer
+from bothways.errors import ConfigError
+from bothways.evaluation.inputs import ModelSource, choose_column, load_model
+from bothways.evaluation.partial_output import PartialOutput, Settings, open_partial_output
+from bothways.files import STANDARD_STREAM, split_suffix
+from bothways.runtime.classifier import Classifier
+from bothways.runtime.prediction import Prediction
+from bothways.text.validation import check_text
+from bothways.version import __version__
+
+READ_COLUMN = "predicted_read"
+CHECKPOINT_S = 5.0
+"""Seconds of work that a killed process loses at most, besides the texts that it was reading."""
+_RESUMABLE_FORMATS = ("csv", "tsv", "jsonl")
+
+
+def score(
+    model: ModelSource,
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    text: str | None = None,
+    file_format: TableFormat | None = None,
+    on_progress: Callable[[int], object] = lambda rows: None,
+) -> int:
+    """Write a file of texts again, with the predictions of a model as additional columns.
+
+    The columns are ``predicted_label``, ``predicted_probability`` and one ``probability_LABEL`` per label for
+    single-label; ``predicted_labels`` and one ``probability_LABEL`` per label for multi-label; ``predicted_value`` for
+    regression. With early exit, ``predicted_read`` reports which directions read the text.
+
+    If the process is killed, the same call continues where it stopped and ends with the same bytes. Until then, the
+    content is in ``OUT.part`` with a journal in ``OUT.part.json``. The call starts over if the input, the model or its
+    options have changed, for Parquet and for compressed files. Standard streams cannot be continued.
+
+    Args:
+        model: A loaded model, used with its precision and early exit, or the directory of a bundle.
+        source: A CSV, TSV, JSONL or Parquet file, also compressed. ``-`` is standard input.
+        out: File to create, of the same format. Must not exist yet. ``-`` is standard output.
+        text: Text column. Defaults to the one used in training.
+        file_format: Format of ``source``. Defaults to that of its suffix, and to CSV for standard input.
+        on_progress: Called with the number of rows that are written, after each chunk of rows.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        BundleError: There is no bundle at the path, or it cannot be read.
+        ConfigError: The text column is not named and the bundle does not record it, the formats are unknown or
+            different, ``out`` is the source or its folder does not exist, or another process is writing it.
+        DataError: A row cannot be read, the text column is missing, the table already has one of the new columns, or
+            the disk is full. The message names file, row and column.
+        OutputExists: ``out`` already exists.
+        DependencyMissing: The format or the compression needs pyarrow, which is not installed.
+    """
+    source, out = os.fspath(source), os.fspath(out)
+    if out == source != STANDARD_STREAM:
+        raise ConfigError(f"{out} is the input itself: choose another --out")
+    classifier = load_model(model)
+    with open_table(source, file_format) as table:
+        column = choose_column(text, classifier.manifest.training.text_column, "text")
+        table.require_column(column, "--text")
+        columns = output_columns(classifier)
+        with _open_output(classifier, table, column, out) as output:
+            rows = output.rows
+            for chunk, cells in _scored_chunks(classifier, table, column, output.rows):
+                rows += len(chunk)
+                output.write(chunk, dict(zip(columns, cells, strict=True)), rows)
+                on_progress(rows)
+    return rows
+
+
+def output_columns(model: Classifier) -> list[str]:
+    """Return the names of the columns that ``score`` adds."""
+    columns = model.task.columns()
+    if model.early_exit is not None:
+        columns.insert(-len(model.labels), READ_COLUMN)
+    return columns
+
+
+def _cells(model: Classifier, prediction: Prediction) -> list[object]:
+    """Return the values of ``output_columns`` for one text."""
+    cells = model.task.cells(prediction.scores[ENSEMBLE])
+    if model.early_exit is not None:
+        cells.insert(-len(model.labels), prediction.read)
+    return cells
+
+
+def _scored_chunks(
+    model: Classifier, table: Table, column: str, skip: int
+) -> Iterator[tuple[Chunk, list[list[object]]]]:
+    """Yield each chunk behind the first ``skip`` rows, with the values of its new columns.
+
+    Chunks are read ahead of their predictions, so that the model always has texts to read.
+    """
+    waiting: deque[Chunk] = deque()
+
+    def texts() -> Iterator[str]:
+        rows = 0
+        for chunk in table.chunks():
+            rows += len(chunk)
+            if rows <= skip:
+                continue
+            values = [
+                check_text(value, f"{table.name}, {place}, column {column!r}")
+                for value, place in zip(chunk.column(column), chunk.places, strict=True)
+            ]
+            waiting.append(chunk)
+            yield from values
+
+    rows: list[list[object]] = []
+    for prediction in model.stream(texts()):
+        rows.append(_cells(model, prediction))
+        if len(rows) == len(waiting[0]):
+            yield waiting.popleft(), [list(values) for values in zip(*rows, strict=True)]
+            rows = []
+
+
+class _Output:
+    """Where scored chunks are written.
+
+    Attributes:
+        rows: Number of rows that were written before.
+    """
+
+    def __init__(self, writer: TableWriter, partial: PartialOutput | None = None) -> None:
+        self._writer = writer
+        self._partial = partial
+        self._checkpoint = time.monotonic()
+        self.rows = partial.complete_rows if partial is not None else 0
+
+    def write(self, chunk: Chunk, added: Mapping[str, Sequence[object]], rows: int) -> None:
+        """Write a chunk. Record the number of rows if the last record is some seconds old."""
+        self._writer.write(chunk, added)
+        if self._partial is not None and time.monotonic() - self._checkpoint >= CHECKPOINT_S:
+            self._partial.checkpoint(rows)
+            self._checkpoint = time.monotonic()
+
+
+@contextlib.contextmanager
+def _open_output(model: Classifier, table: Table, column: str, out: str) -> Iterator[_Output]:
+    """Open the file to create. It can be continued if input and output are files and the output is plain text."""
+    columns = output_columns(model)
+    is_plain_text = table.format in _RESUMABLE_FORMATS and not split_suffix(out)[1]
+    if out == STANDARD_STREAM or not Path(table.path).is_file() or not is_plain_text:
+        with open_writer(table, out, columns) as writer:
+            yield _Output(writer)
+        return
+    check_output(table, out, columns)
+    with (
+        open_partial_output(Path(out), _settings(model, table, column)) as partial,
+        table.writer(partial.stream, columns) as writer,
+    ):
+        if partial.complete_rows:  # the writer has written the header over the same header
+            partial.skip_complete()
+        yield _Output(writer, partial)
+
+
+def _settings(model: Classifier, table: Table, column: str) -> Settings:
+    """Return everything that determines the output, so that only an equal call continues it."""
+    source = Path(table.path).resolve()
+    status = source.stat()
+    return {
+        "bothways": __version__,
+        "bundle": model.digest,
+        "precision": model.precision,
+        "early_exit": model.early_exit is not None,
+        "source": str(source),
+        "source_bytes": status.st_size,
+        "source_mtime_ns": status.st_mtime_ns,
+        "format": table.format,
+        "column": column,
+    }

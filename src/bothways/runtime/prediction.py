@@ -1,0 +1,41 @@
+"""What a model predicts for one text.
+
+In: scores. Out: a ``Prediction``. Shared by everything that classifies, reads a text in parts, or replies to requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bothways.tasks.metrics import Scores
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The prediction for one text.
+
+    Attributes:
+        label: The most probable label, the first of ``labels`` on a tie; None for regression.
+        probability: The ensemble's probability of that label, 0..1; None for regression.
+        chosen: The labels assigned to the text: exactly ``label`` for single-label; for multi-label all labels whose
+            probability is at least their threshold, in the order of ``labels``, possibly none; empty for regression.
+        labels: All labels, in the order of the probabilities; empty for regression.
+        probabilities: For ``forward``, ``backward`` (those that read the text) and ``ensemble``, each (C,). They add up
+            to 1 for single-label; for multi-label each is the probability that the text has the label. After an early
+            exit, ``ensemble`` is the calibrated output of the direction that read the text. Empty for regression.
+        read: The directions that read the text: ``both``, or the only one.
+        value: The ensemble's value in the target's unit; None unless the model is a regression.
+        values: The value by direction and for ``ensemble``; empty unless the model is a regression.
+        scores: Probabilities, (C,), or the value, (1,), by direction and for ``ensemble``: the same for every task.
+    """
+
+    label: str | None
+    probability: float | None
+    chosen: tuple[str, ...]
+    labels: tuple[str, ...]
+    probabilities: Mapping[str, Scores]
+    read: str
+    value: float | None = None
+    values: Mapping[str, float] = field(default_factory=dict)
+    scores: Mapping[str, Scores] = field(default_factory=dict, repr=False)

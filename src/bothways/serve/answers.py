@@ -1,0 +1,39 @@
+"""The answer to a request: the predictions for its texts, and how long each stage took."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bothways.errors import TextError
+from bothways.runtime.prediction import Prediction
+from bothways.text.reading import TokenizedText
+
+
+@dataclass(frozen=True, eq=False)
+class Classified:
+    """The prediction for one text, with the tokens it was computed from."""
+
+    prediction: Prediction
+    text: TokenizedText
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """The results for the texts of one request, in the order of the texts.
+
+    Attributes:
+        items: The prediction per text, or the error of a text that can't be classified.
+        tokenize_s: Seconds until all texts were tokenized.
+        wait_s: Seconds from then until the first text joined the batch.
+        read_s: Seconds from then until the last prediction.
+    """
+
+    items: list[Classified | TextError]
+    tokenize_s: float
+    wait_s: float
+    read_s: float
+
+    @property
+    def tokens(self) -> int:
+        """The number of tokens of all texts together."""
+        return sum(len(item.text) for item in self.items if isinstance(item, Classified))

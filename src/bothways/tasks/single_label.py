@@ -1,0 +1,256 @@
+"""Single-label classification: each text has exactly one label, the most probable one.
+
+Letters: N texts, C labels.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bothways.errors import DataError
+from bothways.tasks import classification, metrics
+from bothways.tasks.metrics import Metrics, Scores
+from bothways.tasks.task import (
+    Activation,
+    Decision,
+    Label,
+    LabeledTexts,
+    Split,
+    Targets,
+    Task,
+    TaskName,
+    TaskRecord,
+    largest_difference,
+    selected,
+    warnings_about_both,
+)
+
+
+@dataclass(frozen=True)
+class SingleLabel(Task):
+    """Each text has exactly one label.
+
+    Attributes:
+        labels: In the order of the outputs; empty before the task is fitted.
+        temperature: The ensemble's log probabilities are divided by it.
+    """
+
+    labels: tuple[str, ...] = ()
+    temperature: float = 1.0
+    thresholds: None = None
+
+    name: ClassVar[TaskName] = "single-label"
+    title: ClassVar[str] = "text classifier"
+    activation_name: ClassVar[Activation] = "softmax"
+    selection_note: ClassVar[str] = "the ensemble's temperature was chosen on them, so its loss is slightly optimistic"
+    headline: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1")
+
+    @property
+    def outputs(self) -> int:
+        """One per label."""
+        return len(self.labels)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The labels."""
+        return self.labels
+
+    def record(self) -> TaskRecord:
+        """Return labels and temperature."""
+        return TaskRecord(self.name, self.labels, self.temperature)
+
+    @classmethod
+    def from_record(cls, record: TaskRecord) -> Self:
+        """Return the task with labels and temperature."""
+        classification.refuse_impossible(record, least_labels=2)
+        if record.thresholds is not None:
+            raise ValueError("a single-label classifier has no thresholds: its label is the most probable one")
+        assert record.temperature is not None
+        return cls(record.labels, record.temperature)
+
+    def parse(self, value: object, where: str) -> Label:
+        """Return the one label in a cell."""
+        return (classification.parse_label(value, where),)
+
+    def check(self, rows: LabeledTexts) -> list[str]:
+        """Refuse a single class, and classes with a single distinct text; warn about similar labels."""
+        counts = Counter(label for (label,) in rows.label_sets)
+        if len(counts) < 2:
+            raise DataError(f"{rows.name}: all {len(rows)} rows have the label {min(counts)!r}; at least 2 are needed")
+        texts_by_label: dict[str, set[str]] = defaultdict(set)
+        for text, (label,) in zip(rows.texts, rows.label_sets, strict=True):
+            texts_by_label[label].add(text)
+        for label, texts in texts_by_label.items():
+            if len(texts) < 2:
+                raise DataError(
+                    f"{rows.name}: label {label!r} has 1 distinct text in {_rows(counts[label])}; at least 2 are "
+                    "needed (one to train on, one to validate). Add some, or remove the label"
+                )
+        return classification.warnings_about_similar(rows.name, counts)
+
+    def split(self, rows: LabeledTexts, fraction: float, seed: int) -> Split:
+        """Set a fraction of each class's texts aside, at least one text of each class on either side.
+
+        Where one text has several labels, only the training side is certain to have a text of each class.
+        """
+        labels_by_text = _labels_by_text(rows)
+        texts_by_label: dict[str, list[str]] = defaultdict(list)
+        for text, labels in labels_by_text.items():
+            texts_by_label[labels[0]].append(text)
+        texts_left = Counter(label for labels in labels_by_text.values() for label in labels)  # to train on
+        rng = np.random.default_rng(seed)
+        held: set[str] = set()
+        for label in sorted(texts_by_label):
+            texts = sorted(texts_by_label[label])
+            wanted = max(1, round(fraction * len(texts)))
+            for text in (texts[i] for i in rng.permutation(len(texts))):
+                if wanted > 0 and all(texts_left[each] > 1 for each in labels_by_text[text]):
+                    held.add(text)
+                    texts_left.subtract(labels_by_text[text])
+                    wanted -= 1
+        is_held = [text in held for text in rows.texts]
+        return Split(selected(rows, [not h for h in is_held]), selected(rows, is_held), _warnings(rows))
+
+    def split_with(self, train: LabeledTexts, valid: LabeledTexts) -> Split:
+        """Return the split that a user made, with warnings."""
+        known = {label for (label,) in train.label_sets}
+        classification.refuse_untrained({label for (label,) in valid.label_sets}, known, valid.name, train.name)
+        return Split(train, valid, [*_warnings(train), *warnings_about_both(train, valid)])
+
+    def fitted(self, rows: LabeledTexts) -> Self:
+        """Return the task with its labels in alphabetical order."""
+        return replace(self, labels=tuple(sorted({label for (label,) in rows.label_sets})))
+
+    def targets(self, rows: LabeledTexts) -> Targets:
+        """Return class numbers, (N,) int64."""
+        found = [label for (label,) in rows.label_sets]
+        positions = classification.label_positions(self.labels, found, rows.name)
+        return np.array([positions[label] for label in found], dtype=np.int64)
+
+    def class_weights(self, wanted: str | Mapping[str, float], targets: Targets) -> list[float] | None:
+        """Return the weight of each class in the loss: ``balanced`` is N / (C * rows of the class)."""
+        if wanted == "none":
+            return None
+        if not isinstance(wanted, str):
+            return classification.weights_by_label(wanted, self.labels)
+        counts = np.bincount(targets, minlength=len(self.labels))
+        return [float(weight) for weight in len(targets) / (len(self.labels) * counts)]
+
+    def activation(self, logits: NDArray[np.float64]) -> Scores:
+        """Return the softmax."""
+        return classification.softmax(logits)
+
+    def with_temperature(self, scores: Scores, temperature: float) -> Scores:
+        """Return the softmax of the log probabilities over the temperature (Guo et al., arXiv 1706.04599)."""
+        if temperature == 1:
+            return scores
+        with np.errstate(divide="ignore", over="ignore"):
+            logarithms = np.log(scores)
+            return classification.softmax((logarithms - logarithms.max(axis=-1, keepdims=True)) / temperature)
+
+    def calibrated(self, scores: Scores, targets: Targets) -> Self:
+        """Return the task with the temperature that minimizes the loss; it never changes the most probable class."""
+        temperature = metrics.best_temperature(
+            lambda temperature: metrics.log_loss(self.with_temperature(scores, temperature), targets)
+        )
+        return replace(self, temperature=temperature)
+
+    def decide(self, scores: Scores) -> Decision:
+        """Choose the most probable label."""
+        best = int(scores.argmax())
+        return Decision(self.labels[best], float(scores[best]), (self.labels[best],))
+
+    def epoch_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
+        """Return the loss, without class weights or label smoothing, and the accuracy."""
+        accuracy = float((scores.argmax(axis=1) == targets).mean())
+        return {"loss": metrics.log_loss(scores, targets), "accuracy": accuracy}
+
+    def validation_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
+        """Return loss, accuracy, and the calibration error after and before calibration."""
+        calibrated = self.with_temperature(scores, self.temperature)
+        return {
+            **self.epoch_metrics(calibrated, targets),
+            "calibration_error": _calibration_error(calibrated, targets),
+            "calibration_error_before": _calibration_error(scores, targets),
+        }
+
+    def headline_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
+        """Return accuracy and macro F1."""
+        predicted = scores.argmax(axis=1)
+        counts = metrics.class_counts(metrics.confusion(targets, predicted, len(self.labels)))
+        return {"accuracy": float((predicted == targets).mean()), "macro_f1": counts.present().macro_f1}
+
+    def metrics(self, scores: Scores, targets: Targets) -> Metrics:
+        """Return all metrics; macro F1 is over the classes that are true or predicted, as in scikit-learn.
+
+        ROC-AUC and average precision are those of the second label if there are two, and otherwise the mean over all
+        labels, one against the rest.
+        """
+        counts = metrics.confusion(targets, scores.argmax(axis=1), len(self.labels))
+        by_class = metrics.class_counts(counts)
+        is_true = np.eye(len(self.labels), dtype=np.bool_)[targets]
+        columns = slice(1, 2) if len(self.labels) == 2 else slice(None)
+        ranked, is_relevant = scores[:, columns], is_true[:, columns]
+        summary = metrics.without_undefined(
+            **self.headline_metrics(scores, targets),
+            micro_f1=by_class.micro_f1,
+            weighted_f1=by_class.weighted_f1,
+            log_loss=metrics.log_loss(scores, targets),
+            ece=_calibration_error(scores, targets),
+            roc_auc=metrics.mean_over_labels(metrics.roc_auc, ranked, is_relevant),
+            average_precision=metrics.mean_over_labels(metrics.average_precision, ranked, is_relevant),
+        )
+        return Metrics(summary, by_class.classes(self.labels), counts)
+
+    def array(self, scores: Sequence[Scores]) -> NDArray[np.object_]:
+        """Return the most probable label of each text, (N,) str."""
+        return np.array([self.decide(row).label for row in scores], dtype=object)
+
+    def columns(self) -> list[str]:
+        """Return the columns of the label, its probability, and the probability of each label."""
+        each = (f"{classification.CLASS_COLUMN_PREFIX}{label}" for label in self.labels)
+        return ["predicted_label", "predicted_probability", *each]
+
+    def cells(self, scores: Scores) -> list[object]:
+        """Return the label, its probability, and the probability of each label."""
+        decision = self.decide(scores)
+        return [decision.label, decision.probability, *scores.tolist()]
+
+    def difference(self, found: Scores, recorded: Scores) -> float:
+        """Return the largest difference of a probability."""
+        return largest_difference(found, recorded)
+
+    def card(self) -> list[str]:
+        """Return the labels and the calibration."""
+        lines = [f"Labels, in order: {', '.join(f'`{label}`' for label in self.labels)}", ""]
+        if self.temperature != 1:
+            lines += [f"The ensemble's probabilities are calibrated with temperature {self.temperature:.4g}.", ""]
+        return lines
+
+
+def _rows(count: int) -> str:
+    return f"{count} row{'s' if count > 1 else ''}"
+
+
+def _calibration_error(scores: Scores, targets: Targets) -> float:
+    """Return the expected calibration error of the most probable class."""
+    return metrics.calibration_error(scores.max(axis=1), scores.argmax(axis=1) == targets)
+
+
+def _labels_by_text(rows: LabeledTexts) -> dict[str, Sequence[str]]:
+    """Return the distinct labels of each text, in the order in which they occur."""
+    found: dict[str, dict[str, None]] = defaultdict(dict)
+    for text, (label,) in zip(rows.texts, rows.label_sets, strict=True):
+        found[text][label] = None
+    return {text: list(labels) for text, labels in found.items()}
+
+
+def _warnings(rows: LabeledTexts) -> list[str]:
+    count = sum(len(labels) > 1 for labels in _labels_by_text(rows).values())
+    return [f"{rows.name}: {count} duplicate texts with conflicting labels"] if count else []

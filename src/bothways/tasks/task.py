@@ -1,0 +1,329 @@
+"""Define what a task decides: how labels are read, split and encoded, and what a model's outputs mean.
+
+In: label values, and arrays of outputs. Out: targets, probabilities or values, decisions and metrics. No other module
+asks which task a model has. Does not import torch and reads no files.
+
+Letters: N texts, C outputs (one per label, or a single one for regression).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bothways.tasks.metrics import Metrics, Scores
+
+LONGEST_LABEL = 1000
+"""Characters; what is longer is a text in the wrong column."""
+TaskName = Literal["single-label", "multi-label", "regression"]
+Activation = Literal["softmax", "sigmoid", "identity"]
+Targets = NDArray[Any]
+"""What is true of texts, as the loss takes it: class numbers (N,), 0 and 1 (N, C), or standardized values (N, 1)."""
+Label = tuple[str, ...] | float
+"""What one row is labeled with: a tuple of labels (exactly one for single-label), or a number for regression."""
+
+
+@dataclass(frozen=True)
+class LabeledTexts:
+    """Texts with their labels, in the order of the source.
+
+    Attributes:
+        name: Where they come from, for messages.
+        texts: Checked texts.
+        labels: One ``Label`` per text.
+    """
+
+    name: str
+    texts: list[str]
+    labels: list[Label]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def label_sets(self) -> list[tuple[str, ...]]:
+        """The labels of each text, for classification."""
+        return [label for label in self.labels if isinstance(label, tuple)]
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """The target of each text, (N,) float64, for regression."""
+        return np.array([label for label in self.labels if not isinstance(label, tuple)], dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Training and validation rows, and what a user should know about them."""
+
+    train: LabeledTexts
+    valid: LabeledTexts
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a task concludes from one text's scores.
+
+    Attributes:
+        label: The most probable label, the first one on a tie; None for regression.
+        probability: The probability of ``label``; None for regression.
+        chosen: The labels assigned to the text; empty for regression.
+        value: The predicted value in the target's unit; None for classification.
+    """
+
+    label: str | None = None
+    probability: float | None = None
+    chosen: tuple[str, ...] = ()
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class TaskRecord:
+    """A task as files store it.
+
+    Attributes:
+        name: Which task.
+        labels: In the order of the outputs; empty for regression.
+        temperature: Of the ensemble's calibration; None where the task has none.
+        thresholds: Per label; None where the task has none.
+        center: Mean of the training targets; None unless the task is regression.
+        scale: Standard deviation of the training targets; None unless the task is regression.
+        separator: The string between two labels in a cell; None where the task has none.
+    """
+
+    name: TaskName
+    labels: tuple[str, ...] = ()
+    temperature: float | None = None
+    thresholds: tuple[float, ...] | None = None
+    center: float | None = None
+    scale: float | None = None
+    separator: str | None = None
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """Everything that depends on what a label is.
+
+    A task is created empty, ``fitted`` to training rows (labels in order, or mean and scale of a target) and
+    ``calibrated`` on validation rows. Each step returns a new task; the manifest of a bundle records the last one.
+    """
+
+    name: ClassVar[TaskName]
+    title: ClassVar[str]
+    """What a model of this task is called on its card."""
+    activation_name: ClassVar[Activation]
+    """The function that turns logits into scores."""
+    no_early_exit: ClassVar[str] = ""
+    """Why a model of this task cannot exit early; empty if it can."""
+    no_probabilities: ClassVar[str] = ""
+    """Why a model of this task has no probabilities; empty if it has them."""
+    score_kind: ClassVar[Literal["probabilities", "values"]] = "probabilities"
+    """What scores are called in a parity record and in replies."""
+    selection_note: ClassVar[str]
+    """What was chosen on the validation rows, so that the metrics on them are slightly optimistic."""
+    headline: ClassVar[tuple[str, ...]]
+    """The metrics shown first, and with a confidence interval; names of ``Metrics.summary``."""
+
+    @property
+    @abstractmethod
+    def labels(self) -> tuple[str, ...]:
+        """All labels, in the order of the outputs; empty for regression."""
+
+    @property
+    @abstractmethod
+    def outputs(self) -> int:
+        """The number of outputs of a model, C."""
+
+    @property
+    @abstractmethod
+    def output_names(self) -> tuple[str, ...]:
+        """A name per output: its label, or ``value`` for regression."""
+
+    @abstractmethod
+    def record(self) -> TaskRecord:
+        """Return the task as files store it."""
+
+    @classmethod
+    @abstractmethod
+    def from_record(cls, record: TaskRecord) -> Self:
+        """Return the task that a file stores.
+
+        Raises:
+            ValueError: The parts do not fit together; the message says which.
+        """
+
+    # Rows
+
+    @abstractmethod
+    def parse(self, value: object, where: str) -> Label:
+        """Return the label that a cell of a table holds.
+
+        Args:
+            value: The cell, of any type.
+            where: How errors name the cell, such as ``reviews.csv, row 3, column 'stars'``.
+
+        Raises:
+            DataError: The value is missing or is not a label of this task.
+        """
+
+    @abstractmethod
+    def check(self, rows: LabeledTexts) -> list[str]:
+        """Return warnings about labels that look like mistakes.
+
+        Raises:
+            DataError: Nothing can be learned from these labels.
+        """
+
+    @abstractmethod
+    def split(self, rows: LabeledTexts, fraction: float, seed: int) -> Split:
+        """Set a fraction of checked rows aside for validation, the same rows for the same seed.
+
+        Rows with the same text stay on the same side, so that nothing is validated on what was trained on.
+
+        Args:
+            rows: Checked rows.
+            fraction: Share of the texts to set aside, above 0 and below 1.
+            seed: Random seed.
+
+        Raises:
+            DataError: No text can be set aside.
+        """
+
+    @abstractmethod
+    def split_with(self, train: LabeledTexts, valid: LabeledTexts) -> Split:
+        """Return the split that a user made, with warnings.
+
+        Raises:
+            DataError: The validation rows have a label that the training rows lack.
+        """
+
+    @abstractmethod
+    def fitted(self, rows: LabeledTexts) -> Self:
+        """Return this task with what the training rows determine: the order of labels, or mean and scale."""
+
+    @abstractmethod
+    def targets(self, rows: LabeledTexts) -> Targets:
+        """Return what is true of each row, in the form that the loss takes.
+
+        Raises:
+            DataError: A row has a label that the task does not know.
+        """
+
+    @abstractmethod
+    def class_weights(self, wanted: str | Mapping[str, float], targets: Targets) -> list[float] | None:
+        """Return the weight of each label in the loss, or None for equal weights.
+
+        Args:
+            wanted: ``none``, ``balanced``, or weights by label.
+            targets: Those of the training rows.
+
+        Raises:
+            ConfigError: A weight names an unknown label, or the task has no class weights.
+        """
+
+    # Outputs
+
+    @abstractmethod
+    def activation(self, logits: NDArray[np.float64]) -> Scores:
+        """Return one direction's scores for logits, both (C,) or (N, C)."""
+
+    @abstractmethod
+    def calibrated(self, scores: Scores, targets: Targets) -> Self:
+        """Return this task with temperature and thresholds chosen on the ensemble's validation scores, (N, C)."""
+
+    @abstractmethod
+    def with_temperature(self, scores: Scores, temperature: float) -> Scores:
+        """Return scores, (C,) or (N, C), after division of their logits by a temperature; 1 changes no bit."""
+
+    @property
+    @abstractmethod
+    def temperature(self) -> float:
+        """The temperature of the ensemble; 1 if it is not calibrated."""
+
+    @property
+    @abstractmethod
+    def thresholds(self) -> tuple[float, ...] | None:
+        """The probability from which on each label is assigned; None where the task has no thresholds."""
+
+    def mean(self, members: Iterable[Scores]) -> Scores:
+        """Return the members' mean with equal weights, in the order and with the rounding of prediction."""
+        rows = list(members)
+        return np.asarray(sum((row * (1 / len(rows)) for row in rows), np.zeros(1)), dtype=np.float64)
+
+    @abstractmethod
+    def decide(self, scores: Scores) -> Decision:
+        """Return what follows from one text's ensemble scores, (C,)."""
+
+    @abstractmethod
+    def epoch_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
+        """Return the metrics of a training epoch, ``loss`` and one or two more, for scores, (N, C)."""
+
+    @abstractmethod
+    def validation_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
+        """Return the metrics that a bundle records of its ensemble.
+
+        Args:
+            scores: The ensemble's scores before calibration, (N, C).
+            targets: Those of the validation rows.
+        """
+
+    @abstractmethod
+    def headline_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
+        """Return the metrics named in ``headline`` for scores, (N, C); fast enough to be bootstrapped."""
+
+    @abstractmethod
+    def metrics(self, scores: Scores, targets: Targets) -> Metrics:
+        """Return all metrics of scores, (N, C)."""
+
+    @abstractmethod
+    def array(self, scores: Sequence[Scores]) -> NDArray[np.object_] | NDArray[np.float64]:
+        """Return the predictions for texts, (N,), from the ensemble's scores of each, (C,)."""
+
+    # What is written
+
+    @abstractmethod
+    def columns(self) -> list[str]:
+        """Return the names of the columns that prediction adds to a table."""
+
+    @abstractmethod
+    def cells(self, scores: Scores) -> list[object]:
+        """Return the values of ``columns`` for one text's ensemble scores, (C,)."""
+
+    @abstractmethod
+    def difference(self, found: Scores, recorded: Scores) -> float:
+        """Return the largest difference of scores, (N, C), in a unit in which the parity record allows 1e-5.
+
+        Infinite if a number found is not one.
+        """
+
+    @abstractmethod
+    def card(self) -> list[str]:
+        """Return the lines of a model card that describe the labels or the target."""
+
+
+def largest_difference(found: Scores, recorded: Scores) -> float:
+    """Return the largest absolute difference, or infinity if a number found is not one."""
+    if not found.size:
+        return 0.0
+    difference = float(np.abs(found - recorded).max())
+    return float("inf") if np.isnan(difference) else difference
+
+
+def warnings_about_both(train: LabeledTexts, valid: LabeledTexts) -> list[str]:
+    """Return a warning if texts are in the training rows and in the validation rows."""
+    seen = set(train.texts)
+    both = sum(text in seen for text in valid.texts)
+    if not both:
+        return []
+    return [f"{valid.name}: {both} of {len(valid)} texts are also in {train.name}; validation will look too good"]
+
+
+def selected(rows: LabeledTexts, keep: Sequence[bool]) -> LabeledTexts:
+    """Return the rows whose flag is set."""
+    kept = [number for number, is_kept in enumerate(keep) if is_kept]
+    return LabeledTexts(rows.name, [rows.texts[n] for n in kept], [rows.labels[n] for n in kept])

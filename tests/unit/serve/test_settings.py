@@ -1,0 +1,50 @@
+"""Settings come from options, variables and a file, and all faults are reported at once with their sources."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bothways.errors import ConfigError
+from bothways.serve.settings import Settings, parse_bundles, read_settings
+
+
+def written(folder: Path, content: str) -> Path:
+    path = folder / "serve.toml"
+    path.write_text(content)
+    return path
+
+
+def test_options_win_over_variables_and_those_over_the_file(tmp_path: Path) -> None:
+    config = written(tmp_path, 'port = 1\nmax_texts = 2\nhost = "0.0.0.0"\n')
+    variables = {"BOTHWAYS_PORT": "3", "BOTHWAYS_MAX_TEXTS": "4", "BOTHWAYS_DATA": "of no setting"}
+    found = read_settings({"port": 5, "log": None}, config, variables)
+    assert found == Settings(port=5, max_texts=4, host="0.0.0.0")
+
+
+def test_all_faults_are_reported_with_their_sources(tmp_path: Path) -> None:
+    config = written(tmp_path, 'ports = 1\nlog = "loud"\n')
+    with pytest.raises(ConfigError) as caught:
+        read_settings({"max_texts": 0}, config, {"BOTHWAYS_DRAIN_S": "soon"})
+    faults = [
+        "--max-texts: Input should be greater than or equal to 1, found 0",
+        "variable BOTHWAYS_DRAIN_S: Input should be a valid number",
+        f"log in {config}: Input should be 'text', 'json' or 'none', found 'loud'",
+        f"ports in {config}: unknown key",
+    ]
+    assert [fault for fault in faults if fault not in str(caught.value)] == []
+
+
+@pytest.mark.parametrize(("content", "fault"), [(None, "can't be read"), ("port = ", "is not valid TOML")])
+def test_a_file_that_can_not_be_read_is_an_error(tmp_path: Path, content: str | None, fault: str) -> None:
+    config = tmp_path / "serve.toml" if content is None else written(tmp_path, content)
+    with pytest.raises(ConfigError, match=fault):
+        read_settings({}, config, {})
+
+
+def test_bundles_are_named_by_their_path_or_explicitly() -> None:
+    assert parse_bundles(["a/b.bundle", "c=d/e"]) == {"b": Path("a/b.bundle"), "c": Path("d/e")}
+    for values, fault in ((["a=x", "a=y"], "two bundles are named 'a'"), (["=x"], "is empty")):
+        with pytest.raises(ConfigError, match=fault):
+            parse_bundles(values)
