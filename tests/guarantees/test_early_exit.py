@@ -152,9 +152,7 @@ def labeled(model: Classifier, path: Path, count: int) -> Path:
     return path
 
 
-def test_early_exit_is_calibrated_on_labeled_rows_and_the_bundle_verifies(
-    bundle_path: Path, tmp_path: Path
-) -> None:
+def test_early_exit_is_calibrated_on_labeled_rows_and_the_bundle_verifies(bundle_path: Path, tmp_path: Path) -> None:
     whole = bothways.load(bundle_path)
     data, columns = labeled(whole, tmp_path / "d.jsonl", 400), Columns(text="t", label="l")
     early_exit = bothways.fit_early_exit(bundle_path, data, out=tmp_path / "fast", largest_loss=0.01, **columns)
@@ -172,13 +170,15 @@ def test_early_exit_is_calibrated_on_labeled_rows_and_the_bundle_verifies(
     before = {file.name: file.read_bytes() for file in bundle_path.iterdir() if file.name != MANIFEST_FILE}
     assert {name: (tmp_path / "fast" / name).read_bytes() for name in before} == before
 
-    with pytest.raises(DataError, match=r"has 400 rows, too few to measure a loss of 0\.1 percentage points\. At least 1000"):
+    with pytest.raises(
+        DataError, match=r"has 400 rows, too few to measure a loss of 0\.1 percentage points\. At least 1000"
+    ):
         bothways.fit_early_exit(bundle_path, data, out=tmp_path / "x", **columns)
     with pytest.raises(OutputExists):
         bothways.fit_early_exit(bundle_path, data, out=tmp_path / "fast", **columns)
     with pytest.raises(ConfigError, match="the largest loss is 0"):
         bothways.fit_early_exit(bundle_path, data, out=tmp_path / "x", largest_loss=0, **columns)
-    with pytest.raises(ConfigError, match="does not record its columns"):
+    with pytest.raises(ConfigError, match="does not record"):
         bothways.fit_early_exit(bundle_path, data, out=tmp_path / "x", text="t")
     with pytest.raises(ConfigError, match=r"the folder .*nowhere does not exist"):  # before any row is read
         bothways.fit_early_exit(bundle_path, tmp_path / "missing.csv", out=tmp_path / "nowhere" / "x", **columns)
@@ -193,7 +193,7 @@ def test_bundles_that_can_have_none_are_refused(
     one_way = make_classifiers(tiny_tokenizer, {FIRST: SpecialTokenPlacement.READING_ORDER})
     write_classifiers(tmp_path / "one", one_way)
     for path in (tmp_path / "one", multi_label_bundle_path):
-        with pytest.raises(ConfigError, match="early exit (skips the second of two|needs single-label)"):
+        with pytest.raises(ConfigError, match=r"early exit (skips the second of two|needs single-label)"):
             bothways.fit_early_exit(path, tmp_path / "d.csv", out=tmp_path / "x")
     with pytest.raises(ConfigError, match="has no early exit; calibrate it on labeled rows with bothways early-exit"):
         bothways.load(bundle_path, early_exit=True)
