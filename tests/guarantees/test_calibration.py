@@ -1,4 +1,4 @@
-"""Guarantees 1, 2, 4 and 8 of design.md for calibrated ensembles: of one label a text, and of any number of labels."""
+"""Guarantees 1, 2, 4 and 8 for calibrated ensembles, single-label and multi-label."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def calibrated(request: pytest.FixtureRequest) -> Classifier:
     return found
 
 
-def said(predictions: list[Prediction]) -> list[tuple[object, ...]]:
-    """Return all that was said of each text, to the last bit."""
+def outputs(predictions: list[Prediction]) -> list[tuple[object, ...]]:
+    """Return all outputs for each text, to the last bit."""
     return [
         (p.label, p.probability, p.chosen, *(p.probabilities[name].tobytes() for name in NAMES)) for p in predictions
     ]
@@ -44,7 +44,7 @@ def said(predictions: list[Prediction]) -> list[tuple[object, ...]]:
 def test_the_models_of_these_tests_are_calibrated_and_choose_differently(
     single_label_model: Classifier, multi_label_model: Classifier
 ) -> None:
-    """Or the laws below would hold for a temperature and thresholds that nobody looks at."""
+    """Otherwise the guarantees below would hold even if temperature and thresholds were ignored."""
     for model in (single_label_model, multi_label_model):
         assert model.manifest.calibration is not None
         assert model.manifest.calibration.temperature == TEMPERATURE == 1.7
@@ -60,7 +60,7 @@ def test_the_models_of_these_tests_are_calibrated_and_choose_differently(
 
 @settings(max_examples=30)
 @given(st.text(max_size=300))
-def test_any_text_has_the_labels_numbers_of_torch(
+def test_any_text_has_the_probabilities_of_torch(
     multi_label_torch_models: TinyClassifiers, multi_label_model: Classifier, text: str
 ) -> None:
     ours = multi_label_model.predict_proba_by_direction([text])
@@ -78,28 +78,28 @@ def test_any_text_has_the_labels_numbers_of_torch(
     st.randoms(use_true_random=False),
     st.sampled_from([1, 2, 3, 5, SLOTS]),
 )
-def test_company_and_order_never_change_a_bit_or_a_label(
+def test_batch_and_order_never_change_a_bit_or_a_label(
     multi_label_model: Classifier, sizes: list[tuple[int, int]], rng: random.Random, lookahead: int
 ) -> None:
     texts = [text_of_words(words, seed) for words, seed in sizes]
-    alone = said([next(multi_label_model.stream([text])) for text in texts])
+    alone = outputs([next(multi_label_model.stream([text])) for text in texts])
     order = list(range(len(texts)))
     rng.shuffle(order)
-    together = said(list(multi_label_model.stream([texts[i] for i in order], lookahead)))
+    together = outputs(list(multi_label_model.stream([texts[i] for i in order], lookahead)))
     assert together == [alone[i] for i in order]
 
 
 def test_a_calibrated_text_is_the_same_alone_and_among_all_others(calibrated: Classifier) -> None:
-    alone = said([next(calibrated.stream([text])) for text in TEXTS])
-    assert said(list(calibrated.stream(TEXTS))) == alone
-    assert said(list(calibrated.stream(TEXTS[::-1], 7)))[::-1] == alone
+    alone = outputs([next(calibrated.stream([text])) for text in TEXTS])
+    assert outputs(list(calibrated.stream(TEXTS))) == alone
+    assert outputs(list(calibrated.stream(TEXTS[::-1], 7)))[::-1] == alone
 
 
 # Guarantees 4 and 8. Order and surfaces. Result i belongs to input i, and all surfaces give the same numbers.
 
 
 @pytest.mark.parametrize(
-    ("which", "told", "labels"),
+    ("which", "columns", "labels"),
     [
         ("mixed_bundle_path", ["predicted_label", "predicted_probability"], LABELS),
         ("multi_label_bundle_path", ["predicted_labels"], TOPICS),
@@ -107,14 +107,14 @@ def test_a_calibrated_text_is_the_same_alone_and_among_all_others(calibrated: Cl
     ids=["single-label", "multi-label"],
 )
 def test_python_and_command_line_give_the_same_numbers_and_labels(
-    which: str, told: list[str], labels: list[str], request: pytest.FixtureRequest, tmp_path: Path
+    which: str, columns: list[str], labels: list[str], request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     path: Path = request.getfixturevalue(which)
     model = load(path)
-    is_multi_label = told == ["predicted_labels"]
     streamed = list(model.stream(TEXTS))
-    assert len({p.chosen for p in streamed}) > 2  # so that a swap would be seen
-    assert model.predict(TEXTS).tolist() == [p.chosen if is_multi_label else p.label for p in streamed]
+    assert len({p.chosen for p in streamed}) > 2  # otherwise a swap would not be noticed
+    is_single_label = len(columns) == 2
+    assert model.predict(TEXTS).tolist() == [p.label if is_single_label else p.chosen for p in streamed]
     for name, rows in model.predict_proba_by_direction(TEXTS).items():
         assert np.array_equal(rows, [p.probabilities[name] for p in streamed])
     assert np.array_equal(model.predict_proba(TEXTS), [p.probabilities[ENSEMBLE] for p in streamed])
@@ -125,8 +125,8 @@ def test_python_and_command_line_give_the_same_numbers_and_labels(
     assert finished.returncode == 0, finished.stderr
     rows_of_file = [json.loads(line) for line in out.read_bytes().splitlines()]
     for row, text, p in zip(rows_of_file, TEXTS, streamed, strict=True):
-        first = [";".join(p.chosen)] if is_multi_label else [p.label, p.probability]
-        expected = dict(zip(told, first, strict=True)) | {
+        first = [p.label, p.probability] if is_single_label else [";".join(p.chosen)]
+        expected = dict(zip(columns, first, strict=True)) | {
             f"probability_{label}": value
             for label, value in zip(labels, p.probabilities[ENSEMBLE].tolist(), strict=True)
         }

@@ -1,4 +1,4 @@
-"""A cascade: one direction where it is enough, and where it is not, the bits of both."""
+"""Early exit: one direction where it is confident, and elsewhere the bits of both."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from bothways.text.reading import Direction, SpecialTokenPlacement
 from bothways.text.subword_tokenizer import SubwordTokenizer
 from tests.bundles import edit_manifest, make_classifiers, write_classifiers, write_with_early_exit
 
-TASK = SingleLabel(("x", "y", "z"))
 RNG = np.random.default_rng(0)
 SENTENCES = "the cat sat on the mat, and the DOG ate it all up. what a lovely film; I hated it!"
 WORDS = SENTENCES.split()
@@ -35,12 +34,12 @@ def models(
     request: pytest.FixtureRequest, bundle_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Classifier, Classifier]:
     """The same bundle without and with an early exit that is confident about half of the texts."""
-    path = write_with_early_exit(bundle_path, tmp_path_factory.mktemp("cascade") / "m.bundle", request.param, TEXTS)
+    path = write_with_early_exit(bundle_path, tmp_path_factory.mktemp("early_exit") / "m.bundle", request.param, TEXTS)
     return bothways.load(bundle_path), bothways.load(path, early_exit=True)
 
 
 def check(models: tuple[Classifier, Classifier], texts: list[str], lookahead: int) -> list[str]:
-    """Compare each prediction with what the rule says, to the last bit; give which directions read."""
+    """Compare each prediction with the rule, to the last bit. Return which directions read each text."""
     whole, quick = models
     assert quick.early_exit is not None
     first = quick.early_exit.first
@@ -62,7 +61,7 @@ def check(models: tuple[Classifier, Classifier], texts: list[str], lookahead: in
 
 
 @pytest.mark.parametrize("lookahead", [1, 7, SLOTS])
-def test_each_text_is_read_by_the_rule_and_gets_the_same_bits_in_any_company(
+def test_each_text_is_read_by_the_rule_and_gets_the_same_bits_in_any_batch(
     models: tuple[Classifier, Classifier], lookahead: int
 ) -> None:
     read = check(models, TEXTS, lookahead)
@@ -70,11 +69,11 @@ def test_each_text_is_read_by_the_rule_and_gets_the_same_bits_in_any_company(
 
 
 @given(texts=st.lists(st.text(alphabet="abc DEF!", max_size=80), max_size=9), lookahead=st.sampled_from([1, 2, SLOTS]))
-def test_no_texts_change_the_rule(models: tuple[Classifier, Classifier], texts: list[str], lookahead: int) -> None:
+def test_the_rule_holds_for_any_texts(models: tuple[Classifier, Classifier], texts: list[str], lookahead: int) -> None:
     check(models, texts, lookahead)
 
 
-def test_rows_that_were_not_read_are_no_numbers(models: tuple[Classifier, Classifier]) -> None:
+def test_rows_of_a_direction_that_did_not_read_are_nan(models: tuple[Classifier, Classifier]) -> None:
     _, quick = models
     found = quick.predict_proba_by_direction(TEXTS)
     other = next(name for name in found if quick.early_exit and name not in (quick.early_exit.first, "ensemble"))
@@ -84,29 +83,29 @@ def test_rows_that_were_not_read_are_no_numbers(models: tuple[Classifier, Classi
     assert not np.isnan(found["ensemble"]).any()
 
 
-def test_both_directions_read_without_early_exit(models: tuple[Classifier, Classifier]) -> None:
+def test_both_directions_read_unless_early_exit_is_requested(models: tuple[Classifier, Classifier]) -> None:
     whole, _ = models
     assert {prediction.read for prediction in whole.stream(TEXTS[:20])} == {"both"}
     with pytest.raises(ConfigError, match="early exit needs the whole text"):
         models[1].open()
 
 
-def test_an_unsure_text_of_an_endless_stream_comes_before_the_next_is_asked_for(
+def test_each_text_of_an_endless_stream_is_returned_before_the_next_is_requested(
     models: tuple[Classifier, Classifier],
 ) -> None:
-    asked = 0
+    requested = 0
 
     def endless() -> object:
-        nonlocal asked
+        nonlocal requested
         while True:
-            asked += 1
-            yield TEXTS[asked % len(TEXTS)]
+            requested += 1
+            yield TEXTS[requested % len(TEXTS)]
 
     for number, _ in zip(range(40), models[1].stream(endless(), lookahead=1), strict=False):  # type: ignore[arg-type]
-        assert asked == number + 1
+        assert requested == number + 1
 
 
-# Choosing.
+# Calibration.
 
 
 @given(
@@ -114,25 +113,26 @@ def test_an_unsure_text_of_an_endless_stream_comes_before_the_next_is_asked_for(
     largest_loss=st.sampled_from([0.001, 0.01, 0.05, 1.0]),
     count=st.sampled_from([50, 400]),
 )
-def test_no_more_rows_than_allowed_lose_their_right_label(seed: int, largest_loss: float, count: int) -> None:
+def test_no_more_rows_than_allowed_lose_their_correct_label(seed: int, largest_loss: float, count: int) -> None:
     rng = np.random.default_rng(seed)
     true = rng.integers(0, 3, count)
     logits = {way: rng.normal(0, 1, (count, 3)) + 1.2 * np.eye(3)[true] for way in Direction}
     rows = {way: np.exp(values) / np.exp(values).sum(axis=1, keepdims=True) for way, values in logits.items()}
     ensemble = sum(rows.values()) / 2
-    early_exit = calibrate_early_exit(rows, ensemble, true, largest_loss, TASK)
+    task = SingleLabel(("a", "b", "c"))
+    early_exit = calibrate_early_exit(rows, ensemble, true, largest_loss, task)
 
-    calibrated = TASK.with_temperature(rows[early_exit.first], early_exit.temperature)
+    calibrated = task.with_temperature(rows[early_exit.first], early_exit.temperature)
     is_confident = calibrated.max(axis=1) > early_exit.threshold
-    right_alone, right_together = (found.argmax(axis=1) == true for found in (calibrated, ensemble))
-    lost = right_together & ~right_alone & is_confident
+    correct_alone, correct_together = (found.argmax(axis=1) == true for found in (calibrated, ensemble))
+    lost = correct_together & ~correct_alone & is_confident
     assert lost.sum() <= largest_loss * count
     assert early_exit.read_by_both == pytest.approx(1 - is_confident.mean())
-    assert early_exit.accuracy == pytest.approx(np.where(is_confident, right_alone, right_together).mean())
-    assert early_exit.accuracy_of_ensemble == pytest.approx(right_together.mean())
+    assert early_exit.accuracy == pytest.approx(np.where(is_confident, correct_alone, correct_together).mean())
+    assert early_exit.accuracy_of_ensemble == pytest.approx(correct_together.mean())
     assert early_exit.accuracy >= early_exit.accuracy_of_ensemble - largest_loss - 1e-9
     lower = calibrated.max(axis=1) >= early_exit.threshold  # the next lower threshold would lose too many
-    assert early_exit.threshold == 0 or (right_together & ~right_alone & lower).sum() > largest_loss * count
+    assert early_exit.threshold == 0 or (correct_together & ~correct_alone & lower).sum() > largest_loss * count
     assert [point.read_by_both for point in early_exit.curve] == sorted(
         point.read_by_both for point in early_exit.curve
     )
@@ -152,7 +152,7 @@ def labeled(model: Classifier, path: Path, count: int) -> Path:
     return path
 
 
-def test_early_exit_is_calibrated_on_labeled_rows_and_the_bundle_verifies(bundle_path: Path, tmp_path: Path) -> None:
+def test_a_calibrated_bundle_saves_reading_and_is_still_verified(bundle_path: Path, tmp_path: Path) -> None:
     whole = bothways.load(bundle_path)
     data, columns = labeled(whole, tmp_path / "d.jsonl", 400), Columns(text="t", label="l")
     early_exit = bothways.fit_early_exit(bundle_path, data, out=tmp_path / "fast", largest_loss=0.01, **columns)
@@ -170,30 +170,31 @@ def test_early_exit_is_calibrated_on_labeled_rows_and_the_bundle_verifies(bundle
     before = {file.name: file.read_bytes() for file in bundle_path.iterdir() if file.name != MANIFEST_FILE}
     assert {name: (tmp_path / "fast" / name).read_bytes() for name in before} == before
 
-    with pytest.raises(
-        DataError, match=r"has 400 rows, too few to measure a loss of 0\.1 percentage points\. At least 1000"
-    ):
+    with pytest.raises(DataError, match=r"has 400 rows, too few to measure a loss of 0\.1 percentage points"):
         bothways.fit_early_exit(bundle_path, data, out=tmp_path / "x", **columns)
     with pytest.raises(OutputExists):
         bothways.fit_early_exit(bundle_path, data, out=tmp_path / "fast", **columns)
     with pytest.raises(ConfigError, match="the largest loss is 0"):
         bothways.fit_early_exit(bundle_path, data, out=tmp_path / "x", largest_loss=0, **columns)
-    with pytest.raises(ConfigError, match="does not record"):
+    with pytest.raises(ConfigError, match="does not record its label column"):
         bothways.fit_early_exit(bundle_path, data, out=tmp_path / "x", text="t")
     with pytest.raises(ConfigError, match=r"the folder .*nowhere does not exist"):  # before any row is read
         bothways.fit_early_exit(bundle_path, tmp_path / "missing.csv", out=tmp_path / "nowhere" / "x", **columns)
     (tmp_path / "other.jsonl").write_text('{"t": "a", "l": "nobody"}\n')
-    with pytest.raises(DataError, match="unknown label 'nobody'; the model has"):
+    with pytest.raises(DataError, match="unknown label 'nobody'"):
         bothways.fit_early_exit(bundle_path, tmp_path / "other.jsonl", out=tmp_path / "x", largest_loss=1, **columns)
 
 
-def test_bundles_that_can_have_none_are_refused(
+def test_bundles_without_early_exit_are_refused(
     tiny_tokenizer: SubwordTokenizer, multi_label_bundle_path: Path, bundle_path: Path, tmp_path: Path
 ) -> None:
     one_way = make_classifiers(tiny_tokenizer, {FIRST: SpecialTokenPlacement.READING_ORDER})
     write_classifiers(tmp_path / "one", one_way)
-    for path in (tmp_path / "one", multi_label_bundle_path):
-        with pytest.raises(ConfigError, match=r"early exit (skips the second of two|needs single-label)"):
+    for path, message in (
+        (tmp_path / "one", "has one direction"),
+        (multi_label_bundle_path, "early exit needs single-label classification"),
+    ):
+        with pytest.raises(ConfigError, match=message):
             bothways.fit_early_exit(path, tmp_path / "d.csv", out=tmp_path / "x")
     with pytest.raises(ConfigError, match="has no early exit; calibrate it on labeled rows with bothways early-exit"):
         bothways.load(bundle_path, early_exit=True)

@@ -376,9 +376,12 @@ def test_checkpoints_are_some_seconds_apart(model: Classifier, tmp_path: Path, m
     now = iter(range(0, 1000, 2))
     monkeypatch.setattr(time, "monotonic", lambda: next(now))
     written: list[int] = []
-    real = partial_output._write_journal
-    monkeypatch.setattr(
-        partial_output, "_write_journal", lambda out, journal: (written.append(journal.rows), real(out, journal))
-    )
+    write_journal = partial_output._write_journal
+
+    def recorded(target: Path, journal: partial_output._Journal) -> None:
+        written.append(journal.rows)
+        write_journal(target, journal)
+
+    monkeypatch.setattr(partial_output, "_write_journal", recorded)
     bothways.score(model, write_rows(tmp_path / "d.csv", texts(256 * 8)), tmp_path / "out.csv")
     assert written == [0, 0, 768, 1536]  # the first two before any row
