@@ -21,7 +21,7 @@ from starlette.types import Receive
 from bothways import strict_json
 from bothways.errors import Overloaded, RequestInvalid, RequestTooLarge, ServingError
 from bothways.serve.answers import Answer
-from bothways.serve.batching import ModelLeft
+from bothways.serve.batching import ModelReplaced
 from bothways.serve.bodies import read_body
 from bothways.serve.log import log_message, log_request
 from bothways.serve.metrics import CONTENT_TYPE
@@ -118,12 +118,12 @@ async def _predict(service: Service, protocol: Protocol, request: Request) -> Re
 
 
 async def _classify(service: Service, query: Query, deadline_s: float) -> tuple[ServedModel, Answer]:
-    """Return the answer, and the model that gave it: the new one if a reload replaces the model at this moment."""
+    """Return the answer, and the model that computed it: the new one if a reload replaces the model at this moment."""
     while True:
         served = service.model(query.model)
         try:
             return served, await service.classify(served, query.texts, deadline_s)
-        except ModelLeft:
+        except ModelReplaced:
             continue
 
 

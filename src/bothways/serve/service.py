@@ -158,13 +158,13 @@ class Service:
         started = time.monotonic()
         characters = sum(len(text) for text in texts if isinstance(text, str))
         estimate = math.ceil(self._tokens_per_character[served.name] * characters)
-        if estimate > served.batcher.most_tokens:
+        if estimate > served.batcher.max_tokens:
             estimate = 0  # probably too large for any queue: submit() rejects it as such once the exact size is known
         if self._tokenizing_now >= _MAX_TOKENIZING:
             raise Overloaded(f"{self._tokenizing_now} requests are already waiting to be tokenized", 1)
         self._tokenizing_now += 1
         try:
-            with served.batcher.room(estimate):
+            with served.batcher.reserve(estimate):
                 loop = asyncio.get_running_loop()
                 tokens = await loop.run_in_executor(self._tokenizing, _tokenized, served.model, texts)
         finally:
@@ -175,12 +175,12 @@ class Service:
             tokens_per_character = (remembered + sum(map(len, good))) / (_CHARACTERS_REMEMBERED + characters)
             self._tokens_per_character[served.name] = tokens_per_character
         tokenized = time.monotonic()
-        ticket = served.batcher.submit(good, deadline_s)
+        request = served.batcher.submit(good, deadline_s)
         try:
-            found = await asyncio.wrap_future(ticket.answer)
+            found = await asyncio.wrap_future(request.answer)
         finally:
-            served.batcher.cancel(ticket)  # no effect on a request that has been answered
-        joined, predictions = ticket.started_s or tokenized, iter(found)
+            served.batcher.cancel(request)  # no effect on a request that has been answered
+        joined, predictions = request.started_s or tokenized, iter(found)
         items = [item if isinstance(item, TextError) else Classified(next(predictions), item) for item in tokens]
         answer = Answer(items, tokenized - started, joined - tokenized, time.monotonic() - joined)
         self.metrics.count_answer(answer)
