@@ -1,5 +1,5 @@
 #!/bin/sh
-# Install the wheel in FOLDER with all that serving needs, and nothing else: sh install.sh ENVIRONMENT FOLDER
+# Install the wheel in FOLDER with everything needed for serving, and nothing else: sh install.sh ENVIRONMENT FOLDER
 set -eu
 environment="$1"
 folder="$2"
@@ -8,6 +8,6 @@ wheel="$(ls "$folder"/bothways-*.whl)"
 "$environment/bin/pip" install --quiet --no-cache-dir --disable-pip-version-check \
   -c "$folder/constraints.txt" "bothways[serve] @ file://$(realpath "$wheel")"
 "$environment/bin/pip" uninstall --quiet --yes pip setuptools
-# Tests that libraries install with themselves: twenty megabytes that nothing imports.
+# Remove the libraries' own tests: twenty megabytes that nothing imports.
 find "$environment" -type d -name tests -path '*/numpy/*' -prune -exec rm -r {} +
 rm -rf "$environment"/lib/python*/site-packages/onnx/backend/test

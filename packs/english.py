@@ -15,14 +15,13 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Literal
 
 import bothways
 from bothways.bundle.manifest import Kind
 from bothways.bundle.read import read_bundle
 from bothways.bundle.shipped import pack_path
 from bothways.runtime.language_model import LanguageModel
-from bothways.training.hyperparameters import Size
+from bothways.training.choices import Size
 
 SIZES: dict[str, Size] = {"en-small": "small", "en-base": "base"}
 TEXTS = (

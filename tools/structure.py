@@ -163,9 +163,8 @@ def main() -> None:
     print(f"modules: {len(paths)}")
     print(f"import circles: {len(cycles(import_graph()))}")
     print(f"upward imports: {len(upward)} {upward or ''}")
-    print(
-        f"branches on the task outside tasks/ and the training loss: {sum(map(len, branches.values()))} {branches or ''}"
-    )
+    count = sum(map(len, branches.values()))
+    print(f"branches on the task outside tasks/ and the training loss: {count} {branches or ''}")
     print(f'docstrings that begin with "Give": {give}')
     for length, place, _ in longest:
         print(f"longest functions, lines of code: {length} {place}")

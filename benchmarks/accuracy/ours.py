@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from benchmarks.accuracy import validation
@@ -22,8 +21,7 @@ import bothways
 from bothways.bundle.manifest import Kind
 from bothways.bundle.read import read_bundle
 from bothways.bundle.shipped import pack_path
-from bothways.training.api import Device
-from bothways.training.hyperparameters import Size
+from bothways.training.choices import Device, Size
 
 SEPARATOR = "|"
 SHARED_STAGE = "shared language model"

@@ -1,1 +1,1 @@
-"""How fast a server answers, beside fastai behind FastAPI."""
+"""Compare the throughput and latency of the server with fastai behind FastAPI."""

@@ -1,11 +1,11 @@
-"""Measure how fast a server answers: ``bothways serve`` and the real fastai behind FastAPI, the same model and texts.
+"""Compare the throughput and latency of ``bothways serve`` with fastai behind FastAPI, with the same model and texts.
 
 Run: BOTHWAYS_DATA=... make bench-serve, or .venv/bin/python -m benchmarks.serve run [--size base] [--requests 200] ...;
-.venv/bin/python -m benchmarks.serve report puts the tables into docs/serving.md. The last line of a run is JSON.
+.venv/bin/python -m benchmarks.serve report writes the tables into docs/serving.md. The last line of a run is JSON.
 
-fastai makes the models, with random weights, as for benchmarks/speed, and bothways imports them. Clients, each on a
-connection of its own, ask for one text, wait for the answer, and ask for the next (a closed loop). One server runs at
-a time; the clients share its cores. Run it with nothing else running.
+fastai creates the models with random weights, as for benchmarks/speed, and bothways imports them. Each client has a
+connection of its own, sends one text, waits for the reply, and sends the next (a closed loop). One server runs at a
+time, and the clients share its cores. Run it with nothing else running.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ _LARGEST_DIFFERENCE = 1e-4
 
 @dataclass(frozen=True)
 class Server:
-    """How to start a server, and how to ask it.
+    """How to start a server, and how to send it texts.
 
     Attributes:
-        name: As the tables have it.
-        command: Starts it, given a port.
-        path: Where texts are classified.
-        body: What is sent for a text.
-        probabilities: What is read of a reply.
+        name: The name in the tables.
+        command: Returns the command that starts the server on a port.
+        path: The path of the route that classifies texts.
+        body: Returns the JSON body of a request for a text.
+        probabilities: Returns the probabilities in a reply.
     """
 
     name: str
@@ -74,7 +74,7 @@ def add_options(run: Parser) -> None:
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    """Measure both servers with one size of model, and keep it."""
+    """Measure all servers with one size of model, and write the result to a file."""
     load = load_average()
     texts = choose_texts(arguments.requests)
     bundle = import_models(texts, arguments.size, arguments.work, arguments.oracle)
@@ -89,7 +89,7 @@ def measure(arguments: argparse.Namespace) -> None:
             exact = server.name != "bothways, int8"
             result["servers"][server.name] = {
                 name: {
-                    str(clients): asked(server, port, some, clients, expected[name] if exact else None)
+                    str(clients): measured(server, port, some, clients, expected[name] if exact else None)
                     for clients in CLIENTS
                 }
                 for name, some in texts["sets"].items()
@@ -106,7 +106,7 @@ def measure(arguments: argparse.Namespace) -> None:
 
 
 def servers(bundle: Path, python: str) -> list[Server]:
-    """Return what is compared."""
+    """Return the servers to compare."""
 
     def ours(name: str, *options: str) -> Server:
         def command(port: int) -> list[str]:
@@ -144,7 +144,7 @@ def servers(bundle: Path, python: str) -> list[Server]:
 
 @contextlib.contextmanager
 def running(server: Server) -> Iterator[tuple[int, Callable[[], int]]]:
-    """Start a server, and give its port, and what tells its memory in MiB, when it answers."""
+    """Start a server, and yield its port and a function that returns its resident memory in MiB once it replies."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port = int(probe.getsockname()[1])
@@ -154,7 +154,7 @@ def running(server: Server) -> Iterator[tuple[int, Callable[[], int]]]:
         deadline = time.monotonic() + START_S
         while not _is_up(server, port):
             if process.poll() is not None or time.monotonic() > deadline:
-                sys.exit(f"{server.name} does not answer")
+                sys.exit(f"{server.name} does not reply")
             time.sleep(0.2)
         yield port, lambda: resident_mib(process.pid)
     finally:
@@ -164,7 +164,7 @@ def running(server: Server) -> Iterator[tuple[int, Callable[[], int]]]:
 
 def _is_up(server: Server, port: int) -> bool:
     with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(_connection(port)) as connection:
-        return ask(connection, server, "up?")[0] == 200
+        return send(connection, server, "up?")[0] == 200
     return False
 
 
@@ -173,23 +173,23 @@ def _connection(port: int) -> http.client.HTTPConnection:
 
 
 def resident_mib(process: int) -> int:
-    """Return a process's resident memory."""
+    """Return the resident memory of a process."""
     status = Path(f"/proc/{process}/status").read_text(encoding="ascii")
     return round(int(status.split("VmRSS:")[1].split()[0]) / 1024)
 
 
-def ask(connection: http.client.HTTPConnection, server: Server, text: str) -> tuple[int, bytes]:
-    """Ask for one text, and give the status and the reply."""
+def send(connection: http.client.HTTPConnection, server: Server, text: str) -> tuple[int, bytes]:
+    """Send one text, and return the status and the body of the reply."""
     headers = {"content-type": "application/json"}
     connection.request("POST", server.path, json.dumps(server.body(text)).encode(), headers)
     response = connection.getresponse()
     return response.status, response.read()
 
 
-def asked(
+def measured(
     server: Server, port: int, texts: Sequence[str], clients: int, expected: NDArray[np.float64] | None
 ) -> dict[str, float]:
-    """Ask for all texts, and give texts a second, and latencies; check every answer.
+    """Send all texts, check every reply, and return the throughput and latencies.
 
     Raises:
         ValueError: A request failed, or its probabilities are not the expected ones.
@@ -198,7 +198,7 @@ def asked(
     seconds, problems = [0.0] * len(texts), list[str]()
     largest = [0.0]
 
-    def ask_on() -> None:
+    def send_on() -> None:
         with contextlib.closing(_connection(port)) as connection:
             while True:
                 with lock:
@@ -206,7 +206,7 @@ def asked(
                 if number is None or problems:
                     return
                 started = time.perf_counter()
-                status, reply = ask(connection, server, texts[number])
+                status, reply = send(connection, server, texts[number])
                 seconds[number] = time.perf_counter() - started
                 if status != 200:
                     problems.append(f"text {number}: {status} {reply[:200]!r}")
@@ -216,9 +216,9 @@ def asked(
 
     with contextlib.closing(_connection(port)) as connection:
         for text in texts[:_TEXTS_TO_WARM_UP]:
-            ask(connection, server, text)
+            send(connection, server, text)
     started = time.perf_counter()
-    threads = [threading.Thread(target=ask_on) for _ in range(clients)]
+    threads = [threading.Thread(target=send_on) for _ in range(clients)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -227,16 +227,16 @@ def asked(
     if problems:
         raise ValueError(f"{server.name}: {problems[0]}")
     if largest[0] > _LARGEST_DIFFERENCE:
-        raise ValueError(f"{server.name} is {largest[0]:g} off the model's probabilities")
+        raise ValueError(f"{server.name} differs by {largest[0]:g} from the model's probabilities")
     p50, p99 = np.quantile(seconds, [0.5, 0.99])
-    told = {
+    summary = {
         "texts_per_s": round(len(texts) / took, 2),
         "p50_ms": round(1000 * float(p50), 1),
         "p99_ms": round(1000 * float(p99), 1),
         "largest_difference": largest[0],
     }
-    print(f"{server.name}, {clients} clients: {told}", flush=True)
-    return told
+    print(f"{server.name}, {clients} clients: {summary}", flush=True)
+    return summary
 
 
 if __name__ == "__main__":

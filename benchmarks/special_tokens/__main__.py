@@ -36,7 +36,7 @@ from bothways.bundle.read import read_bundle
 from bothways.data.token_store import Stream, TokenStore
 from bothways.text.cleaning import SPECIAL_TOKENS, START
 from bothways.text.reading import Direction, SpecialTokenPlacement, read
-from bothways.training.api import Directions
+from bothways.training.choices import Directions
 from bothways.training.models import build_language_model
 
 HERE = Path(__file__).parent

@@ -41,10 +41,10 @@ class RunningServer:
     port: int
     log: Path
 
-    def ask(
+    def request(
         self, path: str, body: object = None, headers: dict[str, str] | None = None, timeout_s: float = 60
     ) -> Reply:
-        """Send a request on a connection of its own; a body that is no bytes goes as JSON."""
+        """Send a request on a connection of its own. A body other than bytes is sent as JSON."""
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         connection = http.client.HTTPConnection(HOST, self.port, timeout=timeout_s)
         with contextlib.closing(connection):
@@ -53,13 +53,13 @@ class RunningServer:
             return Reply(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
 
     def classify(self, texts: list[Any], **options: Any) -> Reply:
-        return self.ask("/v1/classify", {"texts": texts, **options})
+        return self.request("/v1/classify", {"texts": texts, **options})
 
     def connect(self) -> socket.socket:
         return socket.create_connection((HOST, self.port), timeout=60)
 
     def metric(self, name: str, labels: str = "") -> float:
-        page = self.ask("/metrics").body.decode()
+        page = self.request("/metrics").body.decode()
         found = re.search(rf"^{name}{re.escape(labels)}(?:{{[^}}]*}})? (\S+)$", page, re.MULTILINE)
         return float(found[1]) if found else 0.0
 
@@ -68,7 +68,7 @@ class RunningServer:
         return self.process.wait(timeout=60)
 
     @property
-    def said(self) -> str:
+    def log_text(self) -> str:
         return self.log.read_text()
 
 
@@ -88,7 +88,7 @@ def running(
     variables: Mapping[str, str] | None = None,
     **popen: Any,
 ) -> Iterator[RunningServer]:
-    """Start ``bothways serve`` and wait until it is ready; kill it in the end if it still runs."""
+    """Start ``bothways serve`` and wait until it is ready. Kill it at the end if it is still running."""
     port = port or free_port()
     log = log or folder / f"serve-{port}.log"
     command = [sys.executable, "-m", "bothways", "serve", *map(str, arguments), "--port", str(port)]
@@ -108,17 +108,17 @@ def running(
 def wait_until_ready(server: RunningServer) -> None:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
-        assert server.process.poll() is None, server.said
+        assert server.process.poll() is None, server.log_text
         with contextlib.suppress(OSError, http.client.HTTPException):
-            if server.ask("/health/ready", timeout_s=5).status == 200:
+            if server.request("/health/ready", timeout_s=5).status == 200:
                 return
         time.sleep(0.05)
-    raise AssertionError(f"not ready after {START_S} s: {server.said}")
+    raise AssertionError(f"not ready after {START_S} s: {server.log_text}")
 
 
 @pytest.fixture(scope="package")
 def server(bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """One server for all tests that leave it as it was."""
+    """One server for all tests that do not change its state."""
     limits = ["--max-texts", 500, "--max-body-bytes", 4_000_000, "--body-timeout-s", 1, "--header-timeout-s", 1]
     more = ["--max-queue-tokens", 400_000, "--threads", 1]
     with running(f"tiny={bundle_path}", *limits, *more, folder=tmp_path_factory.mktemp("serve")) as found:

@@ -1,4 +1,4 @@
-"""What clients do to servers: each is refused or borne, and the next request is answered."""
+"""Hostile and broken clients: each is rejected or tolerated, and the next request is answered."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.enable_socket
 
 HEAD = b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\n"
 LONG = "the cat sat on a mat, " * 10_000
-"""Takes the tiny model about a second."""
+"""The tiny model needs about a second to read it."""
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +31,7 @@ def answers_afterwards(server: RunningServer) -> Iterator[None]:
 def eventually(holds: Callable[[], bool], within_s: float = 20) -> None:
     deadline = time.monotonic() + within_s
     while not holds():
-        assert time.monotonic() < deadline, "it did not come to hold"
+        assert time.monotonic() < deadline, "the condition did not become true"
         time.sleep(0.05)
 
 
@@ -104,7 +104,7 @@ def test_many_tiny_chunks_are_one_body(server: RunningServer) -> None:
         assert status_of(received(connection)) == 200
 
 
-def test_a_body_that_says_it_is_huge_is_refused_at_once(server: RunningServer) -> None:
+def test_a_body_announced_as_huge_is_rejected_immediately(server: RunningServer) -> None:
     with server.connect() as connection:
         connection.sendall(HEAD + b"Content-Length: 10000000000\r\n\r\n")
         reply = received(connection)
@@ -112,9 +112,9 @@ def test_a_body_that_says_it_is_huge_is_refused_at_once(server: RunningServer) -
     assert b"larger than 4000000 bytes (max-body-bytes)" in reply
 
 
-def test_compressed_bodies_are_refused(server: RunningServer) -> None:
+def test_compressed_bodies_are_rejected(server: RunningServer) -> None:
     bomb = gzip.compress(b" " * 10_000_000)
-    reply = server.ask("/v1/classify", bomb, {"content-encoding": "gzip"})
+    reply = server.request("/v1/classify", bomb, {"content-encoding": "gzip"})
     assert (reply.status, reply.value["kind"]) == (415, "unsupported")
 
 
@@ -126,7 +126,7 @@ def test_compressed_bodies_are_refused(server: RunningServer) -> None:
     ],
     ids=["200 KB", "10,000 headers"],
 )
-def test_a_header_beyond_measure_is_refused(server: RunningServer, head: bytes) -> None:
+def test_a_huge_header_is_rejected(server: RunningServer, head: bytes) -> None:
     with server.connect() as connection:
         try:
             connection.sendall(HEAD + head + b"Content-Length: 2\r\n\r\n{}")
@@ -135,14 +135,14 @@ def test_a_header_beyond_measure_is_refused(server: RunningServer, head: bytes) 
         assert status_of(received(connection)) in (0, 400, 431)
 
 
-def test_a_length_that_is_contradicted_is_refused(server: RunningServer) -> None:
+def test_contradictory_lengths_are_rejected(server: RunningServer) -> None:
     with server.connect() as connection:
         connection.sendall(HEAD + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\n{}  ")
         assert status_of(received(connection)) in (0, 400)
 
 
-def test_what_follows_a_body_is_not_taken_for_a_request_of_another(server: RunningServer) -> None:
-    """Length and chunks at once: servers that believe different ones let requests be smuggled."""
+def test_what_follows_a_body_is_not_treated_as_another_request(server: RunningServer) -> None:
+    """Length and chunks together: if two servers disagree on which is valid, requests can be smuggled."""
     with server.connect() as connection:
         connection.sendall(
             HEAD + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /v1/models HTTP/1.1\r\n\r\n"
@@ -168,10 +168,10 @@ def test_more_tokens_than_the_queue_ever_holds_are_too_many(server: RunningServe
     "path", ["/nothing", "/v1/classify%00", "/..%2f..%2fetc/passwd", "/v1/classify/", "/" + "a" * 9000]
 )
 def test_other_paths_are_not_there(server: RunningServer, path: str) -> None:
-    assert server.ask(path, {"texts": []}).status in (400, 404, 414)
+    assert server.request(path, {"texts": []}).status in (400, 404, 414)
 
 
-def test_a_reply_that_nobody_waits_for_is_not_worked_on(server: RunningServer) -> None:
+def test_work_stops_when_the_client_has_disconnected(server: RunningServer) -> None:
     read_before = server.metric("bothways_texts_total")
     with server.connect() as connection:
         body = json.dumps({"texts": [LONG] * 2}).encode()
@@ -181,20 +181,20 @@ def test_a_reply_that_nobody_waits_for_is_not_worked_on(server: RunningServer) -
     assert server.metric("bothways_texts_total") == read_before
 
 
-def test_a_reply_is_given_up_at_the_deadline_that_the_client_names(server: RunningServer) -> None:
+def test_work_stops_at_the_deadline_of_the_client(server: RunningServer) -> None:
     started = time.monotonic()
-    reply = server.ask("/v1/classify", {"texts": [LONG] * 2}, {"x-request-timeout": "0.3"})
+    reply = server.request("/v1/classify", {"texts": [LONG] * 2}, {"x-request-timeout": "0.3"})
     assert (reply.status, reply.value["kind"]) == (504, "deadline")
     assert time.monotonic() - started < 3
 
 
 @pytest.mark.parametrize("value", ["soon", "-1", "0", "nan", "inf", ""])
-def test_a_deadline_that_is_none_is_refused(server: RunningServer, value: str) -> None:
-    reply = server.ask("/v1/classify", {"texts": ["a"]}, {"x-request-timeout": value})
+def test_an_invalid_deadline_is_rejected(server: RunningServer, value: str) -> None:
+    reply = server.request("/v1/classify", {"texts": ["a"]}, {"x-request-timeout": value})
     assert (reply.status, "x-request-timeout is" in reply.value["error"]) == (400, True)
 
 
-def test_connections_that_ask_for_nothing_hold_up_nobody(server: RunningServer) -> None:
+def test_idle_connections_delay_no_request(server: RunningServer) -> None:
     before = open_files(server)
     may_open, _ = resource.getrlimit(resource.RLIMIT_NOFILE)  # the server may open as many
     idle = [server.connect() for _ in range(min(5000, may_open // 2))]
@@ -206,7 +206,7 @@ def test_connections_that_ask_for_nothing_hold_up_nobody(server: RunningServer) 
     eventually(lambda: open_files(server) < before + 50)
 
 
-def test_when_files_run_out_it_goes_on_once_there_are_some(bundle_path: Path, tmp_path: Path) -> None:
+def test_it_recovers_after_running_out_of_file_descriptors(bundle_path: Path, tmp_path: Path) -> None:
     def few_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 

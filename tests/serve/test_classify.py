@@ -1,4 +1,4 @@
-"""POST /v1/classify: what predict gives, to the last bit (guarantee 8), and what is wrong with a request, in words."""
+"""POST /v1/classify: replies are bit-identical to predict (guarantee 8), and errors explain what is wrong."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def rows_of(reply: Any, name: str) -> np.ndarray:
 
 @settings(max_examples=30)
 @given(texts=st.lists(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=80), max_size=8))
-def test_the_server_gives_what_predict_gives(server: RunningServer, model: Classifier, texts: list[str]) -> None:
+def test_replies_are_bit_identical_to_predict(server: RunningServer, model: Classifier, texts: list[str]) -> None:
     reply = server.classify(texts, probabilities=NAMES)
     assert reply.status == 200
     assert reply.value["labels"] == list(model.labels)
@@ -37,12 +37,12 @@ def test_the_server_gives_what_predict_gives(server: RunningServer, model: Class
     assert [result["label"] for result in reply.value["results"]] == model.predict(texts).tolist()
 
 
-def test_nasty_texts_too(server: RunningServer, model: Classifier) -> None:
+def test_nasty_texts_are_bit_identical_too(server: RunningServer, model: Classifier) -> None:
     texts = [*NASTY_TEXTS, "a\x00b", "", " ", "xxbos xxpad", "x" * 100_000, "word " * 30_000]
     assert np.array_equal(rows_of(server.classify(texts), "ensemble"), model.predict_proba(texts))
 
 
-def test_only_the_ensemble_is_told_where_nothing_is_asked_for(server: RunningServer, model: Classifier) -> None:
+def test_only_the_ensemble_is_returned_by_default(server: RunningServer, model: Classifier) -> None:
     (result,) = server.classify(["what a film"]).value["results"]
     (prediction,) = model.stream(["what a film"])
     assert result == {
@@ -64,7 +64,7 @@ def test_a_bad_text_gets_an_error_of_its_own(server: RunningServer, model: Class
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "told"),
+    ("body", "status", "message"),
     [
         (b"", 400, "the body is not strict JSON"),
         (b"{", 400, "the body is not strict JSON"),
@@ -83,16 +83,18 @@ def test_a_bad_text_gets_an_error_of_its_own(server: RunningServer, model: Class
         (b'{"texts": [], "model": "other"}', 404, "model not found: 'other'. Available models: tiny"),
     ],
 )
-def test_what_can_not_be_meant_is_refused_in_words(server: RunningServer, body: bytes, status: int, told: str) -> None:
-    reply = server.ask("/v1/classify", body)
-    assert (reply.status, told in reply.value["error"]) == (status, True), reply.body
+def test_invalid_requests_are_rejected_with_a_reason(
+    server: RunningServer, body: bytes, status: int, message: str
+) -> None:
+    reply = server.request("/v1/classify", body)
+    assert (reply.status, message in reply.value["error"]) == (status, True), reply.body
     assert reply.headers["content-type"] == "application/json"
 
 
-def test_a_server_of_two_models_is_asked_by_name(bundle_path: Path, mixed_bundle_path: Path, tmp_path: Path) -> None:
+def test_a_server_of_two_models_selects_by_name(bundle_path: Path, mixed_bundle_path: Path, tmp_path: Path) -> None:
     texts = ["what a film", "the DOG"]
     with running(f"one={bundle_path}", f"two={mixed_bundle_path}", folder=tmp_path) as server:
-        names = [model["name"] for model in server.ask("/v1/models").value["models"]]
+        names = [model["name"] for model in server.request("/v1/models").value["models"]]
         assert names == ["one", "two"]
         for name, path in {"one": bundle_path, "two": mixed_bundle_path, None: bundle_path}.items():
             reply = server.classify(texts, **({"model": name} if name else {}))
@@ -100,14 +102,14 @@ def test_a_server_of_two_models_is_asked_by_name(bundle_path: Path, mixed_bundle
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_a_cascade_and_int8_are_served_where_asked_for(bundle_path: Path, tmp_path: Path, precision: Any) -> None:
+def test_early_exit_and_int8_are_served_on_request(bundle_path: Path, tmp_path: Path, precision: Any) -> None:
     texts = [f"the {word} sat on a mat" for word in ("cat", "DOG", "film", "x", "y z", "lovely", "terrible")]
     path = write_with_early_exit(bundle_path, tmp_path / "fast.bundle", Direction.FORWARD, texts)
     model = bothways.load(path, early_exit=True, precision=precision)
     with running(path, "--early-exit", "--precision", precision, folder=tmp_path) as server:
         reply = server.classify(texts, probabilities=NAMES)
-        told = server.ask("/v1/models").value["models"][0]
-        assert (told["early_exit"], told["precision"], told["name"]) == (True, precision, "fast")
+        served = server.request("/v1/models").value["models"][0]
+        assert (served["early_exit"], served["precision"], served["name"]) == (True, precision, "fast")
     expected = list(model.stream(texts))
     assert {prediction.read for prediction in expected} == {"forward", "both"}
     for result, prediction in zip(reply.value["results"], expected, strict=True):

@@ -1,4 +1,4 @@
-"""What deploy/ holds: the Dockerfile's steps, done in a clean place, make a server that needs nothing else."""
+"""The files of deploy/: the steps of the Dockerfile, run in a clean folder, make a server that needs nothing else."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ pytestmark = [pytest.mark.enable_socket, pytest.mark.server]
 
 
 def instruction(name: str) -> str:
-    """Return the last instruction of a kind, its continued lines joined."""
+    """Return the last instruction with a name, with its continued lines joined."""
     found: list[str] = re.findall(rf"^{name} ((?:.*\\\n)*.*)$", DOCKERFILE, flags=re.MULTILINE)
     return found[-1].replace("\\\n", " ")
 
 
 @pytest.mark.skipif(not (CLIENTS / "bin" / "hadolint").exists(), reason="no hadolint: make .clients/.complete")
-def test_the_dockerfile_has_nothing_for_its_linter_to_say() -> None:
+def test_the_linter_of_dockerfiles_finds_nothing() -> None:
     command = [str(CLIENTS / "bin" / "hadolint"), str(ROOT / "deploy" / "Dockerfile")]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (finished.returncode, finished.stdout) == (0, "")
@@ -46,7 +46,7 @@ def test_the_dockerfile_has_nothing_for_its_linter_to_say() -> None:
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Path]:
-    """A folder that anybody may read, as an image is."""
+    """A folder that anyone may read, like an image."""
     folder = Path(tempfile.mkdtemp(prefix="bothways-deploy-"))
     folder.chmod(0o755)
     yield folder
@@ -55,7 +55,7 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def environment(place: Path) -> Path:
-    """What ``RUN sh /build/install.sh /opt/bothways /build`` makes, elsewhere."""
+    """The environment that ``RUN sh /build/install.sh /opt/bothways /build`` makes, in another folder."""
     assert "RUN sh /build/install.sh /opt/bothways /build " in DOCKERFILE
     build = place / "build"
     command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(build), str(ROOT)]
@@ -76,7 +76,7 @@ def test_it_is_small_and_has_no_torch(environment: Path) -> None:
 
 
 def _is_open_to_all() -> bool:
-    """Whether we may become somebody else, and Python can be run by anybody: it may lie in a home that is closed."""
+    """Whether we may change the user, and any user can run this Python, which may be in a private home directory."""
     folders = Path(sys.executable).resolve().parents
     return os.geteuid() == 0 and all(folder.stat().st_mode & 0o001 for folder in folders)
 
@@ -116,13 +116,13 @@ def test_it_serves_as_nobody_and_writes_nothing(
         process.kill()
         process.wait()
     assert {path: path.lstat().st_mtime_ns for path in place.rglob("*")} == before
-    assert f"at http://0.0.0.0:{port}" in server.said
+    assert f"at http://0.0.0.0:{port}" in server.log_text
 
 
-def test_the_kubernetes_manifest_probes_routes_that_there_are(server: RunningServer) -> None:
+def test_the_probes_of_the_kubernetes_manifest_exist(server: RunningServer) -> None:
     manifest = (ROOT / "deploy" / "kubernetes.yaml").read_text()
     paths = re.findall(r"(\w+Probe):.*\n\s+httpGet: \{path: (\S+), port: http\}", manifest)
     assert [name for name, _ in paths] == ["startupProbe", "livenessProbe", "readinessProbe"]
-    assert all(server.ask(path).status == 200 for _, path in paths)
+    assert all(server.request(path).status == 200 for _, path in paths)
     for name in re.findall(r"\{name: BOTHWAYS_(\w+), value", manifest):
         assert name.lower() in Settings.model_fields

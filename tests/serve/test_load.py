@@ -1,6 +1,6 @@
-"""Load beyond what can be read: who is taken is answered in time and with the right bits, the rest is refused at once.
+"""Overload: accepted requests are answered in time and bit for bit, and the others are rejected immediately.
 
-Open loop: requests are sent when they are due, whatever became of those before, as the world does.
+The load is an open loop: requests are sent when they are due, regardless of earlier ones, as in the real world.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ pytestmark = [pytest.mark.enable_socket, pytest.mark.server]
 SECONDS = 12
 QUEUE_TOKENS = 160_000
 TEXTS = [("the cat sat on a mat, " * length).strip() for length in (380, 390, 400, 410, 420)]
-"""So long that reading them is most of the work, as with a model of real size; and alike, since texts are read side by
-side, and one of twice the others' length takes twice as long."""
+"""Long enough that reading them is most of the work, as with a model of real size. Of similar length, since texts are
+read together, and one of twice the length takes twice as long."""
 
 
 @dataclass
 class Outcome:
-    """What came of requests that were sent at a rate."""
+    """The results of requests that were sent at a fixed rate."""
 
     latencies_s: list[float] = field(default_factory=list)
     refused: int = 0
@@ -39,7 +39,7 @@ class Outcome:
     wrong: int = 0
     other: list[str] = field(default_factory=list)
     probes_s: list[float] = field(default_factory=list)
-    """How long liveness and metrics took, meanwhile."""
+    """Seconds that requests for liveness and metrics took during the load."""
 
     def p99_s(self) -> float:
         return float(np.quantile(self.latencies_s, 0.99))
@@ -51,7 +51,7 @@ def resident_kib(server: RunningServer) -> int:
 
 
 def sent(server: RunningServer, rate: float, expected: list[bytes], seconds: float = SECONDS) -> Outcome:
-    """Send requests at a fixed rate, of all texts in turn, and compare each answer with the bytes that it must be."""
+    """Send requests at a fixed rate, of all texts in turn, and compare each reply with the expected bytes."""
     outcome = Outcome()
     count = int(rate * seconds)
 
@@ -102,7 +102,7 @@ async def _asked(port: int, text: str) -> tuple[int, bytes, bytes]:
 
 
 async def _got(port: int, line: bytes, body: bytes) -> tuple[int, bytes, bytes]:
-    """Ask on a connection of its own."""
+    """Send a request on a connection of its own."""
     reader, writer = await asyncio.open_connection(HOST, port)
     try:
         length = f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
@@ -114,7 +114,7 @@ async def _got(port: int, line: bytes, body: bytes) -> tuple[int, bytes, bytes]:
 
 
 def capacity(server: RunningServer, seconds: float = 5) -> float:
-    """Return how many of these requests a second are answered when 32 clients ask again as soon as they can."""
+    """Return the requests/s that are answered when 32 clients each send the next request after a reply."""
 
     async def ask_on(until: float, number: int) -> int:
         answered = 0
@@ -131,8 +131,8 @@ def capacity(server: RunningServer, seconds: float = 5) -> float:
 
 
 @contextlib.contextmanager
-def on_a_core_of_its_own() -> Iterator[Callable[[], None]]:
-    """Return what one does to run on the first core, and keep this one off it: clients must not slow the server."""
+def first_core_reserved() -> Iterator[Callable[[], None]]:
+    """Reserve the first core for the server, and yield a function that pins a process to it."""
     all_cores = os.sched_getaffinity(0)
     first, *others = sorted(all_cores)
     os.sched_setaffinity(0, others or all_cores)
@@ -142,13 +142,13 @@ def on_a_core_of_its_own() -> Iterator[Callable[[], None]]:
         os.sched_setaffinity(0, all_cores)
 
 
-def test_at_twice_the_capacity_what_is_taken_is_answered_in_time_and_the_rest_is_refused(
+def test_at_twice_the_capacity_accepted_requests_are_answered_in_time_and_others_rejected(
     bundle_path: Path, model: Classifier, tmp_path: Path
 ) -> None:
     options = ["--threads", 1, "--log", "none", "--max-queue-tokens", QUEUE_TOKENS]
     with (
-        on_a_core_of_its_own() as servers_core,
-        running(f"m={bundle_path}", *options, folder=tmp_path, preexec_fn=servers_core) as server,
+        first_core_reserved() as pin_to_first_core,
+        running(f"m={bundle_path}", *options, folder=tmp_path, preexec_fn=pin_to_first_core) as server,
     ):
         expected = [server.classify([text]).body for text in TEXTS]
         for body, text in zip(expected, TEXTS, strict=True):

@@ -1,4 +1,4 @@
-"""Starting, draining, reloading and dying: what was taken is answered, and no wrong model ever answers."""
+"""Starting, draining, reloading and crashing: accepted requests are answered, and never by a wrong model."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TEXTS = ["what a lovely film", "the DOG ate the cat", "I hated every minute of i
 
 
 class Load:
-    """Clients that ask again and again, and note what they got; a refused connection is not a lost request."""
+    """Clients that send requests in a loop and record the replies. A refused connection is not a lost request."""
 
     def __init__(self, server: RunningServer, clients: int = 6) -> None:
         self.port = server.port
@@ -92,7 +92,7 @@ def serving(bundle: Path, folder: Path, *options: object) -> Iterator[RunningSer
         yield server
 
 
-def test_after_sigterm_what_was_taken_is_answered(bundle_path: Path, model: Classifier, tmp_path: Path) -> None:
+def test_accepted_requests_are_answered_after_sigterm(bundle_path: Path, model: Classifier, tmp_path: Path) -> None:
     with serving(bundle_path, tmp_path) as server:
         with Load(server) as load:
             eventually(lambda: load.statuses[200] > 20)
@@ -113,50 +113,50 @@ def test_a_second_sigterm_changes_nothing(bundle_path: Path, tmp_path: Path) -> 
 
 
 def _check_all_answered(server: RunningServer, load: Load) -> None:
-    """Each request that the server took came back; what still lay in the socket's backlog was never taken."""
-    assert server.said.count("POST /v1/classify") == sum(load.statuses.values())
+    """Each request that the server accepted was answered. Those left in the socket's backlog were never accepted."""
+    assert server.log_text.count("POST /v1/classify") == sum(load.statuses.values())
     assert all(error.startswith(("ConnectionReset", "RemoteDisconnected", "BrokenPipe")) for error in load.lost), (
         load.lost
     )
-    assert "Traceback" not in server.said
+    assert "Traceback" not in server.log_text
 
 
 def test_sigterm_while_loading_ends_it(bundle_path: Path, tmp_path: Path) -> None:
     with running(bundle_path, folder=tmp_path, wait=False) as server:
         eventually(lambda: _answers(server))
         assert server.stop() == 0
-        assert "Traceback" not in server.said
+        assert "Traceback" not in server.log_text
 
 
 def _answers(server: RunningServer) -> bool:
     with contextlib.suppress(OSError, http.client.HTTPException):
-        return server.ask("/health/live", timeout_s=5).status == 200
+        return server.request("/health/live", timeout_s=5).status == 200
     return False
 
 
-def test_a_log_that_can_not_be_written_is_no_reason_not_to_answer(bundle_path: Path, tmp_path: Path) -> None:
+def test_requests_are_answered_when_the_disk_of_the_log_is_full(bundle_path: Path, tmp_path: Path) -> None:
     with running(bundle_path, folder=tmp_path, log=Path("/dev/full")) as server:
         assert [server.classify(TEXTS).status for _ in range(3)] == [200] * 3
-        loaded_at_s = server.ask("/v1/models").value["models"][0]["loaded_at_s"]
+        loaded_at_s = server.request("/v1/models").value["models"][0]["loaded_at_s"]
         server.process.send_signal(signal.SIGHUP)
-        eventually(lambda: server.ask("/v1/models").value["models"][0]["loaded_at_s"] > loaded_at_s)
+        eventually(lambda: server.request("/v1/models").value["models"][0]["loaded_at_s"] > loaded_at_s)
         assert server.classify(TEXTS).status == 200
         assert server.stop() == 0
 
 
-def test_a_log_that_nobody_reads_neither(bundle_path: Path, tmp_path: Path) -> None:
+def test_requests_are_answered_when_nobody_reads_the_log(bundle_path: Path, tmp_path: Path) -> None:
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
     with running(bundle_path, folder=tmp_path, log=Path(f"/proc/self/fd/{writing}")) as server:
         os.close(writing)
-        assert [server.ask("/v2/models/another").status for _ in range(200)] == [404] * 200
+        assert [server.request("/v2/models/another").status for _ in range(200)] == [404] * 200
         assert server.classify(TEXTS).status == 200
         assert server.stop() == 0
     assert 0 < os.read(reading, 1_000_000).count(b"\n") < 200  # or the pipe was never full
     os.close(reading)
 
 
-def test_a_log_whose_reader_has_gone_neither(bundle_path: Path, tmp_path: Path) -> None:
+def test_requests_are_answered_when_the_reader_of_the_log_has_gone(bundle_path: Path, tmp_path: Path) -> None:
     reading, writing = os.pipe()
     with running(bundle_path, folder=tmp_path, log=Path(f"/proc/self/fd/{writing}")) as server:
         os.close(writing)
@@ -169,27 +169,27 @@ FORGED = "2026-01-01T00:00:00Z POST /v1/classify 200"
 
 
 @pytest.mark.parametrize("log", ["text", "json"])
-def test_the_log_has_a_line_a_request_and_nothing_that_clients_write(
+def test_the_log_has_one_line_per_request_and_nothing_that_clients_write(
     bundle_path: Path, log: str, tmp_path: Path
 ) -> None:
     with serving(bundle_path, tmp_path, "--log", log) as server:
-        before = len(server.said.splitlines())
+        before = len(server.log_text.splitlines())
         secret = "my secret diary"
         line = urllib.parse.quote(f"\r\n{FORGED}\n")
-        asked = [
+        replies = [
             server.classify([secret, f"\n{FORGED}"]),
             server.classify([secret], model=f"\n{FORGED}"),
-            server.ask(f"/v2/models/m{line}/infer", {"inputs": secret}),
-            server.ask("/predict", {"inputs": secret}, {"user-agent": f"{secret} {FORGED}"}),
-            server.ask("/v1/classify", secret.encode()),
+            server.request(f"/v2/models/m{line}/infer", {"inputs": secret}),
+            server.request("/predict", {"inputs": secret}, {"user-agent": f"{secret} {FORGED}"}),
+            server.request("/v1/classify", secret.encode()),
         ]
-        assert [reply.status for reply in asked] == [200, 404, 404, 200, 400]
-        eventually(lambda: len(server.said.splitlines()) >= before + 4)
-    said = server.said.splitlines()[before:]
-    assert len(said) == 4  # a path that is no route is not worth a line
-    assert not any(part in "".join(said) for part in ("secret", "2026-01-01", "diary"))
+        assert [reply.status for reply in replies] == [200, 404, 404, 200, 400]
+        eventually(lambda: len(server.log_text.splitlines()) >= before + 4)
+    lines = server.log_text.splitlines()[before:]
+    assert len(lines) == 4  # requests to unknown paths are not logged
+    assert not any(part in "".join(lines) for part in ("secret", "2026-01-01", "diary"))
     if log == "json":
-        assert [json.loads(line)["status"] for line in said] == [200, 404, 200, 400]
+        assert [json.loads(line)["status"] for line in lines] == [200, 404, 200, 400]
 
 
 JUMPING_CLOCK = """
@@ -208,42 +208,42 @@ time.time = jumping
 
 
 def test_a_clock_that_jumps_changes_nothing(bundle_path: Path, model: Classifier, tmp_path: Path) -> None:
-    """A day forth and back at every look: deadlines and queues go by the clock that can't be set."""
+    """The clock jumps a day forth and back at every reading: deadlines and queues use the monotonic clock."""
     (tmp_path / "sitecustomize.py").write_text(JUMPING_CLOCK)
     with running(
         f"m={bundle_path}",
         folder=tmp_path,
         variables={"PYTHONPATH": f"{tmp_path}:{python_environment()['PYTHONPATH']}"},
     ) as server:
-        looks = [server.ask("/v1/models").value["models"][0]["loaded_at_s"] - time.time()]
+        looks = [server.request("/v1/models").value["models"][0]["loaded_at_s"] - time.time()]
         server.process.send_signal(signal.SIGHUP)
-        eventually(lambda: server.said.count("serving m") == 2)
-        looks.append(server.ask("/v1/models").value["models"][0]["loaded_at_s"] - time.time())
+        eventually(lambda: server.log_text.count("serving m") == 2)
+        looks.append(server.request("/v1/models").value["models"][0]["loaded_at_s"] - time.time())
         assert min(map(abs, looks)) > 80_000  # the clock did jump
         for _ in range(5):
             assert np.array_equal(rows(server.classify(TEXTS).value), model.predict_proba(TEXTS))
         assert server.stop() == 0
 
 
-def test_it_is_alive_before_it_is_ready_and_ready_only_with_its_proof(bundle_path: Path, tmp_path: Path) -> None:
+def test_it_is_alive_before_it_is_ready_and_ready_only_when_verified(bundle_path: Path, tmp_path: Path) -> None:
     with running(bundle_path, folder=tmp_path, wait=False) as server:
         eventually(lambda: _answers(server))
         while True:
             status = server.classify(["a film"]).status
-            if server.ask("/health/ready").status == 200:
+            if server.request("/health/ready").status == 200:
                 break
             assert status == 503
         assert server.classify(["a film"]).status == 200
 
 
-def test_after_kill_9_a_new_process_serves_at_once_on_the_same_port(bundle_path: Path, tmp_path: Path) -> None:
+def test_after_kill_9_a_new_process_serves_immediately_on_the_same_port(bundle_path: Path, tmp_path: Path) -> None:
     with serving(bundle_path, tmp_path) as server, Load(server) as load:
         eventually(lambda: load.statuses[200] > 5)
         assert server.stop(signal.SIGKILL) == -signal.SIGKILL
         before = time.monotonic()
         with running(f"m={bundle_path}", "--threads", 1, folder=tmp_path, port=server.port):
             count = load.statuses[200]
-            eventually(lambda: load.statuses[200] > count + 5)  # the same clients, and nobody hangs
+            eventually(lambda: load.statuses[200] > count + 5)  # the same clients, and none hangs
         assert time.monotonic() - before < 60
     assert set(load.statuses) <= {200, 503}
 
@@ -259,7 +259,7 @@ def test_a_reload_under_load_loses_nothing_and_swaps_whole_answers(
             eventually(lambda: load.statuses[200] > 20)
             _exchange(path, mixed_bundle_path)
             server.process.send_signal(signal.SIGHUP)
-            eventually(lambda: server.ask("/v1/models").value["models"][0]["digest"] == new.digest)
+            eventually(lambda: server.request("/v1/models").value["models"][0]["digest"] == new.digest)
             count = load.statuses[200]
             eventually(lambda: load.statuses[200] > count + 20)
         assert server.stop() == 0
@@ -269,7 +269,7 @@ def test_a_reload_under_load_loses_nothing_and_swaps_whole_answers(
     assert all(np.array_equal(rows(reply), expected[str(reply["digest"])]) for reply in load.replies)
 
 
-def test_another_bundle_at_the_path_is_noticed_where_asked_for(
+def test_watching_notices_another_bundle_at_the_path(
     bundle_path: Path, mixed_bundle_path: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "live.bundle"
@@ -277,7 +277,7 @@ def test_another_bundle_at_the_path_is_noticed_where_asked_for(
     new = bothways.load(mixed_bundle_path)
     with serving(path, tmp_path, "--watch-s", 0.2) as server:
         _exchange(path, mixed_bundle_path)
-        eventually(lambda: server.ask("/v1/models").value["models"][0]["digest"] == new.digest)
+        eventually(lambda: server.request("/v1/models").value["models"][0]["digest"] == new.digest)
 
 
 def _exchange(path: Path, bundle: Path) -> None:
@@ -296,7 +296,7 @@ def _missing_file(path: Path) -> None:
     (path / "tokenizer.json").unlink()
 
 
-def _no_proof_of_its_own(path: Path) -> None:
+def _wrong_parity_record(path: Path) -> None:
     rows = (path / "proof.jsonl").read_text().splitlines()
     first = json.loads(rows[0])
     for of_member in first["probabilities"].values():
@@ -335,7 +335,7 @@ def _other_weights(path: Path) -> None:
 DAMAGES = [
     _truncated,
     _missing_file,
-    _no_proof_of_its_own,
+    _wrong_parity_record,
     _newer,
     _gone,
     _not_json,
@@ -347,7 +347,7 @@ DAMAGES = [
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_bad_bundle_leaves_the_old_one_serving_and_is_told(
+def test_a_bad_bundle_is_reported_and_the_old_one_keeps_serving(
     damage: Callable[[Path], None], bundle_path: Path, model: Classifier, tmp_path: Path
 ) -> None:
     path = tmp_path / "live.bundle"
@@ -355,27 +355,27 @@ def test_a_bad_bundle_leaves_the_old_one_serving_and_is_told(
     with serving(path, tmp_path) as server:
         damage(path)
         server.process.send_signal(signal.SIGHUP)
-        eventually(lambda: server.ask("/health/ready").status == 503)
-        problem = server.ask("/health/ready").value["problem"]
+        eventually(lambda: server.request("/health/ready").status == 503)
+        problem = server.request("/health/ready").value["problem"]
         assert "live.bundle" in problem
-        assert "reload failed, still serving the previous models: " in server.said
-        assert "Traceback" not in server.said
+        assert "reload failed, still serving the previous models: " in server.log_text
+        assert "Traceback" not in server.log_text
         reply = server.classify(TEXTS)
         assert np.array_equal(rows(reply.value), model.predict_proba(TEXTS))
         shutil.rmtree(path, ignore_errors=True)
         shutil.copytree(bundle_path, path)
         server.process.send_signal(signal.SIGHUP)
-        eventually(lambda: server.ask("/health/ready").status == 200)
+        eventually(lambda: server.request("/health/ready").status == 200)
 
 
 def _has_failed_reloads(server: RunningServer, count: int) -> bool:
-    return server.said.count("reload failed, still serving the previous models: ") == count
+    return server.log_text.count("reload failed, still serving the previous models: ") == count
 
 
 CONTENTS = [b"", b"{", b"\x00" * 4096, random.Random(1).randbytes(4096), b"PK\x05\x06" + bytes(18), b"\x80\x04N."]
 
 
-def test_whatever_lies_in_place_of_a_file_the_old_model_goes_on(
+def test_the_old_model_keeps_serving_with_any_content_in_place_of_a_file(
     bundle_path: Path, model: Classifier, tmp_path: Path
 ) -> None:
     path = tmp_path / "live.bundle"
@@ -390,13 +390,13 @@ def test_whatever_lies_in_place_of_a_file_the_old_model_goes_on(
             assert np.array_equal(rows(server.classify(TEXTS).value), expected)
             (path / name).write_bytes(good)
         server.process.send_signal(signal.SIGHUP)
-        eventually(lambda: server.ask("/health/ready").status == 200)
-        assert "Traceback" not in server.said
-        assert threads_of(server) < 20  # none is left of the reloads that failed
+        eventually(lambda: server.request("/health/ready").status == 200)
+        assert "Traceback" not in server.log_text
+        assert threads_of(server) < 20  # failed reloads leave none behind
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "told"),
+    ("arguments", "status", "message"),
     [
         (["nowhere.bundle"], 1, "bundle not found"),
         (["a=x", "a=y"], 2, "two bundles are named 'a'"),
@@ -404,13 +404,13 @@ def test_whatever_lies_in_place_of_a_file_the_old_model_goes_on(
         (["x", "--max-texts", "0", "--drain-s", "-1"], 2, "--drain-s: Input"),
     ],
 )
-def test_wrong_use_is_one_line(arguments: list[str], status: int, told: str) -> None:
+def test_wrong_use_is_one_line(arguments: list[str], status: int, message: str) -> None:
     finished = run_bothways("serve", *arguments)
-    assert (finished.returncode, told in finished.stderr) == (status, True), finished.stderr
+    assert (finished.returncode, message in finished.stderr) == (status, True), finished.stderr
     assert len(finished.stderr.splitlines()) == 1
 
 
-def test_a_port_that_is_taken_is_told(server: RunningServer, bundle_path: Path) -> None:
+def test_a_port_that_is_in_use_is_an_error(server: RunningServer, bundle_path: Path) -> None:
     finished = run_bothways("serve", str(bundle_path), "--port", str(server.port), timeout_s=60)
     assert finished.returncode == 2
     assert f"can't listen on 127.0.0.1:{server.port}" in finished.stderr

@@ -1,4 +1,4 @@
-"""The page, in a real Chromium: by keyboard, in light and dark, without anything from elsewhere."""
+"""The page in a real Chromium: by keyboard, in light and dark, without requests to other hosts."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, server: RunningServer) -> Iterator[Page]:
-    """The page, opened; it must ask nobody else for anything, and complain of nothing."""
-    found, complaints, asked = browser.new_page(), [], []
+    """The opened page. It must send no request to another host, and log no error or warning."""
+    found, complaints, requested = browser.new_page(), [], []
     found.on(
         "console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None
     )
     found.on("pageerror", lambda error: complaints.append(str(error)))
-    found.on("request", lambda request: asked.append(request.url))
+    found.on("request", lambda request: requested.append(request.url))
     found.goto(f"http://{HOST}:{server.port}/")
     yield found
     assert [line for line in complaints if "status of 429" not in line] == []
-    assert all(url.startswith((f"http://{HOST}:{server.port}/", "data:")) for url in asked)
+    assert all(url.startswith((f"http://{HOST}:{server.port}/", "data:")) for url in requested)
     found.close()
 
 
@@ -54,16 +54,16 @@ def test_a_text_is_classified_by_keyboard_alone(page: Page, model: Classifier) -
     page.keyboard.press("Control+Enter")
     (prediction,) = model.stream([text])
     expect(page.locator("#verdict strong")).to_have_text(prediction.label or "")
-    told = page.locator("#labels .bar").all_inner_texts()
-    assert len(told) == 3 * len(model.labels)
+    bars = page.locator("#labels .bar").all_inner_texts()
+    assert len(bars) == 3 * len(model.labels)
     for name, row in prediction.probabilities.items():
         for probability in row:
-            assert any(name in line and f"{100 * probability:.1f} %" in line for line in told)
+            assert any(name in line and f"{100 * probability:.1f} %" in line for line in bars)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Classify"
 
 
-def test_the_tokens_stand_in_the_order_in_which_each_direction_reads_them(page: Page, model: Classifier) -> None:
+def test_tokens_are_shown_in_the_reading_order_of_each_direction(page: Page, model: Classifier) -> None:
     text = "The DOG ate the cat"
     page.fill("#text", text)
     page.click("text=Classify")
@@ -76,7 +76,7 @@ def test_the_tokens_stand_in_the_order_in_which_each_direction_reads_them(page: 
         assert lists.nth(number).locator("li").all_text_contents() == [tokens[place] for place in order]
 
 
-def test_where_the_directions_disagree_is_said(page: Page, model: Classifier) -> None:
+def test_disagreement_of_the_directions_is_shown(page: Page, model: Classifier) -> None:
     texts = [f"the {one} sat on the {two}" for one in "abcdefghij" for two in "klmnopqrst"]
     rows = model.predict_proba_by_direction(texts)
     differs = (rows["forward"].argmax(axis=1) != rows["backward"].argmax(axis=1)).tolist()
@@ -121,12 +121,12 @@ def test_words_can_be_read_in_light_and_dark(
         ".name-ensemble",
         "#disagreement",
     ):
-        ink, paper = page.eval_on_selector(selector, _COLOURS)
+        ink, paper = page.eval_on_selector(selector, _COLORS)
         assert contrast(ink, paper) >= 4.5, (scheme, selector, ink, paper)
     page.close()
 
 
-_COLOURS = """element => {
+_COLORS = """element => {
   const clear = "rgba(0, 0, 0, 0)";
   let below = element;
   while (getComputedStyle(below).backgroundColor === clear && below.parentElement) below = below.parentElement;
@@ -140,7 +140,7 @@ def contrast(ink: str, paper: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-def luminance(colour: str) -> float:
-    parts = [int(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
+def luminance(color: str) -> float:
+    parts = [int(part) / 255 for part in color[color.index("(") + 1 : -1].split(",")[:3]]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -1,4 +1,4 @@
-"""The protocols that clients already speak, byte for byte where a client looks at bytes."""
+"""The protocols of existing clients, byte for byte where a client looks at bytes."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def sorted_scores(model: Classifier, text: str) -> list[dict[str, Any]]:
 
 
 def test_tei_answers_one_text_flat_and_several_nested(server: RunningServer, model: Classifier) -> None:
-    one = server.ask("/predict", {"inputs": TEXTS[0]})
+    one = server.request("/predict", {"inputs": TEXTS[0]})
     assert one.value == sorted_scores(model, TEXTS[0])
-    several = server.ask("/predict", {"inputs": [[text] for text in TEXTS], "truncate": True})
+    several = server.request("/predict", {"inputs": [[text] for text in TEXTS], "truncate": True})
     assert several.value == [sorted_scores(model, text) for text in TEXTS]
     assert several.headers["x-compute-type"] == "cpu"
     assert several.headers["x-compute-characters"] == str(sum(map(len, TEXTS)))
@@ -45,7 +45,7 @@ def test_tei_answers_one_text_flat_and_several_nested(server: RunningServer, mod
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "kind", "told"),
+    ("body", "status", "kind", "message"),
     [
         ({"inputs": TEXTS}, 422, "Validation", "A plain list is a pair of texts"),
         ({"inputs": [TEXTS]}, 422, "Validation", "inputs.0 has 2 texts, expected 1"),
@@ -56,16 +56,16 @@ def test_tei_answers_one_text_flat_and_several_nested(server: RunningServer, mod
         ({"input": "a"}, 422, "Validation", "inputs: Field required"),
     ],
 )
-def test_tei_tells_errors_in_its_own_way(
-    server: RunningServer, body: object, status: int, kind: str, told: str
+def test_tei_errors_have_an_error_type(
+    server: RunningServer, body: object, status: int, kind: str, message: str
 ) -> None:
-    reply = server.ask("/predict", body)
+    reply = server.request("/predict", body)
     assert (reply.status, reply.value["error_type"]) == (status, kind)
-    assert told in reply.value["error"]
+    assert message in reply.value["error"]
 
 
 def test_tei_info(server: RunningServer, model: Classifier) -> None:
-    info = server.ask("/info").value
+    info = server.request("/info").value
     labels = list(model.labels)
     assert info["model_id"] == "tiny"
     assert info["model_sha"] == model.digest
@@ -80,29 +80,29 @@ def test_tei_info(server: RunningServer, model: Classifier) -> None:
         "max_client_batch_size": 500,
     }
     assert info["version"] == bothways.__version__
-    assert (server.ask("/health").status, server.ask("/ping").status) == (200, 200)
+    assert (server.request("/health").status, server.request("/ping").status) == (200, 200)
 
 
 # Hugging Face's endpoints.
 
 
 def test_hugging_face_answers_nested_also_for_one_text(server: RunningServer, model: Classifier) -> None:
-    assert server.ask("/", {"inputs": TEXTS[0]}).value == [sorted_scores(model, TEXTS[0])]
-    asked = {"inputs": TEXTS, "parameters": {"top_k": 1, "function_to_apply": "softmax"}}
-    assert server.ask("/", asked).value == [sorted_scores(model, text)[:1] for text in TEXTS]
+    assert server.request("/", {"inputs": TEXTS[0]}).value == [sorted_scores(model, TEXTS[0])]
+    body = {"inputs": TEXTS, "parameters": {"top_k": 1, "function_to_apply": "softmax"}}
+    assert server.request("/", body).value == [sorted_scores(model, text)[:1] for text in TEXTS]
 
 
 @pytest.mark.parametrize(
-    ("parameters", "told"),
+    ("parameters", "message"),
     [
         ({"top_k": 0}, "parameters.top_k is 0"),
         ({"function_to_apply": "sigmoid"}, "only supports softmax"),
         ({"topk": 1}, "topk: Extra inputs"),
     ],
 )
-def test_hugging_face_refuses_what_it_can_not_do(server: RunningServer, parameters: object, told: str) -> None:
-    reply = server.ask("/", {"inputs": "a", "parameters": parameters})
-    assert (reply.status, told in reply.value["error"]) == (400, True)
+def test_hugging_face_rejects_what_is_not_supported(server: RunningServer, parameters: object, message: str) -> None:
+    reply = server.request("/", {"inputs": "a", "parameters": parameters})
+    assert (reply.status, message in reply.value["error"]) == (400, True)
 
 
 # MLflow and SageMaker.
@@ -122,19 +122,19 @@ def test_hugging_face_refuses_what_it_can_not_do(server: RunningServer, paramete
     ids=lambda body: next(iter(body)),
 )
 def test_mlflow_takes_tables_and_lists(server: RunningServer, model: Classifier, body: object) -> None:
-    reply = server.ask("/invocations", body, {"content-type": "application/json"})
+    reply = server.request("/invocations", body, {"content-type": "application/json"})
     assert reply.value == {"predictions": [sorted_scores(model, text)[0] for text in TEXTS]}
 
 
 def test_mlflow_takes_csv(server: RunningServer, model: Classifier) -> None:
     text = 'two\nlines, "quoted"'
     body = b'id,text\r\n1,"two\nlines, ""quoted"""\r\n2,b\r\n'
-    reply = server.ask("/invocations", body, {"content-type": "text/csv; charset=utf-8"})
+    reply = server.request("/invocations", body, {"content-type": "text/csv; charset=utf-8"})
     assert reply.value == {"predictions": [sorted_scores(model, t)[0] for t in (text, "b")]}
 
 
 @pytest.mark.parametrize(
-    ("body", "content_type", "status", "told"),
+    ("body", "content_type", "status", "message"),
     [
         ({"instances": ["a"], "inputs": ["a"]}, "application/json", 400, "exactly one of"),
         ({}, "application/json", 400, "found none"),
@@ -156,11 +156,11 @@ def test_mlflow_takes_csv(server: RunningServer, model: Classifier) -> None:
         (b"a,b\n1,2\n", "text/csv", 400, "expected 'text', found a, b"),
     ],
 )
-def test_mlflow_refuses_in_words(
-    server: RunningServer, body: object, content_type: str, status: int, told: str
+def test_mlflow_rejects_with_a_reason(
+    server: RunningServer, body: object, content_type: str, status: int, message: str
 ) -> None:
-    reply = server.ask("/invocations", body, {"content-type": content_type})
-    assert (reply.status, told in reply.value["message"]) == (status, True), reply.body
+    reply = server.request("/invocations", body, {"content-type": content_type})
+    assert (reply.status, message in reply.value["message"]) == (status, True), reply.body
 
 
 # The Open Inference Protocol.
@@ -170,12 +170,12 @@ def infer(server: RunningServer, tensor: dict[str, Any], more: dict[str, Any] | 
     request = {"inputs": [{"name": "text", "datatype": "BYTES", **tensor}], **(more or {})}
     head = json.dumps(request).encode()
     headers = {"Inference-Header-Content-Length": str(len(head))} if raw else {}
-    return server.ask("/v2/models/tiny/infer", head + raw, headers)
+    return server.request("/v2/models/tiny/infer", head + raw, headers)
 
 
 def test_oip_metadata(server: RunningServer, model: Classifier) -> None:
-    assert server.ask("/v2").value["extensions"] == ["binary_tensor_data"]
-    metadata = server.ask("/v2/models/tiny").value
+    assert server.request("/v2").value["extensions"] == ["binary_tensor_data"]
+    metadata = server.request("/v2/models/tiny").value
     version = model.digest[:12]
     assert (metadata["name"], metadata["versions"]) == ("tiny", [version])
     assert metadata["inputs"] == [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
@@ -183,12 +183,12 @@ def test_oip_metadata(server: RunningServer, model: Classifier) -> None:
         {"name": "label", "datatype": "BYTES", "shape": [-1]},
         {"name": "probabilities", "datatype": "FP64", "shape": [-1, 3]},
     ]
-    assert server.ask(f"/v2/models/tiny/versions/{version}").value == metadata
-    assert server.ask("/v2/models/tiny/ready").value == {"name": "tiny", "ready": True}
-    assert server.ask("/v2/health/ready").value["ready"] is True
-    assert server.ask("/v2/health/live").value["live"] is True
+    assert server.request(f"/v2/models/tiny/versions/{version}").value == metadata
+    assert server.request("/v2/models/tiny/ready").value == {"name": "tiny", "ready": True}
+    assert server.request("/v2/health/ready").value["ready"] is True
+    assert server.request("/v2/health/live").value["live"] is True
     for path in ("/v2/models/other", "/v2/models/tiny/versions/2", "/v2/models/other/ready", "/v2/models/..%2f/ready"):
-        assert server.ask(path).status == 404
+        assert server.request(path).status == 404
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_oip_answers_json(server: RunningServer, model: Classifier, tensor: dict
     }
 
 
-def test_oip_answers_binary_tensors_with_the_very_bits(server: RunningServer, model: Classifier) -> None:
+def test_oip_binary_tensors_are_bit_identical(server: RunningServer, model: Classifier) -> None:
     raw = b"".join(struct.pack("<I", len(text.encode())) + text.encode() for text in TEXTS)
     outputs = [{"name": name, "parameters": {"binary_data": True}} for name in ("label", "forward")]
     tensor = {"shape": [2], "parameters": {"binary_data_size": len(raw)}}
@@ -242,7 +242,7 @@ def test_oip_answers_binary_tensors_with_the_very_bits(server: RunningServer, mo
 
 
 @pytest.mark.parametrize(
-    ("tensor", "more", "raw", "told"),
+    ("tensor", "more", "raw", "message"),
     [
         ({"shape": [3], "data": TEXTS}, {}, b"", "has 2 elements, but its shape is [3]"),
         ({"shape": [-1], "data": TEXTS}, {}, b"", "has the shape [-1]"),
@@ -273,37 +273,37 @@ def test_oip_answers_binary_tensors_with_the_very_bits(server: RunningServer, mo
         ({"shape": [1], "data": ["a"]}, {}, b"\1\0\0\0a", "5 bytes follow the JSON, but the input has no"),
     ],
 )
-def test_oip_refuses_tensors_that_do_not_add_up(
-    server: RunningServer, tensor: dict[str, Any], more: dict[str, Any], raw: bytes, told: str
+def test_oip_rejects_inconsistent_tensors(
+    server: RunningServer, tensor: dict[str, Any], more: dict[str, Any], raw: bytes, message: str
 ) -> None:
     reply = infer(server, tensor, more, raw)
-    assert (reply.status, told in reply.value["error"]) == (400, True), reply.body
+    assert (reply.status, message in reply.value["error"]) == (400, True), reply.body
 
 
 @pytest.mark.parametrize("length", ["-1", "99999999", "x", "1e3", ""])
-def test_oip_refuses_a_header_length_that_is_none(server: RunningServer, length: str) -> None:
-    reply = server.ask("/v2/models/tiny/infer", b"{}", {"Inference-Header-Content-Length": length})
+def test_oip_rejects_an_invalid_header_length(server: RunningServer, length: str) -> None:
+    reply = server.request("/v2/models/tiny/infer", b"{}", {"Inference-Header-Content-Length": length})
     assert reply.status == 400
 
 
-def test_oip_echoes_an_id_of_any_length_and_wants_it_to_be_text(server: RunningServer) -> None:
+def test_oip_repeats_an_id_of_any_length_if_it_is_a_string(server: RunningServer) -> None:
     inputs = [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["a film"]}]
-    reply = server.ask("/v2/models/tiny/infer", {"id": "7" * 1_000_000, "inputs": inputs})
+    reply = server.request("/v2/models/tiny/infer", {"id": "7" * 1_000_000, "inputs": inputs})
     assert (reply.status, reply.value["id"]) == (200, "7" * 1_000_000)
-    assert server.ask("/v2/models/tiny/infer", {"id": 7, "inputs": inputs}).status == 400
+    assert server.request("/v2/models/tiny/infer", {"id": 7, "inputs": inputs}).status == 400
 
 
-def test_oip_of_another_model_or_version_is_not_there(server: RunningServer) -> None:
+def test_oip_does_not_find_another_model_or_version(server: RunningServer) -> None:
     body = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["a"]}]}
     for path in ("/v2/models/other/infer", "/v2/models/tiny/versions/1/infer"):
-        assert server.ask(path, body).status == 404
+        assert server.request(path, body).status == 404
 
 
-# What describes them.
+# OpenAPI.
 
 
 def test_openapi_describes_every_route_and_nothing_else(server: RunningServer) -> None:
-    document = server.ask("/openapi.json").value
+    document = server.request("/openapi.json").value
     app = build_app(Service({}, Settings(), Metrics()))
     routes = {
         (route.path, method.lower())
@@ -311,15 +311,15 @@ def test_openapi_describes_every_route_and_nothing_else(server: RunningServer) -
         if isinstance(route, Route)
         for method in route.methods or ()
     }
-    told = {(path, method) for path, operations in document["paths"].items() for method in operations}
+    described = {(path, method) for path, operations in document["paths"].items() for method in operations}
     not_for_programs = {("/", "get"), ("/metrics", "get"), ("/openapi.json", "get")}
-    assert {(path, method) for path, method in routes if method != "head"} - told == not_for_programs
-    assert told <= routes
+    assert {(path, method) for path, method in routes if method != "head"} - described == not_for_programs
+    assert described <= routes
     assert document["openapi"] == "3.1.0"
     assert "ClassifyRequest" in document["components"]["schemas"]
     for path, operations in document["paths"].items():
         filled = path.replace("{model}", "tiny").replace("{version}", "1")
         for method in operations:
-            reply = server.ask(filled, b"{}" if method == "post" else None)
+            reply = server.request(filled, b"{}" if method == "post" else None)
             assert reply.status not in (405, 500), (path, method)
             assert str(reply.status) in operations[method]["responses"], (path, method, reply.status)

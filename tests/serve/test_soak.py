@@ -1,4 +1,4 @@
-"""Two hundred thousand requests, a hundredth of them hostile: no answer is wrong or lost, and nothing piles up."""
+"""200,000 requests, one in a hundred hostile: no reply is wrong or lost, and no resource leaks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.enable_socket, pytest.mark.soak]
 REQUESTS = 200_000
 CLIENTS = 16
 WARM_UP = 20_000
-"""After so many, memory is looked at for the first time."""
+"""The number of requests after which memory is measured for the first time."""
 LARGEST_GROWTH = 0.05
 TEXTS = [*NASTY_TEXTS[:20], *("the cat sat on a mat, " * length for length in (1, 2, 5, 10, 30, 100))]
 HEAD = b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\n"
@@ -40,21 +40,21 @@ HOSTILE = [
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200),
     b"GET /..%2f..%2fetc/passwd HTTP/1.1\r\nHost: localhost\r\n\r\n",
 ]
-"""What hostile clients send before they leave; some wait for the answer first."""
+"""What hostile clients send before they disconnect. Some wait for the reply first."""
 
 
 @dataclass
 class Tally:
-    """What came of the requests."""
+    """The results of the requests."""
 
-    asked: int = 0
+    sent_count: int = 0
     wrong: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     hostile: Counter[int] = field(default_factory=Counter)
 
 
 def requests() -> list[bytes]:
-    """Return requests of all texts in several protocols, as they go over the wire."""
+    """Return requests with all texts in several protocols, as bytes."""
     bodies = [
         *(("/v1/classify", {"texts": [text]}) for text in TEXTS),
         *(("/predict", {"inputs": text}) for text in TEXTS[-8:]),
@@ -79,10 +79,10 @@ async def answer_of(reader: asyncio.StreamReader) -> tuple[int, bytes]:
 async def ask_on(server: RunningServer, asks: list[bytes], expected: list[bytes], tally: Tally, until: int) -> None:
     rng = random.Random(len(asks))
     reader, writer = await asyncio.open_connection(HOST, server.port)
-    while tally.asked < until:
-        tally.asked += 1
-        if tally.asked % 100 == 0:
-            await be_hostile(server, HOSTILE[tally.asked // 100 % len(HOSTILE)], asks[-1], rng, tally)
+    while tally.sent_count < until:
+        tally.sent_count += 1
+        if tally.sent_count % 100 == 0:
+            await be_hostile(server, HOSTILE[tally.sent_count // 100 % len(HOSTILE)], asks[-1], rng, tally)
             continue
         number = rng.randrange(len(asks))
         try:
@@ -100,7 +100,7 @@ async def ask_on(server: RunningServer, asks: list[bytes], expected: list[bytes]
 
 
 async def be_hostile(server: RunningServer, sent: bytes, good: bytes, rng: random.Random, tally: Tally) -> None:
-    """Send something bad and leave, or a good request and leave before the answer."""
+    """Send something bad and disconnect, or a good request and disconnect before the reply."""
     reader, writer = await asyncio.open_connection(HOST, server.port)
     with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError, ValueError):
         writer.write(good if rng.random() < 0.3 else sent)
@@ -130,7 +130,10 @@ def test_two_hundred_thousand_requests(bundle_path: Path, model: Classifier, tmp
         before_kib, threads = resident_kib(server), threads_of(server)
         soak(server, asks, expected, tally, REQUESTS)
         minutes, grown = (time.monotonic() - started) / 60, resident_kib(server) / before_kib - 1
-        print(f"\n{tally.asked:,} requests in {minutes:.1f} minutes, {tally.asked // 100:,} of them hostile,", end=" ")
+        print(
+            f"\n{tally.sent_count:,} requests in {minutes:.1f} minutes, {tally.sent_count // 100:,} of them hostile,",
+            end=" ",
+        )
         print(f"who saw {dict(tally.hostile)}; memory grew by {grown:.1%} of {before_kib // 1024} MiB")
         assert (tally.wrong, tally.lost) == ([], [])
         eventually(lambda: server.metric("bothways_queue_tokens") == server.metric("bothways_batch_texts") == 0)
@@ -138,7 +141,7 @@ def test_two_hundred_thousand_requests(bundle_path: Path, model: Classifier, tmp
         assert threads_of(server) <= threads + 2
         assert grown < LARGEST_GROWTH
         assert server.stop() == 0
-        assert "Traceback" not in server.said
+        assert "Traceback" not in server.log_text
 
 
 async def _answered_alone(server: RunningServer, ask: bytes) -> bytes:

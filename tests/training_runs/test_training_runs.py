@@ -195,10 +195,10 @@ def test_unlabeled_texts_train_the_language_models(tmp_path: Path, data: Path, c
     ("options", "message"),
     [
         ({"size": "huge"}, r"^unknown size 'huge': expected one of tiny, small, base$"),
-        ({"directions": "up"}, r"^the directions 'up' are unknown, expected both, forward or backward$"),
-        ({"device": "tpu"}, r"^the device 'tpu' is unknown, expected cpu or cuda$"),
-        ({"seed": -1}, r"^the seed is -1, expected a number from 0 to 4294967295$"),
-        ({"seed": 2**32}, r"^the seed is 4294967296, expected"),
+        ({"directions": "up"}, r"^unknown directions 'up'; use both, forward or backward$"),
+        ({"device": "tpu"}, r"^unknown device 'tpu'; use cpu or cuda$"),
+        ({"seed": -1}, r"^seed is -1, expected 0 to 4294967295$"),
+        ({"seed": 2**32}, r"^seed is 4294967296, expected"),
     ],
 )
 def test_invalid_options_are_rejected_before_training(
@@ -228,7 +228,7 @@ def test_a_training_that_diverges_stops_and_publishes_nothing(
     monkeypatch.setattr(LanguageModelNetwork, "forward", diverging)
     with pytest.raises(TrainingError) as caught:
         train(data, tmp_path / "m.bundle", config)
-    message = "the forward language model diverged (loss nan): lower its learning_rate in --config"
+    message = "the forward language model diverged (loss nan); lower its learning_rate in a --config file"
     assert str(caught.value) == message
     assert not (tmp_path / "m.bundle").exists()
     monkeypatch.undo()
@@ -340,7 +340,7 @@ def test_a_classifier_is_not_a_pack(tmp_path: Path, data: Path, config: Path) ->
 
 def test_a_corpus_of_one_text_is_rejected(tmp_path: Path, config: Path) -> None:
     (tmp_path / "c.txt").write_text("only one text\n")
-    with pytest.raises(DataError, match=r"^the corpus holds 1 texts, expected at least 2 "):
+    with pytest.raises(DataError, match=r"^the corpus has 1 texts; at least 2 are needed "):
         pretrain(tmp_path / "c.txt", tmp_path / "a.pack", config)
 
 
@@ -406,7 +406,7 @@ def test_ctrl_c_leaves_no_bundle_and_the_next_run_reports_it(
     assert status == 130, err
     ours = [line for line in err.splitlines() if line.startswith("bothways: ")]
     (line,) = ours
-    assert line.startswith("bothways: interrupted: nothing half-written is left behind; run the same command again")
+    assert line.startswith("bothways: interrupted: run the same command again to continue")
     assert err.splitlines()[-1] == ours[0]
     assert "Traceback" not in err
     assert left_behind(tmp_path, data, config, tmp_path / "many.jsonl") == {"m.bundle.run"}

@@ -1,8 +1,7 @@
-"""Put a bundle on disk, all of it or nothing, and only after it has proven itself.
+"""Write a bundle to disk, completely or not at all, and only after it was verified.
 
-In: a manifest's parts, a tokenizer, weights and a proof. Out: a directory that appears by one rename. Before that, a
-fresh process without torch reads it back and replays the proof; a bundle that does not give the trainer's numbers is
-never published.
+In: the parts of a manifest, a tokenizer, weights and a parity record. Out: a directory that appears by one rename.
+Before that, the given check verifies it. A bundle that does not reproduce the trainer's numbers is never published.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ from bothways.text.tokenizer import Tokenizer
 
 _UNFINISHED_SUFFIX = ".unfinished"
 _RANDOM_PART = "[a-z0-9_]{8}"
-"""What ``tempfile.mkdtemp`` puts between the two ends of a name."""
+"""The part of a name that ``tempfile.mkdtemp`` chooses."""
 
 
 def write_bundle(
@@ -102,7 +101,8 @@ def write_bundle(
     with _published_directory(Path(path)) as folder:
         for name, data in contents.items():
             _write_durably(folder / name, data)
-        unused = {"target"} if manifest.target is None else set()  # a key that format 1 had not from the beginning
+        # Bundles of other tasks keep the keys that format 1 had from the beginning.
+        unused = {"target"} if manifest.target is None else set()
         text = manifest.model_dump_json(indent=1, by_alias=True, exclude=unused)
         _write_durably(folder / MANIFEST_FILE, f"{text}\n".encode())
         verify(folder)
@@ -143,7 +143,7 @@ def _published_directory(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise writing_failed(target, error) from None
     try:
-        with _locked(temporary):  # so that nobody takes it for what a killed process left
+        with _locked(temporary):  # so that no other process takes it for an unfinished one
             yield temporary
         temporary.chmod(0o777 & ~current_umask())
         _flush_directory(temporary)
@@ -157,16 +157,16 @@ def _published_directory(target: Path) -> Iterator[Path]:
 
 
 def remove_unfinished(target: Path) -> None:
-    """Remove what killed processes left of the bundle at ``target``, and nothing else.
+    """Remove the unfinished bundles that killed processes left beside ``target``, and nothing else.
 
-    Only directories of exactly the name that ``write_bundle`` gives them, that belong to this user, that no process is
-    writing, and of those only the files of a bundle.
+    Removes only directories whose name ``write_bundle`` chose for this target, that belong to this user and that no
+    process is writing; and in them only the files of a bundle.
     """
     name = re.compile(rf"\.{re.escape(target.name)}\.{_RANDOM_PART}{re.escape(_UNFINISHED_SUFFIX)}")
     for path in sorted(target.parent.iterdir()):
         if not name.fullmatch(path.name) or path.is_symlink() or not path.is_dir():
             continue
-        with contextlib.suppress(OSError):  # locked, somebody else's, or not empty: it stays
+        with contextlib.suppress(OSError):  # locked, owned by another user, or not empty: keep it
             if path.stat().st_uid != os.geteuid():
                 continue
             with _locked(path):
@@ -177,7 +177,7 @@ def remove_unfinished(target: Path) -> None:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a directory, which ends with this process at the latest.
+    """Hold the lock of a directory. It is released when this process ends at the latest.
 
     Raises:
         OSError: Another process holds it.

@@ -125,7 +125,8 @@ def _remove(target: Path) -> None:
 def _complete(target: Path, settings: Settings, stream: IO[bytes]) -> tuple[int, int]:
     """Return how many rows and bytes of the content can be kept. Without any, start again from an empty file."""
     found = _read_journal(target)
-    if found is not None and found.settings == settings and found.size <= os.fstat(stream.fileno()).st_size:
+    size = os.fstat(stream.fileno()).st_size
+    if found is not None and found.settings == settings and found.rows and found.size <= size:
         return found.rows, found.size
     stream.truncate(0)
     _write_journal(target, _Journal(settings))

@@ -21,7 +21,7 @@ from starlette.types import Receive
 from bothways import strict_json
 from bothways.errors import Overloaded, RequestInvalid, RequestTooLarge, ServingError
 from bothways.serve.answers import Answer
-from bothways.serve.batching import ModelReplaced
+from bothways.serve.batching import ModelUnloaded
 from bothways.serve.bodies import read_body
 from bothways.serve.log import log_message, log_request
 from bothways.serve.metrics import CONTENT_TYPE
@@ -123,7 +123,7 @@ async def _classify(service: Service, query: Query, deadline_s: float) -> tuple[
         served = service.model(query.model)
         try:
             return served, await service.classify(served, query.texts, deadline_s)
-        except ModelReplaced:
+        except ModelUnloaded:
             continue
 
 

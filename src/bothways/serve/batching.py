@@ -35,7 +35,7 @@ _TIME_SLICE_STEPS = 8
 take little time compared to it."""
 
 
-class ModelReplaced(Unavailable):
+class ModelUnloaded(Unavailable):
     """The model is being unloaded. The request can be repeated with the model that replaces it."""
 
 
@@ -112,7 +112,7 @@ class Batcher:
         Raises:
             RequestTooLarge: The texts have more tokens than an empty queue can hold.
             Overloaded: The queue has no room for the texts at the moment.
-            ModelReplaced: The model is being unloaded.
+            ModelUnloaded: The model is being unloaded.
         """
         request = PendingRequest(texts, deadline_s)
         tokens = request.tokens_left
@@ -123,7 +123,7 @@ class Batcher:
             raise RequestTooLarge(f"the texts have {tokens} tokens, the limit is {self.max_tokens} (max-queue-tokens)")
         with self._changed:
             if self._is_closing:
-                raise ModelReplaced("the model is being unloaded: retry")
+                raise ModelUnloaded("the model is being unloaded: retry")
             self._add_tokens(tokens)
             self._queue.append(request)
             self._unanswered.add(request)
