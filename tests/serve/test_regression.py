@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from bothways.runtime.classifier import Classifier
+from bothways.serve.protocols.own import ClassifyReply, LabelResult, TextFault, ValueResult
 from tests.serve.conftest import RunningServer
 
 pytestmark = pytest.mark.enable_socket
@@ -56,6 +57,15 @@ def test_scores_that_a_model_does_not_have_are_rejected(
 ) -> None:
     reply = regression_server.classify(["a film"], **body)
     assert (reply.status, message in reply.value["error"]) == (400, True), reply.body
+
+
+@pytest.mark.parametrize("model", ["ratings", "tiny"])
+def test_replies_match_their_openapi_schema(regression_server: RunningServer, model: str) -> None:
+    reply = regression_server.classify(["a film", None], model=model, tokens=True)
+    parsed = ClassifyReply.model_validate_json(reply.body)
+    assert parsed.model_dump(mode="json", exclude_unset=True) == reply.value
+    kinds = [type(result) for result in parsed.results]
+    assert kinds == [ValueResult if model == "ratings" else LabelResult, TextFault]
 
 
 def test_the_list_of_models_has_their_tasks(regression_server: RunningServer) -> None:

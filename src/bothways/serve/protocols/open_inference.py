@@ -6,7 +6,7 @@ raw bytes follow. An element of type BYTES is its length as a four-byte little-e
 There is one input, ``text`` (BYTES, [n] or [n, 1]). A classifier has the outputs ``label`` (BYTES, [n]) and
 ``probabilities`` (FP64, [n, C], bit-identical to ``predict_proba``). A regression model has the output ``value`` (FP64,
 [n], bit-identical to ``predict``). On request there are also ``forward`` and ``backward``, with the datatype and shape
-of ``probabilities`` or ``value``.
+of ``probabilities`` or ``value``. Where early exit skipped a direction, its numbers are NaN, which is null in JSON.
 """
 
 from __future__ import annotations
