@@ -1,4 +1,4 @@
-"""One tiny bundle, trained by the command line itself, and a process that commands start from at once."""
+"""A tiny bundle, trained by the command line, and a process from which commands start at once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ head_dropout = 0
 """
 
 LABELS = ("01", "[red]", "né")
-"""In the order of the bundle. None of them is to be taken for markup, a number or ASCII."""
+"""In the order of the bundle. They must not be taken for markup, a number or ASCII."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,26 @@ def cells(out: bytes) -> dict[str, list[str]]:
     return {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
 
 
-def expected_calibration_error(probabilities: NDArray[np.float64], happened: NDArray[np.bool_]) -> float:
-    """Return what is measured in 15 bins, one bin after the other."""
+def titled_cells(out: bytes) -> dict[str, dict[str, str]]:
+    """Return the cells of every row of the tables by the title of their column, by the row's name."""
+    found: dict[str, dict[str, str]] = {}
+    titles: list[str] = []
+    for line in out.decode().splitlines():
+        if line.startswith("┃"):
+            titles = [title.strip() for title in line.strip("┃").split("┃")]
+        elif line.startswith("│"):
+            name, *row = [cell.strip() for cell in line.strip("│").split("│")]
+            found[name] = dict(zip(titles[1:], row, strict=True))
+    return found
+
+
+def expected_calibration_error(probabilities: NDArray[np.float64], occurred: NDArray[np.bool_]) -> float:
+    """Return the error in 15 bins, computed one bin after the other."""
     total = 0.0
     for low in np.arange(15) / 15:
         inside = (probabilities >= low) & ((probabilities < low + 1 / 15) | (low == 14 / 15))
         if inside.any():
-            total += inside.sum() * abs(probabilities[inside].mean() - happened[inside].mean())
+            total += inside.sum() * abs(probabilities[inside].mean() - occurred[inside].mean())
     return total / len(probabilities)
 
 
@@ -88,7 +101,7 @@ def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandServer]:
 
 @pytest.fixture(scope="package")
 def cli_with_torch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandServer]:
-    """The same for verbs that train, which need not import torch again."""
+    """The same for commands that train, which need not import torch again."""
     modules = ("torch", "torch._dynamo", "sentencepiece", "bothways.training.pipeline", "bothways.training.progress")
     with command_server(tmp_path_factory.mktemp("cli"), *modules) as server:
         yield server

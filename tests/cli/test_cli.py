@@ -1,4 +1,4 @@
-"""The command line as its users meet it: what goes in and out, and what every mistake is answered with."""
+"""The command line as users see it: inputs, outputs, and the response to every mistake."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from pyarrow import parquet
 from sklearn import metrics
 
 import bothways
-from tests.cli.conftest import CONFIG, LABELS, Workplace, cells, expected_calibration_error, some_rows
+from tests.cli.conftest import CONFIG, LABELS, Workplace, cells, expected_calibration_error, some_rows, titled_cells
 from tests.processes import ENVIRONMENT, CommandServer, Finished, wait_for
 
-VERBS = ["train", "predict", "evaluate", "serve", "verify", "info", "bench", "early-exit", "pretrain"]
-VERBS += ["import-fastai", "direction", "export-onnx"]
+COMMANDS = ["train", "predict", "evaluate", "serve", "verify", "info", "bench", "early-exit", "pretrain"]
+COMMANDS += ["import-fastai", "direction", "export-onnx"]
 ADDED = ["predicted_label", "predicted_probability", *(f"probability_{label}" for label in LABELS)]
 
 
@@ -44,20 +44,20 @@ def texts_of(rows: list[tuple[str, str, str]]) -> list[str]:
 # Help.
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_each_verb_has_help_with_an_example(cli: CommandServer, verb: str) -> None:
-    finished = cli.run(verb, "--help")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_help_with_an_example(cli: CommandServer, command: str) -> None:
+    finished = cli.run(command, "--help")
     assert (finished.status, finished.err) == (0, "")
-    assert f"Example: bothways {verb} " in " ".join(finished.out.decode().split())
+    assert f"Example: bothways {command} " in " ".join(finished.out.decode().split())
 
 
-def test_all_verbs_are_listed(cli: CommandServer) -> None:
+def test_all_commands_are_listed(cli: CommandServer) -> None:
     finished = cli.run("--help")
     assert finished.status == 0
-    assert [line.split()[0] for line in finished.out.decode().split("Commands:")[1].splitlines() if line] == VERBS
+    assert [line.split()[0] for line in finished.out.decode().split("Commands:")[1].splitlines() if line] == COMMANDS
 
 
-def test_the_version_is_told(cli: CommandServer) -> None:
+def test_the_version_is_printed(cli: CommandServer) -> None:
     assert cli.run("--version").out.decode() == f"bothways {bothways.__version__}\n"
 
 
@@ -84,7 +84,7 @@ def test_predicting_a_delimited_file_keeps_all_and_adds_columns(
 
     finished = cli.run("predict", place.bundle, data, "--out", out)
     assert finished.status == 0, finished.err
-    assert finished.error_line == f"300 rows to {out}"
+    assert finished.error_line == f"300 rows written to {out}"
     found = list(csv.reader(io.StringIO(decompressed(out.read_bytes(), suffix).decode()), delimiter=delimiter))
     assert found[0] == [*rows[0], *ADDED]
     assert [row[:3] for row in found[1:]] == [list(row) for row in rows[1:]]
@@ -205,7 +205,7 @@ def test_memory_does_not_grow_with_the_file(cli: CommandServer, place: Workplace
         data, out = tmp_path / f"{rows}.csv", tmp_path / f"{rows}.out.csv"
         data.write_text("id,review\n" + "".join(f"{n},a fine film\n" for n in range(rows)))
         finished = cli.run("predict", place.bundle, data, "--out", out)
-        assert finished.error_line == f"{rows} rows to {out}"
+        assert finished.error_line == f"{rows} rows written to {out}"
         assert out.read_bytes().count(b"\n") == rows + 1
         peaks.append(finished.peak_kib)
     assert peaks[1] - peaks[0] < 30 * 1024
@@ -227,7 +227,7 @@ def test_a_bad_row_in_the_middle_is_named_and_leaves_no_output(
     assert [path.name for path in tmp_path.iterdir()] == ["d.jsonl"]
 
 
-def test_a_full_disk_is_told_and_leaves_no_output(cli: CommandServer, place: Workplace, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_no_output(cli: CommandServer, place: Workplace, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     finished = cli.run("predict", place.bundle, place.data, "--out", out, largest_file=1000)
     assert finished.status == 1
@@ -235,18 +235,33 @@ def test_a_full_disk_is_told_and_leaves_no_output(cli: CommandServer, place: Wor
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ctrl_c_leaves_no_output(cli: CommandServer, place: Workplace, tmp_path: Path) -> None:
-    data, out = tmp_path / "d.csv", tmp_path / "out.csv"
-    data.write_text("id,review\n" + "".join(f"{n},{'a fine film ' * 40}\n" for n in range(50_000)))
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_command_is_continued_by_the_same_command(
+    cli: CommandServer, place: Workplace, tmp_path: Path, signal_number: signal.Signals
+) -> None:
+    data, out, whole = tmp_path / "d.csv", tmp_path / "out.csv", tmp_path / "whole.csv"
+    data.write_text("id,review\n" + "".join(f"{n},{'a fine film ' * 20}\n" for n in range(20_000)))
+    journal = tmp_path / "out.csv.part.json"
+    often = {"bothways.evaluation.score.CHECKPOINT_S": 0.0}
 
     def interrupt(pid: int, _: Path) -> None:
-        wait_for(lambda: any(path.stat().st_size for path in tmp_path.glob(".out.csv.*.part")))
-        os.kill(pid, signal.SIGINT)
+        wait_for(lambda: journal.exists() and json.loads(journal.read_bytes())["rows"] > 2000)
+        os.kill(pid, signal_number)
 
-    finished = cli.run("predict", place.bundle, data, "--out", out, meanwhile=interrupt)
-    assert finished.status == 130
-    assert finished.error_line.startswith("bothways: interrupted: nothing half-written")
-    assert [path.name for path in tmp_path.iterdir()] == ["d.csv"]
+    finished = cli.run("predict", place.bundle, data, "--out", out, constants=often, meanwhile=interrupt)
+    if signal_number is signal.SIGINT:
+        assert finished.status == 130
+        assert finished.error_line == "bothways: interrupted: run the same command again to continue"
+    else:
+        assert finished.status == -signal.SIGKILL
+    assert {path.name for path in tmp_path.iterdir()} == {"d.csv", "out.csv.part", "out.csv.part.json"}
+    assert json.loads(journal.read_bytes())["rows"] < 20_000
+
+    finished = cli.run("predict", place.bundle, data, "--out", out)
+    assert finished.error_line == f"20000 rows written to {out}"
+    cli.run("predict", place.bundle, data, "--out", whole)
+    assert out.read_bytes() == whole.read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {"d.csv", "out.csv", "whole.csv"}
 
 
 @pytest.mark.parametrize("rows", [1, 5_000])
@@ -268,7 +283,7 @@ def test_a_reader_that_leaves_early_is_no_error(place: Workplace, tmp_path: Path
 # Evaluating.
 
 
-def test_measures_are_those_of_scikit_learn(cli: CommandServer, place: Workplace, tmp_path: Path) -> None:
+def test_metrics_are_those_of_scikit_learn(cli: CommandServer, place: Workplace, tmp_path: Path) -> None:
     rows = [(n, text, LABELS[(number // 2) % 3]) for number, (n, text, _) in enumerate(some_rows(90))]  # mostly wrong
     data = tmp_path / "d.csv"
     with data.open("w", newline="", encoding="utf-8") as file:
@@ -277,32 +292,58 @@ def test_measures_are_those_of_scikit_learn(cli: CommandServer, place: Workplace
     assert (finished.status, finished.err) == (0, "")
     assert finished.out.decode().startswith(f"90 rows of {data}\n")
 
-    found, model = cells(finished.out), bothways.load(place.bundle)
+    found, model = titled_cells(finished.out), bothways.load(place.bundle)
     true = [label for _, _, label in rows]
     for name, probabilities in model.predict_proba_by_direction(texts_of(rows)).items():
         predicted = [LABELS[best] for best in probabilities.argmax(axis=1)]
-        accuracy = metrics.accuracy_score(true, predicted)
         macro = metrics.f1_score(true, predicted, labels=LABELS, average="macro", zero_division=0)
-        loss = metrics.log_loss(np.array([LABELS.index(label) for label in true]), probabilities, labels=[0, 1, 2])
+        numbers = np.array([LABELS.index(label) for label in true])
+        loss = metrics.log_loss(numbers, probabilities, labels=[0, 1, 2])
+        auc = metrics.roc_auc_score(numbers, probabilities, multi_class="ovr")
         error = expected_calibration_error(probabilities.max(axis=1), np.array(predicted) == np.array(true))
-        shares = [f"{accuracy:.2%}", f"{1 - accuracy:.2%}"]
-        assert found[name] == [*shares, f"{macro:.4f}", f"{loss:.4f}", f"{error:.4f}"]
+        assert found[name]["accuracy"] == f"{metrics.accuracy_score(true, predicted):.2%}"
+        assert [found[name][title] for title in ("macro F1", "log loss", "ROC-AUC", "ECE")] == [
+            f"{value:.4f}" for value in (macro, loss, auc, error)
+        ]
         assert error > 0.01
+    evaluation = bothways.evaluate(place.bundle, data)
+    low, high = evaluation.intervals["accuracy"]
+    assert found["95 % interval"]["accuracy"] == f"{low:.2%} to {high:.2%}"
+    assert found["95 % interval"]["log loss"] == ""
 
     theirs = metrics.precision_recall_fscore_support(true, predicted, labels=LABELS, zero_division=0)
     matrix = metrics.confusion_matrix(true, predicted, labels=LABELS)
     for position, (label, precision, recall, f1, count) in enumerate(zip(LABELS, *theirs, strict=True)):
         wrong = [0 if other == position else int(matrix[position, other]) for other in range(3)]
-        taken = f"{LABELS[wrong.index(max(wrong))]} ({max(wrong)})" if max(wrong) else ""
-        assert found[label] == [f"{precision:.1%}", f"{recall:.1%}", f"{f1:.3f}", str(count), taken]
+        confused = f"{LABELS[wrong.index(max(wrong))]} ({max(wrong)})" if max(wrong) else ""
+        cells_of_label = [f"{precision:.1%}", f"{recall:.1%}", f"{f1:.3f}", str(count), str(predicted.count(label))]
+        assert list(found[label].values()) == [*cells_of_label, confused]
 
 
-def test_a_class_that_does_not_occur_is_counted_as_zero(cli: CommandServer, place: Workplace, tmp_path: Path) -> None:
+def test_a_class_that_neither_occurs_nor_is_predicted_has_no_metrics(
+    cli: CommandServer, place: Workplace, tmp_path: Path
+) -> None:
     data = tmp_path / "d.csv"
     data.write_text("body,y\nlovely film,01\n", encoding="utf-8")
     finished = cli.run("evaluate", place.bundle, data, "--text", "body", "--label", "y")
     assert finished.status == 0, finished.err
-    assert cells(finished.out)["[red]"][1:4] == ["0.0%", "0.000", "0"]
+    found = cells(finished.out)
+    predicted = str(bothways.load(place.bundle).predict(["lovely film"])[0])
+    for label in LABELS:
+        if label not in ("01", predicted):
+            assert found[label][:5] == ["–", "–", "–", "0", "0"]
+    assert found["01"][3] == "1"
+
+
+def test_an_evaluation_is_also_json(cli: CommandServer, place: Workplace, tmp_path: Path) -> None:
+    out = tmp_path / "evaluation.json"
+    finished = cli.run("evaluate", place.bundle, place.data, "--json", "--out", out)
+    assert (finished.status, finished.err) == (0, "")
+    expected = bothways.evaluate(place.bundle, place.data).to_dict()
+    assert json.loads(finished.out) == json.loads(out.read_bytes()) == expected
+    quiet = cli.run("evaluate", place.bundle, place.data, "--out", out)
+    assert (quiet.status, quiet.out) == (2, b"")
+    assert f"{out} exists" in quiet.error_line
 
 
 # Verifying and looking.
@@ -316,7 +357,7 @@ def test_verify_shows_the_largest_difference_of_each_direction(cli: CommandServe
         difference, allowed = found[name]
         assert 0 <= float(difference) <= 1e-5
         assert allowed == "1e-05"
-    assert finished.out.decode().endswith("Passed: the same tokens and the trainer's numbers.\n")
+    assert finished.out.decode().endswith("Passed: the tokens and the numbers are those of the trainer.\n")
 
 
 def copy_of(bundle: Path, folder: Path) -> Path:
@@ -358,7 +399,7 @@ def test_numbers_that_are_not_the_trainers_fail(cli: CommandServer, place: Workp
     assert float(cells(finished.out)["forward"][0]) <= 1e-5
 
 
-def test_info_tells_what_a_bundle_is(cli: CommandServer, place: Workplace) -> None:
+def test_info_shows_what_a_bundle_contains(cli: CommandServer, place: Workplace) -> None:
     finished = cli.run("info", place.bundle)
     assert (finished.status, finished.err) == (0, "")
     assert finished.out.decode().splitlines()[0] == str(place.bundle)
@@ -369,9 +410,9 @@ def test_info_tells_what_a_bundle_is(cli: CommandServer, place: Workplace) -> No
     assert float(found["temperature"][0].removesuffix(", not calibrated")) > 0
     assert found["labels"] == [", ".join(LABELS)]
     assert found["digest"] == [bothways.load(place.bundle).digest]
-    assert found["columns"] == ["texts 'review', labels 'stars'"]
+    assert found["columns"] == ["text 'review', label 'stars'"]
     assert found["rows"] == ["54 training, 6 validation, 0 unlabeled"]
-    assert found["reads backward"][0].endswith("AWD-LSTM 8/12/2")
+    assert found["backward model"][0].startswith("AWD-LSTM 8/12/2, vocabulary ")
     assert found["trained"] == [f"bothways {bothways.__version__}, size small, seed 0"]
 
 
@@ -388,7 +429,7 @@ def test_a_terminal_that_cannot_show_a_label_is_no_reason_to_fail(place: Workpla
         assert "[red]" in finished.stdout.decode(encoding) or command[0] == "verify"
 
 
-def test_pretraining_says_how_to_go_on(
+def test_pretraining_names_the_next_command(
     cli: CommandServer, cli_with_torch: CommandServer, place: Workplace, tmp_path: Path
 ) -> None:
     pack = tmp_path / "a.pack"
@@ -558,7 +599,7 @@ MISTAKES: dict[str, tuple[tuple[object, ...], int, str]] = {
     "unknown label": (
         ("evaluate", "m.bundle", "other.csv"),
         BAD_DATA,
-        "other.csv: the label 'five' is none of the bundle's: 01, [red], né",
+        "other.csv: unknown label 'five'; the model has 01, [red], né",
     ),
     "nothing to evaluate": (("evaluate", "m.bundle", "header.csv"), BAD_DATA, "header.csv has no row"),
     "no such label column": (
@@ -576,7 +617,7 @@ def mistakes_folder(place: Workplace) -> Path:
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_answered_in_one_line(
+def test_a_mistake_is_reported_in_one_line(
     cli: CommandServer, cli_with_torch: CommandServer, mistakes_folder: Path, mistake: str
 ) -> None:
     arguments, status, message = MISTAKES[mistake]
@@ -621,7 +662,7 @@ def test_wrong_use_shows_how_it_is_used(
     "arguments",
     [("train", "d.csv", *TRAIN, "--out", "o"), ("pretrain", "d.csv", "--text", "review", "--out", "o")],
 )
-def test_without_torch_training_says_how_to_get_it(
+def test_without_torch_training_names_the_extra(
     cli: CommandServer, mistakes_folder: Path, arguments: tuple[object, ...]
 ) -> None:
     finished = cli.run(*arguments, folder=mistakes_folder, blocked=("torch",))
@@ -629,7 +670,7 @@ def test_without_torch_training_says_how_to_get_it(
     assert finished.error_line == "bothways: error: training needs torch: pip install 'bothways[train]'"
 
 
-def test_without_pyarrow_parquet_says_how_to_get_it(cli: CommandServer, mistakes_folder: Path) -> None:
+def test_without_pyarrow_parquet_names_the_extra(cli: CommandServer, mistakes_folder: Path) -> None:
     arguments = ("predict", "m.bundle", "broken.parquet", "--out", "o.parquet")
     finished = cli.run(*arguments, folder=mistakes_folder, blocked=("pyarrow",))
     assert finished.status == 1
@@ -642,14 +683,14 @@ def test_predicting_needs_no_torch(cli: CommandServer, place: Workplace) -> None
     assert (finished.status, finished.err) == (0, "")
 
 
-def test_a_fault_of_ours_is_owned_in_one_line(cli: CommandServer, place: Workplace) -> None:
+def test_a_bug_is_reported_in_one_line(cli: CommandServer, place: Workplace) -> None:
     blocked = ("bothways.text.validation", "bothways.runtime.verify", "onnxruntime", "bothways.training.run_folder")
     columns = ("--text", "review", "--label", "stars")
     out = place.folder / "fault.bundle"
     finished = cli.run("train", place.data, *columns, "--pretrained", "none", "--out", out, blocked=blocked)
     assert finished.status == 70
     assert finished.error_line.startswith("bothways: internal error: ModuleNotFoundError: ")
-    assert "a fault of bothways: please report it" in finished.error_line
+    assert "This is a bug in bothways: please report it" in finished.error_line
 
 
 def test_warnings_and_epochs_go_to_standard_error(cli_with_torch: CommandServer, tmp_path: Path) -> None:
@@ -664,10 +705,10 @@ def test_warnings_and_epochs_go_to_standard_error(cli_with_torch: CommandServer,
     lines = finished.err.splitlines()
     assert lines[0] == (
         f"warning: {data}: the labels 'NÉ' and 'né' differ only by white space or case; "
-        "they are taken as different classes"
+        "they are treated as different labels"
     )
-    assert lines[1] == f"warning: {data}: 1 texts stand there with more than one label"
+    assert lines[1] == f"warning: {data}: 1 duplicate texts with conflicting labels"
     assert lines[2] == "tokenizer"
     assert sum(line.startswith("forward classifier, epoch ") for line in lines) == 6
     assert "" not in lines
-    assert finished.out.decode().startswith(f"{tmp_path / 'm.bundle'}: on the validation rows\n")
+    assert finished.out.decode().startswith(f"{tmp_path / 'm.bundle'}: metrics on the validation rows\n")

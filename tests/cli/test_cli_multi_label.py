@@ -1,4 +1,4 @@
-"""The command line with a bundle that gives any number of labels to a text."""
+"""The command line with a multi-label bundle."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sklearn import metrics
 
 from bothways.runtime.classifier import Classifier
 from tests.bundles import THRESHOLDS, TOPICS, edit_manifest
-from tests.cli.conftest import cells, expected_calibration_error
+from tests.cli.conftest import cells, expected_calibration_error, titled_cells
 from tests.processes import CommandServer
 
 TEXTS = [f"{word} {number}" for word in ("lovely", "HATED it", "zzz q", "so, dog!", "") for number in range(12)]
@@ -38,10 +38,10 @@ def read_csv(data: bytes) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(data.decode())))
 
 
-# Predicting.
+# Predictions.
 
 
-def test_all_chosen_labels_stand_in_one_column(
+def test_all_chosen_labels_are_in_one_column(
     cli: CommandServer, multi_label_bundle_path: Path, multi_label_model: Classifier, tmp_path: Path
 ) -> None:
     data = write_csv(tmp_path / "d.csv", ["id", "text"], *([str(n), text] for n, text in enumerate(TEXTS)))
@@ -84,16 +84,17 @@ def test_a_table_scored_already_is_refused(cli: CommandServer, multi_label_bundl
     assert "already has a column 'predicted_labels'. Rename or drop it first" in finished.error_line
 
 
-def test_the_help_tells_of_both_kinds(cli: CommandServer) -> None:
-    told = " ".join(cli.run("predict", "--help").out.decode().split())
-    assert "Added: predicted_label, predicted_probability, probability_LABEL." in told
-    assert "Of a multi-label bundle: predicted_labels, " in told
+def test_the_help_lists_the_columns_of_every_task(cli: CommandServer) -> None:
+    shown = " ".join(cli.run("predict", "--help").out.decode().split())
+    assert "Single-label: predicted_label, predicted_probability and one probability_LABEL per label." in shown
+    assert "Multi-label: predicted_labels, " in shown
+    assert "Regression: predicted_value." in shown
 
 
-# Evaluating.
+# Evaluations.
 
 
-def test_measures_are_those_of_scikit_learn(
+def test_metrics_are_those_of_scikit_learn(
     cli: CommandServer, multi_label_bundle_path: Path, multi_label_model: Classifier, tmp_path: Path
 ) -> None:
     rng = np.random.default_rng(3)
@@ -105,7 +106,7 @@ def test_measures_are_those_of_scikit_learn(
     assert (finished.status, finished.err) == (0, "")
     assert finished.out.decode().startswith(f"{len(TEXTS)} rows of {data}\n")
 
-    found = cells(finished.out)
+    found = titled_cells(finished.out)
     by_direction = multi_label_model.predict_proba_by_direction(TEXTS)
     assert list(by_direction) == ["forward", "backward", "ensemble"]
     for name, probabilities in by_direction.items():
@@ -114,11 +115,16 @@ def test_measures_are_those_of_scikit_learn(
         micro = metrics.f1_score(true, chosen, average="micro")
         subset = metrics.accuracy_score(true, chosen)
         error = expected_calibration_error(probabilities.ravel(), true.ravel())
-        assert found[name] == [f"{macro:.4f}", f"{micro:.4f}", f"{subset:.2%}", f"{error:.4f}"]
+        assert [found[name][title] for title in ("macro F1", "micro F1", "subset accuracy", "ECE")] == [
+            *(f"{macro:.4f}", f"{micro:.4f}", f"{subset:.2%}", f"{error:.4f}")
+        ]
     theirs = metrics.precision_recall_fscore_support(true, chosen, zero_division=0)
     for label, precision, recall, f1, count in zip(TOPICS, *theirs, strict=True):
-        assert found[label] == [f"{precision:.1%}", f"{recall:.1%}", f"{f1:.3f}", str(count)]
-    assert found["price"][1:] == ["0.0%", "0.000", "0"]
+        predicted = str(chosen[:, TOPICS.index(label)].sum())
+        assert list(found[label].values()) == [
+            *(f"{precision:.1%}", f"{recall:.1%}", f"{f1:.3f}", str(count), predicted)
+        ]
+    assert found["price"]["rows"] == "0"
 
 
 def test_what_was_predicted_evaluates_as_perfect(
@@ -148,8 +154,8 @@ def test_lists_of_labels_evaluate_like_strings(
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ("plot;sets", "d.csv: the label 'sets' is none of the bundle's: acting, music, plot, price"),
-        ("plot|music", "d.csv: the label 'plot|music' is none of the bundle's: acting, music, plot, price"),
+        ("plot;sets", "d.csv: unknown label 'sets'; the model has acting, music, plot, price"),
+        ("plot|music", "d.csv: unknown label 'plot|music'; the model has acting, music, plot, price"),
     ],
 )
 def test_an_unknown_label_is_named(
@@ -161,20 +167,20 @@ def test_an_unknown_label_is_named(
     assert finished.error_line == f"bothways: error: {message}"
 
 
-# Looking.
+# Info.
 
 
-def test_info_tells_of_thresholds_and_temperature(cli: CommandServer, multi_label_bundle_path: Path) -> None:
+def test_info_shows_thresholds_and_temperature(cli: CommandServer, multi_label_bundle_path: Path) -> None:
     finished = cli.run("info", multi_label_bundle_path)
     assert (finished.status, finished.err) == (0, "")
     found = cells(finished.out)
     assert found["task"] == ["multi-label"]
     assert found["thresholds"] == ["0.42 to 0.53, by label"]
     assert found["temperature"] == ["1.7"]
-    assert found["columns"] == ["texts 'text', labels 'topics' separated by ';'"]
+    assert found["columns"] == ["text 'text', label 'topics' separated by ';'"]
 
 
-def test_info_tells_of_one_threshold_and_no_calibration(cli: CommandServer, copy: Path) -> None:
+def test_info_shows_one_threshold_and_no_calibration(cli: CommandServer, copy: Path) -> None:
     edit_manifest(copy, lambda m: m.update(thresholds=[0.5] * 4, calibration={"temperature": 1}))
     found = cells(cli.run("info", copy).out)
     assert found["thresholds"] == ["0.5"]

@@ -1,4 +1,4 @@
-"""A cascade as its users meet it."""
+"""Early exit on the command line."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from tests.cli.conftest import Workplace
 from tests.processes import CommandServer
 
 
-def test_a_cascade_is_chosen_and_used(cli: CommandServer, place: Workplace, tmp_path: Path) -> None:
+def test_early_exit_is_calibrated_and_used(cli: CommandServer, place: Workplace, tmp_path: Path) -> None:
     fast, out = tmp_path / "fast.bundle", tmp_path / "out.csv"
     finished = cli.run("early-exit", place.bundle, place.data, "--out", fast, "--loss", 5)
     assert (finished.status, finished.err) == (0, "")
-    told = finished.out.decode()
-    assert "first, on 60 rows" in told
-    assert told.count("<- chosen") == 1
-    assert f"Next: bothways predict {fast} FILE --early-exit --out FILE" in told
-    assert " first, both below " in cli.run("info", fast).out.decode()
+    shown = finished.out.decode()
+    assert "first, on 60 rows" in shown
+    assert shown.count("<- chosen") == 1
+    assert f"Next: bothways predict {fast} FILE --early-exit --out FILE" in shown
+    assert " first, both directions up to confidence " in cli.run("info", fast).out.decode()
 
     finished = cli.run("predict", fast, place.data, "--early-exit", "--out", out)
     assert finished.status == 0, finished.err
@@ -30,11 +30,15 @@ def test_a_cascade_is_chosen_and_used(cli: CommandServer, place: Workplace, tmp_
     assert [float(row["predicted_probability"]) for row in rows] == [p.probability for p in expected]
 
 
-def test_too_few_rows_and_bundles_without_one_are_told(cli: CommandServer, place: Workplace, tmp_path: Path) -> None:
+def test_too_few_rows_and_bundles_without_early_exit_are_refused(
+    cli: CommandServer, place: Workplace, tmp_path: Path
+) -> None:
     finished = cli.run("early-exit", place.bundle, place.data, "--out", tmp_path / "fast")
     assert finished.status == 1
-    assert "has 60 rows, too few to tell a loss of 0.1 points: expected at least 1000" in finished.error_line
+    assert (
+        "60 rows, too few to measure a loss of 0.1 percentage points. At least 1000 are needed" in finished.error_line
+    )
     finished = cli.run("predict", place.bundle, place.data, "--early-exit", "--out", tmp_path / "out.csv")
     assert finished.status == 2
-    assert "has no cascade: choose one on labeled rows with bothways early-exit" in finished.error_line
+    assert "has no early exit; calibrate it on labeled rows with bothways early-exit" in finished.error_line
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""Exporting as its users meet it."""
+"""The ONNX export on the command line."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""int8 as its users meet it."""
+"""int8 on the command line."""
 
 from __future__ import annotations
 
 import csv
-import re
 from pathlib import Path
 
 import bothways
@@ -11,17 +10,22 @@ from tests.cli.conftest import Workplace, cells
 from tests.processes import CommandServer
 
 
-def test_verify_tells_how_near_it_is_and_what_it_costs(cli: CommandServer, place: Workplace) -> None:
+def test_verify_reports_differences_and_metrics(cli: CommandServer, place: Workplace) -> None:
     finished = cli.run("verify", place.bundle, place.data, "--precision", "int8")
     assert (finished.status, finished.err) == (0, "")
     out = finished.out.decode()
     expected = bothways.verify(place.bundle, precision="int8")
     found = cells(finished.out)
-    assert found.keys() == expected.differences.keys()
-    assert all(0 < float(row[0]) <= float(row[1]) == 0.1 for row in found.values())
-    assert f"Of the {expected.texts} texts {expected.changed_labels} get other labels." in out
-    assert re.search(r"Of 60 rows of .*: \d+\.\d\d% right in float32, \d+\.\d\d% right in int8; \d+ get other", out)
-    assert "Passed: the same tokens, and near the trainer's numbers." in out
+    assert found.keys() == {*expected.differences, "float32", "int8"}
+    assert all(0 < float(found[name][0]) <= float(found[name][1]) == 0.1 for name in expected.differences)
+    assert f"{expected.changed_labels} of {expected.texts} texts get other labels." in out
+    compared = bothways.compare_precision(place.bundle, place.data)
+    assert found["int8"] == [
+        f"{compared.metrics['int8']['accuracy']:.2%}",
+        f"{compared.metrics['int8']['macro_f1']:.4f}",
+    ]
+    assert f"{compared.changed_labels} of 60 rows get other labels in int8." in out
+    assert "Passed: the tokens are those of the trainer, and the numbers are close." in out
 
 
 def test_predictions_are_those_of_python(cli: CommandServer, place: Workplace, tmp_path: Path) -> None:
@@ -33,10 +37,10 @@ def test_predictions_are_those_of_python(cli: CommandServer, place: Workplace, t
     assert [float(row["predicted_probability"]) for row in rows] == [p.probability for p in expected]
 
 
-def test_what_makes_no_sense_is_told(cli: CommandServer, place: Workplace, pack_path: Path) -> None:
+def test_invalid_combinations_are_refused(cli: CommandServer, place: Workplace, pack_path: Path) -> None:
     finished = cli.run("verify", place.bundle, place.data)
     assert finished.status == 2
-    assert "add --precision int8, or use bothways evaluate" in finished.error_line
+    assert "Add --precision int8, or use bothways evaluate" in finished.error_line
     finished = cli.run("verify", pack_path, "--precision", "int8")
     assert finished.status == 2
     assert "a language-model can't be verified in int8" in finished.error_line

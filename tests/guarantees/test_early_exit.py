@@ -14,17 +14,19 @@ from hypothesis import strategies as st
 import bothways
 from bothways.bundle.manifest import MANIFEST_FILE
 from bothways.errors import BundleBroken, ConfigError, DataError, OutputExists
-from bothways.evaluation.early_exit import chosen_early_exit
-from bothways.runtime.classifier import Classifier, with_temperature
+from bothways.evaluation.early_exit import calibrate_early_exit
+from bothways.runtime.classifier import Classifier
 from bothways.runtime.slots import SLOTS
+from bothways.tasks.single_label import SingleLabel
 from bothways.text.reading import Direction, SpecialTokenPlacement
 from bothways.text.subword_tokenizer import SubwordTokenizer
 from tests.bundles import edit_manifest, make_classifiers, write_classifiers, write_with_early_exit
 
-CHANCE = np.random.default_rng(0)
+TASK = SingleLabel(("x", "y", "z"))
+RNG = np.random.default_rng(0)
 SENTENCES = "the cat sat on the mat, and the DOG ate it all up. what a lovely film; I hated it!"
 WORDS = SENTENCES.split()
-TEXTS = [" ".join(CHANCE.choice(WORDS, CHANCE.integers(0, 90))) for _ in range(300)]
+TEXTS = [" ".join(RNG.choice(WORDS, RNG.integers(0, 90))) for _ in range(300)]
 FIRST, OTHER = Direction.FORWARD, Direction.BACKWARD
 
 
@@ -32,7 +34,7 @@ FIRST, OTHER = Direction.FORWARD, Direction.BACKWARD
 def models(
     request: pytest.FixtureRequest, bundle_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Classifier, Classifier]:
-    """The same bundle without and with a cascade that is sure of half of the texts."""
+    """The same bundle without and with an early exit that is confident about half of the texts."""
     path = write_with_early_exit(bundle_path, tmp_path_factory.mktemp("cascade") / "m.bundle", request.param, TEXTS)
     return bothways.load(bundle_path), bothways.load(path, early_exit=True)
 
@@ -44,7 +46,7 @@ def check(models: tuple[Classifier, Classifier], texts: list[str], lookahead: in
     first = quick.early_exit.first
     read = []
     for expected, found in zip(whole.stream(texts), quick.stream(texts, lookahead), strict=True):
-        alone = with_temperature(expected.probabilities[first], quick.early_exit.temperature)
+        alone = whole.task.with_temperature(expected.probabilities[first], quick.early_exit.temperature)
         if alone.max() > quick.early_exit.threshold:
             assert found.read == first
             assert found.probabilities.keys() == {first, "ensemble"}
@@ -82,10 +84,10 @@ def test_rows_that_were_not_read_are_no_numbers(models: tuple[Classifier, Classi
     assert not np.isnan(found["ensemble"]).any()
 
 
-def test_both_always_read_where_nobody_asks_for_a_cascade(models: tuple[Classifier, Classifier]) -> None:
+def test_both_directions_read_without_early_exit(models: tuple[Classifier, Classifier]) -> None:
     whole, _ = models
     assert {prediction.read for prediction in whole.stream(TEXTS[:20])} == {"both"}
-    with pytest.raises(ConfigError, match="a cascade decides of whole texts"):
+    with pytest.raises(ConfigError, match="early exit needs the whole text"):
         models[1].open()
 
 
@@ -118,15 +120,15 @@ def test_no_more_rows_than_allowed_lose_their_right_label(seed: int, largest_los
     logits = {way: rng.normal(0, 1, (count, 3)) + 1.2 * np.eye(3)[true] for way in Direction}
     rows = {way: np.exp(values) / np.exp(values).sum(axis=1, keepdims=True) for way, values in logits.items()}
     ensemble = sum(rows.values()) / 2
-    early_exit = chosen_early_exit(rows, ensemble, true, largest_loss)
+    early_exit = calibrate_early_exit(rows, ensemble, true, largest_loss, TASK)
 
-    calibrated = with_temperature(rows[early_exit.first], early_exit.temperature)
-    is_enough = calibrated.max(axis=1) > early_exit.threshold
+    calibrated = TASK.with_temperature(rows[early_exit.first], early_exit.temperature)
+    is_confident = calibrated.max(axis=1) > early_exit.threshold
     right_alone, right_together = (found.argmax(axis=1) == true for found in (calibrated, ensemble))
-    lost = right_together & ~right_alone & is_enough
+    lost = right_together & ~right_alone & is_confident
     assert lost.sum() <= largest_loss * count
-    assert early_exit.read_by_both == pytest.approx(1 - is_enough.mean())
-    assert early_exit.accuracy == pytest.approx(np.where(is_enough, right_alone, right_together).mean())
+    assert early_exit.read_by_both == pytest.approx(1 - is_confident.mean())
+    assert early_exit.accuracy == pytest.approx(np.where(is_confident, right_alone, right_together).mean())
     assert early_exit.accuracy_of_ensemble == pytest.approx(right_together.mean())
     assert early_exit.accuracy >= early_exit.accuracy_of_ensemble - largest_loss - 1e-9
     lower = calibrated.max(axis=1) >= early_exit.threshold  # the next lower threshold would lose too many
@@ -150,7 +152,7 @@ def labeled(model: Classifier, path: Path, count: int) -> Path:
     return path
 
 
-def test_a_bundle_gets_a_cascade_on_labelled_rows_and_goes_on_to_prove_itself(
+def test_early_exit_is_calibrated_on_labeled_rows_and_the_bundle_verifies(
     bundle_path: Path, tmp_path: Path
 ) -> None:
     whole = bothways.load(bundle_path)
@@ -170,7 +172,7 @@ def test_a_bundle_gets_a_cascade_on_labelled_rows_and_goes_on_to_prove_itself(
     before = {file.name: file.read_bytes() for file in bundle_path.iterdir() if file.name != MANIFEST_FILE}
     assert {name: (tmp_path / "fast" / name).read_bytes() for name in before} == before
 
-    with pytest.raises(DataError, match=r"has 400 rows, too few to tell a loss of 0\.1 points: expected at least 1000"):
+    with pytest.raises(DataError, match=r"has 400 rows, too few to measure a loss of 0\.1 percentage points\. At least 1000"):
         bothways.fit_early_exit(bundle_path, data, out=tmp_path / "x", **columns)
     with pytest.raises(OutputExists):
         bothways.fit_early_exit(bundle_path, data, out=tmp_path / "fast", **columns)
@@ -181,7 +183,7 @@ def test_a_bundle_gets_a_cascade_on_labelled_rows_and_goes_on_to_prove_itself(
     with pytest.raises(ConfigError, match=r"the folder .*nowhere does not exist"):  # before any row is read
         bothways.fit_early_exit(bundle_path, tmp_path / "missing.csv", out=tmp_path / "nowhere" / "x", **columns)
     (tmp_path / "other.jsonl").write_text('{"t": "a", "l": "nobody"}\n')
-    with pytest.raises(DataError, match="the label 'nobody' is none of the bundle's"):
+    with pytest.raises(DataError, match="unknown label 'nobody'; the model has"):
         bothways.fit_early_exit(bundle_path, tmp_path / "other.jsonl", out=tmp_path / "x", largest_loss=1, **columns)
 
 
@@ -191,13 +193,13 @@ def test_bundles_that_can_have_none_are_refused(
     one_way = make_classifiers(tiny_tokenizer, {FIRST: SpecialTokenPlacement.READING_ORDER})
     write_classifiers(tmp_path / "one", one_way)
     for path in (tmp_path / "one", multi_label_bundle_path):
-        with pytest.raises(ConfigError, match="takes two directions and one label a text"):
+        with pytest.raises(ConfigError, match="early exit (skips the second of two|needs single-label)"):
             bothways.fit_early_exit(path, tmp_path / "d.csv", out=tmp_path / "x")
-    with pytest.raises(ConfigError, match="has no cascade: choose one on labeled rows with bothways early-exit"):
+    with pytest.raises(ConfigError, match="has no early exit; calibrate it on labeled rows with bothways early-exit"):
         bothways.load(bundle_path, early_exit=True)
 
 
-def test_a_manifest_with_a_cascade_that_its_members_cannot_have_is_broken(
+def test_a_manifest_with_an_impossible_early_exit_is_broken(
     models: tuple[Classifier, Classifier], multi_label_bundle_path: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "m.bundle"
@@ -207,5 +209,5 @@ def test_a_manifest_with_a_cascade_that_its_members_cannot_have_is_broken(
     assert models[1].early_exit is not None
     fields = models[1].early_exit.model_dump(mode="json")
     edit_manifest(path, lambda manifest: manifest.update(cascade=fields))
-    with pytest.raises(BundleBroken, match="a cascade needs two members and the task single-label"):
+    with pytest.raises(BundleBroken, match="early exit needs two members and the task single-label"):
         bothways.load(path)
