@@ -53,7 +53,7 @@ def tokens_per_second(size: str) -> int:
 
     from bothways.bundle.manifest import Architecture  # noqa: PLC0415
     from bothways.data.token_store import TokenStore  # noqa: PLC0415
-    from bothways.nn.awd_lstm import Dropouts, Encoder, LanguageModelNetwork  # noqa: PLC0415
+    from bothways.nn.awd_lstm import Dropouts, EncoderNetwork, LanguageModelNetwork  # noqa: PLC0415
     from bothways.text.reading import Direction  # noqa: PLC0415
     from bothways.training.checkpoints import Checkpoints, LanguageModelCheckpoint, with_prefix  # noqa: PLC0415
     from bothways.training.hyperparameters import load_hyperparameters  # noqa: PLC0415
@@ -68,7 +68,7 @@ def tokens_per_second(size: str) -> int:
         layers=sizes.layers,
     )
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    model = LanguageModelNetwork(Encoder(architecture, Direction.FORWARD, Dropouts()))
+    model = LanguageModelNetwork(EncoderNetwork(architecture, Direction.FORWARD, Dropouts()))
     lm = hyperparameters.language_model.model_copy(update={"epochs": 1})
     tokens = lm.batch_size * (lm.sequence_length * STEPS + 1)
     ids = np.random.default_rng(0).integers(0, hyperparameters.tokenizer.vocabulary_size, tokens).astype(np.int32)

@@ -7,12 +7,13 @@ JSON file for each stage:
 - `classifier`: trains on that encoder layer by layer, and exports the learner;
 - `predict`: loads the export and writes probabilities and times.
 
-The recipe is that of fastai's own tutorial "Transfer learning in text": batches of 64 and windows of 72; the language
-model with a weight decay of 0.1, an epoch frozen at 1e-2 and the others at 1e-3; the classifier with a dropout factor
-of 0.5, an epoch each of the head at 2e-2, of two groups at 1e-2 and of three at 5e-3, the others at 1e-3, rates falling
-by 2.6 a group. Two things are ours, both in fastai's favour. The number of epochs, and the rate of the others: they are
-trained at the tutorial's 1e-3, at 3e-3 and at 1e-2, and what errs least on the validation rows is kept. Few rows (below
-1,000) come in batches of 16: of 64, there would be a gradient step or two in an epoch.
+The hyperparameters are those of fastai's own tutorial "Transfer learning in text": batches of 64 and windows of 72. The
+language model has a weight decay of 0.1. Its first epoch is frozen at a learning rate of 1e-2, the others run at 1e-3.
+The classifier has a dropout factor of 0.5. It trains the head for one epoch at 2e-2, two groups for one at 1e-2, three
+groups for one at 5e-3, and all groups in the others at 1e-3. The rates fall by a factor of 2.6 per group. Two settings
+are ours, both in fastai's favor: the number of epochs, and the rate of the last epochs. These are trained at the
+tutorial's 1e-3, at 3e-3 and at 1e-2, and the classifier with the fewest errors on the validation rows is kept. Few rows
+(below 1,000) are trained in batches of 16: with 64, an epoch would have only one or two gradient steps.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ import numpy as np
 BATCH, BATCH_OF_FEW, FEW = 64, 16, 1000
 WINDOW = 72
 RATES = (1e-3, 3e-3, 1e-2)
-"""Of the epochs in which all layers of a classifier learn; one is chosen."""
+"""Learning rates for the epochs in which all layers of a classifier are trained. One is chosen."""
 LARGEST_DIFFERENCE = 1e-4
 VERSIONS = ("fastai", "torch", "numpy")
 
 
 def main(stage: str, folder: Path, direction: str) -> None:
-    """Do one stage."""
+    """Run one stage."""
     warnings.simplefilter("ignore")
     import torch
 
@@ -91,7 +92,7 @@ def language_model(folder: Path, direction: str, task: dict[str, Any]) -> None:
 
 
 def classifier(folder: Path, direction: str, task: dict[str, Any]) -> None:
-    """Train a classifier on a fine-tuned encoder at each rate, and export the one that errs least."""
+    """Train a classifier on a fine-tuned encoder at each rate, and export the one with the fewest errors."""
     from fastai.text.all import AWD_LSTM, awd_lstm_clas_config, set_seed, text_classifier_learner
 
     set_seed(task["seed"], reproducible=True)
@@ -152,19 +153,19 @@ def state_of(learn: Any) -> dict[str, Any]:
 
 
 def validated(learn: Any, is_multi_label: bool) -> dict[str, float]:
-    """Return a learner's loss on the validation rows, and its share of errors where a text has one label."""
+    """Return a learner's loss on the validation rows, and its error rate if it is a single-label classifier."""
     probabilities, targets, losses = learn.get_preds(ds_idx=1, with_loss=True)
     found = {"loss": float(losses.mean())}
     return found if is_multi_label else {**found, "error": float((probabilities.argmax(1) != targets).float().mean())}
 
 
 def badness(trial: dict[str, float]) -> tuple[float, float]:
-    """Return what trials are compared by: errors where they are known, then the loss."""
+    """Return the key by which trials are compared: the error rate if it is known, then the loss."""
     return trial.get("error", 0.0), trial["loss"]
 
 
 def predict(folder: Path, direction: str, task: dict[str, Any]) -> None:
-    """Write what an exported classifier says of texts, all at once as fastai's users ask it."""
+    """Write the predictions of an exported classifier, computed in one call to `get_preds`."""
     from importlib import metadata
 
     from fastai.text.all import load_learner
@@ -186,7 +187,7 @@ def predict(folder: Path, direction: str, task: dict[str, Any]) -> None:
 
 
 def language_model_data(train: list[Any], valid: list[Any], vocabulary: list[str]) -> Any:
-    """Return fastai's data loaders of a language model, over texts that are ids already."""
+    """Return fastai's data loaders of a language model, over texts that are already ids."""
     from fastai.text.all import Datasets, LMDataLoader
 
     rows = [{"ids": text} for text in [*train, *valid]]
@@ -199,7 +200,7 @@ def language_model_data(train: list[Any], valid: list[Any], vocabulary: list[str
 
 
 def classifier_data(folder: Path, direction: str, task: dict[str, Any]) -> Any:
-    """Return fastai's data loaders of a classifier, over texts that are ids already."""
+    """Return fastai's data loaders of a classifier, over texts that are already ids."""
     from fastai.text.all import Categorize, Datasets, MultiCategorize, OneHotEncode, Pad_Chunk, SortedDL
 
     sides = [read_ids(folder / f"{part}-{direction}.npz") for part in ("train", "valid")]
@@ -218,12 +219,12 @@ def classifier_data(folder: Path, direction: str, task: dict[str, Any]) -> Any:
 
 
 def only_label(row: dict[str, Any]) -> int:
-    """Return the one label of a row."""
+    """Return the only label of a row."""
     return row["labels"][0]
 
 
 def ids_transform(vocabulary: list[str]) -> Any:
-    """Return what stands where fastai's Numericalize usually does."""
+    """Return the transform that takes the place of fastai's Numericalize."""
     from fastai.text.all import TensorText, Transform
     from torch import from_numpy
 
@@ -237,12 +238,12 @@ def ids_transform(vocabulary: list[str]) -> Any:
 
 
 def batch_for(train: list[Any]) -> int:
-    """Return the batch size for so many rows."""
+    """Return the batch size for the number of training rows."""
     return BATCH if len(train) >= FEW else BATCH_OF_FEW
 
 
 def check_losses(learn: Any, valid: list[Any], expected: dict[str, Any]) -> float:
-    """Make sure that the weights arrived: each text's loss is what the pack's own model says of the same ids."""
+    """Check that the weights were loaded: each text has the loss that the pack's own model computes."""
     import torch
 
     learn.model.eval()
@@ -256,12 +257,12 @@ def check_losses(learn: Any, valid: list[Any], expected: dict[str, Any]) -> floa
         largest = max(largest, abs(ours - theirs))
     learn.model.reset()
     assert expected["texts"], "there is no text to compare losses on"
-    assert largest <= LARGEST_DIFFERENCE, f"a loss differs by {largest} from the pack's: the weights did not arrive"
+    assert largest <= LARGEST_DIFFERENCE, f"a loss differs by {largest} from the pack's: the weights were not loaded"
     return largest
 
 
 def fastai_names(weights: Any, layers: int) -> dict[str, Any]:
-    """Return a pack's weights by the names that fastai's language model has."""
+    """Return a pack's weights by the names of fastai's language model."""
     import torch
 
     tensor = {name: torch.from_numpy(weights[name]) for name in weights.files}
@@ -278,7 +279,7 @@ def fastai_names(weights: Any, layers: int) -> dict[str, Any]:
 
 
 def quietly(learn: Any) -> None:
-    """Take the table of epochs away."""
+    """Remove the progress table of epochs."""
     from fastai.callback.progress import ProgressCallback
 
     if any(isinstance(callback, ProgressCallback) for callback in learn.cbs):
@@ -293,7 +294,7 @@ def read_ids(file: Path) -> list[Any]:
 
 
 def read_json(file: Path) -> Any:
-    """Return what a JSON file holds."""
+    """Return the content of a JSON file."""
     return json.loads(file.read_text(encoding="utf-8"))
 
 

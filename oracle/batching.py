@@ -1,9 +1,10 @@
-"""Count the texts that the real fastai answers differently in a batch than alone (fastai issue 3379; fastai 1's pads).
+"""Count the texts whose predictions in a batch differ from those alone in the real fastai (fastai issue 3379).
 
 Run: .oracle/bin/python oracle/batching.py [--fastai 1|2] [--model EXPORT] [--texts FILE] [--dump FILE] [--help]
-Without a model it trains one on the demo's messages; without texts it chains those messages to lengths as requests
-have them (log-normal). A batch is k texts in the order they came, handed over as a user does: to `dls.test_dl` and
-`get_preds` in fastai 2, to `data.add_test` and `get_preds` in fastai 1. Prints a table; the last line is JSON.
+Without a model it trains one on the demo's messages. Without texts it joins those messages to texts of log-normal
+lengths, which are typical of requests. A batch is k texts in their original order. They are passed as a user does: to
+`dls.test_dl` and `get_preds` in fastai 2, to `data.add_test` and `get_preds` in fastai 1. In fastai 1 the padding
+changes predictions. Prints a table. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -29,14 +30,16 @@ def main() -> None:
     parser.add_argument("--fastai", choices=("1", "2"), default="2")
     parser.add_argument("--model", type=Path, help="an export; trained on the demo's messages by default")
     parser.add_argument("--texts", type=Path, help="CSV or Parquet with a column text")
-    parser.add_argument("--count", type=int, default=400, help="how many texts")
+    parser.add_argument("--count", type=int, default=400, help="number of texts")
     parser.add_argument(
         "--median", type=int, default=60, help="median length in tokens of the texts made of the demo's"
     )
     parser.add_argument(
         "--backwards", action="store_true", help="fastai 1 only: the model reads backward, which its file can't say"
     )
-    parser.add_argument("--dump", type=Path, help="where to write texts and single predictions, a JSON line each")
+    parser.add_argument(
+        "--dump", type=Path, help="file for the texts and their single predictions, one JSON line per text"
+    )
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
 
@@ -81,7 +84,7 @@ def main() -> None:
 
 
 def compared(single: list[list[float]], rows: list[list[float]]) -> dict[str, Any]:
-    """Count the texts whose probabilities, and whose likeliest label, differ."""
+    """Count the texts whose probabilities differ, and those whose predicted label differs."""
     gaps = [
         max(abs(a - b) for a, b in zip(ours, theirs, strict=True)) for ours, theirs in zip(single, rows, strict=True)
     ]
@@ -98,7 +101,7 @@ def read_texts(file: Path, count: int) -> list[str]:
 
 
 def chained_texts(count: int, median: int) -> list[str]:
-    """Return texts of log-normal lengths, made of the demo's messages."""
+    """Return texts of log-normal lengths, composed of the demo's messages."""
     from fixture_texts import training_rows
 
     draw = random.Random(5)

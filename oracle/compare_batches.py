@@ -1,8 +1,9 @@
-"""Count what batches change, in fastai and in bothways: docs/fastai-batching.md. Run after `make parity`.
+"""Count the predictions that batching changes in fastai and in bothways (docs/fastai-batching.md).
 
-For the forward models that `make parity` trained: lets the real fastai predict texts alone and in batches
-(`batching.py`), imports the same export, predicts the same texts in the same batches, and holds both against fastai's
-own answer for each text alone. Prints a Markdown table; the last line is JSON.
+For the forward models that `make parity` trained: the real fastai predicts texts alone and in batches (`batching.py`).
+Then the same export is imported and predicts the same texts in the same batches. Both are compared with fastai's own
+prediction for each text alone. Prints a Markdown table. The last line is JSON.
+Run it after `make parity`.
 
 Run: .venv/bin/python oracle/compare_batches.py [--count 400]
 """
@@ -26,12 +27,15 @@ TOLERANCE = 1e-3
 
 
 def main() -> None:
-    """Let fastai predict, predict, compare, print."""
+    """Predict with fastai and with bothways, compare, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--count", type=int, default=400, help="how many texts")
+    parser.add_argument("--count", type=int, default=400, help="number of texts")
     parser.add_argument("--oracle", type=Path, default=HERE.parent / ".oracle", help="the environment of make oracle")
     arguments = parser.parse_args()
-    print("| texts a batch | fastai 2: others | other label | fastai 1: others | other label | bothways: others |")
+    print(
+        "| texts per batch | fastai 2: other probabilities | other label | fastai 1: other probabilities | other label "
+        "| bothways: other probabilities |"
+    )
     print("|---|---|---|---|---|---|")
     found = {version: batches_of(version, arguments.oracle.absolute(), arguments.count) for version in NAMES}
     for size in found["2"]:
@@ -47,7 +51,7 @@ def main() -> None:
 
 
 def batches_of(version: str, oracle: Path, count: int) -> dict[str, dict[str, Any]]:
-    """Return what each size of batch changes, in fastai and in bothways."""
+    """Return the counts of changed predictions per batch size, in fastai and in bothways."""
     folder = oracle / "parity" / version
     dump = folder / "alone.jsonl"
     command = [str(oracle / "bin" / "python"), str(HERE / "batching.py"), "--fastai", version, "--count", str(count)]

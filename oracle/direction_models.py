@@ -1,11 +1,11 @@
-"""Train models for testing whether a model's reading direction can be told from its weights.
+"""Train models to test whether the reading direction of a model can be inferred from its weights.
 
 Run: BOTHWAYS_DATA=... .oracle/bin/python oracle/direction_models.py --out DIR
-Both directions, English (IMDb) and German (GermEval 2018), language models of three lengths of training, and from
-each two classifiers whose encoder was loaded from it: one trained on gently, by the schedule that fastai published for
-ULMFiT, one roughly, with nothing frozen and one high rate. All three lengths with fastai 2, the middle one with
-fastai 1 as well, roughly only. Writes an export a model, and `models.json`. One core, about an hour; models that are
-there are kept.
+Trains in both directions, on English (IMDb) and German (GermEval 2018). There are language models of three training
+lengths. Two classifiers start from the encoder of each: one is unfrozen layer by layer, as fastai published it for
+ULMFiT, the other is trained with nothing frozen at one high learning rate. fastai 2 trains all three lengths, fastai 1
+only the middle one and only the second kind of classifier. Writes one export per model, and `models.json`. Takes about
+an hour on one core. Existing models are kept.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ LABELLED_CUT = 100
 class Training:
     """How long a model trains: texts and passes of the language model, unfrozen passes of the classifier.
 
-    The rate is that of the unfrozen passes: of the head alone, with a tenth at the embedding, where `is_graded`.
+    The learning rate is that of the unfrozen passes. With `is_graded` it applies to the head, and the embedding gets a
+    tenth of it.
     """
 
     name: str
@@ -46,7 +47,7 @@ class Training:
 
     @property
     def classifier_rate(self) -> float | slice:
-        """What `fit_one_cycle` gets."""
+        """The learning rate to pass to `fit_one_cycle`."""
         return slice(1e-3, 1e-2) if self.is_graded else 1e-2
 
 
@@ -62,7 +63,7 @@ TRAININGS = {
 
 @dataclass(frozen=True)
 class Model:
-    """A line of `models.json`. Tokens are those of the language model's training, the classifier's counted on top."""
+    """An entry of `models.json`. A classifier's tokens include those of its language model's training."""
 
     file: str
     fastai: str
@@ -76,7 +77,7 @@ class Model:
 
 
 def main() -> None:
-    """Train what is missing, each version of fastai in a process of its own."""
+    """Train the missing models, each version of fastai in its own process."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--fastai", choices=("1", "2"), help="only with this one, in this process")
@@ -132,7 +133,7 @@ def train_all(out: Path, version: str) -> None:
 
 
 def texts_for_language_model(language: str, training: Training) -> Any:
-    """Return the rows that a language model reads, every tenth marked for validation."""
+    """Return the rows for a language model, with every tenth marked for validation."""
     import pandas as pd
 
     if not os.environ.get("BOTHWAYS_DATA"):
@@ -148,7 +149,7 @@ def texts_for_language_model(language: str, training: Training) -> Any:
 
 
 def texts_for_classifier(language: str) -> Any:
-    """Return the labeled rows that a classifier reads, every tenth marked for validation."""
+    """Return the labeled rows for a classifier, with every tenth marked for validation."""
     import pandas as pd
 
     if not os.environ.get("BOTHWAYS_DATA"):
@@ -168,7 +169,10 @@ def marked(rows: Any, cut: int) -> Any:
 
 
 def language_model2(out: Path, stem: str, language: str, direction: str, training: Training) -> tuple[int, float]:
-    """Train a language model with fastai 2, export it, save its encoder; give the tokens read and the loss."""
+    """Train a language model with fastai 2, export it, save its encoder.
+
+    Returns the number of tokens read in training and the validation loss.
+    """
     from fastai.text import all as fastai
 
     fastai.set_seed(11, reproducible=True)
@@ -200,14 +204,17 @@ def language_model2(out: Path, stem: str, language: str, direction: str, trainin
 
 
 def gentle_classifier2(out: Path, stem: str, language: str, direction: str, training: Training) -> tuple[int, float]:
-    """Train a classifier as fastai's own ULMFiT notebook does, layer by layer with falling rates."""
+    """Train a classifier as fastai's own ULMFiT notebook does, layer by layer with decreasing rates."""
     return classifier2(out, stem, language, direction, training, is_gentle=True)
 
 
 def classifier2(
     out: Path, stem: str, language: str, direction: str, training: Training, *, is_gentle: bool = False
 ) -> tuple[int, float]:
-    """Train a classifier on a language model's encoder with fastai 2, export it; give the tokens read and the loss."""
+    """Train a classifier on a language model's encoder with fastai 2, export it.
+
+    Returns the number of tokens read in training and the validation loss.
+    """
     from fastai.text import all as fastai
 
     fastai.set_seed(11, reproducible=True)
@@ -244,7 +251,7 @@ def classifier2(
 
 
 def follow_up(learn: Any, training: Training, is_gentle: bool, fit_one_cycle: Callable[..., Any]) -> int:
-    """Train on behind the first pass, gently or roughly; give the passes over the texts, the first one counted."""
+    """Train after the first pass, layer by layer or all layers at once, and return the number of passes in total."""
     if is_gentle:
         for depth, rate in ((-2, 1e-2), (-3, 5e-3)):
             learn.freeze_to(depth)
@@ -258,7 +265,7 @@ def follow_up(learn: Any, training: Training, is_gentle: bool, fit_one_cycle: Ca
 
 
 def bunch1(kind: str, out: Path, rows: Any, language: str, direction: str, **options: Any) -> Any:
-    """Return fastai 1's data of the rows."""
+    """Return the rows as a data bunch of fastai 1."""
     from fixtures1 import fastai_text, quietly
 
     return quietly(
@@ -275,7 +282,10 @@ def bunch1(kind: str, out: Path, rows: Any, language: str, direction: str, **opt
 
 
 def language_model1(out: Path, stem: str, language: str, direction: str, training: Training) -> tuple[int, float]:
-    """Train a language model with fastai 1, export it, save its encoder; give the tokens read and the loss."""
+    """Train a language model with fastai 1, export it, save its encoder.
+
+    Returns the number of tokens read in training and the validation loss.
+    """
     from fixtures1 import fastai_text, quietly
 
     fastai_text.set_all_seed(11)
@@ -298,14 +308,17 @@ def language_model1(out: Path, stem: str, language: str, direction: str, trainin
 
 
 def gentle_classifier1(out: Path, stem: str, language: str, direction: str, training: Training) -> tuple[int, float]:
-    """Train a classifier as fastai's own ULMFiT notebook does, layer by layer with falling rates."""
+    """Train a classifier as fastai's own ULMFiT notebook does, layer by layer with decreasing rates."""
     return classifier1(out, stem, language, direction, training, is_gentle=True)
 
 
 def classifier1(
     out: Path, stem: str, language: str, direction: str, training: Training, *, is_gentle: bool = False
 ) -> tuple[int, float]:
-    """Train a classifier on a language model's encoder with fastai 1, export it; give the tokens read and the loss."""
+    """Train a classifier on a language model's encoder with fastai 1, export it.
+
+    Returns the number of tokens read in training and the validation loss.
+    """
     from fixtures1 import fastai_text, quietly
 
     fastai_text.set_all_seed(11)

@@ -1,6 +1,6 @@
 """fastai 1.0.61's own classes, running under Python 3.11, torch 2.13, numpy 2, pandas 3 and spaCy 3.8.
 
-What flows out: `load_fastai1()` gives the module `fastai.text` of 1.0.61. Nothing in the package is edited: every
+`load_fastai1()` returns the module `fastai.text` of 1.0.61. Nothing in the package is edited: every
 class and function that trains, saves, exports, loads, tokenizes and predicts is the one in the wheel. A process can
 hold fastai 1 or fastai 2, not both.
 
@@ -13,7 +13,7 @@ The shims, each the smallest that lets the package run, all applied before it is
    `np.array` (lists of token ids) and `np.random.permutation` (batches, the last one shorter).
 3. `spacy.blank`: the argument `disable`, gone in spaCy 3, is dropped (a blank pipeline has nothing to disable), and
    the pipeline of a language is made once. fastai 1 makes a new one, and adds its special cases, for each text that
-   `predict` gets: 0.2 s a text. Adding the same special cases again changes nothing.
+   `predict` gets: 0.2 s per text. Adding the same special cases again changes nothing.
 4. `torch.load`: `weights_only=False` by default, as it was up to torch 2.5.
 
 Not shimmed because it runs as it is: the data block, `TextList`, `TextLMDataBunch` and `TextClasDataBunch`,
@@ -39,7 +39,7 @@ from typing import Any
 
 
 def load_fastai1(folder: str | Path | None = None) -> types.ModuleType:
-    """Import fastai 1.0.61 and give its module `fastai.text`.
+    """Import fastai 1.0.61 and return its module `fastai.text`.
 
     Args:
         folder: Where its wheel was unpacked; `fastai-1` in the oracle's environment by default.

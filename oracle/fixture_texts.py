@@ -1,4 +1,4 @@
-"""What the fixtures are made from and how they are written: texts to train on, texts to predict, folders of cases.
+"""Provide the texts and folders of the fixtures: texts to train on, texts to predict, and folders of cases.
 
 What flows in: a repository and, where BOTHWAYS_DATA names the folder, real data sets. What flows out: rows to train
 on, texts to predict, and `case.json` with `expected.jsonl`. This module does not know fastai: both versions use it.
@@ -54,12 +54,12 @@ OWN_NASTY_TEXTS = (
 
 
 def has_real_data() -> bool:
-    """Say whether BOTHWAYS_DATA names a folder."""
+    """Return whether BOTHWAYS_DATA names a folder."""
     return bool(os.environ.get("BOTHWAYS_DATA")) and Path(os.environ["BOTHWAYS_DATA"]).is_dir()
 
 
 def training_rows(name: str, most: int = 1000) -> pd.DataFrame:
-    """Give texts with labels to train on.
+    """Return labeled texts to train on.
 
     Args:
         name: ``demo`` (the repository's messages), or ``imdb``, ``trec6``, ``sms``, ``germeval`` out of BOTHWAYS_DATA.
@@ -81,7 +81,7 @@ def training_rows(name: str, most: int = 1000) -> pd.DataFrame:
 
 
 def nasty_texts() -> list[str]:
-    """Give the texts that tokenizers stumble over: the parity tests' list where it is there, else a short one."""
+    """Return edge cases for tokenizers: the list of the parity tests if it exists, otherwise a short one."""
     if not NASTY_FILE.exists():
         return list(OWN_NASTY_TEXTS)
     specification = importlib.util.spec_from_file_location("nasty_texts", NASTY_FILE)
@@ -94,12 +94,12 @@ def nasty_texts() -> list[str]:
 
 
 def text_of_length(tokens: int, rows: pd.DataFrame, count: Callable[[str], int]) -> str:
-    """Give a text of exactly so many tokens, xxbos included, in the words of the rows.
+    """Return a text of exactly `count` tokens, including xxbos, composed of words of the rows.
 
     Args:
-        tokens: How many, at least 1.
-        rows: Where the words come from.
-        count: Says how many tokens a text has.
+        tokens: Number of tokens, at least 1.
+        rows: Rows from which the words are taken.
+        count: Returns the number of tokens of a text.
     """
     words = re.findall(r"\b[a-zäöüß]{3,}\b", " ".join(rows["text"].iloc[::-1]))
     words = [word for word, before in zip(words[1:], words, strict=False) if word != before]
@@ -112,11 +112,11 @@ def text_of_length(tokens: int, rows: pd.DataFrame, count: Callable[[str], int])
 
 
 def texts_to_predict(rows: pd.DataFrame, count: Callable[[str], int], *, all_of_them: bool) -> list[str]:
-    """Give texts to predict: nasty ones, real ones, and ones of exact lengths.
+    """Return texts to predict: edge cases, real texts, and texts of exact lengths.
 
     Args:
         rows: What the model was trained on.
-        count: Says how many tokens a text has.
+        count: Returns the number of tokens of a text.
         all_of_them: Whether to give all; else a selection.
     """
     nasty, lengths = nasty_texts(), LENGTHS
@@ -128,17 +128,17 @@ def texts_to_predict(rows: pd.DataFrame, count: Callable[[str], int], *, all_of_
 
 
 class Cases:
-    """The folder of cases, and which of them are wanted."""
+    """The folder of cases, and the cases to make."""
 
     def __init__(self, out: Path, names: list[str]) -> None:
         self.out, self.names = out, names
 
     def wanted(self, *names: str) -> bool:
-        """Say whether one of these cases is wanted."""
+        """Return whether one of these cases is to be made."""
         return any(not self.names or any(fnmatch.fnmatch(name, wish) for wish in self.names) for name in names)
 
     def folder(self, name: str) -> Path | None:
-        """Give the emptied folder of a case, or nothing where it isn't wanted."""
+        """Return the emptied folder of a case, or None if the case is not to be made."""
         if not self.wanted(name):
             return None
         shutil.rmtree(self.out / name, ignore_errors=True)
@@ -147,7 +147,7 @@ class Cases:
 
 
 def write_case(folder: Path, case: dict[str, Any], texts: list[str], expect: Callable[[str], dict[str, Any]]) -> None:
-    """Write `case.json`, and `expected.jsonl` with a line a text.
+    """Write `case.json`, and `expected.jsonl` with one line per text.
 
     Texts that the real package fails on go to `errors.jsonl`.
 
@@ -175,7 +175,7 @@ def write_case(folder: Path, case: dict[str, Any], texts: list[str], expect: Cal
 
 @contextlib.contextmanager
 def graphics_card_files() -> Iterator[None]:
-    """Let torch.save note `cuda:0` as the place of every storage, for as long as the block runs."""
+    """Make torch.save record `cuda:0` as the location of every storage while the block runs."""
     import torch.serialization
 
     note = torch.serialization.location_tag
@@ -187,6 +187,6 @@ def graphics_card_files() -> Iterator[None]:
 
 
 def directions() -> Iterator[str]:
-    """Give the two reading directions."""
+    """Return the two reading directions."""
     yield "forward"
     yield "backward"

@@ -1,4 +1,4 @@
-"""Train small learners with the real fastai 1.0.61 and write what they predict: the fastai 1 half of make_fixtures.py.
+"""Train small learners with the real fastai 1.0.61 and write their predictions: the fastai 1 half of make_fixtures.py.
 
 Run by make_fixtures.py in a process of its own: python fixtures1.py OUT [NAME ...]. Names are patterns of cases.
 Which parts of fastai 1 run as they are is said in fastai1.py.
@@ -38,13 +38,13 @@ ODD_SIZES = {"emb_sz": 25, "n_hid": 75, "n_layers": 3}  # 400 and 1150 are to 11
 
 
 def quietly(call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """Call without the bars, which fastprogress prints wherever it is."""
+    """Call without progress bars, which fastprogress prints even without a terminal."""
     with contextlib.redirect_stdout(io.StringIO()):
         return call(*arguments, **options)
 
 
 def parts(rows: Any) -> tuple[Any, Any]:
-    """Return the rows to train on and to validate with."""
+    """Return the training and validation rows."""
     return rows[rows.index % 10 != 0], rows[rows.index % 10 == 0]
 
 
@@ -58,7 +58,7 @@ def classifier(
     bunch: dict[str, Any] | None = None,
     learner: dict[str, Any] | None = None,
 ) -> Any:
-    """Return a trained text classifier, as a user's notebook makes it.
+    """Return a trained text classifier, made as in a user's notebook.
 
     Args:
         rows: Columns text and label.
@@ -93,7 +93,7 @@ def classifier(
 def language_model(
     rows: Any, direction: str, *, language: str = "en", sizes: dict[str, Any] | None = None, epochs: int = 4
 ) -> Any:
-    """Return a trained language model, as a user's notebook makes it."""
+    """Return a trained language model, made as in a user's notebook."""
     fastai_text.set_all_seed(7)
     train, valid = parts(rows)
     data = quietly(
@@ -116,14 +116,14 @@ def language_model(
 
 
 def tokens_and_ids(learn: Any, text: str) -> tuple[list[str], list[int]]:
-    """Return a text's tokens and ids as written by the processors that `predict` uses; they are turned in the batch."""
+    """Return a text's tokens and ids as written, from the processors that `predict` uses. The batch reverses them."""
     tokenize, numericalize = learn.data.single_ds.x.processor
     tokens = tokenize.process_one(text)
     return list(tokens), numericalize.process_one(tokens).tolist()
 
 
 def expected_probabilities(learn: Any, direction: str, text: str) -> dict[str, Any]:
-    """Return a classifier's line: what `learn.predict` says of one text."""
+    """Return a classifier's line: the result of `learn.predict` for one text."""
     tokens, ids = tokens_and_ids(learn, text)
     read = learn.data.one_item(text)[0][0].tolist()
     assert read == (ids if direction == "forward" else ids[::-1]), "the data reads the other way"
@@ -155,7 +155,7 @@ def expected_states(learn: Any, direction: str, text: str) -> dict[str, Any]:
 
 
 def case(learn: Any, kind: str, direction: str, files: dict[str, str], what: str, **more: Any) -> dict[str, Any]:
-    """Return what `case.json` says."""
+    """Return the content of `case.json`."""
     labels = [str(label) for label in getattr(learn.data, "classes", [])] if kind == "classifier" else []
     said = {"fastai": VERSION, "kind": kind, "direction": direction, "language": "en", "files": files, "labels": labels}
     return {**said, "what": what, **more}
@@ -170,7 +170,7 @@ def write(
     *,
     every: bool = False,
 ) -> None:
-    """Write a case with its texts."""
+    """Write a case and its texts."""
 
     def count(text: str) -> int:
         return len(tokens_and_ids(learn, text)[0])
@@ -180,7 +180,7 @@ def write(
 
 
 def container(name: str, learn: Any) -> contextlib.AbstractContextManager[None]:
-    """Return the setting in which a file is written, by the words in its case's name."""
+    """Return the context manager in which a file is written, by the words in the name of its case."""
     if "stale" in name:
         learn.model.train()
         learn.model(learn.data.one_batch()[0])
@@ -191,7 +191,7 @@ def container(name: str, learn: Any) -> contextlib.AbstractContextManager[None]:
 
 
 def difference(name: str) -> str:
-    """Say what the words in a case's name mean for its file."""
+    """Return what the words in the name of a case mean for its file."""
     meanings = {
         "legacy": "in torch's old container",
         "cuda": "with storages that say they lay on a graphics card",
@@ -201,35 +201,35 @@ def difference(name: str) -> str:
 
 
 def export_as(learn: Any, folder: Path) -> str:
-    """Export with `learn.export` into the folder and give the file's name."""
+    """Export with `learn.export` into the folder and return the name of the file."""
     learn.path = folder
     learn.export("export.pkl")
     return "export.pkl"
 
 
 def save_as(learn: Any, folder: Path, name: str, *, optimizer: bool = True) -> str:
-    """Save with `learn.save` into the folder and give the file's name."""
+    """Save with `learn.save` into the folder and return the name of the file."""
     learn.path, learn.model_dir = folder, "."
     learn.save(name, with_opt=optimizer)
     return f"{name}.pth"
 
 
 def vocabulary_as(learn: Any, folder: Path, name: str = "itos.pkl") -> str:
-    """Save with `vocab.save` into the folder and give the file's name."""
+    """Save with `vocab.save` into the folder and return the name of the file."""
     with (folder / name).open("wb") as file:
         pickle.dump(learn.data.vocab.itos, file)
     return name
 
 
 def check_export(learn: Any, folder: Path, direction: str) -> None:
-    """Make sure that `load_learner`, told the direction, predicts what the trained learner does."""
+    """Check that `load_learner` with the direction makes the predictions of the trained learner."""
     again = quietly(fastai_text.load_learner, folder, "export.pkl", backwards=direction == "backward")
     text = "Where is the parcel that I ordered last week?"
     assert torch.equal(again.predict(text)[2], learn.predict(text)[2])
 
 
 def classifier_cases(cases: Cases, direction: str) -> None:
-    """One learner in many files."""
+    """Write the cases of one classifier, saved in many ways."""
     exports = [f"v1-classifier-{direction}", f"v1-classifier-legacy-{direction}", f"v1-classifier-stale-{direction}"]
     weights = [f"v1-classifier-weights-{direction}", f"v1-classifier-weights-legacy-{direction}"]
     weights += [f"v1-classifier-weights-bare-{direction}", f"v1-classifier-weights-cuda-{direction}"]
@@ -264,7 +264,7 @@ def classifier_cases(cases: Cases, direction: str) -> None:
 
 
 def language_model_cases(cases: Cases, direction: str) -> None:
-    """Language models of usual and of odd sizes in many files."""
+    """Write the cases of language models of usual and unusual sizes, saved in many ways."""
     kinds = (
         "language-model",
         "language-model-weights",
@@ -322,7 +322,7 @@ def language_model_cases(cases: Cases, direction: str) -> None:
 
 
 def variation_cases(cases: Cases, direction: str) -> None:
-    """Exported classifiers that differ from the usual one."""
+    """Write the cases of exported classifiers with unusual settings."""
     rows = training_rows("demo")
     codes = rows["label"].astype("category").cat.codes.astype("int64")
     found: dict[str, tuple[str, Callable[[], tuple[Any, Any]], str]] = {}
@@ -377,7 +377,7 @@ def variation_cases(cases: Cases, direction: str) -> None:
 
 
 def refused_cases(cases: Cases) -> None:
-    """Exports of kinds that bothways has no place for."""
+    """Write the cases of exports that bothways does not support."""
     rows = training_rows("demo")
     if folder := cases.folder("v1-multi-label"):
         several = rows.assign(label=[f"{label};long" if len(text) > 100 else label for text, label in rows.values])

@@ -1,4 +1,4 @@
-"""Train small learners with the real fastai 2 and write what they predict: the fastai 2 half of make_fixtures.py.
+"""Train small learners with the real fastai 2 and write their predictions: the fastai 2 half of make_fixtures.py.
 
 Run by make_fixtures.py in a process of its own: python fixtures2.py OUT [NAME ...]. Names are patterns of cases.
 """
@@ -54,7 +54,7 @@ LM_SIZES = {"emb_sz": 40, "n_hid": 68, "n_layers": 3}
 
 
 def quietly(learn: Any, epochs: int, rate: float) -> None:
-    """Train without bars and tables."""
+    """Train without progress bars and tables."""
     with learn.no_bar(), learn.no_logging():
         learn.fit_one_cycle(epochs, rate)
 
@@ -72,7 +72,7 @@ def classifier(
     epochs: int = 6,
     learner: dict[str, Any] | None = None,
 ) -> Any:
-    """Return a trained text classifier, as a user's notebook makes it.
+    """Return a trained text classifier, made as in a user's notebook.
 
     Args:
         rows: Columns text and label.
@@ -111,7 +111,7 @@ def classifier(
 
 
 def language_model(rows: Any, direction: str, *, language: str = "en", epochs: int = 6) -> Any:
-    """Return a trained language model, as a user's notebook makes it."""
+    """Return a trained language model, made as in a user's notebook."""
     set_seed(7, reproducible=True)
     backwards = direction == "backward"
     tokenizer = None if language == "en" else SpacyTokenizer(language)
@@ -127,7 +127,7 @@ def language_model(rows: Any, direction: str, *, language: str = "en", epochs: i
 
 
 def tokens_and_ids(learn: Any, direction: str, text: str) -> tuple[list[str], list[int]]:
-    """Return a text's tokens, and its ids as written, out of the pipeline that `predict` uses."""
+    """Return a text's tokens, and its ids as written, from the pipeline that `predict` uses."""
     items = learn.dls.test_dl([text], num_workers=0)
     read = (items.items[0] if hasattr(items, "make_chunks") else items.dataset[0][0]).tolist()
     tokens, ids = list(learn.dls.tokenizer(text)), read if direction == "forward" else read[::-1]
@@ -136,7 +136,7 @@ def tokens_and_ids(learn: Any, direction: str, text: str) -> tuple[list[str], li
 
 
 def expected_probabilities(learn: Any, direction: str, text: str) -> dict[str, Any]:
-    """Return a classifier's line: what `learn.predict` says of one text."""
+    """Return a classifier's line: the result of `learn.predict` for one text."""
     tokens, ids = tokens_and_ids(learn, direction, text)
     with learn.no_bar(), learn.no_logging():
         _, _, probabilities = learn.predict(text)
@@ -167,7 +167,7 @@ def expected_states(learn: Any, direction: str, text: str) -> dict[str, Any]:
 
 
 def case(learn: Any, kind: str, direction: str, files: dict[str, str], what: str, **more: Any) -> dict[str, Any]:
-    """Return what `case.json` says."""
+    """Return the content of `case.json`."""
     labels = [str(label) for label in learn.dls.vocab[1]] if kind == "classifier" and len(learn.dls.vocab) == 2 else []
     said = {"fastai": VERSION, "kind": kind, "direction": direction, "language": "en", "files": files, "labels": labels}
     return {**said, "what": what, **more}
@@ -182,7 +182,7 @@ def write(
     *,
     every: bool = False,
 ) -> None:
-    """Write a case with its texts."""
+    """Write a case and its texts."""
 
     def count(text: str) -> int:
         return len(learn.dls.tokenizer(text))
@@ -192,35 +192,35 @@ def write(
 
 
 def save_as(learn: Any, folder: Path, name: str, *, optimizer: bool) -> str:
-    """Save with `learn.save` into the folder and give the file's name."""
+    """Save with `learn.save` into the folder and return the name of the file."""
     learn.path, learn.model_dir = folder, "."
     learn.save(name, with_opt=optimizer)
     return f"{name}.pth"
 
 
 def export_as(learn: Any, folder: Path, name: str = "export.pkl") -> str:
-    """Export with `learn.export` into the folder and give the file's name."""
+    """Export with `learn.export` into the folder and return the name of the file."""
     learn.path = folder
     learn.export(name)
     return name
 
 
 def check_export(learn: Any, folder: Path) -> None:
-    """Make sure that `load_learner` predicts what the trained learner does."""
+    """Check that `load_learner` makes the predictions of the trained learner."""
     again, text = load_learner(folder / "export.pkl"), "Where is the parcel that I ordered last week?"
     with again.no_bar(), learn.no_bar():
         assert torch.equal(again.predict(text)[2], learn.predict(text)[2])
 
 
 def pickled(folder: Path, thing: Any, name: str = "vocab.pkl") -> str:
-    """Pickle a thing, as notebooks do with a vocabulary, and give the file's name."""
+    """Pickle a value, as notebooks do with a vocabulary, and return the name of the file."""
     with (folder / name).open("wb") as file:
         pickle.dump(thing, file)
     return name
 
 
 def classifier_cases(cases: Cases, direction: str) -> None:
-    """One learner in many files: exported, saved with and without its optimizer, its encoder."""
+    """Write the cases of one classifier: exported, saved with and without its optimizer, and its encoder."""
     names = [f"v2-{name}-{direction}" for name in ("classifier", "classifier-weights", "classifier-weights-pair")]
     names += [
         f"v2-classifier-weights-bare-{direction}",
@@ -274,7 +274,7 @@ def classifier_cases(cases: Cases, direction: str) -> None:
 
 
 def language_model_cases(cases: Cases, direction: str) -> None:
-    """One language model in many files."""
+    """Write the cases of one language model, saved in many ways."""
     kinds = ("language-model", "language-model-weights", "language-model-weights-bare", "encoder")
     names = [f"v2-{kind}-{direction}" for kind in kinds]
     if not cases.wanted(*names):
@@ -300,13 +300,13 @@ def language_model_cases(cases: Cases, direction: str) -> None:
 
 
 def whole_number_rows() -> Any:
-    """Return rows whose labels are whole numbers, as numpy has them."""
+    """Return rows whose labels are integers of numpy."""
     rows = training_rows("demo")
     return rows.assign(label=rows["label"].astype("category").cat.codes.astype("int64"))
 
 
 def variations() -> dict[str, tuple[str, Callable[[str], tuple[Any, Any]], str]]:
-    """Return classifiers that differ from the usual one: a sentence, what gives learner and rows, the language."""
+    """Return variants of the classifier: a description, a function returning the learner and its rows, the language."""
 
     def made(rows_of: str | Callable[[], Any] = "demo", **options: Any) -> Callable[[str], tuple[Any, Any]]:
         def make(direction: str) -> tuple[Any, Any]:
@@ -371,7 +371,7 @@ def variations() -> dict[str, tuple[str, Callable[[str], tuple[Any, Any]], str]]
 
 
 def variation_cases(cases: Cases, direction: str) -> None:
-    """Exported classifiers that differ from the usual one, and one made by TextDataLoaders."""
+    """Write the cases of exported classifiers with unusual settings, and of one made by TextDataLoaders."""
     for name, (what, make, language) in variations().items():
         if folder := cases.folder(f"v2-classifier-{name}-{direction}"):
             learn, rows = make(direction)
@@ -402,7 +402,7 @@ def variation_cases(cases: Cases, direction: str) -> None:
 
 
 def classifier_of_folders(direction: str) -> tuple[Any, Any]:
-    """Return a classifier trained on a file a text, a folder a label, and its rows."""
+    """Return a classifier trained on one file per text and one folder per label, and its rows."""
     rows = training_rows("demo")
     set_seed(7, reproducible=True)
     backwards = direction == "backward"
@@ -421,7 +421,7 @@ def classifier_of_folders(direction: str) -> tuple[Any, Any]:
 
 
 def refused_cases(cases: Cases) -> None:
-    """Exports of kinds that bothways has no place for."""
+    """Write the cases of exports that bothways does not support."""
     rows = training_rows("demo")
     said: dict[str, Any]
     if folder := cases.folder("v2-multi-label"):

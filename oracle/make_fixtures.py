@@ -1,4 +1,4 @@
-"""Make the fixtures of the fastai importer: files of the real fastai 1.0.61 and 2.8.12, and what each predicts.
+"""Make the fixtures of the fastai importer: files of the real fastai 1.0.61 and 2.8.12, and their predictions.
 
 Run: .oracle/bin/python oracle/make_fixtures.py --out DIR [--only NAME ...]
 NAME is a case or a pattern such as 'v1-*'. Texts to train on are the demo's messages, and real ones too where
@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def main() -> None:
-    """Run the halves, each in a process of its own: both packages are called fastai."""
+    """Run the two halves in separate processes, because both packages are called fastai."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, required=True, help="folder of the cases")
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="cases or patterns; all by default")

@@ -1,10 +1,10 @@
-"""Hold imported models against the real fastai that made them: `make parity`.
+"""Compare imported models with the real fastai that made them: `make parity`.
 
 Trains classifiers in both directions with fastai 2.8.12 and with fastai 1.0.61 on real texts (IMDb where BOTHWAYS_DATA
-names the data sets, the demo's messages elsewhere), lets fastai export them and predict 1,000 texts and the nasty ones
-one by one, imports the exports, and compares. Prints ids that differ, the largest difference of a probability, labels
-that differ, and which way the weights say that each model reads; the last line is JSON. Exits with 1 if ids or labels
-differ, a probability differs by more than 1e-5, or a direction is told wrong.
+names the data sets, the demo's messages elsewhere), lets fastai export them and predict 1,000 texts and the edge
+cases one by one, imports the exports, and compares. Prints ids that differ, the largest difference of a probability,
+labels that differ, and the direction that the weights of each model show. The last line is JSON. Exits with 1 if
+ids or labels differ, a probability differs by more than 1e-5, or a direction is inferred wrong.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def train(oracle: Path, folder: Path, count: int) -> None:
-    """Let both versions of fastai train and predict, side by side on a core each."""
+    """Train and predict with both versions of fastai, in parallel on one core each."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
     environment.pop("PYTHONPATH", None)
     python = str(oracle.absolute() / "bin" / "python")
@@ -73,7 +73,7 @@ def train(oracle: Path, folder: Path, count: int) -> None:
 
 
 def compared(version: str, folder: Path) -> list[dict[str, Any]]:
-    """Import a version's two exports into one bundle, and give what each direction's comparison found."""
+    """Import the two exports of a version into one bundle, and return the result of each direction's comparison."""
     bundle = folder / "imported.bundle"
     shutil.rmtree(bundle, ignore_errors=True)
     imported = bothways.import_fastai(folder / "forward.pkl", folder / "backward.pkl", out=bundle)
@@ -108,7 +108,7 @@ def show(results: list[dict[str, Any]]) -> None:
     table = Table(title="bothways against fastai, text by text", title_justify="left")
     for name in ("fastai", "reads", "texts", "tokens", "other ids", "largest difference", "other labels"):
         table.add_column(name, justify="left" if name in ("fastai", "reads") else "right")
-    table.add_column("weights say (times chance)")
+    table.add_column("weights show (|z|)")
     table.add_column("direction known by")
     for result in results:
         table.add_row(

@@ -1,4 +1,4 @@
-"""Train a classifier a direction with the real fastai on real texts, export it, and write what it predicts.
+"""Train one classifier per direction with the real fastai on real texts, export it, and write its predictions.
 
 Run by parity.py with the oracle's python, a process for each version of fastai:
 python parity_models.py VERSION OUT COUNT. As ULMFiT does: a language model, then a classifier on its encoder, unfrozen
@@ -52,7 +52,7 @@ def main(version: str, out: Path, count: int) -> None:
 
 
 def texts_to_predict(count: int) -> list[str]:
-    """Return texts that were not trained on, as long as they are; short ones and nasty ones as well."""
+    """Return texts that were not trained on: whole reviews, short texts and edge cases."""
     import pandas as pd
     from fixture_texts import nasty_texts
 
@@ -72,7 +72,7 @@ def texts_to_predict(count: int) -> list[str]:
 
 
 def expectations1(out: Path, direction: str) -> Any:
-    """Return what predicts a text with fastai 1's own load_learner, told the direction that its file has lost."""
+    """Return a function that predicts a text with fastai 1's load_learner and the direction, which its file lacks."""
     from fixtures1 import expected_probabilities, fastai_text, quietly
 
     learn = quietly(fastai_text.load_learner, out, f"{direction}.pkl", backwards=direction == "backward")
@@ -80,7 +80,7 @@ def expectations1(out: Path, direction: str) -> Any:
 
 
 def expectations2(out: Path, direction: str) -> Any:
-    """Return what predicts a text with fastai 2's own load_learner."""
+    """Return a function that predicts a text with fastai 2's load_learner."""
     from fastai.text.all import load_learner
     from fixtures2 import expected_probabilities
 
@@ -89,7 +89,7 @@ def expectations2(out: Path, direction: str) -> Any:
 
 
 def without_tokens(line: dict[str, Any]) -> dict[str, Any]:
-    """Leave away what the ids say as well."""
+    """Return a prediction without its tokens, which follow from the ids."""
     return {name: value for name, value in line.items() if name != "tokens"}
 
 

@@ -22,7 +22,7 @@ VERSIONS = ("fastai", "torch", "spacy")
 
 
 def make(folder: Path, sizes: dict[str, int]) -> None:
-    """Export a classifier a direction, with fastai's own settings but for the sizes."""
+    """Export one classifier per direction, with fastai's own settings except for the sizes."""
     import pandas as pd
     import torch
     from fastai.text import all as fastai
@@ -49,7 +49,7 @@ def make(folder: Path, sizes: dict[str, int]) -> None:
 
 
 def measure(folder: Path, threads: int) -> None:
-    """Predict all texts, and some one by one, as often as asked for."""
+    """Predict all texts, and some of them one by one, the requested number of times."""
     import torch
     from fastai.text.all import load_learner
 

@@ -27,7 +27,7 @@ def with_fastai1(language: str, texts: list[str]) -> tuple[list[str], list[list[
 
 
 def with_fastai2(language: str, texts: list[str]) -> tuple[list[str], list[list[int]]]:
-    """Make the vocabulary as training does, and tokenize by the pipeline's own transforms, as `predict` does."""
+    """Build the vocabulary as training does, and tokenize with the pipeline's own transforms, as `predict` does."""
     from fastai.text.all import Numericalize, SpacyTokenizer, Tokenizer, TokenizeWithRules
 
     tokenizer = SpacyTokenizer(language)

@@ -404,7 +404,7 @@ def test_info_shows_what_a_bundle_contains(cli: CommandServer, place: Workplace)
     assert (finished.status, finished.err) == (0, "")
     assert finished.out.decode().splitlines()[0] == str(place.bundle)
     found = cells(finished.out)
-    assert found["kind"] == ["classifier, format 1"]
+    assert found["kind"] == ["text classifier, format 1"]
     assert found["task"] == ["single-label"]
     assert "thresholds" not in found
     assert float(found["temperature"][0].removesuffix(", not calibrated")) > 0
@@ -437,7 +437,7 @@ def test_pretraining_names_the_next_command(
     finished = cli_with_torch.run("pretrain", place.data, "--out", pack, *options)
     assert finished.status == 0, finished.err
     assert f"--pretrained {pack}" in finished.out.decode()
-    assert "language-model, format 1" in cells(cli.run("info", pack).out)["kind"]
+    assert "language-model pack, format 1" in cells(cli.run("info", pack).out)["kind"]
     verified = cli.run("verify", pack)
     assert verified.status == 0
     assert float(cells(verified.out)["forward"][0]) <= 1e-5

@@ -17,12 +17,12 @@ from bothways.bundle.manifest import Architecture, Kind
 from bothways.bundle.read import read_bundle
 from bothways.bundle.weights import encoder_shapes
 from bothways.errors import ConfigError, TextError
-from bothways.runtime import classifier
 from bothways.runtime.classifier import Classifier
 from bothways.runtime.encoder import PRECISIONS
 from bothways.runtime.sessions import EncoderSession
 from bothways.runtime.slots import SlotEngine
 from bothways.runtime.verify import load_verified
+from bothways.tasks.single_label import SingleLabel
 from bothways.text.reading import Direction
 from tests.bundles import edit_manifest, write_with_early_exit
 from tests.guarantees.test_runtime import TEXTS, random_member, random_tokens
@@ -236,6 +236,6 @@ def test_unknown_precisions_and_large_differences_are_rejected(
 ) -> None:
     with pytest.raises(ConfigError, match="unknown precision 'int4'; use float32 or int8"):
         bothways.load(bundle_path, precision="int4")  # type: ignore[arg-type]
-    monkeypatch.setattr(classifier, "LARGEST_INT8_DIFFERENCE", 1e-6)
+    monkeypatch.setattr(SingleLabel, "max_int8_difference", 1e-6)
     with pytest.raises(ConfigError, match=r"int8 differs by .* from the trainer's"):
         bothways.load(bundle_path, precision="int8")

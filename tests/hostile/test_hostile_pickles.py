@@ -1,4 +1,4 @@
-"""Pickles that are made to do harm, or damaged by accident: nothing in them runs, and they end with a clear error.
+"""Malicious and damaged pickles: nothing in them is executed, and reading them ends with a value or a clear error.
 
 The gadgets are those that attacks use; each would leave a file behind. The bombs run in a process whose memory is
 limited: beyond 2 GB it would fail.
@@ -36,7 +36,7 @@ def text(value: str) -> bytes:
 
 
 def gadgets(marker: Path) -> dict[str, bytes]:
-    """Return streams that create a file when a real unpickler reads them (most of them: the rest need a library)."""
+    """Return streams most of which create a file when a real unpickler reads them. The others need a library."""
     command, python = text(f"touch {marker}"), text(f"open({str(marker)!r}, 'w')")
     system = b"cposix\nsystem\n"
     nested = system + command + b"\x85R."
@@ -302,7 +302,7 @@ def test_a_flipped_byte_is_a_value_or_a_clear_error(tmp_path: Path, name: str) -
 
 
 def value_or_error(path: Path) -> object:
-    """Return the value in a file, or the message of the only error that there may be."""
+    """Return the value in a file, or the message of the only error that may be raised."""
     try:
         return read_foreign_file(path)
     except ForeignModelError as error:
@@ -349,7 +349,7 @@ def test_random_bytes_are_a_value_or_a_clear_error(stream: bytes) -> None:
 
 @settings(max_examples=500)
 @given(st.lists(st.sampled_from(PIECES), max_size=60))
-def test_random_steps_are_a_value_or_a_clear_error(pieces: list[bytes]) -> None:
+def test_random_opcodes_are_a_value_or_a_clear_error(pieces: list[bytes]) -> None:
     read_or_refuse(b"".join(pieces) + b".")
 
 

@@ -1,4 +1,4 @@
-"""Texts that take a tokenizer of fastai's kind to its edges; each has once shown a difference, or stands for a rule.
+"""Edge cases for fastai's tokenizers. Each has once shown a difference or represents a rule.
 
 A list of its own, so that other comparisons can use it: ours with spaCy here, ours with fastai elsewhere.
 """

@@ -1,4 +1,4 @@
-"""The page "Moving from fastai" does what it says, with models that the real fastai made."""
+"""The commands and code of the page "Moving from fastai" work with models that the real fastai made."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def commands_of_the_table() -> list[str]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as the page's reader has it."""
+    """A folder with the files that a reader of the page has."""
     folder = tmp_path_factory.mktemp("reader")
     for name, way in (("fwd", "forward"), ("bwd", "backward")):
         (folder / name).mkdir()

@@ -1,7 +1,7 @@
-"""Models that the real fastai made give, once imported, the ids and numbers that the real fastai gave.
+"""Imported models of the real fastai produce fastai's own ids, probabilities, losses and states.
 
-``make oracle`` makes the cases: fastai 2.8.12 and 1.0.61 in an environment of their own train small models, save them
-in every way that their users do, and write down what ``learn.predict`` says of each text alone (oracle/README.md).
+``make oracle`` makes the cases: fastai 2.8.12 and 1.0.61 train small models in their own environment, save them in
+every way that users do, and record the result of ``learn.predict`` for each text alone (oracle/README.md).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ LARGEST_DIFFERENCE = 1e-5
 
 @dataclass(frozen=True)
 class Case:
-    """A model as fastai saved it, and what fastai said of texts."""
+    """A model as fastai saved it, and fastai's predictions."""
 
     folder: Path
     facts: dict[str, Any]
@@ -57,7 +57,7 @@ class Case:
 
     @property
     def options(self) -> dict[str, Any]:
-        """What a person must say of such a file."""
+        """The options that a user must pass for such a file."""
         files = self.facts["files"]
         options: dict[str, Any] = {}
         if "vocabulary" in files:
@@ -72,11 +72,11 @@ class Case:
         return self.folder / str(next(files[name] for name in ("export", "weights", "archive") if name in files))
 
     def imported(self, out: Path) -> FastaiImport:
-        """Import it as a person would: saying the direction only where neither file nor weights tell."""
+        """Import the model as a user would: with the direction only if neither the file nor the weights show it."""
         try:
             return bothways.import_fastai(self.source, out=out, **self.options)
         except DirectionError as error:
-            if "its weights don't tell" not in str(error):  # they tell the wrong way
+            if "its weights do not show it" not in str(error):  # they show the wrong direction
                 raise
             return bothways.import_fastai(self.source, out=out, direction=str(self.direction), **self.options)
 
@@ -89,7 +89,7 @@ def read_case(name: str) -> Case:
 
 
 def names(**facts: str) -> list[str]:
-    """Return the cases with these facts; ``refused`` ones only if asked for."""
+    """Return the cases with these facts. Cases that are refused are only included if ``refused`` is passed."""
     found = []
     for name in CASES:
         case = read_case(name).facts
@@ -108,7 +108,7 @@ def test_there_are_cases_of_every_kind() -> None:
 
 
 @pytest.mark.parametrize("name", names(kind="classifier"))
-def test_an_imported_classifier_gives_fastais_numbers(name: str, tmp_path: Path) -> None:
+def test_an_imported_classifier_makes_fastais_predictions(name: str, tmp_path: Path) -> None:
     case = read_case(name)
     result = case.imported(tmp_path / "b.bundle")
     assert [model.direction for model in result.models] == [case.direction]
@@ -124,7 +124,7 @@ def test_an_imported_classifier_gives_fastais_numbers(name: str, tmp_path: Path)
 
 
 def skips_a_window(case: Case, ids: list[int], pooling: FastaiPooling | None) -> bool:
-    """Say whether fastai 2 passes over a part of this text: it reads no window that begins with a padding token.
+    """Return whether fastai 2 skips a part of this text. It reads no window that begins with a padding token.
 
     Only a text into which somebody typed ``xxpad`` has one; bothways reads it. The one difference there is.
     """
@@ -134,7 +134,7 @@ def skips_a_window(case: Case, ids: list[int], pooling: FastaiPooling | None) ->
 
 
 @pytest.mark.parametrize("name", names(kind="language-model"))
-def test_an_imported_language_model_gives_fastais_losses(name: str, tmp_path: Path) -> None:
+def test_an_imported_language_model_computes_fastais_losses(name: str, tmp_path: Path) -> None:
     case = read_case(name)
     case.imported(tmp_path / "lm.pack")
     pack = read_bundle(tmp_path / "lm.pack", Kind.LANGUAGE_MODEL)
@@ -147,7 +147,7 @@ def test_an_imported_language_model_gives_fastais_losses(name: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", names(kind="encoder"))
-def test_an_imported_encoder_gives_fastais_states(name: str, tmp_path: Path) -> None:
+def test_an_imported_encoder_computes_fastais_states(name: str, tmp_path: Path) -> None:
     case = read_case(name)
     case.imported(tmp_path / "enc.pack")
     pack = read_bundle(tmp_path / "enc.pack", Kind.LANGUAGE_MODEL)
@@ -196,7 +196,7 @@ def test_two_exports_become_one_ensemble(version: str, tmp_path: Path) -> None:
     mean = (theirs[Direction.FORWARD] + theirs[Direction.BACKWARD]) / 2
     np.testing.assert_allclose(ours["ensemble"], mean, rtol=0, atol=LARGEST_DIFFERENCE)
     alone = [model.predict_proba([text])[0] for text in texts[:20]]
-    assert np.array_equal(alone, model.predict_proba(texts)[:20])  # in company as alone, to the last bit
+    assert np.array_equal(alone, model.predict_proba(texts)[:20])  # batched as alone, to the last bit
 
 
 def test_exports_given_in_the_wrong_order_are_refused(tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ print(json.dumps(bothways.load(sys.argv[2]).predict(["Where is my parcel?"]).tol
 
 
 def test_an_export_of_v2_is_imported_and_served_without_torch_spacy_or_pickle(tmp_path: Path) -> None:
-    """It holds spaCy's tables itself, so that not even the import needs spaCy."""
+    """The export contains spaCy's tables, so that the import does not need spaCy either."""
     case = read_case("v2-classifier-backward")
     finished = run_python(IMPORT_AND_PREDICT, str(case.source), str(tmp_path / "out"))
     assert finished.returncode == 0, finished.stderr

@@ -1,4 +1,4 @@
-"""Our word splitter against the spaCy that is installed: the same tokens for every text, in every language of rules."""
+"""Our word splitter produces the tokens of the installed spaCy for every text, in every rule-based language."""
 
 import csv
 import os
@@ -44,7 +44,7 @@ Split = Callable[[str], list[str]]
 
 @cache
 def splitters(language: str) -> tuple[Split, Split, tuple[str, ...]]:
-    """Return our splitter, spaCy's, and the keys of the exceptions; both with fastai's control tokens."""
+    """Return our splitter and spaCy's, both with fastai's control tokens, and the keys of the exceptions."""
     tables, version = tables_from_spacy(language, CONTROL_TOKENS[FASTAI_V2])
     assert version == spacy.__version__
     tokenizer = spacy.blank(language).tokenizer
@@ -60,7 +60,7 @@ def check(language: str, text: str) -> None:
 
 
 def drawn_texts(language: str, count: int) -> Iterator[str]:
-    """Return texts of pieces that rules fight over, glued or with white space of any kind between them."""
+    """Return texts of pieces to which several rules apply, joined with or without white space of any kind."""
     rng = random.Random(language)
     keys = splitters(language)[2]
     alphabet = [*SIGNS, *sorted(set("".join(keys[:1500])))]
@@ -82,13 +82,13 @@ def drawn_texts(language: str, count: int) -> Iterator[str]:
         yield "".join(list(pieces)[: rng.randint(1, 9)])
 
 
-def test_most_languages_are_there() -> None:
+def test_most_languages_are_tested() -> None:
     assert len(LANGUAGES) >= 70  # a rule that checks nothing must fail
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_every_language_of_rules_splits_alike(language: str) -> None:
+def test_every_rule_based_language_splits_alike(language: str) -> None:
     for text in drawn_texts(language, TEXTS_PER_LANGUAGE):
         check(language, text)
 
@@ -103,7 +103,7 @@ def test_nasty_texts_split_alike(clean: Callable[[str], str], language: str) -> 
         check(language, clean(text))
 
 
-def test_what_was_split_before_makes_no_difference() -> None:
+def test_earlier_texts_do_not_change_a_split() -> None:
     text = "xxmaj: (:-)well-known"
     expected = ["xxmaj", ":", "(", ":", "-)well", "-", "known"]
     assert splitters("en")[0](text) == expected

@@ -125,6 +125,16 @@ def server(bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield found
 
 
+@pytest.fixture(scope="package")
+def regression_server(
+    regression_bundle_path: Path, bundle_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningServer]:
+    """A server of a regression model and a classifier. The regression model is the default."""
+    bundles = [f"ratings={regression_bundle_path}", f"tiny={bundle_path}"]
+    with running(*bundles, "--threads", 1, folder=tmp_path_factory.mktemp("serve")) as found:
+        yield found
+
+
 def open_files(server: RunningServer) -> int:
     return len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
 

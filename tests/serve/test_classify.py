@@ -110,8 +110,14 @@ def test_early_exit_and_int8_are_served_on_request(bundle_path: Path, tmp_path: 
         reply = server.classify(texts, probabilities=NAMES)
         served = server.request("/v1/models").value["models"][0]
         assert (served["early_exit"], served["precision"], served["name"]) == (True, precision, "fast")
+        tensor = {"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": texts}
+        body = {"inputs": [tensor], "outputs": [{"name": "backward"}]}
+        (backward,) = server.request("/v2/models/fast/infer", body).value["outputs"]
     expected = list(model.stream(texts))
     assert {prediction.read for prediction in expected} == {"forward", "both"}
     for result, prediction in zip(reply.value["results"], expected, strict=True):
         assert result["read"] == prediction.read
         assert result["probabilities"] == {name: row.tolist() for name, row in prediction.probabilities.items()}
+    unread = [None] * len(model.labels)
+    rows = [prediction.probabilities.get("backward", np.array(unread)).tolist() for prediction in expected]
+    assert backward["data"] == [number for row in rows for number in row]

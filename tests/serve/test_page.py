@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +34,14 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, server: RunningServer) -> Iterator[Page]:
-    """The opened page. It must send no request to another host, and log no error or warning."""
+    """The opened page of a server with one classifier."""
+    with opened(browser, server) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def opened(browser: Browser, server: RunningServer) -> Iterator[Page]:
+    """Open the page. It must send no request to another host, and log no error or warning."""
     found, complaints, requested = browser.new_page(), [], []
     found.on(
         "console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None
@@ -83,6 +91,31 @@ def test_disagreement_of_the_directions_is_shown(page: Page, model: Classifier) 
     page.fill("#text", texts[differs.index(True)])
     page.click("text=Classify")
     expect(page.locator("#disagreement")).to_contain_text("The directions disagree")
+
+
+def test_a_regression_model_shows_its_value_and_those_of_both_directions(
+    browser: Browser, regression_server: RunningServer, regression_model: Classifier
+) -> None:
+    text = "What a LOVELY film"
+    (prediction,) = regression_model.stream([text])
+    with opened(browser, regression_server) as page:
+        page.fill("#text", text)
+        page.click("text=Classify")
+        page.wait_for_selector("#readings ol")
+        expect(page.locator("#verdict")).to_have_text(f"{prediction.value:.6g}")
+        numbers = page.locator("#labels .number").all_inner_texts()
+        assert [number.split() for number in numbers] == [
+            [name, f"{prediction.values[name]:.6g}"] for name in ("forward", "backward", "ensemble")
+        ]
+        expect(page.locator("#numbers caption")).to_have_text("Value per direction")
+        assert page.locator("#labels .bar").count() == 0
+        assert "%" not in page.locator("#result").inner_text()
+        apart = abs(prediction.values["forward"] - prediction.values["backward"])
+        expect(page.locator("#disagreement")).to_contain_text(f"The directions differ by {apart:.6g}")
+        page.select_option("#model", "tiny")
+        page.click("text=Classify")
+        expect(page.locator("#numbers caption")).to_have_text("Probabilities per label")
+        assert page.locator("#labels .bar").count() > 0
 
 
 def test_markup_in_a_text_stays_text(page: Page) -> None:

@@ -32,7 +32,7 @@ LARGEST_DOCUMENT_BYTES = 256 * 1024 * 1024
 FileName = Literal["tokenizer.json", "forward.safetensors", "backward.safetensors", "proof.jsonl", "README.md"]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Width = Annotated[int, Field(ge=1, le=65_536)]
-Label = Annotated[str, Field(min_length=1, max_length=LONGEST_LABEL)]
+_LabelText = Annotated[str, Field(min_length=1, max_length=LONGEST_LABEL)]
 LONGEST_ABOUT = 10_000
 """Limit of ``about``, in characters."""
 Threshold = Annotated[FiniteFloat, Field(gt=0, lt=1)]
@@ -274,7 +274,7 @@ class Manifest(_Part):
     format: Annotated[int, Field(strict=True, ge=FORMAT, le=FORMAT)]
     kind: Kind
     task: Literal["single-label", "multi-label", "regression", "next-token"]
-    labels: Annotated[list[Label], Field(max_length=100_000)]
+    labels: Annotated[list[_LabelText], Field(max_length=100_000)]
     members: Annotated[list[Member], Field(min_length=1, max_length=2)]
     combination: Combination | None
     calibration: Calibration | None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
-from bothways.bundle.manifest import EarlyExit, Manifest, TrainingRecord
+from bothways.bundle.manifest import EarlyExit, Kind, Manifest, TrainingRecord
 from bothways.bundle.read import read_manifest
 from bothways.cli.metrics import metric_texts
 from bothways.cli.options import BundlePath, output_console
@@ -23,7 +23,8 @@ def info(bundle: BundlePath) -> None:
     """
     manifest, data = read_manifest(bundle)
     table = Table(title=str(bundle), title_justify="left", show_header=False)
-    table.add_row("kind", f"{manifest.kind}, format {manifest.format}")
+    title = manifest.decisions.title if manifest.kind is Kind.CLASSIFIER else "language-model pack"
+    table.add_row("kind", f"{title}, format {manifest.format}")
     table.add_row("digest", hashlib.sha256(data).hexdigest())
     for name, value in (*_predictions(manifest), *_members(manifest), *_training(manifest.training)):
         table.add_row(name, value)

@@ -18,7 +18,7 @@ from bothways import strict_json
 from bothways.errors import BothwaysError, ConfigError, OutputExists
 from bothways.files import WRITE_ERRORS, refuse_existing, refuse_unusable, replace_file, writing_failed
 
-Settings = dict[str, str | int | bool | list[str]]
+OutputSettings = dict[str, str | int | bool | list[str]]
 """What determines the content of a file. A run continues another one only if these are equal."""
 
 
@@ -26,7 +26,7 @@ Settings = dict[str, str | int | bool | list[str]]
 class _Journal:
     """What a journal records: the settings of a run, and the rows and bytes that are complete."""
 
-    settings: Settings
+    settings: OutputSettings
     rows: int = 0
     size: int = 0
 
@@ -44,7 +44,7 @@ class PartialOutput:
     """
 
     target: Path
-    settings: Settings
+    settings: OutputSettings
     stream: IO[bytes]
     complete_rows: int
     complete_bytes: int
@@ -62,7 +62,7 @@ class PartialOutput:
 
 
 @contextlib.contextmanager
-def open_partial_output(target: Path, settings: Settings) -> Iterator[PartialOutput]:
+def open_partial_output(target: Path, settings: OutputSettings) -> Iterator[PartialOutput]:
     """Open a file for writing, and continue an interrupted run with equal settings if there is one.
 
     The file appears at ``target`` when the block succeeds. After a ``BothwaysError`` nothing of it remains, because the
@@ -122,7 +122,7 @@ def _remove(target: Path) -> None:
     _journal(target).unlink(missing_ok=True)
 
 
-def _complete(target: Path, settings: Settings, stream: IO[bytes]) -> tuple[int, int]:
+def _complete(target: Path, settings: OutputSettings, stream: IO[bytes]) -> tuple[int, int]:
     """Return how many rows and bytes of the content can be kept. Without any, start again from an empty file."""
     found = _read_journal(target)
     size = os.fstat(stream.fileno()).st_size

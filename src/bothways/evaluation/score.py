@@ -17,7 +17,7 @@ from bothways.bundle.parity import ENSEMBLE
 from bothways.data.tables import Chunk, Table, TableFormat, TableWriter, check_output, open_table, open_writer
 from bothways.errors import ConfigError
 from bothways.evaluation.inputs import ModelSource, choose_column, load_model
-from bothways.evaluation.partial_output import PartialOutput, Settings, open_partial_output
+from bothways.evaluation.partial_output import OutputSettings, PartialOutput, open_partial_output
 from bothways.files import STANDARD_STREAM, split_suffix
 from bothways.runtime.classifier import Classifier
 from bothways.runtime.prediction import Prediction
@@ -172,7 +172,7 @@ def _open_output(model: Classifier, table: Table, column: str, out: str) -> Iter
         yield _Output(writer, partial)
 
 
-def _settings(model: Classifier, table: Table, column: str) -> Settings:
+def _settings(model: Classifier, table: Table, column: str) -> OutputSettings:
     """Return everything that determines the output, so that only an equal call continues it."""
     source = Path(table.path).resolve()
     status = source.stat()

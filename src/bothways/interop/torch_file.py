@@ -30,7 +30,7 @@ MAX_FILE_BYTES: Final = 4 * 2**30
 MAX_DIRECTORY_BYTES: Final = 8 * 2**20
 """Largest directory of a zip container: about 100,000 entries. torch writes one entry per storage and a few more.
 
-``zipfile`` builds objects of about 700 bytes for each 46 bytes of the directory, so the size is checked first.
+``zipfile`` builds objects of 300 bytes or more for each 46 bytes of the directory, so the size is checked first.
 """
 LEGACY_MAGIC: Final = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL: Final = 1001
@@ -309,7 +309,7 @@ def _read_legacy(data: bytes, at: int, source: str) -> object:
 
 
 def _read_container(file: BufferedReader, size_bytes: int, source: str) -> object:
-    """Return the value in a zip container. Only one storage at a time is held in memory beside its array."""
+    """Return the value in a zip container. Only one storage at a time is held in memory in addition to the arrays."""
     try:
         _check_directory_size(file, size_bytes)
         with zipfile.ZipFile(file) as archive:
@@ -317,7 +317,7 @@ def _read_container(file: BufferedReader, size_bytes: int, source: str) -> objec
             return _read_archive(archive, size_bytes, source)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
         reason = str(error)[:300] or "an entry ends too early"  # the message of zipfile's EOFError is empty
-        raise ForeignModelError(f"{source} is damaged: {reason}: copy or download it again") from None
+        raise ForeignModelError(f"{source} is damaged ({reason}): copy or download it again") from None
 
 
 def _check_directory_size(file: BufferedReader, size_bytes: int) -> None:

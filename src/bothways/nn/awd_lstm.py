@@ -82,7 +82,7 @@ class LstmLayer(nn.Module):
         return outputs, (hidden, cell)
 
 
-class Encoder(nn.Module):
+class EncoderNetwork(nn.Module):
     """The AWD-LSTM encoder: map token ids to one output vector per token.
 
     Attributes:
@@ -133,7 +133,7 @@ class Encoder(nn.Module):
 class LanguageModelNetwork(nn.Module):
     """Predict the next token in the reading direction. The decoder shares its weights with the embedding."""
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: EncoderNetwork) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = _DecoderBias(encoder.architecture.vocabulary_size)
@@ -149,7 +149,7 @@ class LanguageModelNetwork(nn.Module):
         Args:
             ids: Token ids in reading order, (B, T) int64.
             targets: The token that follows each of them, (B, T) int64.
-            state: The state that ``Encoder.zero_state`` or the previous window returned.
+            state: The state that ``EncoderNetwork.zero_state`` or the previous window returned.
 
         Returns:
             The mean loss in nats per token, the encoder's outputs before and after dropout, each (B, T, E), and the

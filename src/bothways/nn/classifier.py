@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bothways.errors import ShapeError
-from bothways.nn.awd_lstm import Encoder
+from bothways.nn.awd_lstm import EncoderNetwork
 from bothways.text.reading import Direction
 
 CHUNK_TOKENS = 512
@@ -50,7 +50,7 @@ def concat_pool(hidden: Tensor, lengths: Tensor) -> Tensor:
     return torch.cat([last, largest, mean], dim=1)
 
 
-class Head(nn.Module):
+class HeadNetwork(nn.Module):
     """The classification head: batch norm, dropout, linear, ReLU, batch norm, dropout, linear.
 
     Args:
@@ -78,7 +78,7 @@ class Head(nn.Module):
 class ClassifierNetwork(nn.Module):
     """A text classifier that reads in one direction."""
 
-    def __init__(self, encoder: Encoder, head: Head) -> None:
+    def __init__(self, encoder: EncoderNetwork, head: HeadNetwork) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head

@@ -50,7 +50,7 @@ class AwdLstmGraph:
         states: Sequence[str] = (),
         precision: Precision = "float32",
     ) -> EncoderValues:
-        """Add the encoder to a graph, as ``Encoder.add`` describes it. int8 needs the carried state."""
+        """Add the encoder to a graph, as ``EncoderNetwork.add`` describes it. int8 needs the carried state."""
         if precision == "int8":
             return self._add_int8(graph, weights, ids, lengths, states)
         axis_1 = graph.constant([1])

@@ -33,7 +33,6 @@ from bothways.text.tokenizer import Tokenizer
 from bothways.text.validation import check_texts
 
 _SHORT_TOKENS = 64
-LARGEST_INT8_DIFFERENCE = 0.1
 
 
 class Classifier:
@@ -279,7 +278,7 @@ def load(
 
     Raises:
         ConfigError: ``threads`` is below 1, the precision is unknown, the bundle has no early exit, or int8 differs by
-            more than 0.1 from the bundle's parity record on this machine.
+            more than the task allows from the bundle's parity record on this machine (0.1 for probabilities).
         BundleMissing: There is no bundle at the path.
         BundleTooNew: The bundle's format is newer than this version.
         BundleBroken: The bundle is damaged, or not a classifier's.
@@ -314,8 +313,8 @@ def _refuse_far_from_parity_record(model: Classifier, bundle: Bundle) -> None:
     name = model.early_exit.first if model.early_exit is not None else ENSEMBLE
     found = model.scores_by_direction([row.text for row in rows])[name]
     difference = model.task.difference(found, recorded_scores(rows, name, model.task)) if rows else 0.0
-    if not difference <= LARGEST_INT8_DIFFERENCE:
+    if not difference <= model.task.max_int8_difference:
         raise ConfigError(
             f"{bundle.name}: int8 differs by {difference:.2g} from the trainer's {model.task.score_kind} on this "
-            f"machine, at most {LARGEST_INT8_DIFFERENCE:g} is allowed; load it in float32"
+            f"machine, at most {model.task.max_int8_difference:g} is allowed; load it in float32"
         )

@@ -23,7 +23,7 @@ from bothways.bundle.parity import ENSEMBLE, LARGEST_DIFFERENCE, recorded_scores
 from bothways.bundle.read import Bundle, read_bundle, read_manifest
 from bothways.errors import BothwaysError, ConfigError, ParityFailed
 from bothways.processes import module_command, module_environment
-from bothways.runtime.classifier import LARGEST_INT8_DIFFERENCE, Classifier, early_exit_of
+from bothways.runtime.classifier import Classifier, early_exit_of
 from bothways.runtime.encoder import PRECISIONS, Precision
 from bothways.runtime.language_model import LanguageModel
 from bothways.tasks.task import largest_difference
@@ -144,7 +144,7 @@ def _of_classifier(model: Classifier, bundle: Bundle) -> Verification:
             task.decide(ours).chosen != task.decide(theirs).chosen
             for ours, theirs in zip(found[ENSEMBLE], recorded[ENSEMBLE], strict=True)
         ),
-        LARGEST_DIFFERENCE if model.precision == "float32" else LARGEST_INT8_DIFFERENCE,
+        LARGEST_DIFFERENCE if model.precision == "float32" else task.max_int8_difference,
     )
 
 

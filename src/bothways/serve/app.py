@@ -118,7 +118,7 @@ async def _predict(service: Service, protocol: Protocol, request: Request) -> Re
 
 
 async def _classify(service: Service, query: Query, deadline_s: float) -> tuple[ServedModel, Answer]:
-    """Return the answer, and the model that gave it: the new one if a reload replaces the model at this moment."""
+    """Return the answer, and the model that computed it: the new one if a reload replaces the model at this moment."""
     while True:
         served = service.model(query.model)
         try:

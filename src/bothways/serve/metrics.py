@@ -67,7 +67,7 @@ class Metrics:
         for name, batcher in batchers.items():
             self._models.labels(name, batcher.model.digest).set(1)
             self._queue.labels(name).set_function(partial(getattr, batcher, "tokens"))
-            self._in_progress.labels(name).set_function(partial(getattr, batcher, "texts_in_flight"))
+            self._in_progress.labels(name).set_function(partial(getattr, batcher, "texts_in_progress"))
 
     def count_answer(self, answer: Answer) -> None:
         """Count the texts and tokens of an answered request, and record the duration of each stage."""

@@ -15,17 +15,17 @@ from bothways.version import __version__
 
 _REFERENCE = "#/components/schemas/{model}"
 _ERRORS = {
-    "400": "The request is invalid",
+    "400": "The request is invalid, or not supported by the model",
     "404": "Model not found",
     "408": "The body was not received in time",
     "413": "The request exceeds a limit",
     "415": "The body is compressed, or its content type is not supported",
-    "422": "The request is invalid or exceeds a limit",
+    "422": "The request is invalid, exceeds a limit, or is not supported by the model",
     "429": "The queue is full. Retry after the seconds in Retry-After",
     "503": "The server is not ready, or is shutting down",
     "504": "The deadline passed",
 }
-_INFORMATION_ERRORS = ("404", "503")
+_INFORMATION_ERRORS = ("404", "422", "503")
 
 
 def build_openapi(protocols: Sequence[Protocol], served: Sequence[ServedModel]) -> dict[str, Any]:

@@ -175,12 +175,12 @@ class Service:
             tokens_per_character = (remembered + sum(map(len, good))) / (_CHARACTERS_REMEMBERED + characters)
             self._tokens_per_character[served.name] = tokens_per_character
         tokenized = time.monotonic()
-        ticket = served.batcher.submit(good, deadline_s)
+        request = served.batcher.submit(good, deadline_s)
         try:
-            found = await asyncio.wrap_future(ticket.answer)
+            found = await asyncio.wrap_future(request.answer)
         finally:
-            served.batcher.cancel(ticket)  # no effect on a request that has been answered
-        joined, predictions = ticket.started_s or tokenized, iter(found)
+            served.batcher.cancel(request)  # no effect on a request that has been answered
+        joined, predictions = request.started_s or tokenized, iter(found)
         items = [item if isinstance(item, TextError) else Classified(next(predictions), item) for item in tokens]
         answer = Answer(items, tokenized - started, joined - tokenized, time.monotonic() - joined)
         self.metrics.count_answer(answer)

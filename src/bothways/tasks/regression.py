@@ -62,6 +62,9 @@ class Regression(Task):
         "early exit needs the confidence of a single-label classifier, and a regression model predicts a number"
     )
     no_probabilities: ClassVar[str] = "a regression model predicts a number and has no probabilities: use predict"
+    max_int8_difference: ClassVar[float] = 0.4
+    """In standard deviations of the target, which are logits here. A probability changes by at most a quarter of the
+    change of its logit, so this is the 0.1 that classifiers may differ by."""
     score_kind: ClassVar[Literal["probabilities", "values"]] = "values"
     selection_note: ClassVar[str] = ""
     headline: ClassVar[tuple[str, ...]] = ("rmse", "mae", "r2", "spearman")

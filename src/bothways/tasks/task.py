@@ -122,6 +122,8 @@ class Task(ABC):
     """Why a model of this task cannot exit early; empty if it can."""
     no_probabilities: ClassVar[str] = ""
     """Why a model of this task has no probabilities; empty if it has them."""
+    max_int8_difference: ClassVar[float] = 0.1
+    """The largest difference of scores, by ``difference``, that int8 may have from the parity record."""
     score_kind: ClassVar[Literal["probabilities", "values"]] = "probabilities"
     """What scores are called in a parity record and in replies."""
     selection_note: ClassVar[str]

@@ -34,7 +34,7 @@ _REPEAT_TOKENS = frozenset({"xxrep", "xxwrep"})
 _MAX_CACHED_TOKENS = 200_000
 _MAX_CACHED_TOKEN_LENGTH = 40
 
-Word = Annotated[str, Field(max_length=10_000)]
+_WordText = Annotated[str, Field(max_length=10_000)]
 
 
 class WordTokenizerDocument(BaseModel):
@@ -61,7 +61,7 @@ class WordTokenizerDocument(BaseModel):
     language: Annotated[str, Field(max_length=100)]
     source: Annotated[str, Field(max_length=200)]
     tables: WordTables
-    vocabulary: Annotated[list[Word], Field(min_length=len(_FIRST_TOKENS), max_length=MAX_DOCUMENT_VOCABULARY)]
+    vocabulary: Annotated[list[_WordText], Field(min_length=len(_FIRST_TOKENS), max_length=MAX_DOCUMENT_VOCABULARY)]
 
     @model_validator(mode="after")
     def _agree(self) -> WordTokenizerDocument:

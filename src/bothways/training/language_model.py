@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from bothways.data.token_store import Numbers, Stream, TokenStore
 from bothways.errors import ConfigError
-from bothways.nn.awd_lstm import Encoder, LanguageModelNetwork, State, activation_penalty
+from bothways.nn.awd_lstm import EncoderNetwork, LanguageModelNetwork, State, activation_penalty
 from bothways.training.checkpoints import LANGUAGE_MODEL_STAGE, Checkpoints, LanguageModelCheckpoint, with_prefix
 from bothways.training.distributed import gather_rows, mean_over_processes, processes
 from bothways.training.hyperparameters import LanguageModelConfig
@@ -176,7 +176,7 @@ def _perplexity(loss: float) -> float:
 
 
 @contextlib.contextmanager
-def in_float32(encoder: Encoder) -> Iterator[None]:
+def in_float32(encoder: EncoderNetwork) -> Iterator[None]:
     """Make an encoder compute in float32 within the block, for metrics and parity records."""
     before = encoder.compute_type
     encoder.compute_type = torch.float32

@@ -20,8 +20,8 @@ from bothways.bundle.parity import ENSEMBLE, ParityRow, parity_texts
 from bothways.bundle.read import Bundle
 from bothways.bundle.weights import matched_rows, member_shapes
 from bothways.errors import ConfigError
-from bothways.nn.awd_lstm import Dropouts, Encoder, LanguageModelNetwork
-from bothways.nn.classifier import ClassifierNetwork, Head
+from bothways.nn.awd_lstm import Dropouts, EncoderNetwork, LanguageModelNetwork
+from bothways.nn.classifier import ClassifierNetwork, HeadNetwork
 from bothways.tasks.metrics import Scores
 from bothways.tasks.task import Task
 from bothways.text.reading import Direction, SpecialTokenPlacement, read, require_direction
@@ -85,7 +85,7 @@ def fast_type(device: torch.device) -> torch.dtype:
 def build_language_model(architecture: Architecture, direction: Direction, seed: int) -> LanguageModelNetwork:
     """Return a language model with random weights that reads in a direction."""
     torch.manual_seed(seed)
-    return LanguageModelNetwork(Encoder(architecture, direction, Dropouts()))
+    return LanguageModelNetwork(EncoderNetwork(architecture, direction, Dropouts()))
 
 
 def build_classifier(
@@ -99,7 +99,7 @@ def build_classifier(
     require_direction(direction, [language_model.direction], "the language model")
     torch.manual_seed(seed)
     encoder = language_model.encoder
-    head = Head(3 * encoder.architecture.width_embedding, config.head_size, classes, config.head_dropout)
+    head = HeadNetwork(3 * encoder.architecture.width_embedding, config.head_size, classes, config.head_dropout)
     return ClassifierNetwork(encoder, head.to(encoder.embedding.weight.device))
 
 

@@ -1,4 +1,4 @@
-"""Files and records as fastai writes them, made without fastai: for everything but parity, which real ones prove."""
+"""Files and records in fastai's formats, made without fastai. Parity is tested with files of the real fastai."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ V2_RULES = [*V1_RULES, "replace_all_caps", "replace_maj", "lowercase"]
 
 
 def fastai_state(model: LanguageModelNetwork | ClassifierNetwork, version: int = 2) -> State:
-    """Return a model's weights by the names that fastai gives them."""
+    """Return a model's weights by fastai's names."""
     ours = {name: tensor.detach().numpy() for name, tensor in model.state_dict().items()}
     before = "0." if isinstance(model, LanguageModelNetwork) else "0.module."
     state: State = {}
@@ -52,7 +52,7 @@ def fastai_state(model: LanguageModelNetwork | ClassifierNetwork, version: int =
 
 
 def without_biases(model: ClassifierNetwork) -> ClassifierNetwork:
-    """Take the biases of the head's linear layers away, as fastai v2 has none."""
+    """Set the biases of the head's linear layers to zero, because fastai v2 has none."""
     for layer in model.head.layers:
         assert isinstance(layer, nn.Linear)
         nn.init.zeros_(layer.bias)
@@ -76,13 +76,13 @@ def vocabulary(version: int, words: Sequence[str]) -> list[str]:
 
 
 def an_object(name: str, state: object = None, *arguments: object, items: Sequence[object] = ()) -> Record:
-    """Return the record of an object, as the reader would make it."""
+    """Return the record of an object, as the pickle reader makes it."""
     module, _, last = name.rpartition(".")
     return Record(GlobalName(module, last), arguments, {}, state, list(items), [])
 
 
 def modules_of(state: State, module_states: dict[str, ModuleState] | None = None) -> Record:
-    """Return the record of a module tree that has these tensors; ``module_states`` names some of its modules."""
+    """Return the record of a module tree with these tensors. ``module_states`` gives names and states to modules."""
     named = module_states or {}
 
     def build(prefix: str) -> Record:
@@ -105,7 +105,7 @@ def modules_of(state: State, module_states: dict[str, ModuleState] | None = None
 def v1_export(
     state: State, words: Sequence[str], labels: Sequence[str] | None, *, window: int = 70, longest: int = 1400
 ) -> dict[str, Any]:
-    """Return what fastai v1's ``export`` writes, as the reader would give it."""
+    """Return what fastai v1's ``export`` writes, as the pickle reader returns it."""
     data = "fastai.text.data"
     tokenizer = an_object(
         "fastai.text.transform.Tokenizer",
@@ -146,7 +146,7 @@ def v1_export(
 
 
 def v2_export(state: State, words: Sequence[str], labels: Sequence[str] | None, *, is_backward: bool = False) -> Record:
-    """Return what fastai v2's ``export`` writes, as the reader would give it."""
+    """Return what fastai v2's ``export`` writes, as the pickle reader returns it."""
     core = "fastai.text.core"
     tokenizer = an_object(
         f"{core}.Tokenizer",

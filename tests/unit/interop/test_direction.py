@@ -8,7 +8,7 @@ import torch
 
 from bothways.bundle.manifest import Architecture
 from bothways.interop.direction import DirectionVerdict, infer
-from bothways.nn.awd_lstm import Dropouts, Encoder, LanguageModelNetwork
+from bothways.nn.awd_lstm import Dropouts, EncoderNetwork, LanguageModelNetwork
 from bothways.text.reading import Direction, SpecialTokenPlacement, read
 from bothways.text.word_tokenizer import WordTokenizer
 from tests.words import make_word_tokenizer
@@ -39,7 +39,7 @@ def trained(direction: Direction, steps: int) -> dict[str, np.ndarray[tuple[int,
     """Return the weights of a language model that read sentences in this direction for some steps."""
     torch.manual_seed(1)
     torch.set_num_threads(1)
-    model = LanguageModelNetwork(Encoder(SIZES, direction, Dropouts())).eval()
+    model = LanguageModelNetwork(EncoderNetwork(SIZES, direction, Dropouts())).eval()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     words = tokenizer()
     rows = [read(words.tokenize(text), direction, SpecialTokenPlacement.AS_WRITTEN) for text in sentences(64, seed=2)]
@@ -102,7 +102,7 @@ def test_samples_are_chosen_by_vocabulary_coverage() -> None:
     words = make_word_tokenizer("fastai-v1", german.split() + [f"w{i}" for i in range(200)])
     sizes = SIZES.model_copy(update={"vocabulary_size": len(words)})
     rng = np.random.default_rng(0)
-    model = Encoder(sizes, Direction.FORWARD, Dropouts())
+    model = EncoderNetwork(sizes, Direction.FORWARD, Dropouts())
     weights = {f"encoder.{name}": tensor.detach().numpy() for name, tensor in model.state_dict().items()}
     weights["encoder.embedding.weight"] = rng.normal(size=(len(words), 16)).astype(np.float32)
     found = infer(sizes, weights, words, None)

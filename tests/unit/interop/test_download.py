@@ -1,4 +1,4 @@
-"""The published models are fetched once, from a real server, and kept only if they are what they must be."""
+"""The published models are downloaded once, from a real server, and kept only if size and checksum match."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MD5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
 
 
 class Server:
-    """A server on this machine that answers as its ``answer`` says, and counts."""
+    """A local server that responds according to its ``answer`` and counts requests."""
 
     def __init__(self) -> None:
         self.requests = 0
@@ -65,7 +65,7 @@ def published(server: Server) -> PublishedFile:
     return PublishedFile(server.url, len(CONTENT), MD5)
 
 
-def test_it_is_fetched_once_and_then_lies_in_the_cache(server: Server, tmp_path: Path) -> None:
+def test_a_file_is_downloaded_once_and_then_read_from_the_cache(server: Server, tmp_path: Path) -> None:
     target = tmp_path / "cache" / "deep" / "wt103-fwd.tgz"
     for _ in range(2):
         assert fetch(published(server), target) == target
@@ -89,7 +89,7 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(server: Server, tmp_path: 
         ("endless", "was cut short or is not the published file"),
     ],
 )
-def test_what_is_not_the_published_file_is_never_kept(
+def test_a_file_other_than_the_published_one_is_not_kept(
     server: Server, tmp_path: Path, answer: str, message: str
 ) -> None:
     server.answer = answer
@@ -98,7 +98,7 @@ def test_what_is_not_the_published_file_is_never_kept(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_an_unreachable_server_is_reported(tmp_path: Path) -> None:
     nowhere = PublishedFile("http://127.0.0.1:9/x.tgz", 1, MD5)
     with pytest.raises(ForeignModelError, match=r"127\.0\.0\.1:9/x\.tgz can't be downloaded"):
         fetch(nowhere, tmp_path / "x.tgz")
@@ -113,7 +113,7 @@ def test_a_name_is_fetched_into_the_users_cache(
 
 
 def test_the_published_files_are_those_of_fastai() -> None:
-    """Address, size and checksum as fastai 1.0.61 has them in ``datasets.py``."""
+    """Address, size and checksum as in fastai 1.0.61, ``datasets.py``."""
     assert {name: (file.size_bytes, file.md5) for name, file in PUBLISHED.items()} == {
         "wt103-fwd": (105_067_061, "7d1114cd9684bf9d1ca3c9f6a54da6f9"),
         "wt103-bwd": (105_205_312, "20b06f5830fd5a891d21044c28d3097f"),

@@ -53,7 +53,7 @@ def language_models(tokenizer: WordTokenizer) -> TinyLanguageModels:
 
 @pytest.fixture
 def files(classifiers: TinyClassifiers, tmp_path: Path) -> dict[Direction, Path]:
-    """Weights of v1 for each direction, and ``itos.pkl`` beside them."""
+    """Weights of v1 for each direction, and ``itos.pkl`` in the same folder."""
     save_vocabulary(tmp_path / "itos.pkl", vocabulary(1, WORDS))
     return {
         way: save_weights(tmp_path / f"{way}.pth", fastai_state(model, version=1))
@@ -63,7 +63,7 @@ def files(classifiers: TinyClassifiers, tmp_path: Path) -> dict[Direction, Path]
 
 @pytest.fixture(autouse=True)
 def _tables(monkeypatch: pytest.MonkeyPatch, tokenizer: WordTokenizer) -> None:
-    """Take small tables instead of spaCy's, whose own test compares real ones."""
+    """Use small tables instead of spaCy's. The parity tests of spaCy compare the real ones."""
     monkeypatch.setattr(fastai_file, "tables_from_spacy", lambda *_: (tokenizer.document.tables, "0"))
 
 

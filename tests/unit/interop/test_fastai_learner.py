@@ -1,4 +1,4 @@
-"""What a file of fastai says of its model is found, and what can't be imported faithfully is refused with its name.
+"""The facts in a fastai file are found, and models that can't be imported faithfully are refused with the reason.
 
 The records are made by hand, in the shape of the real files; tests/parity has the real ones.
 """
@@ -35,7 +35,7 @@ def state(torch_models: TinyClassifiers) -> State:
     return fastai_state(torch_models.models[Direction.FORWARD])
 
 
-def test_a_v1_export_says_all_but_its_direction(state: State) -> None:
+def test_a_v1_export_records_everything_but_its_direction(state: State) -> None:
     facts = learner_facts(v1_export(state, vocabulary(1, WORDS), LABELS), "export.pkl")
     assert facts.library == "fastai 1"
     assert (facts.cleaning, facts.language, facts.marks_field, facts.ends) == ("fastai-v1", "en", False, False)
@@ -57,7 +57,7 @@ def test_a_v2_export_records_its_direction(state: State, is_backward: bool) -> N
     assert facts.state.keys() == state.keys()
 
 
-def test_a_learner_of_v2_that_pools_all_is_told_from_one_that_says_nothing(state: State) -> None:
+def test_pooling_of_whole_texts_differs_from_unknown_pooling(state: State) -> None:
     export = v2_export(state, vocabulary(2, WORDS), LABELS)
     module(export, "0").state["max_len"] = None
     pooling = learner_facts(export, "x").pooling
@@ -65,7 +65,7 @@ def test_a_learner_of_v2_that_pools_all_is_told_from_one_that_says_nothing(state
     assert learner_facts(dict(state), "x").pooling is None
 
 
-def test_fillers_of_v2_are_no_words(state: State) -> None:
+def test_fillers_of_v2_are_not_words(state: State) -> None:
     words = [*vocabulary(2, WORDS), "xxfake", "xxfake"]
     assert learner_facts(v2_export(state, words, LABELS), "x").vocabulary == [*vocabulary(2, WORDS), "", ""]
     given = v2_export(state, words, LABELS)  # a vocabulary that was passed in: there, fastai looks fillers up
@@ -80,14 +80,14 @@ def test_a_language_model_has_no_labels(torch_language_models: TinyLanguageModel
         assert (facts.labels, facts.pooling) == ([], None)
 
 
-def test_weights_are_found_with_an_optimiser_bare_and_as_modules(state: State) -> None:
+def test_weights_are_found_with_an_optimizer_bare_and_as_modules(state: State) -> None:
     for value in (dict(state), {"model": dict(state), "opt": {}}, modules_of(state)):
         facts = learner_facts(value, "x.pth")
         assert facts.state.keys() == state.keys()
         assert (facts.library, facts.vocabulary, facts.direction) == ("fastai", None, None)
 
 
-def test_a_function_of_ones_own_before_the_tokenizer_is_told(state: State) -> None:
+def test_an_own_function_before_the_tokenizer_is_reported(state: State) -> None:
     export = v2_export(state, vocabulary(2, WORDS), LABELS)
     own = an_object("fasttransform.transform.Transform", {"encodes": GlobalName("__main__", "get_review")})
     pipeline(export).insert(0, own)
@@ -95,7 +95,7 @@ def test_a_function_of_ones_own_before_the_tokenizer_is_told(state: State) -> No
     assert "__main__.get_review" in remark
 
 
-def test_a_model_whose_records_run_in_circles_is_read_all_the_same(state: State) -> None:
+def test_a_model_with_circular_records_is_read(state: State) -> None:
     export = v2_export(state, vocabulary(2, WORDS), LABELS)
     module(export, "0").state["learner"] = export
     assert learner_facts(export, "x").labels == LABELS
@@ -223,7 +223,7 @@ def test_unsupported_models_are_refused_for_v2(state: State, case: str) -> None:
         (np.zeros(3), "a ndarray"),
     ],
 )
-def test_what_is_no_model_is_said(value: object, found: str) -> None:
+def test_a_value_that_is_not_a_model_is_refused(value: object, found: str) -> None:
     with pytest.raises(ForeignModelError, match=f"thing.pkl contains {found}.*expected a model"):
         learner_facts(value, "thing.pkl")
 
@@ -239,6 +239,6 @@ def test_a_vocabulary_comes_as_a_list_an_object_or_a_pair() -> None:
 
 
 @pytest.mark.parametrize("value", [[], {}, None, [1, 2, 3], {"the": 1}, [["a"], 3]])
-def test_what_is_no_vocabulary_is_refused(value: object) -> None:
+def test_a_value_that_is_not_a_vocabulary_is_refused(value: object) -> None:
     with pytest.raises(ForeignModelError, match=r"v.pkl contains .*, expected a vocabulary: a list of words"):
         vocabulary_of(value, "v.pkl")

@@ -1,4 +1,4 @@
-"""fastai's names of tensors become ours, whatever the sizes; what is no AWD-LSTM of fastai is refused."""
+"""fastai's tensors are renamed, for models of any size. Weights that are not an AWD-LSTM of fastai are refused."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def language_model(torch_language_models: TinyLanguageModels) -> State:
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_a_classifiers_weights_come_back_by_our_names(torch_models: TinyClassifiers, version: int) -> None:
+def test_a_classifiers_weights_are_renamed(torch_models: TinyClassifiers, version: int) -> None:
     model = torch_models.models[Direction.FORWARD]
     found = find_weights(fastai_state(model, version), "x.pth")
     theirs = {name: t.numpy() for name, t in model.state_dict().items() if "num_batches" not in name}
@@ -39,7 +39,7 @@ def test_a_classifiers_weights_come_back_by_our_names(torch_models: TinyClassifi
     assert found.architecture == model.encoder.architecture
 
 
-def test_the_raw_weights_win_over_what_the_last_dropout_left(classifier: State) -> None:
+def test_the_raw_weights_take_precedence_over_dropped_ones(classifier: State) -> None:
     raw = classifier["0.module.rnns.0.weight_hh_l0_raw"]
     assert not np.array_equal(raw, classifier["0.module.rnns.0.module.weight_hh_l0"])
     assert np.array_equal(find_weights(classifier, "x").arrays["encoder.layers.0.weight_hh"], raw)

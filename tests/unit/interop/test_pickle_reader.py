@@ -56,7 +56,7 @@ values = st.recursive(
 
 
 @given(values, st.sampled_from(PROTOCOLS))
-def test_a_plain_value_comes_out_as_it_went_in(value: object, protocol: int) -> None:
+def test_a_plain_value_is_read_back(value: object, protocol: int) -> None:
     ours = read(pickle.dumps(value, protocol))
     assert ours == value
     assert repr(type(ours)) == repr(type(value))
@@ -72,7 +72,7 @@ def test_dicts_of_other_kinds_become_dicts(protocol: int) -> None:
         assert list(ours.items()) == list(theirs.items())
 
 
-def test_what_python_2_wrote_is_read() -> None:
+def test_pickles_of_python_2_are_read() -> None:
     assert read(b"(dp0\nS'it\\'s \\x41\\n'\np1\nL12L\nsS\"b\"\nI01\ns.") == {"it's A\n": 12, "b": True}
     assert read(b"\x80\x02U\x03caf.") == "caf"
     assert read(b"T\x04\0\0\0caf\xe9.") == b"caf\xe9"  # no text: kept as bytes
@@ -230,7 +230,7 @@ def test_classes_of_python_2_are_records() -> None:
         assert (record.name, record.arguments) == ("fastai.text.Vocab", (1,))
 
 
-def test_an_object_that_occurs_twice_is_one_and_may_hold_itself() -> None:
+def test_an_object_that_occurs_twice_is_one_and_may_contain_itself() -> None:
     vocabulary = Vocabulary()
     circle: list[object] = [vocabulary, vocabulary]
     circle.append(circle)
@@ -239,7 +239,7 @@ def test_an_object_that_occurs_twice_is_one_and_may_hold_itself() -> None:
     assert ours[2] is ours
 
 
-def test_what_is_dropped_from_the_stack_is_gone() -> None:
+def test_popped_values_are_gone() -> None:
     assert read(b"K\x01K\x020.") == 1  # POP of a value
     assert read(b"K\x01(0.") == 1  # POP of a mark
     assert read(b"K\x01(K\x02K\x031.") == 1  # POP_MARK
@@ -252,7 +252,7 @@ def test_a_call_that_is_not_understood_is_a_record_even_of_a_known_name() -> Non
         assert isinstance(read(call), Record)
 
 
-def test_a_tuple_can_be_hashed_in_no_time() -> None:
+def test_hashing_a_tuple_takes_bounded_time() -> None:
     nested = b"N" + b"2\x86" * 18 + b"."
     assert isinstance(hash(read(nested)), int)
     refuse(b"N" + b"2\x86" * 19 + b".", "1000000 items in nested tuples")

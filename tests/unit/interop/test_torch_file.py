@@ -21,7 +21,7 @@ BOTH_FORMATS = pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "leg
 
 
 class Tied(nn.Module):
-    """What an AWD-LSTM has: an embedding that is also the decoder, and an LSTM."""
+    """The parts of an AWD-LSTM: an embedding that is also the decoder, and an LSTM."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ def test_a_whole_model_is_records_with_arrays(tmp_path: Path, is_zip: bool, modu
 
 
 @BOTH_FORMATS
-def test_views_and_transposes_are_what_torch_shows(tmp_path: Path, is_zip: bool) -> None:
+def test_views_and_transposes_equal_those_of_torch(tmp_path: Path, is_zip: bool) -> None:
     base = torch.arange(24.0).reshape(4, 6)
     theirs = [
         base,
@@ -101,7 +101,7 @@ def test_views_and_transposes_are_what_torch_shows(tmp_path: Path, is_zip: bool)
 
 
 @BOTH_FORMATS
-def test_floats_come_as_float32_and_the_rest_as_it_is(tmp_path: Path, is_zip: bool) -> None:
+def test_floats_become_float32_and_other_types_are_kept(tmp_path: Path, is_zip: bool) -> None:
     numbers = [0.0, -1.5, 3.14159, 65504.0, float("inf"), float("nan")]
     for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
         tensor = torch.tensor(numbers, dtype=dtype)
@@ -117,7 +117,7 @@ def test_floats_come_as_float32_and_the_rest_as_it_is(tmp_path: Path, is_zip: bo
 
 
 class TensorText(torch.Tensor):
-    """As fastai v2 has them: a tensor with a class and attributes of its own."""
+    """A tensor subclass with attributes, as in fastai v2."""
 
 
 @BOTH_FORMATS
@@ -131,7 +131,7 @@ def test_tensors_of_other_classes_are_arrays(tmp_path: Path, is_zip: bool) -> No
         np.testing.assert_array_equal(array, expected)
 
 
-def test_what_is_no_dense_real_tensor_stays_a_record(tmp_path: Path) -> None:
+def test_sparse_and_complex_tensors_stay_records(tmp_path: Path) -> None:
     sparse = torch.sparse_coo_tensor(torch.tensor([[0, 2]]), torch.tensor([1.0, 2.0]), (3,), check_invariants=False)
     ours = saved([sparse, torch.zeros(2, dtype=torch.complex64), torch.float32], tmp_path / "x.pth")
     assert [value.name for value in ours[:2]] == [
@@ -220,7 +220,7 @@ def test_tensors_of_early_fastai_and_torch_are_read(tmp_path: Path) -> None:
         (b"K\x05Q.", "not one that torch writes"),
     ],
 )
-def test_a_tensor_lies_inside_its_storage(tmp_path: Path, stream: bytes, problem: str) -> None:
+def test_a_tensor_outside_its_storage_is_refused(tmp_path: Path, stream: bytes, problem: str) -> None:
     refuse(container(tmp_path / "x.pth", stream), problem)
 
 
@@ -234,9 +234,9 @@ def test_a_damaged_container_is_refused(tmp_path: Path) -> None:
     good = container(path).read_bytes()
     np.testing.assert_array_equal(read_foreign_file(path), [1.5, -2.0])
     path.write_bytes(good.replace(TWO_FLOATS, TWO_FLOATS[:-1] + b"\x41"))
-    refuse(path, "Bad CRC-32 for file 'archive/data/0': copy or download it again")
+    refuse(path, "Bad CRC-32 for file 'archive/data/0'): copy or download it again")
     path.write_bytes(good[:-30])
-    refuse(path, "the zip directory at its end is missing: copy or download it again")
+    refuse(path, "the zip directory at its end is missing): copy or download it again")
     entry, end = good.index(b"PK\1\2"), good.index(b"PK\5\6")
     for place, number, problem in (
         (end + 12, 9, "damaged"),

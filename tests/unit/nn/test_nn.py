@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from bothways.bundle.manifest import Architecture
 from bothways.errors import ShapeError
-from bothways.nn.awd_lstm import Dropouts, Encoder, LanguageModelNetwork, LstmLayer, activation_penalty
-from bothways.nn.classifier import CHUNK_TOKENS, GRADIENT_TOKENS, ClassifierNetwork, Head, concat_pool
+from bothways.nn.awd_lstm import Dropouts, EncoderNetwork, LanguageModelNetwork, LstmLayer, activation_penalty
+from bothways.nn.classifier import CHUNK_TOKENS, GRADIENT_TOKENS, ClassifierNetwork, HeadNetwork, concat_pool
 from bothways.nn.dropout import embedding_dropout, locked_dropout, weight_dropout
 from bothways.nn.next_token import next_token_loss
 from bothways.text.reading import Direction
@@ -25,21 +25,21 @@ WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 def an_encoder(
     dropouts: Dropouts = NO_DROPOUT, architecture: Architecture = ARCHITECTURE, direction: Direction = Direction.FORWARD
-) -> Encoder:
+) -> EncoderNetwork:
     torch.manual_seed(1)
-    return Encoder(architecture, direction, dropouts)
+    return EncoderNetwork(architecture, direction, dropouts)
 
 
 def a_classifier(architecture: Architecture = ARCHITECTURE, classes: int = 3) -> ClassifierNetwork:
     encoder = an_encoder(architecture=architecture)
-    return ClassifierNetwork(encoder, Head(3 * architecture.width_embedding, 8, classes, 0.5))
+    return ClassifierNetwork(encoder, HeadNetwork(3 * architecture.width_embedding, 8, classes, 0.5))
 
 
 def some_ids(texts: int, tokens: int, vocabulary: int = 30) -> Tensor:
     return torch.randint(vocabulary, (texts, tokens), generator=torch.Generator().manual_seed(2))
 
 
-def stacked_torch_lstms(encoder: Encoder) -> list[nn.LSTM]:
+def stacked_torch_lstms(encoder: EncoderNetwork) -> list[nn.LSTM]:
     theirs = []
     for ours, widths in zip(encoder.layers, encoder.architecture.layer_widths, strict=True):
         lstm = nn.LSTM(*widths, batch_first=True)
@@ -349,7 +349,7 @@ def test_bad_lengths_are_named(lengths: list[int], message: str) -> None:
 
 def test_the_head_is_two_layers_with_batch_norms() -> None:
     torch.manual_seed(4)
-    head = Head(6, 4, 3, dropout=0.7).eval()
+    head = HeadNetwork(6, 4, 3, dropout=0.7).eval()
     for norm in head.norms:
         assert isinstance(norm, nn.BatchNorm1d)
         nn.init.uniform_(norm.running_mean)  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from bothways.runtime.classifier import Classifier
 from bothways.runtime.prediction import Prediction
 from bothways.runtime.sessions import WINDOW_TOKENS
 from bothways.runtime.slots import BATCH_SLOTS, TokenCounts
-from bothways.serve.batching import Batcher, Ticket
+from bothways.serve.batching import Batcher, PendingRequest
 from bothways.text.reading import TokenizedText
 
 SENTENCE = "the cat sat on a mat, "
@@ -40,16 +40,16 @@ def ensemble(predictions: list[Prediction]) -> np.ndarray:
     return np.array([prediction.probabilities["ensemble"] for prediction in predictions])
 
 
-def submitted(batcher: Batcher, *texts: str) -> Ticket:
+def submitted(batcher: Batcher, *texts: str) -> PendingRequest:
     return batcher.submit(tokens(batcher.model, *texts), soon())
 
 
 def test_every_request_gets_the_predictions_of_its_texts_bit_for_bit(batcher: Batcher, model: Classifier) -> None:
     requests = [[SENTENCE * (number % 7), f"request {number}"] for number in range(100)]
-    tickets = [submitted(batcher, *texts) for texts in requests]
-    for ticket, texts in zip(tickets, requests, strict=True):
-        assert np.array_equal(ensemble(ticket.answer.result(60)), model.predict_proba(texts))
-    assert (batcher.tokens, batcher.texts_in_flight) == (0, 0)
+    pending = [submitted(batcher, *texts) for texts in requests]
+    for request, texts in zip(pending, requests, strict=True):
+        assert np.array_equal(ensemble(request.answer.result(60)), model.predict_proba(texts))
+    assert (batcher.tokens, batcher.texts_in_progress) == (0, 0)
 
 
 def test_a_request_without_texts_is_answered_immediately(batcher: Batcher) -> None:
@@ -74,14 +74,14 @@ def test_a_short_text_does_not_wait_for_a_long_one(batcher: Batcher) -> None:
 def test_short_texts_do_not_wait_for_as_many_long_ones_as_there_are_slots(model: Classifier) -> None:
     batcher = Batcher(model, 3_000_000)
     long = [submitted(batcher, f"{number} {SENTENCE * 200}") for number in range(BATCH_SLOTS + 6)]
-    while batcher.texts_in_flight < BATCH_SLOTS:
+    while batcher.texts_in_progress < BATCH_SLOTS:
         time.sleep(0.001)
     for number in range(3):
         short = submitted(batcher, f"a film {number}")
         found = ensemble(short.answer.result(60))
         assert np.array_equal(found, model.predict_proba([f"a film {number}"]))
-        assert not any(ticket.answer.done() for ticket in long)
-    found = np.concatenate([ensemble(ticket.answer.result(120)) for ticket in long])
+        assert not any(request.answer.done() for request in long)
+    found = np.concatenate([ensemble(request.answer.result(120)) for request in long])
     expected = model.predict_proba([f"{number} {SENTENCE * 200}" for number in range(BATCH_SLOTS + 6)])
     assert np.array_equal(found, expected)  # although each of them was preempted again and again
     batcher.close()
@@ -127,7 +127,7 @@ def test_a_canceled_request_is_not_read_any_further(batcher: Batcher) -> None:
         left.answer.result(60)
     while batcher.tokens:
         time.sleep(0.01)
-    assert batcher.texts_in_flight == 0
+    assert batcher.texts_in_progress == 0
     assert batcher.token_counts.real < 130_001  # both members would read as many each
 
 
@@ -173,4 +173,4 @@ def test_an_error_while_reading_fails_the_waiting_requests_and_the_next_are_serv
     with pytest.raises(MemoryError):
         submitted(batcher, "a film").answer.result(60)
     assert len(submitted(batcher, "a film").answer.result(60)) == 1
-    assert (batcher.tokens, batcher.texts_in_flight) == (0, 0)
+    assert (batcher.tokens, batcher.texts_in_progress) == (0, 0)

@@ -16,6 +16,7 @@ from bothways.serve.protocols.protocol import (
     all_classified,
     parse_body,
     render_plain_error,
+    require_labels,
     sorted_scores,
 )
 from bothways.serve.service import ServedModel, Service
@@ -42,7 +43,9 @@ class TextClassificationRequest(Schema):
 def _parse(received: RawRequest, service: Service) -> Query:
     request = parse_body(received.body, TextClassificationRequest)
     parameters = request.parameters or Parameters()
-    function = service.model().model.task.activation_name
+    served = service.model()
+    require_labels(served)
+    function = served.model.task.activation_name
     if parameters.function_to_apply not in (None, function):
         raise RequestInvalid(
             f"parameters.function_to_apply is {parameters.function_to_apply!r}, but this model only supports {function}"

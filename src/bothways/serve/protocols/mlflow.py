@@ -7,7 +7,7 @@ import io
 from typing import Any
 
 from bothways.errors import BodyUnsupported, RequestInvalid, ServingError
-from bothways.serve.answers import Answer
+from bothways.serve.answers import Answer, Classified
 from bothways.serve.protocols.protocol import (
     Information,
     Protocol,
@@ -106,7 +106,13 @@ def _column(names: list[str], trained_on: str | None) -> str:
 
 
 def _render(served: ServedModel, answer: Answer) -> Reply:
-    return Reply({"predictions": [sorted_scores(found, served)[0] for found in all_classified(answer)]})
+    return Reply({"predictions": [_prediction(found, served) for found in all_classified(answer)]})
+
+
+def _prediction(found: Classified, served: ServedModel) -> object:
+    """Return the predicted number, or the most probable label with its probability."""
+    value = found.prediction.value
+    return sorted_scores(found, served)[0] if value is None else value
 
 
 def _render_error(error: ServingError) -> tuple[int, object]:
@@ -114,7 +120,7 @@ def _render_error(error: ServingError) -> tuple[int, object]:
 
 
 PROTOCOL = Protocol(
-    predict_routes={"/invocations": "Classify texts (MLflow, SageMaker)"},
+    predict_routes={"/invocations": "Predict a label or a number per text (MLflow, SageMaker)"},
     request=InvocationRequest,
     parse=_parse,
     render_error=_render_error,

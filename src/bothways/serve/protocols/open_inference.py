@@ -3,9 +3,10 @@
 Supports Triton's binary tensors: the header ``Inference-Header-Content-Length`` is the length of the JSON part, which
 raw bytes follow. An element of type BYTES is its length as a four-byte little-endian integer, followed by its bytes.
 
-There is one input, ``text`` (BYTES, [n] or [n, 1]). The outputs are ``label`` (BYTES, [n]) and ``probabilities``
-(FP64, [n, C], bit-identical to ``predict_proba``). On request there are also ``forward`` and ``backward``, which look
-like ``probabilities``.
+There is one input, ``text`` (BYTES, [n] or [n, 1]). A classifier has the outputs ``label`` (BYTES, [n]) and
+``probabilities`` (FP64, [n, C], bit-identical to ``predict_proba``). A regression model has the output ``value`` (FP64,
+[n], bit-identical to ``predict``). On request there are also ``forward`` and ``backward``, with the datatype and shape
+of ``probabilities`` or ``value``. Where early exit skipped a direction, its numbers are NaN, which is null in JSON.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pydantic import BaseModel, ConfigDict
 
 from bothways.bundle.parity import ENSEMBLE
 from bothways.errors import ModelUnknown, RequestInvalid
+from bothways.runtime.classifier import Classifier
 from bothways.serve.answers import Answer, Classified
 from bothways.serve.protocols.protocol import (
     Information,
@@ -42,7 +44,7 @@ from bothways.serve.protocols.protocol import (
 from bothways.serve.service import ServedModel, Service
 from bothways.version import __version__
 
-INPUT, LABEL, PROBABILITIES = "text", "label", "probabilities"
+INPUT, LABEL, PROBABILITIES, VALUE = "text", "label", "probabilities", "value"
 _JSON_LENGTH_HEADER = "inference-header-content-length"
 _BINARY_SIZE, _BINARY_DATA, _BINARY_OUTPUT = "binary_data_size", "binary_data", "binary_data_output"
 _VERSION_CHARACTERS = 12
@@ -87,11 +89,13 @@ class _Wanted:
 
     Attributes:
         id: The id of the request, to be repeated in the reply.
-        outputs: The names of the outputs, each with whether it is sent as a binary tensor.
+        outputs: The names of the outputs, each with whether it is sent as a binary tensor. None for the default ones.
+        in_binary: Whether the default outputs are sent as binary tensors.
     """
 
     id: str | None
-    outputs: dict[str, bool]
+    outputs: dict[str, bool] | None
+    in_binary: bool
 
 
 def version_of(served: ServedModel) -> str:
@@ -107,14 +111,32 @@ def _parse(received: RawRequest, service: Service) -> Query:
         found = ", ".join(tensor.name[:40] for tensor in request.inputs[:5]) or "none"
         raise RequestInvalid(f"expected one input named {INPUT!r}, found {found}")
     texts = _texts(request.inputs[0], raw)
-    known = (LABEL, PROBABILITIES, *served.model.directions)
     in_binary = request.parameters.get(_BINARY_OUTPUT) is True
-    outputs = {LABEL: in_binary, PROBABILITIES: in_binary}
+    outputs = None
     if request.outputs is not None:
         outputs = {o.name: o.parameters.get(_BINARY_DATA, in_binary) is True for o in request.outputs}
-    if unknown := next((output for output in outputs if output not in known), None):
+    wanted = _Wanted(request.id, outputs, in_binary)
+    _outputs(wanted, served.model)
+    return Query(texts, served.name, partial(_render, wanted))
+
+
+def _default_outputs(model: Classifier) -> tuple[str, ...]:
+    return (LABEL, PROBABILITIES) if model.labels else (VALUE,)
+
+
+def _outputs(wanted: _Wanted, model: Classifier) -> dict[str, bool]:
+    """Return the names of the outputs, each with whether it is sent as a binary tensor.
+
+    Raises:
+        RequestInvalid: The model has no output of a requested name.
+    """
+    default = _default_outputs(model)
+    if wanted.outputs is None:
+        return dict.fromkeys(default, wanted.in_binary)
+    known = (*default, *model.directions)
+    if unknown := next((output for output in wanted.outputs if output not in known), None):
         raise RequestInvalid(f"output not found: {unknown[:40]!r}. Available outputs: {', '.join(known)}")
-    return Query(texts, served.name, partial(_render, _Wanted(request.id, outputs)))
+    return wanted.outputs
 
 
 def _split(received: RawRequest) -> tuple[bytes, bytes]:
@@ -185,18 +207,14 @@ def _text(element: object, number: int, *, is_base64: bool) -> object:
 def _render(wanted: _Wanted, served: ServedModel, answer: Answer) -> Reply:
     found = all_classified(answer)
     tensors, raw = [], b""
-    for name, in_binary in wanted.outputs.items():
-        data = [item.prediction.label or "" for item in found] if name == LABEL else _rows(found, name, served)
-        tensor: dict[str, object] = {
-            "name": name,
-            "datatype": "BYTES" if name == LABEL else "FP64",
-            "shape": [len(found)] if name == LABEL else [len(found), len(served.model.labels)],
-        }
+    for name, in_binary in _outputs(wanted, served.model).items():  # again: a reload can have replaced the model
+        data = [item.prediction.label or "" for item in found] if name == LABEL else _rows(found, name, served.model)
+        tensor: dict[str, object] = _described(name, len(found), served.model)
         if in_binary:
             part = b"".join(map(_element, data)) if isinstance(data, list) else data.astype("<f8").tobytes()
             tensor["parameters"], raw = {_BINARY_SIZE: len(part)}, raw + part
         else:
-            tensor["data"] = data if isinstance(data, list) else data.ravel().tolist()
+            tensor["data"] = data if isinstance(data, list) else _json_numbers(data)
         tensors.append(tensor)
     document: dict[str, object] = {"model_name": served.name, "model_version": version_of(served), "outputs": tensors}
     if wanted.id is not None:
@@ -207,11 +225,26 @@ def _render(wanted: _Wanted, served: ServedModel, answer: Answer) -> Reply:
     return Reply(header + raw, {_JSON_LENGTH_HEADER: str(len(header)), "content-type": "application/octet-stream"})
 
 
-def _rows(found: Sequence[Classified], name: str, served: ServedModel) -> NDArray[np.float64]:
-    """Return probabilities of shape (n, C), with NaN in the rows of texts that early exit spared this direction."""
-    key, unread = (ENSEMBLE if name == PROBABILITIES else name), np.full(len(served.model.labels), np.nan)
-    rows = [item.prediction.probabilities.get(key, unread) for item in found]
+def _described(name: str, count: int, model: Classifier) -> dict[str, object]:
+    """Return the name, datatype and shape of an output for a number of texts, -1 for any number."""
+    if name == LABEL:
+        return {"name": name, "datatype": "BYTES", "shape": [count]}
+    return {"name": name, "datatype": "FP64", "shape": [count, len(model.labels)] if model.labels else [count]}
+
+
+def _rows(found: Sequence[Classified], name: str, model: Classifier) -> NDArray[np.float64]:
+    """Return the scores, (n, C), of the ensemble or a direction. Rows are NaN where early exit skipped the direction.
+
+    C is the number of labels, or 1 for a regression model.
+    """
+    key, unread = (name if name in model.directions else ENSEMBLE), np.full(model.task.outputs, np.nan)
+    rows = [item.prediction.scores.get(key, unread) for item in found]
     return np.array(rows, dtype=np.float64).reshape(len(found), len(unread))
+
+
+def _json_numbers(rows: NDArray[np.float64]) -> list[float | None]:
+    """Return all numbers row by row, with None for NaN, which JSON does not have."""
+    return [None if math.isnan(number) else number for number in rows.ravel().tolist()]
 
 
 def _element(label: str) -> bytes:
@@ -240,21 +273,17 @@ def _server_metadata(_: Service, __: Mapping[str, str]) -> Reply:
 
 def _model_metadata(service: Service, path: Mapping[str, str]) -> Reply:
     served = _served(service, path)
-    classes = len(served.model.labels)
-    outputs: list[dict[str, object]] = [{"name": LABEL, "datatype": "BYTES", "shape": [-1]}]
-    outputs += [
-        {"name": name, "datatype": "FP64", "shape": [-1, classes]} for name in (PROBABILITIES, *served.model.directions)
-    ]
-    return Reply(
-        {
-            "name": served.name,
-            "versions": [version_of(served)],
-            "platform": "bothways_ulmfit",
-            "inputs": [{"name": INPUT, "datatype": "BYTES", "shape": [-1]}],
-            "outputs": outputs,
-            "labels": list(served.model.labels),
-        }
-    )
+    model = served.model
+    metadata: dict[str, object] = {
+        "name": served.name,
+        "versions": [version_of(served)],
+        "platform": "bothways_ulmfit",
+        "inputs": [{"name": INPUT, "datatype": "BYTES", "shape": [-1]}],
+        "outputs": [_described(name, -1, model) for name in (*_default_outputs(model), *model.directions)],
+    }
+    if model.labels:
+        metadata["labels"] = list(model.labels)
+    return Reply(metadata)
 
 
 def _model_readiness(service: Service, path: Mapping[str, str]) -> Reply:
@@ -266,8 +295,8 @@ _MODEL = "/v2/models/{model}"
 _VERSION = _MODEL + "/versions/{version}"
 PROTOCOL = Protocol(
     predict_routes={
-        f"{_MODEL}/infer": "Classify texts (Open Inference Protocol)",
-        f"{_VERSION}/infer": "Classify texts with a version of a model (Open Inference Protocol)",
+        f"{_MODEL}/infer": "Predict labels or numbers (Open Inference Protocol)",
+        f"{_VERSION}/infer": "Predict labels or numbers with a version of a model (Open Inference Protocol)",
     },
     request=InferRequest,
     parse=_parse,

@@ -1,4 +1,7 @@
-"""The protocol of bothways: ``POST /v1/classify``, with an error per text that can't be classified."""
+"""The protocol of bothways: ``POST /v1/classify``, with an error per text that can't be classified.
+
+A result has a label and probabilities, or a value and values if the model is a regression.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
-from bothways.errors import ServingError, TextError
+from bothways.bundle.parity import ENSEMBLE
+from bothways.errors import RequestInvalid, ServingError, TextError
 from bothways.runtime.classifier import Classifier
+from bothways.runtime.prediction import Prediction
 from bothways.serve.answers import Answer, Classified
 from bothways.serve.protocols.protocol import (
     Information,
@@ -33,14 +38,25 @@ class ClassifyRequest(Schema):
     """Strings. Any other value gets an error of its own and does not affect the other texts."""
     model: str | None = None
     """Name of the model. Defaults to the first one that is served."""
-    probabilities: Sequence[Name] = ("ensemble",)
-    """Which probabilities to return."""
+    probabilities: Sequence[Name] | None = None
+    """Which probabilities to return. Defaults to `ensemble`. Must be left out for a regression model."""
+    values: Sequence[Name] | None = None
+    """Which values of a regression model to return. Defaults to `ensemble`. Must be left out for other models."""
     tokens: bool = False
     """Return the tokens of each text, and the order in which each direction reads them."""
 
 
-class Result(Schema):
-    """The prediction for one text."""
+class _Result(Schema):
+    read: Literal["forward", "backward", "both"]
+    """The directions that read the text."""
+    tokens: list[str] | None = None
+    """The tokens in the order of the text, if requested."""
+    reading: dict[Direction, list[int]] | None = None
+    """The positions of the tokens in the order in which each direction reads them, if requested."""
+
+
+class LabelResult(_Result):
+    """The prediction of a classifier for one text."""
 
     label: str
     """The most probable label."""
@@ -48,14 +64,17 @@ class Result(Schema):
     """The ensemble's probability of that label."""
     chosen: list[str]
     """The predicted labels: `label`, or for a multi-label model all labels that reach their thresholds."""
-    read: Literal["forward", "backward", "both"]
-    """The directions that read the text."""
     probabilities: dict[Name, list[float]]
     """The requested probabilities, in the order of `labels`. A direction that did not read the text is left out."""
-    tokens: list[str] | None = None
-    """The tokens in the order of the text, if requested."""
-    reading: dict[Direction, list[int]] | None = None
-    """The positions of the tokens in the order in which each direction reads them, if requested."""
+
+
+class ValueResult(_Result):
+    """The prediction of a regression model for one text."""
+
+    value: float
+    """The ensemble's value, in the unit of the training data."""
+    values: dict[Name, float]
+    """The requested values."""
 
 
 class TextFault(Schema):
@@ -71,7 +90,8 @@ class ClassifyReply(Schema):
     digest: str
     """The digest of the bundle, a SHA-256."""
     labels: list[str]
-    results: list[Result | TextFault]
+    """All labels. Empty for a regression model."""
+    results: list[LabelResult | ValueResult | TextFault]
 
 
 class ErrorReply(Schema):
@@ -81,8 +101,12 @@ class ErrorReply(Schema):
     kind: str
 
 
-def _parse(received: RawRequest, _: Service) -> Query:
+def _parse(received: RawRequest, service: Service) -> Query:
     request = parse_body(received.body, ClassifyRequest)
+    kind = service.model(request.model).model.task.score_kind
+    for name, names in (("probabilities", request.probabilities), ("values", request.values)):
+        if names is not None and name != kind:
+            raise RequestInvalid(f'the model has no {name}: request {kind} instead, such as "{kind}": ["ensemble"]')
     return Query(request.texts, request.model, partial(_render, request))
 
 
@@ -96,16 +120,21 @@ def _render(request: ClassifyRequest, served: ServedModel, answer: Answer) -> Re
 
 def _result(found: Classified, request: ClassifyRequest, model: Classifier) -> dict[str, object]:
     prediction, text = found.prediction, found.text
-    probabilities = prediction.probabilities
-    result: dict[str, object] = {
-        "label": prediction.label,
-        "probability": prediction.probability,
-        "chosen": list(prediction.chosen),
-        "read": prediction.read,
-        "probabilities": {
-            name: probabilities[name].tolist() for name in request.probabilities if name in probabilities
-        },
-    }
+    result: dict[str, object]
+    if prediction.value is None:
+        result = {
+            "label": prediction.label,
+            "probability": prediction.probability,
+            "chosen": list(prediction.chosen),
+            "read": prediction.read,
+            "probabilities": _requested(request.probabilities, prediction),
+        }
+    else:
+        result = {
+            "value": prediction.value,
+            "read": prediction.read,
+            "values": {name: value for name, (value,) in _requested(request.values, prediction).items()},
+        }
     if request.tokens:
         result["tokens"] = model.tokenizer.tokens(text.ids.tolist())
         result["reading"] = {
@@ -113,6 +142,12 @@ def _result(found: Classified, request: ClassifyRequest, model: Classifier) -> d
             for member in model.manifest.members
         }
     return result
+
+
+def _requested(names: Sequence[Name] | None, prediction: Prediction) -> dict[str, list[float]]:
+    """Return the requested scores of a prediction, except those of a direction that did not read the text."""
+    wanted: Sequence[str] = (ENSEMBLE,) if names is None else names
+    return {name: prediction.scores[name].tolist() for name in wanted if name in prediction.scores}
 
 
 def _render_error(error: ServingError) -> tuple[int, object]:
@@ -124,10 +159,12 @@ def _models(service: Service, _: Mapping[str, str]) -> Reply:
 
 
 def _described(served: ServedModel) -> dict[str, object]:
-    model = served.model
+    model, record = served.model, served.model.task.record()
     return {
         "name": served.name,
         "digest": model.digest,
+        "task": record.name,
+        "target": None if record.center is None else {"center": record.center, "scale": record.scale},
         "labels": list(model.labels),
         "directions": model.directions,
         "precision": model.precision,
@@ -138,7 +175,7 @@ def _described(served: ServedModel) -> dict[str, object]:
 
 
 PROTOCOL = Protocol(
-    predict_routes={"/v1/classify": "Classify texts, with an error per text that can't be classified"},
+    predict_routes={"/v1/classify": "Predict labels or numbers, with an error per text that can't be classified"},
     request=ClassifyRequest,
     parse=_parse,
     render_error=_render_error,

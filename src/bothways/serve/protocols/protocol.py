@@ -135,8 +135,26 @@ def all_classified(answer: Answer) -> list[Classified]:
     return [item for item in answer.items if isinstance(item, Classified)]
 
 
+def require_labels(served: ServedModel) -> None:
+    """Check that a model predicts labels, for protocols that have no other predictions.
+
+    Raises:
+        RequestInvalid: The model predicts a number. The message names the protocols that support it.
+    """
+    if not served.model.labels:
+        raise RequestInvalid(
+            f"the model {served.name!r} predicts a number, but this protocol only supports text classification: "
+            f"use POST /v1/classify, /invocations or /v2/models/{served.name}/infer"
+        )
+
+
 def sorted_scores(found: Classified, served: ServedModel) -> list[dict[str, object]]:
-    """Return all labels with their probabilities, most probable first, in the format of Hugging Face's clients."""
+    """Return all labels with their probabilities, most probable first, in the format of Hugging Face's clients.
+
+    Raises:
+        RequestInvalid: The model predicts a number and has no labels.
+    """
+    require_labels(served)  # again: a reload can have replaced the model for which the request was parsed
     ensemble = found.prediction.probabilities[ENSEMBLE].tolist()
     pairs = sorted(zip(served.model.labels, ensemble, strict=True), key=lambda pair: -pair[1])
     return [{"label": label, "score": score} for label, score in pairs]

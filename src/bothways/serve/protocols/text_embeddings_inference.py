@@ -29,6 +29,7 @@ from bothways.serve.protocols.protocol import (
     all_classified,
     parse_body,
     readiness,
+    require_labels,
     sorted_scores,
 )
 from bothways.serve.service import TOKENIZING_THREADS, ServedModel, Service
@@ -60,8 +61,9 @@ class EmptyInputs(RequestInvalid):
     """The request contains no texts."""
 
 
-def _parse(received: RawRequest, _: Service) -> Query:
+def _parse(received: RawRequest, service: Service) -> Query:
     request = parse_body(received.body, PredictRequest)
+    require_labels(service.model())
     if request.raw_scores:
         raise RequestInvalid("raw_scores is not supported: scores are always probabilities")
     if isinstance(request.inputs, str):
@@ -114,6 +116,7 @@ def _render_error(error: ServingError) -> tuple[int, object]:
 
 def _info(service: Service, _: Mapping[str, str]) -> Reply:
     served, settings = service.model(), service.settings
+    require_labels(served)
     labels = served.model.labels
     return Reply(
         {

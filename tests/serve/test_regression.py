@@ -1,0 +1,130 @@
+"""Regression over every protocol: values are bit-identical to predict (guarantee 8), or the request is rejected."""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bothways.runtime.classifier import Classifier
+from bothways.serve.protocols.own import ClassifyReply, LabelResult, TextFault, ValueResult
+from tests.serve.conftest import RunningServer
+
+pytestmark = pytest.mark.enable_socket
+NAMES = ["forward", "backward", "ensemble"]
+TEXTS = ["what a lovely film", "the DOG ate the cat", "schöne Grüße 👋", "", "the cat sat on a mat, " * 50]
+INFER = "/v2/models/ratings/infer"
+OTHER_PROTOCOLS = "use POST /v1/classify, /invocations or /v2/models/ratings/infer"
+
+
+def tensor(texts: list[str]) -> dict[str, Any]:
+    return {"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": texts}
+
+
+def test_values_are_bit_identical_to_predict(regression_server: RunningServer, regression_model: Classifier) -> None:
+    reply = regression_server.classify(TEXTS, values=NAMES)
+    assert (reply.status, reply.value["labels"]) == (200, [])
+    predictions = list(regression_model.stream(TEXTS))
+    assert [result["value"] for result in reply.value["results"]] == regression_model.predict(TEXTS).tolist()
+    assert [result["values"] for result in reply.value["results"]] == [dict(found.values) for found in predictions]
+    assert {tuple(result) for result in reply.value["results"]} == {("value", "read", "values")}
+
+
+def test_only_the_ensemble_value_is_returned_by_default(
+    regression_server: RunningServer, regression_model: Classifier
+) -> None:
+    results = regression_server.classify(["a film", None], tokens=True).value["results"]
+    (value,) = regression_model.predict(["a film"]).tolist()
+    assert (results[0]["value"], results[0]["values"], results[0]["read"]) == (value, {"ensemble": value}, "both")
+    assert len(results[0]["tokens"]) == len(results[0]["reading"]["backward"])
+    assert list(results[1]) == ["error"]
+    assert regression_server.classify(["a film"], values=[]).value["results"][0]["values"] == {}
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"probabilities": ["ensemble"]}, 'the model has no probabilities: request values instead, such as "values"'),
+        ({"model": "tiny", "values": []}, "the model has no values: request probabilities instead"),
+        ({"values": ["label"]}, "values.0: Input should be 'forward'"),
+    ],
+)
+def test_scores_that_a_model_does_not_have_are_rejected(
+    regression_server: RunningServer, body: dict[str, Any], message: str
+) -> None:
+    reply = regression_server.classify(["a film"], **body)
+    assert (reply.status, message in reply.value["error"]) == (400, True), reply.body
+
+
+@pytest.mark.parametrize("model", ["ratings", "tiny"])
+def test_replies_match_their_openapi_schema(regression_server: RunningServer, model: str) -> None:
+    reply = regression_server.classify(["a film", None], model=model, tokens=True)
+    parsed = ClassifyReply.model_validate_json(reply.body)
+    assert parsed.model_dump(mode="json", exclude_unset=True) == reply.value
+    kinds = [type(result) for result in parsed.results]
+    assert kinds == [ValueResult if model == "ratings" else LabelResult, TextFault]
+
+
+def test_the_list_of_models_has_their_tasks(regression_server: RunningServer) -> None:
+    ratings, tiny = regression_server.request("/v1/models").value["models"]
+    assert (ratings["task"], ratings["target"], ratings["labels"]) == ("regression", {"center": 20.0, "scale": 5.0}, [])
+    assert (tiny["task"], tiny["target"], len(tiny["labels"])) == ("single-label", None, 3)
+
+
+def test_mlflow_predictions_are_numbers(regression_server: RunningServer, regression_model: Classifier) -> None:
+    expected = {"predictions": regression_model.predict(TEXTS).tolist()}
+    assert regression_server.request("/invocations", {"inputs": TEXTS}).value == expected
+    csv = b"text\r\n" + "\r\n".join(f'"{text}"' for text in TEXTS).encode()
+    assert regression_server.request("/invocations", csv, {"content-type": "text/csv"}).value == expected
+
+
+def test_oip_returns_a_value_per_text(regression_server: RunningServer, regression_model: Classifier) -> None:
+    reply = regression_server.request(INFER, {"inputs": [tensor(TEXTS)]})
+    values = regression_model.predict(TEXTS).tolist()
+    assert reply.value["outputs"] == [{"name": "value", "datatype": "FP64", "shape": [len(TEXTS)], "data": values}]
+
+
+def test_oip_directions_and_binary_tensors_are_bit_identical(
+    regression_server: RunningServer, regression_model: Classifier
+) -> None:
+    raw = b"".join(struct.pack("<I", len(text.encode())) + text.encode() for text in TEXTS)
+    binary = {"name": "text", "datatype": "BYTES", "shape": [len(TEXTS)], "parameters": {"binary_data_size": len(raw)}}
+    outputs = [{"name": name, "parameters": {"binary_data": True}} for name in ("backward", "value")]
+    head = json.dumps({"inputs": [binary], "outputs": [{"name": "forward"}, *outputs]}).encode()
+    headers = {"Inference-Header-Content-Length": str(len(head))}
+    reply = regression_server.request(INFER, head + raw, headers)
+    length = int(reply.headers["inference-header-content-length"])
+    forward, *_ = json.loads(reply.body[:length])["outputs"]
+    expected = regression_model.scores_by_direction(TEXTS)
+    assert (forward["shape"], forward["data"]) == ([len(TEXTS)], expected["forward"].ravel().tolist())
+    found = np.frombuffer(reply.body[length:], "<f8").reshape(2, len(TEXTS), 1)
+    assert np.array_equal(found, [expected["backward"], expected["ensemble"]])
+
+
+def test_oip_describes_a_regression_model(regression_server: RunningServer) -> None:
+    metadata = regression_server.request("/v2/models/ratings").value
+    assert "labels" not in metadata
+    outputs = [{"name": name, "datatype": "FP64", "shape": [-1]} for name in ("value", "forward", "backward")]
+    assert metadata["outputs"] == outputs
+    for name in ("label", "probabilities"):
+        reply = regression_server.request(INFER, {"inputs": [tensor(["a"])], "outputs": [{"name": name}]})
+        assert (reply.status, reply.value["error"]) == (
+            400,
+            f"output not found: {name!r}. Available outputs: value, forward, backward",
+        )
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [("/", {"inputs": "a film"}, 400), ("/predict", {"inputs": "a film"}, 422), ("/info", None, 422)],
+)
+def test_text_classification_protocols_name_those_that_support_regression(
+    regression_server: RunningServer, path: str, body: object, status: int
+) -> None:
+    reply = regression_server.request(path, body)
+    assert (reply.status, OTHER_PROTOCOLS in reply.value["error"]) == (status, True), reply.body
+    method = "get" if body is None else "post"
+    assert str(status) in regression_server.request("/openapi.json").value["paths"][path][method]["responses"]
