@@ -74,7 +74,8 @@ def _training(training: TrainingRecord) -> Iterator[tuple[str, str]]:
     else:
         size = training.size or "of the pack"
         yield "trained", f"bothways {training.bothways_version}, size {size}, seed {training.seed}"
-        yield "rows", ", ".join(f"{count:,} {name}" for name, count in training.rows.items())
+        if training.rows:
+            yield "rows", ", ".join(f"{count:,} {name}" for name, count in training.rows.items())
     if training.text_column:
         label = f", label {training.label_column!r}" if training.label_column else ""
         separator = f" separated by {training.label_separator!r}" if training.label_separator else ""
