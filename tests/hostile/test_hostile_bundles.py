@@ -385,8 +385,8 @@ def rename(old: str, new: str) -> Callable[[Fields], object]:
 MANIFESTS: dict[str, tuple[Callable[[Fields], object], str]] = {
     "two equal labels": (set_labels("a", "b", "a"), "a label occurs twice"),
     "an empty label": (set_labels("a", "", "b"), "labels.1"),
-    "one label": (set_labels("a"), "at least two labels"),
-    "no label": (set_labels(), "at least two labels"),
+    "one label": (set_labels("a"), "at least 2 labels"),
+    "no label": (set_labels(), "at least 2 labels"),
     "a label of 10 MB": (set_labels("a", "b", "x" * 10**7), "labels.2"),
     "a label that is a number": (lambda m: m.update(labels=["a", 1, "b"]), "labels.1"),
     "labels by name": (lambda m: m.update(labels={"a": 0, "b": 1}), "labels"),
@@ -429,7 +429,7 @@ def test_a_manifest_that_contradicts_itself_is_refused(bundle: Path, case: str) 
 
 
 MULTI_LABEL_MANIFESTS: dict[str, tuple[Callable[[Fields], object], str]] = {
-    "no thresholds": (lambda m: m.pop("thresholds"), "needs thresholds, one for each label"),
+    "no thresholds": (lambda m: m.pop("thresholds"), "needs thresholds, one per label"),
     "a threshold less": (lambda m: m["thresholds"].pop(), "3 thresholds for 4 labels"),
     "a threshold more": (lambda m: m["thresholds"].append(0.5), "5 thresholds for 4 labels"),
     "a million thresholds": (lambda m: m.update(thresholds=[0.5] * 10**6), "1000000 thresholds for 4 labels"),
@@ -442,7 +442,7 @@ MULTI_LABEL_MANIFESTS: dict[str, tuple[Callable[[Fields], object], str]] = {
     "a threshold that is null": (lambda m: m["thresholds"].__setitem__(2, None), "thresholds.2"),
     "thresholds by label": (lambda m: m.update(thresholds=dict.fromkeys(m["labels"], 0.5)), "thresholds"),
     "one threshold": (lambda m: m.update(thresholds=0.5), "thresholds"),
-    "no label": (lambda m: m.update(labels=[], thresholds=[]), "needs at least one label, found 0"),
+    "no label": (lambda m: m.update(labels=[], thresholds=[]), "needs at least 1 labels, found 0"),
     "two equal labels": (lambda m: m["labels"].__setitem__(1, m["labels"][0]), "a label occurs twice"),
     "thresholds of one label a text": (lambda m: m.update(task="single-label"), "has no thresholds"),
     "an unknown task": (lambda m: m.update(task="any-label"), "task"),
@@ -866,7 +866,7 @@ def test_tokens_of_the_proof_that_are_changed_fail_it(bundle: Path) -> None:
         (lambda row: row.update(ids=[1.5]), "line 6"),
         (lambda row: row.pop("probabilities"), "line 6: expected numbers for backward, ensemble, forward"),
         (lambda row: row["probabilities"].pop("backward"), "line 6: expected numbers for"),
-        (lambda row: row["probabilities"].update(forward={"a": 1.0}), "line 6: expected a probability for each label"),
+        (lambda row: row["probabilities"].update(forward={"a": 1.0}), "line 6: expected probabilities for each output"),
         (lambda row: row["probabilities"]["forward"].update(dict.fromkeys(LABELS, 2.0)), "line 6"),
     ],
 )
@@ -877,7 +877,7 @@ def test_a_row_that_proves_nothing_is_refused(bundle: Path, change: Callable[[Fi
 
 def test_a_bundle_without_a_proof_is_refused(bundle: Path) -> None:
     replace_file(bundle, "proof.jsonl", b"")
-    refuse(bundle, "proof.jsonl", "holds no row: nothing proves this bundle")
+    refuse(bundle, "proof.jsonl", "has no rows, so this bundle cannot be verified")
 
 
 def test_a_random_change_anywhere_never_raises_anything_else(bundle: Path) -> None:
