@@ -380,4 +380,4 @@ def test_uneven_rows_and_classifiers_are_rejected_with_several_processes(
     finished = train_with_torchrun(2, [*pretrain_arguments(tmp_path, config), "--out", tmp_path / "p"])
     assert "batch_size is 3, expected a multiple of the 2 processes" in finished.stderr
     finished = train_with_torchrun(2, [*train_arguments, "--out", tmp_path / "c"])
-    assert "torchrun is for pretrain: a classifier is trained in one process" in finished.stderr
+    assert "torchrun works with pretrain only: run train without it" in finished.stderr

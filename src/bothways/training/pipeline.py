@@ -348,7 +348,10 @@ def _length_warnings(files: PlanFolder, settings: RunSettings) -> Iterator[Repor
     labeled = np.concatenate([files.numbers(SplitName.TRAINING), files.numbers(SplitName.VALIDATION)])
     too_long = int((lengths[labeled] > longest).sum())
     if too_long:
-        message = f"{too_long} texts exceed {longest:,} tokens and are truncated for training (not for prediction)"
+        message = (
+            f"{too_long} of {len(labeled)} texts exceed {longest:,} tokens and are truncated for training "
+            "(not for prediction)"
+        )
         yield StageReport("tokenizer", message, is_warning=True)
 
 
