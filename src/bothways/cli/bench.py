@@ -74,7 +74,7 @@ def _table(found: Benchmark) -> Table:
 
 
 def _cells(speed: SpeedResult, found: Benchmark) -> dict[str, str]:
-    return {
+    cells = {
         "texts/s": f"{speed.texts_per_s:,.1f}",
         "tokens/s, all directions": f"{speed.tokens_per_s:,.0f}",
         "single text, median (p50)": f"{speed.single_p50_ms:,.1f} ms",
@@ -86,5 +86,7 @@ def _cells(speed: SpeedResult, found: Benchmark) -> dict[str, str]:
         "matrix products": f"{speed.gflops:,.1f} GFLOP/s",
         "share of the float32 limit": f"{speed.gflops / found.limit_gflops:.0%}",
         "largest difference from float32": f"{speed.largest_difference:.1e}",
-        "changed labels": f"{speed.changed_labels} of {found.texts}",
     }
+    if speed.changed_labels is not None:
+        cells["changed labels"] = f"{speed.changed_labels} of {found.texts}"
+    return cells

@@ -64,7 +64,7 @@ class SpeedResult:
         gflops: GFLOP/s of the model's matrix products.
         largest_difference: Largest absolute difference of a probability (for regression: of a value) from float32
             without early exit.
-        changed_labels: Number of texts with other labels than in float32 without early exit. 0 for regression.
+        changed_labels: Number of texts with other labels than in float32 without early exit. None for regression.
     """
 
     precision: str
@@ -79,7 +79,7 @@ class SpeedResult:
     single_p99_ms: float
     gflops: float
     largest_difference: float
-    changed_labels: int
+    changed_labels: int | None
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,8 @@ class Benchmark:
         compared = f"int8 has {throughput:.2g}x the throughput and {single:.2g}x the single-text speed of float32"
         if throughput <= 1 and single <= 1:
             return f"stay with float32: {compared}"
+        if int8.changed_labels is None:
+            return compared
         if int8.changed_labels > _MAX_CHANGED_LABELS * self.texts:
             return f"stay with float32: int8 changes {int8.changed_labels} of {self.texts} labels"
         return f"{compared}, changes {int8.changed_labels} of {self.texts} labels"
@@ -229,7 +231,7 @@ def _measure_speed(
         largest_difference=max(
             float(np.abs(ours.scores[ENSEMBLE] - theirs.scores[ENSEMBLE]).max()) for ours, theirs in pairs
         ),
-        changed_labels=sum(ours.chosen != theirs.chosen for ours, theirs in pairs),
+        changed_labels=sum(ours.chosen != theirs.chosen for ours, theirs in pairs) if model.labels else None,
     )
 
 

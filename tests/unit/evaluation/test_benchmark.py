@@ -110,3 +110,9 @@ def test_synthetic_texts_are_reproducible_and_vary_in_length(tiny_tokenizer: Sub
     assert texts == synthetic_texts(tiny_tokenizer, 200)
     lengths = sorted(len(tiny_tokenizer.tokenize(text)) for text in texts)
     assert lengths[20] < 100 < lengths[180]
+
+
+def test_a_regression_has_no_labels_that_could_change(regression_bundle_path: Path) -> None:
+    found = benchmark(regression_bundle_path, ["a", "b c"] * 5, max_texts=10)
+    assert [speed.changed_labels for speed in found.speeds] == [None, None]
+    assert "labels" not in found.advice
