@@ -29,7 +29,7 @@ import spacy
 
 from bothways.interop.spacy_tables import tables_from_spacy
 from bothways.text import word_patterns, word_rules
-from bothways.text.fastai_cleaning import CONTROL_TOKENS, FASTAI_V2, clean_before
+from bothways.text.fastai_cleaning import FASTAI_CONTROL_TOKENS, FASTAI_V2, clean_before
 from bothways.text.word_rules import WordSplitter, WordTables
 
 ROOT = Path(__file__).parents[1]
@@ -122,7 +122,7 @@ def read_texts(path: Path, max_texts: int) -> list[str]:
 def measure_speed(name: str, language: str, texts: list[str]) -> Speed:
     """Return the speed of each tokenizer, after checking that their tokens agree."""
     cleaned = [clean_before(text, FASTAI_V2) for text in texts]
-    control_tokens = CONTROL_TOKENS[FASTAI_V2]
+    control_tokens = FASTAI_CONTROL_TOKENS[FASTAI_V2]
     tokenizer = spacy.blank(language).tokenizer
     for token in control_tokens:
         tokenizer.add_special_case(token, [{spacy.symbols.ORTH: token}])
@@ -159,7 +159,7 @@ def measure_speed(name: str, language: str, texts: list[str]) -> Speed:
 
 def measure_hostile() -> list[HostileTime]:
     """Return the time per character on each hostile text, with English rules."""
-    tables = tables_from_spacy("en", CONTROL_TOKENS[FASTAI_V2])[0]
+    tables = tables_from_spacy("en", FASTAI_CONTROL_TOKENS[FASTAI_V2])[0]
     splitter, plain_splitter = WordSplitter(tables), make_plain_splitter(tables)
     times = []
     for name, text in HOSTILE_TEXTS.items():

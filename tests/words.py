@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bothways.text.fastai_cleaning import CONTROL_TOKENS
+from bothways.text.fastai_cleaning import FASTAI_CONTROL_TOKENS
 from bothways.text.word_patterns import Pattern
 from bothways.text.word_rules import WordTables
 from bothways.text.word_tokenizer import WordTokenizer, WordTokenizerDocument
@@ -14,7 +14,7 @@ WORDS = ["the", "a", "cat", "dog", "sat", "on", "mat", "good", "bad", ".", ",", 
 
 def make_word_tokenizer(cleaning: str, words: Sequence[str] = WORDS, **options: bool) -> WordTokenizer:
     """Return a tokenizer that splits off punctuation and has these words in its vocabulary."""
-    control = CONTROL_TOKENS[cleaning]
+    control = FASTAI_CONTROL_TOKENS[cleaning]
     tables = WordTables(
         exceptions={**{token: [token] for token in control}, "don't": ["do", "n't"]},
         prefix=Pattern(pattern=r'^"|^\(', flags=32),

@@ -33,7 +33,5 @@ def test_a_bundle_of_format_1_predicts_what_it_predicted(name: str) -> None:
 
 def test_an_early_exit_of_format_1_is_used() -> None:
     model = bothways.load(GOLDEN / "early_exit.bundle", early_exit=True)
-    assert {prediction.read for prediction in model.stream(["what a lovely film", "a", "the mat"])} <= {
-        "both",
-        "forward",
-    }
+    texts = ["a b c", "what a lovely film", "the mat", "DOG ate it", "terrible"]  # the threshold is their median
+    assert {prediction.read for prediction in model.stream(texts)} == {"both", "forward"}

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from bothways.interop.fastai_learner import without_fillers
 from bothways.interop.spacy_tables import tables_from_spacy
-from bothways.text.fastai_cleaning import CONTROL_TOKENS
+from bothways.text.fastai_cleaning import FASTAI_CONTROL_TOKENS
 from bothways.text.word_tokenizer import WordTokenizer, WordTokenizerDocument
 from tests.parity.nasty_texts import NASTY_TEXTS
 
@@ -56,7 +56,7 @@ def compare(version: str, language: str, texts: list[str], folder: Path) -> int:
 
 def word_tokenizer(version: str, language: str, vocabulary: list[str]) -> WordTokenizer:
     cleaning = f"fastai-v{version}"
-    tables, source = tables_from_spacy(language, CONTROL_TOKENS[cleaning])
+    tables, source = tables_from_spacy(language, FASTAI_CONTROL_TOKENS[cleaning])
     fields = {"cleaning": cleaning, "language": language, "source": source, "tables": tables, "vocabulary": vocabulary}
     return WordTokenizer(WordTokenizerDocument.model_validate(fields))
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from bothways.errors import ForeignModelError
 from bothways.interop.spacy_tables import tables_from_spacy
-from bothways.text.fastai_cleaning import CONTROL_TOKENS, FASTAI_V1, FASTAI_V2, clean_before
+from bothways.text.fastai_cleaning import FASTAI_CONTROL_TOKENS, FASTAI_V1, FASTAI_V2, clean_before
 from bothways.text.word_rules import WordSplitter
 from tests.parity.nasty_texts import NASTY_TEXTS
 
@@ -45,10 +45,10 @@ Split = Callable[[str], list[str]]
 @cache
 def splitters(language: str) -> tuple[Split, Split, tuple[str, ...]]:
     """Return our splitter and spaCy's, both with fastai's control tokens, and the keys of the exceptions."""
-    tables, version = tables_from_spacy(language, CONTROL_TOKENS[FASTAI_V2])
+    tables, version = tables_from_spacy(language, FASTAI_CONTROL_TOKENS[FASTAI_V2])
     assert version == spacy.__version__
     tokenizer = spacy.blank(language).tokenizer
-    for token in CONTROL_TOKENS[FASTAI_V2]:
+    for token in FASTAI_CONTROL_TOKENS[FASTAI_V2]:
         tokenizer.add_special_case(token, [{spacy.symbols.ORTH: token}])
     return WordSplitter(tables).split, lambda text: [token.text for token in tokenizer(text)], tuple(tables.exceptions)
 

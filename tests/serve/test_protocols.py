@@ -15,7 +15,7 @@ import bothways
 from bothways.runtime.classifier import Classifier
 from bothways.runtime.slots import BATCH_SLOTS
 from bothways.serve.app import build_app
-from bothways.serve.metrics import Metrics
+from bothways.serve.metrics import ServerMetrics
 from bothways.serve.service import Service
 from bothways.serve.settings import Settings
 from tests.serve.conftest import Reply, RunningServer
@@ -304,7 +304,7 @@ def test_oip_does_not_find_another_model_or_version(server: RunningServer) -> No
 
 def test_openapi_describes_every_route_and_nothing_else(server: RunningServer) -> None:
     document = server.request("/openapi.json").value
-    app = build_app(Service({}, Settings(), Metrics()))
+    app = build_app(Service({}, Settings(), ServerMetrics()))
     routes = {
         (route.path, method.lower())
         for route in app.routes

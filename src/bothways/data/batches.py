@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bothways.text.reading import Ids
 from bothways.text.tokenizer import PADDING_ID
 
-Matrix = NDArray[np.int64]
+_Matrix = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class TextBatch:
     """
 
     rows: NDArray[np.intp]
-    ids: Matrix
+    ids: _Matrix
     lengths: NDArray[np.int64]
 
 

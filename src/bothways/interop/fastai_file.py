@@ -23,7 +23,7 @@ from bothways.interop.fastai_learner import LearnerFacts, labels_of, learner_fac
 from bothways.interop.fastai_weights import FoundWeights, find_weights
 from bothways.interop.spacy_tables import tables_from_spacy
 from bothways.interop.torch_file import read_foreign_file
-from bothways.text.fastai_cleaning import CONTROL_TOKENS, FASTAI_V2
+from bothways.text.fastai_cleaning import FASTAI_CONTROL_TOKENS, FASTAI_V2
 from bothways.text.reading import Direction
 from bothways.text.word_tokenizer import WordTokenizerDocument
 
@@ -240,7 +240,7 @@ def _tokenizer(facts: LearnerFacts, words: list[str], name: str, language: str |
         raise ConfigError(f"{name} records the language {trained_on!r}: drop --language")
     tables, source = facts.tables, "spaCy, as exported with the model"
     if tables is None:
-        tables, version = tables_from_spacy(trained_on, facts.control_tokens or CONTROL_TOKENS[cleaning])
+        tables, version = tables_from_spacy(trained_on, facts.control_tokens or FASTAI_CONTROL_TOKENS[cleaning])
         source = f"spaCy {version}"
     try:
         return WordTokenizerDocument.model_validate(
@@ -261,10 +261,10 @@ def _tokenizer(facts: LearnerFacts, words: list[str], name: str, language: str |
 
 def _cleaning_of(words: list[str], name: str) -> str:
     """Return the cleaning rules of fastai v1 or v2, recognized by the order of their control tokens."""
-    for cleaning, control in CONTROL_TOKENS.items():
+    for cleaning, control in FASTAI_CONTROL_TOKENS.items():
         if tuple(words[: len(control)]) == control:
             return cleaning
-    older = [word for word in CONTROL_TOKENS["fastai-v1"] if word in words[:20]]  # for example from before xxeos
+    older = [word for word in FASTAI_CONTROL_TOKENS["fastai-v1"] if word in words[:20]]  # for example from before xxeos
     if words[: len(older)] == older and len(older) > 4:
         return "fastai-v1"
     raise ForeignModelError(

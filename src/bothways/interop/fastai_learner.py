@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from bothways.bundle.manifest import FastaiPooling
 from bothways.errors import ForeignModelError
 from bothways.interop.pickle_reader import GlobalName, Record
-from bothways.text.fastai_cleaning import CONTROL_TOKENS, FASTAI_V1, FASTAI_V2
+from bothways.text.fastai_cleaning import FASTAI_CONTROL_TOKENS, FASTAI_V1, FASTAI_V2
 from bothways.text.reading import Direction
 from bothways.text.word_patterns import Pattern
 from bothways.text.word_rules import WordTables
@@ -173,7 +173,7 @@ def _from_v1_export(state: Mapping[object, object], source: str) -> LearnerFacts
         marks_field=bool(tokenize.get("mark_fields", False)),
         ends=bool(tokenize.get("include_eos", False)),
         language=str(tokenizer.get("lang", "en")),
-        control_tokens=_words(tokenizer.get("special_cases")) or CONTROL_TOKENS[FASTAI_V1],
+        control_tokens=_words(tokenizer.get("special_cases")) or FASTAI_CONTROL_TOKENS[FASTAI_V1],
         labels=_v1_labels(data, state.get("loss_func"), source),
         pooling=_pooling(model, source),
     )
@@ -245,7 +245,7 @@ def _from_v2_export(state: Mapping[object, object], source: str) -> LearnerFacts
         cleaning=FASTAI_V2,
         ends=ends,
         language=language,
-        control_tokens=_words(tok.get("special_toks")) or CONTROL_TOKENS[FASTAI_V2],
+        control_tokens=_words(tok.get("special_toks")) or FASTAI_CONTROL_TOKENS[FASTAI_V2],
         tables=_tables(spacy) if spacy else None,
         labels=labels,
         direction=Direction.BACKWARD if reversing else Direction.FORWARD,

@@ -1,4 +1,4 @@
-"""Read one text that arrives in parts, such as a transcript while somebody speaks.
+"""Read one text that arrives in parts, such as a live transcript.
 
 Input: the parts of a text. Output: the forward model's scores of the text so far after each part, and the complete
 prediction at the end. Windows begin where continuous batching begins them, so every result has the same bits as that of

@@ -1,6 +1,6 @@
 """Write the server's log to standard error. A log that can't be written never delays or fails a request.
 
-Lines go through a bounded queue to a thread of their own, because writing to a pipe that nobody reads blocks.
+Lines go through a bounded queue to a thread of their own, because writing to a pipe without a reader blocks.
 """
 
 from __future__ import annotations

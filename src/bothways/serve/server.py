@@ -21,7 +21,7 @@ from bothways.bundle.read import read_manifest
 from bothways.errors import BothwaysError, BundleError, ConfigError
 from bothways.serve.app import build_app
 from bothways.serve.log import end_log, log_message, start_log
-from bothways.serve.metrics import Metrics
+from bothways.serve.metrics import ServerMetrics
 from bothways.serve.service import Service
 from bothways.serve.settings import Settings
 
@@ -45,7 +45,7 @@ def serve(bundles: Mapping[str, Path], settings: Settings) -> NoReturn:
     start_log()
     status = 0
     try:
-        asyncio.run(_serve(Service(bundles, settings, Metrics())))
+        asyncio.run(_serve(Service(bundles, settings, ServerMetrics())))
     except BothwaysError as error:
         log_message(f"error: {' '.join(str(error).splitlines())}")
         status = error.exit_code

@@ -18,7 +18,7 @@ from bothways.runtime.classifier import Classifier
 from bothways.runtime.verify import Verification, load_verified
 from bothways.serve.answers import Answer, Classified
 from bothways.serve.batching import Batcher
-from bothways.serve.metrics import Metrics
+from bothways.serve.metrics import ServerMetrics
 from bothways.serve.settings import Settings
 from bothways.text.reading import TokenizedText
 from bothways.text.validation import check_text
@@ -63,7 +63,7 @@ class Service:
         is_draining: Whether the server is shutting down.
     """
 
-    def __init__(self, bundles: Mapping[str, Path], settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, bundles: Mapping[str, Path], settings: Settings, metrics: ServerMetrics) -> None:
         self.settings, self.metrics = settings, metrics
         self.problem = ""
         self.is_draining = False

@@ -24,7 +24,7 @@ UNKNOWN, PADDING, START, END, FIELD = "xxunk", "xxpad", "xxbos", "xxeos", "xxfld
 CAPITALIZED, ALL_CAPITALS = "xxmaj", "xxup"
 CHARACTER_REPEATED, WORD_REPEATED = "xxrep", "xxwrep"
 
-CONTROL_TOKENS: dict[str, tuple[str, ...]] = {
+FASTAI_CONTROL_TOKENS: dict[str, tuple[str, ...]] = {
     FASTAI_V1: (
         *(UNKNOWN, PADDING, START, END, FIELD),
         *(CAPITALIZED, ALL_CAPITALS, CHARACTER_REPEATED, WORD_REPEATED),

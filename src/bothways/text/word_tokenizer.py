@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bothways import strict_json
-from bothways.text.fastai_cleaning import CONTROL_TOKENS, clean_before, mark_token
+from bothways.text.fastai_cleaning import FASTAI_CONTROL_TOKENS, clean_before, mark_token
 from bothways.text.reading import TokenizedText
 from bothways.text.tokenizer import UNKNOWN_ID
 from bothways.text.word_rules import WordSplitter, WordTables
@@ -97,7 +97,7 @@ class WordTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return a text made of these words, without control tokens and fillers."""
-        control = {*CONTROL_TOKENS[self.document.cleaning], "", "xxfake"}
+        control = {*FASTAI_CONTROL_TOKENS[self.document.cleaning], "", "xxfake"}
         return " ".join(word for word in self.tokens(ids) if word not in control)
 
     def words_of(self, text: str) -> list[str]:
@@ -149,7 +149,7 @@ class WordTokenizer:
         counts: Counter[str] = Counter()
         for text in texts:
             counts.update(self.words_of(text))
-        control = CONTROL_TOKENS[self.document.cleaning]
+        control = FASTAI_CONTROL_TOKENS[self.document.cleaning]
         frequent = [word for word, count in counts.most_common(MAX_VOCABULARY) if count >= MIN_OCCURRENCES]
         vocabulary = [*control, *(word for word in frequent if word not in control)]
         return WordTokenizer(self.document.model_copy(update={"vocabulary": vocabulary[:MAX_VOCABULARY]}))

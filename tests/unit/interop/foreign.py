@@ -15,7 +15,7 @@ from torch import nn
 from bothways.interop.pickle_reader import GlobalName, Record
 from bothways.nn.awd_lstm import LanguageModelNetwork
 from bothways.nn.classifier import ClassifierNetwork
-from bothways.text.fastai_cleaning import CONTROL_TOKENS
+from bothways.text.fastai_cleaning import FASTAI_CONTROL_TOKENS
 
 State = dict[str, NDArray[np.float32]]
 ModuleState = tuple[str, dict[str, object]]
@@ -72,7 +72,7 @@ def save_vocabulary(path: Path, words: Sequence[str]) -> Path:
 
 
 def vocabulary(version: int, words: Sequence[str]) -> list[str]:
-    return [*CONTROL_TOKENS[f"fastai-v{version}"], *words]
+    return [*FASTAI_CONTROL_TOKENS[f"fastai-v{version}"], *words]
 
 
 def an_object(name: str, state: object = None, *arguments: object, items: Sequence[object] = ()) -> Record:
@@ -112,7 +112,7 @@ def v1_export(
         {
             "tok_func": GlobalName("fastai.text.transform", "SpacyTokenizer"),
             "lang": "en",
-            "special_cases": list(CONTROL_TOKENS["fastai-v1"]),
+            "special_cases": list(FASTAI_CONTROL_TOKENS["fastai-v1"]),
             "pre_rules": [GlobalName("fastai.text.transform", rule) for rule in V1_RULES],
             "post_rules": [GlobalName("fastai.text.transform", rule) for rule in ("replace_all_caps", "deal_caps")],
             "n_cpus": 1,
@@ -152,7 +152,7 @@ def v2_export(state: State, words: Sequence[str], labels: Sequence[str] | None, 
         f"{core}.Tokenizer",
         {
             "tok": an_object(
-                f"{core}.SpacyTokenizer", {"special_toks": list(CONTROL_TOKENS["fastai-v2"]), "pipe": None}
+                f"{core}.SpacyTokenizer", {"special_toks": list(FASTAI_CONTROL_TOKENS["fastai-v2"]), "pipe": None}
             ),
             "rules": [GlobalName(core, rule) for rule in V2_RULES],
         },

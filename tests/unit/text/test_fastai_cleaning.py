@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from bothways.text.fastai_cleaning import CONTROL_TOKENS, FASTAI_V1, FASTAI_V2, clean_before, mark_token
+from bothways.text.fastai_cleaning import FASTAI_CONTROL_TOKENS, FASTAI_V1, FASTAI_V2, clean_before, mark_token
 
 BOTH = (FASTAI_V1, FASTAI_V2)
 
@@ -94,7 +94,7 @@ def test_v2_writes_spaces_in_tokens_as_a_sign() -> None:
 
 
 def test_the_versions_have_the_same_control_tokens_in_different_orders() -> None:
-    first, second = (CONTROL_TOKENS[rules] for rules in BOTH)
+    first, second = (FASTAI_CONTROL_TOKENS[rules] for rules in BOTH)
     assert set(first) == set(second)
     assert first[:5] == second[:5] == ("xxunk", "xxpad", "xxbos", "xxeos", "xxfld")
     assert first[5:] == ("xxmaj", "xxup", "xxrep", "xxwrep")

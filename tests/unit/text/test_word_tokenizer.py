@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bothways.errors import BundleBroken
-from bothways.text.fastai_cleaning import CONTROL_TOKENS
+from bothways.text.fastai_cleaning import FASTAI_CONTROL_TOKENS
 from bothways.text.reading import Direction, SpecialTokenPlacement, read
 from bothways.text.subword_tokenizer import SubwordTokenizer
 from bothways.text.tokenizer import PADDING_ID, START_ID, UNKNOWN_ID
@@ -105,7 +105,7 @@ def test_what_can_be_typed_is_composed_and_nothing_else() -> None:
 def test_a_vocabulary_is_learnt_as_fastai_does() -> None:
     texts = ["the zebra and the Zebra", "zebra the quagga", "a quagga, a cat"]
     adapted = V2.adapted(texts)
-    control = list(CONTROL_TOKENS["fastai-v2"])
+    control = list(FASTAI_CONTROL_TOKENS["fastai-v2"])
     assert adapted.tokens(range(len(adapted))) == [*control, "the", "zebra"]  # at least three times
     assert words_of(adapted, "the zebra") == ["xxbos", "the", "zebra"]
 

@@ -22,13 +22,15 @@ def test_scores_are_those_of_the_runtime(task: Task) -> None:
 
 
 def test_weights_and_smoothing_change_the_loss() -> None:
-    logits, targets = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0])
+    logits, targets = torch.tensor([[2.0, 0.0], [0.5, 1.0]]), torch.tensor([0, 1])
     task = SingleLabel(("a", "b"))
     plain, smooth, weighted = (
         objective_of(task, *options).loss(logits, targets).item() for options in ((), (None, 0.1), ([1.0, 5.0], 0.0))
     )
     assert plain != smooth
-    assert weighted == pytest.approx(plain)  # all rows have the same class, so its weight cancels out
+    each = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+    assert weighted == pytest.approx((each[0] + 5 * each[1]).item() / 6)
+    assert weighted != plain
 
 
 def test_the_loss_of_a_regression_does_not_depend_on_the_unit() -> None:
