@@ -10,6 +10,7 @@ import collections
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,6 @@ from bothways.training.choices import Device, Directions, Size
 from bothways.training.reports import Report, StageReport
 
 if TYPE_CHECKING:
-    from bothways.training.hyperparameters import Hyperparameters
     from bothways.training.pipeline import RunSettings
 
 DEFAULT_PACK = "en-small"
@@ -88,42 +88,27 @@ def train(
         DependencyMissing: The libraries for training are not installed.
         TrainingError: Training diverged, or the bundle could not be verified; nothing was published.
     """
-    _require_torch()
+    base = _settings(out, directions, seed, pretrained, size, config, device, text)
     from bothways.training.distributed import processes  # noqa: PLC0415  (needs torch)
-    from bothways.training.models import choose_device  # noqa: PLC0415  (needs torch)
-    from bothways.training.pipeline import RunSettings, digest_of, train_bundle  # noqa: PLC0415  (needs torch)
+    from bothways.training.pipeline import digest_of, train_bundle  # noqa: PLC0415  (needs torch)
 
-    _check_options(out, directions, seed)
-    pack = _read_pack(pretrained, size)
-    hyperparameters = _load_hyperparameters(pack, size, config)
-    chosen_task, chosen_device = new_task(task, label_separator), choose_device(device)
+    chosen_task = new_task(task, label_separator)
     rows = read_labeled(data, text, label, chosen_task)
     warnings = chosen_task.check(rows)
     split: Split
     if valid is not None:
         split = chosen_task.split_with(rows, read_labeled(valid, text, label, chosen_task))
     else:
-        split = chosen_task.split(rows, hyperparameters.classifier.validation_fraction, seed)
+        split = chosen_task.split(rows, base.hyperparameters.classifier.validation_fraction, seed)
     more_texts = read_unlabeled(unlabeled, text) if unlabeled is not None else []
     if processes().count > 1:
         raise ConfigError("torchrun works with pretrain only: run train without it, a classifier trains in one process")
-    settings = RunSettings(
-        out=Path(out),
-        directions=_chosen(directions),
-        seed=seed,
-        size=_size_name(pack, size),
-        hyperparameters=hyperparameters,
-        device=chosen_device,
-        pack=pack,
-        text_column=text,
-        label_column=label,
-        task=chosen_task,
-        data={
-            "training": digest_of([*split.train.texts, *map(str, split.train.labels)]),
-            "validation": digest_of([*split.valid.texts, *map(str, split.valid.labels)]),
-            "unlabeled": digest_of(more_texts),
-        },
-    )
+    digests = {
+        "training": digest_of([*split.train.texts, *map(str, split.train.labels)]),
+        "validation": digest_of([*split.valid.texts, *map(str, split.valid.labels)]),
+        "unlabeled": digest_of(more_texts),
+    }
+    settings = replace(base, label_column=label, task=chosen_task, data=digests)
     first = [StageReport("data", warning, is_warning=True) for warning in [*warnings, *split.warnings]]
     _run(settings, first, train_bundle(split, more_texts, settings), progress)
     return load(settings.out)
@@ -169,29 +154,14 @@ def pretrain(
         DependencyMissing: The libraries for training are not installed.
         TrainingError: Training diverged, or the pack could not be verified; nothing was published.
     """
-    _require_torch()
+    base = _settings(out, directions, seed, continue_from, size, config, device, text)
     from bothways.training.distributed import processes  # noqa: PLC0415  (needs torch)
-    from bothways.training.models import choose_device  # noqa: PLC0415  (needs torch)
-    from bothways.training.pipeline import RunSettings, pretrain_pack  # noqa: PLC0415  (needs torch)
+    from bothways.training.pipeline import pretrain_pack  # noqa: PLC0415  (needs torch)
 
-    _check_options(out, directions, seed)
-    pack = _read_pack(continue_from, size)
-    hyperparameters, chosen_device = _load_hyperparameters(pack, size, config), choose_device(device)
     texts = Corpus([os.fspath(path) for path in corpus], text)
     if texts.texts < 2:
         raise DataError(f"the corpus has {texts.texts} texts; at least 2 are needed (one to train on, one to validate)")
-    settings = RunSettings(
-        out=Path(out),
-        directions=_chosen(directions),
-        seed=seed,
-        size=_size_name(pack, size),
-        hyperparameters=hyperparameters,
-        device=chosen_device,
-        pack=pack,
-        text_column=text,
-        about=about,
-        data={"corpus": texts.digest},
-    )
+    settings = replace(base, about=about, data={"corpus": texts.digest})
     reports = pretrain_pack(texts, settings)
     if processes().rank > 0:  # the first process writes files and reports progress
         collections.deque(reports, maxlen=0)
@@ -199,16 +169,39 @@ def pretrain(
     _run(settings, [], reports, progress)
 
 
-def _check_options(out: str | os.PathLike[str], directions: str, seed: int) -> None:
+def _settings(
+    out: str | os.PathLike[str],
+    directions: str,
+    seed: int,
+    pretrained: str | os.PathLike[str] | None,
+    size: str | None,
+    config: str | os.PathLike[str] | None,
+    device: str,
+    text: str,
+) -> RunSettings:
+    """Return what the settings of classifiers and of language models share; all options are checked."""
+    _require_torch()
+    from bothways.training.hyperparameters import FROM_PACK, load_hyperparameters  # noqa: PLC0415  (needs torch)
+    from bothways.training.models import choose_device  # noqa: PLC0415  (needs torch)
+    from bothways.training.pipeline import RunSettings  # noqa: PLC0415  (needs torch)
+
     if directions not in ("both", "forward", "backward"):
         raise ConfigError(f"unknown directions {directions!r}; use both, forward or backward")
     if not 0 <= seed < 2**32:
         raise ConfigError(f"seed is {seed}, expected 0 to 4294967295")
     refuse_unusable(Path(out))
-
-
-def _chosen(directions: str) -> tuple[Direction, ...]:
-    return tuple(Direction) if directions == "both" else (Direction(directions),)
+    pack = _read_pack(pretrained, size)
+    preset = None if pack is not None else size or _DEFAULT_SIZE
+    return RunSettings(
+        out=Path(out),
+        directions=tuple(Direction) if directions == "both" else (Direction(directions),),
+        seed=seed,
+        size=preset,
+        hyperparameters=load_hyperparameters(preset or FROM_PACK, os.fspath(config) if config is not None else None),
+        device=choose_device(device),
+        pack=pack,
+        text_column=text,
+    )
 
 
 def _read_pack(pretrained: str | os.PathLike[str] | None, size: str | None) -> Bundle | None:
@@ -221,20 +214,6 @@ def _read_pack(pretrained: str | os.PathLike[str] | None, size: str | None) -> B
             "Drop --size, or train from scratch with --pretrained none"
         )
     return read_bundle(pack_path(pretrained), Kind.LANGUAGE_MODEL)
-
-
-def _size_name(pack: Bundle | None, size: str | None) -> str | None:
-    """Return the name of the preset that fixes the model size; None where a pack does."""
-    return None if pack is not None else size or _DEFAULT_SIZE
-
-
-def _load_hyperparameters(
-    pack: Bundle | None, size: str | None, config: str | os.PathLike[str] | None
-) -> Hyperparameters:
-    from bothways.training.hyperparameters import FROM_PACK, load_hyperparameters  # noqa: PLC0415  (needs torch)
-
-    preset = _size_name(pack, size) or FROM_PACK
-    return load_hyperparameters(preset, os.fspath(config) if config is not None else None)
 
 
 def _run(settings: RunSettings, first: Iterable[Report], rest: Iterable[Report], progress: bool) -> None:
