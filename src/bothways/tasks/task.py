@@ -21,6 +21,8 @@ from bothways.tasks.metrics import Metrics, Scores
 LONGEST_LABEL = 1000
 """Characters; what is longer is a text in the wrong column."""
 TaskName = Literal["single-label", "multi-label", "regression"]
+LabelKind = Literal["text", "integer", "boolean"]
+"""What the labels of the training rows were, so that predictions have the same type."""
 Activation = Literal["softmax", "sigmoid", "identity"]
 Targets = NDArray[Any]
 """What is true of texts, as the loss takes it: class numbers (N,), 0 and 1 (N, C), or standardized values (N, 1)."""
@@ -94,6 +96,7 @@ class TaskRecord:
         center: Mean of the training targets; None unless the task is regression.
         scale: Standard deviation of the training targets; None unless the task is regression.
         separator: The string between two labels in a cell; None where the task has none.
+        label_kind: What the labels stand for.
     """
 
     name: TaskName
@@ -103,6 +106,7 @@ class TaskRecord:
     center: float | None = None
     scale: float | None = None
     separator: str | None = None
+    label_kind: LabelKind = "text"
 
 
 @dataclass(frozen=True)
