@@ -7,20 +7,20 @@ Does not know tokens.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
-from bothways.data.tables import open_table
+from bothways.data.dialect import Dialect
+from bothways.data.tables import TableSource, open_table
 from bothways.errors import DataError
 from bothways.tasks.classification import is_missing
 from bothways.tasks.task import Label, LabeledTexts, Task
 from bothways.text.validation import check_text
 
-TableSource = str | os.PathLike[str] | Mapping[str, Any]
-"""A path, or a table in memory: anything that returns a column by its name, such as a dict of lists or a DataFrame."""
 
-
-def read_labeled(source: TableSource, text_column: str, label_column: str, task: Task) -> LabeledTexts:
+def read_labeled(
+    source: TableSource, text_column: str, label_column: str, task: Task, *, dialect: Dialect | None = None
+) -> LabeledTexts:
     """Return all labeled texts of a source.
 
     Args:
@@ -28,6 +28,7 @@ def read_labeled(source: TableSource, text_column: str, label_column: str, task:
         text_column: The column of the texts.
         label_column: The column of the labels.
         task: Parses the labels.
+        dialect: What the user states about a file.
 
     Raises:
         DataError: A column is missing, a text or label is missing or of a wrong kind, or there is no row.
@@ -35,7 +36,7 @@ def read_labeled(source: TableSource, text_column: str, label_column: str, task:
     texts: list[str] = []
     labels: list[Label] = []
     name = os.fspath(source) if isinstance(source, str | os.PathLike) else "the table"
-    for name, place, text, label in _rows(source, [text_column, label_column], ["--text", "--label"]):
+    for name, place, text, label in _rows(source, [text_column, label_column], ["--text", "--label"], dialect):
         texts.append(_text(text, name, place, text_column))
         labels.append(task.parse(label, f"{name}, {place}, column {label_column!r}"))
     if not texts:
@@ -45,59 +46,40 @@ def read_labeled(source: TableSource, text_column: str, label_column: str, task:
     return LabeledTexts(name, texts, labels)
 
 
-def read_unlabeled(source: TableSource, text_column: str) -> list[str]:
+def read_unlabeled(source: TableSource, text_column: str, dialect: Dialect | None = None) -> list[str]:
     """Return all texts of a source, regardless of its other columns.
+
+    Args:
+        source: A path, or a table in memory.
+        text_column: The column of the texts.
+        dialect: What the user states about a file.
 
     Raises:
         DataError: The column is missing, or a text is missing or not a string.
     """
-    return list(iterate_texts(source, text_column))
+    return list(iterate_texts(source, text_column, dialect))
 
 
-def iterate_texts(source: TableSource, text_column: str) -> Iterator[str]:
+def iterate_texts(source: TableSource, text_column: str, dialect: Dialect | None = None) -> Iterator[str]:
     """Yield the texts of a source one by one.
 
     Raises:
         DataError: As ``read_unlabeled``.
     """
-    for name, place, text in _rows(source, [text_column], ["--text"]):
+    for name, place, text in _rows(source, [text_column], ["--text"], dialect):
         yield _text(text, name, place, text_column)
 
 
-def _rows(source: TableSource, columns: list[str], options: list[str]) -> Iterator[tuple[Any, ...]]:
+def _rows(
+    source: TableSource, columns: list[str], options: list[str], dialect: Dialect | None
+) -> Iterator[tuple[Any, ...]]:
     """Yield name, place and the values of the given columns of each row."""
-    if isinstance(source, str | os.PathLike):
-        with open_table(os.fspath(source)) as table:
-            for column, option in zip(columns, options, strict=True):
-                table.require_column(column, option)
-            for chunk in table.chunks():
-                for place, *values in zip(chunk.places, *(chunk.column(column) for column in columns), strict=True):
-                    yield table.name, place, *values
-        return
-    values_by_column = []
-    for column in columns:
-        try:
-            values_by_column.append(list(_python_values(source[column])))
-        except (KeyError, TypeError, IndexError):
-            raise DataError(f"the table has no column {column!r}") from None
-    if len({len(values) for values in values_by_column}) > 1:
-        raise DataError(f"the columns {' and '.join(columns)} have different numbers of rows")
-    for number, row in enumerate(zip(*values_by_column, strict=True), start=1):
-        yield "the table", f"row {number}", *row
-
-
-def _python_values(column: Any) -> Iterable[object]:
-    """Return plain Python values of a list, array, Series or Arrow column.
-
-    Raises:
-        DataError: The column is a single string.
-    """
-    if isinstance(column, str | bytes):
-        raise DataError(f"a column of the table is the string {column[:20]!r}, expected one value per row")
-    for method in ("to_pylist", "tolist"):
-        if hasattr(column, method):
-            return list(getattr(column, method)())
-    return list(column)
+    with open_table(source, dialect) as table:
+        for column, option in zip(columns, options, strict=True):
+            table.require_column(column, option)
+        for chunk in table.chunks(columns):
+            for place, *values in zip(chunk.places, *(chunk.column(column) for column in columns), strict=True):
+                yield table.name, place, *values
 
 
 def _text(value: object, name: str, place: str, column: str) -> str:
