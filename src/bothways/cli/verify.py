@@ -13,7 +13,12 @@ from bothways.bundle.read import read_manifest
 from bothways.cli.metrics import metric_texts, metrics_table
 from bothways.cli.options import (
     BundlePath,
+    DelimiterOption,
+    EncodingOption,
+    FormatOption,
+    HeaderOption,
     PrecisionOption,
+    QuotesOption,
     TrainedLabelColumn,
     TrainedTextColumn,
     output_console,
@@ -31,6 +36,11 @@ def verify(
     text: TrainedTextColumn = None,
     label: TrainedLabelColumn = None,
     precision: PrecisionOption = "float32",
+    table_format: FormatOption = None,
+    delimiter: DelimiterOption = None,
+    quotes: QuotesOption = None,
+    encoding: EncodingOption = None,
+    header: HeaderOption = True,
 ) -> None:
     """Verify a bundle or pack on this machine.
 
@@ -55,7 +65,17 @@ def verify(
     if precision != "float32" and manifest.labels:
         console.print(f"{result.changed_labels} of {result.texts} texts get other labels.")
     if data is not None:
-        comparison = bothways.compare_precision(bundle, data, text=text, label=label)
+        comparison = bothways.compare_precision(
+            bundle,
+            data,
+            text=text,
+            label=label,
+            format=table_format,
+            delimiter=delimiter,
+            quotes=quotes,
+            encoding=encoding,
+            header=header,
+        )
         metrics = {name: metric_texts(found) for name, found in comparison.metrics.items()}
         console.print(metrics_table("precision", metrics, f"{comparison.rows:,} rows of {comparison.data}"))
         if manifest.labels:
