@@ -13,8 +13,9 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
+from bothways.tasks.labels import LONGEST_LABEL
 from bothways.tasks.registry import task_of
-from bothways.tasks.task import LONGEST_LABEL, Task, TaskRecord
+from bothways.tasks.task import Task, TaskRecord
 from bothways.text.reading import Direction, Ids, SpecialTokenPlacement
 from bothways.text.tokenizer import PADDING_ID
 
