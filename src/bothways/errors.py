@@ -25,6 +25,7 @@ r"""Every error that bothways raises on purpose.
     │   └── DeadlinePassed         deadline passed before the answer                      HTTP 504
     ├── ShapeError                 array of the wrong shape                               exit 1
     └── TrainingError              training failed                                        exit 1
+        ├── TrainingDiverged       the loss exploded or is not a number                   exit 1
         └── ParityFailed           the bundle does not reproduce the trainer's numbers    exit 1
 
 ``exit`` is the exit status of the command line, ``HTTP`` the status of the server's response. Messages state what is
@@ -271,6 +272,10 @@ class ShapeError(BothwaysError, ValueError):
 
 class TrainingError(BothwaysError):
     """Training cannot continue, or its result failed verification."""
+
+
+class TrainingDiverged(TrainingError):
+    """The loss exploded or is no longer a number. The message names the hyperparameter to lower."""
 
 
 class ParityFailed(TrainingError):
