@@ -395,7 +395,7 @@ def _record(settings: RunSettings, files: PlanFolder, validation: dict[str, dict
         bothways_version=__version__,
         seed=settings.seed,
         size=settings.size,
-        text_column=settings.text_column,
+        text_columns=[] if settings.text_column is None else [settings.text_column],
         label_column=settings.label_column,
         label_separator=settings.task.record().separator if settings.task is not None else None,
         about=settings.about,
