@@ -214,6 +214,10 @@ class SingleLabel(Task):
         accuracy = float((scores.argmax(axis=1) == targets).mean())
         return {"loss": metrics.log_loss(scores, targets), "accuracy": accuracy}
 
+    def epoch_rank(self, metrics: Mapping[str, float]) -> tuple[float, ...]:
+        """Return the accuracy, then the loss: overconfidence raises the loss long before the errors stop falling."""
+        return (metrics["accuracy"], -metrics["loss"])
+
     def validation_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
         """Return loss, accuracy, and the calibration error after and before calibration."""
         calibrated = self.with_temperature(scores, self.temperature)

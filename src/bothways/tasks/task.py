@@ -310,6 +310,10 @@ class Task(ABC):
     def epoch_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
         """Return the metrics of a training epoch, ``loss`` and one or two more, for scores, (N, C)."""
 
+    def epoch_rank(self, metrics: Mapping[str, float]) -> tuple[float, ...]:
+        """Return what the best epoch has the most of, from the metrics that ``epoch_metrics`` returned."""
+        return (-metrics["loss"],)
+
     @abstractmethod
     def validation_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
         """Return the metrics that a bundle records of its ensemble.
