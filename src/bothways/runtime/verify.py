@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from bothways import strict_json
+from bothways.arguments import as_path, as_text, checked
 from bothways.bundle.manifest import Kind
 from bothways.bundle.parity import ENSEMBLE, LARGEST_DIFFERENCE, recorded_scores
 from bothways.bundle.read import Bundle, read_bundle, read_manifest
@@ -70,6 +71,7 @@ class Verification:
         return ""
 
 
+@checked(path=as_path, precision=as_text)
 def verify(path: str | os.PathLike[str], *, precision: Precision = "float32") -> Verification:
     """Verify that a bundle or pack reproduces its parity record on this machine.
 
