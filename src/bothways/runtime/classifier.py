@@ -218,7 +218,7 @@ class Classifier:
         assert self.early_exit is not None
         number = self.manifest.directions.index(self.early_exit.first)
         calibrated = self.task.with_temperature(self._scores(number, pooled), self.early_exit.temperature)
-        return bool(calibrated.max() > self.early_exit.threshold)
+        return self.early_exit.is_confident(calibrated)
 
     def _scores(self, number: int, pooled: Pooled) -> Scores:
         """Return the scores of one member for a text."""
