@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
+from bothways.tasks.labels import LONGEST_LABEL, LabelKind
 from bothways.tasks.registry import task_of
-from bothways.tasks.task import LONGEST_LABEL, LabelKind, Task, TaskRecord
+from bothways.tasks.task import Task, TaskRecord
 from bothways.text.reading import Direction, Ids, SpecialTokenPlacement
 from bothways.text.tokenizer import PADDING_ID
 
@@ -363,6 +364,7 @@ class Manifest(_Part):
             scale=self.target.scale if self.target else None,
             separator=self.training.label_separator,
             label_kind=self.label_kind,
+            label_columns=tuple(self.training.label_columns),
         )
 
     @property

@@ -34,8 +34,8 @@ from bothways.bundle.manifest import (
     digest_of,
 )
 from bothways.bundle.parity import ParityRow, parse_parity_record
-from bothways.bundle.weights import member_shapes, read_weights, shown
-from bothways.errors import BundleBroken, BundleMissing, BundleTooNew
+from bothways.bundle.weights import member_shapes, read_weights
+from bothways.errors import BundleBroken, BundleMissing, BundleTooNew, shown
 from bothways.text.reading import Direction
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.tokenizer_document import parse_tokenizer
