@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 from bothways import strict_json
 from bothways.bundle.manifest import EarlyExit, Kind, Manifest
 from bothways.errors import BundleBroken
+from bothways.tasks.labels import LabelValue
 from bothways.tasks.metrics import Scores
 from bothways.tasks.task import Decision, Task
 from bothways.text.tokenizer import Tokenizer
@@ -49,7 +50,6 @@ _LONGEST_COMPOSED_WORDS = 400
 
 _Probability = Annotated[FiniteFloat, Field(ge=0, le=1)]
 _ByOutput = dict[str, dict[str, FiniteFloat]]
-_LabelValue = str | int | bool
 
 
 class _Part(BaseModel):
@@ -64,8 +64,8 @@ class RecordedDecision(_Part):
         chosen: The labels assigned to the text.
     """
 
-    label: _LabelValue
-    chosen: list[_LabelValue]
+    label: LabelValue
+    chosen: list[LabelValue]
 
 
 class RecordedEarlyExit(_Part):
