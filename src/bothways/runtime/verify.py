@@ -85,7 +85,9 @@ class Verification:
         return ""
 
 
-def verify(path: str | os.PathLike[str], *, precision: Precision = "float32") -> Verification:
+def verify(
+    path: str | os.PathLike[str], *, precision: Precision = "float32", key: str | os.PathLike[str] | None = None
+) -> Verification:
     """Verify that a bundle or pack reproduces its parity record on this machine.
 
     Guarantee 1: predictions are the trainer's (≤ 1e-5) in another process, on another day, on another machine.
@@ -93,20 +95,23 @@ def verify(path: str | os.PathLike[str], *, precision: Precision = "float32") ->
     Args:
         path: Directory of the bundle or pack.
         precision: Precision of a classifier's matrix products. In int8, differences up to 0.1 pass.
+        key: PEM file with the Ed25519 public key that the bundle must be signed with. Defaults to no such check.
 
     Returns:
         The differences, and whether they pass.
 
     Raises:
+        BundleUntrusted: The bundle is not signed with the key.
         BundleError: There is no bundle at the path, or it can't be read.
-        ConfigError: The precision is unknown, or not float32 for a pack.
+        ConfigError: The precision is unknown, or not float32 for a pack; or the key can't be read.
+        DependencyMissing: A key is given, and the library cryptography is not installed.
     """
     manifest = read_manifest(Path(path))
     is_classifier = manifest.kind is Kind.CLASSIFIER
     supported = PRECISIONS if is_classifier else ("float32",)
     if precision not in supported:
         raise ConfigError(f"a {manifest.kind} can't be verified in {precision}, expected {' or '.join(supported)}")
-    bundle = read_bundle(path, manifest.kind)
+    bundle = read_bundle(path, manifest.kind, key)
     if is_classifier:
         return _of_classifier(Classifier(bundle, precision=precision), bundle, manifest.early_exit)
     differences = _language_model_differences(bundle)
@@ -119,6 +124,7 @@ def load_verified(
     threads: int | None = None,
     early_exit: bool = False,
     precision: Precision = "float32",
+    key: str | os.PathLike[str] | None = None,
 ) -> tuple[Classifier, Verification]:
     """Load the classifier in a bundle and verify this very object.
 
@@ -127,15 +133,17 @@ def load_verified(
         threads: Number of threads, 1 or more. Defaults to one per core available to this process.
         early_exit: Whether to skip the second direction when the first is confident. Both are verified.
         precision: Precision of the matrix products.
+        key: PEM file with the Ed25519 public key that the bundle must be signed with. Defaults to no such check.
 
     Returns:
         The classifier, and the result of verifying it.
 
     Raises:
+        BundleUntrusted: The bundle is not signed with the key.
         BundleError: There is no classifier at the path, or it can't be read.
-        ConfigError: The bundle has no early exit.
+        ConfigError: The bundle has no early exit, or the key can't be read.
     """
-    bundle = read_bundle(path, Kind.CLASSIFIER)
+    bundle = read_bundle(path, Kind.CLASSIFIER, key)
     chosen = early_exit_of(bundle) if early_exit else None
     model = Classifier(bundle, threads, chosen, precision)
     model.early_exit = None

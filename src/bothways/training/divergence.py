@@ -56,7 +56,6 @@ class StageSettings:
             f"--config file: it is {self.learning_rate:g}, try {self.learning_rate / 10:.2g}"
         )
 
-
     def refuse_infinite(self, values: NDArray[np.float64]) -> None:
         """Raise an error if a number of the trained model is not finite.
 
@@ -103,5 +102,7 @@ def _problem_of_step(report: StepReport, losses: list[float], untrained_loss: fl
             continue
         median = statistics.median(losses[-steps:])
         if median > factor * untrained_loss:
-            return f"its loss is {median:.3g} (median of {steps} steps), that of an untrained model {untrained_loss:.3g}"
+            return (
+                f"its loss is {median:.3g} (median of {steps} steps), that of an untrained model {untrained_loss:.3g}"
+            )
     return None
