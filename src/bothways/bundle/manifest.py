@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Final, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from bothways.tasks.labels import LONGEST_LABEL, LabelKind
@@ -199,6 +201,10 @@ class EarlyExit(_Part):
     accuracy: Annotated[FiniteFloat, Field(ge=0, le=1)]
     accuracy_of_ensemble: Annotated[FiniteFloat, Field(ge=0, le=1)]
     curve: Annotated[list[EarlyExitPoint], Field(max_length=1000)]
+
+    def is_confident(self, probabilities: NDArray[np.float64]) -> bool:
+        """Return whether one direction is enough, by its probabilities at its temperature, (C,)."""
+        return bool(probabilities.max() > self.threshold)
 
 
 class FileRecord(_Part):

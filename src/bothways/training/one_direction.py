@@ -94,7 +94,7 @@ def train_direction(folder: Path, direction: Direction) -> Generator[Report, Non
             yield StageReport("start", problem, is_warning=True)
         if start is None:
             place = files.checkpoints(direction)
-            raise TrainingError(f"{place} has no intact checkpoint; remove {folder} to start over")
+            raise TrainingError(f"{place} has no intact checkpoint")
         with _reproducible_torch(plan.threads):
             if isinstance(start, LanguageModelCheckpoint):
                 start = yield from _language_model_stage(files, plan, direction, start, checkpoints)

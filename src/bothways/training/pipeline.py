@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from bothways.bundle.read import Bundle
 from bothways.bundle.write import write_bundle
 from bothways.data.corpus import Corpus
 from bothways.data.tokenization import tokenize_all
+from bothways.errors import ParityFailed
 from bothways.runtime.cores import available_cores
 from bothways.runtime.verify import verify_in_fresh_process
 from bothways.tasks.task import Split, Task
@@ -173,9 +174,23 @@ def train_bundle(split: Split, unlabeled: list[str], settings: RunSettings) -> G
         tokenizer=tokenizer,
         parity_record=classifier_parity_record(parity, parity_ensemble, task, tokenizer, settings.seed),
         training=_record(settings, files, validation),
-        verify=verify_in_fresh_process,
+        verify=_verify("classifier", settings.hyperparameters.classifier.learning_rate),
     )
     yield StageReport("done", str(settings.out), facts={"validation": validation})
+
+
+def _verify(section: str, learning_rate: float | str) -> Callable[[Path], None]:
+    """Return ``verify_in_fresh_process``, whose error also names the hyperparameter that may have caused it."""
+
+    def verify(folder: Path) -> None:
+        try:
+            verify_in_fresh_process(folder)
+        except ParityFailed as error:
+            raise ParityFailed(
+                f"{error}. A learning_rate in [{section}] that is too high can cause this: it is {learning_rate}"
+            ) from None
+
+    return verify
 
 
 def _prepare_classifiers(
@@ -252,7 +267,7 @@ def pretrain_pack(corpus: Corpus, settings: RunSettings) -> Generator[Report, No
         tokenizer=tokenizer,
         parity_record=language_model_parity_record(losses, tokenizer, settings.seed),
         training=_record(settings, files, validation),
-        verify=verify_in_fresh_process,
+        verify=_verify("pretraining", settings.hyperparameters.pretraining.learning_rate),
     )
     yield StageReport("done", str(settings.out), facts={"validation": validation})
 
