@@ -71,6 +71,7 @@ def read_labeled(
     weight: str | None = None,
     drop_invalid: bool = False,
     keep_unknown: bool = False,
+    unknown_advice: str = "",
 ) -> LabeledTexts:
     """Return all labeled texts of a source.
 
@@ -85,6 +86,7 @@ def read_labeled(
         weight: Column of the weights of texts in the training loss; None for equal weights.
         drop_invalid: Leave invalid rows out. They are listed in the result.
         keep_unknown: Keep rows whose labels the fitted task does not know.
+        unknown_advice: What a user can do about such rows, for the error.
 
     Raises:
         ConfigError: The label column is not named.
@@ -99,9 +101,11 @@ def read_labeled(
     def parse(row: _Row) -> tuple[str, Label, float]:
         _refuse_header(row, columns)
         cells = row.cells[1 : 1 + len(labels)]
-        found = _cell(label or ", ".join(labels[:3]), task.parse, cells[0] if label is not None else list(cells))
+        found = _cell(label or "", task.parse, cells[0] if label is not None else list(cells))
         if not keep_unknown and (unknown := task.unknown(found)):
-            raise _InvalidCellError(label or "", f"unknown label {listed(unknown)}; known are {listed(task.labels)}")
+            raise _InvalidCellError(
+                label or "", f"unknown label {listed(unknown)}; known are {listed(task.labels)}{unknown_advice}"
+            )
         return (
             _cell(text, _parse_text, row.cells[0]),
             found,

@@ -161,6 +161,7 @@ def evaluate(
         dialect,
         drop_invalid=drop_invalid,
         keep_unknown=unknown_labels == "count",
+        unknown_advice="; --unknown-labels count counts such rows as errors",
     )
     unknown = [classifier.task.unknown(each) for each in rows.labels]
     new = in_order(label for labels in unknown for label in labels)

@@ -52,6 +52,7 @@ def read_rows(
     *,
     drop_invalid: bool = False,
     keep_unknown: bool = False,
+    unknown_advice: str = "",
 ) -> LabeledTexts:
     """Return labeled rows, read as those on which a model was trained.
 
@@ -63,6 +64,7 @@ def read_rows(
         dialect: What the user states about a file.
         drop_invalid: Leave invalid rows out.
         keep_unknown: Keep rows with labels that the model does not know.
+        unknown_advice: What a user can do about such rows, for the error.
 
     Raises:
         ConfigError: A column is not named, and the bundle does not record it.
@@ -84,4 +86,5 @@ def read_rows(
         dialect=dialect,
         drop_invalid=drop_invalid,
         keep_unknown=keep_unknown,
+        unknown_advice=unknown_advice,
     )

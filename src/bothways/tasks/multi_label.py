@@ -184,7 +184,14 @@ class MultiLabel(Task):
         if flags is None or len(flags) != len(self._named):
             found = f"{len(flags)} values" if flags is not None else repr(value)[:40]
             raise DataError(f"found {found}, expected a list of {len(self._named)} values, 0 or 1 per label")
-        return tuple(label for label, flag in zip(self._named, flags, strict=True) if parse_flag(flag))
+        return tuple(label for label, flag in zip(self._named, flags, strict=True) if self._is_set(label, flag))
+
+    @staticmethod
+    def _is_set(label: str, flag: object) -> bool:
+        try:
+            return parse_flag(flag)
+        except DataError as error:
+            raise DataError(f"label {label!r}: {error}") from None
 
     def _checked(self, label: str) -> str:
         joiner = self.separator or DEFAULT_SEPARATOR

@@ -167,7 +167,7 @@ def train(
     )
     warnings = [*read.warnings]
     if listed_in is not None:
-        warnings.append(f"{len(read.invalid):,} invalid rows are left out and listed in {path_text(listed_in)}")
+        warnings.append(f"invalid rows left out: {len(read.invalid):,}, listed in {path_text(listed_in)}")
     first = [StageReport("data", warning, is_warning=True) for warning in warnings]
     _run(settings, first, train_bundle(read.split, read.unlabeled, settings), progress)
     return load(settings.out)
