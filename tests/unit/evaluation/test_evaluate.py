@@ -197,9 +197,8 @@ def test_precisions_of_a_regression_are_compared_too(
 def test_unknown_labels_can_count_as_errors(model: Classifier) -> None:
     """A4: the metrics are scikit-learn's for labels that are never predicted."""
     labels = [*random_labels()[:-3], "new", "other", "new"]
-    with pytest.raises(
-        DataError, match=r"3 of 60 rows are invalid: .*unknown label 'new'; .* \(row 58, row 60\); .*'other'"
-    ):
+    message = r"3 of 60 rows are invalid: .*unknown label 'new'; .* \(row 58, row 60\); .*'other'"
+    with pytest.raises(bothways.DataError, match=message):
         bothways.evaluate(model, table(labels), label="y")
     found = bothways.evaluate(model, table(labels), label="y", unknown_labels="count")
     assert (found.rows, found.unknown, found.labels) == (60, 3, (*LABELS, "new", "other"))
