@@ -214,7 +214,7 @@ def _read_vocabulary(path: Path) -> tuple[list[str], list[str]]:
             ) from None
     else:
         value = read_foreign_file(path)
-    return vocabulary_of(value, str(path)), labels_of(value)
+    return vocabulary_of(value, str(path)), labels_of(value, str(path))
 
 
 def _labels(labels: Sequence[str], classes: int, name: str) -> list[str]:
