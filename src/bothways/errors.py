@@ -273,5 +273,9 @@ class TrainingError(BothwaysError):
     """Training cannot continue, or its result failed verification."""
 
 
+class NoBetterThanConstant(TrainingError):
+    """A trained model is no better than the same prediction for every text. It was not published, and can be."""
+
+
 class ParityFailed(TrainingError):
     """The trained bundle gives different numbers in a fresh process than in the trainer. Nothing was published."""

@@ -36,20 +36,26 @@ def train(
         str | None, typer.Option(metavar="FILE", help="More texts, used by the language models only.")
     ] = None,
     pretrained: Annotated[
-        str, typer.Option(metavar="PACK", help="Pack to start from: en-small (English), a path, or none.")
-    ] = "en-small",
-    size: Annotated[
-        Size | None, typer.Option(help="Model size, with --pretrained none only. Defaults to small.")
-    ] = None,
+        str,
+        typer.Option(
+            metavar="PACK",
+            help="Pack to start from: auto (en-small for English texts, otherwise none), en-small, a path, or none.",
+        ),
+    ] = "auto",
+    size: Annotated[Size | None, typer.Option(help="Size of a model trained from scratch. Defaults to small.")] = None,
     directions: Annotated[Directions, typer.Option(help="Reading directions to train.")] = "both",
     seed: Seed = 0,
     config: Config = None,
     device: DeviceOption = "cpu",
+    force: Annotated[
+        bool, typer.Option("--force", help="Publish a model that is no better than a constant prediction.")
+    ] = False,
 ) -> None:
     """Train a classifier or a regression model.
 
     The bundle contains one model per direction. It is verified in a fresh process before it is published. A run that
-    was killed continues when the same command is run again.
+    was killed continues when the same command is run again. A model that is no better than the same prediction for
+    every text is not published without --force.
 
     Example: bothways train reviews.csv --text review --label sentiment --out reviews.bundle
     """
@@ -68,6 +74,7 @@ def train(
         seed=seed,
         config=config,
         device=device,
+        force=force,
     )
     console = output_console()
     validation = {name: metric_texts(metrics) for name, metrics in model.manifest.training.validation.items()}

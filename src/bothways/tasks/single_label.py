@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bothways.errors import DataError
-from bothways.tasks import classification, metrics
+from bothways.tasks import classification, constant, metrics
 from bothways.tasks.metrics import Metrics, Scores
 from bothways.tasks.task import (
     Activation,
@@ -167,12 +167,11 @@ class SingleLabel(Task):
         return Decision(self.labels[best], float(scores[best]), (self.labels[best],))
 
     def epoch_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
-        """Return the loss, without class weights or label smoothing, and the accuracy."""
-        accuracy = float((scores.argmax(axis=1) == targets).mean())
-        return {"loss": metrics.log_loss(scores, targets), "accuracy": accuracy}
+        """Return the loss, without class weights or label smoothing, the accuracy and macro F1."""
+        return {"loss": metrics.log_loss(scores, targets), **self.headline_metrics(scores, targets)}
 
     def validation_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
-        """Return loss, accuracy, and the calibration error after and before calibration."""
+        """Return loss, accuracy, macro F1, and the calibration error after and before calibration."""
         calibrated = self.with_temperature(scores, self.temperature)
         return {
             **self.epoch_metrics(calibrated, targets),
@@ -181,13 +180,13 @@ class SingleLabel(Task):
         }
 
     def headline_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
-        """Return accuracy and macro F1."""
+        """Return accuracy and macro F1, over the classes that are true or predicted, as in scikit-learn."""
         predicted = scores.argmax(axis=1)
         counts = metrics.class_counts(metrics.confusion(targets, predicted, len(self.labels)))
         return {"accuracy": float((predicted == targets).mean()), "macro_f1": counts.present().macro_f1}
 
     def metrics(self, scores: Scores, targets: Targets) -> Metrics:
-        """Return all metrics; macro F1 is over the classes that are true or predicted, as in scikit-learn.
+        """Return all metrics.
 
         ROC-AUC and average precision are those of the second label if there are two, and otherwise the mean over all
         labels, one against the rest.
@@ -207,6 +206,18 @@ class SingleLabel(Task):
             average_precision=metrics.mean_over_labels(metrics.average_precision, ranked, is_relevant),
         )
         return Metrics(summary, by_class.classes(self.labels), counts)
+
+    def why_constant(self, scores: Scores, targets: Targets) -> str | None:
+        """Compare with always the largest class of the validation rows."""
+        counts = metrics.confusion(targets, scores.argmax(axis=1), len(self.labels))
+        if constant.beats_largest_class(counts):
+            return None
+        rows = counts.sum(axis=1)
+        largest = int(rows.argmax())
+        return (
+            f"its accuracy is {counts.diagonal().sum() / len(targets):.1%}, "
+            f"and always answering {self.labels[largest]!r} has {rows[largest] / len(targets):.1%}"
+        )
 
     def array(self, scores: Sequence[Scores]) -> NDArray[np.object_]:
         """Return the most probable label of each text, (N,) str."""

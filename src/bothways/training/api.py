@@ -16,9 +16,6 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from bothways.bundle.manifest import Kind
-from bothways.bundle.read import Bundle, read_bundle
-from bothways.bundle.shipped import NO_PACK, pack_path
 from bothways.data.corpus import Corpus
 from bothways.data.labeled import TableSource, read_labeled, read_unlabeled
 from bothways.errors import ConfigError, DataError, DependencyMissing
@@ -29,12 +26,11 @@ from bothways.tasks.task import Split, TaskName
 from bothways.text.reading import Direction
 from bothways.training.choices import Device, Directions, Size
 from bothways.training.reports import Report, StageReport
+from bothways.training.start import AUTO, DEFAULT_SIZE, Pretrained, Start, chosen_start, read_start
+from bothways.training.summary import DATA_STAGE, data_reports
 
 if TYPE_CHECKING:
     from bothways.training.pipeline import RunSettings
-
-DEFAULT_PACK = "en-small"
-_DEFAULT_SIZE = "small"
 
 
 def train(
@@ -47,12 +43,13 @@ def train(
     out: str | os.PathLike[str],
     valid: TableSource | None = None,
     unlabeled: TableSource | None = None,
-    pretrained: str | os.PathLike[str] | None = DEFAULT_PACK,
+    pretrained: Pretrained = AUTO,
     size: Size | None = None,
     directions: Directions | Direction = "both",
     seed: int = 0,
     config: str | os.PathLike[str] | None = None,
     device: Device = "cpu",
+    force: bool = False,
     progress: bool = True,
 ) -> Classifier:
     """Train a text classifier or a regression, publish it as a bundle, and return it ready to predict.
@@ -73,11 +70,14 @@ def train(
         unlabeled: More texts, for the language models only.
         pretrained: The language-model pack to start from, which fixes tokenizer and model size: ``en-small``, the
             English pack that comes with bothways, or the path of another one. None or ``none`` trains from scratch.
+            ``auto`` takes ``en-small`` if it knows the language of the texts, and trains from scratch otherwise or if
+            ``size`` is given.
         size: ``tiny``, ``small`` or ``base``, for a model trained from scratch. Defaults to ``small``.
         directions: ``both``, ``forward`` or ``backward``.
         seed: Random seed, 0..4294967295.
         config: A TOML file of hyperparameters (docs/hyperparameters.md).
         device: ``cpu`` or ``cuda``.
+        force: Publish the model even if it is no better than a constant prediction.
         progress: Show progress bars and epochs on standard error.
 
     Raises:
@@ -86,6 +86,8 @@ def train(
         DirectionError: The pack has no model for one of the directions.
         BundleError: The pack cannot be read.
         DependencyMissing: The libraries for training are not installed.
+        NoBetterThanConstant: On the validation rows, the model is no better than the same prediction for every text.
+            Nothing was published. The same call with ``force`` publishes it without training again.
         TrainingError: Training diverged, or the bundle could not be verified; nothing was published.
     """
     base = _settings(out, directions, seed, pretrained, size, config, device, text)
@@ -108,8 +110,13 @@ def train(
         "validation": digest_of([*split.valid.texts, *map(str, split.valid.labels)]),
         "unlabeled": digest_of(more_texts),
     }
-    settings = replace(base, label_column=label, task=chosen_task, data=digests)
-    first = [StageReport("data", warning, is_warning=True) for warning in [*warnings, *split.warnings]]
+    settings, start = _started(base, pretrained, config, [*split.train.texts, *more_texts])
+    settings = replace(settings, label_column=label, task=chosen_task, data=digests, force=force)
+    first = [
+        *data_reports(split, len(more_texts)),
+        *(StageReport(DATA_STAGE, warning, is_warning=True) for warning in [*warnings, *split.warnings]),
+        start,
+    ]
     _run(settings, first, train_bundle(split, more_texts, settings), progress)
     return load(settings.out)
 
@@ -173,8 +180,8 @@ def _settings(
     out: str | os.PathLike[str],
     directions: str,
     seed: int,
-    pretrained: str | os.PathLike[str] | None,
-    size: str | None,
+    pretrained: Pretrained,
+    size: Size | None,
     config: str | os.PathLike[str] | None,
     device: str,
     text: str,
@@ -190,30 +197,30 @@ def _settings(
     if not 0 <= seed < 2**32:
         raise ConfigError(f"seed is {seed}, expected 0 to 4294967295")
     refuse_unusable(Path(out))
-    pack = _read_pack(pretrained, size)
-    preset = None if pack is not None else size or _DEFAULT_SIZE
+    start = read_start(pretrained, size)
     return RunSettings(
         out=Path(out),
         directions=tuple(Direction) if directions == "both" else (Direction(directions),),
         seed=seed,
-        size=preset,
-        hyperparameters=load_hyperparameters(preset or FROM_PACK, os.fspath(config) if config is not None else None),
+        size=start.size,
+        hyperparameters=load_hyperparameters(start.size or FROM_PACK, Path(config) if config is not None else None),
         device=choose_device(device),
-        pack=pack,
+        pack=start.pack,
         text_column=text,
     )
 
 
-def _read_pack(pretrained: str | os.PathLike[str] | None, size: str | None) -> Bundle | None:
-    """Return the pack to start from, or None to train from scratch."""
-    if pretrained is None or pretrained == NO_PACK:
-        return None
-    if size is not None:
-        raise ConfigError(
-            f"--size cannot be combined with --pretrained {os.fspath(pretrained)}: the pack fixes the model size. "
-            "Drop --size, or train from scratch with --pretrained none"
-        )
-    return read_bundle(pack_path(pretrained), Kind.LANGUAGE_MODEL)
+def _started(
+    base: RunSettings, pretrained: Pretrained, config: str | os.PathLike[str] | None, texts: Sequence[str]
+) -> tuple[RunSettings, StageReport]:
+    """Return the settings with the start that suits the texts, and a report that says why."""
+    from bothways.training.hyperparameters import load_hyperparameters  # noqa: PLC0415  (needs torch)
+
+    start, report = chosen_start(Start(base.pack, base.size), pretrained, texts)
+    if start.pack is base.pack:
+        return base, report
+    hyperparameters = load_hyperparameters(DEFAULT_SIZE, Path(config) if config is not None else None)
+    return replace(base, pack=start.pack, size=start.size, hyperparameters=hyperparameters), report
 
 
 def _run(settings: RunSettings, first: Iterable[Report], rest: Iterable[Report], progress: bool) -> None:

@@ -17,7 +17,7 @@ import filelock
 
 from bothways import strict_json
 from bothways.bundle.write import remove_unfinished
-from bothways.errors import ConfigError, ParityFailed, TrainingError
+from bothways.errors import ConfigError, NoBetterThanConstant, ParityFailed, TrainingError
 from bothways.files import refuse_existing, writing_failed
 from bothways.training.plan import PlanFolder
 from bothways.training.reports import ProgressReport, Report, StageReport, StepReport, dump_report
@@ -25,6 +25,9 @@ from bothways.training.reports import ProgressReport, Report, StageReport, StepR
 METRICS_FILE = "metrics.jsonl"
 MARKER_FILE = "bothways-run.json"
 """Distinguishes a folder made by a training run from a user's own folder of the same name."""
+REFUSED_STAGE = "refused"
+"""The last stage of a run whose model is trained, but no better than a constant prediction."""
+_REFUSED = "with a model that is no better than a constant prediction"
 _LOCK_FILE = "lock"
 _STEPS_PER_LINE = 10
 _MAX_DIFFERENCES_SHOWN = 5
@@ -70,8 +73,8 @@ def recorded(out: Path, fingerprint: Fingerprint, reports: Iterable[Report]) -> 
                     if _is_recorded(report):
                         _record(report, folder)
                     yield report
-            except ParityFailed:  # keep the trained weights: a fixed version or another machine may verify them
-                raise
+            except (ParityFailed, NoBetterThanConstant):
+                raise  # keep the trained weights: another machine may verify them, or --force may publish them
             except TrainingError:
                 _clear(folder)  # resuming would only fail in the same way again
                 raise
@@ -123,21 +126,23 @@ def _resume_or_start(out: Path, folder: Path, fingerprint: Fingerprint) -> Itera
                 f"finish it with that version, or remove {folder} to start over"
             ) from None
         differences = _differences(before, strict_json.parse(strict_json.dump(fingerprint).encode()))
-        if differences:
+        if not differences:
+            yield StageReport("start", f"an earlier run stopped {place}: resuming it", is_warning=True)
+            return
+        if place != _REFUSED:
             raise ConfigError(
                 f"{folder} contains an unfinished run with different settings "
                 f"({'; '.join(differences[:_MAX_DIFFERENCES_SHOWN])}): "
                 f"use the same settings to resume it, or remove {folder} to start over"
             )
-        yield StageReport("start", f"an earlier run stopped {place}: resuming it", is_warning=True)
-        return
     _clear(folder)
     try:
         (folder / METRICS_FILE).write_bytes(b"")
     except OSError as error:
         raise writing_failed(folder, error) from None
     if place is not None:
-        message = f"an earlier run stopped {place} and left nothing to resume: starting over"
+        nothing = "was not published" if place == _REFUSED else "left nothing to resume"
+        message = f"an earlier run stopped {place} and {nothing}: starting over"
         yield StageReport("start", message, is_warning=True)
 
 
@@ -191,5 +196,7 @@ def _last_place(folder: Path) -> str | None:
         return "at the start"
     if last["stage"] == "done":
         return None
+    if last["stage"] == REFUSED_STAGE:
+        return _REFUSED
     place = f"in the stage {last['stage']!r}"
     return f"{place} ({last['direction']}, epoch {last['epoch']})" if last.get("direction") else place
