@@ -18,12 +18,15 @@ import os as _os
 _os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 from bothways.bundle.manifest import EarlyExit
+from bothways.bundle.sign import sign
+from bothways.bundle.signature import Signature
 from bothways.errors import (
     BothwaysError,
     BundleBroken,
     BundleError,
     BundleMissing,
     BundleTooNew,
+    BundleUntrusted,
     ConfigError,
     DataError,
     DependencyMissing,
@@ -58,6 +61,7 @@ __all__ = [
     "BundleError",
     "BundleMissing",
     "BundleTooNew",
+    "BundleUntrusted",
     "Classifier",
     "ConfigError",
     "DataError",
@@ -76,6 +80,7 @@ __all__ = [
     "PrecisionComparison",
     "Prediction",
     "ShapeError",
+    "Signature",
     "SpecialTokenPlacement",
     "SpeedResult",
     "TextError",
@@ -93,6 +98,7 @@ __all__ = [
     "load",
     "pretrain",
     "score",
+    "sign",
     "train",
     "verify",
 ]

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from bothways.data.token_store import Numbers
+from bothways.errors import quoted
+from bothways.tasks.labels import LabelValue, in_order
 from bothways.tasks.metrics import ClassMetrics, Scores, wilson_interval
 from bothways.tasks.task import LabeledTexts, Split, Targets, Task
 from bothways.training.reports import StageReport
@@ -42,7 +44,7 @@ def data_reports(split: Split, unlabeled: int) -> Iterator[StageReport]:
         facts: dict[str, object] = {"rows": rows, "smallest": low, "median": middle, "largest": high}
         yield StageReport(DATA_STAGE, f"{message} rows; targets {low:g} to {high:g}, median {middle:g}", facts=facts)
         return
-    classes = {label: {"training": count, "validation": valid[label]} for label, count in sorted(train.items())}
+    classes = {label: {"training": count, "validation": valid[label]} for label, count in train.items()}
     rarest = min(train, key=lambda label: (train[label], label))
     largest = max(train, key=lambda label: (train[label], label))
     message += f" rows; {len(train):,} classes; rarest {_short(rarest)} with {train[rarest]:,} training rows"
@@ -124,7 +126,9 @@ def _class_table(classes: Sequence[ClassMetrics]) -> list[tuple[str, ...]]:
 
 
 def _label_counts(rows: LabeledTexts) -> Counter[str]:
-    return Counter(label for labels in rows.label_sets for label in labels)
+    """Return the number of rows of each label, in the order of the labels."""
+    counts = Counter(label for labels in rows.label_sets for label in labels)
+    return Counter({label: counts[label] for label in in_order(counts)})
 
 
 def _metric(name: str, value: float | None) -> str:
@@ -133,13 +137,13 @@ def _metric(name: str, value: float | None) -> str:
     return f"{value:.1%}" if name in _SHARES else f"{value:.4g}"
 
 
-def _named(labels: Sequence[str]) -> str:
+def _named(labels: Sequence[LabelValue]) -> str:
     more = f" and {len(labels) - _MOST_NAMED:,} more" if len(labels) > _MOST_NAMED else ""
     return f"class{'es' * (len(labels) > 1)} {', '.join(map(_short, labels[:_MOST_NAMED]))}{more}"
 
 
-def _short(label: str) -> str:
-    return repr(label if len(label) <= _LONGEST_LABEL else f"{label[: _LONGEST_LABEL - 1]}…")
+def _short(label: LabelValue) -> str:
+    return quoted(label, _LONGEST_LABEL)
 
 
 def _aligned(table: Iterable[Sequence[str]]) -> list[str]:
