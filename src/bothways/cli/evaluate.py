@@ -10,10 +10,11 @@ from rich.table import Table
 
 import bothways
 from bothways import strict_json
-from bothways.cli.metrics import metric_text, metric_texts, metrics_table
+from bothways.cli.metrics import UNDEFINED, metric_text, metric_texts, metrics_table
 from bothways.cli.options import (
     BundlePath,
     DelimiterOption,
+    DropInvalid,
     EncodingOption,
     FormatOption,
     HeaderOption,
@@ -22,10 +23,10 @@ from bothways.cli.options import (
     TrainedTextColumn,
     output_console,
 )
+from bothways.data.invalid import summary
+from bothways.evaluation.evaluate import UnknownLabels
 from bothways.files import open_for_writing, refuse_unusable
 from bothways.tasks.labels import label_text
-
-_UNDEFINED = "–"
 
 
 def evaluate(
@@ -33,6 +34,11 @@ def evaluate(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Labeled rows: CSV, TSV, JSONL or Parquet.")],
     text: TrainedTextColumn = None,
     label: TrainedLabelColumn = None,
+    unknown_labels: Annotated[
+        UnknownLabels,
+        typer.Option(help="Labels that the model does not know: refuse them, or count their rows as errors."),
+    ] = "error",
+    drop_invalid: DropInvalid = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="JSON file to create. Must not exist yet.")
@@ -58,6 +64,8 @@ def evaluate(
         data,
         text=text,
         label=label,
+        unknown_labels=unknown_labels,
+        drop_invalid=drop_invalid,
         format=table_format,
         delimiter=delimiter,
         quotes=quotes,
@@ -73,6 +81,10 @@ def evaluate(
         console.print(document)
         return
     console.print(f"{evaluation.rows:,} rows of {evaluation.data}")
+    if evaluation.unknown:
+        console.print(f"{evaluation.unknown:,} of them have labels that the model does not know; they count as errors")
+    if evaluation.invalid:
+        console.print(f"{len(evaluation.invalid):,} invalid rows are left out: {summary(evaluation.invalid)}")
     console.print(_summary(evaluation))
     if evaluation.classes:
         console.print(_classes(evaluation))
@@ -102,9 +114,11 @@ def _classes(evaluation: bothways.Evaluation) -> Table:
     ):
         table.add_column(title, justify="right")
     for position, each in enumerate(evaluation.classes):
-        shares = [f"{each.precision:.1%}", f"{each.recall:.1%}", f"{each.f1:.3f}"]
-        if each.support == each.predicted == 0:
-            shares = [_UNDEFINED] * len(shares)
+        shares = [
+            f"{each.precision:.1%}" if each.predicted else UNDEFINED,
+            f"{each.recall:.1%}" if each.support else UNDEFINED,
+            f"{each.f1:.3f}" if each.support or each.predicted else UNDEFINED,
+        ]
         table.add_row(
             label_text(each.label), *shares, str(each.support), str(each.predicted), *confused[position : position + 1]
         )
