@@ -36,7 +36,7 @@ class Coverage:
     """How well a tokenizer knows the words of texts.
 
     Attributes:
-        known: Share of the letters, 0..1, that are in words with a token of their own. Words of one to three basic Latin
+        known: Share of the letters, 0..1, that are in words with a token of their own. Words of one to three ASCII
             letters do not count.
         fragments: Share of the tokens, 0..1, that are unknown or a single letter.
     """
