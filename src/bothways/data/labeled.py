@@ -228,10 +228,10 @@ def _refuse_header(row: _Row, columns: Sequence[str]) -> None:
         raise _InvalidCellError("", "the row repeats the header")
 
 
-def _parse_text(value: object) -> str:
+def _parse_text(value: object, where: str = "the text") -> str:
     if is_missing(value):
-        raise DataError("the text is missing (null); remove the row, or write an empty text")
-    return check_text(value, "the text")
+        raise DataError(f"{where} is missing (null); remove the row, or write an empty text")
+    return check_text(value, where)
 
 
 def _parse_weight(value: object) -> float:
@@ -289,10 +289,7 @@ def iterate_texts(source: TableSource, text_column: str, dialect: Dialect | None
         DataError: As ``read_unlabeled``.
     """
     for row in _rows(source, [text_column], ["--text"], dialect):
-        try:
-            yield _cell(text_column, _parse_text, row.cells[0])
-        except _InvalidCellError as error:
-            raise DataError(f"{row.name}, {row.place}, column {text_column!r}: {error}") from None
+        yield _parse_text(row.cells[0], f"{row.name}, {row.place}, column {text_column!r}")
 
 
 def _rows(source: TableSource, columns: list[str], options: list[str], dialect: Dialect | None) -> Iterator[_Row]:
