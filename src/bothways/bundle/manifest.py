@@ -247,7 +247,8 @@ class TrainingRecord(_Part):
     Attributes:
         text_columns: The text columns, in the order in which they are read; empty if unknown.
         label_column: The label column; None if there was none, or if the labels have one column each.
-        label_columns: For multi-label: the columns with 0 or 1 per label. Empty otherwise.
+        label_columns: For multi-label: the columns with 0 or 1 per label; or, with a label column, the names of the
+            positions of its lists of 0 and 1. Empty otherwise.
         label_separator: For multi-label: the string between the labels in a cell. None otherwise.
         weight_column: The column of row weights; None if all rows weighed the same.
     """

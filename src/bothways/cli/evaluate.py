@@ -11,7 +11,20 @@ from rich.table import Table
 import bothways
 from bothways import strict_json
 from bothways.cli.metrics import metric_text, metric_texts, metrics_table
-from bothways.cli.options import BundlePath, TrainedLabelColumn, TrainedTextColumn, output_console
+from bothways.cli.options import (
+    BundlePath,
+    DelimiterOption,
+    DropInvalid,
+    EncodingOption,
+    FormatOption,
+    HeaderOption,
+    QuotesOption,
+    TrainedLabelColumn,
+    TrainedTextColumn,
+    output_console,
+)
+from bothways.data.invalid import summary
+from bothways.evaluation.evaluate import UnknownLabels
 from bothways.files import open_for_writing, refuse_unusable
 from bothways.tasks.labels import label_text
 
@@ -23,10 +36,20 @@ def evaluate(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Labeled rows: CSV, TSV, JSONL or Parquet.")],
     text: TrainedTextColumn = None,
     label: TrainedLabelColumn = None,
+    unknown_labels: Annotated[
+        UnknownLabels,
+        typer.Option(help="Labels that the model does not know: refuse them, or count their rows as errors."),
+    ] = "error",
+    drop_invalid: DropInvalid = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="JSON file to create. Must not exist yet.")
     ] = None,
+    table_format: FormatOption = None,
+    delimiter: DelimiterOption = None,
+    quotes: QuotesOption = None,
+    encoding: EncodingOption = None,
+    header: HeaderOption = True,
 ) -> None:
     """Evaluate a bundle on labeled rows.
 
@@ -38,7 +61,19 @@ def evaluate(
     """
     if out is not None:
         refuse_unusable(out)
-    evaluation = bothways.evaluate(bundle, data, text=text, label=label)
+    evaluation = bothways.evaluate(
+        bundle,
+        data,
+        text=text,
+        label=label,
+        unknown_labels=unknown_labels,
+        drop_invalid=drop_invalid,
+        format=table_format,
+        delimiter=delimiter,
+        quotes=quotes,
+        encoding=encoding,
+        header=header,
+    )
     document = strict_json.dump(evaluation.to_dict())
     if out is not None:
         with open_for_writing(str(out)) as file:
@@ -48,6 +83,10 @@ def evaluate(
         console.print(document)
         return
     console.print(f"{evaluation.rows:,} rows of {evaluation.data}")
+    if evaluation.unknown:
+        console.print(f"{evaluation.unknown:,} of them have labels that the model does not know; they count as errors")
+    if evaluation.invalid:
+        console.print(f"{len(evaluation.invalid):,} invalid rows are left out: {summary(evaluation.invalid)}")
     console.print(_summary(evaluation))
     if evaluation.classes:
         console.print(_classes(evaluation))

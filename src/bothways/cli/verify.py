@@ -14,7 +14,12 @@ from bothways.bundle.read import read_manifest
 from bothways.cli.metrics import metric_texts, metrics_table
 from bothways.cli.options import (
     BundlePath,
+    DelimiterOption,
+    EncodingOption,
+    FormatOption,
+    HeaderOption,
     PrecisionOption,
+    QuotesOption,
     TrainedLabelColumn,
     TrainedTextColumn,
     output_console,
@@ -32,6 +37,11 @@ def verify(
     text: TrainedTextColumn = None,
     label: TrainedLabelColumn = None,
     precision: PrecisionOption = "float32",
+    table_format: FormatOption = None,
+    delimiter: DelimiterOption = None,
+    quotes: QuotesOption = None,
+    encoding: EncodingOption = None,
+    header: HeaderOption = True,
     key: Annotated[
         Path | None,
         typer.Option(metavar="PUBLIC.pem", help="Ed25519 public key that the bundle must be signed with."),
@@ -60,7 +70,17 @@ def verify(
     if manifest.labels and (precision != "float32" or result.changed_labels):
         console.print(f"{result.changed_labels} of {result.texts} texts get other labels.")
     if data is not None:
-        comparison = bothways.compare_precision(bundle, data, text=text, label=label)
+        comparison = bothways.compare_precision(
+            bundle,
+            data,
+            text=text,
+            label=label,
+            format=table_format,
+            delimiter=delimiter,
+            quotes=quotes,
+            encoding=encoding,
+            header=header,
+        )
         metrics = {name: metric_texts(found) for name, found in comparison.metrics.items()}
         console.print(metrics_table("precision", metrics, f"{comparison.rows:,} rows of {comparison.data}"))
         if manifest.labels:

@@ -10,20 +10,37 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from bothways.data.dialect import Dialect
 from bothways.data.invalid import refuse_invalid
-from bothways.data.tables import open_table
-from bothways.errors import ConfigError, DataError
+from bothways.data.tables import TableSource, open_table
+from bothways.errors import ConfigError, DataError, quoted
 from bothways.tasks.labels import as_list, is_missing, listed
 from bothways.tasks.task import InvalidRow, Label, LabeledTexts, Task
 from bothways.text.validation import check_text
 
-TableSource = str | os.PathLike[str] | Mapping[str, Any]
-"""A path, or a table in memory: anything that returns a column by its name, such as a dict of lists or a DataFrame."""
-
 _LARGEST_WEIGHT = 1e30
+_TEXT, _LABEL = "text", "label"
+"""Columns of a table that is made of two lists."""
 _Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True)
+class LabeledSource:
+    """Where labeled texts come from.
+
+    Attributes:
+        table: A path, or a table in memory.
+        text: Text column.
+        label: Label column; None for one 0/1 column per label.
+        label_columns: The names of 0/1 columns, or of the positions of the multi-hot lists in ``label``.
+    """
+
+    table: TableSource
+    text: str
+    label: str | None
+    label_columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,6 +67,7 @@ def read_labeled(
     label: str | None,
     task: Task,
     *,
+    dialect: Dialect | None = None,
     weight: str | None = None,
     drop_invalid: bool = False,
     keep_unknown: bool = False,
@@ -63,6 +81,7 @@ def read_labeled(
         text: Text column.
         label: Label column; None for one 0/1 column per label, which ``task.label_columns`` names.
         task: Parses the labels. If it is fitted, other labels than its own are invalid.
+        dialect: What the user states about a file.
         weight: Column of the weights of texts in the training loss; None for equal weights.
         drop_invalid: Leave invalid rows out. They are listed in the result.
         keep_unknown: Keep rows whose labels the fitted task does not know.
@@ -89,7 +108,7 @@ def read_labeled(
             1.0 if weight is None else _cell(weight, _parse_weight, row.cells[-1]),
         )
 
-    name, parsed, invalid = _valid_rows(_rows(source, columns, options), parse)
+    name, parsed, invalid = _valid_rows(_rows(source, columns, options, dialect), parse)
     if not drop_invalid:
         refuse_invalid(invalid, len(parsed) + len(invalid))
     _refuse_empty(source, name, parsed, invalid)
@@ -101,6 +120,74 @@ def read_labeled(
         raise DataError(f"{name}: the column {weight!r} is 0 in every row, so nothing would be learned")
     found = [each[1] for each in parsed]
     return LabeledTexts(name, texts, found if task.labels else task.unified(found), weights, tuple(invalid))
+
+
+def labeled_source(data: object, labels: object, text: str | None, label: str | None) -> LabeledSource:
+    """Return where labeled texts come from, for any form in which a caller passes them.
+
+    Args:
+        data: A path or a table; or the texts, with their labels in ``labels``; or a tuple of texts and labels.
+        labels: The label of each text if ``data`` holds texts. If it is a table, the names of 0/1 columns, or of the
+            positions of multi-hot lists.
+        text: Text column, needed for a table.
+        label: Label column.
+
+    Raises:
+        ConfigError: The arguments do not go together; the message names what is missing.
+    """
+    texts, by_text, names = data, labels, None
+    if isinstance(data, tuple) and len(data) == 2 and as_column(data[0]) is not None:
+        (texts, by_text), names = data, labels
+    if (values := as_column(texts)) is not None:
+        found = as_column(by_text)
+        if found is None:
+            raise ConfigError("the texts are a list, so their labels are needed too: texts, labels")
+        if len(found) != len(values):
+            raise ConfigError(f"there are {len(values):,} texts and {len(found):,} labels, expected one label per text")
+        text, label = text or _TEXT, label or _LABEL
+        return LabeledSource({text: values, label: found}, text, label, _names(names))
+    if text is None:
+        raise ConfigError("name the text column: text= in Python, --text on the command line")
+    if labels is None and label is None:
+        raise ConfigError("name the label column: label= in Python, --label on the command line")
+    return LabeledSource(as_table(data), text, label, _names(labels))
+
+
+def _names(labels: object) -> tuple[str, ...]:
+    """Return the names of labels, none for None.
+
+    Raises:
+        ConfigError: It is not a list of strings.
+    """
+    if labels is None:
+        return ()
+    found = as_column(labels)
+    if not found or not all(isinstance(name, str) for name in found):
+        raise ConfigError(f"labels is {quoted(labels)}, expected a list of the names of labels")
+    return tuple(map(str, found))
+
+
+def as_column(value: object) -> list[object] | None:
+    """Return the values of a list, array, Series or Arrow column, or None for a path, a table or anything else."""
+    if isinstance(value, str | bytes | Mapping) or hasattr(value, "columns") or hasattr(value, "column_names"):
+        return None
+    found = as_list(value)
+    return None if found is None or (found and isinstance(found[0], Mapping)) else found
+
+
+def as_table(data: object) -> TableSource:
+    """Return a path or table as it is.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    is_table = isinstance(data, str | os.PathLike) or hasattr(data, "__getitem__")
+    if data is None or isinstance(data, bytes) or not is_table:
+        raise ConfigError(
+            f"the data is {quoted(data)} ({type(data).__name__}), expected a file, a table, or texts and labels"
+        )
+    found: TableSource = data  # type: ignore[assignment]
+    return found
 
 
 def _valid_rows(rows: Iterable[_Row], parse: Callable[[_Row], _Value]) -> tuple[str, list[_Value], list[InvalidRow]]:
@@ -153,62 +240,63 @@ def _parse_weight(value: object) -> float:
     return number
 
 
-def read_unlabeled(source: TableSource, text_column: str) -> list[str]:
+def read_unlabeled(source: TableSource, text: str, dialect: Dialect | None = None) -> list[str]:
     """Return all texts of a source, regardless of its other columns.
+
+    Args:
+        source: A path, or a table in memory.
+        text: Text column.
+        dialect: What the user states about a file.
 
     Raises:
         DataError: The column is missing, or texts are missing or not strings.
     """
+    return read_valid_texts(source, text, dialect=dialect, drop_invalid=False)[0]
+
+
+def read_valid_texts(
+    source: object, text: str, *, dialect: Dialect | None, drop_invalid: bool
+) -> tuple[list[str], list[InvalidRow]]:
+    """Return all texts of a source, and the rows that were left out.
+
+    Args:
+        source: A path, a table in memory, or a list, array or Series of texts.
+        text: Text column.
+        dialect: What the user states about a file.
+        drop_invalid: Leave invalid rows out.
+
+    Raises:
+        DataError: The column is missing, or texts are missing or not strings.
+    """
+    values = as_column(source)
+    table = {text: values} if values is not None else as_table(source)
     _, texts, invalid = _valid_rows(
-        _rows(source, [text_column], ["--text"]), lambda row: _cell(text_column, _parse_text, row.cells[0])
+        _rows(table, [text], ["--text"], dialect), lambda row: _cell(text, _parse_text, row.cells[0])
     )
-    refuse_invalid(invalid, len(texts) + len(invalid))
-    return texts
+    if not drop_invalid:
+        refuse_invalid(invalid, len(texts) + len(invalid))
+    return texts, invalid
 
 
-def iterate_texts(source: TableSource, text_column: str) -> Iterator[str]:
+def iterate_texts(source: TableSource, text_column: str, dialect: Dialect | None = None) -> Iterator[str]:
     """Yield the texts of a source one by one.
 
     Raises:
         DataError: As ``read_unlabeled``.
     """
-    for row in _rows(source, [text_column], ["--text"]):
+    for row in _rows(source, [text_column], ["--text"], dialect):
         try:
             yield _cell(text_column, _parse_text, row.cells[0])
         except _InvalidCellError as error:
             raise DataError(f"{row.name}, {row.place}, column {text_column!r}: {error}") from None
 
 
-def _rows(source: TableSource, columns: list[str], options: list[str]) -> Iterator[_Row]:
+def _rows(source: TableSource, columns: list[str], options: list[str], dialect: Dialect | None) -> Iterator[_Row]:
     """Yield each row with the cells of the given columns."""
-    if isinstance(source, str | os.PathLike):
-        with open_table(os.fspath(source)) as table:
-            for column, option in zip(columns, options, strict=True):
-                table.require_column(column, option)
-            for chunk in table.chunks():
-                cells = zip(*(chunk.column(column) for column in columns), strict=True)
-                for place, row, values in zip(chunk.places, cells, chunk.rows, strict=True):
-                    yield _Row(table.name, place, row, dict(zip(chunk.columns, values, strict=True)))
-        return
-    values_by_column = []
-    for column in columns:
-        try:
-            values_by_column.append(list(_python_values(source[column])))
-        except (KeyError, TypeError, IndexError):
-            raise DataError(f"the table has no column {column!r}") from None
-    if len({len(values) for values in values_by_column}) > 1:
-        raise DataError(f"the columns {' and '.join(columns)} have different numbers of rows")
-    for number, row in enumerate(zip(*values_by_column, strict=True), start=1):
-        yield _Row("the table", f"row {number}", row, dict(zip(columns, row, strict=True)))
-
-
-def _python_values(column: Any) -> Iterable[object]:
-    """Return plain Python values of a list, array, Series or Arrow column.
-
-    Raises:
-        DataError: The column is a single string.
-    """
-    if isinstance(column, str | bytes):
-        raise DataError(f"a column of the table is the string {column[:20]!r}, expected one value per row")
-    found = as_list(column)
-    return list(column) if found is None else found
+    with open_table(source, dialect) as table:
+        for column, option in zip(columns, options, strict=True):
+            table.require_column(column, option)
+        for chunk in table.chunks(columns):
+            cells = zip(*(chunk.column(column) for column in columns), strict=True)
+            for place, row, values in zip(chunk.places, cells, chunk.rows, strict=True):
+                yield _Row(table.name, place, row, dict(zip(chunk.columns, values, strict=True)))

@@ -20,6 +20,7 @@ from functools import partial
 
 import numpy as np
 
+from bothways.arguments import as_function, as_integer, as_path, checked
 from bothways.bundle.manifest import Architecture, Kind
 from bothways.bundle.parity import ENSEMBLE
 from bothways.bundle.read import read_bundle
@@ -121,6 +122,7 @@ class Benchmark:
         return f"{compared}, changes {int8.changed_labels} of {self.texts} labels"
 
 
+@checked(path=as_path, max_texts=as_integer, on_progress=as_function)
 def benchmark(
     path: str | os.PathLike[str],
     texts: Sequence[str] | None = None,
@@ -150,7 +152,7 @@ def benchmark(
         BothwaysError: The process that measures memory failed.
     """
     bundle = read_bundle(path, Kind.CLASSIFIER)
-    chosen = list(texts)[:max_texts] if texts is not None else synthetic_texts(bundle.tokenizer, max_texts)
+    chosen = list(check_texts(texts))[:max_texts] if texts is not None else synthetic_texts(bundle.tokenizer, max_texts)
     if not chosen:
         raise ConfigError("no texts to measure with: expected at least 1")
     architectures = [member.architecture for member in bundle.manifest.members]
