@@ -209,16 +209,16 @@ def make_member(
 
 
 def write_classifiers(path: Path, tiny: TinyClassifiers, **options: Any) -> None:
-    write_bundle(
-        path,
-        task=tiny.task,
-        members=tiny.members,
-        weights={m.direction: weights_of(tiny.models[m.direction], m, tiny.task.outputs) for m in tiny.members},
-        tokenizer=tiny.tokenizer,
-        parity_record=tiny.parity_record,
-        training=MULTI_LABEL_RECORD if isinstance(tiny.task, MultiLabel) else RECORD,
-        **{"verify": verify_in_fresh_process, **options},
-    )
+    parts = {
+        "task": tiny.task,
+        "members": tiny.members,
+        "weights": {m.direction: weights_of(tiny.models[m.direction], m, tiny.task.outputs) for m in tiny.members},
+        "tokenizer": tiny.tokenizer,
+        "parity_record": tiny.parity_record,
+        "training": MULTI_LABEL_RECORD if isinstance(tiny.task, MultiLabel) else RECORD,
+        "verify": verify_in_fresh_process,
+    }
+    write_bundle(path, **{**parts, **options})
 
 
 def write_pack(path: Path, tiny: TinyLanguageModels) -> None:
