@@ -251,6 +251,11 @@ class TrainingRecord(_Part):
     about: Annotated[str, Field(max_length=LONGEST_ABOUT)] | None = None
     hyperparameters: dict[str, object] = Field(default={}, alias="recipe")
 
+    @property
+    def text_columns(self) -> list[str]:
+        """The text columns, in the order in which they are read. Empty if unknown."""
+        return [] if self.text_column is None else [self.text_column]
+
 
 class Manifest(_Part):
     """The whole of ``bundle.json``.

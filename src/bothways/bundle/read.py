@@ -31,6 +31,7 @@ from bothways.bundle.manifest import (
 from bothways.bundle.parity import ParityRow, parse_parity_record
 from bothways.bundle.weights import member_shapes, read_weights, shown
 from bothways.errors import BundleBroken, BundleMissing, BundleTooNew
+from bothways.text.fields import Text, columns_text
 from bothways.text.reading import Direction
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.tokenizer_document import parse_tokenizer
@@ -57,6 +58,11 @@ class Bundle:
     weights: dict[Direction, dict[str, NDArray[np.float32]]]
     parity_record: list[ParityRow]
 
+    @property
+    def parity_texts(self) -> list[Text]:
+        """The texts of the parity record, as the models read them."""
+        return [row.text_in(self.manifest.training.text_columns) for row in self.parity_record]
+
 
 def read_bundle(path: str | os.PathLike[str], kind: Kind) -> Bundle:
     """Read a bundle and check it completely. The result does not depend on the disk any more.
@@ -81,6 +87,9 @@ def read_bundle(path: str | os.PathLike[str], kind: Kind) -> Bundle:
     rows = manifest.members[0].architecture.vocabulary_size
     if len(tokenizer) != rows:
         raise BundleBroken(f"{folder}: the tokenizer has {len(tokenizer)} ids, but the members have {rows}")
+    columns = manifest.training.text_columns
+    if len(columns) > 1 and not tokenizer.has_field_token:
+        raise BundleBroken(f"{folder} reads {columns_text(columns)}, but its tokenizer has no field token")
     weights = {
         member.direction: read_weights(
             contents.pop(member.weights), member_shapes(member, manifest.outputs), f"{folder / member.weights}"

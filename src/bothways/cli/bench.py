@@ -13,10 +13,10 @@ from rich.table import Table
 import bothways
 from bothways import strict_json
 from bothways.bundle.read import read_manifest
-from bothways.cli.options import BundlePath, TrainedTextColumn, output_console
+from bothways.cli.options import BundlePath, TrainedTextColumns, output_console
 from bothways.data.labeled import read_unlabeled
 from bothways.evaluation.benchmark import Benchmark, SpeedResult
-from bothways.evaluation.inputs import choose_column
+from bothways.evaluation.inputs import choose_text_columns
 
 
 def bench(
@@ -25,7 +25,7 @@ def bench(
         str | None,
         typer.Argument(metavar="DATA", help="File with typical texts. Defaults to synthetic texts."),
     ] = None,
-    text: TrainedTextColumn = None,
+    text: TrainedTextColumns = None,
     max_texts: Annotated[int, typer.Option("--texts", metavar="N", min=10, help="Maximum number of texts.")] = 1000,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
@@ -42,7 +42,7 @@ def bench(
     texts = None
     if data is not None:
         manifest, _ = read_manifest(bundle)
-        texts = read_unlabeled(data, choose_column(text, manifest.training.text_column, "text"))
+        texts = read_unlabeled(data, choose_text_columns(text, manifest.training.text_columns))
     with Console(file=sys.stderr).status("measuring") as status:  # shows nothing unless stderr is a terminal
         found = bothways.benchmark(
             bundle, texts, max_texts=max_texts, on_progress=lambda step: status.update(f"measuring: {step}")

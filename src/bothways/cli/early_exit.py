@@ -11,14 +11,14 @@ from rich.console import Console
 from rich.table import Table
 
 import bothways
-from bothways.cli.options import BundlePath, TrainedLabelColumn, TrainedTextColumn, output_console
+from bothways.cli.options import BundlePath, TrainedLabelColumn, TrainedTextColumns, output_console
 
 
 def early_exit(
     bundle: BundlePath,
     data: Annotated[str, typer.Argument(metavar="DATA", help="Labeled rows that were not used in training.")],
     out: Annotated[Path, typer.Option(metavar="BUNDLE", help="Bundle to create. Must not exist yet.")],
-    text: TrainedTextColumn = None,
+    text: TrainedTextColumns = None,
     label: TrainedLabelColumn = None,
     loss: Annotated[float, typer.Option(metavar="POINTS", help="Accuracy loss to accept, in percentage points.")] = 0.1,
 ) -> None:

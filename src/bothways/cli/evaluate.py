@@ -11,7 +11,7 @@ from rich.table import Table
 import bothways
 from bothways import strict_json
 from bothways.cli.metrics import metric_text, metric_texts, metrics_table
-from bothways.cli.options import BundlePath, TrainedLabelColumn, TrainedTextColumn, output_console
+from bothways.cli.options import BundlePath, TrainedLabelColumn, TrainedTextColumns, output_console
 from bothways.files import open_for_writing, refuse_unusable
 
 _UNDEFINED = "–"
@@ -20,7 +20,7 @@ _UNDEFINED = "–"
 def evaluate(
     bundle: BundlePath,
     data: Annotated[str, typer.Argument(metavar="DATA", help="Labeled rows: CSV, TSV, JSONL or Parquet.")],
-    text: TrainedTextColumn = None,
+    text: TrainedTextColumns = None,
     label: TrainedLabelColumn = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     out: Annotated[

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.text import Text
 
 import bothways
-from bothways.cli.options import BundlePath, PrecisionOption, TrainedTextColumn
+from bothways.cli.options import BundlePath, PrecisionOption, TrainedTextColumns
 from bothways.data.tables import TableFormat
 from bothways.files import STANDARD_STREAM
 
@@ -28,7 +28,7 @@ def predict(
             metavar="FILE", help="File to create, in the format of DATA. Must not exist yet. - is standard output."
         ),
     ],
-    text: TrainedTextColumn = None,
+    text: TrainedTextColumns = None,
     input_format: Annotated[
         TableFormat | None,
         typer.Option("--format", help="Format of DATA. Defaults to that of its suffix, and to CSV for standard input."),

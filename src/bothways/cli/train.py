@@ -16,7 +16,9 @@ from bothways.training.choices import Directions, Size
 
 def train(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Labeled rows: CSV, TSV, JSONL or Parquet.")],
-    text: Annotated[str, typer.Option(metavar="COLUMN", help="Text column.")],
+    text: Annotated[
+        list[str], typer.Option(metavar="COLUMN", help="Text column. Repeat it for several, in the order to read them.")
+    ],
     label: Annotated[str, typer.Option(metavar="COLUMN", help="Label column, or the target for regression.")],
     out: Annotated[Path, typer.Option(metavar="BUNDLE", help="Bundle to create. Must not exist yet.")],
     task: Annotated[
@@ -50,6 +52,8 @@ def train(
 
     The bundle contains one model per direction. It is verified in a fresh process before it is published. A run that
     was killed continues when the same command is run again.
+
+    Several text columns are joined with the field token: --text title --text body
 
     Example: bothways train reviews.csv --text review --label sentiment --out reviews.bundle
     """

@@ -15,7 +15,7 @@ from bothways.cli.options import (
     BundlePath,
     PrecisionOption,
     TrainedLabelColumn,
-    TrainedTextColumn,
+    TrainedTextColumns,
     output_console,
 )
 from bothways.errors import ConfigError
@@ -28,7 +28,7 @@ def verify(
     data: Annotated[
         str | None, typer.Argument(metavar="DATA", help="Labeled rows to compare the precisions on, with int8 only.")
     ] = None,
-    text: TrainedTextColumn = None,
+    text: TrainedTextColumns = None,
     label: TrainedLabelColumn = None,
     precision: PrecisionOption = "float32",
 ) -> None:

@@ -61,6 +61,7 @@ class Corpus:
         for path in self._paths:
             is_table = split_suffix(path)[0] in FORMATS
             for text in iterate_texts(path, self._text_column) if is_table else _paragraphs(path):
+                assert isinstance(text, str)  # of one column
                 if text.strip():
                     yield text
 

@@ -12,56 +12,58 @@ from typing import Any
 
 from bothways.data.tables import open_table
 from bothways.errors import DataError
-from bothways.tasks.classification import is_missing
 from bothways.tasks.task import Label, LabeledTexts, Task
-from bothways.text.validation import check_text
+from bothways.text.fields import Text, TextColumns, columns_of, columns_text, is_blank
+from bothways.text.validation import check_cells
 
 TableSource = str | os.PathLike[str] | Mapping[str, Any]
 """A path, or a table in memory: anything that returns a column by its name, such as a dict of lists or a DataFrame."""
 
 
-def read_labeled(source: TableSource, text_column: str, label_column: str, task: Task) -> LabeledTexts:
+def read_labeled(source: TableSource, text: TextColumns, label_column: str, task: Task) -> LabeledTexts:
     """Return all labeled texts of a source.
 
     Args:
         source: A path, or a table in memory.
-        text_column: The column of the texts.
+        text: The text column, or several. Texts of several columns are tuples.
         label_column: The column of the labels.
         task: Parses the labels.
 
     Raises:
         DataError: A column is missing, a text or label is missing or of a wrong kind, or there is no row.
     """
-    texts: list[str] = []
+    texts: list[Text] = []
     labels: list[Label] = []
+    columns = columns_of(text)
     name = os.fspath(source) if isinstance(source, str | os.PathLike) else "the table"
-    for name, place, text, label in _rows(source, [text_column, label_column], ["--text", "--label"]):
-        texts.append(_text(text, name, place, text_column))
+    for name, place, *cells, label in _rows(source, [*columns, label_column], [*["--text"] * len(columns), "--label"]):
+        texts.append(check_cells(cells, f"{name}, {place}", columns))
         labels.append(task.parse(label, f"{name}, {place}, column {label_column!r}"))
     if not texts:
         raise DataError(f"{name} has no rows, expected texts with labels")
-    if not any(text.strip() for text in texts):
-        raise DataError(f"{name}: the column {text_column!r} is empty in every row")
+    if all(map(is_blank, texts)):
+        raise DataError(f"{name}: {columns_text(columns)} {'is' if len(columns) == 1 else 'are'} empty in every row")
     return LabeledTexts(name, texts, labels)
 
 
-def read_unlabeled(source: TableSource, text_column: str) -> list[str]:
+def read_unlabeled(source: TableSource, text: TextColumns) -> list[Text]:
     """Return all texts of a source, regardless of its other columns.
 
     Raises:
         DataError: The column is missing, or a text is missing or not a string.
     """
-    return list(iterate_texts(source, text_column))
+    return list(iterate_texts(source, text))
 
 
-def iterate_texts(source: TableSource, text_column: str) -> Iterator[str]:
-    """Yield the texts of a source one by one.
+def iterate_texts(source: TableSource, text: TextColumns) -> Iterator[Text]:
+    """Yield the texts of a source one by one. Texts of several columns are tuples.
 
     Raises:
         DataError: As ``read_unlabeled``.
     """
-    for name, place, text in _rows(source, [text_column], ["--text"]):
-        yield _text(text, name, place, text_column)
+    columns = columns_of(text)
+    for name, place, *cells in _rows(source, columns, ["--text"] * len(columns)):
+        yield check_cells(cells, f"{name}, {place}", columns)
 
 
 def _rows(source: TableSource, columns: list[str], options: list[str]) -> Iterator[tuple[Any, ...]]:
@@ -98,10 +100,3 @@ def _python_values(column: Any) -> Iterable[object]:
         if hasattr(column, method):
             return list(getattr(column, method)())
     return list(column)
-
-
-def _text(value: object, name: str, place: str, column: str) -> str:
-    where = f"{name}, {place}, column {column!r}"
-    if is_missing(value):
-        raise DataError(f"{where}: the text is missing (null); remove the row, or write an empty text")
-    return check_text(value, where)

@@ -22,12 +22,13 @@ from bothways.bundle.read import read_bundle
 from bothways.bundle.write import write_bundle
 from bothways.data.labeled import TableSource, read_labeled
 from bothways.errors import ConfigError, DataError
-from bothways.evaluation.inputs import choose_column
+from bothways.evaluation.inputs import choose_label_column, choose_text_columns
 from bothways.files import refuse_unusable
 from bothways.runtime.classifier import Classifier
 from bothways.runtime.verify import verify_in_fresh_process
 from bothways.tasks.metrics import Scores, best_temperature, log_loss
 from bothways.tasks.task import Task
+from bothways.text.fields import TextColumns
 from bothways.text.reading import Direction
 
 LARGEST_LOSS = 0.001
@@ -39,7 +40,7 @@ def fit_early_exit(
     data: TableSource,
     *,
     out: str | os.PathLike[str],
-    text: str | None = None,
+    text: TextColumns | None = None,
     label: str | None = None,
     largest_loss: float = LARGEST_LOSS,
 ) -> EarlyExit:
@@ -53,7 +54,7 @@ def fit_early_exit(
         bundle: Directory of a single-label classifier with both directions.
         data: Labeled rows, a path or a table in memory. They must not have been used in training.
         out: Bundle to create. Must not exist yet.
-        text: Text column. Defaults to the one used in training.
+        text: Text column, or several. Defaults to those used in training.
         label: Label column. Defaults to the one used in training.
         largest_loss: Accuracy loss to accept, as a share of the rows, above 0 and at most 1. 0.001 is a tenth of a
             percentage point.
@@ -80,8 +81,8 @@ def fit_early_exit(
     if not 0 < largest_loss <= 1:
         raise ConfigError(f"the largest loss is {largest_loss}, expected a share of the rows, such as 0.001")
     record = manifest.training
-    text_column = choose_column(text, record.text_column, "text")
-    rows = read_labeled(data, text_column, choose_column(label, record.label_column, "label"), task)
+    text_columns = choose_text_columns(text, record.text_columns)
+    rows = read_labeled(data, text_columns, choose_label_column(label, record.label_column), task)
     true = task.targets(rows)
     needed = math.ceil(1 / largest_loss)
     if len(rows) < needed:

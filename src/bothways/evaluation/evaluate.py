@@ -15,9 +15,10 @@ import numpy as np
 from bothways.bundle.parity import ENSEMBLE
 from bothways.data.labeled import TableSource, read_labeled
 from bothways.errors import DependencyMissing
-from bothways.evaluation.inputs import ModelSource, choose_column, load_model
+from bothways.evaluation.inputs import ModelSource, choose_label_column, choose_text_columns, load_model
 from bothways.tasks.metrics import ClassMetrics, Scores
 from bothways.tasks.task import Targets, Task, TaskName
+from bothways.text.fields import TextColumns
 
 if TYPE_CHECKING:
     import pandas
@@ -91,13 +92,15 @@ class Evaluation:
         return pandas.DataFrame.from_dict(self.summary, orient="index")
 
 
-def evaluate(model: ModelSource, data: TableSource, *, text: str | None = None, label: str | None = None) -> Evaluation:
+def evaluate(
+    model: ModelSource, data: TableSource, *, text: TextColumns | None = None, label: str | None = None
+) -> Evaluation:
     """Evaluate a model on labeled rows.
 
     Args:
         model: A loaded model, evaluated with its precision and early exit, or the directory of a bundle.
         data: Labeled rows: a CSV, TSV, JSONL or Parquet file, or a table in memory (a dict of lists, a DataFrame).
-        text: Text column. Defaults to the one used in training.
+        text: Text column, or several. Defaults to those used in training.
         label: Label column, or the target for regression. Defaults to the one used in training.
 
     Returns:
@@ -110,8 +113,8 @@ def evaluate(model: ModelSource, data: TableSource, *, text: str | None = None, 
     """
     classifier = load_model(model)
     record, task = classifier.manifest.training, classifier.task
-    text_column = choose_column(text, record.text_column, "text")
-    rows = read_labeled(data, text_column, choose_column(label, record.label_column, "label"), task)
+    text_columns = choose_text_columns(text, record.text_columns)
+    rows = read_labeled(data, text_columns, choose_label_column(label, record.label_column), task)
     targets = task.targets(rows)
     scores = classifier.scores_by_direction(rows.texts)
     read_all = {name: values for name, values in scores.items() if not np.isnan(values).any()}

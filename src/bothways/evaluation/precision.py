@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from bothways.bundle.parity import ENSEMBLE
 from bothways.data.labeled import TableSource, read_labeled
-from bothways.evaluation.inputs import choose_column
+from bothways.evaluation.inputs import choose_label_column, choose_text_columns
 from bothways.runtime.classifier import load
+from bothways.text.fields import TextColumns
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,14 @@ class PrecisionComparison:
 
 
 def compare_precision(
-    bundle: str | os.PathLike[str], data: TableSource, *, text: str | None = None, label: str | None = None
+    bundle: str | os.PathLike[str], data: TableSource, *, text: TextColumns | None = None, label: str | None = None
 ) -> PrecisionComparison:
     """Evaluate a bundle in float32 and in int8 on the same labeled rows.
 
     Args:
         bundle: Directory of a bundle.
         data: Labeled rows: a CSV, TSV, JSONL or Parquet file, or a table in memory (a dict of lists, a DataFrame).
-        text: Text column. Defaults to the one used in training.
+        text: Text column, or several. Defaults to those used in training.
         label: Label column, or the target for regression. Defaults to the one used in training.
 
     Returns:
@@ -49,8 +50,8 @@ def compare_precision(
     """
     exact, quantized = load(bundle), load(bundle, precision="int8")
     record, task = exact.manifest.training, exact.task
-    text_column = choose_column(text, record.text_column, "text")
-    rows = read_labeled(data, text_column, choose_column(label, record.label_column, "label"), task)
+    text_columns = choose_text_columns(text, record.text_columns)
+    rows = read_labeled(data, text_columns, choose_label_column(label, record.label_column), task)
     targets = task.targets(rows)
     scores = {model.precision: model.scores_by_direction(rows.texts)[ENSEMBLE] for model in (exact, quantized)}
     return PrecisionComparison(

@@ -16,12 +16,13 @@ from pathlib import Path
 from bothways.bundle.parity import ENSEMBLE
 from bothways.data.tables import Chunk, Table, TableFormat, TableWriter, check_output, open_table, open_writer
 from bothways.errors import ConfigError
-from bothways.evaluation.inputs import ModelSource, choose_column, load_model
+from bothways.evaluation.inputs import ModelSource, choose_text_columns, load_model
 from bothways.evaluation.partial_output import OutputSettings, PartialOutput, open_partial_output
 from bothways.files import STANDARD_STREAM, split_suffix
 from bothways.runtime.classifier import Classifier
 from bothways.runtime.prediction import Prediction
-from bothways.text.validation import check_text
+from bothways.text.fields import Text, TextColumns
+from bothways.text.validation import check_cells
 from bothways.version import __version__
 
 READ_COLUMN = "predicted_read"
@@ -35,7 +36,7 @@ def score(
     source: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    text: str | None = None,
+    text: TextColumns | None = None,
     file_format: TableFormat | None = None,
     on_progress: Callable[[int], object] = lambda rows: None,
 ) -> int:
@@ -53,7 +54,7 @@ def score(
         model: A loaded model, used with its precision and early exit, or the directory of a bundle.
         source: A CSV, TSV, JSONL or Parquet file, also compressed. ``-`` is standard input.
         out: File to create, of the same format. Must not exist yet. ``-`` is standard output.
-        text: Text column. Defaults to the one used in training.
+        text: Text column, or several. Defaults to those used in training.
         file_format: Format of ``source``. Defaults to that of its suffix, and to CSV for standard input.
         on_progress: Called with the number of rows that are written, after each chunk of rows.
 
@@ -62,9 +63,9 @@ def score(
 
     Raises:
         BundleError: There is no bundle at the path, or it cannot be read.
-        ConfigError: The text column is not named and the bundle does not record it, the formats are unknown or
+        ConfigError: The text columns are not named and the bundle does not record them, the formats are unknown or
             different, ``out`` is the source or its folder does not exist, or another process is writing it.
-        DataError: A row cannot be read, the text column is missing, the table already has one of the new columns, or
+        DataError: A row cannot be read, a text column is missing, the table already has one of the new columns, or
             the disk is full. The message names file, row and column.
         OutputExists: ``out`` already exists.
         DependencyMissing: The format or the compression needs pyarrow, which is not installed.
@@ -74,12 +75,13 @@ def score(
         raise ConfigError(f"{out} is the input itself: choose another --out")
     classifier = load_model(model)
     with open_table(source, file_format) as table:
-        column = choose_column(text, classifier.manifest.training.text_column, "text")
-        table.require_column(column, "--text")
+        text_columns = choose_text_columns(text, classifier.text_columns)
+        for column in text_columns:
+            table.require_column(column, "--text")
         columns = output_columns(classifier)
-        with _open_output(classifier, table, column, out) as output:
+        with _open_output(classifier, table, text_columns, out) as output:
             rows = output.rows
-            for chunk, cells in _scored_chunks(classifier, table, column, output.rows):
+            for chunk, cells in _scored_chunks(classifier, table, text_columns, output.rows):
                 rows += len(chunk)
                 output.write(chunk, dict(zip(columns, cells, strict=True)), rows)
                 on_progress(rows)
@@ -103,7 +105,7 @@ def _cells(model: Classifier, prediction: Prediction) -> list[object]:
 
 
 def _scored_chunks(
-    model: Classifier, table: Table, column: str, skip: int
+    model: Classifier, table: Table, columns: Sequence[str], skip: int
 ) -> Iterator[tuple[Chunk, list[list[object]]]]:
     """Yield each chunk behind the first ``skip`` rows, with the values of its new columns.
 
@@ -111,15 +113,15 @@ def _scored_chunks(
     """
     waiting: deque[Chunk] = deque()
 
-    def texts() -> Iterator[str]:
+    def texts() -> Iterator[Text]:
         rows = 0
         for chunk in table.chunks():
             rows += len(chunk)
             if rows <= skip:
                 continue
             values = [
-                check_text(value, f"{table.name}, {place}, column {column!r}")
-                for value, place in zip(chunk.column(column), chunk.places, strict=True)
+                check_cells(cells, f"{table.name}, {place}", columns)
+                for place, *cells in zip(chunk.places, *map(chunk.column, columns), strict=True)
             ]
             waiting.append(chunk)
             yield from values
@@ -154,7 +156,7 @@ class _Output:
 
 
 @contextlib.contextmanager
-def _open_output(model: Classifier, table: Table, column: str, out: str) -> Iterator[_Output]:
+def _open_output(model: Classifier, table: Table, text_columns: Sequence[str], out: str) -> Iterator[_Output]:
     """Open the file to create. It can be continued if input and output are files and the output is plain text."""
     columns = output_columns(model)
     is_plain_text = table.format in _RESUMABLE_FORMATS and not split_suffix(out)[1]
@@ -164,7 +166,7 @@ def _open_output(model: Classifier, table: Table, column: str, out: str) -> Iter
         return
     check_output(table, out, columns)
     with (
-        open_partial_output(Path(out), _settings(model, table, column)) as partial,
+        open_partial_output(Path(out), _settings(model, table, text_columns)) as partial,
         table.writer(partial.stream, columns) as writer,
     ):
         if partial.complete_rows:  # the writer has written the header over the same header
@@ -172,7 +174,7 @@ def _open_output(model: Classifier, table: Table, column: str, out: str) -> Iter
         yield _Output(writer, partial)
 
 
-def _settings(model: Classifier, table: Table, column: str) -> OutputSettings:
+def _settings(model: Classifier, table: Table, text_columns: Sequence[str]) -> OutputSettings:
     """Return everything that determines the output, so that only an equal call continues it."""
     source = Path(table.path).resolve()
     status = source.stat()
@@ -185,5 +187,5 @@ def _settings(model: Classifier, table: Table, column: str) -> OutputSettings:
         "source_bytes": status.st_size,
         "source_mtime_ns": status.st_mtime_ns,
         "format": table.format,
-        "column": column,
+        "text_columns": list(text_columns),
     }

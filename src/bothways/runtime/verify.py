@@ -131,7 +131,7 @@ def load_verified(
 
 def _of_classifier(model: Classifier, bundle: Bundle) -> Verification:
     manifest, task = bundle.manifest, model.task
-    predictions = list(model.stream(row.text for row in bundle.parity_record))
+    predictions = list(model.stream(bundle.parity_texts))
     names = [*map(str, manifest.directions), ENSEMBLE]
     found = {name: np.array([prediction.scores[name] for prediction in predictions]) for name in names}
     recorded = {name: recorded_scores(bundle.parity_record, name, task) for name in names}
@@ -149,12 +149,15 @@ def _of_classifier(model: Classifier, bundle: Bundle) -> Verification:
 
 
 def _different_tokens(bundle: Bundle) -> int:
-    return sum(bundle.tokenizer.tokenize(row.text).ids.tolist() != row.ids for row in bundle.parity_record)
+    return sum(
+        bundle.tokenizer.tokenize(text).ids.tolist() != row.ids
+        for text, row in zip(bundle.parity_texts, bundle.parity_record, strict=True)
+    )
 
 
 def _language_model_differences(bundle: Bundle) -> dict[str, float]:
     model = LanguageModel(bundle)
-    found = {d: np.array([model.loss(row.text, d) for row in bundle.parity_record]) for d in bundle.manifest.directions}
+    found = {d: np.array([model.loss(text, d) for text in bundle.parity_texts]) for d in bundle.manifest.directions}
     expected = {d: np.array([(row.loss or {})[d] for row in bundle.parity_record]) for d in bundle.manifest.directions}
     return {str(d): largest_difference(found[d], expected[d]) for d in bundle.manifest.directions}
 

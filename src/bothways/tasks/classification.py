@@ -5,7 +5,6 @@ In: label values, arrays. Out: labels, warnings, probabilities. Does not know fi
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
@@ -15,17 +14,11 @@ from numpy.typing import NDArray
 from bothways.errors import ConfigError, DataError
 from bothways.tasks.metrics import Scores
 from bothways.tasks.task import LONGEST_LABEL, TaskRecord
-from bothways.text.validation import check_text
+from bothways.text.validation import check_text, is_missing
 
 CLASS_COLUMN_PREFIX = "probability_"
 LARGEST_WITH_ODDS = 1 - 1e-12
 """Probabilities closer to 1 are treated as this one: their odds would depend on the last bit."""
-_PANDAS_MISSING = ("NAType", "NaTType")
-
-
-def is_missing(value: object) -> bool:
-    """Return whether a cell is empty: None, NaN, or the missing values of pandas."""
-    return value is None or (isinstance(value, float) and math.isnan(value)) or type(value).__name__ in _PANDAS_MISSING
 
 
 def parse_label(value: object, where: str) -> str:

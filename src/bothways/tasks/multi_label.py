@@ -31,6 +31,8 @@ from bothways.tasks.task import (
     selected,
     warnings_about_both,
 )
+from bothways.text.fields import Text
+from bothways.text.validation import is_missing
 
 DEFAULT_SEPARATOR = "|"
 _LABELS_LISTED = 3
@@ -111,7 +113,7 @@ class MultiLabel(Task):
     def _parts(self, value: object, where: str) -> Collection[object]:
         if isinstance(value, list | tuple | np.ndarray):
             return [part for part in value if not (isinstance(part, str) and not part.strip())]
-        if classification.is_missing(value):
+        if is_missing(value):
             raise DataError(f"{where}: the labels are missing (null); write an empty value if the text has no label")
         if not isinstance(value, str):
             return [value]
@@ -123,7 +125,7 @@ class MultiLabel(Task):
 
     def check(self, rows: LabeledTexts) -> list[str]:
         """Refuse rows without any label; warn about similar labels and about labels that cannot be validated."""
-        texts_by_label: dict[str, set[str]] = defaultdict(set)
+        texts_by_label: dict[str, set[Text]] = defaultdict(set)
         for text, labels in zip(rows.texts, rows.label_sets, strict=True):
             for label in labels:
                 texts_by_label[label].add(text)
@@ -140,7 +142,7 @@ class MultiLabel(Task):
 
     def split(self, rows: LabeledTexts, fraction: float, seed: int) -> Split:
         """Set a fraction of each label's texts aside; every label of the validation rows has training rows too."""
-        labels_by_text: dict[str, set[str]] = defaultdict(set)
+        labels_by_text: dict[Text, set[str]] = defaultdict(set)
         for text, labels in zip(rows.texts, rows.label_sets, strict=True):
             labels_by_text[text].update(labels)
         held = held_texts(labels_by_text, fraction, seed)
@@ -310,7 +312,7 @@ def best_thresholds(probabilities: Scores, is_true: NDArray[np.bool_]) -> tuple[
 
 def _warnings(rows: LabeledTexts) -> list[str]:
     """Return a warning if duplicate texts have different labels, regardless of their order."""
-    found: dict[str, set[frozenset[str]]] = defaultdict(set)
+    found: dict[Text, set[frozenset[str]]] = defaultdict(set)
     for text, labels in zip(rows.texts, rows.label_sets, strict=True):
         found[text].add(frozenset(labels))
     count = sum(len(sets) > 1 for sets in found.values())

@@ -30,6 +30,7 @@ from bothways.tasks.task import (
     selected,
     warnings_about_both,
 )
+from bothways.text.fields import Text, fields_of
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class SingleLabel(Task):
         counts = Counter(label for (label,) in rows.label_sets)
         if len(counts) < 2:
             raise DataError(f"{rows.name}: all {len(rows)} rows have the label {min(counts)!r}; at least 2 are needed")
-        texts_by_label: dict[str, set[str]] = defaultdict(set)
+        texts_by_label: dict[str, set[Text]] = defaultdict(set)
         for text, (label,) in zip(rows.texts, rows.label_sets, strict=True):
             texts_by_label[label].add(text)
         for label, texts in texts_by_label.items():
@@ -100,14 +101,14 @@ class SingleLabel(Task):
         Where one text has several labels, only the training side is certain to have a text of each class.
         """
         labels_by_text = _labels_by_text(rows)
-        texts_by_label: dict[str, list[str]] = defaultdict(list)
+        texts_by_label: dict[str, list[Text]] = defaultdict(list)
         for text, labels in labels_by_text.items():
             texts_by_label[labels[0]].append(text)
         texts_left = Counter(label for labels in labels_by_text.values() for label in labels)  # to train on
         rng = np.random.default_rng(seed)
         held: set[str] = set()
         for label in sorted(texts_by_label):
-            texts = sorted(texts_by_label[label])
+            texts = sorted(texts_by_label[label], key=fields_of)
             wanted = max(1, round(fraction * len(texts)))
             for text in (texts[i] for i in rng.permutation(len(texts))):
                 if wanted > 0 and all(texts_left[each] > 1 for each in labels_by_text[text]):
@@ -243,9 +244,9 @@ def _calibration_error(scores: Scores, targets: Targets) -> float:
     return metrics.calibration_error(scores.max(axis=1), scores.argmax(axis=1) == targets)
 
 
-def _labels_by_text(rows: LabeledTexts) -> dict[str, Sequence[str]]:
+def _labels_by_text(rows: LabeledTexts) -> dict[Text, Sequence[str]]:
     """Return the distinct labels of each text, in the order in which they occur."""
-    found: dict[str, dict[str, None]] = defaultdict(dict)
+    found: dict[Text, dict[str, None]] = defaultdict(dict)
     for text, (label,) in zip(rows.texts, rows.label_sets, strict=True):
         found[text][label] = None
     return {text: list(labels) for text, labels in found.items()}

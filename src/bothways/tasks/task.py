@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bothways.tasks.metrics import Metrics, Scores
+from bothways.text.fields import Text
 
 LONGEST_LABEL = 1000
 """Characters; what is longer is a text in the wrong column."""
@@ -39,7 +40,7 @@ class LabeledTexts:
     """
 
     name: str
-    texts: list[str]
+    texts: list[Text]
     labels: list[Label]
 
     def __len__(self) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from bothways.errors import DataError, DependencyMissing
 from bothways.text.cleaning import WORD_START, clean, mark_chunk, split_chunks
+from bothways.text.fields import Text, fields_of
 from bothways.text.subword_tokenizer import SubwordTokenizer
 
 CLEANING = "bothways-1"
@@ -19,7 +20,7 @@ _CHARACTERS_COVERED = 0.9995
 _MOST_DISTINCT_WORDS = 2_000_000
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> SubwordTokenizer:
+def train_tokenizer(texts: Iterable[Text], vocabulary_size: int) -> SubwordTokenizer:
     """Train a tokenizer on texts. The same texts produce the same bytes.
 
     Args:
@@ -64,12 +65,13 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> SubwordTokeni
     return SubwordTokenizer.from_pieces(pieces, CLEANING)
 
 
-def count_words(texts: Iterable[str]) -> Counter[str]:
+def count_words(texts: Iterable[Text]) -> Counter[str]:
     """Count the words of texts as the tokenizer sees them: cleaned, in lower case and without special tokens."""
     chunks: Counter[str] = Counter()
     words: Counter[str] = Counter()
     for text in texts:
-        chunks.update(chunk for chunk, _ in split_chunks(clean(text, CLEANING)))
+        for field in fields_of(text):
+            chunks.update(chunk for chunk, _ in split_chunks(clean(field, CLEANING)))
         if len(chunks) > _MOST_DISTINCT_WORDS:  # words seen once add little: their pieces occur in other words
             chunks = Counter({chunk: count for chunk, count in chunks.items() if count > 1})
     for chunk, count in chunks.items():

@@ -26,6 +26,7 @@ from bothways.files import refuse_unusable
 from bothways.runtime.classifier import Classifier, load
 from bothways.tasks.registry import new_task
 from bothways.tasks.task import Split, TaskName
+from bothways.text.fields import TextColumns, columns_of
 from bothways.text.reading import Direction
 from bothways.training.choices import Device, Directions, Size
 from bothways.training.reports import Report, StageReport
@@ -40,7 +41,7 @@ _DEFAULT_SIZE = "small"
 def train(
     data: TableSource,
     *,
-    text: str,
+    text: TextColumns,
     label: str,
     task: TaskName | None = None,
     label_separator: str | None = None,
@@ -63,14 +64,14 @@ def train(
 
     Args:
         data: Labeled rows: a CSV, TSV, JSONL or Parquet file, or a table in memory (a dict of lists, a DataFrame).
-        text: Text column.
+        text: Text column, or several in the order in which the model reads them. They are joined with the field token.
         label: Label column; the target for regression.
         task: ``single-label`` (one label per text), ``multi-label`` (any number of labels per text) or ``regression``
             (a number per text). Defaults to multi-label if ``label_separator`` is given, and to single-label otherwise.
         label_separator: The string between the labels of a text, such as ``|``, for multi-label.
         out: Bundle to create. Must not exist yet.
         valid: Validation rows. Defaults to a tenth of ``data``, the same rows for the same seed.
-        unlabeled: More texts, for the language models only.
+        unlabeled: More texts with the same text columns, for the language models only.
         pretrained: The language-model pack to start from, which fixes tokenizer and model size: ``en-small``, the
             English pack that comes with bothways, or the path of another one. None or ``none`` trains from scratch.
         size: ``tiny``, ``small`` or ``base``, for a model trained from scratch. Defaults to ``small``.
@@ -88,7 +89,7 @@ def train(
         DependencyMissing: The libraries for training are not installed.
         TrainingError: Training diverged, or the bundle could not be verified; nothing was published.
     """
-    base = _settings(out, directions, seed, pretrained, size, config, device, text)
+    base = _settings(out, directions, seed, pretrained, size, config, device, columns_of(text))
     from bothways.training.distributed import processes  # noqa: PLC0415  (needs torch)
     from bothways.training.pipeline import digest_of, train_bundle  # noqa: PLC0415  (needs torch)
 
@@ -154,7 +155,7 @@ def pretrain(
         DependencyMissing: The libraries for training are not installed.
         TrainingError: Training diverged, or the pack could not be verified; nothing was published.
     """
-    base = _settings(out, directions, seed, continue_from, size, config, device, text)
+    base = _settings(out, directions, seed, continue_from, size, config, device, [text])
     from bothways.training.distributed import processes  # noqa: PLC0415  (needs torch)
     from bothways.training.pipeline import pretrain_pack  # noqa: PLC0415  (needs torch)
 
@@ -177,7 +178,7 @@ def _settings(
     size: str | None,
     config: str | os.PathLike[str] | None,
     device: str,
-    text: str,
+    text_columns: Sequence[str],
 ) -> RunSettings:
     """Return what the settings of classifiers and of language models share; all options are checked."""
     _require_torch()
@@ -200,7 +201,7 @@ def _settings(
         hyperparameters=load_hyperparameters(preset or FROM_PACK, os.fspath(config) if config is not None else None),
         device=choose_device(device),
         pack=pack,
-        text_column=text,
+        text_columns=tuple(text_columns),
     )
 
 

@@ -170,7 +170,9 @@ def _classifier_stage(
     yield from _finite(train_classifier(model, train, valid, task, objective, config, seed, start, checkpoints))
     scores = class_scores(model, valid.ids, objective, config)
     metrics = task.epoch_metrics(scores, valid.targets)
-    parity_record = parity_scores(model, member.special_tokens, objective, files.read_tokenizer(), plan.seed)
+    parity_record = parity_scores(
+        model, member.special_tokens, objective, files.read_tokenizer(), plan.seed, plan.fields
+    )
     tensors = {
         **with_prefix("weights", _tensors(weights_of(model, member, task.outputs))),
         "parity": torch.from_numpy(parity_record),
