@@ -52,7 +52,7 @@ def test_all_chosen_labels_are_in_one_column(
     predictions = list(multi_label_model.stream(TEXTS))
     assert {len(p.chosen) for p in predictions} >= {0, 1, 2}
     for row, p in zip(found, predictions, strict=True):
-        assert row["predicted_labels"] == ";".join(p.chosen)  # the separator that the bundle records
+        assert row["predicted_labels"] == ";".join(map(str, p.chosen))  # the separator that the bundle records
         assert [float(row[name]) for name in ADDED[1:]] == p.probabilities["ensemble"].tolist()
 
 

@@ -209,6 +209,6 @@ def test_a_manifest_with_an_impossible_early_exit_is_broken(
         (path / file.name).write_bytes(file.read_bytes())
     assert models[1].early_exit is not None
     fields = models[1].early_exit.model_dump(mode="json")
-    edit_manifest(path, lambda manifest: manifest.update(cascade=fields))
+    edit_manifest(path, lambda manifest: manifest.update(early_exit=fields))
     with pytest.raises(BundleBroken, match="early exit needs two members and the task single-label"):
         bothways.load(path)

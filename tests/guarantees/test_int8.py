@@ -197,7 +197,7 @@ def test_early_exit_in_int8_follows_the_rule(bundle_path: Path, tmp_path: Path, 
     confidence = int8.predict_proba_by_direction(texts)["backward"].max(axis=1)
     middle = float(np.median(confidence))
     fields = {"first": "backward", "temperature": 1, "threshold": middle, "largest_loss": 0.1, **numbers}
-    edit_manifest(path, lambda manifest: manifest.update(cascade=fields))
+    edit_manifest(path, lambda manifest: manifest.update(early_exit=fields))
     quick = bothways.load(path, early_exit=True, precision="int8")
     for lookahead in (1, 512):
         found = list(quick.stream(texts, lookahead))

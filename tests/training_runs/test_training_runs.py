@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
@@ -20,7 +19,7 @@ import torch
 import bothways
 from bothways import Classifier, ConfigError, DataError, DirectionError, OutputExists, TrainingError
 from bothways.bundle.manifest import Kind
-from bothways.bundle.read import read_bundle
+from bothways.bundle.read import read_bundle, read_manifest
 from bothways.errors import ParityFailed
 from bothways.nn.awd_lstm import LanguageModelNetwork, State
 from bothways.text.reading import Direction, SpecialTokenPlacement
@@ -137,7 +136,7 @@ def test_another_seed_changes_the_weights(tmp_path: Path, data: Path, config: Pa
     train(data, tmp_path / "0", config)
     train(data, tmp_path / "1", config, seed=1)
     zero, one = bytes_of(tmp_path / "0"), bytes_of(tmp_path / "1")
-    for name in ("forward.safetensors", "backward.safetensors", "bundle.json", "proof.jsonl"):
+    for name in ("forward.safetensors", "backward.safetensors", "bundle.json", "parity.jsonl"):
         assert zero[name] != one[name], name
 
 
@@ -300,7 +299,7 @@ def test_a_classifier_starts_from_a_packs_tokenizer_sizes_and_weights(
     model = train(data, tmp_path / "m.bundle", config, pretrained=pack)
     assert (tmp_path / "m.bundle" / "tokenizer.json").read_bytes() == (pack / "tokenizer.json").read_bytes()
     assert {member.architecture.width_hidden for member in model.manifest.members} == {24}
-    digest = hashlib.sha256((pack / "bundle.json").read_bytes()).hexdigest()
+    digest = read_manifest(pack).digest
     assert model.manifest.training.pretrained == digest
 
     fresh = train(data, tmp_path / "fresh.bundle", config)

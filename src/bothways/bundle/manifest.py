@@ -1,27 +1,30 @@
-"""Define ``bundle.json``: the task, the members and how they are combined, and the digest of every file.
+"""Define ``bundle.json``: the task, the members and how they are combined, and the digest of every file and of itself.
 
-In: parsed JSON. Out: a validated ``Manifest``. The order of the labels is stored here, once. Does not read files.
-
-Some keys of format 1 are older than the names in the code: ``cascade``, ``markers`` and ``recipe`` on disk are
-``early_exit``, ``special_tokens`` and ``hyperparameters`` here.
+In: parsed JSON. Out: a validated ``Manifest``. The order of the labels is stored here, once. Does not read files. This
+is format 2. ``format_1`` brings older manifests into its shape.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
+from bothways.tasks.labels import LONGEST_LABEL, LabelKind
 from bothways.tasks.registry import task_of
-from bothways.tasks.task import LONGEST_LABEL, Task, TaskRecord
+from bothways.tasks.task import Task, TaskRecord
 from bothways.text.reading import Direction, Ids, SpecialTokenPlacement
 from bothways.text.tokenizer import PADDING_ID
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+OLDEST_FORMAT: Final = 1
 MANIFEST_FILE = "bundle.json"
 TOKENIZER_FILE: Final = "tokenizer.json"
-PARITY_FILE: Final = "proof.jsonl"
+PARITY_FILE: Final = "parity.jsonl"
 CARD_FILE: Final = "README.md"
 
 LARGEST_MANIFEST_BYTES = 16 * 1024 * 1024
@@ -29,7 +32,7 @@ LARGEST_FILE_BYTES = 4 * 1024 * 1024 * 1024
 LARGEST_DOCUMENT_BYTES = 256 * 1024 * 1024
 """The size limit of files without weights."""
 
-FileName = Literal["tokenizer.json", "forward.safetensors", "backward.safetensors", "proof.jsonl", "README.md"]
+FileName = Literal["tokenizer.json", "forward.safetensors", "backward.safetensors", "parity.jsonl", "README.md"]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Width = Annotated[int, Field(ge=1, le=65_536)]
 _LabelText = Annotated[str, Field(min_length=1, max_length=LONGEST_LABEL)]
@@ -46,7 +49,7 @@ class Kind(StrEnum):
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Architecture(_Part):
@@ -123,7 +126,7 @@ class Member(_Part):
     """
 
     direction: Direction
-    special_tokens: SpecialTokenPlacement = Field(alias="markers")
+    special_tokens: SpecialTokenPlacement
     weights: FileName
     architecture: Architecture
     widths_head: Annotated[list[Width], Field(max_length=16)] | None = None
@@ -234,37 +237,54 @@ class TrainingRecord(_Part):
 
     Contains no date and no duration, so that the same seed gives the same bytes. ``seed`` and ``size`` are None for an
     imported model; ``size`` is None if a pack fixed the model size. ``about`` describes the texts of a pack.
-    ``label_separator`` is the string between the labels of a text (multi-label only).
+
+    Attributes:
+        text_columns: The text columns, in the order in which they are read; empty if unknown.
+        label_column: The label column; None if there was none, or if the labels have one column each.
+        label_columns: For multi-label: the columns with 0 or 1 per label. Empty otherwise.
+        label_separator: For multi-label: the string between the labels in a cell. None otherwise.
+        weight_column: The column of row weights; None if all rows weighed the same.
     """
 
     bothways_version: str
     seed: int | None = None
     size: str | None = None
     imported: ImportRecord | None = None
-    text_column: str | None = None
+    text_columns: list[str] = []
     label_column: str | None = None
+    label_columns: list[str] = []
+    weight_column: str | None = None
     label_separator: Annotated[str, Field(min_length=1, max_length=LONGEST_LABEL)] | None = None
     rows: dict[str, int] = {}
     validation: dict[str, dict[str, FiniteFloat]] = {}
     pretrained: str | None = None
     pretrained_name: str | None = None
     about: Annotated[str, Field(max_length=LONGEST_ABOUT)] | None = None
-    hyperparameters: dict[str, object] = Field(default={}, alias="recipe")
+    hyperparameters: dict[str, object] = {}
 
     @property
-    def text_columns(self) -> list[str]:
-        """The text columns, in the order in which they are read. Empty if unknown."""
-        return [] if self.text_column is None else [self.text_column]
+    def text_column(self) -> str | None:
+        """The only text column; None if there are several or none is known."""
+        return self.text_columns[0] if len(self.text_columns) == 1 else None
+
+    @model_validator(mode="after")
+    def _text_columns_differ(self) -> TrainingRecord:
+        if len(set(self.text_columns)) != len(self.text_columns):
+            raise ValueError("a text column occurs twice")
+        return self
 
 
 class Manifest(_Part):
     """The whole of ``bundle.json``.
 
     Attributes:
-        format: The format's number.
+        format: The number of the format on disk. A manifest of format 1 has the shape of format 2 once it is read.
+        digest: SHA-256 of everything else in the manifest (``digest_of``), and so of the whole bundle, which it
+            identifies. For format 1: SHA-256 of the manifest's bytes.
         kind: The kind of its models.
         task: What its models predict; ``next-token`` for language models.
         labels: In the order of the outputs; empty for regression and for a language model.
+        label_kind: Whether labels are texts, or stand for whole numbers or booleans, which predictions return.
         members: One per direction.
         combination: How the members' scores are combined; None for a language model.
         calibration: The calibration of the ensemble; None for regression and for a language model.
@@ -276,16 +296,18 @@ class Manifest(_Part):
         files: All other files.
     """
 
-    format: Annotated[int, Field(strict=True, ge=FORMAT, le=FORMAT)]
+    format: Annotated[int, Field(strict=True, ge=OLDEST_FORMAT, le=FORMAT)]
+    digest: Digest
     kind: Kind
     task: Literal["single-label", "multi-label", "regression", "next-token"]
     labels: Annotated[list[_LabelText], Field(max_length=100_000)]
+    label_kind: LabelKind = "text"
     members: Annotated[list[Member], Field(min_length=1, max_length=2)]
     combination: Combination | None
     calibration: Calibration | None
     thresholds: list[Threshold] | None = None
     target: Target | None = None
-    early_exit: EarlyExit | None = Field(default=None, alias="cascade")
+    early_exit: EarlyExit | None = None
     training: TrainingRecord
     files: dict[FileName, FileRecord]
 
@@ -341,6 +363,8 @@ class Manifest(_Part):
             center=self.target.center if self.target else None,
             scale=self.target.scale if self.target else None,
             separator=self.training.label_separator,
+            label_kind=self.label_kind,
+            label_columns=tuple(self.training.label_columns),
         )
 
     @property
@@ -361,3 +385,23 @@ class Manifest(_Part):
     def directions(self) -> list[Direction]:
         """The directions of the members, in order."""
         return [member.direction for member in self.members]
+
+
+def digest_of(fields: Mapping[str, object]) -> str:
+    """Return the digest of a manifest, a SHA-256 of all its fields but ``digest``.
+
+    It covers the fields as JSON with sorted keys, without white space, in ASCII, with the shortest decimal form of each
+    float: ``json.dumps(fields, sort_keys=True, separators=(",", ":"))``.
+
+    Args:
+        fields: The manifest as parsed JSON.
+
+    Raises:
+        ValueError: The fields are nested too deeply.
+    """
+    covered = {name: value for name, value in fields.items() if name != "digest"}
+    try:
+        text = json.dumps(covered, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    return hashlib.sha256(text.encode("ascii")).hexdigest()

@@ -1,6 +1,6 @@
 """The parity record of a bundle: texts with the numbers of the models in the trainer's memory.
 
-In: texts, tokens and scores. Out: rows of ``proof.jsonl``, which anyone can replay. Contains no text of a user: the
+In: texts, tokens and scores. Out: rows of ``parity.jsonl``, which anyone can replay. Contains no text of a user: the
 texts are a fixed list of difficult ones, and words composed of the tokenizer's own pieces (docs/decisions/004).
 """
 
@@ -139,12 +139,12 @@ def recorded_scores(rows: Iterable[ParityRow], name: str, task: Task) -> Scores:
 
 
 def dump_parity_record(rows: list[ParityRow]) -> bytes:
-    """Return the content of ``proof.jsonl``."""
+    """Return the content of ``parity.jsonl``."""
     return "".join(strict_json.dump(row.model_dump(exclude_none=True)) + "\n" for row in rows).encode()
 
 
 def parse_parity_record(data: bytes, manifest: Manifest, name: str) -> list[ParityRow]:
-    """Return the rows of ``proof.jsonl``, checked against the manifest.
+    """Return the rows of ``parity.jsonl``, checked against the manifest.
 
     Raises:
         BundleBroken: A line is not a row of such a record, or there is none.

@@ -18,7 +18,7 @@ from safetensors.numpy import save as save_tensors
 
 from bothways import strict_json
 from bothways.bundle.manifest import Architecture, Member
-from bothways.errors import BundleBroken, TrainingError
+from bothways.errors import BundleBroken, TrainingError, shown
 
 Weights = Mapping[str, NDArray[np.float32]]
 _LARGEST_HEADER_BYTES = 16 * 1024 * 1024
@@ -155,12 +155,6 @@ def read_weights(data: bytes, expected: Mapping[str, tuple[int, ...]], name: str
         if tensor.endswith("running_var") and (array < 0).any():
             raise BundleBroken(f"{name}: {tensor} contains a negative variance")
     return {tensor: array.astype(np.float32, copy=False) for tensor, array in arrays.items()}
-
-
-def shown(text: str) -> str:
-    """Return text from a file in a form that is safe for a message: on one line, and shortened if it is long."""
-    short = text if len(text) <= 200 else text[:200] + "..."
-    return short if short.isprintable() else repr(short)
 
 
 def _read_header(data: bytes, name: str) -> dict[str, tuple[object, object]]:

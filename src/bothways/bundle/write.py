@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -34,6 +35,7 @@ from bothways.bundle.manifest import (
     Member,
     Target,
     TrainingRecord,
+    digest_of,
 )
 from bothways.bundle.parity import ParityRow, dump_parity_record
 from bothways.bundle.weights import Weights, write_weights
@@ -101,10 +103,7 @@ def write_bundle(
     with _published_directory(Path(path)) as folder:
         for name, data in contents.items():
             _write_durably(folder / name, data)
-        # Bundles of other tasks keep the keys that format 1 had from the beginning.
-        unused = {"target"} if manifest.target is None else set()
-        text = manifest.model_dump_json(indent=1, by_alias=True, exclude=unused)
-        _write_durably(folder / MANIFEST_FILE, f"{text}\n".encode())
+        _write_durably(folder / MANIFEST_FILE, f"{manifest.model_dump_json(indent=1)}\n".encode())
         verify(folder)
 
 
@@ -115,12 +114,15 @@ def _manifest(
     early_exit: EarlyExit | None,
     files: dict[FileName, FileRecord],
 ) -> Manifest:
+    """Return the manifest, with its digest."""
     record = task.record() if task is not None else None
-    return Manifest(
+    manifest = Manifest(
         format=FORMAT,
+        digest="0" * 64,
         kind=Kind.LANGUAGE_MODEL if record is None else Kind.CLASSIFIER,
         task="next-token" if record is None else record.name,
         labels=list(record.labels) if record else [],
+        label_kind=record.label_kind if record else "text",
         members=members,
         combination=Combination(method="mean", weights=[1 / len(members)] * len(members)) if record else None,
         calibration=Calibration(temperature=record.temperature) if record and record.temperature is not None else None,
@@ -132,6 +134,7 @@ def _manifest(
         training=training,
         files=files,
     )
+    return manifest.model_copy(update={"digest": digest_of(json.loads(manifest.model_dump_json()))})
 
 
 @contextlib.contextmanager

@@ -41,7 +41,7 @@ def bench(
     """
     texts = None
     if data is not None:
-        manifest, _ = read_manifest(bundle)
+        manifest = read_manifest(bundle)
         texts = read_unlabeled(data, choose_text_columns(text, manifest.training.text_columns))
     with Console(file=sys.stderr).status("measuring") as status:  # shows nothing unless stderr is a terminal
         found = bothways.benchmark(

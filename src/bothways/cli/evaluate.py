@@ -13,6 +13,7 @@ from bothways import strict_json
 from bothways.cli.metrics import metric_text, metric_texts, metrics_table
 from bothways.cli.options import BundlePath, TrainedLabelColumn, TrainedTextColumns, output_console
 from bothways.files import open_for_writing, refuse_unusable
+from bothways.tasks.labels import label_text
 
 _UNDEFINED = "–"
 
@@ -79,7 +80,9 @@ def _classes(evaluation: bothways.Evaluation) -> Table:
         shares = [f"{each.precision:.1%}", f"{each.recall:.1%}", f"{each.f1:.3f}"]
         if each.support == each.predicted == 0:
             shares = [_UNDEFINED] * len(shares)
-        table.add_row(each.label, *shares, str(each.support), str(each.predicted), *confused[position : position + 1])
+        table.add_row(
+            label_text(each.label), *shares, str(each.support), str(each.predicted), *confused[position : position + 1]
+        )
     return table
 
 
@@ -88,5 +91,5 @@ def _most_frequent_confusions(evaluation: bothways.Evaluation) -> list[str]:
     found = []
     for true, row in enumerate(evaluation.confusion or []):
         wrong = [0 if predicted == true else count for predicted, count in enumerate(row)]
-        found.append(f"{evaluation.labels[wrong.index(max(wrong))]} ({max(wrong)})" if max(wrong) else "")
+        found.append(f"{label_text(evaluation.labels[wrong.index(max(wrong))])} ({max(wrong)})" if max(wrong) else "")
     return found

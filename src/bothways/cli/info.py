@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 
 from rich.table import Table
@@ -21,11 +20,11 @@ def info(bundle: BundlePath) -> None:
 
     Example: bothways info reviews.bundle
     """
-    manifest, data = read_manifest(bundle)
+    manifest = read_manifest(bundle)
     table = Table(title=str(bundle), title_justify="left", show_header=False)
     title = manifest.decisions.title if manifest.kind is Kind.CLASSIFIER else "language-model pack"
     table.add_row("kind", f"{title}, format {manifest.format}")
-    table.add_row("digest", hashlib.sha256(data).hexdigest())
+    table.add_row("digest", manifest.digest)
     for name, value in (*_predictions(manifest), *_members(manifest), *_training(manifest.training)):
         table.add_row(name, value)
     for file, record in manifest.files.items():

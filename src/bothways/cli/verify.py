@@ -43,7 +43,7 @@ def verify(
     if data is not None and precision == "float32":
         raise ConfigError("labeled rows compare int8 with float32. Add --precision int8, or use bothways evaluate")
     result = bothways.verify(bundle, precision=precision)
-    manifest, _ = read_manifest(bundle)
+    manifest = read_manifest(bundle)
     table = Table(title=f"{bundle}: {result.texts} texts of the parity record, {precision}", title_justify="left")
     table.add_column("direction")
     table.add_column(f"largest difference of {_unit(manifest)}", justify="right")

@@ -1,58 +1,179 @@
 """Read labeled and unlabeled texts from files or tables in memory.
 
-In: paths, or tables in memory, and a task that parses labels. Out: texts and labels. Errors name file, row and column.
-Does not know tokens.
+In: paths, tables or sequences in memory, and a task that parses labels. Out: texts, labels and weights. All invalid
+rows are reported at once, or left out. Does not know tokens.
 """
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
+from bothways.data.invalid import refuse_invalid
 from bothways.data.tables import open_table
-from bothways.errors import DataError
-from bothways.tasks.task import Label, LabeledTexts, Task
+from bothways.errors import ConfigError, DataError
+from bothways.tasks.labels import as_list, listed
+from bothways.tasks.task import InvalidRow, Label, LabeledTexts, Task
 from bothways.text.fields import Text, TextColumns, columns_of, columns_text, is_blank
-from bothways.text.validation import check_cells
+from bothways.text.validation import check_text, is_missing, without_missing
 
 TableSource = str | os.PathLike[str] | Mapping[str, Any]
 """A path, or a table in memory: anything that returns a column by its name, such as a dict of lists or a DataFrame."""
 
+_LARGEST_WEIGHT = 1e30
+_Value = TypeVar("_Value")
 
-def read_labeled(source: TableSource, text: TextColumns, label_column: str, task: Task) -> LabeledTexts:
+
+@dataclass(frozen=True)
+class _Row:
+    """A row: where it comes from, the cells of the columns that are read, and all its values by column."""
+
+    name: str
+    place: str
+    cells: Sequence[object]
+    values: Mapping[str, object]
+
+
+class _InvalidCellError(Exception):
+    """A cell cannot be used."""
+
+    def __init__(self, column: str, reason: str) -> None:
+        super().__init__(reason)
+        self.column = column
+
+
+def read_labeled(
+    source: TableSource,
+    text: TextColumns,
+    label: str | None,
+    task: Task,
+    *,
+    weight: str | None = None,
+    drop_invalid: bool = False,
+    keep_unknown: bool = False,
+) -> LabeledTexts:
     """Return all labeled texts of a source.
+
+    Labels that differ only by surrounding white space, Unicode form or invisible characters become equal.
 
     Args:
         source: A path, or a table in memory.
-        text: The text column, or several. Texts of several columns are tuples.
-        label_column: The column of the labels.
-        task: Parses the labels.
+        text: Text column, or several. Texts of several columns are tuples.
+        label: Label column; None for one 0/1 column per label, which ``task.label_columns`` names.
+        task: Parses the labels. If it is fitted, other labels than its own are invalid.
+        weight: Column of the weights of texts in the training loss; None for equal weights.
+        drop_invalid: Leave invalid rows out. They are listed in the result.
+        keep_unknown: Keep rows whose labels the fitted task does not know.
 
     Raises:
-        DataError: A column is missing, a text or label is missing or of a wrong kind, or there is no row.
+        ConfigError: The label column is not named.
+        DataError: A column is missing, rows are invalid, or there is no row.
     """
-    texts: list[Text] = []
-    labels: list[Label] = []
-    columns = columns_of(text)
-    name = os.fspath(source) if isinstance(source, str | os.PathLike) else "the table"
-    for name, place, *cells, label in _rows(source, [*columns, label_column], [*["--text"] * len(columns), "--label"]):
-        texts.append(check_cells(cells, f"{name}, {place}", columns))
-        labels.append(task.parse(label, f"{name}, {place}, column {label_column!r}"))
-    if not texts:
-        raise DataError(f"{name} has no rows, expected texts with labels")
+    labels = [label] if label is not None else list(task.label_columns)
+    if not labels:
+        raise ConfigError("name the label column with --label, or 0/1 columns with --labels")
+    text_columns = columns_of(text)
+    columns = [*text_columns, *labels, *([weight] if weight is not None else [])]
+    options = ["--text"] * len(text_columns) + ["--label" if label is not None else "--labels"] * len(labels)
+
+    def parse(row: _Row) -> tuple[Text, Label, float]:
+        _refuse_header(row, columns)
+        cells = row.cells[len(text_columns) :][: len(labels)]
+        found = _cell(label or ", ".join(labels[:3]), task.parse, cells[0] if label is not None else list(cells))
+        if not keep_unknown and (unknown := task.unknown(found)):
+            raise _InvalidCellError(label or "", f"unknown label {listed(unknown)}; known are {listed(task.labels)}")
+        return (
+            _text_in(row, text_columns),
+            found,
+            1.0 if weight is None else _cell(weight, _parse_weight, row.cells[-1]),
+        )
+
+    name, parsed, invalid = _valid_rows(_rows(source, columns, [*options, "--weight"][: len(columns)]), parse)
+    if not drop_invalid:
+        refuse_invalid(invalid, len(parsed) + len(invalid))
+    _refuse_empty(source, name, parsed, invalid)
+    texts = [each[0] for each in parsed]
     if all(map(is_blank, texts)):
-        raise DataError(f"{name}: {columns_text(columns)} {'is' if len(columns) == 1 else 'are'} empty in every row")
-    return LabeledTexts(name, texts, labels)
+        verb = "is" if len(text_columns) == 1 else "are"
+        raise DataError(f"{name}: {columns_text(text_columns)} {verb} empty in every row")
+    weights = None if weight is None else [each[2] for each in parsed]
+    if weights is not None and not any(weights):
+        raise DataError(f"{name}: the column {weight!r} is 0 in every row, so nothing would be learned")
+    found = [each[1] for each in parsed]
+    return LabeledTexts(name, texts, found if task.labels else task.unified(found), weights, tuple(invalid))
+
+
+def _valid_rows(rows: Iterable[_Row], parse: Callable[[_Row], _Value]) -> tuple[str, list[_Value], list[InvalidRow]]:
+    """Return the name of the source, what valid rows parse to, and the invalid rows."""
+    name, parsed, invalid = "", [], []
+    for row in rows:
+        name = row.name
+        try:
+            parsed.append(parse(row))
+        except _InvalidCellError as error:
+            invalid.append(InvalidRow(row.name, row.place, error.column, str(error), row.values))
+    return name, parsed, invalid
+
+
+def _refuse_empty(source: TableSource, name: str, parsed: Sequence[object], invalid: Sequence[InvalidRow]) -> None:
+    if invalid and not parsed:
+        raise DataError(f"{name}: all {len(invalid):,} rows are invalid: {invalid[0].place}: {invalid[0].reason}")
+    if not parsed:
+        path = os.fspath(source) if isinstance(source, str | os.PathLike) else "the table"
+        raise DataError(f"{path} has no rows, expected texts with labels")
+
+
+def _cell(column: str, parse: Callable[[object], _Value], value: object) -> _Value:
+    try:
+        return parse(value)
+    except DataError as error:
+        raise _InvalidCellError(column, str(error)) from None
+
+
+def _refuse_header(row: _Row, columns: Sequence[str]) -> None:
+    if all(cell == column for cell, column in zip(row.cells, columns, strict=True) if isinstance(cell, str)) and all(
+        isinstance(cell, str) for cell in row.cells
+    ):
+        raise _InvalidCellError("", "the row repeats the header")
+
+
+def _text_in(row: _Row, columns: Sequence[str]) -> Text:
+    """Return the text in the first cells of a row, which are those of the text columns."""
+    cells = without_missing(row.cells[: len(columns)])
+    first, *others = (_cell(column, _parse_text, cell) for column, cell in zip(columns, cells, strict=True))
+    return (first, *others) if others else first
+
+
+def _parse_text(value: object) -> str:
+    if is_missing(value):
+        raise DataError("the text is missing (null); remove the row, or write an empty text")
+    return check_text(value, "the text")
+
+
+def _parse_weight(value: object) -> float:
+    try:
+        number = math.nan if isinstance(value, bool) or is_missing(value) else float(str(value))
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= _LARGEST_WEIGHT:
+        raise DataError(f"the weight is {str(value)[:40]!r}, expected a number of at least 0")
+    return number
 
 
 def read_unlabeled(source: TableSource, text: TextColumns) -> list[Text]:
-    """Return all texts of a source, regardless of its other columns.
+    """Return all texts of a source, regardless of its other columns. Texts of several columns are tuples.
 
     Raises:
-        DataError: The column is missing, or a text is missing or not a string.
+        DataError: A column is missing, or texts are missing or not strings.
     """
-    return list(iterate_texts(source, text))
+    columns = columns_of(text)
+    rows = _rows(source, columns, ["--text"] * len(columns))
+    _, texts, invalid = _valid_rows(rows, lambda row: _text_in(row, columns))
+    refuse_invalid(invalid, len(texts) + len(invalid))
+    return texts
 
 
 def iterate_texts(source: TableSource, text: TextColumns) -> Iterator[Text]:
@@ -62,19 +183,23 @@ def iterate_texts(source: TableSource, text: TextColumns) -> Iterator[Text]:
         DataError: As ``read_unlabeled``.
     """
     columns = columns_of(text)
-    for name, place, *cells in _rows(source, columns, ["--text"] * len(columns)):
-        yield check_cells(cells, f"{name}, {place}", columns)
+    for row in _rows(source, columns, ["--text"] * len(columns)):
+        try:
+            yield _text_in(row, columns)
+        except _InvalidCellError as error:
+            raise DataError(f"{row.name}, {row.place}, column {error.column!r}: {error}") from None
 
 
-def _rows(source: TableSource, columns: list[str], options: list[str]) -> Iterator[tuple[Any, ...]]:
-    """Yield name, place and the values of the given columns of each row."""
+def _rows(source: TableSource, columns: list[str], options: list[str]) -> Iterator[_Row]:
+    """Yield each row with the cells of the given columns."""
     if isinstance(source, str | os.PathLike):
         with open_table(os.fspath(source)) as table:
             for column, option in zip(columns, options, strict=True):
                 table.require_column(column, option)
             for chunk in table.chunks():
-                for place, *values in zip(chunk.places, *(chunk.column(column) for column in columns), strict=True):
-                    yield table.name, place, *values
+                cells = zip(*(chunk.column(column) for column in columns), strict=True)
+                for place, row, values in zip(chunk.places, cells, chunk.rows, strict=True):
+                    yield _Row(table.name, place, row, dict(zip(chunk.columns, values, strict=True)))
         return
     values_by_column = []
     for column in columns:
@@ -85,7 +210,7 @@ def _rows(source: TableSource, columns: list[str], options: list[str]) -> Iterat
     if len({len(values) for values in values_by_column}) > 1:
         raise DataError(f"the columns {' and '.join(columns)} have different numbers of rows")
     for number, row in enumerate(zip(*values_by_column, strict=True), start=1):
-        yield "the table", f"row {number}", *row
+        yield _Row("the table", f"row {number}", row, dict(zip(columns, row, strict=True)))
 
 
 def _python_values(column: Any) -> Iterable[object]:
@@ -96,7 +221,5 @@ def _python_values(column: Any) -> Iterable[object]:
     """
     if isinstance(column, str | bytes):
         raise DataError(f"a column of the table is the string {column[:20]!r}, expected one value per row")
-    for method in ("to_pylist", "tolist"):
-        if hasattr(column, method):
-            return list(getattr(column, method)())
-    return list(column)
+    found = as_list(column)
+    return list(column) if found is None else found

@@ -16,6 +16,7 @@ from bothways.bundle.parity import ENSEMBLE
 from bothways.data.labeled import TableSource, read_labeled
 from bothways.errors import DependencyMissing
 from bothways.evaluation.inputs import ModelSource, choose_label_column, choose_text_columns, load_model
+from bothways.tasks.labels import LabelValue
 from bothways.tasks.metrics import ClassMetrics, Scores
 from bothways.tasks.task import Targets, Task, TaskName
 from bothways.text.fields import TextColumns
@@ -50,7 +51,7 @@ class Evaluation:
     data: str
     rows: int
     task: TaskName
-    labels: tuple[str, ...]
+    labels: tuple[LabelValue, ...]
     digest: str
     summary: dict[str, dict[str, float]]
     intervals: dict[str, tuple[float, float]]
@@ -124,7 +125,7 @@ def evaluate(
         data=rows.name,
         rows=len(rows),
         task=task.name,
-        labels=task.labels,
+        labels=task.label_values,
         digest=classifier.digest,
         summary={name: metrics.summary for name, metrics in by_direction.items()},
         intervals=confidence_intervals(task, scores[ENSEMBLE], targets),

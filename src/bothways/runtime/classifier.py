@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bothways.bundle.manifest import EarlyExit, Kind, Manifest
 from bothways.bundle.parity import ENSEMBLE, recorded_scores
@@ -27,8 +26,9 @@ from bothways.runtime.prediction import Prediction
 from bothways.runtime.reader import TextReader
 from bothways.runtime.sessions import EncoderSession
 from bothways.runtime.slots import SLOTS, EarlyExitRule, Pooled, SlotEngine, Slots, TokenCounts
+from bothways.tasks.labels import LabelValue
 from bothways.tasks.metrics import Scores
-from bothways.tasks.task import Task
+from bothways.tasks.task import Predictions, Task
 from bothways.text.fields import columns_text
 from bothways.text.reading import Direction, TokenizedText
 from bothways.text.tokenizer import Tokenizer
@@ -47,7 +47,8 @@ class Classifier:
     for one classifier only.
 
     Attributes:
-        labels: All labels, in the order of every row of probabilities; empty for regression.
+        labels: All labels (text, whole numbers or booleans, as in training), in the order of every row of
+            probabilities; empty for regression.
         task: What the outputs mean.
         manifest: The manifest of the bundle.
         digest: The bundle's identity, a SHA-256.
@@ -68,7 +69,7 @@ class Classifier:
         self.task: Task = bundle.manifest.decisions
         self.precision = precision
         self.early_exit = early_exit
-        self.labels: tuple[str, ...] = self.task.labels
+        self.labels: tuple[LabelValue, ...] = self.task.label_values
         self.digest: str = bundle.digest
         self.tokenizer: Tokenizer = bundle.tokenizer
         members = bundle.manifest.members
@@ -115,7 +116,7 @@ class Classifier:
         """The text columns that this model was trained on, in their order. Empty if they are not recorded."""
         return tuple(self.manifest.training.text_columns)
 
-    def predict(self, texts: Iterable[object]) -> NDArray[np.object_] | NDArray[np.float64]:
+    def predict(self, texts: Iterable[object]) -> Predictions:
         """Return the prediction for each text, in the order of the texts.
 
         Args:
@@ -124,8 +125,8 @@ class Classifier:
                 that the model was trained on is also accepted: a DataFrame, an Arrow table, a dict of lists.
 
         Returns:
-            (N,): a label (str) per text for single-label; a tuple of labels, possibly empty, for multi-label; a number
-            (float64) for regression.
+            (N,): a label per text for single-label (str, int64 or bool, as the labels in training); a tuple of labels,
+            possibly empty, for multi-label; a number (float64) for regression.
 
         Raises:
             TextError: ``texts`` is a single string, or one of the texts cannot be read.

@@ -86,7 +86,7 @@ def verify(path: str | os.PathLike[str], *, precision: Precision = "float32") ->
         BundleError: There is no bundle at the path, or it can't be read.
         ConfigError: The precision is unknown, or not float32 for a pack.
     """
-    manifest, _ = read_manifest(Path(path))
+    manifest = read_manifest(Path(path))
     is_classifier = manifest.kind is Kind.CLASSIFIER
     supported = PRECISIONS if is_classifier else ("float32",)
     if precision not in supported:

@@ -10,6 +10,8 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any
 
+import numpy as np
+
 from bothways.errors import TextError
 from bothways.text.fields import Text, columns_text
 
@@ -19,7 +21,11 @@ _COLUMNS_LISTED = 20
 
 def is_missing(value: object) -> bool:
     """Return whether a cell is empty: None, NaN, or the missing values of pandas."""
-    return value is None or (isinstance(value, float) and math.isnan(value)) or type(value).__name__ in _PANDAS_MISSING
+    return (
+        value is None
+        or (isinstance(value, float | np.floating) and math.isnan(value))
+        or type(value).__name__ in _PANDAS_MISSING
+    )
 
 
 def check_text(value: object, where: str) -> str:
@@ -62,18 +68,18 @@ def check_cells(cells: Sequence[object], where: str, columns: Sequence[str]) -> 
     Raises:
         TextError: A value is not a valid string, or all of them are missing.
     """
-    values = [_plain(cell) for cell in cells]
-    if len(columns) == 1:
-        return check_text(values[0], f"{where}, column {columns[0]!r}")
-    if all(map(is_missing, values)):
-        raise TextError(
-            f"{where}: {columns_text(columns)} are all missing (null), expected at least one string. "
-            "Leave the row out, or write an empty text"
-        )
-    return tuple(
-        "" if is_missing(value) else check_text(value, f"{where}, column {column!r}")
-        for value, column in zip(values, columns, strict=True)
+    values = without_missing([_plain(cell) for cell in cells])
+    first, *others = (
+        check_text(value, f"{where}, column {column!r}") for value, column in zip(values, columns, strict=True)
     )
+    return (first, *others) if others else first
+
+
+def without_missing(cells: Sequence[object]) -> Sequence[object]:
+    """Return the cells of a row's text columns, where missing ones are empty texts unless all of them are missing."""
+    if all(map(is_missing, cells)):
+        return cells
+    return ["" if is_missing(cell) else cell for cell in cells]
 
 
 def check_item(value: object, where: str, columns: Sequence[str] = ()) -> Text:

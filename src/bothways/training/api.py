@@ -98,7 +98,7 @@ def train(
     warnings = chosen_task.check(rows)
     split: Split
     if valid is not None:
-        split = chosen_task.split_with(rows, read_labeled(valid, text, label, chosen_task))
+        split = chosen_task.split_with(rows, read_labeled(valid, text, label, chosen_task.fitted(rows)))
     else:
         split = chosen_task.split(rows, base.hyperparameters.classifier.validation_fraction, seed)
     more_texts = read_unlabeled(unlabeled, text) if unlabeled is not None else []

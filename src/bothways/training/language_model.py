@@ -25,7 +25,7 @@ from bothways.training.checkpoints import LANGUAGE_MODEL_STAGE, Checkpoints, Lan
 from bothways.training.distributed import gather_rows, mean_over_processes, processes
 from bothways.training.hyperparameters import LanguageModelConfig
 from bothways.training.optimizer import StageOptimizer
-from bothways.training.reports import EpochReport, Report, StepReport
+from bothways.training.reports import EpochReport, Report, StageReport, StepReport
 from bothways.training.seeds import derived_seed
 
 _TOKENS_BETWEEN_VALIDATIONS = 5_000_000
@@ -100,7 +100,7 @@ def train_language_model(
     )
     optimizer = _optimizer(model, config, steps)
     best: dict[str, float]
-    first = start.step
+    first, best_step = start.step, start.best_step
     if first:
         optimizer.restore(start.part("optimizer"), first)
         best, best_weights = start.best, start.part("best")
@@ -124,19 +124,26 @@ def train_language_model(
         penalty = activation_penalty(
             raw, dropped, config.activation_regularization, config.temporal_activation_regularization
         )
-        rate = optimizer.step(loss + penalty)
+        rate, norm = optimizer.step(loss + penalty)
         mean_loss, due = mean_over_processes([loss.item(), float(checkpoints.is_due())], device)
         position = (LANGUAGE_MODEL_STAGE, model.direction, epoch + 1, math.ceil(epochs))
-        yield StepReport(*position, step + 1, steps, mean_loss, rate, tokens=stream.rows * inputs.shape[1])
+        yield StepReport(*position, step + 1, steps, mean_loss, rate, norm, stream.rows * inputs.shape[1])
         if window == windows - 1 or step == steps - 1 or (step + 1) % validation_steps == 0:
             metrics = evaluate_language_model(model, texts, config)
             is_best = metrics["loss"] <= best["loss"]  # equal without validation tokens: keep the last weights then
             if is_best:
-                best, best_weights = metrics, copy.deepcopy(model.state_dict())
-            yield EpochReport(*position, metrics, time.monotonic() - started, is_best)
+                best, best_weights, best_step = metrics, copy.deepcopy(model.state_dict()), step + 1
+            yield EpochReport(*position, step + 1, metrics, time.monotonic() - started, is_best)
             started = time.monotonic()
         if due:
-            checkpoints.save(_checkpoint(model, optimizer, step + 1, best, best_weights, _gather_state(state)))
+            state_of_all = _gather_state(state)
+            checkpoints.save(_checkpoint(model, optimizer, step + 1, best, best_weights, best_step, state_of_all))
+    if steps and not best_step:
+        message = (
+            f"training did not improve the {model.direction} language model, so its first weights are kept. "
+            f"If you did not expect that, lower its learning_rate: it is {config.learning_rate:g}"
+        )
+        yield StageReport(LANGUAGE_MODEL_STAGE, message, is_warning=True)
     model.load_state_dict(best_weights)
     return best
 
@@ -220,6 +227,7 @@ def _checkpoint(
     step: int,
     best: dict[str, float],
     best_weights: dict[str, Tensor],
+    best_step: int,
     state: State,
 ) -> LanguageModelCheckpoint:
     """Return everything that the next step depends on."""
@@ -234,4 +242,4 @@ def _checkpoint(
         **with_prefix("optimizer", optimizer.state()),
         **carried,
     }
-    return LanguageModelCheckpoint(step=step, best=best, tensors=tensors)
+    return LanguageModelCheckpoint(step=step, best=best, best_step=best_step, tensors=tensors)

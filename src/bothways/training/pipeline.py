@@ -403,13 +403,15 @@ def _member(direction: Direction, tokenizer: Tokenizer, settings: RunSettings, w
 
 
 def _record(settings: RunSettings, files: PlanFolder, validation: dict[str, dict[str, float]]) -> TrainingRecord:
+    record = settings.task.record() if settings.task is not None else None
     return TrainingRecord(
         bothways_version=__version__,
         seed=settings.seed,
         size=settings.size,
-        text_column=settings.text_columns[0] if settings.text_columns else None,
+        text_columns=list(settings.text_columns),
         label_column=settings.label_column,
-        label_separator=settings.task.record().separator if settings.task is not None else None,
+        label_separator=record.separator if record is not None else None,
+        label_columns=list(record.label_columns) if record is not None else [],
         about=settings.about,
         rows={str(part): len(files.numbers(part)) for part in files.splits},
         validation=validation,

@@ -199,7 +199,7 @@ def test_members_in_each_others_place_are_not_published(torch_models: TinyClassi
 
 
 def test_markers_in_the_other_place_are_not_published(torch_models: TinyClassifiers, tmp_path: Path) -> None:
-    members = [Member.model_validate({**m.model_dump(), "markers": "as-written"}) for m in torch_models.members]
+    members = [Member.model_validate({**m.model_dump(), "special_tokens": "as-written"}) for m in torch_models.members]
     with pytest.raises(TrainingError, match="backward differs by"):
         write_with(tmp_path / "wrong.bundle", torch_models, torch_models.parity_record, members=members)
     assert list(tmp_path.iterdir()) == []

@@ -26,7 +26,8 @@ from bothways.runtime.language_model import LanguageModel
 from bothways.text.reading import Direction, SpecialTokenPlacement, read
 from bothways.text.word_tokenizer import WordTokenizer
 from tests.bundles import LABELS, TinyClassifiers, TinyLanguageModels, make_classifiers, make_language_models
-from tests.unit.interop.foreign import fastai_state, save_vocabulary, save_weights, vocabulary, without_biases
+from tests.unit.interop.exports import vocabulary
+from tests.unit.interop.foreign import fastai_state, save_vocabulary, save_weights, without_biases
 from tests.words import WORDS, make_word_tokenizer
 
 TEXTS = ["", "The cat sat on the mat.", "a BAD dog, a good cat!", "zebra zebra", "cat dog " * 30, "the good , the bad"]

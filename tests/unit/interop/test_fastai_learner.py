@@ -17,16 +17,16 @@ from bothways.interop.fastai_learner import labels_of, learner_facts, vocabulary
 from bothways.interop.pickle_reader import GlobalName, Record
 from bothways.text.reading import Direction
 from tests.bundles import LABELS, TinyClassifiers, TinyLanguageModels
-from tests.unit.interop.foreign import (
+from tests.unit.interop.exports import (
     State,
     a_list,
     an_object,
-    fastai_state,
     modules_of,
     v1_export,
     v2_export,
     vocabulary,
 )
+from tests.unit.interop.foreign import fastai_state
 from tests.words import WORDS
 
 

@@ -375,7 +375,7 @@ def test_a_language_model_of_the_other_direction_is_refused_with_both_names(
         del fields["files"]["backward.safetensors"]
 
     edit_manifest(one_way, keep_forward)
-    rows = [line for line in (one_way / "proof.jsonl").read_text().splitlines() if line]
+    rows = [line for line in (one_way / "parity.jsonl").read_text().splitlines() if line]
     assert rows
     with pytest.raises(BundleBroken, match="expected numbers for forward"):
         read_bundle(one_way, Kind.LANGUAGE_MODEL)  # the proof speaks of both
