@@ -104,11 +104,13 @@ def check_item(value: object, where: str, columns: Sequence[str] = ()) -> Text:
             found = f"{where} is a {type(value).__name__} of {len(value)} values"
             raise TextError(f"{found}, but this model reads {columns_text(columns)} only. Pass a string")
         return check_text(value, where)
+    if is_missing(value):
+        return check_text(value, where)
     cells = value if isinstance(value, list | tuple) else _row_of_array(value)
     if cells is None:
         raise TextError(
             f"{where} is {_describe(value)}, but this model reads {columns_text(columns)}. "
-            "Pass an object with these keys, or one string per column in this order"
+            "Pass a dict (JSON object) with these keys, or one string per column in this order"
         )
     if len(cells) != len(columns):
         raise TextError(f"{where} has {len(cells)} values, expected {len(columns)}: {columns_text(columns)}")
