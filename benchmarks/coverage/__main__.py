@@ -43,7 +43,8 @@ def main() -> None:
     if sets:
         first, others = MIXED
         texts |= {
-            f"mixed: {first}, {share:.0%} {other}": sets[first][: int(400 * (1 - share))] + sets[other][: int(400 * share)]
+            f"mixed: {first}, {share:.0%} {other}": sets[first][: int(400 * (1 - share))]
+            + sets[other][: int(400 * share)]
             for other in others
             for share in SHARES
         }

@@ -12,7 +12,8 @@ r"""Every error that bothways raises on purpose.
     ├── BundleError                unusable bundle or pack                                exit 1
     │   ├── BundleMissing          no bundle at this path                                 exit 1
     │   ├── BundleBroken           damaged, incomplete or inconsistent bundle             exit 1
-    │   └── BundleTooNew           bundle format newer than this version                  exit 1
+    │   ├── BundleTooNew           bundle format newer than this version                  exit 1
+    │   └── BundleUntrusted        bundle not signed with the given key                   exit 1
     ├── ForeignModelError          model of another library that cannot be imported       exit 1
     ├── ServingError               request that the server cannot answer                  exit 1
     │   ├── RequestInvalid         malformed request                                      HTTP 400
@@ -181,6 +182,10 @@ class BundleBroken(BundleError):
 
 class BundleTooNew(BundleError):
     """The bundle has a format number that this version does not know."""
+
+
+class BundleUntrusted(BundleError):
+    """The bundle is not signed, signed with another key, or was changed after it was signed."""
 
 
 class ForeignModelError(BothwaysError):

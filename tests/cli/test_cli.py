@@ -430,7 +430,7 @@ def test_pretraining_names_the_next_command(
     finished = cli_with_torch.run("pretrain", place.data, "--out", pack, *options)
     assert finished.status == 0, finished.err
     assert f"--pretrained {pack}" in finished.out.decode()
-    assert "language-model pack, format 1" in cells(cli.run("info", pack).out)["kind"]
+    assert "language-model pack, format 2" in cells(cli.run("info", pack).out)["kind"]
     verified = cli.run("verify", pack)
     assert verified.status == 0
     assert float(cells(verified.out)["forward"][0]) <= 1e-5

@@ -23,7 +23,7 @@ from bothways.errors import BundleBroken, ConfigError, TextError
 from bothways.runtime.classifier import Classifier, load
 from bothways.runtime.verify import verify
 from bothways.text.fields import FIELD, Text
-from bothways.text.reading import Direction, SpecialTokenPlacement, read, reading_positions
+from bothways.text.reading import Direction, SpecialTokenPlacement, TokenizedText, read, reading_positions
 from bothways.text.subword_tokenizer import SubwordTokenizer
 from bothways.text.tokenizer_document import parse_tokenizer
 from tests.bundles import TinyClassifiers, edit_json, edit_manifest
@@ -136,9 +136,15 @@ def test_a_row_has_the_same_bits_alone_in_any_batch_and_in_any_form(
 
 
 def test_each_row_is_tokenized_once(fields_bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, seen = load(fields_bundle_path), []
+    model = load(fields_bundle_path)
     tokenize = model.tokenizer.tokenize
-    monkeypatch.setattr(model.tokenizer, "tokenize", lambda text: seen.append(text) or tokenize(text))
+    seen: list[Text] = []
+
+    def counted(text: Text) -> TokenizedText:
+        seen.append(text)
+        return tokenize(text)
+
+    monkeypatch.setattr(model.tokenizer, "tokenize", counted)
     rows = [("a", "b c"), ("", "d")]
     assert len(list(model.stream(rows))) == 2
     assert seen == rows

@@ -85,10 +85,10 @@ def _weights(size: int) -> dict[str, Any]:
     return dict(foreign.tiny_state(words=20 + size // 16))
 
 
-def _archive(size: int) -> bytes:
+def _archive(size: int, mode: str) -> bytes:
     words = vocabulary(1, _words(size // 2))
     weights = foreign.torch_zip(dict(foreign.tiny_state(words=len(words))))
-    return foreign.tar({"x.pth": weights, "x.pkl": foreign.pickled(words)})
+    return foreign.tar({"x.pth": weights, "x.pkl": foreign.pickled(words)}, mode)
 
 
 # Bundles
@@ -199,7 +199,8 @@ ENTRANCES: dict[str, Entrance] = {
     "torch legacy": Entrance("x.pth", read_foreign_file, lambda size: foreign.torch_legacy(_weights(size))),
     "fastai 1": Entrance("x.pkl", _open_export, lambda size: foreign.pickled(foreign.export_v1(size // 30))),
     "fastai 2": Entrance("x.pkl", _open_export, lambda size: foreign.pickled(foreign.export_v2(size // 40))),
-    "tar": Entrance("x.tgz", _open_export, _archive),
+    "tar": Entrance("x.tar", _open_export, partial(_archive, mode="w")),
+    "tar gz": Entrance("x.tgz", _open_export, partial(_archive, mode="w:gz")),
     # Bundles
     "manifest": Entrance(
         MANIFEST_FILE, lambda path: read_manifest(path.parent), lambda _: (GOLDEN / MANIFEST_FILE).read_bytes()

@@ -34,6 +34,7 @@ from tests.bundles import (
     edit_json,
     edit_manifest,
     edit_weights,
+    record_decisions,
     replace_file,
     run_python,
     tensors,
@@ -474,6 +475,8 @@ def test_another_task_fails_the_proof(bundle: Path, multi_label_bundle_path: Pat
     several = Path(shutil.copytree(multi_label_bundle_path, tmp_path / "several.bundle"))
     edit_manifest(several, lambda m: m.update(task="single-label", thresholds=None))
     for path in (bundle, several):
+        refuse(path, "parity.jsonl, line 1: the decision is not the one that follows")
+        record_decisions(path)
         result = bothways.verify(path)
         assert not result.passed
         assert min(result.differences.values()) > 0.01
@@ -493,6 +496,7 @@ def test_what_makes_multi_label_probabilities_is_proven(
 ) -> None:
     assert bothways.verify(multi_label_bundle).passed
     edit_manifest(multi_label_bundle, change)
+    record_decisions(multi_label_bundle)
     result = bothways.verify(multi_label_bundle)
     assert result.differences["ensemble"] > 1e-4
     assert not result.passed
@@ -845,6 +849,7 @@ def rotate(probabilities: dict[str, float]) -> None:
 @pytest.mark.parametrize("number", [0, 20, -1])
 def test_a_number_of_the_proof_that_is_changed_fails_it(bundle: Path, name: str, number: int) -> None:
     edit_proof(bundle, number, lambda row: rotate(row["probabilities"][name]))
+    record_decisions(bundle)
     result = bothways.verify(bundle)
     assert not result.passed
     assert result.problem.startswith(f"{name} differs by")

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Final, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from bothways.tasks.labels import LONGEST_LABEL, LabelKind
@@ -200,6 +202,10 @@ class EarlyExit(_Part):
     accuracy_of_ensemble: Annotated[FiniteFloat, Field(ge=0, le=1)]
     curve: Annotated[list[EarlyExitPoint], Field(max_length=1000)]
 
+    def is_confident(self, probabilities: NDArray[np.float64]) -> bool:
+        """Return whether one direction is enough, by its probabilities at its temperature, (C,)."""
+        return bool(probabilities.max() > self.threshold)
+
 
 class FileRecord(_Part):
     """Size and SHA-256 of one file."""
@@ -241,7 +247,8 @@ class TrainingRecord(_Part):
     Attributes:
         text_columns: The text columns, in the order in which they are read; empty if unknown.
         label_column: The label column; None if there was none, or if the labels have one column each.
-        label_columns: For multi-label: the columns with 0 or 1 per label. Empty otherwise.
+        label_columns: For multi-label: the columns with 0 or 1 per label; or, with a label column, the names of the
+            positions of its lists of 0 and 1. Empty otherwise.
         label_separator: For multi-label: the string between the labels in a cell. None otherwise.
         weight_column: The column of row weights; None if all rows weighed the same.
     """

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +33,8 @@ from bothways.bundle.manifest import (
     digest_of,
 )
 from bothways.bundle.parity import ParityRow, parse_parity_record
+from bothways.bundle.regular_file import read_regular_file
+from bothways.bundle.signature import SIGNATURE_FILE, check_signature
 from bothways.bundle.weights import member_shapes, read_weights
 from bothways.errors import BundleBroken, BundleMissing, BundleTooNew, shown
 from bothways.text.fields import Text, columns_text
@@ -72,24 +73,30 @@ class Bundle:
         return [row.text_in(self.manifest.training.text_columns) for row in self.parity_record]
 
 
-def read_bundle(path: str | os.PathLike[str], kind: Kind) -> Bundle:
+def read_bundle(path: str | os.PathLike[str], kind: Kind, key: str | os.PathLike[str] | None = None) -> Bundle:
     """Read a bundle and check it completely. The result does not depend on the disk any more.
 
     Args:
         path: The directory of the bundle.
         kind: The required kind of bundle.
+        key: PEM file with the Ed25519 public key that the bundle must be signed with; None if it need not be signed.
 
     Raises:
         BundleMissing: There is no bundle at the path.
         BundleTooNew: The bundle has a newer format than this version can read.
         BundleBroken: The bundle is damaged, incomplete, of another kind, or does not match its manifest.
+        BundleUntrusted: The bundle is not signed with the key.
+        ConfigError: The key can't be read, or is not an Ed25519 public key.
+        DependencyMissing: A key is given, and the library cryptography is not installed.
     """
     folder = Path(path)
     manifest = read_manifest(folder)
+    if key is not None:
+        check_signature(folder, manifest.digest, key)
     if manifest.kind is not kind:
         raise BundleBroken(f"{folder} is a {manifest.kind}, expected a {kind}")
     names = {name: format_1.FILE_NAMES.get(name, name) if manifest.format == 1 else name for name in manifest.files}
-    _refuse_unlisted(folder, {MANIFEST_FILE, *names.values()})
+    _refuse_unlisted(folder, {MANIFEST_FILE, SIGNATURE_FILE, *names.values()})
     contents = {name: _read_recorded(folder / names[name], record) for name, record in manifest.files.items()}
 
     tokenizer = parse_tokenizer(contents[TOKENIZER_FILE], f"{folder / TOKENIZER_FILE}")
@@ -127,7 +134,7 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST_FILE
     if not os.path.lexists(path):
         raise BundleMissing(f"{folder} is not a bundle: it contains no {MANIFEST_FILE}")
-    data = _read_regular_file(path, LARGEST_MANIFEST_BYTES)
+    data = read_regular_file(path, LARGEST_MANIFEST_BYTES)
     return _parse_manifest(data, path)
 
 
@@ -170,32 +177,9 @@ def _refuse_unlisted(folder: Path, allowed: Set[str]) -> None:
 
 
 def _read_recorded(path: Path, record: FileRecord) -> bytes:
-    data = _read_regular_file(path, record.size_bytes)
+    data = read_regular_file(path, record.size_bytes)
     if len(data) != record.size_bytes:
         raise BundleBroken(f"{path} has {len(data)} bytes, but its manifest records {record.size_bytes}")
     if hashlib.sha256(data).hexdigest() != record.sha256:
         raise BundleBroken(f"{path} is not the file that its manifest records: its SHA-256 differs")
     return data
-
-
-def _read_regular_file(path: Path, limit_bytes: int) -> bytes:
-    """Return the bytes of a file. Links, devices and pipes are rejected before anything is read from them."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise BundleBroken(f"{path} is missing") from None
-    except OSError as error:
-        reason = "it is a symbolic link" if path.is_symlink() else error.strerror
-        raise BundleBroken(f"{path} can't be opened: {reason}") from None
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise BundleBroken(f"{path} is not a regular file")
-        if status.st_size > limit_bytes:
-            raise BundleBroken(f"{path} has {status.st_size} bytes, expected at most {limit_bytes}")
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(limit_bytes + 1)
-    except OSError as error:
-        raise BundleBroken(f"{path} can't be read: {error.strerror}") from None
-    finally:
-        os.close(descriptor)

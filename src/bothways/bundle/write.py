@@ -37,7 +37,7 @@ from bothways.bundle.manifest import (
     TrainingRecord,
     digest_of,
 )
-from bothways.bundle.parity import ParityRow, dump_parity_record
+from bothways.bundle.parity import ParityRow, dump_parity_record, with_decisions
 from bothways.bundle.weights import Weights, write_weights
 from bothways.files import current_umask, refuse_existing, writing_failed
 from bothways.tasks.task import Task
@@ -72,7 +72,7 @@ def write_bundle(
         members: One per direction, all with the same vocabulary.
         weights: Arrays by tensor name, for each member's direction.
         tokenizer: The members' common tokenizer.
-        parity_record: The numbers of the models in memory.
+        parity_record: The numbers of the models in memory. The decisions that follow from them are added.
         training: What the models were trained on and how.
         verify: Called with the complete directory before it is published, usually ``verify_in_fresh_process``. The
             bundle is published only if it returns.
@@ -88,7 +88,9 @@ def write_bundle(
     """
     contents: dict[FileName, bytes] = {
         TOKENIZER_FILE: tokenizer.to_bytes(),
-        PARITY_FILE: dump_parity_record(parity_record),
+        PARITY_FILE: dump_parity_record(
+            parity_record if task is None else with_decisions(parity_record, task, early_exit)
+        ),
         **{
             member.weights: write_weights(weights[member.direction], half_precision=half_precision)
             for member in members

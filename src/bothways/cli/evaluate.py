@@ -11,7 +11,17 @@ from rich.table import Table
 import bothways
 from bothways import strict_json
 from bothways.cli.metrics import metric_text, metric_texts, metrics_table
-from bothways.cli.options import BundlePath, TrainedLabelColumn, TrainedTextColumns, output_console
+from bothways.cli.options import (
+    BundlePath,
+    DelimiterOption,
+    EncodingOption,
+    FormatOption,
+    HeaderOption,
+    QuotesOption,
+    TrainedLabelColumn,
+    TrainedTextColumns,
+    output_console,
+)
 from bothways.files import open_for_writing, refuse_unusable
 from bothways.tasks.labels import label_text
 
@@ -27,6 +37,11 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="JSON file to create. Must not exist yet.")
     ] = None,
+    table_format: FormatOption = None,
+    delimiter: DelimiterOption = None,
+    quotes: QuotesOption = None,
+    encoding: EncodingOption = None,
+    header: HeaderOption = True,
 ) -> None:
     """Evaluate a bundle on labeled rows.
 
@@ -38,7 +53,17 @@ def evaluate(
     """
     if out is not None:
         refuse_unusable(out)
-    evaluation = bothways.evaluate(bundle, data, text=text, label=label)
+    evaluation = bothways.evaluate(
+        bundle,
+        data,
+        text=text,
+        label=label,
+        format=table_format,
+        delimiter=delimiter,
+        quotes=quotes,
+        encoding=encoding,
+        header=header,
+    )
     document = strict_json.dump(evaluation.to_dict())
     if out is not None:
         with open_for_writing(str(out)) as file:

@@ -10,18 +10,16 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from bothways.data.dialect import Dialect
 from bothways.data.invalid import refuse_invalid
-from bothways.data.tables import open_table
+from bothways.data.tables import TableSource, open_table
 from bothways.errors import ConfigError, DataError
-from bothways.tasks.labels import as_list, listed
+from bothways.tasks.labels import listed
 from bothways.tasks.task import InvalidRow, Label, LabeledTexts, Task
 from bothways.text.fields import Text, TextColumns, columns_of, columns_text, is_blank
 from bothways.text.validation import check_text, is_missing, without_missing
-
-TableSource = str | os.PathLike[str] | Mapping[str, Any]
-"""A path, or a table in memory: anything that returns a column by its name, such as a dict of lists or a DataFrame."""
 
 _LARGEST_WEIGHT = 1e30
 _Value = TypeVar("_Value")
@@ -51,6 +49,7 @@ def read_labeled(
     label: str | None,
     task: Task,
     *,
+    dialect: Dialect | None = None,
     weight: str | None = None,
     drop_invalid: bool = False,
     keep_unknown: bool = False,
@@ -64,6 +63,7 @@ def read_labeled(
         text: Text column, or several. Texts of several columns are tuples.
         label: Label column; None for one 0/1 column per label, which ``task.label_columns`` names.
         task: Parses the labels. If it is fitted, other labels than its own are invalid.
+        dialect: What the user states about a file.
         weight: Column of the weights of texts in the training loss; None for equal weights.
         drop_invalid: Leave invalid rows out. They are listed in the result.
         keep_unknown: Keep rows whose labels the fitted task does not know.
@@ -91,7 +91,8 @@ def read_labeled(
             1.0 if weight is None else _cell(weight, _parse_weight, row.cells[-1]),
         )
 
-    name, parsed, invalid = _valid_rows(_rows(source, columns, [*options, "--weight"][: len(columns)]), parse)
+    options = [*options, "--weight"][: len(columns)]
+    name, parsed, invalid = _valid_rows(_rows(source, columns, options, dialect), parse)
     if not drop_invalid:
         refuse_invalid(invalid, len(parsed) + len(invalid))
     _refuse_empty(source, name, parsed, invalid)
@@ -163,63 +164,44 @@ def _parse_weight(value: object) -> float:
     return number
 
 
-def read_unlabeled(source: TableSource, text: TextColumns) -> list[Text]:
+def read_unlabeled(source: TableSource, text: TextColumns, dialect: Dialect | None = None) -> list[Text]:
     """Return all texts of a source, regardless of its other columns. Texts of several columns are tuples.
+
+    Args:
+        source: A path, or a table in memory.
+        text: Text column, or several.
+        dialect: What the user states about a file.
 
     Raises:
         DataError: A column is missing, or texts are missing or not strings.
     """
     columns = columns_of(text)
-    rows = _rows(source, columns, ["--text"] * len(columns))
+    rows = _rows(source, columns, ["--text"] * len(columns), dialect)
     _, texts, invalid = _valid_rows(rows, lambda row: _text_in(row, columns))
     refuse_invalid(invalid, len(texts) + len(invalid))
     return texts
 
 
-def iterate_texts(source: TableSource, text: TextColumns) -> Iterator[Text]:
+def iterate_texts(source: TableSource, text: TextColumns, dialect: Dialect | None = None) -> Iterator[Text]:
     """Yield the texts of a source one by one. Texts of several columns are tuples.
 
     Raises:
         DataError: As ``read_unlabeled``.
     """
     columns = columns_of(text)
-    for row in _rows(source, columns, ["--text"] * len(columns)):
+    for row in _rows(source, columns, ["--text"] * len(columns), dialect):
         try:
             yield _text_in(row, columns)
         except _InvalidCellError as error:
             raise DataError(f"{row.name}, {row.place}, column {error.column!r}: {error}") from None
 
 
-def _rows(source: TableSource, columns: list[str], options: list[str]) -> Iterator[_Row]:
+def _rows(source: TableSource, columns: list[str], options: list[str], dialect: Dialect | None) -> Iterator[_Row]:
     """Yield each row with the cells of the given columns."""
-    if isinstance(source, str | os.PathLike):
-        with open_table(os.fspath(source)) as table:
-            for column, option in zip(columns, options, strict=True):
-                table.require_column(column, option)
-            for chunk in table.chunks():
-                cells = zip(*(chunk.column(column) for column in columns), strict=True)
-                for place, row, values in zip(chunk.places, cells, chunk.rows, strict=True):
-                    yield _Row(table.name, place, row, dict(zip(chunk.columns, values, strict=True)))
-        return
-    values_by_column = []
-    for column in columns:
-        try:
-            values_by_column.append(list(_python_values(source[column])))
-        except (KeyError, TypeError, IndexError):
-            raise DataError(f"the table has no column {column!r}") from None
-    if len({len(values) for values in values_by_column}) > 1:
-        raise DataError(f"the columns {' and '.join(columns)} have different numbers of rows")
-    for number, row in enumerate(zip(*values_by_column, strict=True), start=1):
-        yield _Row("the table", f"row {number}", row, dict(zip(columns, row, strict=True)))
-
-
-def _python_values(column: Any) -> Iterable[object]:
-    """Return plain Python values of a list, array, Series or Arrow column.
-
-    Raises:
-        DataError: The column is a single string.
-    """
-    if isinstance(column, str | bytes):
-        raise DataError(f"a column of the table is the string {column[:20]!r}, expected one value per row")
-    found = as_list(column)
-    return list(column) if found is None else found
+    with open_table(source, dialect) as table:
+        for column, option in zip(columns, options, strict=True):
+            table.require_column(column, option)
+        for chunk in table.chunks(columns):
+            cells = zip(*(chunk.column(column) for column in columns), strict=True)
+            for place, row, values in zip(chunk.places, cells, chunk.rows, strict=True):
+                yield _Row(table.name, place, row, dict(zip(chunk.columns, values, strict=True)))

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bothways.bundle.parity import ENSEMBLE
-from bothways.data.labeled import TableSource, read_labeled
+from bothways.data.dialect import Dialect, Quotes, TableFormat
+from bothways.data.labeled import read_labeled
+from bothways.data.tables import TableSource
 from bothways.errors import DependencyMissing
 from bothways.evaluation.inputs import ModelSource, choose_label_column, choose_text_columns, load_model
 from bothways.tasks.labels import LabelValue
@@ -94,7 +96,16 @@ class Evaluation:
 
 
 def evaluate(
-    model: ModelSource, data: TableSource, *, text: TextColumns | None = None, label: str | None = None
+    model: ModelSource,
+    data: TableSource,
+    *,
+    text: TextColumns | None = None,
+    label: str | None = None,
+    format: TableFormat | None = None,  # noqa: A002  (as the option)
+    delimiter: str | None = None,
+    quotes: Quotes | None = None,
+    encoding: str | None = None,
+    header: bool = True,
 ) -> Evaluation:
     """Evaluate a model on labeled rows.
 
@@ -103,6 +114,11 @@ def evaluate(
         data: Labeled rows: a CSV, TSV, JSONL or Parquet file, or a table in memory (a dict of lists, a DataFrame).
         text: Text column, or several. Defaults to those used in training.
         label: Label column, or the target for regression. Defaults to the one used in training.
+        format: Format of a file. Defaults to that of its suffix.
+        delimiter: Character between the fields of a text table, such as ``;``. Defaults to a tab for TSV, or a comma.
+        quotes: ``none`` if quotation marks are ordinary characters, ``double`` if they enclose fields in any case.
+        encoding: Encoding of a text file. Defaults to UTF-8.
+        header: Whether a text table begins with column names. Otherwise its columns are named ``1``, ``2`` and so on.
 
     Returns:
         Metrics per direction, for the ensemble and per class.
@@ -115,7 +131,9 @@ def evaluate(
     classifier = load_model(model)
     record, task = classifier.manifest.training, classifier.task
     text_columns = choose_text_columns(text, record.text_columns)
-    rows = read_labeled(data, text_columns, choose_label_column(label, record.label_column), task)
+    label_column = choose_label_column(label, record.label_column)
+    dialect = Dialect(format, delimiter, quotes, encoding, header)
+    rows = read_labeled(data, text_columns, label_column, task, dialect=dialect)
     targets = task.targets(rows)
     scores = classifier.scores_by_direction(rows.texts)
     read_all = {name: values for name, values in scores.items() if not np.isnan(values).any()}

@@ -66,8 +66,8 @@ def export_onnx(bundle: str | os.PathLike[str], *, out: str | os.PathLike[str]) 
     Inputs: ``ids``, (B, T) int64, as the bundle's tokenizer writes them, with any valid id after a text's end, and
     ``lengths``, (B,) int64, each in 1..T. Outputs: ``forward`` and ``backward`` (those that the bundle has) and
     ``ensemble``, (B, C) float32: probabilities, or the value for regression (C = 1). Metadata: ``labels``, ``task``,
-    ``thresholds``, ``text_columns`` and ``tokenizer`` as JSON, and ``digest``, the bundle's identity. Memory grows with B times T,
-    because a text is read at once, not in windows.
+    ``thresholds``, ``text_columns`` and ``tokenizer`` as JSON, and ``digest``, the bundle's identity. Memory grows with
+    B times T, because a text is read at once, not in windows.
 
     Guarantee 1: the file is written only if the graph reproduces the bundle's parity record (≤ 1e-5) on this machine,
     for each text alone and for the short texts in one padded batch.

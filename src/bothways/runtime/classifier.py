@@ -245,7 +245,7 @@ class Classifier:
         assert self.early_exit is not None
         number = self.manifest.directions.index(self.early_exit.first)
         calibrated = self.task.with_temperature(self._scores(number, pooled), self.early_exit.temperature)
-        return bool(calibrated.max() > self.early_exit.threshold)
+        return self.early_exit.is_confident(calibrated)
 
     def _scores(self, number: int, pooled: Pooled) -> Scores:
         """Return the scores of one member for a text."""
@@ -291,6 +291,7 @@ def load(
     threads: int | None = None,
     early_exit: bool = False,
     precision: Precision = "float32",
+    key: str | os.PathLike[str] | None = None,
 ) -> Classifier:
     """Return the classifier in a bundle.
 
@@ -302,6 +303,8 @@ def load(
         early_exit: Skip the second direction when the first is confident, as calibrated by ``fit_early_exit``.
         precision: ``float32``, or ``int8``, which is faster and only close to the trainer's numbers. The bundle keeps
             float32. ``verify`` reports how close int8 is, ``bothways bench`` how much faster on this machine.
+        key: PEM file with the Ed25519 public key of whoever must have signed the bundle with ``bothways sign``.
+            Defaults to no such check.
 
     Raises:
         ConfigError: ``threads`` is below 1, the precision is unknown, the bundle has no early exit, or int8 differs by
@@ -309,12 +312,14 @@ def load(
         BundleMissing: There is no bundle at the path.
         BundleTooNew: The bundle's format is newer than this version.
         BundleBroken: The bundle is damaged, or not a classifier's.
+        BundleUntrusted: The bundle is not signed with the key.
+        DependencyMissing: A key is given, and the library cryptography is not installed.
     """
     if threads is not None and threads < 1:
         raise ConfigError(f"threads is {threads}, expected 1 or more")
     if precision not in PRECISIONS:
         raise ConfigError(f"unknown precision {precision!r}; use {' or '.join(PRECISIONS)}")
-    bundle = read_bundle(path, Kind.CLASSIFIER)
+    bundle = read_bundle(path, Kind.CLASSIFIER, key)
     model = Classifier(bundle, threads, early_exit_of(bundle) if early_exit else None, precision)
     if precision == "int8":
         _refuse_far_from_parity_record(model, bundle)

@@ -121,7 +121,6 @@ class TaskRecord:
         center: Mean of the training targets; None unless the task is regression.
         scale: Standard deviation of the training targets; None unless the task is regression.
         separator: The string between two labels in a cell; None where the task has none.
-        label_kind: What the labels stand for.
     """
 
     name: TaskName

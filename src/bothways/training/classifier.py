@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bothways.data.batches import TextBatch, count_batches, pad, plan_batches, shuffled_batches
@@ -35,10 +36,17 @@ _TEXTS_WITHOUT_GRADIENTS = 128
 
 @dataclass(frozen=True, eq=False)
 class ClassRows:
-    """Token ids of texts in one reading order, with their targets, (N,) or (N, C)."""
+    """Token ids of texts in one reading order, with their targets.
+
+    Attributes:
+        ids: Token ids by text.
+        targets: (N,) or (N, C).
+        weights: Weight of each text in the loss, (N,) float32, above 0 and with mean 1; None for equal weights.
+    """
 
     ids: Sequence[Ids]
     targets: Targets
+    weights: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -129,7 +137,7 @@ def train_classifier(
             if plan[epoch].unfrozen == 1 and features is None:
                 features = frozen_features(model, train.ids, config)
             loss, penalty = _loss(
-                model, batch, train.targets, objective, config, features if plan[epoch].unfrozen == 1 else None
+                model, batch, train, objective, config, features if plan[epoch].unfrozen == 1 else None
             )
             rate, norm = optimizer.step(loss + penalty)
             step += 1
@@ -170,23 +178,24 @@ def _is_exhausted(plan: Sequence[_Epoch], epoch: int, best: _Best, config: Class
 def _loss(
     model: ClassifierNetwork,
     batch: TextBatch,
-    targets: Targets,
+    train: ClassRows,
     objective: Objective,
     config: ClassifierConfig,
     features: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Return a batch's loss and its activation penalty; if the encoder is frozen, from the features of all texts."""
     device = model.encoder.embedding.weight.device
-    expected = torch.from_numpy(targets[batch.rows]).to(device)
+    expected = torch.from_numpy(train.targets[batch.rows]).to(device)
+    weights = None if train.weights is None else torch.from_numpy(train.weights[batch.rows]).to(device)
     if features is not None:
-        loss = objective.loss(model.head(features[torch.from_numpy(batch.rows).to(device)]), expected)
+        loss = objective.loss(model.head(features[torch.from_numpy(batch.rows).to(device)]), expected, weights)
         return loss, torch.zeros_like(loss)
     ids, lengths = torch.from_numpy(batch.ids).to(device), torch.from_numpy(batch.lengths).to(device)
     logits, raw, dropped = model(ids, lengths)
     penalty = activation_penalty(
         raw, dropped, config.activation_regularization, config.temporal_activation_regularization, lengths
     )
-    return objective.loss(logits, expected), penalty
+    return objective.loss(logits, expected, weights), penalty
 
 
 def frozen_features(model: ClassifierNetwork, ids: Sequence[Ids], config: ClassifierConfig) -> Tensor:

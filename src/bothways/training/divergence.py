@@ -56,7 +56,6 @@ class StageSettings:
             f"--config file: it is {self.learning_rate:g}, try {self.learning_rate / 10:.2g}"
         )
 
-
     def refuse_infinite(self, values: NDArray[np.float64]) -> None:
         """Raise an error if a number of the trained model is not finite.
 
@@ -82,26 +81,27 @@ def stopped_if_diverged(
         except StopIteration as finished:
             value: _Value = finished.value
             return value
-        problem: str | None = None
         if isinstance(report, StepReport):
             losses.append(report.loss)
-            problem = _problem_of_step(report, list(losses), settings.untrained_loss)
+            _refuse_step(report, list(losses), settings)
         elif isinstance(report, EpochReport) and not math.isfinite(report.metrics["loss"]):
-            problem = f"its validation loss is {report.metrics['loss']}"
-        if problem is not None:
-            raise settings.diverged(f"in epoch {report.epoch}/{report.epochs}, step {report.step}: {problem}")
+            raise settings.diverged(_in_step(report, f"its validation loss is {report.metrics['loss']}"))
         yield report
 
 
-def _problem_of_step(report: StepReport, losses: list[float], untrained_loss: float) -> str | None:
+def _refuse_step(report: StepReport, losses: list[float], settings: StageSettings) -> None:
+    """Raise an error if a step shows that the stage diverged; ``losses`` are those of the last steps."""
     if not math.isfinite(report.loss):
-        return f"its loss is {report.loss}"
+        raise settings.diverged(_in_step(report, f"its loss is {report.loss}"))
     if not math.isfinite(report.gradient_norm):
-        return f"its loss is {report.loss:.3g} and the norm of the gradient {report.gradient_norm}"
+        problem = f"its loss is {report.loss:.3g} and the norm of the gradient {report.gradient_norm}"
+        raise settings.diverged(_in_step(report, problem))
     for steps, factor in _LIMITS:
-        if len(losses) < steps:
-            continue
         median = statistics.median(losses[-steps:])
-        if median > factor * untrained_loss:
-            return f"its loss is {median:.3g} (median of {steps} steps), that of an untrained model {untrained_loss:.3g}"
-    return None
+        if len(losses) >= steps and median > factor * settings.untrained_loss:
+            problem = f"its loss is {median:.3g}, that of an untrained model {settings.untrained_loss:.3g}"
+            raise settings.diverged(_in_step(report, problem))
+
+
+def _in_step(report: StepReport | EpochReport, problem: str) -> str:
+    return f"in epoch {report.epoch}/{report.epochs}, step {report.step}: {problem}"

@@ -23,6 +23,7 @@ from torch import Tensor
 from bothways import strict_json
 from bothways.bundle.manifest import Member
 from bothways.bundle.weights import rounded_to_half
+from bothways.data.token_store import TokenStore
 from bothways.errors import BothwaysError, TrainingError
 from bothways.nn.awd_lstm import LanguageModelNetwork
 from bothways.nn.classifier import ClassifierNetwork
@@ -93,7 +94,7 @@ def train_direction(folder: Path, direction: Direction) -> Generator[Report, Non
             yield StageReport("start", problem, is_warning=True)
         if start is None:
             place = files.checkpoints(direction)
-            raise TrainingError(f"{place} has no intact checkpoint; remove {folder} to start over")
+            raise TrainingError(f"{place} has no intact checkpoint")
         with _reproducible_torch(plan.threads):
             if isinstance(start, LanguageModelCheckpoint):
                 start = yield from _language_model_stage(files, plan, direction, start, checkpoints)
@@ -170,14 +171,11 @@ def _classifier_stage(
     task, objective = plan.task, plan.objective
     model = _classifier(plan, direction, start.part("model"))
     store = files.tokens.open(direction)
-    rows = {
-        split_name: ClassRows(
-            [store[number][: config.max_text_tokens] for number in files.numbers(split_name)], files.targets(split_name)
-        )
+    train, valid = (
+        _class_rows(files, store, config.max_text_tokens, split_name)
         for split_name in (SplitName.TRAINING, SplitName.VALIDATION)
-    }
+    )
     seed = derived_seed(plan.seed, direction, "classifier")
-    train, valid = rows[SplitName.TRAINING], rows[SplitName.VALIDATION]
     settings = StageSettings(
         CLASSIFIER_STAGE,
         direction,
@@ -199,6 +197,17 @@ def _classifier_stage(
         "validation": torch.from_numpy(scores),
     }
     return FinalCheckpoint(metrics={**metrics, "perplexity": start.perplexity}, tensors=tensors)
+
+
+def _class_rows(files: PlanFolder, store: TokenStore, max_tokens: int, split_name: SplitName) -> ClassRows:
+    """Return the rows of a split. Texts of weight 0 are left out, and the other weights have mean 1."""
+    numbers, targets, weights = files.numbers(split_name), files.targets(split_name), files.weights(split_name)
+    scaled = None
+    if weights is not None:
+        is_used = weights > 0
+        numbers, targets, weights = numbers[is_used], targets[is_used], weights[is_used]
+        scaled = (weights / weights.mean()).astype(np.float32)
+    return ClassRows([store[number][:max_tokens] for number in numbers], targets, scaled)
 
 
 def _language_model(plan: Plan, direction: Direction, weights: dict[str, Tensor]) -> LanguageModelNetwork:

@@ -168,7 +168,7 @@ def test_tables_in_memory_are_read_like_files(table: Any) -> None:
 
 @pytest.mark.parametrize("table", TABLES)
 def test_a_column_that_a_table_lacks_is_named(table: Any) -> None:
-    with pytest.raises(DataError, match=r"^the table has no column 'review'$"):
+    with pytest.raises(DataError, match=r"^the table has no column 'review'\. It has 'text', 'label', 'n'\. Choose"):
         read_labeled(table(COLUMNS), "review", "label")
 
 

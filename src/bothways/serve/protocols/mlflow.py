@@ -112,7 +112,7 @@ def _text_columns(names: list[str], trained_on: Sequence[str]) -> list[str]:
         return [_TEXT]
     if len(trained_on) < 2 and len(names) == 1:
         return names
-    expected = columns_text(trained_on or [_TEXT])
+    expected = " and ".join(map(repr, trained_on or [_TEXT]))
     raise RequestInvalid(f"text column not found: expected {expected}, found {', '.join(names)[:200]}")
 
 
