@@ -52,9 +52,9 @@ def fuzz(name: str, target: Target, seconds: int) -> int:
     counts = json.loads(COUNTS.read_text(encoding="utf-8")) if COUNTS.exists() else {}
     counts[name] = counts.get(name, 0) + cases
     COUNTS.write_text(json.dumps(counts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    print(f"{name}: {cases} cases, {counts[name]} in all", flush=True)  # noqa: T201
+    print(f"{name}: {cases} cases, {counts[name]} in all", flush=True)
     if done.returncode:
-        print(done.stderr[-6000:], flush=True)  # noqa: T201
+        print(done.stderr[-6000:], flush=True)
     return done.returncode
 
 

@@ -14,6 +14,7 @@ import bothways
 from bothways.cli.options import (
     BundlePath,
     DelimiterOption,
+    DropInvalid,
     EncodingOption,
     FormatOption,
     HeaderOption,
@@ -31,6 +32,7 @@ def early_exit(
     text: TrainedTextColumns = None,
     label: TrainedLabelColumn = None,
     loss: Annotated[float, typer.Option(metavar="POINTS", help="Accuracy loss to accept, in percentage points.")] = 0.1,
+    drop_invalid: DropInvalid = False,
     table_format: FormatOption = None,
     delimiter: DelimiterOption = None,
     quotes: QuotesOption = None,
@@ -53,6 +55,7 @@ def early_exit(
             text=text,
             label=label,
             largest_loss=loss / 100,
+            drop_invalid=drop_invalid,
             format=table_format,
             delimiter=delimiter,
             quotes=quotes,

@@ -46,6 +46,9 @@ HeaderOption = Annotated[
     bool,
     typer.Option(" /--no-header", help="The table has no header line. Its columns are named 1, 2 and so on."),
 ]
+DropInvalid = Annotated[
+    bool, typer.Option("--drop-invalid", help="Leave out rows without a usable text, label or weight, and list them.")
+]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed.")]
 Config = Annotated[
     Path | None, typer.Option(metavar="FILE.toml", help="File of hyperparameters; see docs/hyperparameters.md.")

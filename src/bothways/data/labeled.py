@@ -15,14 +15,33 @@ from typing import TypeVar
 from bothways.data.dialect import Dialect
 from bothways.data.invalid import refuse_invalid
 from bothways.data.tables import TableSource, open_table
-from bothways.errors import ConfigError, DataError
-from bothways.tasks.labels import listed
+from bothways.errors import ConfigError, DataError, quoted
+from bothways.tasks.labels import as_list, listed
 from bothways.tasks.task import InvalidRow, Label, LabeledTexts, Task
 from bothways.text.fields import Text, TextColumns, columns_of, columns_text, is_blank
 from bothways.text.validation import check_text, is_missing, without_missing
 
 _LARGEST_WEIGHT = 1e30
+_TEXT, _LABEL = "text", "label"
+"""Columns of a table that is made of two lists."""
 _Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True)
+class LabeledSource:
+    """Where labeled texts come from.
+
+    Attributes:
+        table: A path, or a table in memory.
+        text: Text columns, in the order in which a model reads them.
+        label: Label column; None for one 0/1 column per label.
+        label_columns: The names of 0/1 columns, or of the positions of the multi-hot lists in ``label``.
+    """
+
+    table: TableSource
+    text: tuple[str, ...]
+    label: str | None
+    label_columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,6 +97,7 @@ def read_labeled(
     text_columns = columns_of(text)
     columns = [*text_columns, *labels, *([weight] if weight is not None else [])]
     options = ["--text"] * len(text_columns) + ["--label" if label is not None else "--labels"] * len(labels)
+    options = [*options, "--weight"][: len(columns)]
 
     def parse(row: _Row) -> tuple[Text, Label, float]:
         _refuse_header(row, columns)
@@ -91,7 +111,6 @@ def read_labeled(
             1.0 if weight is None else _cell(weight, _parse_weight, row.cells[-1]),
         )
 
-    options = [*options, "--weight"][: len(columns)]
     name, parsed, invalid = _valid_rows(_rows(source, columns, options, dialect), parse)
     if not drop_invalid:
         refuse_invalid(invalid, len(parsed) + len(invalid))
@@ -105,6 +124,85 @@ def read_labeled(
         raise DataError(f"{name}: the column {weight!r} is 0 in every row, so nothing would be learned")
     found = [each[1] for each in parsed]
     return LabeledTexts(name, texts, found if task.labels else task.unified(found), weights, tuple(invalid))
+
+
+def labeled_source(data: object, labels: object, text: TextColumns | None, label: str | None) -> LabeledSource:
+    """Return where labeled texts come from, for any form in which a caller passes them.
+
+    Args:
+        data: A path or a table; or the texts, with their labels in ``labels``; or a tuple of texts and labels.
+        labels: The label of each text if ``data`` holds texts. If it is a table, the names of 0/1 columns, or of the
+            positions of multi-hot lists.
+        text: Text column, or several. Needed for a table.
+        label: Label column.
+
+    Raises:
+        ConfigError: The arguments do not go together; the message names what is missing.
+    """
+    texts, by_text, names = data, labels, None
+    if isinstance(data, tuple) and len(data) == 2 and as_column(data[0]) is not None:
+        (texts, by_text), names = data, labels
+    if (values := as_column(texts)) is not None:
+        found = as_column(by_text)
+        if found is None:
+            raise ConfigError("the texts are a list, so their labels are needed too: texts, labels")
+        if len(found) != len(values):
+            raise ConfigError(f"there are {len(values):,} texts and {len(found):,} labels, expected one label per text")
+        columns, label = columns_of(text or _TEXT), label or _LABEL
+        return LabeledSource({**_text_table(values, columns), label: found}, tuple(columns), label, _names(names))
+    if text is None:
+        raise ConfigError("name the text column: text= in Python, --text on the command line")
+    if labels is None and label is None:
+        raise ConfigError("name the label column: label= in Python, --label on the command line")
+    return LabeledSource(as_table(data), tuple(columns_of(text)), label, _names(labels))
+
+
+def _text_table(values: Sequence[object], columns: Sequence[str]) -> dict[str, list[object]]:
+    """Return a list of texts as a table. The texts of several columns are tuples or lists with a string per column."""
+    if len(columns) == 1:
+        return {columns[0]: [*values]}
+    rows = [value for value in values if isinstance(value, list | tuple) and len(value) == len(columns)]
+    if len(rows) < len(values):
+        wrong = next(value for value in values if value not in rows)
+        raise DataError(f"a text is {quoted(wrong)}, expected one string for each of {columns_text(columns)}")
+    return {column: list(cells) for column, cells in zip(columns, zip(*rows, strict=True), strict=True)}
+
+
+def _names(labels: object) -> tuple[str, ...]:
+    """Return the names of labels, none for None.
+
+    Raises:
+        ConfigError: It is not a list of strings.
+    """
+    if labels is None:
+        return ()
+    found = as_column(labels)
+    if not found or not all(isinstance(name, str) for name in found):
+        raise ConfigError(f"labels is {quoted(labels)}, expected a list of the names of labels")
+    return tuple(map(str, found))
+
+
+def as_column(value: object) -> list[object] | None:
+    """Return the values of a list, array, Series or Arrow column, or None for a path, a table or anything else."""
+    if isinstance(value, str | bytes | Mapping) or hasattr(value, "columns") or hasattr(value, "column_names"):
+        return None
+    found = as_list(value)
+    return None if found is None or (found and isinstance(found[0], Mapping)) else found
+
+
+def as_table(data: object) -> TableSource:
+    """Return a path or table as it is.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    is_table = isinstance(data, str | os.PathLike) or hasattr(data, "__getitem__")
+    if data is None or isinstance(data, bytes) or not is_table:
+        raise ConfigError(
+            f"the data is {quoted(data)} ({type(data).__name__}), expected a file, a table, or texts and labels"
+        )
+    found: TableSource = data  # type: ignore[assignment]
+    return found
 
 
 def _valid_rows(rows: Iterable[_Row], parse: Callable[[_Row], _Value]) -> tuple[str, list[_Value], list[InvalidRow]]:
@@ -175,11 +273,30 @@ def read_unlabeled(source: TableSource, text: TextColumns, dialect: Dialect | No
     Raises:
         DataError: A column is missing, or texts are missing or not strings.
     """
-    columns = columns_of(text)
-    rows = _rows(source, columns, ["--text"] * len(columns), dialect)
+    return read_valid_texts(source, text, dialect=dialect, drop_invalid=False)[0]
+
+
+def read_valid_texts(
+    source: object, text: TextColumns, *, dialect: Dialect | None, drop_invalid: bool
+) -> tuple[list[Text], list[InvalidRow]]:
+    """Return all texts of a source, and the rows that were left out.
+
+    Args:
+        source: A path, a table in memory, or a list, array or Series of texts.
+        text: Text column, or several. Texts of several columns are tuples.
+        dialect: What the user states about a file.
+        drop_invalid: Leave invalid rows out.
+
+    Raises:
+        DataError: A column is missing, or texts are missing or not strings.
+    """
+    columns, values = columns_of(text), as_column(source)
+    table = _text_table(values, columns) if values is not None else as_table(source)
+    rows = _rows(table, columns, ["--text"] * len(columns), dialect)
     _, texts, invalid = _valid_rows(rows, lambda row: _text_in(row, columns))
-    refuse_invalid(invalid, len(texts) + len(invalid))
-    return texts
+    if not drop_invalid:
+        refuse_invalid(invalid, len(texts) + len(invalid))
+    return texts, invalid
 
 
 def iterate_texts(source: TableSource, text: TextColumns, dialect: Dialect | None = None) -> Iterator[Text]:

@@ -20,6 +20,7 @@ from functools import partial
 
 import numpy as np
 
+from bothways.arguments import as_function, as_integer, as_path, checked
 from bothways.bundle.manifest import Architecture, Kind
 from bothways.bundle.parity import ENSEMBLE
 from bothways.bundle.read import read_bundle
@@ -122,6 +123,7 @@ class Benchmark:
         return f"{compared}, changes {int8.changed_labels} of {self.texts} labels"
 
 
+@checked(path=as_path, max_texts=as_integer, on_progress=as_function)
 def benchmark(
     path: str | os.PathLike[str],
     texts: Sequence[Text] | None = None,
@@ -152,7 +154,10 @@ def benchmark(
     """
     bundle = read_bundle(path, Kind.CLASSIFIER)
     columns = bundle.manifest.training.text_columns
-    chosen = list(texts)[:max_texts] if texts is not None else _synthetic_fields(bundle.tokenizer, max_texts, columns)
+    if texts is None:
+        chosen = _synthetic_fields(bundle.tokenizer, max_texts, columns)
+    else:
+        chosen = list(check_texts(texts, columns))[:max_texts]
     if not chosen:
         raise ConfigError("no texts to measure with: expected at least 1")
     architectures = [member.architecture for member in bundle.manifest.members]
@@ -205,9 +210,8 @@ def _measure_speed(
     load_s = time.perf_counter() - started
     on_progress(f"{name}, first run")
     counts = TokenCounts()
-    predictions = list(
-        model.predictions_of(map(model.tokenizer.tokenize, check_texts(texts, model.text_columns)), counts=counts)
-    )
+    tokenized = map(model.tokenizer.tokenize, check_texts(texts, model.text_columns))
+    predictions = list(model.predictions_of(tokenized, counts=counts))
     reference = reference or predictions
     pairs = list(zip(predictions, reference, strict=True))
     run_seconds: list[float] = []

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bothways.arguments import as_names, as_path, as_text, checked, optional
 from bothways.bundle.parity import ENSEMBLE
-from bothways.data.dialect import Dialect, Quotes, TableFormat
-from bothways.data.labeled import read_labeled
+from bothways.data.dialect import DIALECT_CHECKS, Dialect, Quotes, TableFormat
 from bothways.data.tables import TableSource
-from bothways.evaluation.inputs import choose_label_column, choose_text_columns
+from bothways.evaluation.inputs import read_rows
 from bothways.runtime.classifier import load
 from bothways.text.fields import TextColumns
 
@@ -31,9 +32,10 @@ class PrecisionComparison:
     changed_labels: int
 
 
+@checked(bundle=as_path, text=optional(as_names), label=optional(as_text), **DIALECT_CHECKS)
 def compare_precision(
     bundle: str | os.PathLike[str],
-    data: TableSource,
+    data: TableSource | tuple[Sequence[object], Sequence[object]],
     *,
     text: TextColumns | None = None,
     label: str | None = None,
@@ -65,11 +67,8 @@ def compare_precision(
         DataError: The rows cannot be read, or have labels that the model does not know.
     """
     exact, quantized = load(bundle), load(bundle, precision="int8")
-    record, task = exact.manifest.training, exact.task
-    text_columns = choose_text_columns(text, record.text_columns)
-    label_column = choose_label_column(label, record.label_column)
-    dialect = Dialect(format, delimiter, quotes, encoding, header)
-    rows = read_labeled(data, text_columns, label_column, task, dialect=dialect)
+    task = exact.task
+    rows = read_rows(exact.manifest, data, text, label, Dialect(format, delimiter, quotes, encoding, header))
     targets = task.targets(rows)
     scores = {model.precision: model.scores_by_direction(rows.texts)[ENSEMBLE] for model in (exact, quantized)}
     return PrecisionComparison(

@@ -13,8 +13,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from bothways.arguments import as_function, as_names, as_path, checked, optional
 from bothways.bundle.parity import ENSEMBLE
-from bothways.data.dialect import Dialect, Quotes, TableFormat
+from bothways.data.dialect import DIALECT_CHECKS, Dialect, Quotes, TableFormat
 from bothways.data.table import Chunk, Table, TableWriter
 from bothways.data.tables import check_output, open_table, open_writer
 from bothways.errors import ConfigError
@@ -33,6 +34,7 @@ CHECKPOINT_S = 5.0
 _RESUMABLE_FORMATS = ("csv", "tsv", "jsonl")
 
 
+@checked(source=as_path, out=as_path, text=optional(as_names), on_progress=as_function, **DIALECT_CHECKS)
 def score(
     model: ModelSource,
     source: str | os.PathLike[str],

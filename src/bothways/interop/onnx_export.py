@@ -20,6 +20,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, checker
 
+from bothways.arguments import as_path, checked
 from bothways.bundle.manifest import FastaiPooling, Kind, Manifest, Member
 from bothways.bundle.parity import ENSEMBLE, LARGEST_DIFFERENCE, recorded_scores
 from bothways.bundle.read import Bundle, read_bundle
@@ -60,6 +61,7 @@ class OnnxExport:
     differences: dict[str, float]
 
 
+@checked(bundle=as_path, out=as_path)
 def export_onnx(bundle: str | os.PathLike[str], *, out: str | os.PathLike[str]) -> OnnxExport:
     """Export a bundle as an ONNX file that predicts without bothways.
 

@@ -14,6 +14,7 @@ from functools import partial
 
 import numpy as np
 
+from bothways.arguments import as_flag, as_integer, as_path, as_text, checked, optional
 from bothways.bundle.manifest import EarlyExit, Kind, Manifest
 from bothways.bundle.parity import ENSEMBLE, recorded_scores
 from bothways.bundle.read import Bundle, read_bundle
@@ -285,6 +286,7 @@ class Classifier:
         )
 
 
+@checked(path=as_path, threads=optional(as_integer), early_exit=as_flag, precision=as_text)
 def load(
     path: str | os.PathLike[str],
     *,

@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from bothways import strict_json
+from bothways.arguments import as_path, as_text, checked, optional
 from bothways.bundle.manifest import EarlyExit, Kind
 from bothways.bundle.parity import (
     ENSEMBLE,
@@ -84,6 +85,7 @@ class Verification:
         return ""
 
 
+@checked(path=as_path, precision=as_text, key=optional(as_path))
 def verify(
     path: str | os.PathLike[str], *, precision: Precision = "float32", key: str | os.PathLike[str] | None = None
 ) -> Verification:

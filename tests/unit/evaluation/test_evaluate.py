@@ -95,7 +95,7 @@ def test_the_dictionary_survives_json_unchanged(which: str, request: pytest.Fixt
     found = bothways.evaluate(model, table([labels[which]] * 60), label="y").to_dict()
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert set(found) == {
-        *("data", "rows", "task", "labels", "digest", "summary", "intervals", "classes", "confusion"),
+        *("data", "rows", "task", "labels", "digest", "summary", "intervals", "classes", "confusion", "invalid", "unknown"),
     }
 
 

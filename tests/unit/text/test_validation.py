@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import datasets
+import datasets  # type: ignore[import-untyped]
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -102,7 +102,7 @@ def as_dict_of_lists(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
-TABLES = {
+TABLES: dict[str, Callable[[list[dict[str, Any]]], Any]] = {
     "list of dicts": lambda rows: rows,
     "dict of lists": as_dict_of_lists,
     "pandas": pd.DataFrame,
