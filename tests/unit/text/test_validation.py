@@ -89,7 +89,7 @@ def test_an_array_without_dimensions_is_one_string() -> None:
 
 # A8: what predict accepts.
 
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {"title": "a", "body": "b", "id": 1},
     {"title": None, "body": "c", "id": 2},
     {"title": "d", "body": "", "id": 3},
