@@ -11,8 +11,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import ConfigDict, Field, FiniteFloat, model_validator
 
+from bothways.schema import STOP_EARLY, Document, Entries, Items
 from bothways.tasks.registry import task_of
 from bothways.tasks.task import LONGEST_LABEL, Task, TaskRecord
 from bothways.text.reading import Direction, Ids, SpecialTokenPlacement
@@ -36,6 +37,7 @@ _LabelText = Annotated[str, Field(min_length=1, max_length=LONGEST_LABEL)]
 LONGEST_ABOUT = 10_000
 """Limit of ``about``, in characters."""
 Threshold = Annotated[FiniteFloat, Field(gt=0, lt=1)]
+_Direction = Annotated[Direction, Field(strict=False)]  # JSON has no enumerations: a strict one would refuse text
 
 
 class Kind(StrEnum):
@@ -45,8 +47,8 @@ class Kind(StrEnum):
     LANGUAGE_MODEL = "language-model"
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)
+class _Part(Document):
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
 
 
 class Architecture(_Part):
@@ -122,11 +124,11 @@ class Member(_Part):
         pooling: Which tokens an imported classifier pools; None pools all.
     """
 
-    direction: Direction
-    special_tokens: SpecialTokenPlacement = Field(alias="markers")
+    direction: _Direction
+    special_tokens: SpecialTokenPlacement = Field(alias="markers", strict=False)
     weights: FileName
     architecture: Architecture
-    widths_head: Annotated[list[Width], Field(max_length=16)] | None = None
+    widths_head: Annotated[Items[Width], Field(max_length=16)] | None = None
     pooling: FastaiPooling | None = None
 
     @model_validator(mode="after")
@@ -140,7 +142,7 @@ class Combination(_Part):
     """How the members' scores are combined: a weighted mean, in the order of the members."""
 
     method: Literal["mean"]
-    weights: list[Annotated[FiniteFloat, Field(gt=0, le=1)]]
+    weights: Items[Annotated[FiniteFloat, Field(gt=0, le=1)]]
 
 
 class Calibration(_Part):
@@ -187,7 +189,7 @@ class EarlyExit(_Part):
         curve: The effect of other thresholds on these rows.
     """
 
-    first: Direction
+    first: _Direction
     temperature: Annotated[FiniteFloat, Field(gt=0, le=1000)]
     threshold: Annotated[FiniteFloat, Field(ge=0, le=1)]
     largest_loss: Annotated[FiniteFloat, Field(gt=0, le=1)]
@@ -195,7 +197,7 @@ class EarlyExit(_Part):
     read_by_both: Annotated[FiniteFloat, Field(ge=0, le=1)]
     accuracy: Annotated[FiniteFloat, Field(ge=0, le=1)]
     accuracy_of_ensemble: Annotated[FiniteFloat, Field(ge=0, le=1)]
-    curve: Annotated[list[EarlyExitPoint], Field(max_length=1000)]
+    curve: Annotated[Items[EarlyExitPoint], Field(max_length=1000)]
 
 
 class FileRecord(_Part):
@@ -226,7 +228,7 @@ class ImportRecord(_Part):
     """The library and files that a model was imported from."""
 
     library: str
-    files: dict[Direction, ImportedFile]
+    files: Annotated[dict[_Direction, ImportedFile], STOP_EARLY]
 
 
 class TrainingRecord(_Part):
@@ -244,8 +246,8 @@ class TrainingRecord(_Part):
     text_column: str | None = None
     label_column: str | None = None
     label_separator: Annotated[str, Field(min_length=1, max_length=LONGEST_LABEL)] | None = None
-    rows: dict[str, int] = {}
-    validation: dict[str, dict[str, FiniteFloat]] = {}
+    rows: Entries[int] = Field(default={})
+    validation: Entries[Entries[FiniteFloat]] = Field(default={})
     pretrained: str | None = None
     pretrained_name: str | None = None
     about: Annotated[str, Field(max_length=LONGEST_ABOUT)] | None = None
@@ -272,17 +274,17 @@ class Manifest(_Part):
     """
 
     format: Annotated[int, Field(strict=True, ge=FORMAT, le=FORMAT)]
-    kind: Kind
+    kind: Annotated[Kind, Field(strict=False)]
     task: Literal["single-label", "multi-label", "regression", "next-token"]
-    labels: Annotated[list[_LabelText], Field(max_length=100_000)]
-    members: Annotated[list[Member], Field(min_length=1, max_length=2)]
+    labels: Annotated[Items[_LabelText], Field(max_length=100_000)]
+    members: Annotated[Items[Member], Field(min_length=1, max_length=2)]
     combination: Combination | None
     calibration: Calibration | None
-    thresholds: list[Threshold] | None = None
+    thresholds: Items[Threshold] | None = None
     target: Target | None = None
     early_exit: EarlyExit | None = Field(default=None, alias="cascade")
     training: TrainingRecord
-    files: dict[FileName, FileRecord]
+    files: Annotated[dict[FileName, FileRecord], STOP_EARLY]
 
     @model_validator(mode="after")
     def _agree(self) -> Manifest:

@@ -11,11 +11,12 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import Field, FiniteFloat
 
 from bothways import strict_json
 from bothways.bundle.manifest import Kind, Manifest
-from bothways.errors import BundleBroken
+from bothways.errors import BundleBroken, shown
+from bothways.schema import Document, Entries, Faults, Items, validated
 from bothways.tasks.metrics import Scores
 from bothways.tasks.task import Task
 from bothways.text.tokenizer import Tokenizer
@@ -46,10 +47,10 @@ _COMPOSED_TEXTS = 24
 _LONGEST_COMPOSED_WORDS = 400
 
 
-_ByOutput = dict[str, dict[str, FiniteFloat]]
+_ByOutput = Entries[Entries[FiniteFloat]]
 
 
-class ParityRow(BaseModel):
+class ParityRow(Document):
     """What the trained models say of one text.
 
     Attributes:
@@ -61,13 +62,11 @@ class ParityRow(BaseModel):
         loss: For a language model: the mean negative log-likelihood (nats per token) by direction.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
     text: str
-    ids: list[int]
-    probabilities: dict[str, dict[str, Annotated[FiniteFloat, Field(ge=0, le=1)]]] | None = None
+    ids: Items[int]
+    probabilities: Entries[Entries[Annotated[FiniteFloat, Field(ge=0, le=1)]]] | None = None
     values: _ByOutput | None = None
-    loss: dict[str, FiniteFloat] | None = None
+    loss: Entries[FiniteFloat] | None = None
 
     @classmethod
     def of_scores(cls, text: str, ids: list[int], scores: Mapping[str, Scores], task: Task) -> ParityRow:
@@ -122,10 +121,9 @@ def parse_parity_record(data: bytes, manifest: Manifest, name: str) -> list[Pari
     task = manifest.decisions if manifest.kind is Kind.CLASSIFIER else None
     for number, line in enumerate(data.splitlines(), start=1):
         try:
-            strict_json.parse(line)
-            row = ParityRow.model_validate_json(line)
-        except ValidationError as error:
-            raise BundleBroken(f"{name}, line {number}: {error.errors()[0]['msg']}") from None
+            row = validated(ParityRow, strict_json.parse(line, allow_surrogates=False))
+        except Faults as error:
+            raise BundleBroken(f"{name}, line {number}: {error}") from None
         except ValueError as error:
             raise BundleBroken(f"{name}, line {number}: not strict JSON: {error}") from None
         _check_row(row, directions, task, f"{name}, line {number}")
@@ -156,4 +154,4 @@ def _check_row(row: ParityRow, directions: set[str], task: Task | None, where: s
         by_output.keys() != set(task.output_names) for by_output in (row.scores or {}).values()
     ):
         names = ", ".join(sorted(task.output_names))
-        raise BundleBroken(f"{where}: expected {task.score_kind} for each output of the manifest: {names}")
+        raise BundleBroken(f"{where}: expected {task.score_kind} for each output of the manifest: {shown(names)}")

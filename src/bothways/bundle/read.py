@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from bothways import strict_json
 from bothways.bundle.manifest import (
@@ -30,7 +29,8 @@ from bothways.bundle.manifest import (
 )
 from bothways.bundle.parity import ParityRow, parse_parity_record
 from bothways.bundle.weights import member_shapes, read_weights
-from bothways.errors import BundleBroken, BundleMissing, BundleTooNew, shown
+from bothways.errors import BundleBroken, BundleMissing, BundleTooNew
+from bothways.schema import Faults, validated
 from bothways.text.reading import Direction
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.tokenizer_document import parse_tokenizer
@@ -114,7 +114,7 @@ def read_manifest(folder: Path) -> tuple[Manifest, bytes]:
         raise BundleMissing(f"{folder} is not a bundle: it contains no {MANIFEST_FILE}")
     data = _read_regular_file(path, LARGEST_MANIFEST_BYTES)
     try:
-        value = strict_json.parse(data)
+        value = strict_json.parse(data, allow_surrogates=False)
     except ValueError as error:
         raise BundleBroken(f"{path} is not strict JSON: {error}") from None
     if not isinstance(value, dict):
@@ -123,11 +123,9 @@ def read_manifest(folder: Path) -> tuple[Manifest, bytes]:
     if type(found) is int and found > FORMAT:
         raise BundleTooNew(f"{path} has format {found}, but this version reads {FORMAT}. Install a newer bothways")
     try:
-        return Manifest.model_validate_json(data, strict=True), data
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "manifest"
-        raise BundleBroken(f"{path}: {shown(where)}: {first['msg']}") from None
+        return validated(Manifest, value), data
+    except Faults as error:
+        raise BundleBroken(f"{path}: {error}") from None
 
 
 def _refuse_unlisted(folder: Path, manifest: Manifest) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import ValidationError
-
 from bothways import strict_json
 from bothways.errors import BundleBroken
+from bothways.schema import Faults, validated
 from bothways.text.subword_tokenizer import SubwordTokenizer, SubwordTokenizerDocument
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.word_tokenizer import WordTokenizer, WordTokenizerDocument
@@ -22,12 +21,11 @@ def parse_tokenizer(data: bytes, name: str = "tokenizer.json") -> Tokenizer:
         BundleBroken: The document is not strict JSON, or does not match the schema of a tokenizer.
     """
     try:
-        value = strict_json.parse(data)
+        value = strict_json.parse(data, allow_surrogates=False)
         if isinstance(value, dict) and "words" in value:
-            return WordTokenizer(WordTokenizerDocument.model_validate(value))
-        return SubwordTokenizer(SubwordTokenizerDocument.model_validate(value))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise BundleBroken(f"{name}: {'.'.join(map(str, first['loc']))[:80] or 'document'}: {first['msg']}") from None
+            return WordTokenizer(validated(WordTokenizerDocument, value))
+        return SubwordTokenizer(validated(SubwordTokenizerDocument, value))
+    except Faults as error:
+        raise BundleBroken(f"{name}: {error}") from None
     except ValueError as error:
         raise BundleBroken(f"{name} is not strict JSON: {error}") from None

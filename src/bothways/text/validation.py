@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from bothways.errors import TextError
+from bothways.errors import TextError, quoted
 
 
 def check_text(value: object, where: str) -> str:
@@ -55,5 +55,4 @@ def check_texts(values: Iterable[object]) -> Iterator[str]:
 
 
 def _describe(value: object) -> str:
-    shown = repr(value)
-    return f"{type(value).__name__} {shown if len(shown) <= 40 else shown[:37] + '...'}"
+    return f"{type(value).__name__} {quoted(value, 40)}"

@@ -141,7 +141,7 @@ def test_a_wrong_document_is_refused_by_name(changes: dict[str, Any], problem: s
     ("data", "problem"),
     [
         (b"", "Expecting value"),
-        (b"[]", "document: Input should be"),
+        (b"[]", "tokenizer.json: Input should be an object"),
         (b"\xff\xfe{}", "utf-8"),
         (b'{"cleaning": "a", "cleaning": "b"}', "'cleaning' occurs twice"),
         (b'{"pieces": [["a", NaN]]}', "NaN is not a JSON number"),

@@ -143,7 +143,7 @@ def changed(**changes: object) -> bytes:
         (changed(vocabulary=["xxunk", "xxpad", "xxbos", 7]), "valid string"),
         (changed(more=1), "Extra inputs are not permitted"),
         (changed(tables={}), "tables"),
-        (b"[1]", "document"),
+        (b"[1]", "Input should be an object"),
         (b'{"words": NaN}', "strict JSON"),
     ],
 )

@@ -6,7 +6,8 @@ import csv
 import io
 from typing import Any
 
-from bothways.errors import BodyUnsupported, RequestInvalid, ServingError
+from bothways.errors import BodyUnsupported, RequestInvalid, ServingError, quoted, shown
+from bothways.schema import Entries, Items
 from bothways.serve.answers import Answer, Classified
 from bothways.serve.protocols.protocol import (
     Information,
@@ -18,9 +19,11 @@ from bothways.serve.protocols.protocol import (
     all_classified,
     parse_body,
     readiness,
+    refuse_many_texts,
     sorted_scores,
 )
 from bothways.serve.service import ServedModel, Service
+from bothways.serve.settings import Settings
 
 _TEXT = "text"
 
@@ -28,8 +31,8 @@ _TEXT = "text"
 class DataframeSplit(Schema):
     """A table as a list of rows."""
 
-    columns: list[str]
-    data: list[list[Any]]
+    columns: Items[str]
+    data: Items[list[Any]]
     index: list[Any] | None = None
 
 
@@ -37,9 +40,9 @@ class InvocationRequest(Schema):
     """Exactly one of `dataframe_split`, `dataframe_records`, `instances` and `inputs`."""
 
     dataframe_split: DataframeSplit | None = None
-    dataframe_records: list[dict[str, Any]] | None = None
+    dataframe_records: Items[dict[str, Any]] | None = None
     instances: list[Any] | None = None
-    inputs: list[Any] | dict[str, list[Any]] | str | None = None
+    inputs: list[Any] | Entries[list[Any]] | str | None = None
     params: dict[str, Any] | None = None
     """Ignored."""
 
@@ -48,10 +51,10 @@ def _parse(received: RawRequest, service: Service) -> Query:
     content_type = received.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     column = service.model().model.manifest.training.text_column
     if content_type == "text/csv":
-        return Query(_csv_texts(received.body, column), None, _render)
+        return Query(_csv_texts(received.body, column, service.settings), None, _render)
     if content_type not in ("application/json", ""):
-        raise BodyUnsupported(f"the content type is {content_type[:60]!r}, expected application/json or text/csv")
-    request = parse_body(received.body, InvocationRequest)
+        raise BodyUnsupported(f"the content type is {quoted(content_type, 60)}, expected application/json or text/csv")
+    request = parse_body(received.body, InvocationRequest, service.settings)
     given = {name: getattr(request, name) for name in ("dataframe_split", "dataframe_records", "instances", "inputs")}
     given = {name: value for name, value in given.items() if value is not None}
     if len(given) != 1:
@@ -76,16 +79,20 @@ def _texts(name: str, value: Any, column: str | None) -> list[Any]:
     if value and all(isinstance(item, dict) for item in value):
         chosen = _column(list(value[0]), column)
         if any(chosen not in item for item in value):
-            raise RequestInvalid(f"{name}: not every row has the column {chosen!r}")
+            raise RequestInvalid(f"{name}: not every row has the column {quoted(chosen)}")
         return [item[chosen] for item in value]
     return [item[0] if isinstance(item, list) and len(item) == 1 else item for item in value]
 
 
-def _csv_texts(body: bytes, column: str | None) -> list[str]:
+def _csv_texts(body: bytes, column: str | None, settings: Settings) -> list[str]:
+    rows: list[list[str]] = []
     try:
-        rows = list(csv.reader(io.StringIO(body.decode("utf-8"), newline=""), strict=True))
+        for row in csv.reader(io.StringIO(body.decode("utf-8"), newline=""), strict=True):
+            if row or not rows:
+                rows.append(row)
+                refuse_many_texts(len(rows) - 1, settings)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise RequestInvalid(f"the body is not valid CSV in UTF-8: {error}") from None
+        raise RequestInvalid(f"the body is not valid CSV in UTF-8: {shown(str(error))}") from None
     if not rows:
         raise RequestInvalid("the body is empty, expected a header line with column names")
     header, *lines = rows
@@ -101,7 +108,9 @@ def _column(names: list[str], trained_on: str | None) -> str:
     if found is None and len(names) == 1:
         found = names[0]
     if found is None:
-        raise RequestInvalid(f"text column not found: expected {trained_on or _TEXT!r}, found {', '.join(names)[:200]}")
+        raise RequestInvalid(
+            f"text column not found: expected {quoted(trained_on or _TEXT)}, found {shown(', '.join(names))}"
+        )
     return found
 
 

@@ -62,7 +62,7 @@ class EmptyInputs(RequestInvalid):
 
 
 def _parse(received: RawRequest, service: Service) -> Query:
-    request = parse_body(received.body, PredictRequest)
+    request = parse_body(received.body, PredictRequest, service.settings)
     require_labels(service.model())
     if request.raw_scores:
         raise RequestInvalid("raw_scores is not supported: scores are always probabilities")
