@@ -25,8 +25,17 @@ from torch import nn
 from torch.nn import functional
 
 import bothways
-from bothways.bundle.manifest import MANIFEST_FILE, Architecture, EarlyExit, Member, TrainingRecord
-from bothways.bundle.parity import ENSEMBLE, ParityRow
+from bothways.bundle.manifest import (
+    MANIFEST_FILE,
+    PARITY_FILE,
+    Architecture,
+    EarlyExit,
+    Manifest,
+    Member,
+    TrainingRecord,
+    digest_of,
+)
+from bothways.bundle.parity import ENSEMBLE, ParityRow, dump_parity_record, with_decisions
 from bothways.bundle.weights import read_weights, write_weights
 from bothways.bundle.write import write_bundle
 from bothways.nn.awd_lstm import LanguageModelNetwork
@@ -58,9 +67,9 @@ THRESHOLDS = [0.52, 0.53, 0.51, 0.42]
 TEMPERATURE = 1.7
 WIDTH_EMBEDDING, WIDTH_HIDDEN, LAYERS, WIDTH_HEAD = 16, 24, 2, 8
 SEED = 5
-RECORD = TrainingRecord(bothways_version=bothways.__version__, seed=SEED, size="tiny", text_column="text")
+RECORD = TrainingRecord(bothways_version=bothways.__version__, seed=SEED, size="tiny", text_columns=["text"])
 MULTI_LABEL_RECORD = RECORD.model_copy(update={"label_column": "topics", "label_separator": ";"})
-FILES = [MANIFEST_FILE, "README.md", "backward.safetensors", "forward.safetensors", "proof.jsonl", "tokenizer.json"]
+FILES = [MANIFEST_FILE, "README.md", "backward.safetensors", "forward.safetensors", "parity.jsonl", "tokenizer.json"]
 
 Probabilities = NDArray[np.float64]
 Change = Callable[[dict[str, Any]], object]
@@ -240,16 +249,25 @@ def write_with_early_exit(bundle: Path, out: Path, first: Direction, texts: list
         curve=[],
     )
     shutil.copytree(bundle, out)
-    edit_manifest(out, lambda fields: fields.update(cascade=early_exit.model_dump(mode="json")))
+    edit_manifest(out, lambda fields: fields.update(early_exit=early_exit.model_dump(mode="json")))
+    record_decisions(out)
     return out
 
 
 def edit_manifest(bundle: Path, change: Change) -> None:
-    """Change the fields of the manifest, as someone who knows the format could."""
+    """Change the fields of the manifest and correct its digest, as someone who knows the format could."""
     path = bundle / MANIFEST_FILE
     fields = json.loads(path.read_bytes())
     change(fields)
-    path.write_text(json.dumps(fields))
+    path.write_text(json.dumps({**fields, "digest": digest_of(fields)}))
+
+
+def record_decisions(bundle: Path) -> None:
+    """Record the decisions that follow from the manifest, as someone who knows the format could."""
+    fields = json.loads((bundle / MANIFEST_FILE).read_bytes())
+    manifest = Manifest.model_validate_json(json.dumps(fields), strict=True)
+    rows = [ParityRow.model_validate_json(line) for line in (bundle / PARITY_FILE).read_bytes().splitlines()]
+    replace_file(bundle, PARITY_FILE, dump_parity_record(with_decisions(rows, manifest.decisions, manifest.early_exit)))
 
 
 def replace_file(bundle: Path, name: str, data: bytes) -> None:

@@ -12,7 +12,8 @@ r"""Every error that bothways raises on purpose.
     ├── BundleError                unusable bundle or pack                                exit 1
     │   ├── BundleMissing          no bundle at this path                                 exit 1
     │   ├── BundleBroken           damaged, incomplete or inconsistent bundle             exit 1
-    │   └── BundleTooNew           bundle format newer than this version                  exit 1
+    │   ├── BundleTooNew           bundle format newer than this version                  exit 1
+    │   └── BundleUntrusted        bundle not signed with the given key                   exit 1
     ├── ForeignModelError          model of another library that cannot be imported       exit 1
     ├── ServingError               request that the server cannot answer                  exit 1
     │   ├── RequestInvalid         malformed request                                      HTTP 400
@@ -25,6 +26,7 @@ r"""Every error that bothways raises on purpose.
     │   └── DeadlinePassed         deadline passed before the answer                      HTTP 504
     ├── ShapeError                 array of the wrong shape                               exit 1
     └── TrainingError              training failed                                        exit 1
+        ├── TrainingDiverged       the loss exploded or is not a number                   exit 1
         └── ParityFailed           the bundle does not reproduce the trainer's numbers    exit 1
 
 ``exit`` is the exit status of the command line, ``HTTP`` the status of the server's response. Messages state what is
@@ -182,6 +184,10 @@ class BundleTooNew(BundleError):
     """The bundle has a format number that this version does not know."""
 
 
+class BundleUntrusted(BundleError):
+    """The bundle is not signed, signed with another key, or was changed after it was signed."""
+
+
 class ForeignModelError(BothwaysError):
     """A file of another library cannot be imported because it is damaged, hostile or of an unsupported kind."""
 
@@ -271,6 +277,10 @@ class ShapeError(BothwaysError, ValueError):
 
 class TrainingError(BothwaysError):
     """Training cannot continue, or its result failed verification."""
+
+
+class TrainingDiverged(TrainingError):
+    """The loss exploded or is no longer a number. The message names the hyperparameter to lower."""
 
 
 class ParityFailed(TrainingError):

@@ -85,10 +85,10 @@ def _weights(size: int) -> dict[str, Any]:
     return dict(foreign.tiny_state(words=20 + size // 16))
 
 
-def _archive(size: int) -> bytes:
+def _archive(size: int, mode: str) -> bytes:
     words = vocabulary(1, _words(size // 2))
     weights = foreign.torch_zip(dict(foreign.tiny_state(words=len(words))))
-    return foreign.tar({"x.pth": weights, "x.pkl": foreign.pickled(words)})
+    return foreign.tar({"x.pth": weights, "x.pkl": foreign.pickled(words)}, mode)
 
 
 # Bundles
@@ -96,7 +96,7 @@ def _archive(size: int) -> bytes:
 
 @cache
 def _golden() -> Any:
-    return read_manifest(GOLDEN)[0]
+    return read_manifest(GOLDEN)
 
 
 def _read_parity(path: Path) -> object:
@@ -107,8 +107,14 @@ def _read_weights(path: Path) -> object:
     return read_weights(path.read_bytes(), member_shapes(_golden().members[0], _golden().outputs), str(path))
 
 
+def golden_parity() -> bytes:
+    """Return the parity record of the golden bundle, which has another file name in format 1."""
+    found = [GOLDEN / name for name in (PARITY_FILE, "proof.jsonl") if (GOLDEN / name).exists()]
+    return found[0].read_bytes()
+
+
 def _benign_parity(size: int) -> bytes:
-    content = (GOLDEN / PARITY_FILE).read_bytes()
+    content = golden_parity()
     return content * max(1, size // len(content))
 
 
@@ -199,7 +205,8 @@ ENTRANCES: dict[str, Entrance] = {
     "torch legacy": Entrance("x.pth", read_foreign_file, lambda size: foreign.torch_legacy(_weights(size))),
     "fastai 1": Entrance("x.pkl", _open_export, lambda size: foreign.pickled(foreign.export_v1(size // 30))),
     "fastai 2": Entrance("x.pkl", _open_export, lambda size: foreign.pickled(foreign.export_v2(size // 40))),
-    "tar": Entrance("x.tgz", _open_export, _archive),
+    "tar": Entrance("x.tar", _open_export, partial(_archive, mode="w")),
+    "tar gz": Entrance("x.tgz", _open_export, partial(_archive, mode="w:gz")),
     # Bundles
     "manifest": Entrance(
         MANIFEST_FILE, lambda path: read_manifest(path.parent), lambda _: (GOLDEN / MANIFEST_FILE).read_bytes()

@@ -94,7 +94,7 @@ def torch_legacy(value: object) -> bytes:
     return head + data + keys + tail
 
 
-def tar(members: dict[str, bytes], mode: str = "w:gz") -> bytes:
+def tar(members: dict[str, bytes], mode: str) -> bytes:
     """Return an archive of files."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode=cast("Any", mode)) as archive:

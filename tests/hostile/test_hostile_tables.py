@@ -22,7 +22,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from bothways.data import tables
+from bothways.data import delimited, json_lines
 from bothways.data.tables import open_table, open_writer
 from bothways.errors import BothwaysError, ConfigError, DataError, OutputExists, TextError
 from bothways.files import COMPRESSIONS
@@ -90,7 +90,6 @@ def refusal(path: Path | str) -> str:
         ("a.csv", b"", " is empty, expected a header line with column names"),
         ("a.csv", b"\n\r\n\n", " is empty, expected a header line"),
         ("a.csv", b"\xef\xbb\xbf", " is empty, expected a header line"),
-        ("a.csv", b"text,id,text\na,b,c\n", " has 2 columns named 'text'. Rename all but one"),
         ("a.tsv", b"text\tid\na\n", ", row 1 (line 2): found 1 fields, expected 2"),
         ("a.tsv", b'text\tid\n"a\t1\n', ", line 2: not valid TSV: unexpected end of data"),
         ("a.csv", "text,id\na,1\n".encode("utf-16"), " looks like UTF-16, expected UTF-8. Save the file as UTF-8"),
@@ -193,8 +192,8 @@ def test_a_field_of_five_megabytes_is_one_field(tmp_path: Path) -> None:
 
 
 def test_a_field_or_line_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "LARGEST_FIELD_CHARACTERS", 1_000)
-    monkeypatch.setattr(tables, "LARGEST_LINE_BYTES", 1_000)
+    monkeypatch.setattr(delimited, "LARGEST_FIELD_CHARACTERS", 1_000)
+    monkeypatch.setattr(json_lines, "LARGEST_LINE_BYTES", 1_000)
     (tmp_path / "a.csv").write_text(f"id,text\n1,{'a' * 1_001}\n")
     (tmp_path / "a.jsonl").write_text('{"text": "b"}\n' + json.dumps({"text": "a" * 1_000}) + "\n")
     assert refusal(tmp_path / "a.csv").startswith(", line 2: not valid CSV: field larger than field limit (1000). ")
@@ -267,7 +266,7 @@ def test_a_parquet_file_with_a_damaged_page_is_refused(tmp_path: Path) -> None:
 def test_parquet_is_not_compressed_twice(tmp_path: Path) -> None:
     parquet.write_table(pyarrow.table({"text": ["a"]}), tmp_path / "a.parquet")
     (tmp_path / "b.parquet.gz").write_bytes(gzip.compress((tmp_path / "a.parquet").read_bytes()))
-    with pytest.raises(ConfigError, match=r"Parquet compresses its own columns\. Decompress"):
+    with pytest.raises(ConfigError, match=r"Parquet can\'t be read from standard input or compressed\. Decompress"):
         rows_of(tmp_path / "b.parquet.gz")
     with pytest.raises(ConfigError, match=r"Parquet compresses its own columns\. Remove the suffix"):
         copied(tmp_path / "a.parquet", tmp_path / "out.parquet.gz")

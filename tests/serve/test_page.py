@@ -61,7 +61,7 @@ def test_a_text_is_classified_by_keyboard_alone(page: Page, model: Classifier) -
     page.keyboard.type(text)
     page.keyboard.press("Control+Enter")
     (prediction,) = model.stream([text])
-    expect(page.locator("#verdict strong")).to_have_text(prediction.label or "")
+    expect(page.locator("#verdict strong")).to_have_text(str(prediction.label))
     bars = page.locator("#labels .bar").all_inner_texts()
     assert len(bars) == 3 * len(model.labels)
     for name, row in prediction.probabilities.items():

@@ -1,24 +1,26 @@
 """The parity record of a bundle: texts with the numbers of the models in the trainer's memory.
 
-In: texts, tokens and scores. Out: rows of ``proof.jsonl``, which anyone can replay. Contains no text of a user: the
-texts are a fixed list of difficult ones, and words composed of the tokenizer's own pieces (docs/decisions/004).
+In: texts, tokens and scores. Out: rows of ``parity.jsonl``, which anyone can replay, with the decisions that follow
+from the scores. Contains no text of a user: the texts are a fixed list of difficult ones, and words composed of the
+tokenizer's own pieces (docs/decisions/004).
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field, FiniteFloat
 
 from bothways import strict_json
-from bothways.bundle.manifest import Kind, Manifest
+from bothways.bundle.manifest import EarlyExit, Kind, Manifest
 from bothways.errors import BundleBroken, shown
 from bothways.schema import Document, Entries, Faults, Items, validated
+from bothways.tasks.labels import LabelValue
 from bothways.tasks.metrics import Scores
-from bothways.tasks.task import Task
+from bothways.tasks.task import Decision, Task
 from bothways.text.tokenizer import Tokenizer
 
 ENSEMBLE = "ensemble"
@@ -47,7 +49,34 @@ _COMPOSED_TEXTS = 24
 _LONGEST_COMPOSED_WORDS = 400
 
 
+_Probability = Annotated[FiniteFloat, Field(ge=0, le=1)]
 _ByOutput = Entries[Entries[FiniteFloat]]
+
+
+class RecordedDecision(Document):
+    """What a classifier concludes from the scores of one text, in the type of its labels.
+
+    Attributes:
+        label: The most probable label.
+        chosen: The labels assigned to the text.
+    """
+
+    label: LabelValue
+    chosen: Items[LabelValue]
+
+
+class RecordedEarlyExit(Document):
+    """What a classifier with early exit does with one text.
+
+    Attributes:
+        read: The directions that read it.
+        probabilities: Those of the direction that reads first, at its own temperature, by label.
+        decision: What it concludes.
+    """
+
+    read: Literal["forward", "backward", "both"]
+    probabilities: Entries[_Probability]
+    decision: RecordedDecision
 
 
 class ParityRow(Document):
@@ -60,13 +89,17 @@ class ParityRow(Document):
             They are stored by label, so that a changed order of labels is noticed.
         values: For regression: the predicted value, by direction and for the ensemble, under the name ``value``.
         loss: For a language model: the mean negative log-likelihood (nats per token) by direction.
+        decision: For classification: what follows from the ensemble's probabilities.
+        early_exit: What early exit does; None if it was not calibrated.
     """
 
     text: str
     ids: Items[int]
-    probabilities: Entries[Entries[Annotated[FiniteFloat, Field(ge=0, le=1)]]] | None = None
+    probabilities: Entries[Entries[_Probability]] | None = None
     values: _ByOutput | None = None
     loss: Entries[FiniteFloat] | None = None
+    decision: RecordedDecision | None = None
+    early_exit: RecordedEarlyExit | None = None
 
     @classmethod
     def of_scores(cls, text: str, ids: list[int], scores: Mapping[str, Scores], task: Task) -> ParityRow:
@@ -102,38 +135,100 @@ def parity_texts(tokenizer: Tokenizer, seed: int) -> list[str]:
 
 def recorded_scores(rows: Iterable[ParityRow], name: str, task: Task) -> Scores:
     """Return the recorded scores of a direction or the ensemble, (N, C), with columns in the order of the outputs."""
-    return np.array([[(row.scores or {})[name][output] for output in task.output_names] for row in rows])
+    return np.array([_vector((row.scores or {})[name], task) for row in rows])
+
+
+def recorded_first(rows: Iterable[ParityRow], task: Task) -> Scores:
+    """Return the recorded probabilities, (N, C), of the direction that reads first with early exit."""
+    return np.array([_vector(row.early_exit.probabilities, task) for row in rows if row.early_exit is not None])
+
+
+def _vector(by_output: Mapping[str, float], task: Task) -> Scores:
+    return np.array([by_output[output] for output in task.output_names])
+
+
+def decision_of(decision: Decision) -> RecordedDecision | None:
+    """Return a decision as a parity record holds it; None for regression, where the value is the decision."""
+    if decision.label is None:
+        return None
+    return RecordedDecision(label=decision.label, chosen=list(decision.chosen))
+
+
+def with_decisions(rows: Iterable[ParityRow], task: Task, early_exit: EarlyExit | None) -> list[ParityRow]:
+    """Return the rows of a classifier with the decisions that follow from their scores.
+
+    Args:
+        rows: Rows with scores by direction and for the ensemble.
+        task: Labels and thresholds.
+        early_exit: That of the bundle, if it was calibrated.
+    """
+    result = []
+    for row in rows:
+        scores = row.scores or {}
+        ensemble = _vector(scores[ENSEMBLE], task)
+        early = None
+        if early_exit is not None:
+            first = task.with_temperature(_vector(scores[early_exit.first], task), early_exit.temperature)
+            early = _early_exit(first, ensemble, task, early_exit)
+        result.append(row.model_copy(update={"decision": decision_of(task.decide(ensemble)), "early_exit": early}))
+    return result
+
+
+def _early_exit(first: Scores, ensemble: Scores, task: Task, early_exit: EarlyExit) -> RecordedEarlyExit:
+    """Return what early exit does with a text.
+
+    Args:
+        first: Probabilities of the direction that reads first, at its temperature, (C,).
+        ensemble: Probabilities of the ensemble, (C,).
+        task: Labels.
+        early_exit: That of the bundle.
+    """
+    is_enough = early_exit.is_confident(first)
+    decision = decision_of(task.decide(first if is_enough else ensemble))
+    assert decision is not None
+    return RecordedEarlyExit(
+        read=early_exit.first.value if is_enough else "both",
+        probabilities=dict(zip(task.output_names, first.tolist(), strict=True)),
+        decision=decision,
+    )
 
 
 def dump_parity_record(rows: list[ParityRow]) -> bytes:
-    """Return the content of ``proof.jsonl``."""
+    """Return the content of ``parity.jsonl``."""
     return "".join(strict_json.dump(row.model_dump(exclude_none=True)) + "\n" for row in rows).encode()
 
 
 def parse_parity_record(data: bytes, manifest: Manifest, name: str) -> list[ParityRow]:
-    """Return the rows of ``proof.jsonl``, checked against the manifest.
+    """Return the rows of ``parity.jsonl``, checked against the manifest.
+
+    The recorded decisions must follow from the recorded scores exactly, by the labels, thresholds and early exit of the
+    manifest. Only numbers that are stored are compared, so that the result is the same on every machine.
 
     Raises:
         BundleBroken: A line is not a row of such a record, or there is none.
     """
     rows = []
-    directions = set(map(str, manifest.directions))
     task = manifest.decisions if manifest.kind is Kind.CLASSIFIER else None
     for number, line in enumerate(data.splitlines(), start=1):
+        where = f"{name}, line {number}"
         try:
             row = validated(ParityRow, strict_json.parse(line, allow_surrogates=False))
         except Faults as error:
-            raise BundleBroken(f"{name}, line {number}: {error}") from None
+            raise BundleBroken(f"{where}: {error}") from None
         except ValueError as error:
-            raise BundleBroken(f"{name}, line {number}: not strict JSON: {error}") from None
-        _check_row(row, directions, task, f"{name}, line {number}")
+            raise BundleBroken(f"{where}: not strict JSON: {error}") from None
+        _check_scores(row, set(map(str, manifest.directions)), task, where)
+        if manifest.format > 1:
+            _check_decisions(row, task, manifest.early_exit, where)
         rows.append(row)
     if not rows:
         raise BundleBroken(f"{name} has no rows, so this bundle cannot be verified")
+    if manifest.format == 1 and task is not None:  # its rows have scores only
+        return with_decisions(rows, task, manifest.early_exit)
     return rows
 
 
-def _check_row(row: ParityRow, directions: set[str], task: Task | None, where: str) -> None:
+def _check_scores(row: ParityRow, directions: set[str], task: Task | None, where: str) -> None:
     """Refuse a row without exactly the numbers that the bundle's models have.
 
     Args:
@@ -146,12 +241,42 @@ def _check_row(row: ParityRow, directions: set[str], task: Task | None, where: s
         BundleBroken: A number is missing, or there are others.
     """
     expected = directions if task is None else directions | {ENSEMBLE}
-    kinds: dict[str, Mapping[str, object] | None] = {"probabilities": row.probabilities, "values": row.values}
-    found = row.loss if task is None else kinds[task.score_kind]
-    if found is None or set(found) != expected:
-        raise BundleBroken(f"{where}: expected numbers for {', '.join(sorted(expected))}")
+    kinds: dict[str, Mapping[str, object] | None] = {
+        "probabilities": row.probabilities,
+        "values": row.values,
+        "loss": row.loss,
+    }
+    kind = "loss" if task is None else task.score_kind
+    found = kinds.pop(kind)
+    if found is None or set(found) != expected or any(other is not None for other in kinds.values()):
+        raise BundleBroken(f"{where}: expected numbers for {', '.join(sorted(expected))} as {kind}, and no others")
     if task is not None and any(
         by_output.keys() != set(task.output_names) for by_output in (row.scores or {}).values()
     ):
         names = ", ".join(sorted(task.output_names))
         raise BundleBroken(f"{where}: expected {task.score_kind} for each output of the manifest: {shown(names)}")
+
+
+def _check_decisions(row: ParityRow, task: Task | None, early_exit: EarlyExit | None, where: str) -> None:
+    """Refuse a row whose decisions do not follow from its scores.
+
+    Raises:
+        BundleBroken: A decision is missing or another one.
+    """
+    decision, early = None, None
+    if task is not None:
+        ensemble = _vector((row.scores or {})[ENSEMBLE], task)
+        decision = decision_of(task.decide(ensemble))
+        if early_exit is not None:
+            if row.early_exit is None or row.early_exit.probabilities.keys() != set(task.output_names):
+                raise BundleBroken(f"{where}: expected probabilities with early exit for each label of the manifest")
+            early = _early_exit(_vector(row.early_exit.probabilities, task), ensemble, task, early_exit)
+    if _json(row.decision) != _json(decision):
+        raise BundleBroken(f"{where}: the decision is not the one that follows from the scores and the manifest")
+    if _json(row.early_exit) != _json(early):
+        raise BundleBroken(f"{where}: the early exit is not the one that follows from the scores and the manifest")
+
+
+def _json(part: Document | None) -> str:
+    """Return a part as JSON, in which 1, true and "1" differ."""
+    return "" if part is None else part.model_dump_json()

@@ -13,7 +13,17 @@ from rich.table import Table
 import bothways
 from bothways import strict_json
 from bothways.bundle.read import read_manifest
-from bothways.cli.options import BundlePath, TrainedTextColumn, output_console
+from bothways.cli.options import (
+    BundlePath,
+    DelimiterOption,
+    EncodingOption,
+    FormatOption,
+    HeaderOption,
+    QuotesOption,
+    TrainedTextColumn,
+    output_console,
+)
+from bothways.data.dialect import Dialect
 from bothways.data.labeled import read_unlabeled
 from bothways.evaluation.benchmark import Benchmark, SpeedResult
 from bothways.evaluation.inputs import choose_column
@@ -28,6 +38,11 @@ def bench(
     text: TrainedTextColumn = None,
     max_texts: Annotated[int, typer.Option("--texts", metavar="N", min=10, help="Maximum number of texts.")] = 1000,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    table_format: FormatOption = None,
+    delimiter: DelimiterOption = None,
+    quotes: QuotesOption = None,
+    encoding: EncodingOption = None,
+    header: HeaderOption = True,
 ) -> None:
     """Measure speed and memory on this machine.
 
@@ -41,8 +56,8 @@ def bench(
     """
     texts = None
     if data is not None:
-        manifest, _ = read_manifest(bundle)
-        texts = read_unlabeled(data, choose_column(text, manifest.training.text_column, "text"))
+        column = choose_column(text, read_manifest(bundle).training.text_column, "text")
+        texts = read_unlabeled(data, column, Dialect(table_format, delimiter, quotes, encoding, header))
     with Console(file=sys.stderr).status("measuring") as status:  # shows nothing unless stderr is a terminal
         found = bothways.benchmark(
             bundle, texts, max_texts=max_texts, on_progress=lambda step: status.update(f"measuring: {step}")

@@ -11,7 +11,17 @@ from rich.console import Console
 from rich.table import Table
 
 import bothways
-from bothways.cli.options import BundlePath, TrainedLabelColumn, TrainedTextColumn, output_console
+from bothways.cli.options import (
+    BundlePath,
+    DelimiterOption,
+    EncodingOption,
+    FormatOption,
+    HeaderOption,
+    QuotesOption,
+    TrainedLabelColumn,
+    TrainedTextColumn,
+    output_console,
+)
 
 
 def early_exit(
@@ -21,6 +31,11 @@ def early_exit(
     text: TrainedTextColumn = None,
     label: TrainedLabelColumn = None,
     loss: Annotated[float, typer.Option(metavar="POINTS", help="Accuracy loss to accept, in percentage points.")] = 0.1,
+    table_format: FormatOption = None,
+    delimiter: DelimiterOption = None,
+    quotes: QuotesOption = None,
+    encoding: EncodingOption = None,
+    header: HeaderOption = True,
 ) -> None:
     """Calibrate early exit on labeled rows.
 
@@ -31,7 +46,19 @@ def early_exit(
     Example: bothways early-exit reviews.bundle held_out.csv --out fast.bundle
     """
     with Console(file=sys.stderr).status("reading the rows in both directions"):  # shown on terminals only
-        found = bothways.fit_early_exit(bundle, data, out=out, text=text, label=label, largest_loss=loss / 100)
+        found = bothways.fit_early_exit(
+            bundle,
+            data,
+            out=out,
+            text=text,
+            label=label,
+            largest_loss=loss / 100,
+            format=table_format,
+            delimiter=delimiter,
+            quotes=quotes,
+            encoding=encoding,
+            header=header,
+        )
     table = Table(title=f"{out}: {found.first} first, on {found.rows:,} rows", title_justify="left")
     for title in ("confidence above", "read in both directions", "accuracy", ""):
         table.add_column(title, justify="right" if title else "left")

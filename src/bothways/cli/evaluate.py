@@ -11,8 +11,19 @@ from rich.table import Table
 import bothways
 from bothways import strict_json
 from bothways.cli.metrics import metric_text, metric_texts, metrics_table
-from bothways.cli.options import BundlePath, TrainedLabelColumn, TrainedTextColumn, output_console
+from bothways.cli.options import (
+    BundlePath,
+    DelimiterOption,
+    EncodingOption,
+    FormatOption,
+    HeaderOption,
+    QuotesOption,
+    TrainedLabelColumn,
+    TrainedTextColumn,
+    output_console,
+)
 from bothways.files import open_for_writing, refuse_unusable
+from bothways.tasks.labels import label_text
 
 _UNDEFINED = "–"
 
@@ -26,6 +37,11 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="JSON file to create. Must not exist yet.")
     ] = None,
+    table_format: FormatOption = None,
+    delimiter: DelimiterOption = None,
+    quotes: QuotesOption = None,
+    encoding: EncodingOption = None,
+    header: HeaderOption = True,
 ) -> None:
     """Evaluate a bundle on labeled rows.
 
@@ -37,7 +53,17 @@ def evaluate(
     """
     if out is not None:
         refuse_unusable(out)
-    evaluation = bothways.evaluate(bundle, data, text=text, label=label)
+    evaluation = bothways.evaluate(
+        bundle,
+        data,
+        text=text,
+        label=label,
+        format=table_format,
+        delimiter=delimiter,
+        quotes=quotes,
+        encoding=encoding,
+        header=header,
+    )
     document = strict_json.dump(evaluation.to_dict())
     if out is not None:
         with open_for_writing(str(out)) as file:
@@ -79,7 +105,9 @@ def _classes(evaluation: bothways.Evaluation) -> Table:
         shares = [f"{each.precision:.1%}", f"{each.recall:.1%}", f"{each.f1:.3f}"]
         if each.support == each.predicted == 0:
             shares = [_UNDEFINED] * len(shares)
-        table.add_row(each.label, *shares, str(each.support), str(each.predicted), *confused[position : position + 1])
+        table.add_row(
+            label_text(each.label), *shares, str(each.support), str(each.predicted), *confused[position : position + 1]
+        )
     return table
 
 
@@ -88,5 +116,5 @@ def _most_frequent_confusions(evaluation: bothways.Evaluation) -> list[str]:
     found = []
     for true, row in enumerate(evaluation.confusion or []):
         wrong = [0 if predicted == true else count for predicted, count in enumerate(row)]
-        found.append(f"{evaluation.labels[wrong.index(max(wrong))]} ({max(wrong)})" if max(wrong) else "")
+        found.append(f"{label_text(evaluation.labels[wrong.index(max(wrong))])} ({max(wrong)})" if max(wrong) else "")
     return found

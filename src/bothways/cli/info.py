@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 
 from rich.table import Table
 
 from bothways.bundle.manifest import EarlyExit, Kind, Manifest, TrainingRecord
 from bothways.bundle.read import read_manifest
+from bothways.bundle.signature import read_signature
 from bothways.cli.metrics import metric_texts
 from bothways.cli.options import BundlePath, output_console
 from bothways.tasks.classification import thresholds_text
@@ -21,11 +21,13 @@ def info(bundle: BundlePath) -> None:
 
     Example: bothways info reviews.bundle
     """
-    manifest, data = read_manifest(bundle)
+    manifest = read_manifest(bundle)
     table = Table(title=str(bundle), title_justify="left", show_header=False)
     title = manifest.decisions.title if manifest.kind is Kind.CLASSIFIER else "language-model pack"
     table.add_row("kind", f"{title}, format {manifest.format}")
-    table.add_row("digest", hashlib.sha256(data).hexdigest())
+    table.add_row("digest", manifest.digest)
+    if (signature := read_signature(bundle)) is not None:
+        table.add_row("signed", f"with public key {signature.public_key}, not checked here: bothways verify --key")
     for name, value in (*_predictions(manifest), *_members(manifest), *_training(manifest.training)):
         table.add_row(name, value)
     for file, record in manifest.files.items():

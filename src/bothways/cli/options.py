@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from bothways.data.dialect import Quotes, TableFormat
 from bothways.runtime.encoder import Precision
 from bothways.training.choices import Device
 
@@ -18,6 +19,31 @@ TrainedTextColumn = Annotated[
 ]
 TrainedLabelColumn = Annotated[
     str | None, typer.Option("--label", metavar="COLUMN", help="Label column. Defaults to the one used in training.")
+]
+FormatOption = Annotated[
+    TableFormat | None,
+    typer.Option(
+        "--format", help="Format of the table. Defaults to that of its suffix, and to CSV for standard input."
+    ),
+]
+DelimiterOption = Annotated[
+    str | None,
+    typer.Option("--delimiter", metavar="CHARACTER", help="Character between fields, such as ; or tab."),
+]
+QuotesOption = Annotated[
+    Quotes | None,
+    typer.Option(
+        "--quotes",
+        help="none: quotation marks are ordinary characters. double: they enclose fields, also over several lines.",
+    ),
+]
+EncodingOption = Annotated[
+    str | None,
+    typer.Option("--encoding", metavar="NAME", help="Encoding of a text file, such as cp1252. Defaults to utf-8."),
+]
+HeaderOption = Annotated[
+    bool,
+    typer.Option(" /--no-header", help="The table has no header line. Its columns are named 1, 2 and so on."),
 ]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed.")]
 Config = Annotated[

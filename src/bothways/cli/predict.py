@@ -11,8 +11,16 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.text import Text
 
 import bothways
-from bothways.cli.options import BundlePath, PrecisionOption, TrainedTextColumn
-from bothways.data.tables import TableFormat
+from bothways.cli.options import (
+    BundlePath,
+    DelimiterOption,
+    EncodingOption,
+    FormatOption,
+    HeaderOption,
+    PrecisionOption,
+    QuotesOption,
+    TrainedTextColumn,
+)
 from bothways.files import STANDARD_STREAM
 
 
@@ -29,14 +37,15 @@ def predict(
         ),
     ],
     text: TrainedTextColumn = None,
-    input_format: Annotated[
-        TableFormat | None,
-        typer.Option("--format", help="Format of DATA. Defaults to that of its suffix, and to CSV for standard input."),
-    ] = None,
     early_exit: Annotated[
         bool, typer.Option("--early-exit", help="Skip the second direction when the first is confident.")
     ] = False,
     precision: PrecisionOption = "float32",
+    table_format: FormatOption = None,
+    delimiter: DelimiterOption = None,
+    quotes: QuotesOption = None,
+    encoding: EncodingOption = None,
+    header: HeaderOption = True,
 ) -> None:
     """Add predictions to a file of texts.
 
@@ -64,7 +73,11 @@ def predict(
             data,
             out,
             text=text,
-            file_format=input_format,
+            format=table_format,
+            delimiter=delimiter,
+            quotes=quotes,
+            encoding=encoding,
+            header=header,
             on_progress=lambda rows: progress.update(task, completed=rows),
         )
     if out != STANDARD_STREAM:

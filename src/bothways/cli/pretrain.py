@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 import bothways
-from bothways.cli.options import Config, DeviceOption, Seed, output_console
+from bothways.cli.options import (
+    Config,
+    DelimiterOption,
+    DeviceOption,
+    EncodingOption,
+    FormatOption,
+    HeaderOption,
+    QuotesOption,
+    Seed,
+    output_console,
+)
 from bothways.training.choices import Directions, Size
 
 
@@ -33,6 +43,11 @@ def pretrain(
     seed: Seed = 0,
     config: Config = None,
     device: DeviceOption = "cpu",
+    table_format: FormatOption = None,
+    delimiter: DelimiterOption = None,
+    quotes: QuotesOption = None,
+    encoding: EncodingOption = None,
+    header: HeaderOption = True,
 ) -> None:
     """Train language models on a corpus.
 
@@ -51,5 +66,10 @@ def pretrain(
         seed=seed,
         config=config,
         device=device,
+        format=table_format,
+        delimiter=delimiter,
+        quotes=quotes,
+        encoding=encoding,
+        header=header,
     )
     output_console().print(f"Next: bothways train DATA --text COLUMN --label COLUMN --out BUNDLE --pretrained {out}")

@@ -9,7 +9,17 @@ import typer
 
 import bothways
 from bothways.cli.metrics import metric_texts, metrics_table
-from bothways.cli.options import Config, DeviceOption, Seed, output_console
+from bothways.cli.options import (
+    Config,
+    DelimiterOption,
+    DeviceOption,
+    EncodingOption,
+    FormatOption,
+    HeaderOption,
+    QuotesOption,
+    Seed,
+    output_console,
+)
 from bothways.tasks.task import TaskName
 from bothways.training.choices import Directions, Size
 
@@ -45,6 +55,11 @@ def train(
     seed: Seed = 0,
     config: Config = None,
     device: DeviceOption = "cpu",
+    table_format: FormatOption = None,
+    delimiter: DelimiterOption = None,
+    quotes: QuotesOption = None,
+    encoding: EncodingOption = None,
+    header: HeaderOption = True,
 ) -> None:
     """Train a classifier or a regression model.
 
@@ -68,6 +83,11 @@ def train(
         seed=seed,
         config=config,
         device=device,
+        format=table_format,
+        delimiter=delimiter,
+        quotes=quotes,
+        encoding=encoding,
+        header=header,
     )
     console = output_console()
     validation = {name: metric_texts(metrics) for name, metrics in model.manifest.training.validation.items()}

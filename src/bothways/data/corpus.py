@@ -13,8 +13,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from bothways.data.dialect import FORMATS, Dialect
 from bothways.data.labeled import iterate_texts
-from bothways.data.tables import FORMATS
 from bothways.data.token_store import Numbers
 from bothways.errors import DataError
 from bothways.files import open_for_reading, split_suffix
@@ -33,18 +33,19 @@ class Corpus:
         digest: SHA-256 of the texts in their order.
     """
 
-    def __init__(self, paths: list[str], text_column: str) -> None:
+    def __init__(self, paths: list[str], text_column: str, dialect: Dialect | None = None) -> None:
         """Read and validate all texts once.
 
         Args:
             paths: Tables in any supported format, or plain text files (any other suffix), also compressed.
             text_column: The text column of the tables.
+            dialect: What the user states about the files.
 
         Raises:
             DataError: A file can't be read, is not UTF-8, or lacks the column, or there are no texts.
             TextError: A value of the text column is not a valid text.
         """
-        self._paths, self._text_column = paths, text_column
+        self._paths, self._text_column, self._dialect = paths, text_column, dialect
         self.texts, self.characters = 0, 0
         digest = hashlib.sha256()
         for text in self.read():
@@ -60,7 +61,8 @@ class Corpus:
         """Yield all texts, in order."""
         for path in self._paths:
             is_table = split_suffix(path)[0] in FORMATS
-            for text in iterate_texts(path, self._text_column) if is_table else _paragraphs(path):
+            table = iterate_texts(path, self._text_column, self._dialect) if is_table else _paragraphs(path)
+            for text in table:
                 if text.strip():
                     yield text
 

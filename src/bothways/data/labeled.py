@@ -1,107 +1,195 @@
 """Read labeled and unlabeled texts from files or tables in memory.
 
-In: paths, or tables in memory, and a task that parses labels. Out: texts and labels. Errors name file, row and column.
-Does not know tokens.
+In: paths, tables or sequences in memory, and a task that parses labels. Out: texts, labels and weights. All invalid
+rows are reported at once, or left out. Does not know tokens.
 """
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
-from bothways.data.tables import open_table
-from bothways.errors import DataError
-from bothways.tasks.classification import is_missing
-from bothways.tasks.task import Label, LabeledTexts, Task
+from bothways.data.dialect import Dialect
+from bothways.data.invalid import refuse_invalid
+from bothways.data.tables import TableSource, open_table
+from bothways.errors import ConfigError, DataError
+from bothways.tasks.labels import is_missing, listed
+from bothways.tasks.task import InvalidRow, Label, LabeledTexts, Task
 from bothways.text.validation import check_text
 
-TableSource = str | os.PathLike[str] | Mapping[str, Any]
-"""A path, or a table in memory: anything that returns a column by its name, such as a dict of lists or a DataFrame."""
+_LARGEST_WEIGHT = 1e30
+_Value = TypeVar("_Value")
 
 
-def read_labeled(source: TableSource, text_column: str, label_column: str, task: Task) -> LabeledTexts:
+@dataclass(frozen=True)
+class _Row:
+    """A row: where it comes from, the cells of the columns that are read, and all its values by column."""
+
+    name: str
+    place: str
+    cells: Sequence[object]
+    values: Mapping[str, object]
+
+
+class _InvalidCellError(Exception):
+    """A cell cannot be used."""
+
+    def __init__(self, column: str, reason: str) -> None:
+        super().__init__(reason)
+        self.column = column
+
+
+def read_labeled(
+    source: TableSource,
+    text: str,
+    label: str | None,
+    task: Task,
+    *,
+    dialect: Dialect | None = None,
+    weight: str | None = None,
+    drop_invalid: bool = False,
+    keep_unknown: bool = False,
+) -> LabeledTexts:
     """Return all labeled texts of a source.
+
+    Labels that differ only by surrounding white space, Unicode form or invisible characters become equal.
 
     Args:
         source: A path, or a table in memory.
-        text_column: The column of the texts.
-        label_column: The column of the labels.
-        task: Parses the labels.
+        text: Text column.
+        label: Label column; None for one 0/1 column per label, which ``task.label_columns`` names.
+        task: Parses the labels. If it is fitted, other labels than its own are invalid.
+        dialect: What the user states about a file.
+        weight: Column of the weights of texts in the training loss; None for equal weights.
+        drop_invalid: Leave invalid rows out. They are listed in the result.
+        keep_unknown: Keep rows whose labels the fitted task does not know.
 
     Raises:
-        DataError: A column is missing, a text or label is missing or of a wrong kind, or there is no row.
+        ConfigError: The label column is not named.
+        DataError: A column is missing, rows are invalid, or there is no row.
     """
-    texts: list[str] = []
-    labels: list[Label] = []
-    name = os.fspath(source) if isinstance(source, str | os.PathLike) else "the table"
-    for name, place, text, label in _rows(source, [text_column, label_column], ["--text", "--label"]):
-        texts.append(_text(text, name, place, text_column))
-        labels.append(task.parse(label, f"{name}, {place}, column {label_column!r}"))
-    if not texts:
-        raise DataError(f"{name} has no rows, expected texts with labels")
-    if not any(text.strip() for text in texts):
-        raise DataError(f"{name}: the column {text_column!r} is empty in every row")
-    return LabeledTexts(name, texts, labels)
+    labels = [label] if label is not None else list(task.label_columns)
+    if not labels:
+        raise ConfigError("name the label column with --label, or 0/1 columns with --labels")
+    columns = [text, *labels, *([weight] if weight is not None else [])]
+    options = ["--text", *("--label" if label is not None else "--labels" for _ in labels), "--weight"][: len(columns)]
+
+    def parse(row: _Row) -> tuple[str, Label, float]:
+        _refuse_header(row, columns)
+        cells = row.cells[1 : 1 + len(labels)]
+        found = _cell(label or ", ".join(labels[:3]), task.parse, cells[0] if label is not None else list(cells))
+        if not keep_unknown and (unknown := task.unknown(found)):
+            raise _InvalidCellError(label or "", f"unknown label {listed(unknown)}; known are {listed(task.labels)}")
+        return (
+            _cell(text, _parse_text, row.cells[0]),
+            found,
+            1.0 if weight is None else _cell(weight, _parse_weight, row.cells[-1]),
+        )
+
+    name, parsed, invalid = _valid_rows(_rows(source, columns, options, dialect), parse)
+    if not drop_invalid:
+        refuse_invalid(invalid, len(parsed) + len(invalid))
+    _refuse_empty(source, name, parsed, invalid)
+    texts = [each[0] for each in parsed]
+    if not any(each.strip() for each in texts):
+        raise DataError(f"{name}: the column {text!r} is empty in every row")
+    weights = None if weight is None else [each[2] for each in parsed]
+    if weights is not None and not any(weights):
+        raise DataError(f"{name}: the column {weight!r} is 0 in every row, so nothing would be learned")
+    found = [each[1] for each in parsed]
+    return LabeledTexts(name, texts, found if task.labels else task.unified(found), weights, tuple(invalid))
 
 
-def read_unlabeled(source: TableSource, text_column: str) -> list[str]:
+def _valid_rows(rows: Iterable[_Row], parse: Callable[[_Row], _Value]) -> tuple[str, list[_Value], list[InvalidRow]]:
+    """Return the name of the source, what valid rows parse to, and the invalid rows."""
+    name, parsed, invalid = "", [], []
+    for row in rows:
+        name = row.name
+        try:
+            parsed.append(parse(row))
+        except _InvalidCellError as error:
+            invalid.append(InvalidRow(row.name, row.place, error.column, str(error), row.values))
+    return name, parsed, invalid
+
+
+def _refuse_empty(source: TableSource, name: str, parsed: Sequence[object], invalid: Sequence[InvalidRow]) -> None:
+    if invalid and not parsed:
+        raise DataError(f"{name}: all {len(invalid):,} rows are invalid: {invalid[0].place}: {invalid[0].reason}")
+    if not parsed:
+        path = os.fspath(source) if isinstance(source, str | os.PathLike) else "the table"
+        raise DataError(f"{path} has no rows, expected texts with labels")
+
+
+def _cell(column: str, parse: Callable[[object], _Value], value: object) -> _Value:
+    try:
+        return parse(value)
+    except DataError as error:
+        raise _InvalidCellError(column, str(error)) from None
+
+
+def _refuse_header(row: _Row, columns: Sequence[str]) -> None:
+    if all(cell == column for cell, column in zip(row.cells, columns, strict=True) if isinstance(cell, str)) and all(
+        isinstance(cell, str) for cell in row.cells
+    ):
+        raise _InvalidCellError("", "the row repeats the header")
+
+
+def _parse_text(value: object) -> str:
+    if is_missing(value):
+        raise DataError("the text is missing (null); remove the row, or write an empty text")
+    return check_text(value, "the text")
+
+
+def _parse_weight(value: object) -> float:
+    try:
+        number = math.nan if isinstance(value, bool) or is_missing(value) else float(str(value))
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= _LARGEST_WEIGHT:
+        raise DataError(f"the weight is {str(value)[:40]!r}, expected a number of at least 0")
+    return number
+
+
+def read_unlabeled(source: TableSource, text_column: str, dialect: Dialect | None = None) -> list[str]:
     """Return all texts of a source, regardless of its other columns.
 
+    Args:
+        source: A path, or a table in memory.
+        text_column: Text column.
+        dialect: What the user states about a file.
+
     Raises:
-        DataError: The column is missing, or a text is missing or not a string.
+        DataError: The column is missing, or texts are missing or not strings.
     """
-    return list(iterate_texts(source, text_column))
+    _, texts, invalid = _valid_rows(
+        _rows(source, [text_column], ["--text"], dialect), lambda row: _cell(text_column, _parse_text, row.cells[0])
+    )
+    refuse_invalid(invalid, len(texts) + len(invalid))
+    return texts
 
 
-def iterate_texts(source: TableSource, text_column: str) -> Iterator[str]:
+def iterate_texts(source: TableSource, text_column: str, dialect: Dialect | None = None) -> Iterator[str]:
     """Yield the texts of a source one by one.
 
     Raises:
         DataError: As ``read_unlabeled``.
     """
-    for name, place, text in _rows(source, [text_column], ["--text"]):
-        yield _text(text, name, place, text_column)
-
-
-def _rows(source: TableSource, columns: list[str], options: list[str]) -> Iterator[tuple[Any, ...]]:
-    """Yield name, place and the values of the given columns of each row."""
-    if isinstance(source, str | os.PathLike):
-        with open_table(os.fspath(source)) as table:
-            for column, option in zip(columns, options, strict=True):
-                table.require_column(column, option)
-            for chunk in table.chunks():
-                for place, *values in zip(chunk.places, *(chunk.column(column) for column in columns), strict=True):
-                    yield table.name, place, *values
-        return
-    values_by_column = []
-    for column in columns:
+    for row in _rows(source, [text_column], ["--text"], dialect):
         try:
-            values_by_column.append(list(_python_values(source[column])))
-        except (KeyError, TypeError, IndexError):
-            raise DataError(f"the table has no column {column!r}") from None
-    if len({len(values) for values in values_by_column}) > 1:
-        raise DataError(f"the columns {' and '.join(columns)} have different numbers of rows")
-    for number, row in enumerate(zip(*values_by_column, strict=True), start=1):
-        yield "the table", f"row {number}", *row
+            yield _cell(text_column, _parse_text, row.cells[0])
+        except _InvalidCellError as error:
+            raise DataError(f"{row.name}, {row.place}, column {text_column!r}: {error}") from None
 
 
-def _python_values(column: Any) -> Iterable[object]:
-    """Return plain Python values of a list, array, Series or Arrow column.
-
-    Raises:
-        DataError: The column is a single string.
-    """
-    if isinstance(column, str | bytes):
-        raise DataError(f"a column of the table is the string {column[:20]!r}, expected one value per row")
-    for method in ("to_pylist", "tolist"):
-        if hasattr(column, method):
-            return list(getattr(column, method)())
-    return list(column)
-
-
-def _text(value: object, name: str, place: str, column: str) -> str:
-    where = f"{name}, {place}, column {column!r}"
-    if is_missing(value):
-        raise DataError(f"{where}: the text is missing (null); remove the row, or write an empty text")
-    return check_text(value, where)
+def _rows(source: TableSource, columns: list[str], options: list[str], dialect: Dialect | None) -> Iterator[_Row]:
+    """Yield each row with the cells of the given columns."""
+    with open_table(source, dialect) as table:
+        for column, option in zip(columns, options, strict=True):
+            table.require_column(column, option)
+        for chunk in table.chunks(columns):
+            cells = zip(*(chunk.column(column) for column in columns), strict=True)
+            for place, row, values in zip(chunk.places, cells, chunk.rows, strict=True):
+                yield _Row(table.name, place, row, dict(zip(chunk.columns, values, strict=True)))

@@ -20,7 +20,9 @@ from bothways.bundle.manifest import EarlyExit, EarlyExitPoint, Kind
 from bothways.bundle.parity import ENSEMBLE
 from bothways.bundle.read import read_bundle
 from bothways.bundle.write import write_bundle
-from bothways.data.labeled import TableSource, read_labeled
+from bothways.data.dialect import Dialect, Quotes, TableFormat
+from bothways.data.labeled import read_labeled
+from bothways.data.tables import TableSource
 from bothways.errors import ConfigError, DataError
 from bothways.evaluation.inputs import choose_column
 from bothways.files import refuse_unusable
@@ -42,6 +44,11 @@ def fit_early_exit(
     text: str | None = None,
     label: str | None = None,
     largest_loss: float = LARGEST_LOSS,
+    format: TableFormat | None = None,  # noqa: A002  (as the option)
+    delimiter: str | None = None,
+    quotes: Quotes | None = None,
+    encoding: str | None = None,
+    header: bool = True,
 ) -> EarlyExit:
     """Calibrate early exit on labeled rows, and write a copy of the bundle with it.
 
@@ -57,6 +64,11 @@ def fit_early_exit(
         label: Label column. Defaults to the one used in training.
         largest_loss: Accuracy loss to accept, as a share of the rows, above 0 and at most 1. 0.001 is a tenth of a
             percentage point.
+        format: Format of a file. Defaults to that of its suffix.
+        delimiter: Character between the fields of a text table, such as ``;``. Defaults to a tab for TSV, or a comma.
+        quotes: ``none`` if quotation marks are ordinary characters, ``double`` if they enclose fields in any case.
+        encoding: Encoding of a text file. Defaults to UTF-8.
+        header: Whether a text table begins with column names. Otherwise its columns are named ``1``, ``2`` and so on.
 
     Returns:
         The calibration.
@@ -81,7 +93,9 @@ def fit_early_exit(
         raise ConfigError(f"the largest loss is {largest_loss}, expected a share of the rows, such as 0.001")
     record = manifest.training
     text_column = choose_column(text, record.text_column, "text")
-    rows = read_labeled(data, text_column, choose_column(label, record.label_column, "label"), task)
+    label_column = choose_column(label, record.label_column, "label")
+    dialect = Dialect(format, delimiter, quotes, encoding, header)
+    rows = read_labeled(data, text_column, label_column, task, dialect=dialect)
     true = task.targets(rows)
     needed = math.ceil(1 / largest_loss)
     if len(rows) < needed:

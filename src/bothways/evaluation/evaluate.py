@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bothways.bundle.parity import ENSEMBLE
-from bothways.data.labeled import TableSource, read_labeled
+from bothways.data.dialect import Dialect, Quotes, TableFormat
+from bothways.data.labeled import read_labeled
+from bothways.data.tables import TableSource
 from bothways.errors import DependencyMissing
 from bothways.evaluation.inputs import ModelSource, choose_column, load_model
+from bothways.tasks.labels import LabelValue
 from bothways.tasks.metrics import ClassMetrics, Scores
 from bothways.tasks.task import Targets, Task, TaskName
 
@@ -49,7 +52,7 @@ class Evaluation:
     data: str
     rows: int
     task: TaskName
-    labels: tuple[str, ...]
+    labels: tuple[LabelValue, ...]
     digest: str
     summary: dict[str, dict[str, float]]
     intervals: dict[str, tuple[float, float]]
@@ -91,7 +94,18 @@ class Evaluation:
         return pandas.DataFrame.from_dict(self.summary, orient="index")
 
 
-def evaluate(model: ModelSource, data: TableSource, *, text: str | None = None, label: str | None = None) -> Evaluation:
+def evaluate(
+    model: ModelSource,
+    data: TableSource,
+    *,
+    text: str | None = None,
+    label: str | None = None,
+    format: TableFormat | None = None,  # noqa: A002  (as the option)
+    delimiter: str | None = None,
+    quotes: Quotes | None = None,
+    encoding: str | None = None,
+    header: bool = True,
+) -> Evaluation:
     """Evaluate a model on labeled rows.
 
     Args:
@@ -99,6 +113,11 @@ def evaluate(model: ModelSource, data: TableSource, *, text: str | None = None, 
         data: Labeled rows: a CSV, TSV, JSONL or Parquet file, or a table in memory (a dict of lists, a DataFrame).
         text: Text column. Defaults to the one used in training.
         label: Label column, or the target for regression. Defaults to the one used in training.
+        format: Format of a file. Defaults to that of its suffix.
+        delimiter: Character between the fields of a text table, such as ``;``. Defaults to a tab for TSV, or a comma.
+        quotes: ``none`` if quotation marks are ordinary characters, ``double`` if they enclose fields in any case.
+        encoding: Encoding of a text file. Defaults to UTF-8.
+        header: Whether a text table begins with column names. Otherwise its columns are named ``1``, ``2`` and so on.
 
     Returns:
         Metrics per direction, for the ensemble and per class.
@@ -111,7 +130,9 @@ def evaluate(model: ModelSource, data: TableSource, *, text: str | None = None, 
     classifier = load_model(model)
     record, task = classifier.manifest.training, classifier.task
     text_column = choose_column(text, record.text_column, "text")
-    rows = read_labeled(data, text_column, choose_column(label, record.label_column, "label"), task)
+    label_column = choose_column(label, record.label_column, "label")
+    dialect = Dialect(format, delimiter, quotes, encoding, header)
+    rows = read_labeled(data, text_column, label_column, task, dialect=dialect)
     targets = task.targets(rows)
     scores = classifier.scores_by_direction(rows.texts)
     read_all = {name: values for name, values in scores.items() if not np.isnan(values).any()}
@@ -121,7 +142,7 @@ def evaluate(model: ModelSource, data: TableSource, *, text: str | None = None, 
         data=rows.name,
         rows=len(rows),
         task=task.name,
-        labels=task.labels,
+        labels=task.label_values,
         digest=classifier.digest,
         summary={name: metrics.summary for name, metrics in by_direction.items()},
         intervals=confidence_intervals(task, scores[ENSEMBLE], targets),

@@ -6,7 +6,9 @@ import os
 from dataclasses import dataclass
 
 from bothways.bundle.parity import ENSEMBLE
-from bothways.data.labeled import TableSource, read_labeled
+from bothways.data.dialect import Dialect, Quotes, TableFormat
+from bothways.data.labeled import read_labeled
+from bothways.data.tables import TableSource
 from bothways.evaluation.inputs import choose_column
 from bothways.runtime.classifier import load
 
@@ -29,7 +31,16 @@ class PrecisionComparison:
 
 
 def compare_precision(
-    bundle: str | os.PathLike[str], data: TableSource, *, text: str | None = None, label: str | None = None
+    bundle: str | os.PathLike[str],
+    data: TableSource,
+    *,
+    text: str | None = None,
+    label: str | None = None,
+    format: TableFormat | None = None,  # noqa: A002  (as the option)
+    delimiter: str | None = None,
+    quotes: Quotes | None = None,
+    encoding: str | None = None,
+    header: bool = True,
 ) -> PrecisionComparison:
     """Evaluate a bundle in float32 and in int8 on the same labeled rows.
 
@@ -38,6 +49,11 @@ def compare_precision(
         data: Labeled rows: a CSV, TSV, JSONL or Parquet file, or a table in memory (a dict of lists, a DataFrame).
         text: Text column. Defaults to the one used in training.
         label: Label column, or the target for regression. Defaults to the one used in training.
+        format: Format of a file. Defaults to that of its suffix.
+        delimiter: Character between the fields of a text table, such as ``;``. Defaults to a tab for TSV, or a comma.
+        quotes: ``none`` if quotation marks are ordinary characters, ``double`` if they enclose fields in any case.
+        encoding: Encoding of a text file. Defaults to UTF-8.
+        header: Whether a text table begins with column names. Otherwise its columns are named ``1``, ``2`` and so on.
 
     Returns:
         The headline metrics in each precision, and how many rows get other labels.
@@ -50,7 +66,9 @@ def compare_precision(
     exact, quantized = load(bundle), load(bundle, precision="int8")
     record, task = exact.manifest.training, exact.task
     text_column = choose_column(text, record.text_column, "text")
-    rows = read_labeled(data, text_column, choose_column(label, record.label_column, "label"), task)
+    label_column = choose_column(label, record.label_column, "label")
+    dialect = Dialect(format, delimiter, quotes, encoding, header)
+    rows = read_labeled(data, text_column, label_column, task, dialect=dialect)
     targets = task.targets(rows)
     scores = {model.precision: model.scores_by_direction(rows.texts)[ENSEMBLE] for model in (exact, quantized)}
     return PrecisionComparison(

@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bothways.bundle.parity import ENSEMBLE
-from bothways.data.tables import Chunk, Table, TableFormat, TableWriter, check_output, open_table, open_writer
+from bothways.data.dialect import Dialect, Quotes, TableFormat
+from bothways.data.table import Chunk, Table, TableWriter
+from bothways.data.tables import check_output, open_table, open_writer
 from bothways.errors import ConfigError
 from bothways.evaluation.inputs import ModelSource, choose_column, load_model
 from bothways.evaluation.partial_output import OutputSettings, PartialOutput, open_partial_output
@@ -36,7 +38,11 @@ def score(
     out: str | os.PathLike[str],
     *,
     text: str | None = None,
-    file_format: TableFormat | None = None,
+    format: TableFormat | None = None,  # noqa: A002  (as the option)
+    delimiter: str | None = None,
+    quotes: Quotes | None = None,
+    encoding: str | None = None,
+    header: bool = True,
     on_progress: Callable[[int], object] = lambda rows: None,
 ) -> int:
     """Write a file of texts again, with the predictions of a model as additional columns.
@@ -54,7 +60,11 @@ def score(
         source: A CSV, TSV, JSONL or Parquet file, also compressed. ``-`` is standard input.
         out: File to create, of the same format. Must not exist yet. ``-`` is standard output.
         text: Text column. Defaults to the one used in training.
-        file_format: Format of ``source``. Defaults to that of its suffix, and to CSV for standard input.
+        format: Format of ``source``. Defaults to that of its suffix, and to CSV for standard input.
+        delimiter: Character between the fields of a text table, such as ``;``. Defaults to a tab for TSV, or a comma.
+        quotes: ``none`` if quotation marks are ordinary characters, ``double`` if they enclose fields in any case.
+        encoding: Encoding of a text file. Defaults to UTF-8.
+        header: Whether a text table begins with column names. Otherwise its columns are named ``1``, ``2`` and so on.
         on_progress: Called with the number of rows that are written, after each chunk of rows.
 
     Returns:
@@ -73,11 +83,12 @@ def score(
     if out == source != STANDARD_STREAM:
         raise ConfigError(f"{out} is the input itself: choose another --out")
     classifier = load_model(model)
-    with open_table(source, file_format) as table:
+    dialect = Dialect(format, delimiter, quotes, encoding, header)
+    with open_table(source, dialect) as table:
         column = choose_column(text, classifier.manifest.training.text_column, "text")
         table.require_column(column, "--text")
         columns = output_columns(classifier)
-        with _open_output(classifier, table, column, out) as output:
+        with _open_output(classifier, source, table, column, dialect, out) as output:
             rows = output.rows
             for chunk, cells in _scored_chunks(classifier, table, column, output.rows):
                 rows += len(chunk)
@@ -154,17 +165,19 @@ class _Output:
 
 
 @contextlib.contextmanager
-def _open_output(model: Classifier, table: Table, column: str, out: str) -> Iterator[_Output]:
+def _open_output(
+    model: Classifier, source: str, table: Table, column: str, dialect: Dialect, out: str
+) -> Iterator[_Output]:
     """Open the file to create. It can be continued if input and output are files and the output is plain text."""
     columns = output_columns(model)
     is_plain_text = table.format in _RESUMABLE_FORMATS and not split_suffix(out)[1]
-    if out == STANDARD_STREAM or not Path(table.path).is_file() or not is_plain_text:
+    if out == STANDARD_STREAM or not Path(source).is_file() or not is_plain_text:
         with open_writer(table, out, columns) as writer:
             yield _Output(writer)
         return
     check_output(table, out, columns)
     with (
-        open_partial_output(Path(out), _settings(model, table, column)) as partial,
+        open_partial_output(Path(out), _settings(model, source, table, column, dialect)) as partial,
         table.writer(partial.stream, columns) as writer,
     ):
         if partial.complete_rows:  # the writer has written the header over the same header
@@ -172,9 +185,9 @@ def _open_output(model: Classifier, table: Table, column: str, out: str) -> Iter
         yield _Output(writer, partial)
 
 
-def _settings(model: Classifier, table: Table, column: str) -> OutputSettings:
+def _settings(model: Classifier, path: str, table: Table, column: str, dialect: Dialect) -> OutputSettings:
     """Return everything that determines the output, so that only an equal call continues it."""
-    source = Path(table.path).resolve()
+    source = Path(path).resolve()
     status = source.stat()
     return {
         "bothways": __version__,
@@ -184,6 +197,10 @@ def _settings(model: Classifier, table: Table, column: str) -> OutputSettings:
         "source": str(source),
         "source_bytes": status.st_size,
         "source_mtime_ns": status.st_mtime_ns,
-        "format": table.format,
+        "format": str(table.format),
+        "delimiter": str(dialect.delimiter),
+        "quotes": str(dialect.quotes),
+        "encoding": str(dialect.encoding),
+        "header": dialect.header,
         "column": column,
     }

@@ -308,6 +308,6 @@ def _record(models: Sequence[ForeignModel], imports: Sequence[ImportedModel]) ->
     return TrainingRecord(
         bothways_version=__version__,
         imported=ImportRecord(library=" and ".join(libraries), files=files),
-        text_column=models[0].text_column,
+        text_columns=[] if models[0].text_column is None else [models[0].text_column],
         label_column=models[0].label_column,
     )

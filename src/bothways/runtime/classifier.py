@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bothways.bundle.manifest import EarlyExit, Kind, Manifest
 from bothways.bundle.parity import ENSEMBLE, recorded_scores
@@ -26,8 +25,9 @@ from bothways.runtime.prediction import Prediction
 from bothways.runtime.reader import TextReader
 from bothways.runtime.sessions import EncoderSession
 from bothways.runtime.slots import SLOTS, EarlyExitRule, Pooled, SlotEngine, Slots, TokenCounts
+from bothways.tasks.labels import LabelValue
 from bothways.tasks.metrics import Scores
-from bothways.tasks.task import Task
+from bothways.tasks.task import Predictions, Task
 from bothways.text.reading import Direction, TokenizedText
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.validation import check_texts
@@ -43,7 +43,8 @@ class Classifier:
     for one classifier only.
 
     Attributes:
-        labels: All labels, in the order of every row of probabilities; empty for regression.
+        labels: All labels (text, whole numbers or booleans, as in training), in the order of every row of
+            probabilities; empty for regression.
         task: What the outputs mean.
         manifest: The manifest of the bundle.
         digest: The bundle's identity, a SHA-256.
@@ -64,7 +65,7 @@ class Classifier:
         self.task: Task = bundle.manifest.decisions
         self.precision = precision
         self.early_exit = early_exit
-        self.labels: tuple[str, ...] = self.task.labels
+        self.labels: tuple[LabelValue, ...] = self.task.label_values
         self.digest: str = bundle.digest
         self.tokenizer: Tokenizer = bundle.tokenizer
         members = bundle.manifest.members
@@ -96,15 +97,15 @@ class Classifier:
         """The directions that this model reads, in the bundle's order."""
         return [str(direction) for direction in self.manifest.directions]
 
-    def predict(self, texts: Iterable[object]) -> NDArray[np.object_] | NDArray[np.float64]:
+    def predict(self, texts: Iterable[object]) -> Predictions:
         """Return the prediction for each text, in the order of the texts.
 
         Args:
             texts: A list, array, Series or any other iterable of strings.
 
         Returns:
-            (N,): a label (str) per text for single-label; a tuple of labels, possibly empty, for multi-label; a number
-            (float64) for regression.
+            (N,): a label per text for single-label (str, int64 or bool, as the labels in training); a tuple of labels,
+            possibly empty, for multi-label; a number (float64) for regression.
 
         Raises:
             TextError: ``texts`` is a single string, or one of the texts cannot be read.
@@ -218,7 +219,7 @@ class Classifier:
         assert self.early_exit is not None
         number = self.manifest.directions.index(self.early_exit.first)
         calibrated = self.task.with_temperature(self._scores(number, pooled), self.early_exit.temperature)
-        return bool(calibrated.max() > self.early_exit.threshold)
+        return self.early_exit.is_confident(calibrated)
 
     def _scores(self, number: int, pooled: Pooled) -> Scores:
         """Return the scores of one member for a text."""
@@ -264,6 +265,7 @@ def load(
     threads: int | None = None,
     early_exit: bool = False,
     precision: Precision = "float32",
+    key: str | os.PathLike[str] | None = None,
 ) -> Classifier:
     """Return the classifier in a bundle.
 
@@ -275,6 +277,8 @@ def load(
         early_exit: Skip the second direction when the first is confident, as calibrated by ``fit_early_exit``.
         precision: ``float32``, or ``int8``, which is faster and only close to the trainer's numbers. The bundle keeps
             float32. ``verify`` reports how close int8 is, ``bothways bench`` how much faster on this machine.
+        key: PEM file with the Ed25519 public key of whoever must have signed the bundle with ``bothways sign``.
+            Defaults to no such check.
 
     Raises:
         ConfigError: ``threads`` is below 1, the precision is unknown, the bundle has no early exit, or int8 differs by
@@ -282,12 +286,14 @@ def load(
         BundleMissing: There is no bundle at the path.
         BundleTooNew: The bundle's format is newer than this version.
         BundleBroken: The bundle is damaged, or not a classifier's.
+        BundleUntrusted: The bundle is not signed with the key.
+        DependencyMissing: A key is given, and the library cryptography is not installed.
     """
     if threads is not None and threads < 1:
         raise ConfigError(f"threads is {threads}, expected 1 or more")
     if precision not in PRECISIONS:
         raise ConfigError(f"unknown precision {precision!r}; use {' or '.join(PRECISIONS)}")
-    bundle = read_bundle(path, Kind.CLASSIFIER)
+    bundle = read_bundle(path, Kind.CLASSIFIER, key)
     model = Classifier(bundle, threads, early_exit_of(bundle) if early_exit else None, precision)
     if precision == "int8":
         _refuse_far_from_parity_record(model, bundle)

@@ -191,7 +191,11 @@ class Service:
     def _load_verified(self, path: Path) -> tuple[Classifier, Verification]:
         settings = self.settings
         model, verification = load_verified(
-            path, threads=settings.threads, early_exit=settings.early_exit, precision=settings.precision
+            path,
+            threads=settings.threads,
+            early_exit=settings.early_exit,
+            precision=settings.precision,
+            key=settings.key,
         )
         if not verification.passed:
             raise Unavailable(f"{path} does not reproduce its parity record on this machine: {verification.problem}")

@@ -36,6 +36,8 @@ class Settings(Document):
     """Precision of the matrix products. int8 is faster and only approximates the trainer's probabilities."""
     early_exit: bool = False
     """Skip the second direction when the first is confident. The bundle must have been calibrated for it."""
+    key: str | None = None
+    """PEM file with an Ed25519 public key. Only bundles signed with it by bothways sign are served."""
     threads: _Count | None = None
     """Compute threads. Defaults to all cores available to the process."""
     max_queue_tokens: _Count = 100_000

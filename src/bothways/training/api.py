@@ -20,7 +20,9 @@ from bothways.bundle.manifest import Kind
 from bothways.bundle.read import Bundle, read_bundle
 from bothways.bundle.shipped import NO_PACK, pack_path
 from bothways.data.corpus import Corpus
-from bothways.data.labeled import TableSource, read_labeled, read_unlabeled
+from bothways.data.dialect import Dialect, Quotes, TableFormat
+from bothways.data.labeled import read_labeled, read_unlabeled
+from bothways.data.tables import TableSource
 from bothways.errors import ConfigError, DataError, DependencyMissing
 from bothways.files import refuse_unusable
 from bothways.runtime.classifier import Classifier, load
@@ -54,6 +56,11 @@ def train(
     config: str | os.PathLike[str] | None = None,
     device: Device = "cpu",
     progress: bool = True,
+    format: TableFormat | None = None,  # noqa: A002  (as the option)
+    delimiter: str | None = None,
+    quotes: Quotes | None = None,
+    encoding: str | None = None,
+    header: bool = True,
 ) -> Classifier:
     """Train a text classifier or a regression, publish it as a bundle, and return it ready to predict.
 
@@ -79,6 +86,11 @@ def train(
         config: A TOML file of hyperparameters (docs/hyperparameters.md).
         device: ``cpu`` or ``cuda``.
         progress: Show progress bars and epochs on standard error.
+        format: Format of all files. Defaults to that of each suffix.
+        delimiter: Character between the fields of a text table, such as ``;``. Defaults to a tab for TSV, or a comma.
+        quotes: ``none`` if quotation marks are ordinary characters, ``double`` if they enclose fields in any case.
+        encoding: Encoding of a text file. Defaults to UTF-8.
+        header: Whether a text table begins with column names. Otherwise its columns are named ``1``, ``2`` and so on.
 
     Raises:
         ConfigError: An option is invalid, or ``out`` exists.
@@ -93,14 +105,16 @@ def train(
     from bothways.training.pipeline import digest_of, train_bundle  # noqa: PLC0415  (needs torch)
 
     chosen_task = new_task(task, label_separator)
-    rows = read_labeled(data, text, label, chosen_task)
+    dialect = Dialect(format, delimiter, quotes, encoding, header)
+    rows = read_labeled(data, text, label, chosen_task, dialect=dialect)
     warnings = chosen_task.check(rows)
     split: Split
     if valid is not None:
-        split = chosen_task.split_with(rows, read_labeled(valid, text, label, chosen_task))
+        known = chosen_task.fitted(rows)
+        split = chosen_task.split_with(rows, read_labeled(valid, text, label, known, dialect=dialect))
     else:
         split = chosen_task.split(rows, base.hyperparameters.classifier.validation_fraction, seed)
-    more_texts = read_unlabeled(unlabeled, text) if unlabeled is not None else []
+    more_texts = read_unlabeled(unlabeled, text, dialect) if unlabeled is not None else []
     if processes().count > 1:
         raise ConfigError("torchrun works with pretrain only: run train without it, a classifier trains in one process")
     digests = {
@@ -127,6 +141,11 @@ def pretrain(
     config: str | os.PathLike[str] | None = None,
     device: Device = "cpu",
     progress: bool = True,
+    format: TableFormat | None = None,  # noqa: A002  (as the option)
+    delimiter: str | None = None,
+    quotes: Quotes | None = None,
+    encoding: str | None = None,
+    header: bool = True,
 ) -> None:
     """Train language models on a corpus and publish them as one pack.
 
@@ -145,6 +164,11 @@ def pretrain(
         config: A TOML file of hyperparameters (docs/hyperparameters.md).
         device: ``cpu`` or ``cuda``.
         progress: Show progress bars and epochs on standard error.
+        format: Format of all files. Defaults to that of each suffix, and to plain text.
+        delimiter: Character between the fields of a text table, such as ``;``. Defaults to a tab for TSV, or a comma.
+        quotes: ``none`` if quotation marks are ordinary characters, ``double`` if they enclose fields in any case.
+        encoding: Encoding of a text file. Defaults to UTF-8.
+        header: Whether a text table begins with column names. Otherwise its columns are named ``1``, ``2`` and so on.
 
     Raises:
         ConfigError: An option is invalid, ``out`` exists, or an unfinished run has different settings.
@@ -158,7 +182,8 @@ def pretrain(
     from bothways.training.distributed import processes  # noqa: PLC0415  (needs torch)
     from bothways.training.pipeline import pretrain_pack  # noqa: PLC0415  (needs torch)
 
-    texts = Corpus([os.fspath(path) for path in corpus], text)
+    dialect = Dialect(format, delimiter, quotes, encoding, header)
+    texts = Corpus([os.fspath(path) for path in corpus], text, dialect)
     if texts.texts < 2:
         raise DataError(f"the corpus has {texts.texts} texts; at least 2 are needed (one to train on, one to validate)")
     settings = replace(base, about=about, data={"corpus": texts.digest})

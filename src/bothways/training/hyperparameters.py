@@ -10,7 +10,8 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
+from pydantic_core import PydanticCustomError
 
 from bothways.errors import ConfigError, quoted, shown
 from bothways.nn.awd_lstm import Dropouts
@@ -123,6 +124,12 @@ class PretrainingConfig(LanguageModelConfig):
         return _clamped(self.target_tokens / tokens, 1, 20) if self.epochs == "auto" else self.epochs
 
 
+def _needs_best(patience: str | int, info: ValidationInfo) -> str | int:
+    if patience != "none" and info.data.get("keep") != "best":
+        raise PydanticCustomError("keep", 'needs keep = "best" beside it')
+    return patience
+
+
 _BATCH_SIZES = ((1_000, 16), (4_000, 32))
 """Pairs of a number of training texts and the batch size of smaller data sets."""
 _LARGEST_BATCH_SIZE = 64
@@ -136,10 +143,16 @@ class ClassifierConfig(_StageConfig):
     unfreezing_epochs: Annotated[int, Field(ge=0, le=1000)] = 1
     """Epochs per step of gradual unfreezing, before all layers are trained. 0 trains all layers from the start."""
     epochs: WholeEpochs = "auto"
-    """Number of epochs with all layers unfrozen. The weights after the last epoch are kept. Defaults to `auto`: enough
-    epochs to read `target_texts`, at least 3 and at most 40."""
+    """Number of epochs with all layers unfrozen. Defaults to `auto`: enough epochs to read `target_texts`, at least 3
+    and at most 40."""
     target_texts: Count = 15_000
     """Number of texts to train on when `epochs` is `auto`."""
+    keep: Literal["last", "best"] = "last"
+    """Weights to keep: those after the `last` epoch, or those of the epoch that is `best` on the validation rows."""
+    patience: Annotated[Literal["none"] | Annotated[int, Field(ge=1, le=1000)], AfterValidator(_needs_best)] = "none"
+    """Early stopping: number of epochs with all layers unfrozen that may pass without a new best epoch before training
+    stops. Needs `keep = "best"`. The learning rate has then not decayed to its end, because its schedule is that of all
+    epochs. Defaults to `none`: all epochs are trained."""
     learning_rate: Literal["auto"] | Rate = "auto"
     """Peak learning rate of the top layer group. Defaults to `auto`: 0.01 if batches hold at least 60 texts on average,
     0.005 otherwise. Batches hold fewer texts if the data set is small or if `max_batch_tokens` limits long texts."""

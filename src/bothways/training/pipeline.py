@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from bothways.bundle.read import Bundle
 from bothways.bundle.write import write_bundle
 from bothways.data.corpus import Corpus
 from bothways.data.tokenization import tokenize_all
+from bothways.errors import ParityFailed
 from bothways.runtime.cores import available_cores
 from bothways.runtime.verify import verify_in_fresh_process
 from bothways.tasks.task import Split, Task
@@ -66,6 +67,8 @@ class RunSettings:
         pack: Language models to start from, or None to train from scratch.
         text_column: Text column, recorded in the bundle.
         label_column: Label column, recorded in the bundle.
+        weight_column: Column of the weights of texts, recorded in the bundle.
+        invalid_rows: Number of rows that were left out, recorded in the bundle.
         task: What the classifiers predict, before it is fitted; None to train language models only.
         about: Description of the texts, for the card.
         data: A digest of the texts of each split.
@@ -81,6 +84,8 @@ class RunSettings:
     pack: Bundle | None = None
     text_column: str | None = None
     label_column: str | None = None
+    weight_column: str | None = None
+    invalid_rows: int = 0
     task: Task | None = None
     about: str | None = None
     data: Mapping[str, str] = field(default_factory=dict)
@@ -105,6 +110,8 @@ class RunSettings:
             "pretrained": self.pack.digest if self.pack else None,
             "text_column": self.text_column,
             "label_column": self.label_column,
+            "weight_column": self.weight_column,
+            "invalid_rows": self.invalid_rows,
             "task": dataclasses.asdict(self.task.record()) if self.task is not None else None,
             "about": self.about,
             "size": self.size,
@@ -167,9 +174,23 @@ def train_bundle(split: Split, unlabeled: list[str], settings: RunSettings) -> G
         tokenizer=tokenizer,
         parity_record=classifier_parity_record(parity, parity_ensemble, task, tokenizer, settings.seed),
         training=_record(settings, files, validation),
-        verify=verify_in_fresh_process,
+        verify=_verify("classifier", settings.hyperparameters.classifier.learning_rate),
     )
     yield StageReport("done", str(settings.out), facts={"validation": validation})
+
+
+def _verify(section: str, learning_rate: float | str) -> Callable[[Path], None]:
+    """Return ``verify_in_fresh_process``, whose error also names the hyperparameter that may have caused it."""
+
+    def verify(folder: Path) -> None:
+        try:
+            verify_in_fresh_process(folder)
+        except ParityFailed as error:
+            raise ParityFailed(
+                f"{error}. A learning_rate in [{section}] that is too high can cause this: it is {learning_rate}"
+            ) from None
+
+    return verify
 
 
 def _prepare_classifiers(
@@ -193,7 +214,9 @@ def _prepare_classifiers(
     }
     start = 0
     for part, count in counts.items():
-        files.write_split(part, np.arange(start, start + count, dtype=np.int64), targets.get(part))
+        numbers = np.arange(start, start + count, dtype=np.int64)
+        weights = split.train.weights if part is SplitName.TRAINING else None
+        files.write_split(part, numbers, targets.get(part), weights)
         start += count
     widths_head = [settings.hyperparameters.classifier.head_size]
     members = [_member(direction, tokenizer, settings, widths_head) for direction in settings.directions]
@@ -244,7 +267,7 @@ def pretrain_pack(corpus: Corpus, settings: RunSettings) -> Generator[Report, No
         tokenizer=tokenizer,
         parity_record=language_model_parity_record(losses, tokenizer, settings.seed),
         training=_record(settings, files, validation),
-        verify=verify_in_fresh_process,
+        verify=_verify("pretraining", settings.hyperparameters.pretraining.learning_rate),
     )
     yield StageReport("done", str(settings.out), facts={"validation": validation})
 
@@ -391,15 +414,21 @@ def _member(direction: Direction, tokenizer: Tokenizer, settings: RunSettings, w
 
 
 def _record(settings: RunSettings, files: PlanFolder, validation: dict[str, dict[str, float]]) -> TrainingRecord:
+    record = settings.task.record() if settings.task is not None else None
     return TrainingRecord(
         bothways_version=__version__,
         seed=settings.seed,
         size=settings.size,
-        text_column=settings.text_column,
+        text_columns=[] if settings.text_column is None else [settings.text_column],
         label_column=settings.label_column,
-        label_separator=settings.task.record().separator if settings.task is not None else None,
+        label_columns=list(record.label_columns) if record is not None else [],
+        label_separator=record.separator if record is not None else None,
+        weight_column=settings.weight_column,
         about=settings.about,
-        rows={str(part): len(files.numbers(part)) for part in files.splits},
+        rows={
+            **{str(part): len(files.numbers(part)) for part in files.splits},
+            **({"invalid": settings.invalid_rows} if settings.invalid_rows else {}),
+        },
         validation=validation,
         pretrained=settings.pack.digest if settings.pack else None,
         pretrained_name=Path(settings.pack.name).name if settings.pack else None,

@@ -20,7 +20,6 @@ from bothways.serve.protocols.protocol import (
     parse_body,
     readiness,
     refuse_many_texts,
-    sorted_scores,
 )
 from bothways.serve.service import ServedModel, Service
 from bothways.serve.settings import Settings
@@ -115,13 +114,15 @@ def _column(names: list[str], trained_on: str | None) -> str:
 
 
 def _render(served: ServedModel, answer: Answer) -> Reply:
-    return Reply({"predictions": [_prediction(found, served) for found in all_classified(answer)]})
+    return Reply({"predictions": [_prediction(found) for found in all_classified(answer)]})
 
 
-def _prediction(found: Classified, served: ServedModel) -> object:
+def _prediction(found: Classified) -> object:
     """Return the predicted number, or the most probable label with its probability."""
-    value = found.prediction.value
-    return sorted_scores(found, served)[0] if value is None else value
+    prediction = found.prediction
+    if prediction.value is not None:
+        return prediction.value
+    return {"label": prediction.label, "score": prediction.probability}
 
 
 def _render_error(error: ServingError) -> tuple[int, object]:

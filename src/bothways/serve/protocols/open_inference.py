@@ -47,6 +47,7 @@ from bothways.serve.protocols.protocol import (
 )
 from bothways.serve.service import ServedModel, Service
 from bothways.serve.settings import Settings
+from bothways.tasks.labels import label_text
 from bothways.version import __version__
 
 INPUT, LABEL, PROBABILITIES, VALUE = "text", "label", "probabilities", "value"
@@ -213,7 +214,7 @@ def _render(wanted: _Wanted, served: ServedModel, answer: Answer) -> Reply:
     found = all_classified(answer)
     tensors, raw = [], b""
     for name, in_binary in _outputs(wanted, served.model).items():  # again: a reload can have replaced the model
-        data = [item.prediction.label or "" for item in found] if name == LABEL else _rows(found, name, served.model)
+        data = list(map(_label, found)) if name == LABEL else _rows(found, name, served.model)
         tensor: dict[str, object] = _described(name, len(found), served.model)
         if in_binary:
             part = b"".join(map(_element, data)) if isinstance(data, list) else data.astype("<f8").tobytes()
@@ -252,6 +253,11 @@ def _json_numbers(rows: NDArray[np.float64]) -> list[float | None]:
     return [None if math.isnan(number) else number for number in rows.ravel().tolist()]
 
 
+def _label(found: Classified) -> str:
+    label = found.prediction.label
+    return "" if label is None else label_text(label)
+
+
 def _element(label: str) -> bytes:
     data = label.encode("utf-8")
     return struct.pack("<I", len(data)) + data
@@ -287,7 +293,7 @@ def _model_metadata(service: Service, path: Mapping[str, str]) -> Reply:
         "outputs": [_described(name, -1, model) for name in (*_default_outputs(model), *model.directions)],
     }
     if model.labels:
-        metadata["labels"] = list(model.labels)
+        metadata["labels"] = list(model.task.labels)
     return Reply(metadata)
 
 

@@ -59,11 +59,11 @@ class _Result(Schema):
 class LabelResult(_Result):
     """The prediction of a classifier for one text."""
 
-    label: str
-    """The most probable label."""
+    label: str | int | bool
+    """The most probable label: a string, a whole number or a boolean, as in training."""
     probability: float
     """The ensemble's probability of that label."""
-    chosen: list[str]
+    chosen: list[str | int | bool]
     """The predicted labels: `label`, or for a multi-label model all labels that reach their thresholds."""
     probabilities: dict[Name, list[float]]
     """The requested probabilities, in the order of `labels`. A direction that did not read the text is left out."""
@@ -90,7 +90,7 @@ class ClassifyReply(Schema):
     model: str
     digest: str
     """The digest of the bundle, a SHA-256."""
-    labels: list[str]
+    labels: list[str | int | bool]
     """All labels. Empty for a regression model."""
     results: list[LabelResult | ValueResult | TextFault]
 

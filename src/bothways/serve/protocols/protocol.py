@@ -153,14 +153,14 @@ def require_labels(served: ServedModel) -> None:
 
 
 def sorted_scores(found: Classified, served: ServedModel) -> list[dict[str, object]]:
-    """Return all labels with their probabilities, most probable first, in the format of Hugging Face's clients.
+    """Return all labels as text with their probabilities, most probable first, in the format of Hugging Face's clients.
 
     Raises:
         RequestInvalid: The model predicts a number and has no labels.
     """
     require_labels(served)  # again: a reload can have replaced the model for which the request was parsed
     ensemble = found.prediction.probabilities[ENSEMBLE].tolist()
-    pairs = sorted(zip(served.model.labels, ensemble, strict=True), key=lambda pair: -pair[1])
+    pairs = sorted(zip(served.model.task.labels, ensemble, strict=True), key=lambda pair: -pair[1])
     return [{"label": label, "score": score} for label, score in pairs]
 
 

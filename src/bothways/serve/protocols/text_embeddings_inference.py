@@ -117,7 +117,7 @@ def _render_error(error: ServingError) -> tuple[int, object]:
 def _info(service: Service, _: Mapping[str, str]) -> Reply:
     served, settings = service.model(), service.settings
     require_labels(served)
-    labels = served.model.labels
+    labels = served.model.task.labels
     return Reply(
         {
             "model_id": served.name,
