@@ -10,7 +10,7 @@ import contextlib
 import importlib.util
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -194,7 +194,15 @@ def _draw_metric(axis: Axes, curve: _Curve, direction: str, color: str) -> None:
         )
     if curve.best in at:
         value = curve.epochs[curve.best][metric]
-        axis.plot(curve.best, value, color=color, marker="*", markersize=11, linestyle="", label=f"{direction}, best: {value:.4g}")
+        axis.plot(
+            curve.best,
+            value,
+            color=color,
+            marker="*",
+            markersize=11,
+            linestyle="",
+            label=f"{direction}, best: {value:.4g}",
+        )
 
 
 def _metric(curves: dict[tuple[str, str], _Curve], stage: str) -> str:
