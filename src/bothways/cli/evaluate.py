@@ -20,7 +20,7 @@ from bothways.cli.options import (
     HeaderOption,
     QuotesOption,
     TrainedLabelColumn,
-    TrainedTextColumn,
+    TrainedTextColumns,
     output_console,
 )
 from bothways.data.invalid import summary
@@ -32,7 +32,7 @@ from bothways.tasks.labels import label_text
 def evaluate(
     bundle: BundlePath,
     data: Annotated[str, typer.Argument(metavar="DATA", help="Labeled rows: CSV, TSV, JSONL or Parquet.")],
-    text: TrainedTextColumn = None,
+    text: TrainedTextColumns = None,
     label: TrainedLabelColumn = None,
     unknown_labels: Annotated[
         UnknownLabels,

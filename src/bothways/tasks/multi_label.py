@@ -24,7 +24,6 @@ from bothways.tasks.labels import (
     clean_label,
     extended_kind,
     in_order,
-    is_missing,
     kind_of,
     label_text,
     label_value,
@@ -53,6 +52,8 @@ from bothways.tasks.task import (
     selected,
     warnings_about_both,
 )
+from bothways.text.fields import Text
+from bothways.text.validation import is_missing
 
 DEFAULT_SEPARATOR = "|"
 _SEPARATORS = ("|", ";", ",", "/")
@@ -270,7 +271,7 @@ class MultiLabel(Task):
 
     def split(self, rows: LabeledTexts, fraction: float, seed: int) -> Split:
         """Set a fraction of each label's texts aside; every label of the validation rows has training rows too."""
-        labels_by_text: dict[str, set[str]] = defaultdict(set)
+        labels_by_text: dict[Text, set[str]] = defaultdict(set)
         for text, labels in zip(rows.texts, rows.label_sets, strict=True):
             labels_by_text[text].update(labels)
         held = held_texts(labels_by_text, fraction, seed)
@@ -455,7 +456,7 @@ def best_thresholds(probabilities: Scores, is_true: NDArray[np.bool_]) -> tuple[
 
 def _warnings(rows: LabeledTexts) -> list[str]:
     """Return a warning if duplicate texts have different labels, regardless of their order."""
-    found: dict[str, set[frozenset[str]]] = defaultdict(set)
+    found: dict[Text, set[frozenset[str]]] = defaultdict(set)
     for text, labels in zip(rows.texts, rows.label_sets, strict=True):
         found[text].add(frozenset(labels))
     count = sum(len(sets) > 1 for sets in found.values())
