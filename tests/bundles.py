@@ -13,7 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,17 @@ from torch import nn
 from torch.nn import functional
 
 import bothways
-from bothways.bundle.manifest import MANIFEST_FILE, Architecture, EarlyExit, Member, TrainingRecord
-from bothways.bundle.parity import ENSEMBLE, ParityRow
+from bothways.bundle.manifest import (
+    MANIFEST_FILE,
+    PARITY_FILE,
+    Architecture,
+    EarlyExit,
+    Manifest,
+    Member,
+    TrainingRecord,
+    digest_of,
+)
+from bothways.bundle.parity import ENSEMBLE, ParityRow, dump_parity_record, with_decisions
 from bothways.bundle.weights import read_weights, write_weights
 from bothways.bundle.write import write_bundle
 from bothways.nn.awd_lstm import LanguageModelNetwork
@@ -36,6 +45,7 @@ from bothways.tasks.multi_label import MultiLabel
 from bothways.tasks.regression import Regression
 from bothways.tasks.single_label import SingleLabel
 from bothways.tasks.task import Task
+from bothways.text.fields import Text
 from bothways.text.reading import Direction, SpecialTokenPlacement, read
 from bothways.text.tokenizer import Tokenizer
 from bothways.training.hyperparameters import load_hyperparameters
@@ -58,9 +68,9 @@ THRESHOLDS = [0.52, 0.53, 0.51, 0.42]
 TEMPERATURE = 1.7
 WIDTH_EMBEDDING, WIDTH_HIDDEN, LAYERS, WIDTH_HEAD = 16, 24, 2, 8
 SEED = 5
-RECORD = TrainingRecord(bothways_version=bothways.__version__, seed=SEED, size="tiny", text_column="text")
+RECORD = TrainingRecord(bothways_version=bothways.__version__, seed=SEED, size="tiny", text_columns=["text"])
 MULTI_LABEL_RECORD = RECORD.model_copy(update={"label_column": "topics", "label_separator": ";"})
-FILES = [MANIFEST_FILE, "README.md", "backward.safetensors", "forward.safetensors", "proof.jsonl", "tokenizer.json"]
+FILES = [MANIFEST_FILE, "README.md", "backward.safetensors", "forward.safetensors", "parity.jsonl", "tokenizer.json"]
 
 Probabilities = NDArray[np.float64]
 Change = Callable[[dict[str, Any]], object]
@@ -74,6 +84,7 @@ class TinyClassifiers:
     members: list[Member]
     tokenizer: Tokenizer
     task: Task = field(default_factory=lambda: SingleLabel(tuple(LABELS)))
+    columns: tuple[str, ...] = ("text",)
 
     @property
     def labels(self) -> list[str]:
@@ -86,14 +97,20 @@ class TinyClassifiers:
         objective = objective_of(self.task)
         said = {
             member.direction: parity_scores(
-                self.models[member.direction], member.special_tokens, objective, self.tokenizer, SEED
+                self.models[member.direction],
+                member.special_tokens,
+                objective,
+                self.tokenizer,
+                SEED,
+                len(self.columns),
             )
             for member in self.members
         }
-        return classifier_parity_record(said, self._ensemble(list(said.values())), self.task, self.tokenizer, SEED)
+        ensemble = self._ensemble(list(said.values()))
+        return classifier_parity_record(said, ensemble, self.task, self.tokenizer, SEED, self.columns)
 
     @torch.no_grad()
-    def probabilities(self, texts: list[str], *, swapped: bool = False) -> dict[str, Probabilities]:
+    def probabilities(self, texts: Sequence[Text], *, swapped: bool = False) -> dict[str, Probabilities]:
         """Return torch's results, (N, C) each. Each text is read alone and whole. ``swapped`` reads the other way."""
         torch.set_num_threads(1)  # with models this small, several threads mostly wait for each other
         result: dict[str, Probabilities] = {}
@@ -148,6 +165,7 @@ def make_classifiers(
     temperature: float = 1.0,
     thresholds: list[float] | None = None,
     task: Task | None = None,
+    columns: tuple[str, ...] = ("text",),
 ) -> TinyClassifiers:
     """Return random classifiers whose results depend on each token and on the order of tokens."""
     if task is None:
@@ -166,7 +184,7 @@ def make_classifiers(
         _randomize(model, derived_seed(SEED, member.direction))
         _settle_norms(model)
         models[member.direction] = model.eval()
-    return TinyClassifiers(models, members, tokenizer, task)
+    return TinyClassifiers(models, members, tokenizer, task, columns)
 
 
 def make_language_models(
@@ -200,16 +218,17 @@ def make_member(
 
 
 def write_classifiers(path: Path, tiny: TinyClassifiers, **options: Any) -> None:
-    write_bundle(
-        path,
-        task=tiny.task,
-        members=tiny.members,
-        weights={m.direction: weights_of(tiny.models[m.direction], m, tiny.task.outputs) for m in tiny.members},
-        tokenizer=tiny.tokenizer,
-        parity_record=tiny.parity_record,
-        training=MULTI_LABEL_RECORD if isinstance(tiny.task, MultiLabel) else RECORD,
-        **{"verify": verify_in_fresh_process, **options},
-    )
+    record = MULTI_LABEL_RECORD if isinstance(tiny.task, MultiLabel) else RECORD
+    parts = {
+        "task": tiny.task,
+        "members": tiny.members,
+        "weights": {m.direction: weights_of(tiny.models[m.direction], m, tiny.task.outputs) for m in tiny.members},
+        "tokenizer": tiny.tokenizer,
+        "parity_record": tiny.parity_record,
+        "training": record.model_copy(update={"text_columns": list(tiny.columns)}),
+        "verify": verify_in_fresh_process,
+    }
+    write_bundle(path, **{**parts, **options})
 
 
 def write_pack(path: Path, tiny: TinyLanguageModels) -> None:
@@ -240,16 +259,25 @@ def write_with_early_exit(bundle: Path, out: Path, first: Direction, texts: list
         curve=[],
     )
     shutil.copytree(bundle, out)
-    edit_manifest(out, lambda fields: fields.update(cascade=early_exit.model_dump(mode="json")))
+    edit_manifest(out, lambda fields: fields.update(early_exit=early_exit.model_dump(mode="json")))
+    record_decisions(out)
     return out
 
 
 def edit_manifest(bundle: Path, change: Change) -> None:
-    """Change the fields of the manifest, as someone who knows the format could."""
+    """Change the fields of the manifest and correct its digest, as someone who knows the format could."""
     path = bundle / MANIFEST_FILE
     fields = json.loads(path.read_bytes())
     change(fields)
-    path.write_text(json.dumps(fields))
+    path.write_text(json.dumps({**fields, "digest": digest_of(fields)}))
+
+
+def record_decisions(bundle: Path) -> None:
+    """Record the decisions that follow from the manifest, as someone who knows the format could."""
+    fields = json.loads((bundle / MANIFEST_FILE).read_bytes())
+    manifest = Manifest.model_validate_json(json.dumps(fields), strict=True)
+    rows = [ParityRow.model_validate_json(line) for line in (bundle / PARITY_FILE).read_bytes().splitlines()]
+    replace_file(bundle, PARITY_FILE, dump_parity_record(with_decisions(rows, manifest.decisions, manifest.early_exit)))
 
 
 def replace_file(bundle: Path, name: str, data: bytes) -> None:

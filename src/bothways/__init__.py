@@ -18,12 +18,15 @@ import os as _os
 _os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 from bothways.bundle.manifest import EarlyExit
+from bothways.bundle.sign import sign
+from bothways.bundle.signature import Signature
 from bothways.errors import (
     BothwaysError,
     BundleBroken,
     BundleError,
     BundleMissing,
     BundleTooNew,
+    BundleUntrusted,
     ConfigError,
     DataError,
     DependencyMissing,
@@ -57,6 +60,7 @@ __all__ = [
     "BundleError",
     "BundleMissing",
     "BundleTooNew",
+    "BundleUntrusted",
     "Classifier",
     "ConfigError",
     "DataError",
@@ -74,6 +78,7 @@ __all__ = [
     "PrecisionComparison",
     "Prediction",
     "ShapeError",
+    "Signature",
     "SpecialTokenPlacement",
     "SpeedResult",
     "TextError",
@@ -91,6 +96,7 @@ __all__ = [
     "load",
     "pretrain",
     "score",
+    "sign",
     "train",
     "verify",
 ]

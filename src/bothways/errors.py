@@ -12,7 +12,8 @@ r"""Every error that bothways raises on purpose.
     ├── BundleError                unusable bundle or pack                                exit 1
     │   ├── BundleMissing          no bundle at this path                                 exit 1
     │   ├── BundleBroken           damaged, incomplete or inconsistent bundle             exit 1
-    │   └── BundleTooNew           bundle format newer than this version                  exit 1
+    │   ├── BundleTooNew           bundle format newer than this version                  exit 1
+    │   └── BundleUntrusted        bundle not signed with the given key                   exit 1
     ├── ForeignModelError          model of another library that cannot be imported       exit 1
     ├── ServingError               request that the server cannot answer                  exit 1
     │   ├── RequestInvalid         malformed request                                      HTTP 400
@@ -25,26 +26,120 @@ r"""Every error that bothways raises on purpose.
     │   └── DeadlinePassed         deadline passed before the answer                      HTTP 504
     ├── ShapeError                 array of the wrong shape                               exit 1
     └── TrainingError              training failed                                        exit 1
+        ├── TrainingDiverged       the loss exploded or is not a number                   exit 1
         └── ParityFailed           the bundle does not reproduce the trainer's numbers    exit 1
 
 ``exit`` is the exit status of the command line, ``HTTP`` the status of the server's response. Messages state what is
 wrong, what was expected and how to fix it. User errors raise one of these classes. Bugs in bothways are ``assert``\ s.
+
+Text that comes from a file, a request or a library enters a message through ``shown`` or ``quoted``, and a path through
+``path_text``. They bound its length and escape what a terminal or a log would not show as it is. Every message is
+escaped once more when an error is created, so that no control character can reach a terminal, a log or a response.
 """
 # ruff: noqa: N818  (the name states what happened; a suffix "Error" would add nothing)
 
 from __future__ import annotations
 
-from typing import ClassVar
+import os
+import reprlib
+from itertools import islice
+from typing import ClassVar, Final
+
+LONGEST_SHOWN: Final = 200
+"""Foreign text in a message is cut to this many characters."""
+LONGEST_MESSAGE: Final = 10_000
+"""A message is cut to this many characters."""
+_LONGEST_PATH: Final = 4096
+
+
+def escaped(text: str) -> str:
+    r"""Return text with every character escaped that a terminal or a log would not show as it is.
+
+    Control characters, line ends, bidirectional overrides, invisible characters and lone surrogates become escapes such
+    as ``\n``, ``\x1b`` and ``\u202e``. A byte of a path that is not UTF-8 becomes ``\xe9``.
+    """
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else _escape(character) for character in text)
+
+
+def shown(value: object, limit: int = LONGEST_SHOWN) -> str:
+    """Return a foreign value as text for a message: escaped, on one line, and bounded in length.
+
+    Args:
+        value: Text is shown without quotes. Any other value is shown as Python writes it, large ones in part.
+        limit: Longest text, in characters. Longer text ends in ``...``.
+    """
+    text = str.__str__(value) if isinstance(value, str) else _REPRESENTATION.repr(value)
+    return escaped(text) if len(text) <= limit else f"{escaped(text[:limit])}..."
+
+
+def quoted(value: object, limit: int = LONGEST_SHOWN) -> str:
+    """Return a foreign value like ``shown``, but text in quotes. ``'5'`` and ``5`` differ."""
+    text = shown(value, limit)
+    if not isinstance(value, str):
+        return text
+    return f'"{text}"' if "'" in text else f"'{text}'"
+
+
+def path_text(path: str | os.PathLike[str]) -> str:
+    """Return a path as text for messages, logs, tables, JSON and Markdown: whole, valid Unicode, on one line."""
+    return shown(os.fspath(path), _LONGEST_PATH)
+
+
+def _escape(character: str) -> str:
+    number = ord(character)
+    if 0xDC80 <= number <= 0xDCFF:  # how Python represents a byte of a path that is not UTF-8
+        return f"\\x{number - 0xDC00:02x}"
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+class _Representation(reprlib.Repr):
+    """Represent values of any size in bounded time and memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = LONGEST_SHOWN
+        self.maxlong = 40
+        self.maxlevel = 3
+
+    def repr_str(self, value: str, level: int) -> str:  # the base class represents the whole string first
+        return super().repr_str(value[: 2 * LONGEST_SHOWN], level)
+
+    def repr_int(self, value: int, level: int) -> str:  # Python refuses to convert huge integers
+        return (
+            super().repr_int(value, level) if value.bit_length() < 1000 else f"an integer of {value.bit_length()} bits"
+        )
+
+    def repr_dict(self, value: dict[object, object], level: int) -> str:  # the base class sorts all keys first
+        if level <= 0:
+            return "{...}"
+        items = [f"{self.repr1(key, level - 1)}: {self.repr1(value[key], level - 1)}" for key in islice(value, 4)]
+        return "{" + ", ".join(items + ["..."] * (len(value) > 4)) + "}"
+
+    def repr_bytes(self, value: bytes, level: int) -> str:
+        return repr(value) if len(value) <= 40 else f"{value[:40]!r}..."
+
+    repr_bytearray = repr_bytes
+
+
+_REPRESENTATION = _Representation()
 
 
 class BothwaysError(Exception):
     """Base class of all errors that bothways raises on purpose.
+
+    Args:
+        message: Escaped by the error, and cut to ``LONGEST_MESSAGE`` characters.
 
     Attributes:
         exit_code: Exit status of the command line.
     """
 
     exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(shown(message, LONGEST_MESSAGE))
 
 
 class ConfigError(BothwaysError, ValueError):
@@ -87,6 +182,10 @@ class BundleBroken(BundleError):
 
 class BundleTooNew(BundleError):
     """The bundle has a format number that this version does not know."""
+
+
+class BundleUntrusted(BundleError):
+    """The bundle is not signed, signed with another key, or was changed after it was signed."""
 
 
 class ForeignModelError(BothwaysError):
@@ -178,6 +277,10 @@ class ShapeError(BothwaysError, ValueError):
 
 class TrainingError(BothwaysError):
     """Training cannot continue, or its result failed verification."""
+
+
+class TrainingDiverged(TrainingError):
+    """The loss exploded or is no longer a number. The message names the hyperparameter to lower."""
 
 
 class ParityFailed(TrainingError):

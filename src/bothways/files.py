@@ -236,11 +236,18 @@ def refuse_unusable(target: Path) -> None:
         raise ConfigError(f"the folder {target.parent} does not exist: create it first")
 
 
-def writing_failed(target: Path, error: OSError) -> ConfigError | DataError:
-    """Return the error to raise for an ``OSError`` that occurred while writing ``target``."""
+def writing_failed(target: Path, error: OSError, *, is_output: bool = True) -> ConfigError | DataError:
+    """Return the error to raise for an ``OSError`` that occurred while writing ``target``.
+
+    Args:
+        target: The file or folder.
+        error: The error of the operating system.
+        is_output: Whether ``target`` is what the user wanted, of which no part is kept.
+    """
     if error.errno == errno.ENOENT:
         return ConfigError(f"the folder {target.parent} does not exist: create it first")
-    return DataError(f"{target} can't be written: {_reason(error)}. No partial output remains")
+    remains = ". No partial output remains" if is_output else ""
+    return DataError(f"{target} can't be written: {_reason(error)}{remains}")
 
 
 def _reason(error: OSError) -> str:
@@ -370,7 +377,7 @@ def replace_file(path: Path, *parts: bytes | memoryview) -> None:
             os.fsync(file.fileno())
         temporary.rename(path)
     except OSError as error:
-        raise writing_failed(path, error) from None
+        raise writing_failed(path, error, is_output=False) from None
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

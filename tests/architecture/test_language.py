@@ -73,7 +73,7 @@ def banned_words(text: str) -> list[str]:
 def test_the_patterns_find_banned_words_and_nothing_else() -> None:
     assert len(banned_words("It tells the company so many markers; else it goes on by itself, as asked.")) == 8
     assert len(banned_words("20 tokens a second, optimised on labelled rows")) == 3
-    assert not banned_words("proof.jsonl accompanies optimistic measurements; otherwise retell the analysis")
+    assert not banned_words("parity.jsonl accompanies optimistic measurements; otherwise retell the analysis")
 
 
 def commands() -> dict[str, TyperCommand | TyperGroup]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import bz2
 import csv
 import gzip
-import hashlib
 import io
 import json
 import lzma
@@ -24,6 +23,7 @@ from pyarrow import parquet
 from sklearn import metrics
 
 import bothways
+from tests.bundles import replace_file
 from tests.cli.conftest import CONFIG, LABELS, Workplace, cells, expected_calibration_error, some_rows, titled_cells
 from tests.processes import ENVIRONMENT, CommandServer, Finished, wait_for
 
@@ -368,7 +368,7 @@ def copy_of(bundle: Path, folder: Path) -> Path:
     return copy
 
 
-@pytest.mark.parametrize("name", ["forward.safetensors", "tokenizer.json", "proof.jsonl", "README.md"])
+@pytest.mark.parametrize("name", ["forward.safetensors", "tokenizer.json", "parity.jsonl", "README.md"])
 def test_a_tampered_bundle_fails(cli: CommandServer, place: Workplace, tmp_path: Path, name: str) -> None:
     copy = copy_of(place.bundle, tmp_path)
     content = bytearray((copy / name).read_bytes())
@@ -381,17 +381,10 @@ def test_a_tampered_bundle_fails(cli: CommandServer, place: Workplace, tmp_path:
 
 def test_numbers_that_are_not_the_trainers_fail(cli: CommandServer, place: Workplace, tmp_path: Path) -> None:
     copy = copy_of(place.bundle, tmp_path)
-    rows = [json.loads(line) for line in (copy / "proof.jsonl").read_bytes().splitlines()]
+    rows = [json.loads(line) for line in (copy / "parity.jsonl").read_bytes().splitlines()]
     first, *others = rows[3]["probabilities"]["backward"]
     rows[3]["probabilities"]["backward"] = {first: 1.0, **dict.fromkeys(others, 0.0)}
-    parity_record = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    (copy / "proof.jsonl").write_bytes(parity_record)
-    manifest = json.loads((copy / "bundle.json").read_bytes())
-    manifest["files"]["proof.jsonl"] = {
-        "size_bytes": len(parity_record),
-        "sha256": hashlib.sha256(parity_record).hexdigest(),
-    }
-    (copy / "bundle.json").write_text(json.dumps(manifest))
+    replace_file(copy, "parity.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
     finished = cli.run("verify", copy)
     assert finished.status == 1
     assert "FAILED: backward differs by " in finished.out.decode()
@@ -404,7 +397,7 @@ def test_info_shows_what_a_bundle_contains(cli: CommandServer, place: Workplace)
     assert (finished.status, finished.err) == (0, "")
     assert finished.out.decode().splitlines()[0] == str(place.bundle)
     found = cells(finished.out)
-    assert found["kind"] == ["text classifier, format 1"]
+    assert found["kind"] == ["text classifier, format 2"]
     assert found["task"] == ["single-label"]
     assert "thresholds" not in found
     assert float(found["temperature"][0].removesuffix(", not calibrated")) > 0
@@ -437,7 +430,7 @@ def test_pretraining_names_the_next_command(
     finished = cli_with_torch.run("pretrain", place.data, "--out", pack, *options)
     assert finished.status == 0, finished.err
     assert f"--pretrained {pack}" in finished.out.decode()
-    assert "language-model pack, format 1" in cells(cli.run("info", pack).out)["kind"]
+    assert "language-model pack, format 2" in cells(cli.run("info", pack).out)["kind"]
     verified = cli.run("verify", pack)
     assert verified.status == 0
     assert float(cells(verified.out)["forward"][0]) <= 1e-5

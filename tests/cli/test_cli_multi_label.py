@@ -15,7 +15,7 @@ from pyarrow import parquet
 from sklearn import metrics
 
 from bothways.runtime.classifier import Classifier
-from tests.bundles import THRESHOLDS, TOPICS, edit_manifest
+from tests.bundles import THRESHOLDS, TOPICS, edit_manifest, record_decisions
 from tests.cli.conftest import cells, expected_calibration_error, titled_cells
 from tests.processes import CommandServer
 
@@ -52,7 +52,7 @@ def test_all_chosen_labels_are_in_one_column(
     predictions = list(multi_label_model.stream(TEXTS))
     assert {len(p.chosen) for p in predictions} >= {0, 1, 2}
     for row, p in zip(found, predictions, strict=True):
-        assert row["predicted_labels"] == ";".join(p.chosen)  # the separator that the bundle records
+        assert row["predicted_labels"] == ";".join(map(str, p.chosen))  # the separator that the bundle records
         assert [float(row[name]) for name in ADDED[1:]] == p.probabilities["ensemble"].tolist()
 
 
@@ -69,6 +69,7 @@ def test_where_no_separator_is_recorded_a_bar_separates(
 
 def test_texts_without_any_label_are_text_in_parquet_too(cli: CommandServer, copy: Path, tmp_path: Path) -> None:
     edit_manifest(copy, lambda fields: fields.update(thresholds=[0.999] * 4))
+    record_decisions(copy)
     parquet.write_table(pa.table({"text": ["a", "b"]}), tmp_path / "d.parquet")
     finished = cli.run("predict", copy, tmp_path / "d.parquet", "--out", tmp_path / "out.parquet")
     assert finished.status == 0, finished.err

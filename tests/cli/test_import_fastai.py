@@ -10,7 +10,8 @@ import pytest
 from bothways.text.reading import Direction, SpecialTokenPlacement
 from tests.bundles import LABELS, TinyClassifiers, TinyLanguageModels, make_classifiers, make_language_models
 from tests.processes import CommandServer, command_server
-from tests.unit.interop.foreign import fastai_state, save_vocabulary, save_weights, vocabulary
+from tests.unit.interop.exports import vocabulary
+from tests.unit.interop.foreign import fastai_state, save_vocabulary, save_weights
 from tests.words import WORDS, make_word_tokenizer
 
 PLACEMENTS = dict.fromkeys(Direction, SpecialTokenPlacement.AS_WRITTEN)

@@ -125,7 +125,7 @@ def test_python_and_command_line_give_the_same_numbers_and_labels(
     assert finished.returncode == 0, finished.stderr
     rows_of_file = [json.loads(line) for line in out.read_bytes().splitlines()]
     for row, text, p in zip(rows_of_file, TEXTS, streamed, strict=True):
-        first = [p.label, p.probability] if is_single_label else [";".join(p.chosen)]
+        first = [p.label, p.probability] if is_single_label else [";".join(map(str, p.chosen))]
         expected = dict(zip(columns, first, strict=True)) | {
             f"probability_{label}": value
             for label, value in zip(labels, p.probabilities[ENSEMBLE].tolist(), strict=True)

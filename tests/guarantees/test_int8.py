@@ -24,7 +24,7 @@ from bothways.runtime.slots import SlotEngine
 from bothways.runtime.verify import load_verified
 from bothways.tasks.single_label import SingleLabel
 from bothways.text.reading import Direction
-from tests.bundles import edit_manifest, write_with_early_exit
+from tests.bundles import edit_manifest, record_decisions, write_with_early_exit
 from tests.guarantees.test_runtime import TEXTS, random_member, random_tokens
 
 NAMES = ["forward", "backward", "ensemble"]
@@ -197,7 +197,8 @@ def test_early_exit_in_int8_follows_the_rule(bundle_path: Path, tmp_path: Path, 
     confidence = int8.predict_proba_by_direction(texts)["backward"].max(axis=1)
     middle = float(np.median(confidence))
     fields = {"first": "backward", "temperature": 1, "threshold": middle, "largest_loss": 0.1, **numbers}
-    edit_manifest(path, lambda manifest: manifest.update(cascade=fields))
+    edit_manifest(path, lambda manifest: manifest.update(early_exit=fields))
+    record_decisions(path)
     quick = bothways.load(path, early_exit=True, precision="int8")
     for lookahead in (1, 512):
         found = list(quick.stream(texts, lookahead))

@@ -297,11 +297,11 @@ def _missing_file(path: Path) -> None:
 
 
 def _wrong_parity_record(path: Path) -> None:
-    rows = (path / "proof.jsonl").read_text().splitlines()
+    rows = (path / "parity.jsonl").read_text().splitlines()
     first = json.loads(rows[0])
     for of_member in first["probabilities"].values():
         of_member["bad"], of_member["good"] = of_member["good"], of_member["bad"]
-    replace_file(path, "proof.jsonl", "\n".join([json.dumps(first), *rows[1:]]).encode() + b"\n")
+    replace_file(path, "parity.jsonl", "\n".join([json.dumps(first), *rows[1:]]).encode() + b"\n")
 
 
 def _newer(path: Path) -> None:

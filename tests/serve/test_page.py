@@ -61,7 +61,7 @@ def test_a_text_is_classified_by_keyboard_alone(page: Page, model: Classifier) -
     page.keyboard.type(text)
     page.keyboard.press("Control+Enter")
     (prediction,) = model.stream([text])
-    expect(page.locator("#verdict strong")).to_have_text(prediction.label or "")
+    expect(page.locator("#verdict strong")).to_have_text(str(prediction.label))
     bars = page.locator("#labels .bar").all_inner_texts()
     assert len(bars) == 3 * len(model.labels)
     for name, row in prediction.probabilities.items():
@@ -116,6 +116,26 @@ def test_a_regression_model_shows_its_value_and_those_of_both_directions(
         page.click("text=Classify")
         expect(page.locator("#numbers caption")).to_have_text("Probabilities per label")
         assert page.locator("#labels .bar").count() > 0
+
+
+def test_a_model_with_several_text_columns_has_an_input_for_each(
+    browser: Browser, fields_server: RunningServer, fields_model: Classifier
+) -> None:
+    row = ("What a LOVELY film", "xxfld and a body")
+    (prediction,) = fields_model.stream([row])
+    with opened(browser, fields_server) as page:
+        page.get_by_label("title").fill(row[0])
+        page.get_by_label("body").fill(row[1])
+        page.keyboard.press("Control+Enter")
+        page.wait_for_selector("#readings ol")
+        expect(page.locator("#verdict strong")).to_have_text(str(prediction.label))
+        tokens = page.locator("#readings ol").first.locator("li").all_text_contents()
+        assert tokens.count("xxfld") == 1
+        page.select_option("#model", "tiny")
+        assert page.locator("#texts textarea").count() == 1
+        page.fill("#text", "one text")
+        page.click("text=Classify")
+        page.wait_for_selector("#readings ol")
 
 
 def test_markup_in_a_text_stays_text(page: Page) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -18,14 +18,15 @@ import pytest
 import torch
 
 import bothways
-from bothways import Classifier, ConfigError, DataError, DirectionError, OutputExists, TrainingError
+from bothways import Classifier, ConfigError, DataError, DirectionError, OutputExists
 from bothways.bundle.manifest import Kind
-from bothways.bundle.read import read_bundle
-from bothways.errors import ParityFailed
+from bothways.bundle.read import read_bundle, read_manifest
+from bothways.errors import ParityFailed, TrainingDiverged
 from bothways.nn.awd_lstm import LanguageModelNetwork, State
 from bothways.text.reading import Direction, SpecialTokenPlacement
 from bothways.training import pipeline
 from bothways.training.models import adapted_pack
+from bothways.training.run_folder import run_folder
 from tests.bundles import make_language_models, write_pack
 from tests.processes import ENVIRONMENT, CommandServer, wait_for
 from tests.training_runs.conftest import CONFIG, WORDS, some_rows, write_rows
@@ -137,7 +138,7 @@ def test_another_seed_changes_the_weights(tmp_path: Path, data: Path, config: Pa
     train(data, tmp_path / "0", config)
     train(data, tmp_path / "1", config, seed=1)
     zero, one = bytes_of(tmp_path / "0"), bytes_of(tmp_path / "1")
-    for name in ("forward.safetensors", "backward.safetensors", "bundle.json", "proof.jsonl"):
+    for name in ("forward.safetensors", "backward.safetensors", "bundle.json", "parity.jsonl"):
         assert zero[name] != one[name], name
 
 
@@ -214,8 +215,46 @@ def test_an_existing_output_is_rejected_before_anything_is_read(tmp_path: Path, 
         train(tmp_path / "not-even-there.csv", tmp_path / "m.bundle", config)
 
 
-def test_a_training_that_diverges_stops_and_publishes_nothing(
-    tmp_path: Path, data: Path, config: Path, monkeypatch: pytest.MonkeyPatch
+def test_b3_a_learning_rate_far_too_high_is_named_in_its_epoch_and_a_rerun_does_not_repeat_it(
+    tmp_path: Path, data: Path, config: Path
+) -> None:
+    change(config, "learning_rate = 0.02\n", "learning_rate = 1\n")
+    change(config, "epochs = 3", "epochs = 20")
+    out = tmp_path / "m.bundle"
+    with pytest.raises(TrainingDiverged) as caught:
+        train(data, out, config)
+    message = str(caught.value)
+    found = re.fullmatch(
+        r"the forward classifier diverged in epoch (\d+)/23, step \d+: its loss is [\d.]+, that of an untrained model "
+        r"0\.693\. Lower learning_rate in \[classifier\] of the --config file: it is 1, try 0\.1",
+        message,
+    )
+    assert found, message
+    assert int(found[1]) <= 3  # an epoch has four steps
+    assert not out.exists()
+    assert {path.name for path in run_folder(out).iterdir()} == {"metrics.jsonl", "lock", *RUN_FILES}
+    before = metrics_of(out)
+    assert before[-1]["stage"] == "classifier"
+
+    with pytest.raises(TrainingDiverged) as again:  # at once, without a step
+        train(data, out, config)
+    assert str(again.value) == (
+        f"{message}. The last run with the same settings ended so, and this one would: "
+        f"change them, or remove {out}.run to train again"
+    )
+    assert metrics_of(out) == before
+
+    config.write_text(CONFIG)
+    train(data, out, config)
+    assert not (run_folder(out) / "failure.json").exists()
+
+
+RUN_FILES = ("bothways-run.json", "failure.json")
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient", "validation loss"])
+def test_b3_numbers_that_are_not_finite_stop_a_training(
+    tmp_path: Path, data: Path, config: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     whole = LanguageModelNetwork.forward
 
@@ -223,17 +262,36 @@ def test_a_training_that_diverges_stops_and_publishes_nothing(
         model: LanguageModelNetwork, ids: torch.Tensor, targets: torch.Tensor, state: State
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, State]:
         loss, raw, dropped, next_state = whole(model, ids, targets, state)
-        return loss * (torch.nan if model.training else 1), raw, dropped, next_state
+        if what == "loss" and model.training:
+            loss = loss * torch.nan
+        if what == "gradient" and model.training:
+            loss = loss + 0 * torch.sqrt(loss - loss.detach())  # 0 with an infinite gradient
+        if what == "validation loss" and not model.training:
+            loss = loss * torch.inf
+        return loss, raw, dropped, next_state
 
     monkeypatch.setattr(LanguageModelNetwork, "forward", diverging)
-    with pytest.raises(TrainingError) as caught:
+    with pytest.raises(TrainingDiverged) as caught:
         train(data, tmp_path / "m.bundle", config)
-    message = "the forward language model diverged (loss nan); lower its learning_rate in a --config file"
-    assert str(caught.value) == message
+    expected = {
+        "loss": "epoch 1/1, step 1: its loss is nan",
+        "gradient": "epoch 1/1, step 1: its loss is [0-9.]+ and the norm of the gradient nan",
+        "validation loss": "epoch 1/1, step 12: its validation loss is inf",
+    }[what]
+    assert re.match(rf"the forward language model diverged in {expected}\. Lower learning_rate in ", str(caught.value))
     assert not (tmp_path / "m.bundle").exists()
-    monkeypatch.undo()
-    change(config, "learning_rate = 0.01\n", "learning_rate = 0.005\n")
-    train(data, tmp_path / "m.bundle", config)  # there is no run to resume
+
+
+def test_b3_a_diverging_direction_ends_both_processes_with_one_line(
+    tmp_path: Path, data: Path, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "available_cores", lambda: 2)  # one process per direction
+    change(config, "[encoder]\n", '[encoder]\nprecision = "bfloat16"\n')
+    change(config, "learning_rate = 0.02\n", "learning_rate = 1\n")
+    change(config, "epochs = 3", "epochs = 20")
+    with pytest.raises(TrainingDiverged, match=r"^the (forward|backward) classifier diverged in epoch "):
+        train(data, tmp_path / "m.bundle", config)
+    assert not any(run_folder(tmp_path / "m.bundle").glob("*/*.checkpoint"))
 
 
 def test_a_trained_model_is_kept_if_verification_fails(
@@ -245,8 +303,13 @@ def test_a_trained_model_is_kept_if_verification_fails(
         raise ParityFailed("the bundle does not reproduce its parity record")
 
     monkeypatch.setattr(pipeline, "verify_in_fresh_process", refusing)
-    with pytest.raises(ParityFailed):
+    with pytest.raises(ParityFailed) as caught:
         train(data, tmp_path / "m.bundle", config)
+    assert str(caught.value) == (
+        "the bundle does not reproduce its parity record. A learning_rate in [classifier] that is too high can cause "
+        f"this: it is 0.02. The unfinished run is kept in {tmp_path / 'm.bundle'}.run: run the same command again to "
+        "continue it, or remove that folder to start over"
+    )
     assert not (tmp_path / "m.bundle").exists()
     monkeypatch.undo()
     before = (tmp_path / "m.bundle.run" / "metrics.jsonl").read_text()
@@ -300,7 +363,7 @@ def test_a_classifier_starts_from_a_packs_tokenizer_sizes_and_weights(
     model = train(data, tmp_path / "m.bundle", config, pretrained=pack)
     assert (tmp_path / "m.bundle" / "tokenizer.json").read_bytes() == (pack / "tokenizer.json").read_bytes()
     assert {member.architecture.width_hidden for member in model.manifest.members} == {24}
-    digest = hashlib.sha256((pack / "bundle.json").read_bytes()).hexdigest()
+    digest = read_manifest(pack).digest
     assert model.manifest.training.pretrained == digest
 
     fresh = train(data, tmp_path / "fresh.bundle", config)
@@ -359,14 +422,13 @@ def long_in(stage: str, config: Path) -> Path:
     return config
 
 
-def reached(stage: str, out: Path) -> Callable[[Path], bool]:
-    def condition(err: Path) -> bool:
-        told = err.read_text()
+def reached(stage: str, out: Path) -> Callable[[], bool]:
+    def condition() -> bool:
         if stage == "bundle":
             return any(out.parent.glob(f".{out.name}.*.unfinished/bundle.json"))
-        return {"tokenizer": "tokenizer\n", "language model": "model, epoch 2/", "classifier": "classifier, epoch 4/"}[
-            stage
-        ] in told
+        metrics = run_folder(out) / "metrics.jsonl"
+        lines = [json.loads(line) for line in metrics.read_bytes().splitlines()[-1:]] if metrics.exists() else []
+        return any(line["stage"] == stage and line.get("epoch", 9) >= 4 for line in lines)
 
     return condition
 
@@ -374,8 +436,8 @@ def reached(stage: str, out: Path) -> Callable[[Path], bool]:
 def stop(
     trainer: CommandServer, stage: str, number: signal.Signals, data: Path, out: Path, config: Path, *more: object
 ) -> tuple[int, str]:
-    def meanwhile(pid: int, err: Path) -> None:
-        wait_for(lambda: reached(stage, out)(err))
+    def meanwhile(pid: int, _: Path) -> None:
+        wait_for(reached(stage, out))
         os.kill(pid, number)
 
     finished = trainer.run(*arguments(data, out, long_in(stage, config)), *more, meanwhile=meanwhile)
@@ -459,7 +521,7 @@ def test_a_full_disk_is_reported_in_one_line_and_nothing_is_published(
     assert finished.status == 1
     ours = [line for line in finished.err.splitlines() if line.startswith("bothways: ")]
     checkpoint = tmp_path / "m.bundle.run" / "forward" / "00000001.checkpoint"
-    assert ours == [f"bothways: error: {checkpoint} can't be written: File too large. No partial output remains"]
+    assert ours == [f"bothways: error: {checkpoint} can't be written: File too large"]  # and no plan to resume
     assert finished.err.splitlines()[-1] == ours[0]
     assert left_behind(tmp_path, data, config) == {"m.bundle.run"}
 

@@ -1,27 +1,33 @@
-"""Define ``bundle.json``: the task, the members and how they are combined, and the digest of every file.
+"""Define ``bundle.json``: the task, the members and how they are combined, and the digest of every file and of itself.
 
-In: parsed JSON. Out: a validated ``Manifest``. The order of the labels is stored here, once. Does not read files.
-
-Some keys of format 1 are older than the names in the code: ``cascade``, ``markers`` and ``recipe`` on disk are
-``early_exit``, ``special_tokens`` and ``hyperparameters`` here.
+In: parsed JSON. Out: a validated ``Manifest``. The order of the labels is stored here, once. Does not read files. This
+is format 2. ``format_1`` brings older manifests into its shape.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, FiniteFloat, model_validator
 
+from bothways.schema import STOP_EARLY, Document, Entries, Items
+from bothways.tasks.labels import LONGEST_LABEL, LabelKind
 from bothways.tasks.registry import task_of
-from bothways.tasks.task import LONGEST_LABEL, Task, TaskRecord
+from bothways.tasks.task import Task, TaskRecord
 from bothways.text.reading import Direction, Ids, SpecialTokenPlacement
 from bothways.text.tokenizer import PADDING_ID
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+OLDEST_FORMAT: Final = 1
 MANIFEST_FILE = "bundle.json"
 TOKENIZER_FILE: Final = "tokenizer.json"
-PARITY_FILE: Final = "proof.jsonl"
+PARITY_FILE: Final = "parity.jsonl"
 CARD_FILE: Final = "README.md"
 
 LARGEST_MANIFEST_BYTES = 16 * 1024 * 1024
@@ -29,13 +35,14 @@ LARGEST_FILE_BYTES = 4 * 1024 * 1024 * 1024
 LARGEST_DOCUMENT_BYTES = 256 * 1024 * 1024
 """The size limit of files without weights."""
 
-FileName = Literal["tokenizer.json", "forward.safetensors", "backward.safetensors", "proof.jsonl", "README.md"]
+FileName = Literal["tokenizer.json", "forward.safetensors", "backward.safetensors", "parity.jsonl", "README.md"]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Width = Annotated[int, Field(ge=1, le=65_536)]
 _LabelText = Annotated[str, Field(min_length=1, max_length=LONGEST_LABEL)]
 LONGEST_ABOUT = 10_000
 """Limit of ``about``, in characters."""
 Threshold = Annotated[FiniteFloat, Field(gt=0, lt=1)]
+_Direction = Annotated[Direction, Field(strict=False)]  # JSON has no enumerations: a strict one would refuse text
 
 
 class Kind(StrEnum):
@@ -45,11 +52,7 @@ class Kind(StrEnum):
     LANGUAGE_MODEL = "language-model"
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)
-
-
-class Architecture(_Part):
+class Architecture(Document):
     """The sizes of one AWD-LSTM: vocabulary V, embedding E, hidden H and layers L.
 
     The last layer is as wide as the embedding, so that the language model's decoder can be tied to it.
@@ -67,7 +70,7 @@ class Architecture(_Part):
         return list(zip([self.width_embedding, *inner], [*inner, self.width_embedding], strict=True))
 
 
-class FastaiPooling(_Part):
+class FastaiPooling(Document):
     """Which tokens of a text an imported classifier pools, as its version of fastai does when it predicts one text.
 
     fastai reads a long text completely but pools only its last windows, and it does not pool padding tokens that occur
@@ -110,7 +113,7 @@ class FastaiPooling(_Part):
         return max(first, end - int((ids[max(first, len(ids) - self.window_tokens) :] == PADDING_ID).sum()))
 
 
-class Member(_Part):
+class Member(Document):
     """One model of the bundle and its reading order.
 
     Attributes:
@@ -122,11 +125,11 @@ class Member(_Part):
         pooling: Which tokens an imported classifier pools; None pools all.
     """
 
-    direction: Direction
-    special_tokens: SpecialTokenPlacement = Field(alias="markers")
+    direction: _Direction
+    special_tokens: Annotated[SpecialTokenPlacement, Field(strict=False)]
     weights: FileName
     architecture: Architecture
-    widths_head: Annotated[list[Width], Field(max_length=16)] | None = None
+    widths_head: Annotated[Items[Width], Field(max_length=16)] | None = None
     pooling: FastaiPooling | None = None
 
     @model_validator(mode="after")
@@ -136,14 +139,14 @@ class Member(_Part):
         return self
 
 
-class Combination(_Part):
+class Combination(Document):
     """How the members' scores are combined: a weighted mean, in the order of the members."""
 
     method: Literal["mean"]
-    weights: list[Annotated[FiniteFloat, Field(gt=0, le=1)]]
+    weights: Items[Annotated[FiniteFloat, Field(gt=0, le=1)]]
 
 
-class Calibration(_Part):
+class Calibration(Document):
     """The temperature by which the ensemble's log probabilities are divided; 1 leaves them unchanged.
 
     For multi-label, the log odds of each label are divided.
@@ -152,7 +155,7 @@ class Calibration(_Part):
     temperature: Annotated[FiniteFloat, Field(gt=0, le=1000)]
 
 
-class Target(_Part):
+class Target(Document):
     """The scale of a regression's training targets, which converts outputs to values in the target's unit.
 
     Attributes:
@@ -164,7 +167,7 @@ class Target(_Part):
     scale: Annotated[FiniteFloat, Field(gt=0)]
 
 
-class EarlyExitPoint(_Part):
+class EarlyExitPoint(Document):
     """The effect of a threshold: the share of texts that both members read, and the accuracy."""
 
     threshold: Annotated[FiniteFloat, Field(ge=0, le=1)]
@@ -172,7 +175,7 @@ class EarlyExitPoint(_Part):
     accuracy: Annotated[FiniteFloat, Field(ge=0, le=1)]
 
 
-class EarlyExit(_Part):
+class EarlyExit(Document):
     """When one direction is enough, calibrated on labeled rows that were not used in training.
 
     Attributes:
@@ -187,7 +190,7 @@ class EarlyExit(_Part):
         curve: The effect of other thresholds on these rows.
     """
 
-    first: Direction
+    first: _Direction
     temperature: Annotated[FiniteFloat, Field(gt=0, le=1000)]
     threshold: Annotated[FiniteFloat, Field(ge=0, le=1)]
     largest_loss: Annotated[FiniteFloat, Field(gt=0, le=1)]
@@ -195,17 +198,21 @@ class EarlyExit(_Part):
     read_by_both: Annotated[FiniteFloat, Field(ge=0, le=1)]
     accuracy: Annotated[FiniteFloat, Field(ge=0, le=1)]
     accuracy_of_ensemble: Annotated[FiniteFloat, Field(ge=0, le=1)]
-    curve: Annotated[list[EarlyExitPoint], Field(max_length=1000)]
+    curve: Annotated[Items[EarlyExitPoint], Field(max_length=1000)]
+
+    def is_confident(self, probabilities: NDArray[np.float64]) -> bool:
+        """Return whether one direction is enough, by its probabilities at its temperature, (C,)."""
+        return bool(probabilities.max() > self.threshold)
 
 
-class FileRecord(_Part):
+class FileRecord(Document):
     """Size and SHA-256 of one file."""
 
     size_bytes: Annotated[int, Field(ge=0, le=LARGEST_FILE_BYTES)]
     sha256: Digest
 
 
-class ImportedFile(_Part):
+class ImportedFile(Document):
     """The file that a member was imported from, and how its direction is known.
 
     Attributes:
@@ -222,44 +229,67 @@ class ImportedFile(_Part):
     direction_deviations: FiniteFloat
 
 
-class ImportRecord(_Part):
+class ImportRecord(Document):
     """The library and files that a model was imported from."""
 
     library: str
-    files: dict[Direction, ImportedFile]
+    files: Annotated[dict[_Direction, ImportedFile], STOP_EARLY]
 
 
-class TrainingRecord(_Part):
+class TrainingRecord(Document):
     """How a model was made: enough to distinguish models, and to read the same columns again.
 
     Contains no date and no duration, so that the same seed gives the same bytes. ``seed`` and ``size`` are None for an
     imported model; ``size`` is None if a pack fixed the model size. ``about`` describes the texts of a pack.
-    ``label_separator`` is the string between the labels of a text (multi-label only).
+
+    Attributes:
+        text_columns: The text columns, in the order in which they are read; empty if unknown.
+        label_column: The label column; None if there was none, or if the labels have one column each.
+        label_columns: For multi-label: the columns with 0 or 1 per label; or, with a label column, the names of the
+            positions of its lists of 0 and 1. Empty otherwise.
+        label_separator: For multi-label: the string between the labels in a cell. None otherwise.
+        weight_column: The column of row weights; None if all rows weighed the same.
     """
 
     bothways_version: str
     seed: int | None = None
     size: str | None = None
     imported: ImportRecord | None = None
-    text_column: str | None = None
+    text_columns: Items[str] = Field(default=[])
     label_column: str | None = None
+    label_columns: Items[str] = Field(default=[])
+    weight_column: str | None = None
     label_separator: Annotated[str, Field(min_length=1, max_length=LONGEST_LABEL)] | None = None
-    rows: dict[str, int] = {}
-    validation: dict[str, dict[str, FiniteFloat]] = {}
+    rows: Entries[int] = Field(default={})
+    validation: Entries[Entries[FiniteFloat]] = Field(default={})
     pretrained: str | None = None
     pretrained_name: str | None = None
     about: Annotated[str, Field(max_length=LONGEST_ABOUT)] | None = None
-    hyperparameters: dict[str, object] = Field(default={}, alias="recipe")
+    hyperparameters: dict[str, object] = Field(default={})
+
+    @property
+    def text_column(self) -> str | None:
+        """The only text column; None if there are several or none is known."""
+        return self.text_columns[0] if len(self.text_columns) == 1 else None
+
+    @model_validator(mode="after")
+    def _text_columns_differ(self) -> TrainingRecord:
+        if len(set(self.text_columns)) != len(self.text_columns):
+            raise ValueError("a text column occurs twice")
+        return self
 
 
-class Manifest(_Part):
+class Manifest(Document):
     """The whole of ``bundle.json``.
 
     Attributes:
-        format: The format's number.
+        format: The number of the format on disk. A manifest of format 1 has the shape of format 2 once it is read.
+        digest: SHA-256 of everything else in the manifest (``digest_of``), and so of the whole bundle, which it
+            identifies. For format 1: SHA-256 of the manifest's bytes.
         kind: The kind of its models.
         task: What its models predict; ``next-token`` for language models.
         labels: In the order of the outputs; empty for regression and for a language model.
+        label_kind: Whether labels are texts, or stand for whole numbers or booleans, which predictions return.
         members: One per direction.
         combination: How the members' scores are combined; None for a language model.
         calibration: The calibration of the ensemble; None for regression and for a language model.
@@ -271,18 +301,20 @@ class Manifest(_Part):
         files: All other files.
     """
 
-    format: Annotated[int, Field(strict=True, ge=FORMAT, le=FORMAT)]
-    kind: Kind
+    format: Annotated[int, Field(ge=OLDEST_FORMAT, le=FORMAT)]
+    digest: Digest
+    kind: Annotated[Kind, Field(strict=False)]
     task: Literal["single-label", "multi-label", "regression", "next-token"]
-    labels: Annotated[list[_LabelText], Field(max_length=100_000)]
-    members: Annotated[list[Member], Field(min_length=1, max_length=2)]
+    labels: Annotated[Items[_LabelText], Field(max_length=100_000)]
+    label_kind: LabelKind = "text"
+    members: Annotated[Items[Member], Field(min_length=1, max_length=2)]
     combination: Combination | None
     calibration: Calibration | None
-    thresholds: list[Threshold] | None = None
+    thresholds: Items[Threshold] | None = None
     target: Target | None = None
-    early_exit: EarlyExit | None = Field(default=None, alias="cascade")
+    early_exit: EarlyExit | None = None
     training: TrainingRecord
-    files: dict[FileName, FileRecord]
+    files: Annotated[dict[FileName, FileRecord], STOP_EARLY]
 
     @model_validator(mode="after")
     def _agree(self) -> Manifest:
@@ -336,6 +368,8 @@ class Manifest(_Part):
             center=self.target.center if self.target else None,
             scale=self.target.scale if self.target else None,
             separator=self.training.label_separator,
+            label_kind=self.label_kind,
+            label_columns=tuple(self.training.label_columns),
         )
 
     @property
@@ -356,3 +390,23 @@ class Manifest(_Part):
     def directions(self) -> list[Direction]:
         """The directions of the members, in order."""
         return [member.direction for member in self.members]
+
+
+def digest_of(fields: Mapping[str, object]) -> str:
+    """Return the digest of a manifest, a SHA-256 of all its fields but ``digest``.
+
+    It covers the fields as JSON with sorted keys, without white space, in ASCII, with the shortest decimal form of each
+    float: ``json.dumps(fields, sort_keys=True, separators=(",", ":"))``.
+
+    Args:
+        fields: The manifest as parsed JSON.
+
+    Raises:
+        ValueError: The fields are nested too deeply.
+    """
+    covered = {name: value for name, value in fields.items() if name != "digest"}
+    try:
+        text = json.dumps(covered, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    return hashlib.sha256(text.encode("ascii")).hexdigest()

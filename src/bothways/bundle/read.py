@@ -1,36 +1,42 @@
 """Read a bundle from disk into memory without trusting its content.
 
-The checks run in this order: limits, schema, format number, digests, tensor names and shapes. Nothing is built before
-all of them pass. Every file is read once, so the content that was checked is the content that is used. Nothing in a
-bundle can execute code.
+The checks run in this order: limits, format number, digest of the manifest, schema, digests of the files, tensor names
+and shapes, decisions of the parity record. Nothing is built before all of them pass. Every file is read once, so the
+content that was checked is the content that is used. Nothing in a bundle can execute code.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import stat
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from bothways import strict_json
+from bothways.bundle import format_1
 from bothways.bundle.manifest import (
     FORMAT,
     LARGEST_MANIFEST_BYTES,
     MANIFEST_FILE,
+    OLDEST_FORMAT,
     PARITY_FILE,
     TOKENIZER_FILE,
-    FileName,
+    FileRecord,
     Kind,
     Manifest,
+    digest_of,
 )
 from bothways.bundle.parity import ParityRow, parse_parity_record
-from bothways.bundle.weights import member_shapes, read_weights, shown
+from bothways.bundle.regular_file import read_regular_file
+from bothways.bundle.signature import SIGNATURE_FILE, check_signature
+from bothways.bundle.weights import member_shapes, read_weights
 from bothways.errors import BundleBroken, BundleMissing, BundleTooNew
+from bothways.schema import validated
+from bothways.text.fields import Text, columns_text
 from bothways.text.reading import Direction
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.tokenizer_document import parse_tokenizer
@@ -43,7 +49,6 @@ class Bundle:
     Attributes:
         name: The path of the bundle, for messages.
         manifest: The content of ``bundle.json``.
-        digest: SHA-256 of ``bundle.json``, which contains the digests of all other files. It identifies the bundle.
         tokenizer: The tokenizer that all members share.
         weights: Arrays by tensor name, for each direction. Code that converts them may remove them from the dictionary,
             so that no array is in memory twice.
@@ -52,53 +57,69 @@ class Bundle:
 
     name: str
     manifest: Manifest
-    digest: str
     tokenizer: Tokenizer
     weights: dict[Direction, dict[str, NDArray[np.float32]]]
     parity_record: list[ParityRow]
 
+    @property
+    def digest(self) -> str:
+        """A SHA-256 that covers every file of the bundle, and so identifies it."""
+        return self.manifest.digest
 
-def read_bundle(path: str | os.PathLike[str], kind: Kind) -> Bundle:
+    @property
+    def parity_texts(self) -> list[Text]:
+        """The texts of the parity record, as the models read them."""
+        return [row.text_in(self.manifest.training.text_columns) for row in self.parity_record]
+
+
+def read_bundle(path: str | os.PathLike[str], kind: Kind, key: str | os.PathLike[str] | None = None) -> Bundle:
     """Read a bundle and check it completely. The result does not depend on the disk any more.
 
     Args:
         path: The directory of the bundle.
         kind: The required kind of bundle.
+        key: PEM file with the Ed25519 public key that the bundle must be signed with; None if it need not be signed.
 
     Raises:
         BundleMissing: There is no bundle at the path.
         BundleTooNew: The bundle has a newer format than this version can read.
         BundleBroken: The bundle is damaged, incomplete, of another kind, or does not match its manifest.
+        BundleUntrusted: The bundle is not signed with the key.
+        ConfigError: The key can't be read, or is not an Ed25519 public key.
+        DependencyMissing: A key is given, and the library cryptography is not installed.
     """
     folder = Path(path)
-    manifest, manifest_bytes = read_manifest(folder)
+    manifest = read_manifest(folder)
+    if key is not None:
+        check_signature(folder, manifest.digest, key)
     if manifest.kind is not kind:
         raise BundleBroken(f"{folder} is a {manifest.kind}, expected a {kind}")
-    _refuse_unlisted(folder, manifest)
-    contents = {name: _read_recorded(folder, name, manifest) for name in manifest.files}
+    names = {name: format_1.FILE_NAMES.get(name, name) if manifest.format == 1 else name for name in manifest.files}
+    _refuse_unlisted(folder, {MANIFEST_FILE, SIGNATURE_FILE, *names.values()})
+    contents = {name: _read_recorded(folder / names[name], record) for name, record in manifest.files.items()}
 
     tokenizer = parse_tokenizer(contents[TOKENIZER_FILE], f"{folder / TOKENIZER_FILE}")
     rows = manifest.members[0].architecture.vocabulary_size
     if len(tokenizer) != rows:
         raise BundleBroken(f"{folder}: the tokenizer has {len(tokenizer)} ids, but the members have {rows}")
+    columns = manifest.training.text_columns
+    if len(columns) > 1 and not tokenizer.has_field_token:
+        raise BundleBroken(f"{folder} reads {columns_text(columns)}, but its tokenizer has no field token")
     weights = {
         member.direction: read_weights(
             contents.pop(member.weights), member_shapes(member, manifest.outputs), f"{folder / member.weights}"
         )
         for member in manifest.members
     }
-    parity_record = parse_parity_record(contents[PARITY_FILE], manifest, f"{folder / PARITY_FILE}")
-    digest = hashlib.sha256(manifest_bytes).hexdigest()
-    return Bundle(str(folder), manifest, digest, tokenizer, weights, parity_record)
+    parity_record = parse_parity_record(contents[PARITY_FILE], manifest, f"{folder / names[PARITY_FILE]}")
+    return Bundle(str(folder), manifest, tokenizer, weights, parity_record)
 
 
-def read_manifest(folder: Path) -> tuple[Manifest, bytes]:
+def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of the bundle in a directory.
 
-    The format number is checked first, because a newer format may have keys that are unknown here.
-
-    Returns:
-        The manifest and its bytes.
+    The format number is checked first, because a newer format may have keys that are unknown here. Then the manifest's
+    digest of itself is checked, before anything else in it is used.
 
     Raises:
         BundleMissing: There is no bundle in the directory.
@@ -112,26 +133,35 @@ def read_manifest(folder: Path) -> tuple[Manifest, bytes]:
     path = folder / MANIFEST_FILE
     if not os.path.lexists(path):
         raise BundleMissing(f"{folder} is not a bundle: it contains no {MANIFEST_FILE}")
-    data = _read_regular_file(path, LARGEST_MANIFEST_BYTES)
+    data = read_regular_file(path, LARGEST_MANIFEST_BYTES)
+    return _parse_manifest(data, path)
+
+
+def _parse_manifest(data: bytes, path: Path) -> Manifest:
     try:
-        value = strict_json.parse(data)
+        value = strict_json.parse(data, allow_surrogates=False)
     except ValueError as error:
         raise BundleBroken(f"{path} is not strict JSON: {error}") from None
     if not isinstance(value, dict):
         raise BundleBroken(f"{path} contains a {type(value).__name__}, expected an object")
     found = value.get("format")
     if type(found) is int and found > FORMAT:
-        raise BundleTooNew(f"{path} has format {found}, but this version reads {FORMAT}. Install a newer bothways")
+        formats = f"{OLDEST_FORMAT} to {FORMAT}"
+        raise BundleTooNew(f"{path} has format {found}, but this version reads {formats}. Install a newer bothways")
     try:
-        return Manifest.model_validate_json(data, strict=True), data
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "manifest"
-        raise BundleBroken(f"{path}: {shown(where)}: {first['msg']}") from None
+        if type(found) is int and found == 1:
+            value = format_1.upgraded(value, hashlib.sha256(data).hexdigest())
+        elif value.get("digest") != digest_of(value):
+            raise BundleBroken(
+                f"{path} was changed after it was written: its content does not match its own digest. "
+                "Restore the original file"
+            )
+        return validated(Manifest, value)
+    except ValueError as error:
+        raise BundleBroken(f"{path}: {error}") from None
 
 
-def _refuse_unlisted(folder: Path, manifest: Manifest) -> None:
-    allowed = {MANIFEST_FILE, *manifest.files}
+def _refuse_unlisted(folder: Path, allowed: Set[str]) -> None:
     try:
         names = os.listdir(folder)  # noqa: PTH208
     except OSError as error:
@@ -141,35 +171,10 @@ def _refuse_unlisted(folder: Path, manifest: Manifest) -> None:
             raise BundleBroken(f"{folder} contains {name!r}, which its manifest does not list. Remove that file")
 
 
-def _read_recorded(folder: Path, name: FileName, manifest: Manifest) -> bytes:
-    record = manifest.files[name]
-    path = folder / name
-    data = _read_regular_file(path, record.size_bytes)
+def _read_recorded(path: Path, record: FileRecord) -> bytes:
+    data = read_regular_file(path, record.size_bytes)
     if len(data) != record.size_bytes:
         raise BundleBroken(f"{path} has {len(data)} bytes, but its manifest records {record.size_bytes}")
     if hashlib.sha256(data).hexdigest() != record.sha256:
         raise BundleBroken(f"{path} is not the file that its manifest records: its SHA-256 differs")
     return data
-
-
-def _read_regular_file(path: Path, limit_bytes: int) -> bytes:
-    """Return the bytes of a file. Links, devices and pipes are rejected before anything is read from them."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise BundleBroken(f"{path} is missing") from None
-    except OSError as error:
-        reason = "it is a symbolic link" if path.is_symlink() else error.strerror
-        raise BundleBroken(f"{path} can't be opened: {reason}") from None
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise BundleBroken(f"{path} is not a regular file")
-        if status.st_size > limit_bytes:
-            raise BundleBroken(f"{path} has {status.st_size} bytes, expected at most {limit_bytes}")
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(limit_bytes + 1)
-    except OSError as error:
-        raise BundleBroken(f"{path} can't be read: {error.strerror}") from None
-    finally:
-        os.close(descriptor)

@@ -18,7 +18,7 @@ from safetensors.numpy import save as save_tensors
 
 from bothways import strict_json
 from bothways.bundle.manifest import Architecture, Member
-from bothways.errors import BundleBroken, TrainingError
+from bothways.errors import BundleBroken, TrainingError, shown
 
 Weights = Mapping[str, NDArray[np.float32]]
 _LARGEST_HEADER_BYTES = 16 * 1024 * 1024
@@ -157,12 +157,6 @@ def read_weights(data: bytes, expected: Mapping[str, tuple[int, ...]], name: str
     return {tensor: array.astype(np.float32, copy=False) for tensor, array in arrays.items()}
 
 
-def shown(text: str) -> str:
-    """Return text from a file in a form that is safe for a message: on one line, and shortened if it is long."""
-    short = text if len(text) <= 200 else text[:200] + "..."
-    return short if short.isprintable() else repr(short)
-
-
 def _read_header(data: bytes, name: str) -> dict[str, tuple[object, object]]:
     """Return type and shape by tensor name. The header must be strict JSON, as the library accepts duplicate keys."""
     if len(data) < 8:
@@ -171,7 +165,7 @@ def _read_header(data: bytes, name: str) -> dict[str, tuple[object, object]]:
     if size > min(_LARGEST_HEADER_BYTES, len(data) - 8):
         raise BundleBroken(f"{name} is not a safetensors file: its header claims {size} bytes")
     try:
-        header = strict_json.parse(data[8 : 8 + size])
+        header = strict_json.parse(data[8 : 8 + size], allow_surrogates=False)
     except ValueError as error:
         raise BundleBroken(f"{name} has a broken header: {error}") from None
     if not isinstance(header, dict) or not all(isinstance(value, dict) for value in header.values()):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -34,8 +35,9 @@ from bothways.bundle.manifest import (
     Member,
     Target,
     TrainingRecord,
+    digest_of,
 )
-from bothways.bundle.parity import ParityRow, dump_parity_record
+from bothways.bundle.parity import ParityRow, dump_parity_record, with_decisions
 from bothways.bundle.weights import Weights, write_weights
 from bothways.files import current_umask, refuse_existing, writing_failed
 from bothways.tasks.task import Task
@@ -70,7 +72,7 @@ def write_bundle(
         members: One per direction, all with the same vocabulary.
         weights: Arrays by tensor name, for each member's direction.
         tokenizer: The members' common tokenizer.
-        parity_record: The numbers of the models in memory.
+        parity_record: The numbers of the models in memory. The decisions that follow from them are added.
         training: What the models were trained on and how.
         verify: Called with the complete directory before it is published, usually ``verify_in_fresh_process``. The
             bundle is published only if it returns.
@@ -86,7 +88,9 @@ def write_bundle(
     """
     contents: dict[FileName, bytes] = {
         TOKENIZER_FILE: tokenizer.to_bytes(),
-        PARITY_FILE: dump_parity_record(parity_record),
+        PARITY_FILE: dump_parity_record(
+            parity_record if task is None else with_decisions(parity_record, task, early_exit)
+        ),
         **{
             member.weights: write_weights(weights[member.direction], half_precision=half_precision)
             for member in members
@@ -101,10 +105,7 @@ def write_bundle(
     with _published_directory(Path(path)) as folder:
         for name, data in contents.items():
             _write_durably(folder / name, data)
-        # Bundles of other tasks keep the keys that format 1 had from the beginning.
-        unused = {"target"} if manifest.target is None else set()
-        text = manifest.model_dump_json(indent=1, by_alias=True, exclude=unused)
-        _write_durably(folder / MANIFEST_FILE, f"{text}\n".encode())
+        _write_durably(folder / MANIFEST_FILE, f"{manifest.model_dump_json(indent=1)}\n".encode())
         verify(folder)
 
 
@@ -115,12 +116,15 @@ def _manifest(
     early_exit: EarlyExit | None,
     files: dict[FileName, FileRecord],
 ) -> Manifest:
+    """Return the manifest, with its digest."""
     record = task.record() if task is not None else None
-    return Manifest(
+    manifest = Manifest(
         format=FORMAT,
+        digest="0" * 64,
         kind=Kind.LANGUAGE_MODEL if record is None else Kind.CLASSIFIER,
         task="next-token" if record is None else record.name,
         labels=list(record.labels) if record else [],
+        label_kind=record.label_kind if record else "text",
         members=members,
         combination=Combination(method="mean", weights=[1 / len(members)] * len(members)) if record else None,
         calibration=Calibration(temperature=record.temperature) if record and record.temperature is not None else None,
@@ -132,6 +136,7 @@ def _manifest(
         training=training,
         files=files,
     )
+    return manifest.model_copy(update={"digest": digest_of(json.loads(manifest.model_dump_json()))})
 
 
 @contextlib.contextmanager

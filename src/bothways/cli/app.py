@@ -26,6 +26,7 @@ from bothways.cli.info import info
 from bothways.cli.predict import predict
 from bothways.cli.pretrain import pretrain
 from bothways.cli.serve import serve
+from bothways.cli.sign import sign
 from bothways.cli.train import train
 from bothways.cli.verify import verify
 from bothways.errors import BothwaysError
@@ -83,6 +84,7 @@ _COMMANDS = (
     evaluate,
     serve,
     verify,
+    sign,
     info,
     bench,
     early_exit,

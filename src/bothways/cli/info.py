@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 
 from rich.table import Table
 
 from bothways.bundle.manifest import EarlyExit, Kind, Manifest, TrainingRecord
 from bothways.bundle.read import read_manifest
+from bothways.bundle.signature import read_signature
 from bothways.cli.metrics import metric_texts
 from bothways.cli.options import BundlePath, output_console
 from bothways.tasks.classification import thresholds_text
@@ -21,11 +21,13 @@ def info(bundle: BundlePath) -> None:
 
     Example: bothways info reviews.bundle
     """
-    manifest, data = read_manifest(bundle)
+    manifest = read_manifest(bundle)
     table = Table(title=str(bundle), title_justify="left", show_header=False)
     title = manifest.decisions.title if manifest.kind is Kind.CLASSIFIER else "language-model pack"
     table.add_row("kind", f"{title}, format {manifest.format}")
-    table.add_row("digest", hashlib.sha256(data).hexdigest())
+    table.add_row("digest", manifest.digest)
+    if (signature := read_signature(bundle)) is not None:
+        table.add_row("signed", f"with public key {signature.public_key}, not checked here: bothways verify --key")
     for name, value in (*_predictions(manifest), *_members(manifest), *_training(manifest.training)):
         table.add_row(name, value)
     for file, record in manifest.files.items():
@@ -76,10 +78,10 @@ def _training(training: TrainingRecord) -> Iterator[tuple[str, str]]:
         yield "trained", f"bothways {training.bothways_version}, size {size}, seed {training.seed}"
         if training.rows:
             yield "rows", ", ".join(f"{count:,} {name}" for name, count in training.rows.items())
-    if training.text_column:
+    if training.text_columns:
         label = f", label {training.label_column!r}" if training.label_column else ""
         separator = f" separated by {training.label_separator!r}" if training.label_separator else ""
-        yield "columns", f"text {training.text_column!r}{label}{separator}"
+        yield "columns", f"text {', '.join(map(repr, training.text_columns))}{label}{separator}"
     if training.pretrained:
         name = f"{training.pretrained_name}, " if training.pretrained_name else ""
         yield "pretrained pack", f"{name}digest {training.pretrained}"

@@ -30,6 +30,7 @@ def serve(
     port: Annotated[int | None, _option("port")] = None,
     precision: Annotated[Precision | None, _option("precision")] = None,
     early_exit: Annotated[bool | None, _option("early_exit", "--early-exit")] = None,
+    key: Annotated[str | None, _option("key")] = None,
     threads: Annotated[int | None, _option("threads")] = None,
     max_queue_tokens: Annotated[int | None, _option("max_queue_tokens")] = None,
     max_body_bytes: Annotated[int | None, _option("max_body_bytes")] = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,10 +21,10 @@ from bothways.cli.options import (
     PrecisionOption,
     QuotesOption,
     TrainedLabelColumn,
-    TrainedTextColumn,
+    TrainedTextColumns,
     output_console,
 )
-from bothways.errors import ConfigError
+from bothways.errors import ConfigError, path_text
 
 _UNITS = {"probabilities": "a probability", "values": "a value (in standard deviations of the target)"}
 
@@ -33,7 +34,7 @@ def verify(
     data: Annotated[
         str | None, typer.Argument(metavar="DATA", help="Labeled rows to compare the precisions on, with int8 only.")
     ] = None,
-    text: TrainedTextColumn = None,
+    text: TrainedTextColumns = None,
     label: TrainedLabelColumn = None,
     precision: PrecisionOption = "float32",
     table_format: FormatOption = None,
@@ -41,19 +42,23 @@ def verify(
     quotes: QuotesOption = None,
     encoding: EncodingOption = None,
     header: HeaderOption = True,
+    key: Annotated[
+        Path | None,
+        typer.Option(metavar="PUBLIC.pem", help="Ed25519 public key that the bundle must be signed with."),
+    ] = None,
 ) -> None:
     """Verify a bundle or pack on this machine.
 
     Predicts the texts of the bundle's parity record and prints the largest difference from the trainer's numbers. Exits
-    with status 1 if it is too large. With --precision int8, also prints how many labels change, and with labeled rows
-    how the metrics change.
+    with status 1 if it is too large, or if the bundle is damaged or was changed. With --key, also checks who signed it.
+    With --precision int8, also prints how many labels change, and with labeled rows how the metrics change.
 
-    Example: bothways verify reviews.bundle · bothways verify reviews.bundle test.csv --precision int8
+    Example: bothways verify reviews.bundle --key public.pem · bothways verify reviews.bundle test.csv --precision int8
     """
     if data is not None and precision == "float32":
         raise ConfigError("labeled rows compare int8 with float32. Add --precision int8, or use bothways evaluate")
-    result = bothways.verify(bundle, precision=precision)
-    manifest, _ = read_manifest(bundle)
+    result = bothways.verify(bundle, precision=precision, key=key)
+    manifest = read_manifest(bundle)
     table = Table(title=f"{bundle}: {result.texts} texts of the parity record, {precision}", title_justify="left")
     table.add_column("direction")
     table.add_column(f"largest difference of {_unit(manifest)}", justify="right")
@@ -62,7 +67,7 @@ def verify(
         table.add_row(name, f"{difference:.2e}", f"{result.limit:.0e}")
     console = output_console()
     console.print(table)
-    if precision != "float32" and manifest.labels:
+    if manifest.labels and (precision != "float32" or result.changed_labels):
         console.print(f"{result.changed_labels} of {result.texts} texts get other labels.")
     if data is not None:
         comparison = bothways.compare_precision(
@@ -83,6 +88,8 @@ def verify(
     if not result.passed:
         console.print(f"FAILED: {result.problem}")
         raise typer.Exit(1)
+    if key is not None:
+        console.print(f"Signed with the private key of {path_text(key)}.")
     if precision == "float32":
         console.print("Passed: the tokens and the numbers are those of the trainer.")
     else:

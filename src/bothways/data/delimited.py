@@ -123,7 +123,6 @@ class DelimitedTable(Table):
     def _read_rows(self, rows: list[Values], lines: list[int]) -> None:
         """Append rows and the numbers of their first lines, until there are enough for a chunk."""
         width, reader, source = len(self.columns), self._reader, self._lines
-        header = self.columns if self._dialect.header and width > 1 else ()
         before = source.done
         try:
             for row in reader:
@@ -138,9 +137,6 @@ class DelimitedTable(Table):
                 if len(row) != width:
                     place = Places(self._row, [*lines, line])[-1]
                     raise DataError(f"{self.name}, {place}: {self._wrong_width(row, line, last)}")
-                if header and row[-1] == header[-1] and _is_repeated(row, header):
-                    place = Places(self._row, [*lines, line])[-1]
-                    raise DataError(f"{self.name}, {place}: the header is repeated. Remove the line")
                 rows.append(row)
                 lines.append(line)
                 if len(rows) >= CHUNK_ROWS:
@@ -202,10 +198,6 @@ class Places(Sequence[str]):
         assert isinstance(index, int)
         position = range(len(self._lines))[index]
         return f"row {self._rows_before + position + 1} (line {self._lines[position]})"
-
-
-def _is_repeated(row: Sequence[str], header: Sequence[str]) -> bool:
-    return tuple(row[1:]) == tuple(header[1:]) and row[0].removeprefix("\ufeff") == header[0]
 
 
 class _UnquotedReader:

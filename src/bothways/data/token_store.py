@@ -140,7 +140,7 @@ class TokenFiles:
                     file.flush()
                 np.save(self._folder / "starts.npy", np.cumsum([0, *lengths], dtype=np.int64))
             except OSError as error:
-                raise writing_failed(self._folder, error) from None
+                raise writing_failed(self._folder, error, is_output=False) from None
 
     def open(self, order: str) -> TokenStore:
         """Open the store of one reading order as a memory-mapped file."""

@@ -7,22 +7,21 @@ is needed to tokenize texts. Nothing is executed.
 from __future__ import annotations
 
 import hashlib
-import tarfile
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from bothways import strict_json
 from bothways.bundle.manifest import FastaiPooling, Kind
 from bothways.errors import ConfigError, ForeignModelError
+from bothways.interop.archive import extract_models
 from bothways.interop.download import PUBLISHED, fetch_published
 from bothways.interop.fastai_learner import LearnerFacts, labels_of, learner_facts, vocabulary_of, without_fillers
 from bothways.interop.fastai_weights import FoundWeights, find_weights
 from bothways.interop.spacy_tables import tables_from_spacy
 from bothways.interop.torch_file import read_foreign_file
+from bothways.schema import Faults, validated
 from bothways.text.fastai_cleaning import FASTAI_CONTROL_TOKENS, FASTAI_V2
 from bothways.text.reading import Direction
 from bothways.text.word_tokenizer import WordTokenizerDocument
@@ -32,8 +31,6 @@ _V2_POOLING = FastaiPooling(window_tokens=72, tail_tokens=1440, last_skips_paddi
 """fastai's default pooling. Saved weights do not record it."""
 
 _ARCHIVES = (".tgz", ".tar.gz", ".tar")
-_MAX_UNPACKED_BYTES = 4 * 1024**3
-_MAX_MEMBERS = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +100,7 @@ def open_model(
         return _from_folder(path, source, options)
     if path.name.endswith(_ARCHIVES):
         with tempfile.TemporaryDirectory() as folder:
-            _extract(path, Path(folder))
+            extract_models(path, Path(folder))
             return _from_folder(Path(folder), source, options)
     return _from_file(path, source, path.name, options)
 
@@ -129,34 +126,6 @@ def _from_folder(folder: Path, name: str, options: _Options) -> ForeignModel:
     inside = weights[0].name
     file_name = f"{Path(name).name}/{inside}"
     return _from_file(weights[0], f"{name}/{inside}", file_name, replace(options, vocabulary=vocabulary))
-
-
-def _extract(archive: Path, folder: Path) -> None:
-    """Extract the ``.pth`` and ``.pkl`` files of an archive to a folder, without their paths. Skip other members."""
-    unpacked_bytes = 0
-    try:
-        with tarfile.open(archive) as opened:
-            for number, member in enumerate(opened):
-                if number >= _MAX_MEMBERS:
-                    raise ForeignModelError(
-                        f"{archive} has more than {_MAX_MEMBERS} members, expected one .pth and one .pkl file"
-                    )
-                name = Path(member.name).name
-                if not member.isreg() or not name.endswith((".pth", ".pkl")) or name.startswith("."):
-                    continue
-                content = opened.extractfile(member)
-                unpacked_bytes += member.size
-                if content is None or unpacked_bytes > _MAX_UNPACKED_BYTES:
-                    raise ForeignModelError(f"{archive} unpacks to {unpacked_bytes} bytes, expected at most 4 GiB")
-                with content, (folder / name).open("xb") as out:
-                    while part := content.read(1 << 20):
-                        out.write(part)
-    except FileExistsError:
-        raise ForeignModelError(
-            f"{archive} contains two files of one name, expected one .pth and one .pkl file"
-        ) from None
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise ForeignModelError(f"{archive} can't be read as an archive ({error}): copy or download it again") from None
 
 
 def _from_file(path: Path, name: str, file_name: str, options: _Options) -> ForeignModel:
@@ -214,7 +183,7 @@ def _read_vocabulary(path: Path) -> tuple[list[str], list[str]]:
             ) from None
     else:
         value = read_foreign_file(path)
-    return vocabulary_of(value, str(path)), labels_of(value)
+    return vocabulary_of(value, str(path)), labels_of(value, str(path))
 
 
 def _labels(labels: Sequence[str], classes: int, name: str) -> list[str]:
@@ -243,7 +212,8 @@ def _tokenizer(facts: LearnerFacts, words: list[str], name: str, language: str |
         tables, version = tables_from_spacy(trained_on, facts.control_tokens or FASTAI_CONTROL_TOKENS[cleaning])
         source = f"spaCy {version}"
     try:
-        return WordTokenizerDocument.model_validate(
+        return validated(
+            WordTokenizerDocument,
             {
                 "cleaning": cleaning,
                 "marks_field": facts.marks_field,
@@ -252,11 +222,10 @@ def _tokenizer(facts: LearnerFacts, words: list[str], name: str, language: str |
                 "source": source,
                 "tables": tables,
                 "vocabulary": words,
-            }
+            },
         )
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ForeignModelError(f"{name}: {'.'.join(map(str, first['loc']))[:80]}: {first['msg']}") from None
+    except Faults as error:
+        raise ForeignModelError(f"{name}: {error}") from None
 
 
 def _cleaning_of(words: list[str], name: str) -> str:

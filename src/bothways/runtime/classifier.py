@@ -8,12 +8,13 @@ the bundle's task.
 from __future__ import annotations
 
 import os
+import reprlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bothways.arguments import as_flag, as_integer, as_path, as_text, checked, optional
 from bothways.bundle.manifest import EarlyExit, Kind, Manifest
 from bothways.bundle.parity import ENSEMBLE, recorded_scores
 from bothways.bundle.read import Bundle, read_bundle
@@ -26,13 +27,17 @@ from bothways.runtime.prediction import Prediction
 from bothways.runtime.reader import TextReader
 from bothways.runtime.sessions import EncoderSession
 from bothways.runtime.slots import SLOTS, EarlyExitRule, Pooled, SlotEngine, Slots, TokenCounts
+from bothways.tasks.labels import LabelValue
 from bothways.tasks.metrics import Scores
-from bothways.tasks.task import Task
+from bothways.tasks.task import Predictions, Task
+from bothways.text.fields import columns_text
 from bothways.text.reading import Direction, TokenizedText
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.validation import check_texts
 
 _SHORT_TOKENS = 64
+_LABELS_SHOWN = 10
+_DIGEST_SHOWN = 12
 
 
 class Classifier:
@@ -43,7 +48,8 @@ class Classifier:
     for one classifier only.
 
     Attributes:
-        labels: All labels, in the order of every row of probabilities; empty for regression.
+        labels: All labels (text, whole numbers or booleans, as in training), in the order of every row of
+            probabilities; empty for regression.
         task: What the outputs mean.
         manifest: The manifest of the bundle.
         digest: The bundle's identity, a SHA-256.
@@ -64,7 +70,7 @@ class Classifier:
         self.task: Task = bundle.manifest.decisions
         self.precision = precision
         self.early_exit = early_exit
-        self.labels: tuple[str, ...] = self.task.labels
+        self.labels: tuple[LabelValue, ...] = self.task.label_values
         self.digest: str = bundle.digest
         self.tokenizer: Tokenizer = bundle.tokenizer
         members = bundle.manifest.members
@@ -91,20 +97,37 @@ class Classifier:
             return_freed_memory()  # the member's weights, and the memory in which they were packed
         self.engine = SlotEngine(members, sessions, at_once)
 
+    def __repr__(self) -> str:
+        parts: list[str] = [self.task.name]
+        if self.labels:
+            listed = ", ".join(map(reprlib.repr, self.labels[:_LABELS_SHOWN]))
+            more = len(self.labels) - _LABELS_SHOWN
+            parts.append(f"labels=({listed}, … {more} more)" if more > 0 else f"labels=({listed})")
+        if len(self.text_columns) > 1:
+            parts.append(f"text_columns={list(self.text_columns)}")
+        return f"Classifier({', '.join(parts)}, directions={self.directions}, digest='{self.digest[:_DIGEST_SHOWN]}…')"
+
     @property
     def directions(self) -> list[str]:
         """The directions that this model reads, in the bundle's order."""
         return [str(direction) for direction in self.manifest.directions]
 
-    def predict(self, texts: Iterable[object]) -> NDArray[np.object_] | NDArray[np.float64]:
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """The text columns that this model was trained on, in their order. Empty if they are not recorded."""
+        return tuple(self.manifest.training.text_columns)
+
+    def predict(self, texts: Iterable[object]) -> Predictions:
         """Return the prediction for each text, in the order of the texts.
 
         Args:
-            texts: A list, array, Series or any other iterable of strings.
+            texts: A list, array, Series or any other iterable of texts. A text is a string. For a model with several
+                text columns it is a dict by column, or a tuple with one string per column. A table with the columns
+                that the model was trained on is also accepted: a DataFrame, an Arrow table, a dict of lists.
 
         Returns:
-            (N,): a label (str) per text for single-label; a tuple of labels, possibly empty, for multi-label; a number
-            (float64) for regression.
+            (N,): a label per text for single-label (str, int64 or bool, as the labels in training); a tuple of labels,
+            possibly empty, for multi-label; a number (float64) for regression.
 
         Raises:
             TextError: ``texts`` is a single string, or one of the texts cannot be read.
@@ -159,7 +182,7 @@ class Classifier:
         Guarantees 3, 4 and 6: each text is tokenized once; prediction *i* belongs to text *i*; memory is bounded.
 
         Args:
-            texts: Any iterable of strings.
+            texts: Any iterable of texts, as in ``predict``.
             lookahead: Number of texts in progress at a time, 1 or more. A large number is fast; 1 returns each
                 prediction before the next text is requested. While a long text is read, the results of up to 20,000
                 shorter ones behind it wait for it.
@@ -171,7 +194,7 @@ class Classifier:
         """
         if lookahead < 1:
             raise ConfigError(f"lookahead is {lookahead}, expected 1 or more")
-        return self.predictions_of(map(self.tokenizer.tokenize, check_texts(texts)), lookahead)
+        return self.predictions_of(map(self.tokenizer.tokenize, check_texts(texts, self.text_columns)), lookahead)
 
     def open(self) -> TextReader:
         """Return a reader of one text that arrives in parts: ``append`` each part, then ``close``.
@@ -185,6 +208,11 @@ class Classifier:
         directions = self.manifest.directions
         if Direction.FORWARD not in directions:
             raise ConfigError("this bundle only reads backward, so it cannot read a text before its end is known")
+        if len(self.text_columns) > 1:
+            raise ConfigError(
+                f"this model reads {columns_text(self.text_columns)}, which cannot be read in parts: "
+                "pass complete rows to predict or stream"
+            )
         if self.tokenizer.stable_length("") is None:
             raise ConfigError(
                 "this bundle tokenizes by fastai's and spaCy's rules, which look across a whole text: "
@@ -218,7 +246,7 @@ class Classifier:
         assert self.early_exit is not None
         number = self.manifest.directions.index(self.early_exit.first)
         calibrated = self.task.with_temperature(self._scores(number, pooled), self.early_exit.temperature)
-        return bool(calibrated.max() > self.early_exit.threshold)
+        return self.early_exit.is_confident(calibrated)
 
     def _scores(self, number: int, pooled: Pooled) -> Scores:
         """Return the scores of one member for a text."""
@@ -258,12 +286,14 @@ class Classifier:
         )
 
 
+@checked(path=as_path, threads=optional(as_integer), early_exit=as_flag, precision=as_text)
 def load(
     path: str | os.PathLike[str],
     *,
     threads: int | None = None,
     early_exit: bool = False,
     precision: Precision = "float32",
+    key: str | os.PathLike[str] | None = None,
 ) -> Classifier:
     """Return the classifier in a bundle.
 
@@ -275,6 +305,8 @@ def load(
         early_exit: Skip the second direction when the first is confident, as calibrated by ``fit_early_exit``.
         precision: ``float32``, or ``int8``, which is faster and only close to the trainer's numbers. The bundle keeps
             float32. ``verify`` reports how close int8 is, ``bothways bench`` how much faster on this machine.
+        key: PEM file with the Ed25519 public key of whoever must have signed the bundle with ``bothways sign``.
+            Defaults to no such check.
 
     Raises:
         ConfigError: ``threads`` is below 1, the precision is unknown, the bundle has no early exit, or int8 differs by
@@ -282,12 +314,14 @@ def load(
         BundleMissing: There is no bundle at the path.
         BundleTooNew: The bundle's format is newer than this version.
         BundleBroken: The bundle is damaged, or not a classifier's.
+        BundleUntrusted: The bundle is not signed with the key.
+        DependencyMissing: A key is given, and the library cryptography is not installed.
     """
     if threads is not None and threads < 1:
         raise ConfigError(f"threads is {threads}, expected 1 or more")
     if precision not in PRECISIONS:
         raise ConfigError(f"unknown precision {precision!r}; use {' or '.join(PRECISIONS)}")
-    bundle = read_bundle(path, Kind.CLASSIFIER)
+    bundle = read_bundle(path, Kind.CLASSIFIER, key)
     model = Classifier(bundle, threads, early_exit_of(bundle) if early_exit else None, precision)
     if precision == "int8":
         _refuse_far_from_parity_record(model, bundle)
@@ -311,7 +345,8 @@ def _refuse_far_from_parity_record(model: Classifier, bundle: Bundle) -> None:
     """Refuse a precision that is of no use on this machine, by the short texts of the parity record."""
     rows = [row for row in bundle.parity_record if len(row.ids) <= _SHORT_TOKENS]
     name = model.early_exit.first if model.early_exit is not None else ENSEMBLE
-    found = model.scores_by_direction([row.text for row in rows])[name]
+    columns = bundle.manifest.training.text_columns
+    found = model.scores_by_direction([row.text_in(columns) for row in rows])[name]
     difference = model.task.difference(found, recorded_scores(rows, name, model.task)) if rows else 0.0
     if not difference <= model.task.max_int8_difference:
         raise ConfigError(

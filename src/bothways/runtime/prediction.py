@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from bothways.tasks.labels import LabelValue
 from bothways.tasks.metrics import Scores
 
 
@@ -20,7 +21,8 @@ class Prediction:
         probability: The ensemble's probability of that label, 0..1; None for regression.
         chosen: The labels assigned to the text: exactly ``label`` for single-label; for multi-label all labels whose
             probability is at least their threshold, in the order of ``labels``, possibly none; empty for regression.
-        labels: All labels, in the order of the probabilities; empty for regression.
+        labels: All labels, in the order of the probabilities: text, whole numbers or booleans, as in training; empty
+            for regression.
         probabilities: For ``forward``, ``backward`` (those that read the text) and ``ensemble``, each (C,). They add up
             to 1 for single-label; for multi-label each is the probability that the text has the label. After an early
             exit, ``ensemble`` is the calibrated output of the direction that read the text. Empty for regression.
@@ -30,12 +32,25 @@ class Prediction:
         scores: Probabilities, (C,), or the value, (1,), by direction and for ``ensemble``: the same for every task.
     """
 
-    label: str | None
+    label: LabelValue | None
     probability: float | None
-    chosen: tuple[str, ...]
-    labels: tuple[str, ...]
+    chosen: tuple[LabelValue, ...]
+    labels: tuple[LabelValue, ...]
     probabilities: Mapping[str, Scores]
     read: str
     value: float | None = None
     values: Mapping[str, float] = field(default_factory=dict)
     scores: Mapping[str, Scores] = field(default_factory=dict, repr=False)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return all fields but ``scores`` as lists, dicts, strings and finite numbers, ready for ``json.dumps``."""
+        return {
+            "label": self.label,
+            "probability": self.probability,
+            "chosen": list(self.chosen),
+            "labels": list(self.labels),
+            "probabilities": {name: row.tolist() for name, row in self.probabilities.items()},
+            "read": self.read,
+            "value": self.value,
+            "values": dict(self.values),
+        }

@@ -1,7 +1,13 @@
 """Verify that a bundle reproduces its parity record on this machine.
 
 Input: a bundle with its parity record: texts with the trainer's numbers. Output: the largest difference from them, by
-direction. ``verify_in_fresh_process`` runs this module, ``python -m bothways.runtime.verify PATH``, in a process that
+direction.
+
+Recorded decisions follow exactly from the recorded numbers, which is checked when the bundle is read. Numbers within
+the limit of the recorded ones therefore give the recorded decisions, unless a probability is that close to a threshold
+or a tie. Verification on another machine never fails because of such a text.
+
+``verify_in_fresh_process`` runs this module, ``python -m bothways.runtime.verify PATH``, in a process that
 cannot import torch. Every bundle is verified that way before it is published.
 """
 
@@ -18,8 +24,15 @@ from pathlib import Path
 import numpy as np
 
 from bothways import strict_json
-from bothways.bundle.manifest import Kind
-from bothways.bundle.parity import ENSEMBLE, LARGEST_DIFFERENCE, recorded_scores
+from bothways.arguments import as_path, as_text, checked, optional
+from bothways.bundle.manifest import EarlyExit, Kind
+from bothways.bundle.parity import (
+    ENSEMBLE,
+    LARGEST_DIFFERENCE,
+    decision_of,
+    recorded_first,
+    recorded_scores,
+)
 from bothways.bundle.read import Bundle, read_bundle, read_manifest
 from bothways.errors import BothwaysError, ConfigError, ParityFailed
 from bothways.processes import module_command, module_environment
@@ -27,6 +40,8 @@ from bothways.runtime.classifier import Classifier, early_exit_of
 from bothways.runtime.encoder import PRECISIONS, Precision
 from bothways.runtime.language_model import LanguageModel
 from bothways.tasks.task import largest_difference
+
+_EARLY_EXIT = "early exit"
 
 
 @dataclass(frozen=True)
@@ -37,10 +52,10 @@ class Verification:
         kind: ``classifier`` or ``language-model``.
         texts: Number of texts in the parity record.
         differences: Largest absolute difference from the parity record, by direction and for the ensemble: of the
-            scores for a classifier, of the loss in nats per token for a language model. Infinite if the model returns
-            NaN.
+            scores for a classifier, of the loss in nats per token for a language model. ``early exit`` compares the
+            confidence that decides it, in float32 only. Infinite if the model returns NaN.
         different_tokens: Number of texts that are tokenized differently than in training.
-        changed_labels: Number of texts that get other labels than by the recorded scores.
+        changed_labels: Number of texts that get other labels than recorded.
         limit: Largest difference that passes.
     """
 
@@ -70,7 +85,10 @@ class Verification:
         return ""
 
 
-def verify(path: str | os.PathLike[str], *, precision: Precision = "float32") -> Verification:
+@checked(path=as_path, precision=as_text, key=optional(as_path))
+def verify(
+    path: str | os.PathLike[str], *, precision: Precision = "float32", key: str | os.PathLike[str] | None = None
+) -> Verification:
     """Verify that a bundle or pack reproduces its parity record on this machine.
 
     Guarantee 1: predictions are the trainer's (≤ 1e-5) in another process, on another day, on another machine.
@@ -78,22 +96,25 @@ def verify(path: str | os.PathLike[str], *, precision: Precision = "float32") ->
     Args:
         path: Directory of the bundle or pack.
         precision: Precision of a classifier's matrix products. In int8, differences up to 0.1 pass.
+        key: PEM file with the Ed25519 public key that the bundle must be signed with. Defaults to no such check.
 
     Returns:
         The differences, and whether they pass.
 
     Raises:
+        BundleUntrusted: The bundle is not signed with the key.
         BundleError: There is no bundle at the path, or it can't be read.
-        ConfigError: The precision is unknown, or not float32 for a pack.
+        ConfigError: The precision is unknown, or not float32 for a pack; or the key can't be read.
+        DependencyMissing: A key is given, and the library cryptography is not installed.
     """
-    manifest, _ = read_manifest(Path(path))
+    manifest = read_manifest(Path(path))
     is_classifier = manifest.kind is Kind.CLASSIFIER
     supported = PRECISIONS if is_classifier else ("float32",)
     if precision not in supported:
         raise ConfigError(f"a {manifest.kind} can't be verified in {precision}, expected {' or '.join(supported)}")
-    bundle = read_bundle(path, manifest.kind)
+    bundle = read_bundle(path, manifest.kind, key)
     if is_classifier:
-        return _of_classifier(Classifier(bundle, precision=precision), bundle)
+        return _of_classifier(Classifier(bundle, precision=precision), bundle, manifest.early_exit)
     differences = _language_model_differences(bundle)
     return Verification(str(manifest.kind), len(bundle.parity_record), differences, _different_tokens(bundle))
 
@@ -104,6 +125,7 @@ def load_verified(
     threads: int | None = None,
     early_exit: bool = False,
     precision: Precision = "float32",
+    key: str | os.PathLike[str] | None = None,
 ) -> tuple[Classifier, Verification]:
     """Load the classifier in a bundle and verify this very object.
 
@@ -112,49 +134,82 @@ def load_verified(
         threads: Number of threads, 1 or more. Defaults to one per core available to this process.
         early_exit: Whether to skip the second direction when the first is confident. Both are verified.
         precision: Precision of the matrix products.
+        key: PEM file with the Ed25519 public key that the bundle must be signed with. Defaults to no such check.
 
     Returns:
         The classifier, and the result of verifying it.
 
     Raises:
+        BundleUntrusted: The bundle is not signed with the key.
         BundleError: There is no classifier at the path, or it can't be read.
-        ConfigError: The bundle has no early exit.
+        ConfigError: The bundle has no early exit, or the key can't be read.
     """
-    bundle = read_bundle(path, Kind.CLASSIFIER)
+    bundle = read_bundle(path, Kind.CLASSIFIER, key)
     chosen = early_exit_of(bundle) if early_exit else None
     model = Classifier(bundle, threads, chosen, precision)
     model.early_exit = None
-    verification = _of_classifier(model, bundle)
+    verification = _of_classifier(model, bundle, chosen)
     model.early_exit = chosen
     return model, verification
 
 
-def _of_classifier(model: Classifier, bundle: Bundle) -> Verification:
-    manifest, task = bundle.manifest, model.task
-    predictions = list(model.stream(row.text for row in bundle.parity_record))
+def _of_classifier(model: Classifier, bundle: Bundle, early_exit: EarlyExit | None) -> Verification:
+    """Verify a classifier that was made without early exit, and then with ``early_exit`` if it is given."""
+    manifest, task, rows = bundle.manifest, model.task, bundle.parity_record
+    predictions = list(model.stream(bundle.parity_texts))
     names = [*map(str, manifest.directions), ENSEMBLE]
     found = {name: np.array([prediction.scores[name] for prediction in predictions]) for name in names}
-    recorded = {name: recorded_scores(bundle.parity_record, name, task) for name in names}
+    differences = {name: task.difference(found[name], recorded_scores(rows, name, task)) for name in names}
+    is_changed = [
+        decision_of(task.decide(scores)) != row.decision for scores, row in zip(found[ENSEMBLE], rows, strict=True)
+    ]
+    if early_exit is not None and model.precision == "float32":
+        differences[_EARLY_EXIT], is_changed_early = _of_early_exit(model, bundle, early_exit)
+        is_changed = [either or early for either, early in zip(is_changed, is_changed_early, strict=True)]
     return Verification(
         str(manifest.kind),
-        len(bundle.parity_record),
-        {name: task.difference(found[name], recorded[name]) for name in names},
+        len(rows),
+        differences,
         _different_tokens(bundle),
-        sum(
-            task.decide(ours).chosen != task.decide(theirs).chosen
-            for ours, theirs in zip(found[ENSEMBLE], recorded[ENSEMBLE], strict=True)
-        ),
+        sum(is_changed),
         LARGEST_DIFFERENCE if model.precision == "float32" else task.max_int8_difference,
     )
 
 
+def _of_early_exit(model: Classifier, bundle: Bundle, early_exit: EarlyExit) -> tuple[float, list[bool]]:
+    """Predict with early exit.
+
+    Returns:
+        The largest difference of the probabilities by which the first direction decides whether it is enough, and
+        for each row whether its labels are not the recorded ones.
+    """
+    task, rows = model.task, bundle.parity_record
+    model.early_exit = early_exit
+    predictions = list(model.stream(bundle.parity_texts))
+    model.early_exit = None
+    first = [
+        task.with_temperature(found.scores[early_exit.first], early_exit.temperature)
+        if found.read == "both"
+        else found.scores[ENSEMBLE]
+        for found in predictions
+    ]
+    is_changed = [
+        row.early_exit is None or decision_of(task.decide(found.scores[ENSEMBLE])) != row.early_exit.decision
+        for found, row in zip(predictions, rows, strict=True)
+    ]
+    return task.difference(np.array(first), recorded_first(rows, task)), is_changed
+
+
 def _different_tokens(bundle: Bundle) -> int:
-    return sum(bundle.tokenizer.tokenize(row.text).ids.tolist() != row.ids for row in bundle.parity_record)
+    return sum(
+        bundle.tokenizer.tokenize(text).ids.tolist() != row.ids
+        for text, row in zip(bundle.parity_texts, bundle.parity_record, strict=True)
+    )
 
 
 def _language_model_differences(bundle: Bundle) -> dict[str, float]:
     model = LanguageModel(bundle)
-    found = {d: np.array([model.loss(row.text, d) for row in bundle.parity_record]) for d in bundle.manifest.directions}
+    found = {d: np.array([model.loss(text, d) for text in bundle.parity_texts]) for d in bundle.manifest.directions}
     expected = {d: np.array([(row.loss or {})[d] for row in bundle.parity_record]) for d in bundle.manifest.directions}
     return {str(d): largest_difference(found[d], expected[d]) for d in bundle.manifest.directions}
 

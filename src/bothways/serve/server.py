@@ -124,15 +124,15 @@ def _require_free(host: str, port: int) -> None:
 async def _reload(service: Service, requested: asyncio.Event) -> None:
     """Reload whenever it is requested, or when the bundle at one of the paths has changed."""
     loop, watch_s = asyncio.get_running_loop(), service.settings.watch_s
-    seen = _manifests(service)
+    seen = _digests(service)
     while True:
         try:
             await asyncio.wait_for(requested.wait(), watch_s or None)
         except TimeoutError:
-            if _manifests(service) == seen:
+            if _digests(service) == seen:
                 continue
         requested.clear()
-        seen = _manifests(service)
+        seen = _digests(service)
         try:
             await loop.run_in_executor(None, service.load_all)
         except Exception as error:  # noqa: BLE001  (any error: the next reload may succeed)
@@ -141,14 +141,14 @@ async def _reload(service: Service, requested: asyncio.Event) -> None:
             _log_models(service)
 
 
-def _manifests(service: Service) -> list[bytes]:
-    """Return the manifest file at each model's path, or ``b""`` where no bundle can be read."""
+def _digests(service: Service) -> list[str]:
+    """Return the digest of the bundle at each model's path, or ``""`` where no manifest can be read."""
     found = []
     for served in service.models:
         try:
-            found.append(read_manifest(served.path)[1])
+            found.append(read_manifest(served.path).digest)
         except BundleError:
-            found.append(b"")
+            found.append("")
     return found
 
 

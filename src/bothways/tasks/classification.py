@@ -1,75 +1,36 @@
-"""What single-label and multi-label classification share: reading labels, checking them, and the last activations.
+"""What single-label and multi-label classification share: their labels, and the last activations.
 
 In: label values, arrays. Out: labels, warnings, probabilities. Does not know files.
 """
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bothways.errors import ConfigError, DataError
+from bothways.tasks import labels
 from bothways.tasks.metrics import Scores
-from bothways.tasks.task import LONGEST_LABEL, TaskRecord
-from bothways.text.validation import check_text
+from bothways.tasks.task import Label, TaskRecord
 
 CLASS_COLUMN_PREFIX = "probability_"
 LARGEST_WITH_ODDS = 1 - 1e-12
 """Probabilities closer to 1 are treated as this one: their odds would depend on the last bit."""
-_PANDAS_MISSING = ("NAType", "NaTType")
 
 
-def is_missing(value: object) -> bool:
-    """Return whether a cell is empty: None, NaN, or the missing values of pandas."""
-    return value is None or (isinstance(value, float) and math.isnan(value)) or type(value).__name__ in _PANDAS_MISSING
+def unknown_labels(labels: tuple[str, ...], found: Iterable[str]) -> list[str]:
+    """Return the labels found that are not known, sorted; none if no label is known yet."""
+    return sorted(set(found) - set(labels)) if labels else []
 
 
-def parse_label(value: object, where: str) -> str:
-    """Return one label as a string; whole numbers and booleans become their usual notation.
-
-    Raises:
-        DataError: The value is missing, not a label, or too long to be one.
-    """
-    if isinstance(value, np.bool_ | np.integer):
-        value = value.item()
-    if isinstance(value, bool | int):
-        return str(value).lower() if isinstance(value, bool) else str(value)
-    if is_missing(value) or (isinstance(value, str) and not value.strip()):
-        raise DataError(f"{where}: the label is missing; label the row, or move it to the unlabeled texts")
-    label = check_text(value, where)
-    if len(label) > LONGEST_LABEL:
-        raise DataError(
-            f"{where}: the label has {len(label)} characters, expected at most {LONGEST_LABEL}; "
-            "is this the column of the texts?"
-        )
-    return label
-
-
-def warnings_about_similar(name: str, labels: Iterable[str]) -> list[str]:
-    """Return a warning for each group of labels that differ only by white space or case."""
-    groups: dict[str, list[str]] = defaultdict(list)
-    for label in labels:
-        groups["".join(label.split()).casefold()].append(label)
-    return [
-        f"{name}: the labels {' and '.join(map(repr, sorted(group)))} differ only by white space or case; "
-        "they are treated as different labels"
-        for group in groups.values()
-        if len(group) > 1
-    ]
-
-
-def refuse_untrained(valid: set[str], train: set[str], name: str, train_name: str) -> None:
-    """Refuse validation labels that no training row has.
-
-    Raises:
-        DataError: There is one; the message names it.
-    """
-    if unknown := valid - train:
-        raise DataError(f"{name}: the label {min(unknown)!r} does not occur in {train_name}")
+def unified(rows: list[Label]) -> list[Label]:
+    """Return the labels of all rows, each distinct label in one spelling (``labels.spellings``)."""
+    found = [label for label in rows if isinstance(label, tuple)]
+    spelling = labels.spellings(Counter(label for row in found for label in row))
+    return [tuple(dict.fromkeys(spelling[label] for label in row)) for row in found]
 
 
 def refuse_impossible(record: TaskRecord, least_labels: int) -> None:
@@ -82,6 +43,7 @@ def refuse_impossible(record: TaskRecord, least_labels: int) -> None:
         raise ValueError(f"a {record.name} classifier needs at least {least_labels} labels, found {len(record.labels)}")
     if len(set(record.labels)) != len(record.labels):
         raise ValueError("a label occurs twice")
+    labels.refuse_other_kind(record.labels, record.label_kind)
     for label in record.labels:
         if any("\ud800" <= character <= "\udfff" for character in label):
             raise ValueError(f"the label {label!r} contains a lone surrogate")
@@ -91,27 +53,30 @@ def refuse_impossible(record: TaskRecord, least_labels: int) -> None:
         raise ValueError("a classifier has labels and no target")
 
 
-def label_positions(labels: tuple[str, ...], found: Iterable[str], name: str) -> dict[str, int]:
+def label_positions(known: tuple[str, ...], found: Iterable[str], name: str) -> dict[str, int]:
     """Return the position of each known label.
 
     Raises:
-        DataError: One of the labels found is unknown.
+        DataError: Some of the labels found are unknown; the message names the first few.
     """
-    positions = {label: position for position, label in enumerate(labels)}
-    if unknown := sorted(set(found) - positions.keys()):
-        raise DataError(f"{name}: unknown label {unknown[0]!r}; the model has {', '.join(labels)}")
-    return positions
+    if unknown := unknown_labels(known, found):
+        raise DataError(f"{name}: unknown labels {labels.listed(unknown)}; the model has {labels.listed(known)}")
+    return {label: position for position, label in enumerate(known)}
 
 
-def weights_by_label(wanted: Mapping[str, float], labels: tuple[str, ...]) -> list[float]:
+def weights_by_label(wanted: Mapping[str, float], known: tuple[str, ...]) -> list[float]:
     """Return the weight of each label, 1 where none is given.
 
     Raises:
-        ConfigError: A weight names an unknown label.
+        ConfigError: Some weights name unknown labels.
     """
-    if unknown := sorted(set(wanted) - set(labels)):
-        raise ConfigError(f"class_weights names the unknown label {unknown[0]!r}; the data has {', '.join(labels)}")
-    return [wanted.get(label, 1.0) for label in labels]
+    spelling = labels.KnownLabels(known)
+    found = {spelling.find(labels.clean_label(label)): weight for label, weight in wanted.items()}
+    if unknown := unknown_labels(known, found):
+        raise ConfigError(
+            f"class_weights names the unknown labels {labels.listed(unknown)}; the data has {labels.listed(known)}"
+        )
+    return [found.get(label, 1.0) for label in known]
 
 
 def softmax(logits: NDArray[np.float64]) -> Scores:

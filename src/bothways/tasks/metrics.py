@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bothways.tasks.labels import LabelValue
+
 Scores = NDArray[np.float64]
 """What a model says of texts, (C,) or (N, C): the probability of each label, or a predicted value."""
 Flags = NDArray[np.bool_]
@@ -38,7 +40,7 @@ class ClassMetrics:
         predicted: Number of rows predicted as this label.
     """
 
-    label: str
+    label: LabelValue
     precision: float
     recall: float
     f1: float
@@ -94,7 +96,7 @@ class LabelCounts:
         keep = (self.predicted + self.true) > 0
         return LabelCounts(self.correct[keep], self.predicted[keep], self.true[keep])
 
-    def classes(self, labels: tuple[str, ...]) -> tuple[ClassMetrics, ...]:
+    def classes(self, labels: tuple[LabelValue, ...]) -> tuple[ClassMetrics, ...]:
         """Return the metrics of each label."""
         each = zip(labels, self.correct.tolist(), self.predicted.tolist(), self.true.tolist(), strict=True)
         return tuple(

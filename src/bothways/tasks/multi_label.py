@@ -5,7 +5,8 @@ Letters: N texts, C labels.
 
 from __future__ import annotations
 
-from collections import defaultdict
+import functools
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
@@ -15,6 +16,27 @@ from numpy.typing import NDArray
 
 from bothways.errors import ConfigError, DataError
 from bothways.tasks import classification, metrics
+from bothways.tasks.labels import (
+    KnownLabels,
+    LabelKind,
+    LabelValue,
+    as_list,
+    clean_label,
+    extended_kind,
+    in_order,
+    kind_of,
+    label_text,
+    label_value,
+    listed,
+    looks_multi_hot,
+    parse_flag,
+    parse_label,
+    printed_items,
+    spellings,
+    warnings_about_missing,
+    warnings_about_similar,
+    warnings_about_single,
+)
 from bothways.tasks.metrics import Metrics, Scores
 from bothways.tasks.stratification import held_texts
 from bothways.tasks.task import (
@@ -31,9 +53,11 @@ from bothways.tasks.task import (
     selected,
     warnings_about_both,
 )
+from bothways.text.fields import Text
+from bothways.text.validation import is_missing
 
 DEFAULT_SEPARATOR = "|"
-_LABELS_LISTED = 3
+_SEPARATORS = ("|", ";", ",", "/")
 _THRESHOLDS = np.linspace(0.05, 0.95, 91)
 _DEFAULT_THRESHOLD = 0.5
 
@@ -47,12 +71,17 @@ class MultiLabel(Task):
         temperature: The log odds of each of the ensemble's probabilities are divided by it.
         thresholds: A label is assigned if its probability is at least its threshold, in the order of the labels.
         separator: The string between two labels in a cell; None if all cells are lists.
+        label_kind: The type that users get the labels in.
+        label_columns: The names of 0/1 columns, or of the positions of multi-hot lists, as they were given; empty if
+            cells hold labels.
     """
 
     labels: tuple[str, ...] = ()
     temperature: float = 1.0
     thresholds: tuple[float, ...] = ()
     separator: str | None = None
+    label_kind: LabelKind = "text"
+    label_columns: tuple[str, ...] = ()
 
     name: ClassVar[TaskName] = "multi-label"
     title: ClassVar[str] = "multi-label text classifier"
@@ -66,6 +95,34 @@ class MultiLabel(Task):
     def __post_init__(self) -> None:
         if self.separator == "":
             raise ConfigError("the label separator is empty; give at least one character, such as |")
+        _ = self._named  # refuses names that cannot be labels
+
+    @functools.cached_property
+    def label_values(self) -> tuple[LabelValue, ...]:
+        """The labels as text, whole numbers or booleans."""
+        return tuple(label_value(label, self.label_kind) for label in self.labels)
+
+    @functools.cached_property
+    def _known(self) -> KnownLabels:
+        return KnownLabels(self.labels)
+
+    @functools.cached_property
+    def _named(self) -> tuple[str, ...]:
+        """The labels of 0/1 columns.
+
+        Raises:
+            ConfigError: A name is empty, repeated or contains the separator.
+        """
+        found = []
+        for name in self.label_columns:
+            try:
+                found.append(self._checked(parse_label(name)))
+            except DataError as error:
+                raise ConfigError(f"the label name {name!r} cannot be used: {error}") from None
+        labels = tuple(map(spellings(Counter(found)).__getitem__, found))
+        if repeated := [label for label, count in Counter(labels).items() if count > 1]:
+            raise ConfigError(f"the label name {repeated[0]!r} is given twice")
+        return labels
 
     @property
     def outputs(self) -> int:
@@ -78,91 +135,170 @@ class MultiLabel(Task):
         return self.labels
 
     def record(self) -> TaskRecord:
-        """Return labels, temperature, thresholds and separator."""
-        return TaskRecord(self.name, self.labels, self.temperature, self.thresholds, separator=self.separator)
+        """Return labels, temperature, thresholds, and how labels are written."""
+        return TaskRecord(
+            self.name,
+            self.labels,
+            self.temperature,
+            self.thresholds,
+            separator=self.separator,
+            label_kind=self.label_kind,
+            label_columns=self.label_columns,
+        )
 
     @classmethod
     def from_record(cls, record: TaskRecord) -> Self:
-        """Return the task with labels, temperature, thresholds and separator."""
+        """Return the task with labels, temperature, thresholds, and how labels are written."""
         classification.refuse_impossible(record, least_labels=1)
         if record.thresholds is None:
             raise ValueError("a multi-label classifier needs thresholds, one per label")
         if len(record.thresholds) != len(record.labels):
             raise ValueError(f"{len(record.thresholds)} thresholds for {len(record.labels)} labels")
         assert record.temperature is not None
-        return cls(record.labels, record.temperature, record.thresholds, record.separator)
-
-    def parse(self, value: object, where: str) -> Label:
-        """Return the distinct labels in a cell: a string that the separator splits, or a list of labels.
-
-        White space around a label is removed, empty labels are ignored, and a repeated label counts once.
-        """
-        labels = tuple(
-            dict.fromkeys(classification.parse_label(part, where).strip() for part in self._parts(value, where))
+        task = cls(
+            record.labels,
+            record.temperature,
+            record.thresholds,
+            record.separator,
+            record.label_kind,
+            record.label_columns,
         )
-        joiner = self.separator or DEFAULT_SEPARATOR
-        for label in labels:
-            if joiner in label:
-                raise DataError(
-                    f"{where}: the label {label!r} contains the separator {joiner!r}; use another separator"
-                )
-        return labels
+        if record.label_columns and set(task._named) != set(record.labels):
+            raise ValueError("the names of the label columns are not those of the labels")
+        return task
 
-    def _parts(self, value: object, where: str) -> Collection[object]:
-        if isinstance(value, list | tuple | np.ndarray):
-            return [part for part in value if not (isinstance(part, str) and not part.strip())]
-        if classification.is_missing(value):
-            raise DataError(f"{where}: the labels are missing (null); write an empty value if the text has no label")
-        if not isinstance(value, str):
+    def parse(self, value: object) -> Label:
+        """Return the distinct labels in a cell: a string that the separator splits, a list of labels, or 0/1 flags.
+
+        White space around a label is removed, empty labels are ignored, and a repeated label counts once. A list may
+        also be written as text, such as ``['a', 'b']``.
+        """
+        if self.label_columns:
+            return self._flagged(value)
+        labels = (self._checked(self._known.find(parse_label(part))) for part in self._parts(value))
+        return tuple(dict.fromkeys(labels))
+
+    def _flagged(self, value: object) -> Label:
+        flags = as_list(value)
+        if flags is None and isinstance(value, str):
+            flags = list(printed_items(value) or ()) or None
+        if flags is None or len(flags) != len(self._named):
+            found = f"{len(flags)} values" if flags is not None else repr(value)[:40]
+            raise DataError(f"found {found}, expected a list of {len(self._named)} values, 0 or 1 per label")
+        return tuple(label for label, flag in zip(self._named, flags, strict=True) if self._is_set(label, flag))
+
+    @staticmethod
+    def _is_set(label: str, flag: object) -> bool:
+        try:
+            return parse_flag(flag)
+        except DataError as error:
+            raise DataError(f"label {label!r}: {error}") from None
+
+    def _checked(self, label: str) -> str:
+        joiner = self.separator or DEFAULT_SEPARATOR
+        if joiner in label:
+            raise DataError(f"the label {label!r} contains the separator {joiner!r}; use another --label-separator")
+        return label
+
+    def _parts(self, value: object) -> Collection[object]:
+        parts = as_list(value)
+        if parts is None and is_missing(value):
+            raise DataError("the labels are missing (null); write an empty value if the text has no label")
+        if parts is None and isinstance(value, str):
+            parts = list[object](items) if (items := printed_items(value)) is not None else None
+            if parts is None and self.separator is None and value.strip():
+                raise DataError(
+                    f"the labels are the string {value[:40]!r}, expected a list of labels; give the separator of the "
+                    "labels with --label-separator"
+                )
+            if parts is None:
+                parts = list[object](value.split(self.separator)) if self.separator else []
+        if parts is None:
             return [value]
-        if self.separator is None:
+        parts = [part for part in parts if not (isinstance(part, str) and not clean_label(part))]
+        if looks_multi_hot(parts):
             raise DataError(
-                f"{where} is the string {value[:40]!r}, expected a list of labels; give the separator of the labels"
+                f"the labels are {str(value)[:40]}, a multi-hot list; name the label of each position with --labels "
+                "(labels= in Python)"
             )
-        return [part for part in value.split(self.separator) if part.strip()]
+        return parts
+
+    def unknown(self, label: Label) -> list[str]:
+        """Return the labels of a row that are unknown."""
+        return classification.unknown_labels(self.labels, label) if isinstance(label, tuple) else []
+
+    def unified(self, labels: list[Label]) -> list[Label]:
+        """Return the labels in one spelling each; those of 0/1 columns are so already."""
+        return labels if self.label_columns else classification.unified(labels)
+
+    def extended(self, labels: Sequence[str]) -> Self:
+        """Return the task with further labels, which no text is given."""
+        return replace(
+            self,
+            labels=(*self.labels, *labels),
+            thresholds=(*self.thresholds, *(_DEFAULT_THRESHOLD for _ in labels)),
+            label_kind=extended_kind(self.label_kind, labels),
+        )
 
     def check(self, rows: LabeledTexts) -> list[str]:
-        """Refuse rows without any label; warn about similar labels and about labels that cannot be validated."""
-        texts_by_label: dict[str, set[str]] = defaultdict(set)
-        for text, labels in zip(rows.texts, rows.label_sets, strict=True):
-            for label in labels:
-                texts_by_label[label].add(text)
-        if not texts_by_label:
+        """Refuse rows with equal labels only; warn about labels that look like mistakes."""
+        sets = rows.label_sets
+        found = [label for labels in sets for label in labels]
+        if not found:
             raise DataError(f"{rows.name}: none of the {len(rows)} rows has a label; at least one is needed")
-        warnings = classification.warnings_about_similar(rows.name, texts_by_label)
-        if rare := sorted(label for label, texts in texts_by_label.items() if len(texts) < 2):
-            more = f" and {len(rare) - _LABELS_LISTED} more" if len(rare) > _LABELS_LISTED else ""
-            warnings.append(
-                f"{rows.name}: {len(rare)} label{'s have' if len(rare) > 1 else ' has'} a single text and cannot be "
-                f"validated: {', '.join(map(repr, rare[:_LABELS_LISTED]))}{more}"
+        distinct = set(map(frozenset, sets))
+        if len(distinct) == 1 and len(distinct.pop()) > 1:
+            raise DataError(
+                f"{rows.name}: all {len(rows)} rows have the labels {listed(in_order(found))}; nothing can be learned. "
+                "Name the positions of multi-hot lists with --labels"
             )
-        return warnings
+        return [
+            *self._warnings_about_names(rows.name, found),
+            *self._warnings_about_separator(rows.name, sets),
+            *warnings_about_missing(rows.name, found),
+            *warnings_about_similar(rows.name, dict.fromkeys(found)),
+        ]
+
+    def _warnings_about_names(self, name: str, found: Collection[str]) -> list[str]:
+        absent = sorted(set(self._named) - set(found))
+        return [f"{name}: no row has the labels {listed(absent)}, so they cannot be learned"] if absent else []
+
+    def _warnings_about_separator(self, name: str, sets: Sequence[tuple[str, ...]]) -> list[str]:
+        if self.separator is None or any(len(labels) > 1 for labels in sets) or len(set().union(*sets)) < 2:
+            return []
+        others = [other for other in _SEPARATORS if any(other in label for labels in sets for label in labels)]
+        hint = f"; did you mean {others[0]!r}?" if others else ""
+        return [f"{name}: the label separator {self.separator!r} occurs between no labels{hint}"]
 
     def split(self, rows: LabeledTexts, fraction: float, seed: int) -> Split:
         """Set a fraction of each label's texts aside; every label of the validation rows has training rows too."""
-        labels_by_text: dict[str, set[str]] = defaultdict(set)
+        labels_by_text: dict[Text, set[str]] = defaultdict(set)
         for text, labels in zip(rows.texts, rows.label_sets, strict=True):
             labels_by_text[text].update(labels)
         held = held_texts(labels_by_text, fraction, seed)
         if not held:
             raise DataError(
                 f"{rows.name}: no text can be set aside for validation, because each is the only text of a label; add "
-                "rows, or give a file of validation rows"
+                "rows, or give a file of validation rows with --valid"
             )
         is_held = [text in held for text in rows.texts]
-        return Split(selected(rows, [not h for h in is_held]), selected(rows, is_held), _warnings(rows))
+        counts = Counter(label for labels in labels_by_text.values() for label in labels)
+        single = sorted(label for label, count in counts.items() if count < 2)
+        warnings = [*_warnings(rows), *warnings_about_single(rows.name, single)]
+        return Split(selected(rows, [not h for h in is_held]), selected(rows, is_held), warnings)
 
     def split_with(self, train: LabeledTexts, valid: LabeledTexts) -> Split:
         """Return the split that a user made, with warnings."""
-        known = {label for labels in train.label_sets for label in labels}
-        found = {label for labels in valid.label_sets for label in labels}
-        classification.refuse_untrained(found, known, valid.name, train.name)
         return Split(train, valid, [*_warnings(train), *warnings_about_both(train, valid)])
 
     def fitted(self, rows: LabeledTexts) -> Self:
-        """Return the task with its labels in alphabetical order and default thresholds."""
-        labels = tuple(sorted({label for labels in rows.label_sets for label in labels}))
-        return replace(self, labels=labels, thresholds=(_DEFAULT_THRESHOLD,) * len(labels))
+        """Return the task with default thresholds and its labels in order.
+
+        Whole numbers are sorted by value and text alphabetically; named columns keep their order.
+        """
+        labels = self._named or in_order(label for labels in rows.label_sets for label in labels)
+        thresholds = (_DEFAULT_THRESHOLD,) * len(labels)
+        return replace(self, labels=labels, thresholds=thresholds, label_kind=kind_of(labels))
 
     def targets(self, rows: LabeledTexts) -> Targets:
         """Return 1 for each label that a text has and 0 otherwise, (N, C) float32."""
@@ -180,7 +316,7 @@ class MultiLabel(Task):
         if not isinstance(wanted, str):
             return classification.weights_by_label(wanted, self.labels)
         counts = targets.sum(axis=0)
-        return [float(weight) for weight in ((len(targets) - counts) / counts).clip(min=1)]
+        return [float(weight) for weight in ((len(targets) - counts) / counts.clip(min=1)).clip(min=1)]
 
     def activation(self, logits: NDArray[np.float64]) -> Scores:
         """Return the sigmoid of each logit."""
@@ -210,8 +346,9 @@ class MultiLabel(Task):
     def decide(self, scores: Scores) -> Decision:
         """Assign all labels whose probability is at least their threshold, possibly none."""
         best = int(scores.argmax())
-        chosen = tuple(label for label, is_chosen in zip(self.labels, self.chosen(scores), strict=True) if is_chosen)
-        return Decision(self.labels[best], float(scores[best]), chosen)
+        is_chosen = self.chosen(scores)
+        chosen = tuple(label for label, is_assigned in zip(self.label_values, is_chosen, strict=True) if is_assigned)
+        return Decision(self.label_values[best], float(scores[best]), chosen)
 
     def epoch_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
         """Return the loss, without class weights, and the share of correct decisions at one half."""
@@ -248,10 +385,10 @@ class MultiLabel(Task):
             roc_auc=metrics.mean_over_labels(metrics.roc_auc, scores, is_true),
             average_precision=metrics.mean_over_labels(metrics.average_precision, scores, is_true),
         )
-        return Metrics(summary, counts.classes(self.labels))
+        return Metrics(summary, counts.classes(self.label_values))
 
     def array(self, scores: Sequence[Scores]) -> NDArray[np.object_]:
-        """Return the assigned labels of each text, (N,) tuples of str."""
+        """Return the assigned labels of each text, (N,) tuples."""
         found = np.empty(len(scores), dtype=object)
         for number, row in enumerate(scores):  # one by one: numpy would turn tuples of one length into columns
             found[number] = self.decide(row).chosen
@@ -265,7 +402,7 @@ class MultiLabel(Task):
     def cells(self, scores: Scores) -> list[object]:
         """Return the assigned labels, joined with the separator, and the probability of each label."""
         joiner = self.separator or DEFAULT_SEPARATOR
-        return [joiner.join(self.decide(scores).chosen), *scores.tolist()]
+        return [joiner.join(map(label_text, self.decide(scores).chosen)), *scores.tolist()]
 
     def difference(self, found: Scores, recorded: Scores) -> float:
         """Return the largest difference of a probability."""
@@ -310,7 +447,7 @@ def best_thresholds(probabilities: Scores, is_true: NDArray[np.bool_]) -> tuple[
 
 def _warnings(rows: LabeledTexts) -> list[str]:
     """Return a warning if duplicate texts have different labels, regardless of their order."""
-    found: dict[str, set[frozenset[str]]] = defaultdict(set)
+    found: dict[Text, set[frozenset[str]]] = defaultdict(set)
     for text, labels in zip(rows.texts, rows.label_sets, strict=True):
         found[text].add(frozenset(labels))
     count = sum(len(sets) > 1 for sets in found.values())

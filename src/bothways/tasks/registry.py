@@ -5,6 +5,7 @@ In: a name, or the record in a file. Out: a task. The only list of all tasks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import get_args
 
 from bothways.errors import ConfigError
@@ -16,25 +17,31 @@ from bothways.tasks.task import Task, TaskName, TaskRecord
 _TASKS: dict[TaskName, type[Task]] = {task.name: task for task in (SingleLabel, MultiLabel, Regression)}
 
 
-def new_task(name: str | None = None, separator: str | None = None) -> Task:
+def new_task(name: str | None = None, separator: str | None = None, label_columns: Sequence[str] = ()) -> Task:
     """Return a task before it is fitted to data.
 
     Args:
-        name: ``single-label``, ``multi-label`` or ``regression``. Defaults to ``multi-label`` if a separator is given,
-            and to ``single-label`` otherwise.
+        name: ``single-label``, ``multi-label`` or ``regression``. Defaults to ``multi-label`` if a separator or
+            names are given, and to ``single-label`` otherwise.
         separator: The string between the labels of a text, for multi-label only.
+        label_columns: The names of 0/1 columns, or of the positions of multi-hot lists, for multi-label only.
 
     Raises:
-        ConfigError: The name is unknown, or the separator is empty or does not go with the task.
+        ConfigError: The name is unknown, the separator is empty, a label name is empty or repeated, or separator or
+            names do not go with the task or with each other.
     """
     if name is None:
-        name = SingleLabel.name if separator is None else MultiLabel.name
+        name = SingleLabel.name if separator is None and not label_columns else MultiLabel.name
     if name == MultiLabel.name:
-        return MultiLabel(separator=separator)
+        if separator is not None and label_columns:
+            raise ConfigError("0/1 columns have no label separator; drop the separator or the label names")
+        return MultiLabel(separator=separator, label_columns=tuple(label_columns))
     if name not in _TASKS:
         raise ConfigError(f"unknown task {name!r}; use one of {', '.join(get_args(TaskName))}")
     if separator is not None:
         raise ConfigError(f"a label separator needs the task multi-label, not {name}; drop one of the two")
+    if label_columns:
+        raise ConfigError(f"label names need the task multi-label, not {name}; drop one of the two")
     return next(task for task_name, task in _TASKS.items() if task_name == name)()
 
 

@@ -10,6 +10,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import ClassVar, Literal, Self
 
 import numpy as np
@@ -17,7 +18,6 @@ from numpy.typing import NDArray
 
 from bothways.errors import ConfigError, DataError
 from bothways.tasks import metrics
-from bothways.tasks.classification import is_missing
 from bothways.tasks.metrics import Metrics, Scores
 from bothways.tasks.stratification import held_texts
 from bothways.tasks.task import (
@@ -34,6 +34,8 @@ from bothways.tasks.task import (
     selected,
     warnings_about_both,
 )
+from bothways.text.fields import Text, fields_of
+from bothways.text.validation import is_missing
 
 _BINS = 10
 _LARGEST_TARGET = 1e30
@@ -52,6 +54,7 @@ class Regression(Task):
     center: float = 0.0
     scale: float = 1.0
     labels: tuple[()] = ()
+    label_values: tuple[()] = ()
     thresholds: None = None
     temperature: float = 1.0
 
@@ -94,19 +97,37 @@ class Regression(Task):
             raise ValueError("a regression model needs a target with center and scale")
         return cls(record.center, record.scale)
 
-    def parse(self, value: object, where: str) -> Label:
+    def parse(self, value: object) -> Label:
         """Return the number in a cell, which may be written as a string."""
         if isinstance(value, np.generic):
             value = value.item()
         if is_missing(value) or (isinstance(value, str) and not value.strip()):
-            raise DataError(f"{where}: the target is missing; add it, or move the row to the unlabeled texts")
+            raise DataError("the target is missing")
         try:
-            number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
+            number = (
+                float(value)
+                if isinstance(value, int | float | str | Decimal) and not isinstance(value, bool)
+                else math.nan
+            )
         except (ValueError, OverflowError):
             number = math.nan
         if not abs(number) <= _LARGEST_TARGET:
-            raise DataError(f"{where}: the target is {str(value)[:40]!r}, expected a finite number such as 3.5")
+            raise DataError(f"the target is {str(value)[:40]!r}, expected a finite number such as 3.5")
         return number
+
+    def unknown(self, label: Label) -> list[str]:
+        """Return no label: every number can be predicted."""
+        del label
+        return []
+
+    def unified(self, labels: list[Label]) -> list[Label]:
+        """Return the numbers as they are."""
+        return labels
+
+    def extended(self, labels: Sequence[str]) -> Self:
+        """Return the task as it is: it has no labels."""
+        del labels
+        return self
 
     def check(self, rows: LabeledTexts) -> list[str]:
         """Refuse targets that are all equal, and a single distinct text."""
@@ -119,10 +140,10 @@ class Regression(Task):
 
     def split(self, rows: LabeledTexts, fraction: float, seed: int) -> Split:
         """Set a fraction of the texts aside, about the same fraction in each tenth of the range of targets."""
-        values_by_text: dict[str, list[float]] = defaultdict(list)
+        values_by_text: dict[Text, list[float]] = defaultdict(list)
         for text, value in zip(rows.texts, rows.values.tolist(), strict=True):
             values_by_text[text].append(value)
-        texts = sorted(values_by_text)
+        texts = sorted(values_by_text, key=fields_of)
         order = metrics.ranks(np.array([float(np.mean(values_by_text[text])) for text in texts]))
         bins = np.minimum((order - 1) * _BINS / len(texts), _BINS - 1).astype(np.int64).tolist()
         held = held_texts({text: {str(number)} for text, number in zip(texts, bins, strict=True)}, fraction, seed)
@@ -211,7 +232,7 @@ class Regression(Task):
 
 
 def _warnings(rows: LabeledTexts) -> list[str]:
-    found: dict[str, set[float]] = defaultdict(set)
+    found: dict[Text, set[float]] = defaultdict(set)
     for text, value in zip(rows.texts, rows.values.tolist(), strict=True):
         found[text].add(value)
     count = sum(len(values) > 1 for values in found.values())

@@ -5,6 +5,7 @@ Letters: N texts, C labels.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,12 +16,27 @@ from numpy.typing import NDArray
 
 from bothways.errors import DataError
 from bothways.tasks import classification, metrics
+from bothways.tasks.labels import (
+    KnownLabels,
+    LabelKind,
+    LabelValue,
+    extended_kind,
+    in_order,
+    kind_of,
+    label_value,
+    parse_label,
+    printed_items,
+    warnings_about_missing,
+    warnings_about_similar,
+    warnings_about_single,
+)
 from bothways.tasks.metrics import Metrics, Scores
 from bothways.tasks.task import (
     Activation,
     Decision,
     Label,
     LabeledTexts,
+    Predictions,
     Split,
     Targets,
     Task,
@@ -30,6 +46,9 @@ from bothways.tasks.task import (
     selected,
     warnings_about_both,
 )
+from bothways.text.fields import Text, fields_of
+
+_FOR_LISTS = "for several labels per text use --task multi-label"
 
 
 @dataclass(frozen=True)
@@ -39,17 +58,28 @@ class SingleLabel(Task):
     Attributes:
         labels: In the order of the outputs; empty before the task is fitted.
         temperature: The ensemble's log probabilities are divided by it.
+        label_kind: The type that users get the labels in.
     """
 
     labels: tuple[str, ...] = ()
     temperature: float = 1.0
     thresholds: None = None
+    label_kind: LabelKind = "text"
 
     name: ClassVar[TaskName] = "single-label"
     title: ClassVar[str] = "text classifier"
     activation_name: ClassVar[Activation] = "softmax"
     selection_note: ClassVar[str] = "the ensemble's temperature was chosen on them, so its loss is slightly optimistic"
     headline: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1")
+
+    @functools.cached_property
+    def label_values(self) -> tuple[LabelValue, ...]:
+        """The labels as text, whole numbers or booleans."""
+        return tuple(label_value(label, self.label_kind) for label in self.labels)
+
+    @functools.cached_property
+    def _known(self) -> KnownLabels:
+        return KnownLabels(self.labels)
 
     @property
     def outputs(self) -> int:
@@ -62,70 +92,83 @@ class SingleLabel(Task):
         return self.labels
 
     def record(self) -> TaskRecord:
-        """Return labels and temperature."""
-        return TaskRecord(self.name, self.labels, self.temperature)
+        """Return labels, their type and temperature."""
+        return TaskRecord(self.name, self.labels, self.temperature, label_kind=self.label_kind)
 
     @classmethod
     def from_record(cls, record: TaskRecord) -> Self:
-        """Return the task with labels and temperature."""
+        """Return the task with labels, their type and temperature."""
         classification.refuse_impossible(record, least_labels=2)
         if record.thresholds is not None:
             raise ValueError("a single-label classifier has no thresholds: its label is the most probable one")
         assert record.temperature is not None
-        return cls(record.labels, record.temperature)
+        return cls(record.labels, record.temperature, label_kind=record.label_kind)
 
-    def parse(self, value: object, where: str) -> Label:
+    def parse(self, value: object) -> Label:
         """Return the one label in a cell."""
-        return (classification.parse_label(value, where),)
+        label = parse_label(value)
+        if isinstance(value, str) and printed_items(label) is not None:
+            raise DataError(f"the label is the list {label[:40]!r} as text; {_FOR_LISTS}")
+        return (self._known.find(label),)
+
+    def unknown(self, label: Label) -> list[str]:
+        """Return the label if it is unknown."""
+        return classification.unknown_labels(self.labels, label) if isinstance(label, tuple) else []
+
+    def unified(self, labels: list[Label]) -> list[Label]:
+        """Return the labels in one spelling each."""
+        return classification.unified(labels)
+
+    def extended(self, labels: Sequence[str]) -> Self:
+        """Return the task with further labels, which no text is given."""
+        return replace(self, labels=(*self.labels, *labels), label_kind=extended_kind(self.label_kind, labels))
 
     def check(self, rows: LabeledTexts) -> list[str]:
-        """Refuse a single class, and classes with a single distinct text; warn about similar labels."""
-        counts = Counter(label for (label,) in rows.label_sets)
-        if len(counts) < 2:
-            raise DataError(f"{rows.name}: all {len(rows)} rows have the label {min(counts)!r}; at least 2 are needed")
-        texts_by_label: dict[str, set[str]] = defaultdict(set)
-        for text, (label,) in zip(rows.texts, rows.label_sets, strict=True):
-            texts_by_label[label].add(text)
-        for label, texts in texts_by_label.items():
-            if len(texts) < 2:
-                raise DataError(
-                    f"{rows.name}: label {label!r} has 1 distinct text in {_rows(counts[label])}; at least 2 are "
-                    "needed (one to train on, one to validate). Add some, or remove the label"
-                )
-        return classification.warnings_about_similar(rows.name, counts)
+        """Refuse a single class; warn about similar labels and printed missing values."""
+        found = [label for (label,) in rows.label_sets]
+        if len(set(found)) < 2:
+            raise DataError(f"{rows.name}: all {len(rows)} rows have the label {found[0]!r}; at least 2 are needed")
+        return [*warnings_about_missing(rows.name, found), *warnings_about_similar(rows.name, dict.fromkeys(found))]
 
     def split(self, rows: LabeledTexts, fraction: float, seed: int) -> Split:
-        """Set a fraction of each class's texts aside, at least one text of each class on either side.
+        """Set a fraction of each class's texts aside, at least one text of each class with several texts.
 
-        Where one text has several labels, only the training side is certain to have a text of each class.
+        Each class keeps a text to train on. Where one text has several labels, a class may have no validation text.
         """
         labels_by_text = _labels_by_text(rows)
-        texts_by_label: dict[str, list[str]] = defaultdict(list)
+        texts_by_label: dict[str, list[Text]] = defaultdict(list)
         for text, labels in labels_by_text.items():
             texts_by_label[labels[0]].append(text)
-        texts_left = Counter(label for labels in labels_by_text.values() for label in labels)  # to train on
+        texts_by_class = Counter(label for labels in labels_by_text.values() for label in labels)
+        texts_left = texts_by_class.copy()  # to train on
         rng = np.random.default_rng(seed)
-        held: set[str] = set()
+        held: set[Text] = set()
         for label in sorted(texts_by_label):
-            texts = sorted(texts_by_label[label])
+            texts = sorted(texts_by_label[label], key=fields_of)
             wanted = max(1, round(fraction * len(texts)))
             for text in (texts[i] for i in rng.permutation(len(texts))):
                 if wanted > 0 and all(texts_left[each] > 1 for each in labels_by_text[text]):
                     held.add(text)
                     texts_left.subtract(labels_by_text[text])
                     wanted -= 1
+        if not held:
+            raise DataError(
+                f"{rows.name}: no text can be set aside for validation, because each is the only text of a label; add "
+                "rows, or give a file of validation rows with --valid"
+            )
         is_held = [text in held for text in rows.texts]
-        return Split(selected(rows, [not h for h in is_held]), selected(rows, is_held), _warnings(rows))
+        single = sorted(label for label, count in texts_by_class.items() if count < 2)
+        warnings = [*_warnings(rows), *warnings_about_single(rows.name, single)]
+        return Split(selected(rows, [not h for h in is_held]), selected(rows, is_held), warnings)
 
     def split_with(self, train: LabeledTexts, valid: LabeledTexts) -> Split:
         """Return the split that a user made, with warnings."""
-        known = {label for (label,) in train.label_sets}
-        classification.refuse_untrained({label for (label,) in valid.label_sets}, known, valid.name, train.name)
         return Split(train, valid, [*_warnings(train), *warnings_about_both(train, valid)])
 
     def fitted(self, rows: LabeledTexts) -> Self:
-        """Return the task with its labels in alphabetical order."""
-        return replace(self, labels=tuple(sorted({label for (label,) in rows.label_sets})))
+        """Return the task with its labels in order: whole numbers by value, text alphabetically."""
+        labels = in_order(label for (label,) in rows.label_sets)
+        return replace(self, labels=labels, label_kind=kind_of(labels))
 
     def targets(self, rows: LabeledTexts) -> Targets:
         """Return class numbers, (N,) int64."""
@@ -164,12 +207,17 @@ class SingleLabel(Task):
     def decide(self, scores: Scores) -> Decision:
         """Choose the most probable label."""
         best = int(scores.argmax())
-        return Decision(self.labels[best], float(scores[best]), (self.labels[best],))
+        label = self.label_values[best]
+        return Decision(label, float(scores[best]), (label,))
 
     def epoch_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
         """Return the loss, without class weights or label smoothing, and the accuracy."""
         accuracy = float((scores.argmax(axis=1) == targets).mean())
         return {"loss": metrics.log_loss(scores, targets), "accuracy": accuracy}
+
+    def epoch_rank(self, metrics: Mapping[str, float]) -> tuple[float, ...]:
+        """Return the accuracy, then the loss: overconfidence raises the loss long before the errors stop falling."""
+        return (metrics["accuracy"], -metrics["loss"])
 
     def validation_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
         """Return loss, accuracy, and the calibration error after and before calibration."""
@@ -206,11 +254,16 @@ class SingleLabel(Task):
             roc_auc=metrics.mean_over_labels(metrics.roc_auc, ranked, is_relevant),
             average_precision=metrics.mean_over_labels(metrics.average_precision, ranked, is_relevant),
         )
-        return Metrics(summary, by_class.classes(self.labels), counts)
+        return Metrics(summary, by_class.classes(self.label_values), counts)
 
-    def array(self, scores: Sequence[Scores]) -> NDArray[np.object_]:
-        """Return the most probable label of each text, (N,) str."""
-        return np.array([self.decide(row).label for row in scores], dtype=object)
+    def array(self, scores: Sequence[Scores]) -> Predictions:
+        """Return the most probable label of each text, (N,): str objects, int64 or bool."""
+        found = [self.decide(row).label for row in scores]
+        if self.label_kind == "integer":
+            return np.array(found, dtype=np.int64)
+        if self.label_kind == "boolean":
+            return np.array(found, dtype=np.bool_)
+        return np.array(found, dtype=object)
 
     def columns(self) -> list[str]:
         """Return the columns of the label, its probability, and the probability of each label."""
@@ -234,18 +287,14 @@ class SingleLabel(Task):
         return lines
 
 
-def _rows(count: int) -> str:
-    return f"{count} row{'s' if count > 1 else ''}"
-
-
 def _calibration_error(scores: Scores, targets: Targets) -> float:
     """Return the expected calibration error of the most probable class."""
     return metrics.calibration_error(scores.max(axis=1), scores.argmax(axis=1) == targets)
 
 
-def _labels_by_text(rows: LabeledTexts) -> dict[str, Sequence[str]]:
+def _labels_by_text(rows: LabeledTexts) -> dict[Text, Sequence[str]]:
     """Return the distinct labels of each text, in the order in which they occur."""
-    found: dict[str, dict[str, None]] = defaultdict(dict)
+    found: dict[Text, dict[str, None]] = defaultdict(dict)
     for text, (label,) in zip(rows.texts, rows.label_sets, strict=True):
         found[text][label] = None
     return {text: list(labels) for text, labels in found.items()}

@@ -16,16 +16,37 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from bothways.tasks.labels import LabelKind, LabelValue
 from bothways.tasks.metrics import Metrics, Scores
+from bothways.text.fields import Text
 
-LONGEST_LABEL = 1000
-"""Characters; what is longer is a text in the wrong column."""
 TaskName = Literal["single-label", "multi-label", "regression"]
 Activation = Literal["softmax", "sigmoid", "identity"]
 Targets = NDArray[Any]
 """What is true of texts, as the loss takes it: class numbers (N,), 0 and 1 (N, C), or standardized values (N, 1)."""
 Label = tuple[str, ...] | float
 """What one row is labeled with: a tuple of labels (exactly one for single-label), or a number for regression."""
+Predictions = NDArray[np.object_] | NDArray[np.int64] | NDArray[np.bool_] | NDArray[np.float64]
+"""The predictions for texts, (N,)."""
+
+
+@dataclass(frozen=True)
+class InvalidRow:
+    """A row that cannot be used.
+
+    Attributes:
+        source: Where it comes from, such as the name of a file.
+        place: Its place there, such as ``row 3 (line 4)``.
+        column: The column with the first problem; empty if the problem is the whole row.
+        reason: What is wrong.
+        values: The row's values by column.
+    """
+
+    source: str
+    place: str
+    column: str
+    reason: str
+    values: Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -36,11 +57,15 @@ class LabeledTexts:
         name: Where they come from, for messages.
         texts: Checked texts.
         labels: One ``Label`` per text.
+        weights: The weight of each text in the training loss, finite and not negative; None for equal weights.
+        invalid: The rows that were left out.
     """
 
     name: str
-    texts: list[str]
+    texts: list[Text]
     labels: list[Label]
+    weights: list[float] | None = None
+    invalid: tuple[InvalidRow, ...] = ()
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -76,9 +101,9 @@ class Decision:
         value: The predicted value in the target's unit; None for classification.
     """
 
-    label: str | None = None
+    label: LabelValue | None = None
     probability: float | None = None
-    chosen: tuple[str, ...] = ()
+    chosen: tuple[LabelValue, ...] = ()
     value: float | None = None
 
 
@@ -88,7 +113,9 @@ class TaskRecord:
 
     Attributes:
         name: Which task.
-        labels: In the order of the outputs; empty for regression.
+        labels: In the order of the outputs, as text; empty for regression.
+        label_kind: The type that users get the labels in.
+        label_columns: The names of 0/1 columns, or of the positions of multi-hot lists; empty unless labels come so.
         temperature: Of the ensemble's calibration; None where the task has none.
         thresholds: Per label; None where the task has none.
         center: Mean of the training targets; None unless the task is regression.
@@ -103,6 +130,8 @@ class TaskRecord:
     center: float | None = None
     scale: float | None = None
     separator: str | None = None
+    label_kind: LabelKind = "text"
+    label_columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -134,7 +163,17 @@ class Task(ABC):
     @property
     @abstractmethod
     def labels(self) -> tuple[str, ...]:
-        """All labels, in the order of the outputs; empty for regression."""
+        """All labels as text, in the order of the outputs; empty for regression and before the task is fitted."""
+
+    @property
+    @abstractmethod
+    def label_values(self) -> tuple[LabelValue, ...]:
+        """All labels as users get them: text, whole numbers or booleans."""
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """The names of 0/1 columns, or of the positions of multi-hot lists; empty unless labels come so."""
+        return ()
 
     @property
     @abstractmethod
@@ -162,16 +201,27 @@ class Task(ABC):
     # Rows
 
     @abstractmethod
-    def parse(self, value: object, where: str) -> Label:
-        """Return the label that a cell of a table holds.
+    def parse(self, value: object) -> Label:
+        """Return the label that a cell of a table holds, in the spelling of this task's labels if it is one of them.
 
         Args:
-            value: The cell, of any type.
-            where: How errors name the cell, such as ``reviews.csv, row 3, column 'stars'``.
+            value: The cell, of any type; a list of cells for 0/1 columns.
 
         Raises:
-            DataError: The value is missing or is not a label of this task.
+            DataError: The value is missing or cannot be a label of this task. The message has no place.
         """
+
+    @abstractmethod
+    def unknown(self, label: Label) -> list[str]:
+        """Return the labels of a parsed cell that this task does not know; empty before the task is fitted."""
+
+    @abstractmethod
+    def unified(self, labels: list[Label]) -> list[Label]:
+        """Return the labels of all rows of a source in one spelling each, before the task is fitted."""
+
+    @abstractmethod
+    def extended(self, labels: Sequence[str]) -> Self:
+        """Return the task with further labels behind its own, which no model predicts."""
 
     @abstractmethod
     def check(self, rows: LabeledTexts) -> list[str]:
@@ -198,11 +248,7 @@ class Task(ABC):
 
     @abstractmethod
     def split_with(self, train: LabeledTexts, valid: LabeledTexts) -> Split:
-        """Return the split that a user made, with warnings.
-
-        Raises:
-            DataError: The validation rows have a label that the training rows lack.
-        """
+        """Return the split that a user made, with warnings."""
 
     @abstractmethod
     def fitted(self, rows: LabeledTexts) -> Self:
@@ -265,6 +311,10 @@ class Task(ABC):
     def epoch_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
         """Return the metrics of a training epoch, ``loss`` and one or two more, for scores, (N, C)."""
 
+    def epoch_rank(self, metrics: Mapping[str, float]) -> tuple[float, ...]:
+        """Return what the best epoch has the most of, from the metrics that ``epoch_metrics`` returned."""
+        return (-metrics["loss"],)
+
     @abstractmethod
     def validation_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
         """Return the metrics that a bundle records of its ensemble.
@@ -283,7 +333,7 @@ class Task(ABC):
         """Return all metrics of scores, (N, C)."""
 
     @abstractmethod
-    def array(self, scores: Sequence[Scores]) -> NDArray[np.object_] | NDArray[np.float64]:
+    def array(self, scores: Sequence[Scores]) -> Predictions:
         """Return the predictions for texts, (N,), from the ensemble's scores of each, (C,)."""
 
     # What is written
@@ -328,4 +378,5 @@ def warnings_about_both(train: LabeledTexts, valid: LabeledTexts) -> list[str]:
 def selected(rows: LabeledTexts, keep: Sequence[bool]) -> LabeledTexts:
     """Return the rows whose flag is set."""
     kept = [number for number, is_kept in enumerate(keep) if is_kept]
-    return LabeledTexts(rows.name, [rows.texts[n] for n in kept], [rows.labels[n] for n in kept])
+    weights = None if rows.weights is None else [rows.weights[n] for n in kept]
+    return LabeledTexts(rows.name, [rows.texts[n] for n in kept], [rows.labels[n] for n in kept], weights)

@@ -1,31 +1,104 @@
-"""Detect texts in a language that a tokenizer was not trained for.
+"""Judge whether a tokenizer knows the language of texts, and whether a single text can be read at all.
 
-Words of another language are split into single letters or become unknown tokens. The share of such tokens is the
-measure of coverage.
+In: a tokenizer and texts. Out: shares, and a verdict. The thresholds are measured by ``benchmarks/coverage``.
 """
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 
+import numpy as np
+
+from bothways.text.cleaning import WORD_START, clean
+from bothways.text.reading import TokenizedText
 from bothways.text.tokenizer import UNKNOWN_ID, Tokenizer
 
-MAX_UNCOVERED_SHARE = 0.11
-"""For the English tokenizer, English texts of every kind are below this share, other languages above (docs/LOG.md)."""
+LEAST_KNOWN_SHARE = 0.25
+"""English texts of every kind are above it for the English pack, 62 other languages below (docs/LOG.md)."""
+MOST_FRAGMENTS_SHARE = 0.1
+"""Packs of other languages may have few whole words, but then few single letters too."""
+_MOST_TEXTS = 2_000
+_MOST_CHARACTERS = 2_000
+_SHORTEST_WORD = 4
+"""Shorter words are often the same in several languages."""
+_ADDRESS = re.compile(r"(?:https?://|www\.|[@#])\S+")
+_WORD = re.compile(r"[^\W\d_]+")
+_WORDLESS_CATEGORIES = ("N", "P", "Z", "C", "Sm", "Sc", "Sk")
+"""Digits, punctuation, white space, and signs of formulas, currencies and accents."""
 
 
-def uncovered_share(tokenizer: Tokenizer, ids: NDArray[np.integer]) -> float:
-    """Return the share of tokens that are unknown or a single letter within a word.
+@dataclass(frozen=True)
+class Coverage:
+    """How well a tokenizer knows the words of texts.
+
+    Attributes:
+        known: Share of the letters, 0..1, that are in words with a token of their own. Words of one to three basic Latin
+            letters do not count.
+        fragments: Share of the tokens, 0..1, that are unknown or a single letter.
+    """
+
+    known: float
+    fragments: float
+
+    @property
+    def is_sufficient(self) -> bool:
+        """Whether the texts are in a language of the English pack."""
+        return self.known >= LEAST_KNOWN_SHARE
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether the texts are probably in no language of the pack, whichever it is."""
+        return self.known < LEAST_KNOWN_SHARE and self.fragments > MOST_FRAGMENTS_SHARE
+
+
+def coverage(tokenizer: Tokenizer, texts: Sequence[str]) -> Coverage:
+    """Return how well a tokenizer knows the words of texts, from a sample of at most 2,000 of them.
+
+    Addresses, mentions and hashtags do not count. Texts without words are judged by their fragments.
+    """
+    vocabulary = tokenizer.tokens(range(len(tokenizer)))
+    whole = {token.removeprefix(WORD_START) for token in vocabulary if token.startswith(WORD_START)} or set(vocabulary)
+    is_fragment = np.array([len(token) == 1 and token.upper() != token.lower() for token in vocabulary])
+    is_fragment[UNKNOWN_ID] = True
+    known = letters = fragments = tokens = 0
+    for text in texts[:: len(texts) // _MOST_TEXTS + 1]:
+        part = _ADDRESS.sub(" ", clean(text[:_MOST_CHARACTERS], "bothways-1"))
+        for word in _WORD.findall(part.lower()):
+            if len(word) >= _SHORTEST_WORD or not word.isascii():
+                letters += len(word)
+                known += len(word) * (word in whole)
+        ids = tokenizer.tokenize(part).ids
+        tokens += len(ids)
+        fragments += int(is_fragment[ids].sum())
+    share = fragments / tokens if tokens else 0.0
+    return Coverage(known / letters if letters else float(share <= MOST_FRAGMENTS_SHARE), share)
+
+
+class Unreadable(StrEnum):
+    """Why a prediction for a text says nothing about it."""
+
+    EMPTY = "empty"
+    WORDLESS = "only digits or punctuation"
+    UNKNOWN = "mostly unknown"
+
+
+def unreadable(text: str, tokens: TokenizedText) -> Unreadable | None:
+    """Return why a model cannot read a text, or None if it can.
+
+    A text is mostly unknown if more than half of its words contain an unknown token.
 
     Args:
-        tokenizer: The tokenizer of the ids.
-        ids: The tokens, (T,).
-
-    Returns:
-        A number from 0 to 1. It is 0 if there are no tokens.
+        text: The text.
+        tokens: Its tokens.
     """
-    tokens = tokenizer.tokens(range(len(tokenizer)))
-    is_uncovered = np.array([len(token) == 1 and token.isalpha() for token in tokens])
-    is_uncovered[UNKNOWN_ID] = True
-    return float(is_uncovered[ids].mean()) if len(ids) else 0.0
+    starts = tokens.group_starts[1:]
+    if not len(starts):
+        return Unreadable.EMPTY
+    if all(unicodedata.category(character).startswith(_WORDLESS_CATEGORIES) for character in text):
+        return Unreadable.WORDLESS
+    is_unknown = np.logical_or.reduceat(tokens.ids == UNKNOWN_ID, starts)
+    return Unreadable.UNKNOWN if is_unknown.mean() > 0.5 else None

@@ -7,20 +7,43 @@ returns different scores in every run (docs/decisions/002), which would break "s
 from __future__ import annotations
 
 import io
+import itertools
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from bothways.errors import DataError, DependencyMissing
 from bothways.text.cleaning import WORD_START, clean, mark_chunk, split_chunks
+from bothways.text.fields import Text, fields_of
 from bothways.text.subword_tokenizer import SubwordTokenizer
 
 CLEANING = "bothways-1"
 _CHARACTERS_COVERED = 0.9995
-_MOST_DISTINCT_WORDS = 2_000_000
+_RAREST_CHARACTER = 1e-6
+"""Rarer characters get no piece. At most 500 characters are rarer than ``_CHARACTERS_COVERED`` and not rarer than this.
+"""
+_MOST_DISTINCT_CHUNKS = 2_000_000
+_RESERVED, _STAND_IN = "▅", "\ufdd0"
+"""sentencepiece skips words with the first. Cleaning removes the second, so no word contains it."""
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> SubwordTokenizer:
+@dataclass(frozen=True)
+class WordCounts:
+    """How often words and characters occur in texts, as the tokenizer sees them.
+
+    Attributes:
+        words: Words in lower case, without special tokens. Not all of them, if there are millions.
+        characters: The characters of all words, and the start of each word.
+    """
+
+    words: Counter[str]
+    characters: Counter[str]
+
+
+def train_tokenizer(texts: Iterable[Text], vocabulary_size: int) -> SubwordTokenizer:
     """Train a tokenizer on texts. The same texts produce the same bytes.
+
+    Every character of the texts has a piece, in any script, except those that are rarer than one in a million.
 
     Args:
         texts: Validated texts. They are read once, and only their distinct words are kept in memory.
@@ -28,7 +51,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> SubwordTokeni
             them, and more if the corpus needs more single characters.
 
     Raises:
-        DataError: The texts contain no word, or no word that sentencepiece can use.
+        DataError: The texts contain no word.
         DependencyMissing: sentencepiece is not installed.
     """
     try:
@@ -36,17 +59,19 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> SubwordTokeni
     except ImportError:
         raise DependencyMissing("training a tokenizer needs sentencepiece: pip install 'bothways[train]'") from None
 
-    words = count_words(texts)
-    if not words:
+    counts = count_words(texts)
+    if not counts.words:
         raise DataError("the texts contain no words. Training a tokenizer needs texts with words")
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=(f"{word}\t{count}" for word, count in sorted(words.items())),
+            sentence_iterator=(
+                f"{word.replace(_RESERVED, _STAND_IN)}\t{count}" for word, count in sorted(counts.words.items())
+            ),
             model_writer=model,
             input_format="tsv",
             model_type="unigram",
-            vocab_size=max(vocabulary_size, 2 * _characters_needed(words) + 8),
+            vocab_size=max(vocabulary_size, 2 * _characters_needed(counts.characters) + 8),
             hard_vocab_limit=False,
             character_coverage=_CHARACTERS_COVERED,
             normalization_rule_name="identity",
@@ -57,35 +82,72 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> SubwordTokeni
             pad_id=-1,
             minloglevel=3,
         )
-    except RuntimeError as error:  # sentencepiece skips words with its own reserved characters, such as "▅"
+    except RuntimeError as error:  # no texts are known that cause one
         raise DataError(f"no tokenizer can be trained on these texts: {error}") from None
     trained = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
-    pieces = [(trained.id_to_piece(i), trained.get_score(i)) for i in range(1, trained.get_piece_size())]
-    return SubwordTokenizer.from_pieces(pieces, CLEANING)
+    pieces = [
+        (trained.id_to_piece(i).replace(_STAND_IN, _RESERVED), trained.get_score(i))
+        for i in range(1, trained.get_piece_size())
+    ]
+    return SubwordTokenizer.from_pieces([*pieces, *_missing_characters(pieces, counts.characters)], CLEANING)
 
 
-def count_words(texts: Iterable[str]) -> Counter[str]:
+def count_words(texts: Iterable[Text]) -> WordCounts:
     """Count the words of texts as the tokenizer sees them: cleaned, in lower case and without special tokens."""
     chunks: Counter[str] = Counter()
-    words: Counter[str] = Counter()
+    characters: Counter[str] = Counter()
     for text in texts:
-        chunks.update(chunk for chunk, _ in split_chunks(clean(text, CLEANING)))
-        if len(chunks) > _MOST_DISTINCT_WORDS:  # words seen once add little: their pieces occur in other words
-            chunks = Counter({chunk: count for chunk, count in chunks.items() if count > 1})
+        for field in fields_of(text):
+            chunks.update(chunk for chunk, _ in split_chunks(clean(field, CLEANING)))
+        if len(chunks) > _MOST_DISTINCT_CHUNKS:
+            kept = _fewer(chunks)
+            characters += _count_characters(_as_words(chunks - kept))
+            chunks = kept
+    words = _as_words(chunks)
+    return WordCounts(words, characters + _count_characters(words))
+
+
+def _fewer(chunks: Counter[str]) -> Counter[str]:
+    """Return the chunks that occur several times: chunks that occur once add little, as their pieces occur in others.
+
+    In scripts without spaces nearly all chunks occur once. Half of the chunks are kept there, those that came first.
+    """
+    kept = Counter({chunk: count for chunk, count in chunks.items() if count > 1})
+    if len(kept) < len(chunks) // 10:
+        once = (chunk for chunk, count in chunks.items() if count == 1)
+        kept.update(itertools.islice(once, len(chunks) // 2 - len(kept)))
+    return kept
+
+
+def _as_words(chunks: Mapping[str, int]) -> Counter[str]:
+    words: Counter[str] = Counter()
     for chunk, count in chunks.items():
         words[mark_chunk(chunk)[1]] += count
     return words
 
 
-def _characters_needed(words: Counter[str]) -> int:
-    """Return the number of distinct characters needed to cover ``_CHARACTERS_COVERED`` of all characters."""
-    characters: Counter[str] = Counter({WORD_START: words.total()})
+def _count_characters(words: Counter[str]) -> Counter[str]:
+    characters: Counter[str] = Counter({WORD_START: words.total()}) if words else Counter()
     for word, count in words.items():
         for character in word:
             characters[character] += count
+    return characters
+
+
+def _characters_needed(characters: Counter[str]) -> int:
+    """Return the number of distinct characters needed to cover ``_CHARACTERS_COVERED`` of all characters."""
     covered, wanted = 0, _CHARACTERS_COVERED * characters.total()
     for number, (_, count) in enumerate(characters.most_common(), start=1):
         covered += count
         if covered >= wanted:
             return number
     return len(characters)
+
+
+def _missing_characters(pieces: list[tuple[str, float]], characters: Counter[str]) -> list[tuple[str, float]]:
+    """Return a piece for each character that has none and is not too rare, the most frequent first."""
+    known = {piece for piece, _ in pieces}
+    lowest = min(score for _, score in pieces)
+    least = _RAREST_CHARACTER * characters.total()
+    missing = [(-count, character) for character, count in characters.items() if character not in known]
+    return [(character, lowest) for negative, character in sorted(missing) if -negative >= least]

@@ -54,11 +54,13 @@ class LanguageModelCheckpoint(Checkpoint):
     Attributes:
         step: Number of optimizer steps taken.
         best: Validation metrics of the best weights so far. Empty before the first step.
+        best_step: Number of steps after which they were reached.
     """
 
     stage: Literal["language model"] = LANGUAGE_MODEL_STAGE
     step: Annotated[int, Field(ge=0)] = 0
     best: dict[str, float] = {}
+    best_step: Annotated[int, Field(ge=0)] = 0
 
 
 class ClassifierCheckpoint(Checkpoint):
@@ -70,6 +72,8 @@ class ClassifierCheckpoint(Checkpoint):
         batch: Number of batches of that epoch trained on.
         step: Number of optimizer steps taken in all epochs.
         optimizer_steps: Number of optimizer steps taken since the last layer group was unfrozen.
+        best: Validation metrics of the best epoch so far. Empty before the end of the first epoch.
+        best_epoch: Index of that epoch, or -1. Its weights are the tensors ``best``, if the best epoch is to be kept.
     """
 
     stage: Literal["classifier"] = CLASSIFIER_STAGE
@@ -78,6 +82,8 @@ class ClassifierCheckpoint(Checkpoint):
     batch: Annotated[int, Field(ge=0)] = 0
     step: Annotated[int, Field(ge=0)] = 0
     optimizer_steps: Annotated[int, Field(ge=0)] = 0
+    best: dict[str, float] = {}
+    best_epoch: Annotated[int, Field(ge=-1)] = -1
 
 
 class FinalCheckpoint(Checkpoint):

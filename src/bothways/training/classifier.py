@@ -1,19 +1,20 @@
 """Train a classifier on top of a language model's encoder, with gradual unfreezing.
 
 In: token ids in reading order, and targets. Out: reports during training, and the model after the last epoch, when its
-learning rate has decayed. On few validation rows, the loss is lowest long before the error is (docs/LOG.md). All random
-numbers follow from the seed and the numbers of epoch and batch, so that a killed training continues to the same bytes
-(guarantee 7).
+learning rate has decayed, or after its best epoch. All random numbers follow from the seed and the numbers of epoch and
+batch, so that a killed training continues to the same bytes (guarantee 7).
 """
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bothways.data.batches import TextBatch, count_batches, pad, plan_batches, shuffled_batches
@@ -27,7 +28,7 @@ from bothways.training.hyperparameters import ClassifierConfig
 from bothways.training.language_model import in_float32
 from bothways.training.objective import Objective
 from bothways.training.optimizer import StageOptimizer
-from bothways.training.reports import EpochReport, Report, StepReport
+from bothways.training.reports import EpochReport, Report, StageReport, StepReport
 from bothways.training.seeds import derived_seed
 
 _TEXTS_WITHOUT_GRADIENTS = 128
@@ -35,10 +36,17 @@ _TEXTS_WITHOUT_GRADIENTS = 128
 
 @dataclass(frozen=True, eq=False)
 class ClassRows:
-    """Token ids of texts in one reading order, with their targets, (N,) or (N, C)."""
+    """Token ids of texts in one reading order, with their targets.
+
+    Attributes:
+        ids: Token ids by text.
+        targets: (N,) or (N, C).
+        weights: Weight of each text in the loss, (N,) float32, above 0 and with mean 1; None for equal weights.
+    """
 
     ids: Sequence[Ids]
     targets: Targets
+    weights: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,15 @@ class _Epoch:
     unfrozen: int
     number: int
     count: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Best:
+    """The best epoch so far, by its index from 0, with its metrics and, if they are to be kept, its weights."""
+
+    epoch: int = -1
+    metrics: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, Tensor] = field(default_factory=dict)
 
 
 def train_classifier(
@@ -68,7 +85,8 @@ def train_classifier(
     Args:
         model: The classifier, on the device to train on, with the weights of ``start``.
         train: Training rows.
-        valid: Validation rows, on which each epoch is measured; training does not depend on them.
+        valid: Validation rows, on which each epoch is measured. The weights depend on them only if ``config`` keeps the
+            best epoch.
         task: Computes the metrics of each epoch.
         objective: The loss to minimize.
         config: Hyperparameters of this stage.
@@ -80,7 +98,7 @@ def train_classifier(
     groups = [model.encoder.embedding, *model.encoder.layers, model.head]
     plan = _plan(len(groups), config, len(train.ids))
     batch_size = config.batch_size_for(len(train.ids))
-    steps_per_epoch = count_batches(train.ids, batch_size, config.max_batch_tokens)
+    steps_per_epoch = _steps_per_epoch(train, config)
 
     def optimizer_of(epoch: _Epoch) -> StageOptimizer:
         return StageOptimizer(
@@ -88,13 +106,14 @@ def train_classifier(
             unfrozen=epoch.unfrozen,
             steps=epoch.count * steps_per_epoch,
             schedule=config.schedule,
-            learning_rate=config.learning_rate_for(len(train.ids) / steps_per_epoch),
+            learning_rate=learning_rate_of(train, config),
             layer_decay=config.layer_decay,
             weight_decay=config.weight_decay,
             max_gradient_norm=config.max_gradient_norm,
         )
 
     first, batches_done, step = start.epoch, start.batch, start.step
+    best = _Best(start.best_epoch, start.best, start.part("best"))
     if first < len(plan):
         optimizer = optimizer_of(plan[first])
         if plan[first].number or batches_done:
@@ -102,6 +121,10 @@ def train_classifier(
 
     features: Tensor | None = None
     for epoch in range(first, len(plan)):
+        if _is_exhausted(plan, epoch, best, config):
+            message = f"{model.direction} stopped after epoch {epoch}/{len(plan)}: epoch {best.epoch + 1} was the best"
+            yield StageReport(CLASSIFIER_STAGE, message)
+            break
         started = time.monotonic()
         if epoch > first and plan[epoch].number == 0:
             optimizer = optimizer_of(plan[epoch])
@@ -114,44 +137,65 @@ def train_classifier(
             if plan[epoch].unfrozen == 1 and features is None:
                 features = frozen_features(model, train.ids, config)
             loss, penalty = _loss(
-                model, batch, train.targets, objective, config, features if plan[epoch].unfrozen == 1 else None
+                model, batch, train, objective, config, features if plan[epoch].unfrozen == 1 else None
             )
-            rate = optimizer.step(loss + penalty)
+            rate, norm = optimizer.step(loss + penalty)
             step += 1
             total = max(step, len(plan) * steps_per_epoch)
             tokens = int(batch.lengths.sum())
             position = (CLASSIFIER_STAGE, model.direction, epoch + 1, len(plan))
-            yield StepReport(*position, step, total, loss.item(), rate, tokens)
+            yield StepReport(*position, step, total, loss.item(), rate, norm, tokens)
             if checkpoints.is_due() and number < len(batches) - 1:
-                checkpoints.save(_checkpoint(model, optimizer, start.perplexity, epoch, number + 1, step))
+                checkpoints.save(_checkpoint(model, optimizer, best, start.perplexity, epoch, number + 1, step))
         batches_done = 0
         metrics = task.epoch_metrics(class_scores(model, valid.ids, objective, config), valid.targets)
-        yield EpochReport(CLASSIFIER_STAGE, model.direction, epoch + 1, len(plan), metrics, time.monotonic() - started)
+        is_best = not best.metrics or task.epoch_rank(metrics) > task.epoch_rank(best.metrics)
+        if is_best:
+            best = _Best(epoch, metrics, copy.deepcopy(model.state_dict()) if config.keep == "best" else {})
+        yield EpochReport(*position, step, metrics, time.monotonic() - started, is_best)
         if checkpoints.is_due():
-            checkpoints.save(_checkpoint(model, optimizer, start.perplexity, epoch + 1, 0, step))
+            checkpoints.save(_checkpoint(model, optimizer, best, start.perplexity, epoch + 1, 0, step))
+    if config.keep == "best":
+        model.load_state_dict(best.weights)
     model.eval()
+
+
+def _steps_per_epoch(train: ClassRows, config: ClassifierConfig) -> int:
+    return count_batches(train.ids, config.batch_size_for(len(train.ids)), config.max_batch_tokens)
+
+
+def learning_rate_of(train: ClassRows, config: ClassifierConfig) -> float:
+    """Return the peak learning rate of the top layer group for these training rows."""
+    return config.learning_rate_for(len(train.ids) / _steps_per_epoch(train, config))
+
+
+def _is_exhausted(plan: Sequence[_Epoch], epoch: int, best: _Best, config: ClassifierConfig) -> bool:
+    """Return whether training stops before an epoch: too many with all layers unfrozen did not improve on the best."""
+    whole = next(number for number, part in enumerate(plan) if part.unfrozen == plan[-1].unfrozen)
+    return config.patience != "none" and epoch - max(best.epoch + 1, whole) >= config.patience
 
 
 def _loss(
     model: ClassifierNetwork,
     batch: TextBatch,
-    targets: Targets,
+    train: ClassRows,
     objective: Objective,
     config: ClassifierConfig,
     features: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Return a batch's loss and its activation penalty; if the encoder is frozen, from the features of all texts."""
     device = model.encoder.embedding.weight.device
-    expected = torch.from_numpy(targets[batch.rows]).to(device)
+    expected = torch.from_numpy(train.targets[batch.rows]).to(device)
+    weights = None if train.weights is None else torch.from_numpy(train.weights[batch.rows]).to(device)
     if features is not None:
-        loss = objective.loss(model.head(features[torch.from_numpy(batch.rows).to(device)]), expected)
+        loss = objective.loss(model.head(features[torch.from_numpy(batch.rows).to(device)]), expected, weights)
         return loss, torch.zeros_like(loss)
     ids, lengths = torch.from_numpy(batch.ids).to(device), torch.from_numpy(batch.lengths).to(device)
     logits, raw, dropped = model(ids, lengths)
     penalty = activation_penalty(
         raw, dropped, config.activation_regularization, config.temporal_activation_regularization, lengths
     )
-    return objective.loss(logits, expected), penalty
+    return objective.loss(logits, expected, weights), penalty
 
 
 def frozen_features(model: ClassifierNetwork, ids: Sequence[Ids], config: ClassifierConfig) -> Tensor:
@@ -195,7 +239,13 @@ def _plan(groups: int, config: ClassifierConfig, texts: int) -> list[_Epoch]:
 
 
 def _checkpoint(
-    model: ClassifierNetwork, optimizer: StageOptimizer, perplexity: float, epoch: int, batch: int, step: int
+    model: ClassifierNetwork,
+    optimizer: StageOptimizer,
+    best: _Best,
+    perplexity: float,
+    epoch: int,
+    batch: int,
+    step: int,
 ) -> ClassifierCheckpoint:
     """Return everything that the next step depends on."""
     return ClassifierCheckpoint(
@@ -204,5 +254,11 @@ def _checkpoint(
         batch=batch,
         step=step,
         optimizer_steps=optimizer.steps_taken,
-        tensors={**with_prefix("model", model.state_dict()), **with_prefix("optimizer", optimizer.state())},
+        best=best.metrics,
+        best_epoch=best.epoch,
+        tensors={
+            **with_prefix("model", model.state_dict()),
+            **with_prefix("optimizer", optimizer.state()),
+            **with_prefix("best", best.weights),
+        },
     )

@@ -25,7 +25,7 @@ from bothways.training.checkpoints import LANGUAGE_MODEL_STAGE, Checkpoints, Lan
 from bothways.training.distributed import gather_rows, mean_over_processes, processes
 from bothways.training.hyperparameters import LanguageModelConfig
 from bothways.training.optimizer import StageOptimizer
-from bothways.training.reports import EpochReport, Report, StepReport
+from bothways.training.reports import EpochReport, Report, StageReport, StepReport
 from bothways.training.seeds import derived_seed
 
 _TOKENS_BETWEEN_VALIDATIONS = 5_000_000
@@ -49,6 +49,15 @@ class StreamTexts:
     training: Numbers
     validation: Numbers
     validation_words: Numbers | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Best:
+    """The best weights so far, with their metrics and the number of steps after which they were reached."""
+
+    step: int
+    metrics: dict[str, float]
+    weights: dict[str, Tensor]
 
 
 def train_language_model(
@@ -99,15 +108,14 @@ def train_language_model(
         math.ceil(steps / _MOST_VALIDATIONS),  # a GPU reads five million tokens in seconds
     )
     optimizer = _optimizer(model, config, steps)
-    best: dict[str, float]
     first = start.step
     if first:
         optimizer.restore(start.part("optimizer"), first)
-        best, best_weights = start.best, start.part("best")
+        best = _Best(start.best_step, start.best, start.part("best"))
         state = _restored_state(start, rows, device)
         stream = stream_of(first // windows)
     else:
-        best, best_weights = evaluate_language_model(model, texts, config), copy.deepcopy(model.state_dict())
+        best = _Best(0, evaluate_language_model(model, texts, config), copy.deepcopy(model.state_dict()))
         state = model.encoder.zero_state(rows.stop - rows.start)
 
     started = time.monotonic()
@@ -124,21 +132,22 @@ def train_language_model(
         penalty = activation_penalty(
             raw, dropped, config.activation_regularization, config.temporal_activation_regularization
         )
-        rate = optimizer.step(loss + penalty)
+        rate, norm = optimizer.step(loss + penalty)
         mean_loss, due = mean_over_processes([loss.item(), float(checkpoints.is_due())], device)
         position = (LANGUAGE_MODEL_STAGE, model.direction, epoch + 1, math.ceil(epochs))
-        yield StepReport(*position, step + 1, steps, mean_loss, rate, tokens=stream.rows * inputs.shape[1])
+        yield StepReport(*position, step + 1, steps, mean_loss, rate, norm, stream.rows * inputs.shape[1])
         if window == windows - 1 or step == steps - 1 or (step + 1) % validation_steps == 0:
             metrics = evaluate_language_model(model, texts, config)
-            is_best = metrics["loss"] <= best["loss"]  # equal without validation tokens: keep the last weights then
-            if is_best:
-                best, best_weights = metrics, copy.deepcopy(model.state_dict())
-            yield EpochReport(*position, metrics, time.monotonic() - started, is_best)
+            if metrics["loss"] <= best.metrics["loss"]:  # equal without validation tokens: keep the last weights then
+                best = _Best(step + 1, metrics, copy.deepcopy(model.state_dict()))
+            yield EpochReport(*position, step + 1, metrics, time.monotonic() - started, best.step == step + 1)
             started = time.monotonic()
         if due:
-            checkpoints.save(_checkpoint(model, optimizer, step + 1, best, best_weights, _gather_state(state)))
-    model.load_state_dict(best_weights)
-    return best
+            checkpoints.save(_checkpoint(model, optimizer, step + 1, best, _gather_state(state)))
+    if steps and not best.step:
+        yield StageReport(LANGUAGE_MODEL_STAGE, _no_improvement(model, config), is_warning=True)
+    model.load_state_dict(best.weights)
+    return best.metrics
 
 
 def evaluate_language_model(
@@ -169,6 +178,13 @@ def evaluate_language_model(
         tokens_per_word = texts.store.lengths[few].sum() / texts.validation_words[: len(few)].sum()
         metrics["perplexity_per_word"] = _perplexity(float(loss_per_token * tokens_per_word))
     return metrics
+
+
+def _no_improvement(model: LanguageModelNetwork, config: LanguageModelConfig) -> str:
+    return (
+        f"training did not improve the {model.direction} language model, so its first weights are kept. "
+        f"If you did not expect that, lower its learning_rate: it is {config.learning_rate:g}"
+    )
 
 
 def _perplexity(loss: float) -> float:
@@ -218,8 +234,7 @@ def _checkpoint(
     model: LanguageModelNetwork,
     optimizer: StageOptimizer,
     step: int,
-    best: dict[str, float],
-    best_weights: dict[str, Tensor],
+    best: _Best,
     state: State,
 ) -> LanguageModelCheckpoint:
     """Return everything that the next step depends on."""
@@ -230,8 +245,8 @@ def _checkpoint(
     }
     tensors = {
         **with_prefix("model", model.state_dict()),
-        **with_prefix("best", best_weights),
+        **with_prefix("best", best.weights),
         **with_prefix("optimizer", optimizer.state()),
         **carried,
     }
-    return LanguageModelCheckpoint(step=step, best=best, tensors=tensors)
+    return LanguageModelCheckpoint(step=step, best=best.metrics, best_step=best.step, tensors=tensors)

@@ -17,14 +17,21 @@ from torch.nn import functional
 from bothways.tasks.metrics import Scores
 from bothways.tasks.multi_label import MultiLabel
 from bothways.tasks.regression import Regression
-from bothways.tasks.task import Task
+from bothways.tasks.task import Targets, Task
 
 
 class Objective(Protocol):
     """Compares logits with targets."""
 
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean loss of a batch for logits, (B, C)."""
+    def loss(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Return the mean loss of a batch.
+
+        Args:
+            logits: (B, C).
+            targets: Those of the batch.
+            weights: The weight of each text, (B,), with mean 1 over all training texts; None for equal weights. A text
+                of weight 2 adds as much as two equal texts, whatever the other texts of its batch are.
+        """
 
     def scores(self, logits: Tensor) -> Scores:
         """Return the scores for logits, both (B, C), computed in float64."""
@@ -35,17 +42,23 @@ class CrossEntropy:
     """Softmax and cross-entropy, for single-label.
 
     Attributes:
-        weights: Weight of each class in the loss, (C,), or None.
+        class_weights: Weight of each class in the loss, (C,), or None.
         smoothing: Share of each target that is spread evenly over all classes (label smoothing), 0..1.
     """
 
-    weights: Tensor | None = None
+    class_weights: Tensor | None = None
     smoothing: float = 0.0
 
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return the mean cross-entropy in nats, weighted by class; targets are class numbers, (B,) int64."""
-        weights = self.weights.to(logits.device) if self.weights is not None else None
-        return functional.cross_entropy(logits, targets, weight=weights, label_smoothing=self.smoothing)
+        by_class = self.class_weights.to(logits.device) if self.class_weights is not None else None
+        if weights is None:
+            return functional.cross_entropy(logits, targets, weight=by_class, label_smoothing=self.smoothing)
+        each = functional.cross_entropy(
+            logits, targets, weight=by_class, label_smoothing=self.smoothing, reduction="none"
+        )
+        total = by_class[targets].sum() if by_class is not None else len(logits)
+        return (each * weights).sum() / total
 
     def scores(self, logits: Tensor) -> Scores:
         """Return the softmax."""
@@ -58,15 +71,21 @@ class BinaryCrossEntropy:
     """A sigmoid and binary cross-entropy per label, for multi-label.
 
     Attributes:
-        weights: Weight of each label's presence in the loss, (C,), or None.
+        class_weights: Weight of each label's presence in the loss, (C,), or None.
     """
 
-    weights: Tensor | None = None
+    class_weights: Tensor | None = None
 
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return the binary cross-entropy in nats, summed over labels; targets are 0 or 1, (B, C) float32."""
-        weights = self.weights.to(logits.device) if self.weights is not None else None
-        total = functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights, reduction="sum")
+        by_label = self.class_weights.to(logits.device) if self.class_weights is not None else None
+        total = functional.binary_cross_entropy_with_logits(
+            logits,
+            targets,
+            weight=weights[:, None] if weights is not None else None,
+            pos_weight=by_label,
+            reduction="sum",
+        )
         return total / len(logits)
 
     def scores(self, logits: Tensor) -> Scores:
@@ -85,13 +104,22 @@ class MeanSquaredError:
 
     task: Regression
 
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return the mean squared error; targets are in their unit, (B, 1) float64."""
-        return functional.mse_loss(logits, ((targets - self.task.center) / self.task.scale).to(logits.dtype))
+        standardized = ((targets - self.task.center) / self.task.scale).to(logits.dtype)
+        if weights is None:
+            return functional.mse_loss(logits, standardized)
+        return ((logits - standardized) ** 2 * weights[:, None]).mean()
 
     def scores(self, logits: Tensor) -> Scores:
         """Return the values in the target's unit."""
         return self.task.activation(logits.double().cpu().numpy())
+
+
+def untrained_loss(objective: Objective, targets: Targets, outputs: int) -> float:
+    """Return the mean loss of a model whose outputs are all zero, on about 10,000 of the targets at most."""
+    some = torch.from_numpy(targets[:: 1 + len(targets) // 10_000])
+    return objective.loss(torch.zeros(len(some), outputs), some).item()
 
 
 def objective_of(task: Task, class_weights: Sequence[float] | None = None, smoothing: float = 0.0) -> Objective:

@@ -8,11 +8,11 @@ direction and writes its reports to standard output, one JSON object per line.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import filelock
 import numpy as np
@@ -23,19 +23,23 @@ from torch import Tensor
 from bothways import strict_json
 from bothways.bundle.manifest import Member
 from bothways.bundle.weights import rounded_to_half
+from bothways.data.token_store import TokenStore
 from bothways.errors import BothwaysError, TrainingError
 from bothways.nn.awd_lstm import LanguageModelNetwork
 from bothways.nn.classifier import ClassifierNetwork
 from bothways.text.reading import Direction
 from bothways.training.checkpoints import (
+    CLASSIFIER_STAGE,
+    LANGUAGE_MODEL_STAGE,
     Checkpoints,
     ClassifierCheckpoint,
     FinalCheckpoint,
     LanguageModelCheckpoint,
     with_prefix,
 )
-from bothways.training.classifier import ClassRows, class_scores, train_classifier
+from bothways.training.classifier import ClassRows, class_scores, learning_rate_of, train_classifier
 from bothways.training.distributed import processes
+from bothways.training.divergence import StageSettings, stopped_if_diverged
 from bothways.training.language_model import StreamTexts, evaluate_language_model, train_language_model
 from bothways.training.models import (
     build_classifier,
@@ -45,11 +49,10 @@ from bothways.training.models import (
     parity_scores,
     weights_of,
 )
+from bothways.training.objective import untrained_loss
 from bothways.training.plan import DIRECTION_LOCK, Plan, PlanFolder, SplitName
 from bothways.training.reports import Report, StageReport, dump_report
 from bothways.training.seeds import derived_seed
-
-_Value = TypeVar("_Value")
 
 ERROR_KEY = "error"
 _LONGEST_WAIT_S = 120
@@ -76,7 +79,8 @@ def train_direction(folder: Path, direction: Direction) -> Generator[Report, Non
         direction: The direction to train.
 
     Raises:
-        TrainingError: The loss became infinite or NaN, or no checkpoint is intact.
+        TrainingDiverged: A stage diverged. The message names the hyperparameter to lower.
+        TrainingError: No checkpoint is intact.
         DataError: A checkpoint cannot be written.
     """
     files = PlanFolder(folder)
@@ -90,7 +94,7 @@ def train_direction(folder: Path, direction: Direction) -> Generator[Report, Non
             yield StageReport("start", problem, is_warning=True)
         if start is None:
             place = files.checkpoints(direction)
-            raise TrainingError(f"{place} has no intact checkpoint; remove {folder} to start over")
+            raise TrainingError(f"{place} has no intact checkpoint")
         with _reproducible_torch(plan.threads):
             if isinstance(start, LanguageModelCheckpoint):
                 start = yield from _language_model_stage(files, plan, direction, start, checkpoints)
@@ -136,17 +140,25 @@ def _language_model_stage(
     texts = StreamTexts(files.tokens.open(direction), training, files.numbers(SplitName.VALIDATION), words)
     model = _language_model(plan, direction, start.part("model"))
     seed = derived_seed(plan.seed, direction, "lm")
-    metrics = yield from _finite(train_language_model(model, texts, config, seed, start, checkpoints))
+    section = "language_model" if is_classifier else "pretraining"
+    uniform = math.log(plan.member(direction).architecture.vocabulary_size)
+    settings = StageSettings(LANGUAGE_MODEL_STAGE, direction, section, config.learning_rate, uniform)
+    reports = train_language_model(model, texts, config, seed, start, checkpoints)
+    metrics = yield from stopped_if_diverged(reports, settings)
     if is_classifier:
         seed = derived_seed(plan.seed, direction, "head")
         whole = build_classifier(model, direction, plan.task.outputs, plan.hyperparameters.classifier, seed)
         tensors = with_prefix("model", whole.state_dict())
         return ClassifierCheckpoint(perplexity=metrics["perplexity"], tensors=tensors)
     member = plan.member(direction)
-    rounded = rounded_to_half(weights_of(model, member, 0))
+    try:
+        rounded = rounded_to_half(weights_of(model, member, 0))
+    except TrainingError as error:
+        raise settings.diverged(f"at its end: {error}") from None
     model.load_state_dict({name: torch.from_numpy(array) for name, array in rounded.items()})
     metrics = evaluate_language_model(model, texts, config)
     parity_record = parity_losses(model, member.special_tokens, files.read_tokenizer(), plan.seed)
+    settings.refuse_infinite(parity_record)
     tensors = {**with_prefix("weights", _tensors(rounded)), "parity": torch.from_numpy(parity_record)}
     return FinalCheckpoint(metrics=metrics, tensors=tensors)
 
@@ -159,24 +171,43 @@ def _classifier_stage(
     task, objective = plan.task, plan.objective
     model = _classifier(plan, direction, start.part("model"))
     store = files.tokens.open(direction)
-    rows = {
-        split_name: ClassRows(
-            [store[number][: config.max_text_tokens] for number in files.numbers(split_name)], files.targets(split_name)
-        )
+    train, valid = (
+        _class_rows(files, store, config.max_text_tokens, split_name)
         for split_name in (SplitName.TRAINING, SplitName.VALIDATION)
-    }
+    )
     seed = derived_seed(plan.seed, direction, "classifier")
-    train, valid = rows[SplitName.TRAINING], rows[SplitName.VALIDATION]
-    yield from _finite(train_classifier(model, train, valid, task, objective, config, seed, start, checkpoints))
+    settings = StageSettings(
+        CLASSIFIER_STAGE,
+        direction,
+        "classifier",
+        learning_rate_of(train, config),
+        untrained_loss(objective, train.targets, task.outputs),
+    )
+    reports = train_classifier(model, train, valid, task, objective, config, seed, start, checkpoints)
+    yield from stopped_if_diverged(reports, settings)
     scores = class_scores(model, valid.ids, objective, config)
     metrics = task.epoch_metrics(scores, valid.targets)
-    parity_record = parity_scores(model, member.special_tokens, objective, files.read_tokenizer(), plan.seed)
+    parity_record = parity_scores(
+        model, member.special_tokens, objective, files.read_tokenizer(), plan.seed, plan.fields
+    )
+    settings.refuse_infinite(parity_record)
     tensors = {
         **with_prefix("weights", _tensors(weights_of(model, member, task.outputs))),
         "parity": torch.from_numpy(parity_record),
         "validation": torch.from_numpy(scores),
     }
     return FinalCheckpoint(metrics={**metrics, "perplexity": start.perplexity}, tensors=tensors)
+
+
+def _class_rows(files: PlanFolder, store: TokenStore, max_tokens: int, split_name: SplitName) -> ClassRows:
+    """Return the rows of a split. Texts of weight 0 are left out, and the other weights have mean 1."""
+    numbers, targets, weights = files.numbers(split_name), files.targets(split_name), files.weights(split_name)
+    scaled = None
+    if weights is not None:
+        is_used = weights > 0
+        numbers, targets, weights = numbers[is_used], targets[is_used], weights[is_used]
+        scaled = (weights / weights.mean()).astype(np.float32)
+    return ClassRows([store[number][:max_tokens] for number in numbers], targets, scaled)
 
 
 def _language_model(plan: Plan, direction: Direction, weights: dict[str, Tensor]) -> LanguageModelNetwork:
@@ -196,23 +227,6 @@ def _classifier(plan: Plan, direction: Direction, weights: dict[str, Tensor]) ->
 
 def _tensors(arrays: dict[str, NDArray[np.float32]]) -> dict[str, Tensor]:
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
-
-
-def _finite(reports: Generator[Report, None, _Value]) -> Generator[Report, None, _Value]:
-    """Yield reports, and stop as soon as a loss is not a finite number."""
-    while True:
-        try:
-            report = next(reports)
-        except StopIteration as finished:
-            value: _Value = finished.value
-            return value
-        loss = getattr(report, "loss", 0.0)
-        if not np.isfinite(loss):
-            raise TrainingError(
-                f"the {getattr(report, 'direction', '')} {report.stage} diverged (loss {loss}); "
-                "lower its learning_rate in a --config file"
-            )
-        yield report
 
 
 def _train_and_report(folder: Path, direction: Direction) -> int:

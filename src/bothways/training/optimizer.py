@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -35,6 +35,18 @@ def rate_factor(schedule: Schedule, progress: float) -> float:
     if progress < warm:
         return start + (1 - start) * (1 - math.cos(math.pi * progress / warm)) / 2
     return end + (1 - end) * (1 + math.cos(math.pi * (progress - warm) / (1 - warm))) / 2
+
+
+class OptimizerStep(NamedTuple):
+    """A step that was taken.
+
+    Attributes:
+        learning_rate: Learning rate of the top group.
+        gradient_norm: Total norm of the gradients before clipping.
+    """
+
+    learning_rate: float
+    gradient_norm: float
 
 
 class StageOptimizer:
@@ -103,14 +115,11 @@ class StageOptimizer:
                 if name.startswith(start)
             }
 
-    def step(self, loss: torch.Tensor) -> float:
+    def step(self, loss: torch.Tensor) -> OptimizerStep:
         """Take one optimizer step with the gradients averaged over all processes.
 
         Args:
             loss: The scalar to minimize.
-
-        Returns:
-            The learning rate of the top group in this step.
         """
         factor = rate_factor(self._schedule, min(1.0, (self.steps_taken + 1) / self._steps))
         for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
@@ -118,7 +127,7 @@ class StageOptimizer:
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         average_gradients(self._parameters)
-        nn.utils.clip_grad_norm_(self._parameters, self._max_gradient_norm)
+        norm = nn.utils.clip_grad_norm_(self._parameters, self._max_gradient_norm)
         self._optimizer.step()
         self.steps_taken += 1
-        return self._rates[0] * factor
+        return OptimizerStep(self._rates[0] * factor, norm.item())

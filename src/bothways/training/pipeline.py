@@ -9,23 +9,25 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from bothways.bundle.manifest import Architecture, Member, TrainingRecord
+from bothways.bundle.manifest import Architecture, FileName, Member, TrainingRecord
 from bothways.bundle.parity import ENSEMBLE
 from bothways.bundle.read import Bundle
 from bothways.bundle.write import write_bundle
 from bothways.data.corpus import Corpus
 from bothways.data.tokenization import tokenize_all
+from bothways.errors import ParityFailed
 from bothways.runtime.cores import available_cores
 from bothways.runtime.verify import verify_in_fresh_process
 from bothways.tasks.task import Split, Task
 from bothways.text.coverage import MAX_UNCOVERED_SHARE, uncovered_share
+from bothways.text.fields import Text, fields_of
 from bothways.text.reading import Direction, require_direction
 from bothways.text.subwords import train_tokenizer
 from bothways.text.tokenizer import Tokenizer
@@ -39,6 +41,7 @@ from bothways.training.models import (
     classifier_parity_record,
     fast_type,
     language_model_parity_record,
+    pack_with_field_token,
 )
 from bothways.training.one_direction import first_checkpoint
 from bothways.training.plan import Plan, PlanFolder, SplitName
@@ -64,8 +67,10 @@ class RunSettings:
         hyperparameters: All hyperparameters.
         device: Device to train on.
         pack: Language models to start from, or None to train from scratch.
-        text_column: Text column, recorded in the bundle.
+        text_columns: Text columns in their order, recorded in the bundle.
         label_column: Label column, recorded in the bundle.
+        weight_column: Column of the weights of texts, recorded in the bundle.
+        invalid_rows: Number of rows that were left out, recorded in the bundle.
         task: What the classifiers predict, before it is fitted; None to train language models only.
         about: Description of the texts, for the card.
         data: A digest of the texts of each split.
@@ -79,8 +84,10 @@ class RunSettings:
     hyperparameters: Hyperparameters
     device: torch.device
     pack: Bundle | None = None
-    text_column: str | None = None
+    text_columns: tuple[str, ...] = ()
     label_column: str | None = None
+    weight_column: str | None = None
+    invalid_rows: int = 0
     task: Task | None = None
     about: str | None = None
     data: Mapping[str, str] = field(default_factory=dict)
@@ -103,8 +110,10 @@ class RunSettings:
             "device": self.device.type,
             "processes": processes().count,
             "pretrained": self.pack.digest if self.pack else None,
-            "text_column": self.text_column,
+            "text_columns": list(self.text_columns),
             "label_column": self.label_column,
+            "weight_column": self.weight_column,
+            "invalid_rows": self.invalid_rows,
             "task": dataclasses.asdict(self.task.record()) if self.task is not None else None,
             "about": self.about,
             "size": self.size,
@@ -112,22 +121,27 @@ class RunSettings:
         }
 
     @property
+    def joins_fields(self) -> bool:
+        """Whether a text has several fields."""
+        return len(self.text_columns) > 1
+
+    @property
     def _unused_sections(self) -> set[str]:
         """Sections of the hyperparameters that this run does not use."""
         return {"language_model", "classifier"} if self.task is None else {"pretraining"}
 
 
-def digest_of(texts: Iterable[str]) -> str:
-    """Return a SHA-256 of texts and their order."""
+def digest_of(texts: Iterable[Text]) -> str:
+    """Return a SHA-256 of texts with equal numbers of fields, and their order."""
     digest = hashlib.sha256()
-    for text in texts:
-        data = text.encode("utf-8", "surrogatepass")
+    for field_ in itertools.chain.from_iterable(map(fields_of, texts)):
+        data = field_.encode("utf-8", "surrogatepass")
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
     return digest.hexdigest()
 
 
-def train_bundle(split: Split, unlabeled: list[str], settings: RunSettings) -> Generator[Report, None, None]:
+def train_bundle(split: Split, unlabeled: list[Text], settings: RunSettings) -> Generator[Report, None, None]:
     """Train a classifier in each direction and publish the bundle.
 
     The same seed on the same machine gives the same bytes, even if the run was killed and continued (guarantee 7).
@@ -165,15 +179,31 @@ def train_bundle(split: Split, unlabeled: list[str], settings: RunSettings) -> G
         members=plan.members,
         weights=_weights(ends),
         tokenizer=tokenizer,
-        parity_record=classifier_parity_record(parity, parity_ensemble, task, tokenizer, settings.seed),
+        parity_record=classifier_parity_record(
+            parity, parity_ensemble, task, tokenizer, settings.seed, settings.text_columns
+        ),
         training=_record(settings, files, validation),
-        verify=verify_in_fresh_process,
+        verify=_verify("classifier", settings.hyperparameters.classifier.learning_rate),
     )
     yield StageReport("done", str(settings.out), facts={"validation": validation})
 
 
+def _verify(section: str, learning_rate: float | str) -> Callable[[Path], None]:
+    """Return ``verify_in_fresh_process``, whose error also names the hyperparameter that may have caused it."""
+
+    def verify(folder: Path) -> None:
+        try:
+            verify_in_fresh_process(folder)
+        except ParityFailed as error:
+            raise ParityFailed(
+                f"{error}. A learning_rate in [{section}] that is too high can cause this: it is {learning_rate}"
+            ) from None
+
+    return verify
+
+
 def _prepare_classifiers(
-    files: PlanFolder, split: Split, unlabeled: list[str], settings: RunSettings
+    files: PlanFolder, split: Split, unlabeled: list[Text], settings: RunSettings
 ) -> Generator[Report, None, None]:
     assert settings.task is not None
     task = settings.task.fitted(split.train)
@@ -184,7 +214,8 @@ def _prepare_classifiers(
     texts = [*split.train.texts, *unlabeled]
     if settings.pack is not None:
         yield StageReport("tokenizer", f"starting from the pack {settings.pack.name}")
-        settings = replace(settings, pack=adapted_pack(settings.pack, texts))
+        pack = pack_with_field_token(settings.pack) if settings.joins_fields else settings.pack
+        settings = replace(settings, pack=adapted_pack(pack, texts))
     tokenizer = settings.pack.tokenizer if settings.pack else _train_tokenizer(texts, settings)
     counts = {
         SplitName.TRAINING: len(split.train.texts),
@@ -193,7 +224,9 @@ def _prepare_classifiers(
     }
     start = 0
     for part, count in counts.items():
-        files.write_split(part, np.arange(start, start + count, dtype=np.int64), targets.get(part))
+        numbers = np.arange(start, start + count, dtype=np.int64)
+        weights = split.train.weights if part is SplitName.TRAINING else None
+        files.write_split(part, numbers, targets.get(part), weights)
         start += count
     widths_head = [settings.hyperparameters.classifier.head_size]
     members = [_member(direction, tokenizer, settings, widths_head) for direction in settings.directions]
@@ -244,7 +277,7 @@ def pretrain_pack(corpus: Corpus, settings: RunSettings) -> Generator[Report, No
         tokenizer=tokenizer,
         parity_record=language_model_parity_record(losses, tokenizer, settings.seed),
         training=_record(settings, files, validation),
-        verify=verify_in_fresh_process,
+        verify=_verify("pretraining", settings.hyperparameters.pretraining.learning_rate),
     )
     yield StageReport("done", str(settings.out), facts={"validation": validation})
 
@@ -270,7 +303,7 @@ def _prepare_corpus(files: PlanFolder, corpus: Corpus, settings: RunSettings) ->
 def _prepare(
     files: PlanFolder,
     tokenizer: Tokenizer,
-    texts: Iterable[str],
+    texts: Iterable[Text],
     count: int,
     members: Sequence[Member],
     settings: RunSettings,
@@ -302,6 +335,7 @@ def _plan(
         precision = "bfloat16" if fast_type(settings.device) is torch.bfloat16 else "float32"
     return Plan(
         fingerprint=settings.fingerprint,
+        fields=max(1, len(settings.text_columns)),
         members=members,
         task_record=task.record() if task is not None else None,
         class_weights=class_weights,
@@ -338,8 +372,9 @@ def _refuse_missing_directions(settings: RunSettings) -> None:
             require_direction(direction, settings.pack.manifest.directions, settings.pack.name)
 
 
-def _train_tokenizer(texts: Iterable[str], settings: RunSettings) -> Tokenizer:
-    return train_tokenizer(texts, settings.hyperparameters.tokenizer.vocabulary_size)
+def _train_tokenizer(texts: Iterable[Text], settings: RunSettings) -> Tokenizer:
+    tokenizer = train_tokenizer(texts, settings.hyperparameters.tokenizer.vocabulary_size)
+    return tokenizer.with_field_token() if settings.joins_fields else tokenizer
 
 
 def _length_warnings(files: PlanFolder, settings: RunSettings) -> Iterator[Report]:
@@ -380,7 +415,7 @@ def _member(direction: Direction, tokenizer: Tokenizer, settings: RunSettings, w
         width_hidden=sizes.hidden_size,
         layers=sizes.layers,
     )
-    weights = "forward.safetensors" if direction is Direction.FORWARD else "backward.safetensors"
+    weights: FileName = "forward.safetensors" if direction is Direction.FORWARD else "backward.safetensors"
     return Member(
         direction=direction,
         special_tokens=sizes.special_token_placement,
@@ -391,15 +426,21 @@ def _member(direction: Direction, tokenizer: Tokenizer, settings: RunSettings, w
 
 
 def _record(settings: RunSettings, files: PlanFolder, validation: dict[str, dict[str, float]]) -> TrainingRecord:
+    record = settings.task.record() if settings.task is not None else None
     return TrainingRecord(
         bothways_version=__version__,
         seed=settings.seed,
         size=settings.size,
-        text_column=settings.text_column,
+        text_columns=list(settings.text_columns),
         label_column=settings.label_column,
-        label_separator=settings.task.record().separator if settings.task is not None else None,
+        label_columns=list(record.label_columns) if record is not None else [],
+        label_separator=record.separator if record is not None else None,
+        weight_column=settings.weight_column,
         about=settings.about,
-        rows={str(part): len(files.numbers(part)) for part in files.splits},
+        rows={
+            **{str(part): len(files.numbers(part)) for part in files.splits},
+            **({"invalid": settings.invalid_rows} if settings.invalid_rows else {}),
+        },
         validation=validation,
         pretrained=settings.pack.digest if settings.pack else None,
         pretrained_name=Path(settings.pack.name).name if settings.pack else None,

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from bothways.bundle.manifest import Member
@@ -47,6 +49,7 @@ class Plan(BaseModel):
 
     Attributes:
         fingerprint: Everything that determines the result; a run only continues with the same one.
+        fields: The number of text columns.
         members: The models, in the bundle's order.
         task_record: The classifiers' task, fitted to the training rows; None for language models only.
         class_weights: Weight of each label in the loss, or None.
@@ -62,6 +65,7 @@ class Plan(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     fingerprint: dict[str, Any]
+    fields: int
     members: list[Member]
     task_record: TaskRecord | None
     class_weights: list[float] | None
@@ -146,9 +150,17 @@ class PlanFolder:
         """Return the models' common tokenizer."""
         return parse_tokenizer((self._folder / _TOKENIZER_FILE).read_bytes(), str(self._folder / _TOKENIZER_FILE))
 
-    def write_split(self, split_name: SplitName, numbers: Numbers, targets: Targets | None = None) -> None:
-        """Store which texts belong to a split, and their targets if they have any."""
+    def write_split(
+        self,
+        split_name: SplitName,
+        numbers: Numbers,
+        targets: Targets | None = None,
+        weights: Sequence[float] | None = None,
+    ) -> None:
+        """Store which texts belong to a split, and their targets and weights if they have any."""
         replace_file(self._folder / f"{split_name}.npy", _npy(numbers))
+        if weights is not None:
+            replace_file(self._folder / f"{split_name}-weights.npy", _npy(np.array(weights, dtype=np.float64)))
         if targets is not None:
             replace_file(self._folder / f"{split_name}-targets.npy", _npy(targets))
 
@@ -156,6 +168,11 @@ class PlanFolder:
         """Return the numbers of the texts of a split."""
         found: Numbers = np.load(self._folder / f"{split_name}.npy", allow_pickle=False)
         return found
+
+    def weights(self, split_name: SplitName) -> NDArray[np.float64] | None:
+        """Return the weight of each text of a split, (N,), or None for equal weights."""
+        path = self._folder / f"{split_name}-weights.npy"
+        return np.load(path, allow_pickle=False) if path.exists() else None
 
     @property
     def splits(self) -> list[SplitName]:

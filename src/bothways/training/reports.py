@@ -26,6 +26,7 @@ class StepReport:
         steps: Approximate number of steps of the stage.
         loss: Training loss of the step, in nats per token or per text.
         learning_rate: Learning rate of the top layer group.
+        gradient_norm: Total norm of the gradients before clipping.
         tokens: Number of tokens read in the step, without padding.
     """
 
@@ -37,6 +38,7 @@ class StepReport:
     steps: int
     loss: float
     learning_rate: float
+    gradient_norm: float
     tokens: int
 
 
@@ -49,16 +51,18 @@ class EpochReport:
         direction: Reading direction of the model.
         epoch: Number of the epoch, from 1.
         epochs: Number of epochs of the stage.
+        step: Number of steps of the stage taken so far.
         metrics: Validation metrics: ``loss`` in nats, and for example ``accuracy`` (0..1) or ``perplexity``.
         seconds: Duration since the last evaluation or, if later, the start of the process.
-        is_best: Whether a language model's loss is the lowest so far, so that these weights are kept. Always False for
-            classifiers, whose last weights are kept.
+        is_best: Whether the model is the best so far. Language models keep their best weights, classifiers their last
+            ones unless ``keep`` is ``best``.
     """
 
     stage: str
     direction: Direction | None
     epoch: int
     epochs: int
+    step: int
     metrics: dict[str, float]
     seconds: float
     is_best: bool = False

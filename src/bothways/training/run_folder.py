@@ -1,8 +1,8 @@
 """Keep the files that a run needs to resume, and its metrics, in the folder ``OUT.run`` next to its output.
 
-``metrics.jsonl`` has one JSON object per line and is kept. The plan, the token ids and the checkpoints are removed once
-the output exists. Durations and dates are recorded in the metrics only, never in a bundle. A folder of that name that
-was not made by a training run is refused and left untouched.
+``metrics.jsonl`` has one JSON object per line and is kept (docs/training.md). The plan, the token ids and the
+checkpoints are removed once the output exists, and if the run diverged. Durations and dates are recorded in the metrics
+only, never in a bundle. A folder of that name that was not made by a training run is refused and left untouched.
 """
 
 from __future__ import annotations
@@ -17,16 +17,27 @@ import filelock
 
 from bothways import strict_json
 from bothways.bundle.write import remove_unfinished
-from bothways.errors import ConfigError, ParityFailed, TrainingError
-from bothways.files import refuse_existing, writing_failed
+from bothways.errors import (
+    BothwaysError,
+    ConfigError,
+    DataError,
+    ParityFailed,
+    TrainingDiverged,
+    path_text,
+    shown,
+)
+from bothways.files import WRITE_ERRORS, refuse_existing, replace_file, writing_failed
 from bothways.training.plan import PlanFolder
 from bothways.training.reports import ProgressReport, Report, StageReport, StepReport, dump_report
 
 METRICS_FILE = "metrics.jsonl"
 MARKER_FILE = "bothways-run.json"
 """Distinguishes a folder made by a training run from a user's own folder of the same name."""
+_FAILURE_FILE = "failure.json"
+"""How the last run failed, if it diverged or its output was not verified, and with which fingerprint."""
 _LOCK_FILE = "lock"
-_STEPS_PER_LINE = 10
+_MOST_STEPS_RECORDED = 1000
+"""Per stage and direction, about."""
 _MAX_DIFFERENCES_SHOWN = 5
 
 Fingerprint = Mapping[str, object]
@@ -58,6 +69,8 @@ def recorded(out: Path, fingerprint: Fingerprint, reports: Iterable[Report]) -> 
             contains an unfinished run with a different fingerprint or of another version, or another process is using
             it.
         DataError: The metrics can't be written.
+        TrainingDiverged: The run diverged, now or when it was last tried with the same fingerprint.
+        BothwaysError: Any other error of the run. The message states what is kept.
     """
     refuse_existing(out)
     folder = run_folder(out)
@@ -65,19 +78,82 @@ def recorded(out: Path, fingerprint: Fingerprint, reports: Iterable[Report]) -> 
     try:
         with filelock.FileLock(folder / _LOCK_FILE, timeout=0):
             yield from _resume_or_start(out, folder, fingerprint)
-            try:
+            with _kept_if_useful(folder, fingerprint):
                 for report in reports:
-                    if _is_recorded(report):
+                    if is_recorded(report):
                         _record(report, folder)
                     yield report
-            except ParityFailed:  # keep the trained weights: a fixed version or another machine may verify them
-                raise
-            except TrainingError:
-                _clear(folder)  # resuming would only fail in the same way again
-                raise
             _clear(folder)
     except filelock.Timeout:
         raise ConfigError(f"another process is training {out}: wait until it ends, or choose another --out") from None
+
+
+@contextlib.contextmanager
+def _kept_if_useful(folder: Path, fingerprint: Fingerprint) -> Iterator[None]:
+    """Keep a run that fails if it can resume, and state that in the error. Remove what is of no use."""
+    try:
+        yield
+    except TrainingDiverged as error:  # resuming would only fail in the same way again
+        _clear(folder)
+        _record_failure(folder, fingerprint, error)
+        raise
+    except BothwaysError as error:
+        if not PlanFolder(folder).is_complete:
+            _clear(folder)
+            raise
+        if isinstance(error, ParityFailed):  # another machine may verify the trained weights
+            _record_failure(folder, fingerprint, error)
+        raise type(error)(f"{error}. {_kept(folder)}") from None
+    except OSError as error:
+        if error.errno not in WRITE_ERRORS:
+            raise
+        place = Path(error.filename) if isinstance(error.filename, str) else folder
+        problem = str(writing_failed(place, error, is_output=False))
+        if not PlanFolder(folder).is_complete:
+            _clear(folder)
+            raise DataError(problem) from None
+        raise DataError(f"{problem}. {_kept(folder)}") from None
+
+
+def _kept(folder: Path) -> str:
+    return (
+        f"The unfinished run is kept in {path_text(folder)}: run the same command again to continue it, or remove that "
+        "folder to start over"
+    )
+
+
+def _record_failure(folder: Path, fingerprint: Fingerprint, error: BothwaysError) -> None:
+    content = {"error": type(error).__name__, "message": str(error), "fingerprint": fingerprint}
+    with contextlib.suppress(DataError):  # on a full disk, the next run tries again
+        replace_file(folder / _FAILURE_FILE, strict_json.dump(content).encode())
+
+
+def _has_failed_with_other_settings(folder: Path, fingerprint: Fingerprint) -> bool:
+    """Return whether the last run failed with other settings, so that this one starts over.
+
+    Raises:
+        TrainingDiverged: It diverged with the same settings.
+    """
+    try:
+        failure = strict_json.parse((folder / _FAILURE_FILE).read_bytes())
+    except (OSError, ValueError):
+        return False
+    if not isinstance(failure, dict):
+        return False
+    differences = _differences(failure.get("fingerprint"), _as_json(fingerprint))
+    if differences:  # another version may verify the trained weights
+        is_same_run = all(difference.startswith(("bothways ", "torch ")) for difference in differences)
+        return failure.get("error") == TrainingDiverged.__name__ or not is_same_run
+    if failure.get("error") == TrainingDiverged.__name__:
+        raise TrainingDiverged(
+            f"{shown(failure.get('message'), 500)}. The last run with the same settings ended so, and this one would: "
+            f"change them, or remove {path_text(folder)} to train again"
+        )
+    return False
+
+
+def _as_json(fingerprint: Fingerprint) -> object:
+    return strict_json.parse(strict_json.dump(fingerprint).encode())
 
 
 def _make(folder: Path, out: Path) -> None:
@@ -102,7 +178,7 @@ def _make(folder: Path, out: Path) -> None:
                 )
             marker.write_text(strict_json.dump({"output": out.name}) + "\n", encoding="utf-8")
     except OSError as error:
-        raise writing_failed(folder, error) from None
+        raise writing_failed(folder, error, is_output=False) from None
 
 
 def _resume_or_start(out: Path, folder: Path, fingerprint: Fingerprint) -> Iterator[Report]:
@@ -110,10 +186,14 @@ def _resume_or_start(out: Path, folder: Path, fingerprint: Fingerprint) -> Itera
 
     Raises:
         ConfigError: The folder contains an unfinished run with a different fingerprint or of another version.
+        TrainingDiverged: The last run diverged with the same fingerprint.
     """
     remove_unfinished(out)
     plan = PlanFolder(folder)
     place = _last_place(folder)
+    has_failed = _has_failed_with_other_settings(folder, fingerprint)
+    if has_failed:
+        _clear(folder)
     if plan.is_complete:
         try:
             before = plan.read_plan().fingerprint
@@ -122,7 +202,7 @@ def _resume_or_start(out: Path, folder: Path, fingerprint: Fingerprint) -> Itera
                 f"{folder} contains an unfinished run of another version of bothways: "
                 f"finish it with that version, or remove {folder} to start over"
             ) from None
-        differences = _differences(before, strict_json.parse(strict_json.dump(fingerprint).encode()))
+        differences = _differences(before, _as_json(fingerprint))
         if differences:
             raise ConfigError(
                 f"{folder} contains an unfinished run with different settings "
@@ -135,8 +215,10 @@ def _resume_or_start(out: Path, folder: Path, fingerprint: Fingerprint) -> Itera
     try:
         (folder / METRICS_FILE).write_bytes(b"")
     except OSError as error:
-        raise writing_failed(folder, error) from None
-    if place is not None:
+        raise writing_failed(folder, error, is_output=False) from None
+    if has_failed:
+        yield StageReport("start", "an earlier run with other settings failed: starting over", is_warning=True)
+    elif place is not None:
         message = f"an earlier run stopped {place} and left nothing to resume: starting over"
         yield StageReport("start", message, is_warning=True)
 
@@ -161,11 +243,13 @@ def _short(value: object) -> str:
 def _clear(folder: Path) -> None:
     """Remove the plan and the files it refers to. The metrics, the marker, the lock and any other files are kept."""
     PlanFolder(folder).remove()
+    (folder / _FAILURE_FILE).unlink(missing_ok=True)
 
 
-def _is_recorded(report: Report) -> bool:
+def is_recorded(report: Report) -> bool:
+    """Return whether a report is one for ``metrics.jsonl``: about 1,000 steps per stage and direction, all epochs."""
     if isinstance(report, StepReport):
-        return report.step % _STEPS_PER_LINE == 0
+        return report.step % max(1, report.steps // _MOST_STEPS_RECORDED) == 0
     return not isinstance(report, ProgressReport)
 
 
@@ -174,7 +258,7 @@ def _record(report: Report, folder: Path) -> None:
         with (folder / METRICS_FILE).open("a", encoding="utf-8") as file:
             file.write(dump_report(report, time_s=round(time.time(), 3)) + "\n")
     except OSError as error:
-        raise writing_failed(folder, error) from None
+        raise writing_failed(folder, error, is_output=False) from None
 
 
 def _last_place(folder: Path) -> str | None:

@@ -13,6 +13,7 @@ from bothways.bundle.parity import (
     dump_parity_record,
     parity_texts,
     parse_parity_record,
+    with_decisions,
 )
 from bothways.bundle.read import read_manifest
 from bothways.errors import BundleBroken
@@ -31,14 +32,16 @@ GOOD = {
         "backward": dict(zip(LABELS, [0, 1, 0], strict=True)),
         ENSEMBLE: dict(zip(LABELS, [0.25, 0.625, 0.125], strict=True)),
     },
+    "decision": {"label": "good", "chosen": ["good"]},
 }
 
+EARLY_EXIT = {"read": "both", "probabilities": GOOD["probabilities"][ENSEMBLE], "decision": GOOD["decision"]}  # type: ignore[index]
 TOO_LARGE, NEGATIVE = dict.fromkeys(LABELS, 1.5), dict.fromkeys(LABELS, -0.5)
 
 
 @pytest.fixture(scope="module")
 def manifest(bundle_path: Path) -> Manifest:
-    return read_manifest(bundle_path)[0]
+    return read_manifest(bundle_path)
 
 
 def line(**changes: object) -> bytes:
@@ -73,46 +76,57 @@ def test_texts_are_texts_of_many_lengths(tiny_tokenizer: SubwordTokenizer) -> No
 
 
 def test_a_proof_comes_back_as_it_was_dumped(torch_models: TinyClassifiers, manifest: Manifest) -> None:
-    data = dump_parity_record(torch_models.parity_record)
-    assert parse_parity_record(data, manifest, "proof.jsonl") == torch_models.parity_record
-    assert dump_parity_record(parse_parity_record(data, manifest, "proof.jsonl")) == data
+    rows = with_decisions(torch_models.parity_record, torch_models.task, None)
+    data = dump_parity_record(rows)
+    assert parse_parity_record(data, manifest, "parity.jsonl") == rows
+    assert dump_parity_record(parse_parity_record(data, manifest, "parity.jsonl")) == data
     assert data.count(b"\n") == len(torch_models.parity_record) == len(NASTY_TEXTS) + 24
 
 
 def test_a_packs_proof_holds_losses(torch_language_models: TinyLanguageModels, pack_path: Path) -> None:
-    manifest, _ = read_manifest(pack_path)
+    manifest = read_manifest(pack_path)
     assert manifest.kind is Kind.LANGUAGE_MODEL
-    rows = parse_parity_record(dump_parity_record(torch_language_models.parity_record), manifest, "proof.jsonl")
+    rows = parse_parity_record(dump_parity_record(torch_language_models.parity_record), manifest, "parity.jsonl")
     assert [row.loss for row in rows] == [row.loss for row in torch_language_models.parity_record]
     assert all(row.loss is not None and set(row.loss) == {"forward", "backward"} for row in rows)
     assert rows[0].loss == {"forward": 0.0, "backward": 0.0}  # the empty text
 
 
 def test_line_breaks_inside_a_text_do_not_break_a_line(manifest: Manifest) -> None:
-    row = ParityRow(text="a\nb\r\x0b\x0c\x85\u2028", ids=[2], probabilities=GOOD["probabilities"])  # type: ignore[arg-type]
-    assert parse_parity_record(dump_parity_record([row]), manifest, "proof.jsonl") == [row]
+    row = ParityRow.model_validate({**GOOD, "text": "a\nb\r\x0b\x0c\x85\u2028"})
+    assert parse_parity_record(dump_parity_record([row]), manifest, "parity.jsonl") == [row]
 
 
 def test_the_row_of_these_tests_is_good(manifest: Manifest) -> None:
-    (row,) = parse_parity_record(line(), manifest, "proof.jsonl")
+    (row,) = parse_parity_record(line(), manifest, "parity.jsonl")
     assert row.ids == [2, 20]
 
 
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        (b"", "proof.jsonl has no rows, so this bundle cannot be verified"),
+        (b"", "parity.jsonl has no rows, so this bundle cannot be verified"),
         (b"\n", "line 1: not strict JSON"),
         (line() + b"\n\n", "line 2: not strict JSON"),
         (b"[]", "line 1: Input should be"),
         (b'{"text": "a", "text": "b"}', "line 1: not strict JSON: the key 'text' occurs twice"),
-        (line(ids=None), "line 1: Input should be a valid array"),
-        (line(ids=[1.5]), "line 1: Input should be a valid integer"),
-        (line(ids=["1"]), "line 1: Input should be a valid integer"),
+        (line(ids=None), "line 1: ids: Input should be a valid list"),
+        (line(ids=[1.5]), "line 1: ids.0: Input should be a valid integer"),
+        (line(ids=["1"]), "line 1: ids.0: Input should be a valid integer"),
         (line(ids=[2**64]), "line 1: not strict JSON"),
-        (line(text=3), "line 1: Input should be a valid string"),
+        (line(text=3), "line 1: text: Input should be a valid string"),
         (line(text="\ud800"), "line 1: "),
-        (line(more=1), "line 1: Extra inputs"),
+        (line(more=1), "line 1: more: Extra inputs"),
+        (
+            line(loss={"forward": 1.0}),
+            "line 1: expected numbers for backward, ensemble, forward as probabilities, and no",
+        ),
+        (line(decision=None), "line 1: the decision is not the one that follows from the scores and the manifest"),
+        (line(decision={"label": "bad", "chosen": ["bad"]}), "line 1: the decision is not the one that follows"),
+        (line(decision={"label": "good", "chosen": []}), "line 1: the decision is not the one that follows"),
+        (line(decision={"label": 1.5, "chosen": []}), "line 1: decision.label"),
+        (line(early_exit={"read": "both"}), "line 1: early_exit.probabilities: Field required"),
+        (line(early_exit=EARLY_EXIT), "line 1: the early exit is not the one that follows from the scores"),
         (line(probabilities=None), "expected numbers for backward, ensemble, forward"),
         (line(probabilities=None, loss={"forward": 1.0, "backward": 1.0}), "expected numbers for backward, ensemble"),
         (line(probabilities={"forward": {"bad": 1.0}}), "expected numbers for backward, ensemble, forward"),
@@ -127,6 +141,6 @@ def test_the_row_of_these_tests_is_good(manifest: Manifest) -> None:
 )
 def test_a_broken_proof_is_refused_by_line(manifest: Manifest, data: bytes, problem: str) -> None:
     with pytest.raises(BundleBroken) as caught:
-        parse_parity_record(data, manifest, "proof.jsonl")
-    assert str(caught.value).startswith("proof.jsonl")
+        parse_parity_record(data, manifest, "parity.jsonl")
+    assert str(caught.value).startswith("parity.jsonl")
     assert problem in str(caught.value)

@@ -17,7 +17,6 @@ from bothways.bundle.weights import (
     member_shapes,
     read_weights,
     rounded_to_half,
-    shown,
     write_weights,
 )
 from bothways.errors import BundleBroken, TrainingError
@@ -134,7 +133,7 @@ def test_the_header_of_these_tests_is_good() -> None:
         (with_header({"a": GOOD_HEADER["a"]}), "lacks the tensor b"),
         (with_header({**GOOD_HEADER, "c": entry([0], 40, 40)}), "unexpected tensor c"),
         (with_header({**GOOD_HEADER, "../../etc/passwd": entry([0], 40, 40)}), "unexpected tensor ../../etc/passwd"),
-        (with_header({**GOOD_HEADER, "x\n\x1b[2J": entry([0], 40, 40)}), "unexpected tensor 'x\\n\\x1b[2J'"),
+        (with_header({**GOOD_HEADER, "x\n\x1b[2J": entry([0], 40, 40)}), "unexpected tensor x\\n\\x1b[2J"),
         (with_header({**GOOD_HEADER, "x" * 100_000: entry([0], 40, 40)}), "unexpected tensor xxx"),
         (with_header({**GOOD_HEADER, "b": entry([5], 24, 44)}, bytes(44)), "b is F32 [5], expected F32 [4]"),
         (with_header({**GOOD_HEADER, "b": entry([2, 2], 24, 40)}), "b is F32 [2, 2], expected F32 [4]"),
@@ -242,10 +241,3 @@ def test_values_of_half_precision_that_are_no_numbers_are_refused(value: float) 
     arrays = {name: array.astype(np.float16) for name, array in ARRAYS.items()}
     arrays["b"][-1] = value
     refuse(save_tensors(arrays), "b contains values that are not finite numbers")
-
-
-def test_what_a_file_holds_is_shown_on_one_short_line() -> None:
-    assert shown("encoder.weight") == "encoder.weight"
-    assert shown("a\nb") == "'a\\nb'"
-    assert shown("\ud800") == "'\\ud800'"
-    assert len(shown("x" * 10**6)) == 203

@@ -18,7 +18,7 @@ import torch
 
 import bothways
 from bothways.bundle.manifest import Calibration, Kind, Member
-from bothways.bundle.parity import ParityRow
+from bothways.bundle.parity import ParityRow, with_decisions
 from bothways.bundle.read import read_bundle
 from bothways.bundle.weights import rounded_to_half
 from bothways.bundle.write import write_bundle
@@ -147,7 +147,7 @@ def test_everything_written_reads_back(torch_models: TinyClassifiers, bundle_pat
     assert bundle.manifest.labels == LABELS
     assert bundle.manifest.members == torch_models.members
     assert bundle.manifest.training == RECORD
-    assert bundle.parity_record == torch_models.parity_record
+    assert bundle.parity_record == with_decisions(torch_models.parity_record, torch_models.task, None)
     assert bundle.tokenizer.to_bytes() == torch_models.tokenizer.to_bytes()
     for member in torch_models.members:
         expected = weights_of(torch_models.models[member.direction], member, 3)
@@ -199,7 +199,7 @@ def test_members_in_each_others_place_are_not_published(torch_models: TinyClassi
 
 
 def test_markers_in_the_other_place_are_not_published(torch_models: TinyClassifiers, tmp_path: Path) -> None:
-    members = [Member.model_validate({**m.model_dump(), "markers": "as-written"}) for m in torch_models.members]
+    members = [Member.model_validate({**m.model_dump(), "special_tokens": "as-written"}) for m in torch_models.members]
     with pytest.raises(TrainingError, match="backward differs by"):
         write_with(tmp_path / "wrong.bundle", torch_models, torch_models.parity_record, members=members)
     assert list(tmp_path.iterdir()) == []

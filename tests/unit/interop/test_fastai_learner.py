@@ -17,16 +17,16 @@ from bothways.interop.fastai_learner import labels_of, learner_facts, vocabulary
 from bothways.interop.pickle_reader import GlobalName, Record
 from bothways.text.reading import Direction
 from tests.bundles import LABELS, TinyClassifiers, TinyLanguageModels
-from tests.unit.interop.foreign import (
+from tests.unit.interop.exports import (
     State,
     a_list,
     an_object,
-    fastai_state,
     modules_of,
     v1_export,
     v2_export,
     vocabulary,
 )
+from tests.unit.interop.foreign import fastai_state
 from tests.words import WORDS
 
 
@@ -234,8 +234,8 @@ def test_a_vocabulary_comes_as_a_list_an_object_or_a_pair() -> None:
         assert vocabulary_of(value, "x") == words
     assert vocabulary_of(an_object("fastai.text.transform.Vocab", {"itos": words}), "x") == words
     assert vocabulary_of([words, a_list(*LABELS)], "x") == words  # dls.vocab of a classifier
-    assert labels_of([words, a_list(*LABELS)]) == LABELS
-    assert labels_of(words) == []
+    assert labels_of([words, a_list(*LABELS)], "x") == LABELS
+    assert labels_of(words, "x") == []
 
 
 @pytest.mark.parametrize("value", [[], {}, None, [1, 2, 3], {"the": 1}, [["a"], 3]])

@@ -12,7 +12,8 @@ from bothways.errors import ForeignModelError
 from bothways.interop.fastai_weights import find_weights
 from bothways.text.reading import Direction
 from tests.bundles import TinyClassifiers, TinyLanguageModels
-from tests.unit.interop.foreign import State, fastai_state
+from tests.unit.interop.exports import State
+from tests.unit.interop.foreign import fastai_state
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ from tests.bundles import (
     TinyLanguageModels,
     edit_manifest,
     edit_weights,
+    record_decisions,
 )
 
 TASKS: list[Task] = [SingleLabel(), MultiLabel()]
@@ -288,11 +289,13 @@ def test_a_threshold_is_reached_by_a_probability_that_equals_it(multi_label_bund
     exact = bothways.load(multi_label_bundle_path).predict_proba(["a"])[0].tolist()
     copy = Path(shutil.copytree(multi_label_bundle_path, tmp_path / "copy.bundle"))
     edit_manifest(copy, lambda fields: fields.update(thresholds=exact))
+    record_decisions(copy)
     assert bothways.load(copy).predict(["a"])[0] == tuple(TOPICS)
     above = [np.nextafter(value, 1) for value in exact]
     edit_manifest(copy, lambda fields: fields.update(thresholds=above))
+    record_decisions(copy)
     assert bothways.load(copy).predict(["a"])[0] == ()
-    assert bothways.verify(copy).passed  # probabilities are what is proven
+    assert bothways.verify(copy).passed
 
 
 def test_probabilities_of_labels_need_not_add_up_to_one(multi_label_model: Classifier) -> None:
@@ -359,6 +362,7 @@ def test_a_language_model_has_torchs_loss(
     assert len(rows) > 20
     for row in rows:
         assert row.loss is not None
+        assert isinstance(row.text, str)
         assert model.loss(row.text, direction) == pytest.approx(row.loss[str(direction)], abs=1e-5)
     assert model.loss("", direction) == 0.0
 
@@ -374,7 +378,7 @@ def test_a_language_model_of_the_other_direction_is_refused_with_both_names(
         del fields["files"]["backward.safetensors"]
 
     edit_manifest(one_way, keep_forward)
-    rows = [line for line in (one_way / "proof.jsonl").read_text().splitlines() if line]
+    rows = [line for line in (one_way / "parity.jsonl").read_text().splitlines() if line]
     assert rows
     with pytest.raises(BundleBroken, match="expected numbers for forward"):
         read_bundle(one_way, Kind.LANGUAGE_MODEL)  # the proof speaks of both

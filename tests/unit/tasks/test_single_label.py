@@ -35,23 +35,33 @@ def test_one_class_is_refused() -> None:
         SINGLE.check(rows(("a", "x"), ("b", "x")))
 
 
-def test_a_class_with_one_row_is_refused() -> None:
-    with pytest.raises(DataError, match=r"^d\.csv: label 'y' has 1 distinct text in 1 row; at least 2 are needed"):
-        SINGLE.check(rows(("a", "x"), ("b", "x"), ("c", "y")))
+def test_classes_with_one_text_are_trained_and_reported_together() -> None:
+    """A4: 12 rare classes do not stop a training, and one warning names them."""
+    rare = [(f"rare {letter}", letter) for letter in "abcdefghijkl"]
+    data = rows(("a", "x"), ("b", "x"), ("c", "x"), ("d", "y"), ("e", "y"), *rare)
+    assert SINGLE.check(data) == []
+    split = SINGLE.split(data, 0.1, 0)
+    assert {label for (label,) in split.train.label_sets} == {*"xyabcdefghijkl"}
+    assert {label for (label,) in split.valid.label_sets} == {*"xy"}
+    assert split.warnings == ["d.csv: 12 labels have a single text and cannot be validated: 'a', 'b', 'c' and 9 more"]
 
 
-def test_a_class_with_two_rows_of_one_text_is_refused() -> None:
-    with pytest.raises(DataError, match=r"^d\.csv: label 'y' has 1 distinct text in 2 rows; at least 2 are needed"):
-        SINGLE.check(rows(("a", "x"), ("b", "x"), ("c", "y"), ("c", "y")))
+def test_classes_with_one_text_are_fine_with_validation_rows() -> None:
+    """A4: the rows of a class need not be divided if the user did it."""
+    train, valid = rows(("a", "x"), ("b", "y")), rows(("c", "x"), ("d", "y"))
+    assert SINGLE.split_with(train, valid).warnings == []
+
+
+def test_classes_with_one_text_each_cannot_be_divided() -> None:
+    with pytest.raises(DataError, match=r"^d\.csv: no text can be set aside for validation, .* with --valid$"):
+        SINGLE.split(rows(("a", "x"), ("b", "y"), ("b", "y")), 0.5, 0)
 
 
 def test_two_different_texts_a_class_are_enough() -> None:
     assert SINGLE.check(rows(("a", "x"), ("b", "x"), ("c", "y"), ("d", "y"))) == []
 
 
-@pytest.mark.parametrize(
-    ("one", "other"), [("pos", "Pos"), ("pos", "pos "), ("a b", "ab"), ("Straße", "STRASSE"), ("x", "\u00a0x")]
-)
+@pytest.mark.parametrize(("one", "other"), [("pos", "Pos"), ("a b", "ab"), ("Straße", "STRASSE"), ("a\u00a0b", "ab")])
 def test_labels_that_differ_by_white_space_or_case_are_warned_of(one: str, other: str) -> None:
     labels = [one, one, other, other, "neg", "neg"]
     data = rows(*zip("abcdef", labels, strict=True))
@@ -100,6 +110,7 @@ labeled_pairs = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from(
 def test_every_row_is_on_one_side_and_rows_of_one_text_stay_together(
     pairs: list[tuple[str, str]], share: float, seed: int
 ) -> None:
+    pairs = [*pairs, ("p", "x"), ("q", "x")]  # one of them can always be set aside
     train, valid = split_of(pairs, share, seed)
     found = [*zip(train.texts, names(train), strict=True), *zip(valid.texts, names(valid), strict=True)]
     assert Counter(found) == Counter(pairs)
@@ -148,11 +159,6 @@ def test_texts_on_both_sides_are_warned_of_with_their_number() -> None:
         "d.csv: 1 duplicate texts with conflicting labels",
         "v.csv: 2 of 3 texts are also in d.csv; validation will look too good",
     ]
-
-
-def test_a_validation_label_that_is_not_trained_is_refused() -> None:
-    with pytest.raises(DataError, match=r"^v\.csv: the label 'z' does not occur in d\.csv$"):
-        SINGLE.split_with(rows(("a", "x"), ("b", "y")), rows(("c", "z"), name="v.csv"))
 
 
 # Calibration.

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import hashlib
 import os
+import random
 import subprocess
 import sys
+from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bothways.errors import DataError, DependencyMissing
+from bothways.text import subwords
 from bothways.text.subword_tokenizer import FIRST_PIECE_ID, SubwordTokenizer
 from bothways.text.subwords import count_words, train_tokenizer
 from bothways.text.tokenizer import UNKNOWN_ID
@@ -37,7 +42,8 @@ def test_the_same_texts_give_the_same_bytes_in_any_process() -> None:
 
 def test_words_are_counted_as_the_tokenizer_will_see_them() -> None:
     counts = count_words(["The the cat", "CAT &amp; soooo so no no no no"])
-    assert counts == {"the": 2, "cat": 2, "&": 1, "so": 2, "no": 1}
+    assert counts.words == {"the": 2, "cat": 2, "&": 1, "so": 2, "no": 1}
+    assert counts.characters == Counter("▁the▁the▁cat▁cat▁&▁so▁so▁no")
 
 
 def test_the_order_of_the_texts_does_not_matter() -> None:
@@ -58,22 +64,107 @@ def test_every_frequent_character_has_a_piece() -> None:
     assert UNKNOWN_ID not in tokenizer.tokenize("дгвба 字漢 γβα").ids
 
 
-@pytest.mark.parametrize("texts", [[], [""], [" \n", "\0\ufeff"], ["▅", "▅▅"]])
+SCRIPTS = {
+    "Latin": "abcdefghijklmnopqrstuvwxyzäöüßéñ",
+    "Cyrillic": "абвгдежзийклмнопрстуфхцчшщъыьэюя",
+    "Greek": "αβγδεζηθικλμνξοπρστυφχψω",
+    "Hebrew": "אבגדהוזחטיכלמנסעפצקרשת",
+    "Arabic": "ابتثجحخدذرزسشصضطظعغفقكلمنهوي",
+    "Devanagari": "अआइईउकखगघचछजटठडतथदधनपफबभमयरलवशसह" + "ािीुूेैोौ्ं",
+    "Thai": "กขคงจฉชซญดตถทธนบปผพฟภมยรลวศสหอ" + "ะาิีึืุูเแโใไ" + "่้",
+    "Georgian": "აბგდევზთიკლმნოპჟრსტუფქღყშჩცძწჭხჯჰ",
+    "Hangul": "".join(map(chr, range(0xAC00, 0xAC00 + 1600))),
+    "Han": "".join(map(chr, range(0x4E00, 0x4E00 + 2600))),
+    "Egyptian hieroglyphs": "".join(map(chr, range(0x13000, 0x13000 + 400))),
+}
+"""Letters of eleven scripts. The last ones have very many, and the very last ones have long codes."""
+
+
+def drawn_texts(rng: random.Random, letters: str, count: int) -> list[str]:
+    """Return texts of drawn words. Some letters are hundreds of times as frequent as others, as in real texts."""
+    weights = [1 / (2 + rank) for rank in range(len(letters))]
+    return [
+        " ".join("".join(rng.choices(letters, weights, k=rng.randint(1, 9))) for _ in range(rng.randint(3, 15)))
+        for _ in range(count)
+    ]
+
+
+def unknown_share(tokenizer: SubwordTokenizer, texts: list[str]) -> float:
+    ids = np.concatenate([tokenizer.tokenize(text).ids for text in texts])
+    return float((ids == UNKNOWN_ID).mean())
+
+
+def with_known_characters(texts: list[str], training: list[str]) -> list[str]:
+    known = set("".join(training)) | {" "}
+    return ["".join(character for character in text if character in known) for text in texts]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("vocabulary_size", [2000, 4000])
+def test_b4_no_script_becomes_unknown_tokens(script: str, vocabulary_size: int) -> None:
+    rng = random.Random(script)
+    training, others = (drawn_texts(rng, SCRIPTS[script], count) for count in (400, 100))
+    tokenizer = train_tokenizer(training, vocabulary_size)
+    assert unknown_share(tokenizer, with_known_characters(others, training)) == 0
+    assert unknown_share(tokenizer, others) < 0.03  # some letters occur in none of the training texts
+    assert len(tokenizer) <= FIRST_PIECE_ID + 2 * len(SCRIPTS[script]) + 500 + vocabulary_size
+
+
+@pytest.mark.parametrize("script", ["Thai", "Han", "Egyptian hieroglyphs"])
+def test_b4_a_script_of_one_text_in_a_hundred_has_pieces_too(script: str) -> None:
+    rng = random.Random(script)
+    training, others = (
+        drawn_texts(rng, SCRIPTS["Latin"], 99 * count) + drawn_texts(rng, SCRIPTS[script], count) for count in (12, 6)
+    )
+    tokenizer = train_tokenizer(training, 2000)
+    assert unknown_share(tokenizer, with_known_characters(others, training)) == 0
+
+
+def test_b4_the_rarest_characters_of_many_get_no_piece() -> None:
+    common, rare = ["abcdefgh hgfedcba " * 500] * 300, "".join(map(chr, range(0x4E00, 0x4E00 + 900)))
+    tokenizer = train_tokenizer([*common, rare], 50)  # one in 2.7 million
+    assert len(tokenizer) <= FIRST_PIECE_ID + 50
+    tokenizer = train_tokenizer([*common, *[rare] * 3], 50)  # three in 2.7 million, which is more than one
+    assert UNKNOWN_ID not in tokenizer.tokenize(rare).ids
+    assert len(tokenizer) <= FIRST_PIECE_ID + 50 + 900
+
+
+def test_b4_a_tokenizer_that_lacks_no_character_is_that_of_sentencepiece(tiny_tokenizer: SubwordTokenizer) -> None:
+    digest = hashlib.sha256(tiny_tokenizer.to_bytes()).hexdigest()
+    assert digest == "34e6d251376362a349a6812f8fb930f4ac5d2e895c71b45098b3db60395ee7d4"
+
+
+def test_b4_texts_without_spaces_are_not_forgotten_when_there_are_millions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subwords, "_MOST_DISTINCT_CHUNKS", 50)
+    rng = random.Random(0)
+    counts = count_words("".join(rng.choices(SCRIPTS["Han"][:60], k=12)) for _ in range(200))
+    assert 25 <= len(counts.words) <= 50
+    assert counts.characters.total() == 200 * 13
+
+
+@pytest.mark.parametrize("texts", [["▅", "▅▅"], ["the ▅bar▅ of a chart ▅▅"], ["<unk> <s>"]])
+def test_b4_characters_that_sentencepiece_reserves_have_pieces(texts: list[str]) -> None:
+    tokenizer = train_tokenizer(texts, 100)
+    assert not any(UNKNOWN_ID in tokenizer.tokenize(text).ids for text in texts)
+    assert all("\ufdd0" not in token for token in tokenizer.tokens(range(len(tokenizer))))
+
+
+@pytest.mark.parametrize("texts", [[], [""], [" \n", "\0\ufeff"]])
 def test_texts_without_a_word_teach_nothing(texts: list[str]) -> None:
-    with pytest.raises(DataError, match=r"contain no words|no tokenizer can be trained"):
+    with pytest.raises(DataError, match="the texts contain no words"):
         train_tokenizer(texts, 100)
 
 
 @settings(max_examples=30)
-@given(st.lists(st.text() | st.sampled_from(["<unk>", "<s>", "</s>", "<0x41>", "▁", "⁇", "xxunk"]), max_size=5))
+@given(st.lists(st.text() | st.sampled_from(["<unk>", "▅", "<s>", "</s>", "<0x41>", "▁", "⁇", "xxunk"]), max_size=5))
 def test_any_texts_with_a_word_give_a_tokenizer_that_reads_them(texts: list[str]) -> None:
-    try:
-        tokenizer = train_tokenizer(texts, 8)
-    except DataError:
-        assert not count_words(texts) or "▅" in "".join(texts)
+    if not count_words(texts).words:
         return
+    tokenizer = train_tokenizer(texts, 8)
     for text in texts:
-        assert tokenizer.tokenize(text).ids.max() < len(tokenizer)
+        ids = tokenizer.tokenize(text).ids
+        assert ids.max() < len(tokenizer)
+        assert UNKNOWN_ID not in ids
 
 
 def test_the_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

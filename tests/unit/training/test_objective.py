@@ -40,3 +40,43 @@ def test_the_loss_of_a_regression_does_not_depend_on_the_unit() -> None:
     assert meters.item() == pytest.approx(centimeters.item())
     assert meters.item() == pytest.approx(((0.5 - 0.5) ** 2 + (-1.0 + 1.25) ** 2) / 2)
     assert meters.dtype == torch.float32
+
+
+def targets_of(task: Task, texts: int) -> torch.Tensor:
+    rng = torch.Generator().manual_seed(1)
+    if isinstance(task, SingleLabel):
+        return torch.randint(0, 3, (texts,), generator=rng)
+    return torch.randint(0, 2, (texts, task.outputs), generator=rng).to(
+        torch.float64 if isinstance(task, Regression) else torch.float32
+    )
+
+
+@pytest.mark.parametrize("class_weights", [None, [1.0, 2.0, 3.0]], ids=["equal classes", "class weights"])
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_a_text_of_weight_2_counts_as_two_and_one_of_weight_0_not_at_all(
+    task: Task, class_weights: list[float] | None
+) -> None:
+    """A4, row weights: the sums of losses and gradients are those of repeated texts."""
+    objective = objective_of(task, None if isinstance(task, Regression) else class_weights)
+    logits = torch.randn(4, task.outputs, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    targets, repeated = targets_of(task, 4), torch.tensor([0, 1, 1, 2])
+    sizes = torch.ones(4) if class_weights is None or not isinstance(task, SingleLabel) else torch.tensor(class_weights)
+    total = sizes[targets].sum() if isinstance(task, SingleLabel) and class_weights else 4
+    of_two = sizes[targets[repeated]].sum() if isinstance(task, SingleLabel) and class_weights else 4
+
+    weighted = objective.loss(logits, targets, torch.tensor([1.0, 2.0, 1.0, 0.0])) * total
+    (gradient,) = torch.autograd.grad(weighted, logits)
+    again = objective.loss(logits[repeated], targets[repeated]) * of_two
+    (expected,) = torch.autograd.grad(again, logits)
+
+    assert weighted.item() == pytest.approx(again.item())
+    torch.testing.assert_close(gradient, expected)
+    assert not gradient[3].any()
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_equal_weights_change_nothing(task: Task) -> None:
+    logits = torch.randn(6, task.outputs, generator=torch.Generator().manual_seed(0))
+    targets = targets_of(task, 6)
+    plain, weighted = (objective_of(task).loss(logits, targets, weights) for weights in (None, torch.ones(6)))
+    torch.testing.assert_close(plain, weighted)

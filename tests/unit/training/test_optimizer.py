@@ -78,14 +78,14 @@ def test_rates_only_rise_before_the_peak_and_only_fall_after_it(
 def test_a_stage_takes_each_step_at_the_rate_of_its_schedule(schedule: Schedule) -> None:
     groups = three_groups()
     optimizer = an_optimizer(groups, schedule=schedule, steps=20)
-    rates = [optimizer.step(loss_of(groups)) for _ in range(20)]
+    rates = [optimizer.step(loss_of(groups)).learning_rate for _ in range(20)]
     assert rates == pytest.approx([0.1 * rate_factor(schedule, step / 20) for step in range(1, 21)])
 
 
 def test_more_steps_than_were_expected_go_on_at_the_last_rate() -> None:
     groups = three_groups()
     optimizer = an_optimizer(groups, steps=2)
-    rates = [optimizer.step(loss_of(groups)) for _ in range(4)]
+    rates = [optimizer.step(loss_of(groups)).learning_rate for _ in range(4)]
     assert rates[1] == rates[2] == rates[3]
 
 
@@ -97,7 +97,7 @@ def test_each_group_learns_more_slowly_than_the_one_above() -> None:
     groups: list[nn.Module] = [*parameters]
     before = [p.weight.item() for p in parameters]
     optimizer = an_optimizer(groups, steps=1, schedule="slanted-triangular", max_gradient_norm=1e9)
-    rate = optimizer.step(sum((p.weight.sum() for p in parameters), torch.zeros(())))
+    rate, _ = optimizer.step(sum((p.weight.sum() for p in parameters), torch.zeros(())))
     # Adam's first step is as long as its rate, whatever the gradient.
     steps = [old - p.weight.item() for old, p in zip(before, parameters, strict=True)]
     assert rate == pytest.approx(0.1 / 32)
@@ -135,5 +135,5 @@ def test_weight_decay_pulls_towards_zero_without_a_gradient() -> None:
     layer = nn.Linear(1, 1, bias=False)
     nn.init.ones_(layer.weight)
     optimizer = an_optimizer([layer], weight_decay=0.5, steps=1)
-    rate = optimizer.step(0 * layer.weight.sum())
+    rate, _ = optimizer.step(0 * layer.weight.sum())
     assert layer.weight.item() == pytest.approx(1 - 0.5 * rate)

@@ -1,28 +1,31 @@
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from bothways.errors import ConfigError, OutputExists
+from bothways.errors import ConfigError, DataError, OutputExists, ParityFailed, TrainingDiverged
 from bothways.text.reading import Direction
+from bothways.training import plan as plans
 from bothways.training.reports import EpochReport, Report, StageReport, StepReport
 from bothways.training.run_folder import MARKER_FILE, METRICS_FILE, recorded, run_folder
 
 
 def step(number: int) -> StepReport:
-    return StepReport("language model", Direction.FORWARD, 2, 3, number, 30, 0.5, 0.001, 64)
+    return StepReport("language model", Direction.FORWARD, 2, 3, number, 10_000, 0.5, 0.001, 0.9, 64)
 
 
 FINGERPRINT: dict[str, object] = {"seed": 0, "hyperparameters": {"classifier": {"learning_rate": 0.01}}}
 
 
-EPOCH = EpochReport("classifier", Direction.BACKWARD, 2, 3, {"loss": 0.25, "accuracy": 0.75}, 1.5, is_best=True)
+EPOCH = EpochReport("classifier", Direction.BACKWARD, 2, 3, 40, {"loss": 0.25, "accuracy": 0.75}, 1.5, is_best=True)
 
 
 def a_run(*, out: Path, ends: bool = True) -> Iterator[Report]:
@@ -161,6 +164,81 @@ def test_an_error_of_the_run_is_raised_unchanged(tmp_path: Path) -> None:
 
     with pytest.raises(FileNotFoundError, match=r"something else"):
         list(recorded(tmp_path / "m.bundle", FINGERPRINT, failing()))
+
+
+def failing_run(error: Exception, folder: Path | None = None) -> Iterator[Report]:
+    """Yield a report and raise an error. With a folder, the run can resume."""
+    yield StageReport("tokenizer")
+    if folder is not None:
+        (folder / "plan.json").write_text("{}")
+    raise error
+
+
+OTHER = {**FINGERPRINT, "hyperparameters": {"classifier": {"learning_rate": 0.001}}}
+
+
+def test_b3_a_diverged_run_is_refused_with_the_same_settings_and_starts_over_with_others(tmp_path: Path) -> None:
+    out = tmp_path / "m.bundle"
+    with pytest.raises(TrainingDiverged, match=r"^it exploded$"):
+        list(recorded(out, FINGERPRINT, failing_run(TrainingDiverged("it exploded"), run_folder(out))))
+    assert not (run_folder(out) / "plan.json").exists()
+    for _ in range(2):
+        with pytest.raises(TrainingDiverged, match=r"^it exploded\. The last run with the same settings ended so"):
+            list(recorded(out, FINGERPRINT, a_run(out=out)))
+    assert warnings_of(list(recorded(out, OTHER, a_run(out=out)))) == [
+        "an earlier run with other settings failed: starting over"
+    ]
+    out.rmdir()
+    assert warnings_of(list(recorded(out, FINGERPRINT, a_run(out=out)))) == []  # it is the last run that counts
+
+
+def test_b3_a_damaged_record_of_a_divergence_does_not_matter(tmp_path: Path) -> None:
+    out = tmp_path / "m.bundle"
+    with pytest.raises(TrainingDiverged):
+        list(recorded(out, FINGERPRINT, failing_run(TrainingDiverged("it exploded"))))
+    for remains in ("", "[]", '{"fingerprint": null}', "\xff"):
+        (run_folder(out) / "failure.json").write_text(remains, encoding="latin-1")
+        list(recorded(out, FINGERPRINT, a_run(out=out)))
+        out.rmdir()
+
+
+def test_b3_settings_may_change_after_a_failed_verification_but_another_version_may_verify(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "m.bundle"
+    plan = SimpleNamespace(fingerprint={**FINGERPRINT, "bothways": "1"})
+    monkeypatch.setattr(plans.PlanFolder, "read_plan", lambda _: plan)
+
+    def failing() -> None:
+        with pytest.raises(
+            ParityFailed, match=r"^wrong\. The unfinished run is kept in .*m\.bundle\.run: run the same "
+        ):
+            list(recorded(out, plan.fingerprint, failing_run(ParityFailed("wrong"), run_folder(out))))
+        assert (run_folder(out) / "plan.json").exists()
+
+    failing()
+    with pytest.raises(ConfigError, match=r"\(bothways was \"1\", now \"2\"\): use the same settings to resume it"):
+        list(recorded(out, {**FINGERPRINT, "bothways": "2"}, a_run(out=out)))
+    found = warnings_of(list(recorded(out, OTHER, a_run(out=out))))
+    assert found == ["an earlier run with other settings failed: starting over"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+@pytest.mark.parametrize("can_resume", [False, True])
+def test_c4_an_error_states_what_is_kept_of_the_run(tmp_path: Path, can_resume: bool, number: int) -> None:
+    out = tmp_path / "m.bundle"
+    full = OSError(number, "no room", "/tmp/scratch")
+    reason = "no room" if number == errno.EIO else "the disk is full"
+    for error in (full, DataError(f"/tmp/scratch can't be written: {reason}")):
+        with pytest.raises(DataError) as caught:
+            list(recorded(out, FINGERPRINT, failing_run(error, run_folder(out) if can_resume else None)))
+        kept = (
+            f". The unfinished run is kept in {run_folder(out)}: run the same command again to continue it, or remove "
+            "that folder to start over"
+        )
+        assert str(caught.value) == f"/tmp/scratch can't be written: {reason}{kept if can_resume else ''}"
+        assert (run_folder(out) / "plan.json").exists() == can_resume
+        (run_folder(out) / "plan.json").unlink(missing_ok=True)
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -1,0 +1,201 @@
+"""Compare the weights of the last epoch of a classifier with those of its best epoch, over several seeds.
+
+Run: .venv/bin/python benchmarks/best_epoch.py trec6 500
+It needs BOTHWAYS_DATA and takes about a quarter of an hour on one core. All rows are training rows of the data set.
+Some are trained on, a tenth of them chooses the epoch, and 1,000 others measure it. No test row is read. One training
+per seed and direction is enough, because each epoch is measured on both. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bothways.bundle.manifest import Kind
+from bothways.bundle.read import Bundle, read_bundle
+from bothways.bundle.shipped import pack_path
+from bothways.data.labeled import read_labeled
+from bothways.data.token_store import TokenStore
+from bothways.tasks.metrics import Scores
+from bothways.tasks.registry import new_task
+from bothways.tasks.single_label import SingleLabel
+from bothways.tasks.task import Split, Targets
+from bothways.text.fields import Text
+from bothways.text.reading import Direction, read
+from bothways.training.checkpoints import Checkpoints, ClassifierCheckpoint
+from bothways.training.classifier import ClassRows, class_scores, train_classifier
+from bothways.training.hyperparameters import FROM_PACK, load_hyperparameters
+from bothways.training.language_model import StreamTexts, train_language_model
+from bothways.training.models import build_classifier, build_language_model, fast_type
+from bothways.training.objective import objective_of
+from bothways.training.one_direction import first_checkpoint
+from bothways.training.reports import EpochReport
+
+FILES = {"trec6": "trec6/train.csv", "sms_spam": "sms_spam/sms.csv", "clinc150": "clinc150/train.csv"}
+SEEDS = 5
+MEASURED_ROWS = 1000
+PATIENCE = 5
+LANGUAGE_MODEL_TOKENS = 100_000
+"""A fifth of the default, which changes little here."""
+HYPERPARAMETERS = load_hyperparameters(FROM_PACK)
+RULES = ("last", "least loss", "most accurate", f"most accurate, patience {PATIENCE}")
+
+
+@dataclass
+class Epochs:
+    """Scores of each epoch of one training, (N, C), and whether all layers were unfrozen."""
+
+    valid: list[Scores] = field(default_factory=list)
+    measured: list[Scores] = field(default_factory=list)
+
+
+def main(name: str, rows: int) -> None:
+    """Print the error of each rule per seed and its mean."""
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    texts, labels = rows_of(name)
+    pack = read_bundle(pack_path("en-small"), Kind.LANGUAGE_MODEL)
+    pool = {"text": texts[:rows], "label": labels[:rows]}
+    measured = {"text": texts[rows : rows + MEASURED_ROWS], "label": labels[rows : rows + MEASURED_ROWS]}
+    task = new_task(None, None)
+    labeled, others = (read_labeled(table, "text", "label", task) for table in (pool, measured))
+    fitted = task.fitted(labeled)
+    assert isinstance(fitted, SingleLabel)
+    models = {direction: fine_tuned(pack, direction, labeled.texts) for direction in Direction}
+    errors: dict[str, list[dict[str, float]]] = {rule: [] for rule in RULES}
+    for seed in range(SEEDS):
+        split = task.split(labeled, HYPERPARAMETERS.classifier.validation_fraction, seed)
+        truth = fitted.targets(split.valid), fitted.targets(others)
+        trained = {
+            direction: epochs_of(pack, direction, state, split, others.texts, fitted, seed)
+            for direction, state in models.items()
+        }
+        for rule in RULES:
+            errors[rule].append(outcome(rule, trained, fitted, *truth))
+            print(name, rows, "seed", seed, rule, json.dumps(errors[rule][-1]), flush=True)
+    report(errors)
+
+
+def rows_of(name: str) -> tuple[list[str], list[str]]:
+    """Return texts and labels of the training rows, shuffled."""
+    with (Path(os.environ["BOTHWAYS_DATA"]) / FILES[name]).open(encoding="utf-8", newline="") as file:
+        rows = [(row["text"], row["label"]) for row in csv.DictReader(file)]
+    rows = sorted(set(rows))
+    random.Random(0).shuffle(rows)  # noqa: S311  (no secret)
+    texts, labels = zip(*rows, strict=True)
+    return list(texts), list(labels)
+
+
+def ids_of(pack: Bundle, direction: Direction, texts: list[Text]) -> list[np.ndarray]:
+    """Return the ids of texts in a reading order."""
+    placement = pack.manifest.member(direction).special_tokens
+    return [read(pack.tokenizer.tokenize(text), direction, placement) for text in texts]
+
+
+def fine_tuned(pack: Bundle, direction: Direction, texts: list[Text]) -> dict[str, torch.Tensor]:
+    """Return the weights of the pack's language model after its fine-tuning on texts."""
+    member = pack.manifest.member(direction)
+    start = first_checkpoint(member, 0, dict(pack.weights[direction]))
+    model = build_language_model(member.architecture, direction, 0)
+    model.load_state_dict(start.part("model"))
+    model.encoder.compute_type = fast_type(torch.device("cpu"))
+    config = HYPERPARAMETERS.language_model.model_copy(update={"target_tokens": LANGUAGE_MODEL_TOKENS})
+    numbers = np.arange(len(texts))
+    stream = StreamTexts(TokenStore.of(ids_of(pack, direction, texts)), numbers, numbers[: len(texts) // 10])
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoints = Checkpoints(Path(folder), 0, writes=False)
+        for _ in train_language_model(model, stream, config, 0, start, checkpoints):
+            pass
+    return model.state_dict()
+
+
+def epochs_of(
+    pack: Bundle,
+    direction: Direction,
+    state: dict[str, torch.Tensor],
+    split: Split,
+    others: list[Text],
+    task: SingleLabel,
+    seed: int,
+) -> Epochs:
+    """Train a classifier and return its scores after each epoch."""
+    config = HYPERPARAMETERS.classifier
+    language_model = build_language_model(pack.manifest.member(direction).architecture, direction, 0)
+    language_model.load_state_dict(state)
+    language_model.encoder.compute_type = fast_type(torch.device("cpu"))
+    model = build_classifier(language_model, direction, task.outputs, config, seed)
+    train, valid = (
+        ClassRows(ids_of(pack, direction, rows.texts), task.targets(rows)) for rows in (split.train, split.valid)
+    )
+    measured, objective, epochs = ids_of(pack, direction, others), objective_of(task, None, 0.1), Epochs()
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoints, start = Checkpoints(Path(folder), 0, writes=False), ClassifierCheckpoint(perplexity=0)
+        for epoch in train_classifier(model, train, valid, task, objective, config, seed, start, checkpoints):
+            if isinstance(epoch, EpochReport):
+                epochs.valid.append(class_scores(model, valid.ids, objective, config))
+                epochs.measured.append(class_scores(model, measured, objective, config))
+    return epochs
+
+
+def chosen(rule: str, epochs: Epochs, task: SingleLabel, truth: Targets) -> int:
+    """Return the index of the epoch that a rule keeps."""
+    metrics = [task.epoch_metrics(scores, truth) for scores in epochs.valid]
+    if rule == "last":
+        return len(metrics) - 1
+    if rule == "least loss":
+        return min(range(len(metrics)), key=lambda epoch: metrics[epoch]["loss"])
+    best, whole = 0, len(metrics) - HYPERPARAMETERS.classifier.epochs_for(round(len(truth) * 9))
+    for epoch in range(1, len(metrics)):
+        if rule != "most accurate" and epoch - max(best + 1, whole) >= PATIENCE:
+            break
+        if (metrics[epoch]["accuracy"], -metrics[epoch]["loss"]) > (metrics[best]["accuracy"], -metrics[best]["loss"]):
+            best = epoch
+    return best
+
+
+def outcome(
+    rule: str, trained: dict[Direction, Epochs], task: SingleLabel, valid: Targets, measured: Targets
+) -> dict[str, float]:
+    """Return error and loss on the measured rows, of each direction and of the calibrated ensemble."""
+    kept = {direction: chosen(rule, epochs, task, valid) for direction, epochs in trained.items()}
+    ensemble = task.mean(trained[direction].measured[epoch] for direction, epoch in kept.items())
+    calibrated = task.calibrated(task.mean(trained[direction].valid[epoch] for direction, epoch in kept.items()), valid)
+    final = task.epoch_metrics(task.with_temperature(ensemble, calibrated.temperature), measured)
+    alone = {
+        f"{direction} error": 100 * (1 - task.epoch_metrics(trained[direction].measured[epoch], measured)["accuracy"])
+        for direction, epoch in kept.items()
+    }
+    return {
+        **{f"{direction} epoch": float(epoch + 1) for direction, epoch in kept.items()},
+        **alone,
+        "error": 100 * (1 - final["accuracy"]),
+        "loss": final["loss"],
+    }
+
+
+def report(errors: dict[str, list[dict[str, float]]]) -> None:
+    """Print a Markdown table: means over seeds, and the difference of the ensemble to the last epoch."""
+    print("| kept | forward | backward | ensemble | difference to last (mean ± standard error) | loss |")
+    print("|---|--:|--:|--:|--:|--:|")
+    for rule, found in errors.items():
+        means = {key: float(np.mean([row[key] for row in found])) for key in found[0]}
+        differences = [row["error"] - last["error"] for row, last in zip(found, errors["last"], strict=True)]
+        error = np.std(differences, ddof=1) / len(differences) ** 0.5
+        print(
+            f"| {rule} | {means['forward error']:.1f} % | {means['backward error']:.1f} % | {means['error']:.1f} % | "
+            f"{np.mean(differences):+.2f} ± {error:.2f} | {means['loss']:.3f} |"
+        )
+    print(json.dumps(errors))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

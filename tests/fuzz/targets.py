@@ -1,0 +1,144 @@
+"""What is fuzzed: a reader, how the fuzzer's bytes become its file, and the words that its format is made of."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bothways import strict_json
+from bothways.bundle.manifest import digest_of
+from bothways.interop import pickle_reader
+from tests.hostile import foreign_files as foreign
+from tests.hostile.entrances import ENTRANCES, Entrance
+
+SEEDS = Path(__file__).parent / "seeds"
+"""Inputs that once did harm, in a folder per target. ``test_seeds.py`` replays them."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A reader to fuzz.
+
+    Attributes:
+        entrance: Reads the file.
+        folder: Name of the target as a folder.
+        seeds: Harmless inputs to start from.
+        words: Parts of the format, which the fuzzer inserts.
+        wrap: Turns the fuzzer's bytes into the file, for example with the right checksums.
+        longest: Longest input in bytes.
+    """
+
+    entrance: Entrance
+    folder: str
+    seeds: tuple[bytes, ...]
+    words: tuple[bytes, ...] = ()
+    wrap: Callable[[bytes], bytes] = bytes
+    longest: int = 4096
+
+
+def _target(
+    name: str,
+    words: tuple[bytes, ...] = (),
+    *,
+    seeds: tuple[bytes, ...] = (),
+    wrap: Callable[[bytes], bytes] = bytes,
+    longest: int = 4096,
+) -> Target:
+    entrance = ENTRANCES[name]
+    return Target(entrance, name.replace(" ", "_"), seeds or (entrance.benign(200),), words, wrap, longest)
+
+
+def _named(path: str) -> bytes:
+    module, _, name = path.rpartition(".")
+    return f"c{module}\n{name}\n".encode()
+
+
+PICKLE_WORDS = (
+    *(bytes([code]) for code in range(256) if pickle_reader._OPCODES[code] is not pickle_reader._Machine.unknown),
+    *map(_named, (*pickle_reader._CONSTRUCTORS, *pickle_reader._STATE_CONSTRUCTORS, "numpy.ndarray", "os.system")),
+    *(b"K\x01", b"K\x00", b"N)", b"NNN\x87", b"q\x00", b"h\x00", b"(l", b"(t", b"C\x01b", b"X\x02\0\0\0f4", b"I3\n"),
+)
+TORCH_WORDS = (
+    *PICKLE_WORDS,
+    b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\0" + b"0X\x03\0\0\0cpuK\x08tQ",
+    *map(_named, ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter", "torch.Size")),
+)
+JSON_WORDS = tuple(
+    b'{ } [ ] , : " \\ \\u0000 \\ud800 null true false 0 -1 1e400 9223372036854775808 0.5 NaN ""'.split()
+)
+TOML_WORDS = tuple(b"[ ] [[ ]] = . , \" ''' # true inf nan 1979-05-27 0x1 1_0 \n { }".split(b" "))
+TABLE_WORDS = (
+    b'"',
+    b'""',
+    b",",
+    b"\t",
+    b";",
+    b"\r",
+    b"\n",
+    b"\r\n",
+    b"\0",
+    b"\xef\xbb\xbf",
+    b"\xff\xfe",
+    b"label",
+    b"text",
+)
+
+
+def with_tar_checksums(data: bytes) -> bytes:
+    """Return a tar file whose headers have the right checksums, so that their content is read."""
+    blocks = bytearray(data + bytes(-len(data) % 512) + bytes(1024))
+    for start in range(0, len(blocks), 512):
+        if blocks[start + 257 : start + 262] == b"ustar":
+            blocks[start + 148 : start + 156] = b" " * 8
+            blocks[start + 148 : start + 156] = b"%06o\0 " % sum(blocks[start : start + 512])
+    return bytes(blocks)
+
+
+def in_torch_zip(data: bytes) -> bytes:
+    """Return a file of torch with this pickle and one storage."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("archive/data.pkl", data)
+        archive.writestr("archive/data/0", bytes(range(32)))
+    return file.getvalue()
+
+
+def with_digest(data: bytes) -> bytes:
+    """Return a manifest with the right digest of itself, so that its content is read."""
+    try:
+        fields = strict_json.parse(data)
+    except ValueError:
+        return data
+    return json.dumps({**fields, "digest": digest_of(fields)}).encode() if isinstance(fields, dict) else data
+
+
+_TENSOR = foreign.pickled({"weight": foreign.tiny_state(words=2)["0.module.encoder.weight"]}, [])
+_TAR = foreign.tar({"x.pth": b"\x80\x02N.", "x.pkl": b"\x80\x02]."}, "w")
+
+TARGETS: dict[str, Target] = {
+    "pickle": _target("pickle", PICKLE_WORDS),
+    "torch pickle": Target(ENTRANCES["torch zip"], "torch_pickle", (_TENSOR,), TORCH_WORDS, in_torch_zip),
+    "torch zip": _target("torch zip", (b"PK\1\2", b"PK\3\4", b"PK\5\6", b"PK\6\6", b"PK\6\7"), longest=10_000),
+    "torch legacy": _target("torch legacy", TORCH_WORDS, longest=8000),
+    "fastai 1": _target("fastai 1", PICKLE_WORDS, longest=10_000),
+    "fastai 2": _target("fastai 2", PICKLE_WORDS, longest=10_000),
+    "tar": _target("tar", (b"ustar", b"././@LongLink", b"GNU.sparse.", b"30 path=x\n"), seeds=(_TAR,), wrap=with_tar_checksums, longest=8192),
+    "tar gz": _target("tar gz", (b"\x1f\x8b\x08", b"BZh9", b"\xfd7zXZ\0")),
+    "manifest": _target("manifest", JSON_WORDS, wrap=with_digest, longest=8000),
+    **{name: _target(name, JSON_WORDS) for name in ("subword tokenizer", "word tokenizer")},
+    "parity record": _target("parity record", JSON_WORDS, seeds=(ENTRANCES["parity record"].benign(1).splitlines()[3],)),
+    "weights": _target("weights", JSON_WORDS, longest=40_000),
+    **{name: _target(name, JSON_WORDS) for name in ("classify", "hugging face", "embeddings", "invocations", "infer")},
+    "invocations csv": _target("invocations csv", TABLE_WORDS),
+    "hyperparameters": _target("hyperparameters", TOML_WORDS),
+    "settings": _target("settings", TOML_WORDS),
+    "csv": _target("csv", TABLE_WORDS),
+    "tsv": _target("tsv", TABLE_WORDS),
+    "json lines": _target("json lines", JSON_WORDS),
+    "parquet": _target("parquet", longest=8000),
+    "csv gz": _target("csv gz"),
+}  # fmt: skip

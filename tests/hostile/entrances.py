@@ -1,0 +1,257 @@
+"""Every way by which a stranger's bytes come in: how they are read, and a harmless example of a given size.
+
+The cost tests (``test_costs.py``) and the fuzzers (``tests/fuzz``) both read through these entrances. A new entrance is
+one line in ``ENTRANCES``. Each reader does what the product does with the file, up to the point where only checked
+values are left.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gzip
+import io
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+
+from bothways.bundle.manifest import MANIFEST_FILE, PARITY_FILE, TOKENIZER_FILE, Kind, Manifest
+from bothways.bundle.parity import parse_parity_record
+from bothways.bundle.read import read_bundle, read_manifest
+from bothways.bundle.weights import member_shapes, read_weights, write_weights
+from bothways.bundle.write import write_bundle
+from bothways.data.tables import open_table
+from bothways.interop.fastai_file import open_model
+from bothways.interop.torch_file import read_foreign_file
+from bothways.runtime.classifier import load
+from bothways.serve.protocols import hugging_face, mlflow, open_inference, own, text_embeddings_inference
+from bothways.serve.protocols.protocol import Protocol, RawRequest
+from bothways.serve.service import Service
+from bothways.serve.settings import Settings, read_settings
+from bothways.text.tokenizer_document import parse_tokenizer
+from bothways.training.hyperparameters import load_hyperparameters
+from tests.hostile import foreign_files as foreign
+from tests.unit.interop.exports import vocabulary
+from tests.words import make_word_tokenizer
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "topics.bundle"
+
+
+@dataclass(frozen=True)
+class Entrance:
+    """A way in for a stranger's file.
+
+    Attributes:
+        file_name: Name of the file. Its suffix decides how some readers read it.
+        read: Reads the file at a path as the product does.
+        benign: Returns a harmless file of about so many bytes.
+        beside: Files that must lie in the same folder, by name.
+    """
+
+    file_name: str
+    read: Callable[[Path], object]
+    benign: Callable[[int], bytes]
+    beside: Mapping[str, bytes] | None = None
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[Path]:
+        """Yield the path where a file of this kind can be written, in a temporary folder in memory."""
+        memory = Path("/dev/shm")
+        with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+            for name, content in (self.beside or {}).items():
+                Path(folder, name).write_bytes(content)
+            yield Path(folder, self.file_name)
+
+
+# Models of other libraries
+
+
+def _open_export(path: Path) -> object:
+    return open_model(str(path), labels=foreign.LABELS)
+
+
+def _words(size: int) -> list[str]:
+    return [f"word{number}" for number in range(size // 15)]
+
+
+def _weights(size: int) -> dict[str, Any]:
+    return dict(foreign.tiny_state(words=20 + size // 16))
+
+
+def _archive(size: int, mode: str) -> bytes:
+    words = vocabulary(1, _words(size // 2))
+    weights = foreign.torch_zip(dict(foreign.tiny_state(words=len(words))))
+    return foreign.tar({"x.pth": weights, "x.pkl": foreign.pickled(words)}, mode)
+
+
+# Bundles
+
+
+@cache
+def _golden() -> Path:
+    """Return a bundle of the present format, with the content of the golden one."""
+    read, path = read_bundle(GOLDEN, Kind.CLASSIFIER), Path(tempfile.mkdtemp(), "topics.bundle")
+    write_bundle(
+        path,
+        task=read.manifest.decisions,
+        members=read.manifest.members,
+        weights=read.weights,
+        tokenizer=read.tokenizer,
+        parity_record=read.parity_record,
+        training=read.manifest.training,
+        verify=lambda _: None,
+    )
+    atexit.register(shutil.rmtree, path.parent)
+    return path
+
+
+@cache
+def _manifest() -> Manifest:
+    return read_manifest(_golden())
+
+
+def _read_parity(path: Path) -> object:
+    return parse_parity_record(path.read_bytes(), _manifest(), str(path))
+
+
+def _read_weights(path: Path) -> object:
+    return read_weights(path.read_bytes(), member_shapes(_manifest().members[0], _manifest().outputs), str(path))
+
+
+def _benign_manifest(_: int) -> bytes:
+    return (_golden() / MANIFEST_FILE).read_bytes()
+
+
+def golden_parity() -> bytes:
+    """Return the parity record of the golden bundle, which has another file name in format 1."""
+    found = [GOLDEN / name for name in (PARITY_FILE, "proof.jsonl") if (GOLDEN / name).exists()]
+    return found[0].read_bytes()
+
+
+def _benign_parity(size: int) -> bytes:
+    content = (_golden() / PARITY_FILE).read_bytes()
+    return content * max(1, size // len(content))
+
+
+def _benign_weights(_: int) -> bytes:
+    shapes = member_shapes(_manifest().members[0], _manifest().outputs)
+    return write_weights({name: np.ones(shape, np.float32) for name, shape in shapes.items()})
+
+
+def _benign_subwords(size: int) -> bytes:
+    document = json.loads((GOLDEN / TOKENIZER_FILE).read_bytes())
+    document["pieces"] += [[f"▁x{number}", -20.5] for number in range(size // 25)]
+    return json.dumps(document).encode()
+
+
+def _benign_words(size: int) -> bytes:
+    document = json.loads(make_word_tokenizer("fastai-v1").to_bytes())
+    document["vocabulary"] += _words(size)
+    return json.dumps(document).encode()
+
+
+# Requests
+
+
+@cache
+def _service() -> Service:
+    served = SimpleNamespace(name="topics", model=load(GOLDEN))
+    return cast("Service", SimpleNamespace(model=lambda _=None: served, settings=Settings(max_texts=10**6)))
+
+
+def _request(protocol: Protocol, headers: Mapping[str, str], path: Path) -> object:
+    return protocol.parse(RawRequest(path.read_bytes(), headers, {"model": "topics"}), _service())
+
+
+def _json_request(make: Callable[[list[str]], object]) -> Callable[[int], bytes]:
+    return lambda size: json.dumps(make(["a lovely film"] * max(1, size // 17))).encode()
+
+
+def _requests(protocol: Protocol, make: Callable[[list[str]], object], **headers: str) -> Entrance:
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Entrance("body", partial(_request, protocol, names), _json_request(make))
+
+
+def _infer(texts: list[str]) -> object:
+    return {"inputs": [{"name": "text", "shape": [len(texts)], "datatype": "BYTES", "data": texts}]}
+
+
+# Tables
+
+
+def _read_table(path: Path) -> object:
+    with open_table(str(path)) as table:
+        return sum(len(chunk) for chunk in table.chunks())
+
+
+def _comments(size: int) -> bytes:
+    return b"# comment\n" * (size // 10)
+
+
+def _csv_body(size: int) -> bytes:
+    return b"text\n" + b"a lovely film\n" * (size // 14)
+
+
+def _delimited(delimiter: str) -> Callable[[int], bytes]:
+    row = f'pos{delimiter}"a lovely, long film"\n'
+    return lambda size: (f"label{delimiter}text\n" + row * (size // len(row))).encode()
+
+
+def _json_lines(size: int) -> bytes:
+    row = '{"label": "pos", "text": "a lovely film"}\n'
+    return (row * max(1, size // len(row))).encode()
+
+
+def _parquet(size: int) -> bytes:
+    texts = [f"{number} a lovely film" for number in range(max(1, size // 12))]
+    file = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table({"label": ["pos"] * len(texts), "text": texts}), file)
+    return file.getvalue()
+
+
+def _compressed(size: int) -> bytes:
+    return gzip.compress(b"label,text\n" + b"".join(b"pos,%x\n" % (number * 7919**3) for number in range(size // 6)))
+
+
+ENTRANCES: dict[str, Entrance] = {
+    # Models of other libraries
+    "pickle": Entrance("x.pkl", read_foreign_file, lambda size: foreign.pickled(_words(size))),
+    "torch zip": Entrance("x.pth", read_foreign_file, lambda size: foreign.torch_zip(_weights(size))),
+    "torch legacy": Entrance("x.pth", read_foreign_file, lambda size: foreign.torch_legacy(_weights(size))),
+    "fastai 1": Entrance("x.pkl", _open_export, lambda size: foreign.pickled(foreign.export_v1(size // 30))),
+    "fastai 2": Entrance("x.pkl", _open_export, lambda size: foreign.pickled(foreign.export_v2(size // 40))),
+    "tar": Entrance("x.tar", _open_export, partial(_archive, mode="w")),
+    "tar gz": Entrance("x.tgz", _open_export, partial(_archive, mode="w:gz")),
+    # Bundles
+    "manifest": Entrance(MANIFEST_FILE, lambda path: read_manifest(path.parent), _benign_manifest),
+    "parity record": Entrance(PARITY_FILE, _read_parity, _benign_parity),
+    "subword tokenizer": Entrance(TOKENIZER_FILE, lambda path: parse_tokenizer(path.read_bytes()), _benign_subwords),
+    "word tokenizer": Entrance(TOKENIZER_FILE, lambda path: parse_tokenizer(path.read_bytes()), _benign_words),
+    "weights": Entrance("forward.safetensors", _read_weights, _benign_weights),
+    # Requests
+    "classify": _requests(own.PROTOCOL, lambda texts: {"texts": texts}),
+    "hugging face": _requests(hugging_face.PROTOCOL, lambda texts: {"inputs": texts}),
+    "embeddings": _requests(text_embeddings_inference.PROTOCOL, lambda texts: {"inputs": [[text] for text in texts]}),
+    "invocations": _requests(mlflow.PROTOCOL, lambda texts: {"instances": texts}),
+    "invocations csv": Entrance("body", partial(_request, mlflow.PROTOCOL, {"content-type": "text/csv"}), _csv_body),
+    "infer": _requests(open_inference.PROTOCOL, _infer),
+    # Configuration
+    "hyperparameters": Entrance("x.toml", partial(load_hyperparameters, "tiny"), _comments),
+    "settings": Entrance("x.toml", lambda path: read_settings({}, path, {}), _comments),
+    # Tables
+    "csv": Entrance("x.csv", _read_table, _delimited(",")),
+    "tsv": Entrance("x.tsv", _read_table, _delimited("\t")),
+    "json lines": Entrance("x.jsonl", _read_table, _json_lines),
+    "parquet": Entrance("x.parquet", _read_table, _parquet),
+    "csv gz": Entrance("x.csv.gz", _read_table, _compressed),
+}  # fmt: skip
