@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bothways.errors import TextError
+from bothways.errors import TextError, quoted
 from bothways.text.fields import Text, columns_text
 
 _PANDAS_MISSING = ("NAType", "NaTType")
@@ -187,5 +187,4 @@ def _row_of_array(value: object) -> list[object] | None:
 
 
 def _describe(value: object) -> str:
-    shown = repr(value)
-    return f"{type(value).__name__} {shown if len(shown) <= 40 else shown[:37] + '...'}"
+    return f"{type(value).__name__} {quoted(value, 40)}"
