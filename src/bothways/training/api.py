@@ -27,7 +27,7 @@ from bothways.files import refuse_unusable
 from bothways.runtime.classifier import Classifier, load
 from bothways.tasks.registry import new_task
 from bothways.tasks.task import TaskName
-from bothways.text.fields import TextColumns, fields_of
+from bothways.text.fields import Text, TextColumns
 from bothways.text.reading import Direction
 from bothways.training.choices import Device, Directions, Size
 from bothways.training.reports import Report, StageReport
@@ -162,8 +162,7 @@ def train(
         dialect=Dialect(format, delimiter, quotes, encoding, header),
     )
     listed_in = write_invalid(out, read.invalid)
-    fields = [field for text in [*read.split.train.texts, *read.unlabeled] for field in fields_of(text)]
-    settings, start = _started(base, pretrained, config, fields)
+    settings, start = _started(base, pretrained, config, [*read.split.train.texts, *read.unlabeled])
     settings = replace(
         settings,
         text_columns=source.text,
@@ -289,7 +288,7 @@ def _started(
     base: RunSettings,
     pretrained: Pretrained,
     config: str | os.PathLike[str] | Mapping[str, object] | None,
-    texts: Sequence[str],
+    texts: Sequence[Text],
 ) -> tuple[RunSettings, StageReport]:
     """Return the settings with the start that suits the texts, and a report that says why."""
     from bothways.training.hyperparameters import load_hyperparameters  # noqa: PLC0415  (needs torch)

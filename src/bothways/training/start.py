@@ -16,6 +16,7 @@ from bothways.bundle.read import Bundle, read_bundle
 from bothways.bundle.shipped import NO_PACK, pack_path
 from bothways.errors import ConfigError
 from bothways.text.coverage import LEAST_KNOWN_SHARE, coverage
+from bothways.text.fields import Text
 from bothways.training.choices import Size
 from bothways.training.reports import StageReport
 
@@ -62,7 +63,7 @@ def read_start(pretrained: Pretrained, size: Size | None) -> Start:
     return Start(read_bundle(path, Kind.LANGUAGE_MODEL), None)
 
 
-def chosen_start(start: Start, pretrained: Pretrained, texts: Sequence[str]) -> tuple[Start, StageReport]:
+def chosen_start(start: Start, pretrained: Pretrained, texts: Sequence[Text]) -> tuple[Start, StageReport]:
     """Return what a training on these texts starts from, and a report that says why.
 
     Args:

@@ -21,9 +21,11 @@ MISSPELLED = "typos"
 
 
 @pytest.fixture(scope="module")
-def english() -> Tokenizer:
+def english() -> SubwordTokenizer:
     path = pack_path("en-small") / "tokenizer.json"
-    return parse_tokenizer(path.read_bytes(), str(path))
+    found = parse_tokenizer(path.read_bytes(), str(path))
+    assert isinstance(found, SubwordTokenizer)
+    return found
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -99,5 +101,10 @@ def test_b4_packs_of_words_and_of_other_languages_are_not_suspected() -> None:
         ("order 66!", None),
     ],
 )
-def test_b5_a_text_that_cannot_be_read_is_noticed(english: Tokenizer, text: str, expected: Unreadable | None) -> None:
+def test_b5_a_text_that_cannot_be_read_is_noticed(
+    english: SubwordTokenizer, text: str, expected: Unreadable | None
+) -> None:
     assert unreadable(text, english.tokenize(text)) is expected
+    fields = english.with_field_token()
+    assert unreadable((text, ""), fields.tokenize((text, ""))) is expected
+    assert unreadable(("", text), fields.tokenize(("", text))) is expected
