@@ -20,7 +20,7 @@ from bothways.cli.options import (
     HeaderOption,
     QuotesOption,
     TrainedLabelColumn,
-    TrainedTextColumn,
+    TrainedTextColumns,
     output_console,
 )
 
@@ -29,7 +29,7 @@ def early_exit(
     bundle: BundlePath,
     data: Annotated[str, typer.Argument(metavar="DATA", help="Labeled rows that were not used in training.")],
     out: Annotated[Path, typer.Option(metavar="BUNDLE", help="Bundle to create. Must not exist yet.")],
-    text: TrainedTextColumn = None,
+    text: TrainedTextColumns = None,
     label: TrainedLabelColumn = None,
     loss: Annotated[float, typer.Option(metavar="POINTS", help="Accuracy loss to accept, in percentage points.")] = 0.1,
     drop_invalid: DropInvalid = False,

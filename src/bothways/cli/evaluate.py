@@ -20,7 +20,7 @@ from bothways.cli.options import (
     HeaderOption,
     QuotesOption,
     TrainedLabelColumn,
-    TrainedTextColumn,
+    TrainedTextColumns,
     output_console,
 )
 from bothways.data.invalid import summary
@@ -34,7 +34,7 @@ _UNDEFINED = "–"
 def evaluate(
     bundle: BundlePath,
     data: Annotated[str, typer.Argument(metavar="DATA", help="Labeled rows: CSV, TSV, JSONL or Parquet.")],
-    text: TrainedTextColumn = None,
+    text: TrainedTextColumns = None,
     label: TrainedLabelColumn = None,
     unknown_labels: Annotated[
         UnknownLabels,
@@ -84,9 +84,9 @@ def evaluate(
         return
     console.print(f"{evaluation.rows:,} rows of {evaluation.data}")
     if evaluation.unknown:
-        console.print(f"{evaluation.unknown:,} of them have labels that the model does not know; they count as errors")
+        console.print(f"Rows with labels that the model does not know, counted as errors: {evaluation.unknown:,}")
     if evaluation.invalid:
-        console.print(f"{len(evaluation.invalid):,} invalid rows are left out: {summary(evaluation.invalid)}")
+        console.print(f"Invalid rows left out: {len(evaluation.invalid):,}. {summary(evaluation.invalid)}")
     console.print(_summary(evaluation))
     if evaluation.classes:
         console.print(_classes(evaluation))

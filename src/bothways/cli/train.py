@@ -27,7 +27,9 @@ from bothways.training.choices import Directions, Size
 
 def train(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Labeled rows: CSV, TSV, JSONL or Parquet.")],
-    text: Annotated[str, typer.Option(metavar="COLUMN", help="Text column.")],
+    text: Annotated[
+        list[str], typer.Option(metavar="COLUMN", help="Text column. Repeat it for several, in the order to read them.")
+    ],
     out: Annotated[Path, typer.Option(metavar="BUNDLE", help="Bundle to create. Must not exist yet.")],
     label: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Label column, or the target for regression.")
@@ -82,6 +84,8 @@ def train(
     was killed continues when the same command is run again.
 
     Invalid rows are reported all at once. With --drop-invalid they are left out and listed in BUNDLE.invalid.jsonl.
+
+    Several text columns are joined with the field token: --text title --text body
 
     Example: bothways train reviews.csv --text review --label sentiment --out reviews.bundle
     """

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bothways.arguments import as_flag, as_number, as_path, as_text, checked, optional
+from bothways.arguments import as_flag, as_names, as_number, as_path, as_text, checked, optional
 from bothways.bundle.manifest import EarlyExit, EarlyExitPoint, Kind
 from bothways.bundle.parity import ENSEMBLE
 from bothways.bundle.read import read_bundle
@@ -31,6 +31,7 @@ from bothways.runtime.classifier import Classifier
 from bothways.runtime.verify import verify_in_fresh_process
 from bothways.tasks.metrics import Scores, best_temperature, log_loss
 from bothways.tasks.task import Task
+from bothways.text.fields import TextColumns
 from bothways.text.reading import Direction
 
 LARGEST_LOSS = 0.001
@@ -40,7 +41,7 @@ _POINTS = 21
 @checked(
     bundle=as_path,
     out=as_path,
-    text=optional(as_text),
+    text=optional(as_names),
     label=optional(as_text),
     largest_loss=as_number,
     drop_invalid=as_flag,
@@ -51,7 +52,7 @@ def fit_early_exit(
     data: TableSource | tuple[Sequence[object], Sequence[object]],
     *,
     out: str | os.PathLike[str],
-    text: str | None = None,
+    text: TextColumns | None = None,
     label: str | None = None,
     largest_loss: float = LARGEST_LOSS,
     drop_invalid: bool = False,
@@ -72,7 +73,7 @@ def fit_early_exit(
         data: Labeled rows: a path, a table in memory, or a tuple of texts and labels. They must not have been used in
             training.
         out: Bundle to create. Must not exist yet.
-        text: Text column. Defaults to the one used in training.
+        text: Text column, or several. Defaults to those used in training.
         label: Label column. Defaults to the one used in training.
         largest_loss: Accuracy loss to accept, as a share of the rows, above 0 and at most 1. 0.001 is a tenth of a
             percentage point.

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from bothways import strict_json
 from bothways.bundle.manifest import FastaiPooling, Kind
 from bothways.errors import ConfigError, ForeignModelError
@@ -23,6 +21,7 @@ from bothways.interop.fastai_learner import LearnerFacts, labels_of, learner_fac
 from bothways.interop.fastai_weights import FoundWeights, find_weights
 from bothways.interop.spacy_tables import tables_from_spacy
 from bothways.interop.torch_file import read_foreign_file
+from bothways.schema import Faults, validated
 from bothways.text.fastai_cleaning import FASTAI_CONTROL_TOKENS, FASTAI_V2
 from bothways.text.reading import Direction
 from bothways.text.word_tokenizer import WordTokenizerDocument
@@ -213,7 +212,8 @@ def _tokenizer(facts: LearnerFacts, words: list[str], name: str, language: str |
         tables, version = tables_from_spacy(trained_on, facts.control_tokens or FASTAI_CONTROL_TOKENS[cleaning])
         source = f"spaCy {version}"
     try:
-        return WordTokenizerDocument.model_validate(
+        return validated(
+            WordTokenizerDocument,
             {
                 "cleaning": cleaning,
                 "marks_field": facts.marks_field,
@@ -222,11 +222,10 @@ def _tokenizer(facts: LearnerFacts, words: list[str], name: str, language: str |
                 "source": source,
                 "tables": tables,
                 "vocabulary": words,
-            }
+            },
         )
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ForeignModelError(f"{name}: {'.'.join(map(str, first['loc']))[:80]}: {first['msg']}") from None
+    except Faults as error:
+        raise ForeignModelError(f"{name}: {error}") from None
 
 
 def _cleaning_of(words: list[str], name: str) -> str:

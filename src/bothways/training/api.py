@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from bothways.arguments import Check, as_flag, as_integer, as_path, as_paths, as_text, checked, optional
+from bothways.arguments import Check, as_flag, as_integer, as_names, as_path, as_paths, as_text, checked, optional
 from bothways.bundle.manifest import Kind
 from bothways.bundle.read import Bundle, read_bundle
 from bothways.bundle.shipped import NO_PACK, pack_path
@@ -30,6 +30,7 @@ from bothways.files import refuse_unusable
 from bothways.runtime.classifier import Classifier, load
 from bothways.tasks.registry import new_task
 from bothways.tasks.task import TaskName
+from bothways.text.fields import TextColumns
 from bothways.text.reading import Direction
 from bothways.training.choices import Device, Directions, Size
 from bothways.training.reports import Report, StageReport
@@ -44,7 +45,7 @@ _DEFAULT_SIZE = "small"
 
 _COMMON_CHECKS: dict[str, Check] = {
     "out": as_path,
-    "text": optional(as_text),
+    "text": optional(as_names),
     "size": optional(as_text),
     "directions": as_text,
     "seed": as_integer,
@@ -67,7 +68,7 @@ def train(
     data: TableSource | Sequence[object],
     labels: Sequence[object] | None = None,
     *,
-    text: str | None = None,
+    text: TextColumns | None = None,
     label: str | None = None,
     task: TaskName | None = None,
     label_separator: str | None = None,
@@ -100,7 +101,8 @@ def train(
             list of texts, whose labels are ``labels``: ``train(texts, labels, out=...)``.
         labels: With a list of texts: the label of each. With a table, for multi-label: the names of its columns of 0
             and 1, one per label; or, with ``label``, the names of the positions of its lists of 0 and 1.
-        text: Text column of a table.
+        text: Text column of a table, or several in the order in which the model reads them. They are joined with the
+            field token of the tokenizer.
         label: Label column of a table; the target for regression.
         task: ``single-label`` (one label per text), ``multi-label`` (any number of labels per text) or ``regression``
             (a number per text). Defaults to multi-label if ``label_separator`` or columns of 0 and 1 are given, and to
@@ -112,7 +114,8 @@ def train(
         out: Bundle to create. Must not exist yet.
         valid: Validation rows, as a table like ``data`` or a tuple of texts and labels. Defaults to a tenth of
             ``data``, the same rows for the same seed.
-        unlabeled: More texts, for the language models only: a table like ``data``, or a list of texts.
+        unlabeled: More texts, for the language models only: a table like ``data`` with the same text columns, or a list
+            of texts.
         pretrained: The language-model pack to start from, which fixes tokenizer and model size: ``en-small``, the
             English pack that comes with bothways, or the path of another one. None or ``none`` trains from scratch.
         size: ``tiny``, ``small`` or ``base``, for a model trained from scratch. Defaults to ``small``.
@@ -158,7 +161,7 @@ def train(
     listed_in = write_invalid(out, read.invalid)
     settings = replace(
         base,
-        text_column=source.text,
+        text_columns=source.text,
         label_column=source.label,
         weight_column=weight,
         task=chosen_task,
@@ -167,7 +170,7 @@ def train(
     )
     warnings = [*read.warnings]
     if listed_in is not None:
-        warnings.append(f"{len(read.invalid):,} invalid rows are left out and listed in {path_text(listed_in)}")
+        warnings.append(f"invalid rows left out: {len(read.invalid):,}, listed in {path_text(listed_in)}")
     first = [StageReport("data", warning, is_warning=True) for warning in warnings]
     _run(settings, first, train_bundle(read.split, read.unlabeled, settings), progress)
     return load(settings.out)
@@ -232,7 +235,7 @@ def pretrain(
     texts = Corpus([os.fspath(path) for path in corpus], text, dialect)
     if texts.texts < 2:
         raise DataError(f"the corpus has {texts.texts} texts; at least 2 are needed (one to train on, one to validate)")
-    settings = replace(base, text_column=text, about=about, data={"corpus": texts.digest})
+    settings = replace(base, text_columns=(text,), about=about, data={"corpus": texts.digest})
     reports = pretrain_pack(texts, settings)
     if processes().rank > 0:  # the first process writes files and reports progress
         collections.deque(reports, maxlen=0)
