@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bothways import strict_json
+from bothways.bundle.manifest import digest_of
 from bothways.interop import pickle_reader
 from tests.hostile import foreign_files as foreign
 from tests.hostile.entrances import ENTRANCES, Entrance
@@ -104,6 +107,15 @@ def in_torch_zip(data: bytes) -> bytes:
     return file.getvalue()
 
 
+def with_digest(data: bytes) -> bytes:
+    """Return a manifest with the right digest of itself, so that its content is read."""
+    try:
+        fields = strict_json.parse(data)
+    except ValueError:
+        return data
+    return json.dumps({**fields, "digest": digest_of(fields)}).encode() if isinstance(fields, dict) else data
+
+
 _TENSOR = foreign.pickled({"weight": foreign.tiny_state(words=2)["0.module.encoder.weight"]}, [])
 _TAR = foreign.tar({"x.pth": b"\x80\x02N.", "x.pkl": b"\x80\x02]."}, "w")
 
@@ -116,7 +128,8 @@ TARGETS: dict[str, Target] = {
     "fastai 2": _target("fastai 2", PICKLE_WORDS, longest=10_000),
     "tar": _target("tar", (b"ustar", b"././@LongLink", b"GNU.sparse.", b"30 path=x\n"), seeds=(_TAR,), wrap=with_tar_checksums, longest=8192),
     "tar gz": _target("tar gz", (b"\x1f\x8b\x08", b"BZh9", b"\xfd7zXZ\0")),
-    **{name: _target(name, JSON_WORDS) for name in ("manifest", "subword tokenizer", "word tokenizer")},
+    "manifest": _target("manifest", JSON_WORDS, wrap=with_digest, longest=8000),
+    **{name: _target(name, JSON_WORDS) for name in ("subword tokenizer", "word tokenizer")},
     "parity record": _target("parity record", JSON_WORDS, seeds=(ENTRANCES["parity record"].benign(1).splitlines()[3],)),
     "weights": _target("weights", JSON_WORDS, longest=40_000),
     **{name: _target(name, JSON_WORDS) for name in ("classify", "hugging face", "embeddings", "invocations", "infer")},

@@ -7,10 +7,12 @@ values are left.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gzip
 import io
 import json
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,10 +25,11 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 
-from bothways.bundle.manifest import MANIFEST_FILE, PARITY_FILE, TOKENIZER_FILE
+from bothways.bundle.manifest import MANIFEST_FILE, PARITY_FILE, TOKENIZER_FILE, Kind, Manifest
 from bothways.bundle.parity import parse_parity_record
-from bothways.bundle.read import read_manifest
+from bothways.bundle.read import read_bundle, read_manifest
 from bothways.bundle.weights import member_shapes, read_weights, write_weights
+from bothways.bundle.write import write_bundle
 from bothways.data.tables import open_table
 from bothways.interop.fastai_file import open_model
 from bothways.interop.torch_file import read_foreign_file
@@ -96,16 +99,38 @@ def _archive(size: int, mode: str) -> bytes:
 
 
 @cache
-def _golden() -> Any:
-    return read_manifest(GOLDEN)
+def _golden() -> Path:
+    """Return a bundle of the present format, with the content of the golden one."""
+    read, path = read_bundle(GOLDEN, Kind.CLASSIFIER), Path(tempfile.mkdtemp(), "topics.bundle")
+    write_bundle(
+        path,
+        task=read.manifest.decisions,
+        members=read.manifest.members,
+        weights=read.weights,
+        tokenizer=read.tokenizer,
+        parity_record=read.parity_record,
+        training=read.manifest.training,
+        verify=lambda _: None,
+    )
+    atexit.register(shutil.rmtree, path.parent)
+    return path
+
+
+@cache
+def _manifest() -> Manifest:
+    return read_manifest(_golden())
 
 
 def _read_parity(path: Path) -> object:
-    return parse_parity_record(path.read_bytes(), _golden(), str(path))
+    return parse_parity_record(path.read_bytes(), _manifest(), str(path))
 
 
 def _read_weights(path: Path) -> object:
-    return read_weights(path.read_bytes(), member_shapes(_golden().members[0], _golden().outputs), str(path))
+    return read_weights(path.read_bytes(), member_shapes(_manifest().members[0], _manifest().outputs), str(path))
+
+
+def _benign_manifest(_: int) -> bytes:
+    return (_golden() / MANIFEST_FILE).read_bytes()
 
 
 def golden_parity() -> bytes:
@@ -115,12 +140,12 @@ def golden_parity() -> bytes:
 
 
 def _benign_parity(size: int) -> bytes:
-    content = golden_parity()
+    content = (_golden() / PARITY_FILE).read_bytes()
     return content * max(1, size // len(content))
 
 
 def _benign_weights(_: int) -> bytes:
-    shapes = member_shapes(_golden().members[0], _golden().outputs)
+    shapes = member_shapes(_manifest().members[0], _manifest().outputs)
     return write_weights({name: np.ones(shape, np.float32) for name, shape in shapes.items()})
 
 
@@ -209,9 +234,7 @@ ENTRANCES: dict[str, Entrance] = {
     "tar": Entrance("x.tar", _open_export, partial(_archive, mode="w")),
     "tar gz": Entrance("x.tgz", _open_export, partial(_archive, mode="w:gz")),
     # Bundles
-    "manifest": Entrance(
-        MANIFEST_FILE, lambda path: read_manifest(path.parent), lambda _: (GOLDEN / MANIFEST_FILE).read_bytes()
-    ),
+    "manifest": Entrance(MANIFEST_FILE, lambda path: read_manifest(path.parent), _benign_manifest),
     "parity record": Entrance(PARITY_FILE, _read_parity, _benign_parity),
     "subword tokenizer": Entrance(TOKENIZER_FILE, lambda path: parse_tokenizer(path.read_bytes()), _benign_subwords),
     "word tokenizer": Entrance(TOKENIZER_FILE, lambda path: parse_tokenizer(path.read_bytes()), _benign_words),

@@ -272,6 +272,12 @@ class TrainingRecord(Document):
         """The only text column; None if there are several or none is known."""
         return self.text_columns[0] if len(self.text_columns) == 1 else None
 
+    @model_validator(mode="after")
+    def _text_columns_differ(self) -> TrainingRecord:
+        if len(set(self.text_columns)) != len(self.text_columns):
+            raise ValueError("a text column occurs twice")
+        return self
+
 
 class Manifest(Document):
     """The whole of ``bundle.json``.

@@ -7,7 +7,6 @@ is needed to tokenize texts. Nothing is executed.
 from __future__ import annotations
 
 import hashlib
-import tarfile
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from pathlib import Path
 from bothways import strict_json
 from bothways.bundle.manifest import FastaiPooling, Kind
 from bothways.errors import ConfigError, ForeignModelError
+from bothways.interop.archive import extract_models
 from bothways.interop.download import PUBLISHED, fetch_published
 from bothways.interop.fastai_learner import LearnerFacts, labels_of, learner_facts, vocabulary_of, without_fillers
 from bothways.interop.fastai_weights import FoundWeights, find_weights
@@ -31,8 +31,6 @@ _V2_POOLING = FastaiPooling(window_tokens=72, tail_tokens=1440, last_skips_paddi
 """fastai's default pooling. Saved weights do not record it."""
 
 _ARCHIVES = (".tgz", ".tar.gz", ".tar")
-_MAX_UNPACKED_BYTES = 4 * 1024**3
-_MAX_MEMBERS = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +100,7 @@ def open_model(
         return _from_folder(path, source, options)
     if path.name.endswith(_ARCHIVES):
         with tempfile.TemporaryDirectory() as folder:
-            _extract(path, Path(folder))
+            extract_models(path, Path(folder))
             return _from_folder(Path(folder), source, options)
     return _from_file(path, source, path.name, options)
 
@@ -128,34 +126,6 @@ def _from_folder(folder: Path, name: str, options: _Options) -> ForeignModel:
     inside = weights[0].name
     file_name = f"{Path(name).name}/{inside}"
     return _from_file(weights[0], f"{name}/{inside}", file_name, replace(options, vocabulary=vocabulary))
-
-
-def _extract(archive: Path, folder: Path) -> None:
-    """Extract the ``.pth`` and ``.pkl`` files of an archive to a folder, without their paths. Skip other members."""
-    unpacked_bytes = 0
-    try:
-        with tarfile.open(archive) as opened:
-            for number, member in enumerate(opened):
-                if number >= _MAX_MEMBERS:
-                    raise ForeignModelError(
-                        f"{archive} has more than {_MAX_MEMBERS} members, expected one .pth and one .pkl file"
-                    )
-                name = Path(member.name).name
-                if not member.isreg() or not name.endswith((".pth", ".pkl")) or name.startswith("."):
-                    continue
-                content = opened.extractfile(member)
-                unpacked_bytes += member.size
-                if content is None or unpacked_bytes > _MAX_UNPACKED_BYTES:
-                    raise ForeignModelError(f"{archive} unpacks to {unpacked_bytes} bytes, expected at most 4 GiB")
-                with content, (folder / name).open("xb") as out:
-                    while part := content.read(1 << 20):
-                        out.write(part)
-    except FileExistsError:
-        raise ForeignModelError(
-            f"{archive} contains two files of one name, expected one .pth and one .pkl file"
-        ) from None
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise ForeignModelError(f"{archive} can't be read as an archive ({error}): copy or download it again") from None
 
 
 def _from_file(path: Path, name: str, file_name: str, options: _Options) -> ForeignModel:
@@ -213,7 +183,7 @@ def _read_vocabulary(path: Path) -> tuple[list[str], list[str]]:
             ) from None
     else:
         value = read_foreign_file(path)
-    return vocabulary_of(value, str(path)), labels_of(value)
+    return vocabulary_of(value, str(path)), labels_of(value, str(path))
 
 
 def _labels(labels: Sequence[str], classes: int, name: str) -> list[str]:

@@ -14,12 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bothways.bundle.manifest import Architecture
-from bothways.errors import ForeignModelError
+from bothways.errors import ForeignModelError, shown
 
 Arrays = dict[str, NDArray[np.float32]]
 
 _FIRST_LAYER = re.compile(r"^(?P<before>.*?)rnns\.0\.module\.weight_ih_l0$")
-_HEAD_PART = re.compile(r"^(?:module\.)?1\.layers\.(?P<place>[0-9.]+)\.(?P<part>[a-z_]+)$")
+_HEAD_PART = re.compile(r"^(?:module\.)?1\.layers\.(?P<place>[0-9]{1,4}(?:\.[0-9]{1,4})*)\.(?P<part>[a-z_]+)$")
+_MOST_LAYERS = 64
+_MOST_HIDDEN_LAYERS = 16
+_LARGEST_WIDTH = 65_536
+_LARGEST_VOCABULARY = 10_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,23 +76,29 @@ def find_weights(state: Mapping[str, object], source: str) -> FoundWeights:
 
 
 def _what_instead(state: Mapping[str, object]) -> str:
-    names = ", ".join(sorted(map(str, state))[:3])
-    if any("rnns.0.layers" in str(name) for name in state):
+    if any("rnns.0.layers" in name for name in state):
         return "its layers are QRNNs, which are not supported"
-    return f"its tensors are {names[:200]} ..." if state else "it has no tensors"
+    return f"its tensors are {shown(', '.join(sorted(state)[:3]))} ..." if state else "it has no tensors"
 
 
 def _encoder(state: Mapping[str, object], before: str, source: str) -> tuple[Arrays, Architecture, bool]:
     layers = sum(1 for name in state if re.fullmatch(re.escape(before) + r"rnns\.\d+\.module\.weight_ih_l0", name))
+    if layers > _MOST_LAYERS:
+        raise ForeignModelError(f"{source} has {layers} layers, expected at most {_MOST_LAYERS}")
     if any(name.startswith(f"{before}rnns.") and name.endswith("_reverse") for name in state):
         raise ForeignModelError(f"{source} has bidirectional layers (bidir=True), which are not supported")
     embedding = _array(state.get(f"{before}encoder.weight"), f"{before}encoder.weight", source)
-    if embedding.ndim != 2:
-        raise ForeignModelError(f"{source}: {before}encoder.weight has shape {embedding.shape}, expected 2 dimensions")
+    if embedding.ndim != 2 or embedding.shape[0] > _LARGEST_VOCABULARY or not 1 <= embedding.shape[1] <= _LARGEST_WIDTH:
+        raise ForeignModelError(
+            f"{source}: {before}encoder.weight has shape {embedding.shape}, expected 2 dimensions: one row per word "
+            f"and 1 to {_LARGEST_WIDTH} columns"
+        )
     if (copy := state.get(f"{before}encoder_dp.emb.weight")) is not None:
         _require_same(_array(copy, f"{before}encoder_dp.emb.weight", source), embedding, source)
     width_embedding = embedding.shape[1]
     first = _array(state[f"{before}rnns.0.module.weight_ih_l0"], "weight_ih_l0", source)
+    if first.ndim != 2 or not 4 <= first.shape[0] <= 4 * _LARGEST_WIDTH:
+        raise ForeignModelError(f"{source}: weight_ih_l0 has shape {first.shape}, expected (4 * hidden, embedding)")
     architecture = Architecture(
         vocabulary_size=embedding.shape[0],
         width_embedding=width_embedding,
@@ -135,7 +145,12 @@ def _head(modules: list[dict[str, object]], width_pooled: int, source: str) -> t
     kinds = ["norm" if "running_mean" in module else "linear" for module in modules]
     if kinds != ["norm", "linear"] * (len(kinds) // 2):
         raise ForeignModelError(
-            f"{source} has a head of {', '.join(kinds)}, expected norm and linear layers in turn, as in fastai's heads"
+            f"{source} has a head of {', '.join(kinds[:9])}, expected norm and linear layers in turn, as in "
+            "fastai's heads"
+        )
+    if len(kinds) > 2 * (_MOST_HIDDEN_LAYERS + 1):
+        raise ForeignModelError(
+            f"{source} has a head of {len(kinds) // 2} layers, expected at most {_MOST_HIDDEN_LAYERS + 1}"
         )
     arrays: Arrays = {}
     widths = [width_pooled]
@@ -143,10 +158,13 @@ def _head(modules: list[dict[str, object]], width_pooled: int, source: str) -> t
         for part in ("weight", "bias", "running_mean", "running_var"):
             name = f"norms.{layer}.{part}"
             arrays[f"head.{name}"] = _array(norm.get(part), f"the head's {name}", source, (widths[-1],))
+        if (arrays[f"head.norms.{layer}.running_var"] < 0).any():
+            raise ForeignModelError(f"{source}: the head's norms.{layer}.running_var has a negative variance")
         weight = _array(linear.get("weight"), f"the head's layers.{layer}.weight", source)
-        if weight.ndim != 2 or weight.shape[1] != widths[-1]:
+        if weight.ndim != 2 or weight.shape[1] != widths[-1] or not 1 <= weight.shape[0] <= _LARGEST_WIDTH:
             raise ForeignModelError(
-                f"{source}: the head's layers.{layer}.weight has shape {weight.shape}, expected (..., {widths[-1]})"
+                f"{source}: the head's layers.{layer}.weight has shape {weight.shape}, expected (..., {widths[-1]}) with "
+                f"1 to {_LARGEST_WIDTH} rows"
             )
         widths.append(weight.shape[0])
         bias = linear.get("bias", np.zeros(widths[-1], dtype=np.float32))  # the linear layers of v2 have no bias
@@ -162,9 +180,11 @@ def _array(value: object, name: str, source: str, shape: tuple[int, ...] | None 
         )
     if shape is not None and value.shape != shape:
         raise ForeignModelError(f"{source}: {name} has shape {value.shape}, expected {shape}")
-    if not np.isfinite(value).all():
+    with np.errstate(over="ignore"):
+        array = np.asarray(value, dtype=np.float32)
+    if not np.isfinite(array).all():
         raise ForeignModelError(f"{source}: {name} contains values that are not finite: the training diverged")
-    return np.asarray(value, dtype=np.float32)
+    return array
 
 
 def _require_same(copy: NDArray[np.float32], embedding: NDArray[np.float32], source: str) -> None:

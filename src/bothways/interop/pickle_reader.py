@@ -15,12 +15,15 @@ The opcodes are decoded here and not by ``pickletools.genops``: docs/decisions/0
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import math
 import re
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from types import MappingProxyType
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,15 +44,34 @@ MAX_TUPLE_DEPTH: Final = 100
 """Nesting depth of tuples. Hashing and comparing tuples recurses in C, which crashes if they are nested too deeply."""
 MAX_NESTED_TUPLE_ITEMS: Final = 1_000_000
 """Items of a tuple of tuples, each counted as often as hashing the tuple would reach it."""
-COPY_ALLOWANCE_BYTES: Final = 64 * 2**20
-"""Bytes that constructors may copy (sets, decoded bytes, arrays) in addition to four times the bytes read so far."""
+FREE_BYTES: Final = 8 * 2**20
+FREE_BYTES_PER_BYTE: Final = 16
+"""Memory that the containers, records and copies of a stream may take: ``FREE_BYTES``, and 16 bytes for each byte read.
+
+A stream can describe a list in one byte, which takes 80. The values of real exports take less than 4 bytes per byte."""
+_LIST_BYTES: Final = 80
+_DICT_BYTES: Final = 80
+_FILLED_DICT_BYTES: Final = 160
+_SET_BYTES: Final = 256
+_RECORD_BYTES: Final = 120
+_TUPLE_BYTES: Final = 64
+_NESTED_TUPLE_BYTES: Final = 256
+_MEMO_BYTES: Final = 128
+"""What Python takes for each of them, a nested tuple in the table of nested tuples, and an entry of a sparse memo."""
+_LONGEST_GAP: Final = 1000
 MAX_DIMENSIONS: Final = 32
 
+_Item = TypeVar("_Item")
 Constructor = Callable[..., object]
 """Builds the value of a known name from the stream's arguments, which may be of any number and types.
 
 It returns ``NotImplemented`` for arguments that it does not understand, and the call is kept as a record. It raises
 ``ValueError`` with the reason for arguments that can't be true."""
+
+
+_UNUSED: Final = object()
+_NO_KEYWORDS: Final[Mapping[str, object]] = MappingProxyType({})
+"""The keywords of most calls. Most records have no items either, and a stream can describe one in two bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +103,10 @@ class Record:
 
     function: object
     arguments: tuple[object, ...]
-    keywords: dict[str, object] = field(default_factory=dict)
+    keywords: Mapping[str, object] = field(default_factory=lambda: _NO_KEYWORDS)
     state: object = None
-    items: list[object] = field(default_factory=list)
-    pairs: list[tuple[object, object]] = field(default_factory=list)
+    items: Sequence[object] = ()
+    pairs: Sequence[tuple[object, object]] = ()
 
     @property
     def name(self) -> str:
@@ -127,7 +149,8 @@ def read_pickle(
     """
     data = data if isinstance(data, bytes) else bytes(data)
     machine = _Machine(data, source, constructors or {}, persistent_load, offset)
-    return machine.run(), machine.at
+    with _without_collection():
+        return machine.run(), machine.at
 
 
 def array_from(
@@ -169,6 +192,18 @@ def array_from(
     return array
 
 
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Pause Python's search for garbage, which visits all values again and again while millions of them are created."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 class _Machine:
     """The state while one stream is read: a stack, the stacks below its open marks, and a memo."""
 
@@ -185,11 +220,13 @@ class _Machine:
         self.at = self.start = self.opcode_at = offset
         self.stack: list[object] = []
         self.below: list[list[object]] = []
-        self.memo: dict[int, object] = {}
+        self.memo: list[object] = []  # by number, as long as the numbers have no long gaps
+        self.sparse_memo: dict[int, object] = {}
+        self.memo_size = 0
         self.globals: dict[tuple[str, str], GlobalName] = {}
         self.built: dict[Record, object] = {}  # values of the records that a BUILD completed
         self.nested: dict[int, tuple[tuple[object, ...], int, int]] = {}  # tuples of tuples: depth and items reached
-        self.text_bytes = self.copied_bytes = 0
+        self.text_bytes = self.taken_bytes = 0
 
     def run(self) -> object:
         """Execute opcodes until STOP."""
@@ -259,10 +296,11 @@ class _Machine:
 
     # Values
 
-    def copies(self, size_bytes: int) -> None:
-        self.copied_bytes += size_bytes
-        if self.copied_bytes > COPY_ALLOWANCE_BYTES + 4 * (self.at - self.start):
-            raise self.beyond(f"{COPY_ALLOWANCE_BYTES} bytes of copied values")
+    def takes(self, size_bytes: int) -> None:
+        """Count the memory of a value."""
+        self.taken_bytes += size_bytes
+        if self.taken_bytes > FREE_BYTES + FREE_BYTES_PER_BYTE * (self.at - self.start):
+            raise self.beyond(f"{FREE_BYTES_PER_BYTE} bytes of values for each of its own bytes")
 
     def key(self, value: object) -> object:
         """Return a value as a key of a dict or a member of a set.
@@ -280,9 +318,10 @@ class _Machine:
 
     def push_tuple(self, items: list[object]) -> None:
         value = tuple(items)
+        self.takes(_TUPLE_BYTES + 8 * len(value))
         depth, reached = 1, len(value)
         for item in items:
-            if type(item) is tuple:
+            if type(item) is tuple and item:
                 _, inner_depth, inner_reached = self.nested.get(id(item), (item, 1, len(item)))
                 depth, reached = max(depth, inner_depth + 1), reached + inner_reached
         if depth > 1:
@@ -290,6 +329,7 @@ class _Machine:
                 raise self.beyond(
                     f"{MAX_TUPLE_DEPTH} levels of tuples, or {MAX_NESTED_TUPLE_ITEMS} items in nested tuples"
                 )
+            self.takes(_NESTED_TUPLE_BYTES)
             self.nested[id(value)] = (value, depth, reached)
         self.stack.append(value)
 
@@ -300,11 +340,20 @@ class _Machine:
         del self.stack[-count:]
         self.push_tuple(items)
 
+    def new_list(self) -> None:
+        self.takes(_LIST_BYTES)
+        self.stack.append([])
+
+    def new_dict(self) -> None:
+        self.takes(_DICT_BYTES)
+        self.stack.append({})
+
     def push_list(self, items: list[object]) -> None:
+        self.takes(_LIST_BYTES)
         self.stack.append(items)
 
     def push_dict(self, items: list[object]) -> None:
-        self.stack.append({})
+        self.new_dict()
         self.set_items(items)
 
     def push_frozenset(self, items: list[object]) -> None:
@@ -336,7 +385,10 @@ class _Machine:
                 value = _CONSTRUCTORS[function.path](self, *arguments)
             elif function.path in self.constructors:
                 value = self.constructors[function.path](*arguments)
-        self.stack.append(Record(function, arguments, keywords) if value is NotImplemented else value)
+        if value is NotImplemented:
+            self.takes(_RECORD_BYTES)
+            value = Record(function, arguments, keywords) if keywords else Record(function, arguments)
+        self.stack.append(value)
 
     # Constructors of known names
 
@@ -347,7 +399,7 @@ class _Machine:
             case (dict() as pairs,):
                 return pairs
             case (list() as pairs,):
-                self.copies(128 * len(pairs))
+                self.takes(_DICT_BYTES + _FILLED_DICT_BYTES + 128 * len(pairs))
                 if all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
                     return {self.key(key): value for key, value in pairs}
         return NotImplemented
@@ -355,10 +407,10 @@ class _Machine:
     def new_set(self, *arguments: object) -> object:
         match arguments:
             case () | ([],):
-                self.copies(256)
+                self.takes(_SET_BYTES)
                 return set()
             case (list() as items,):
-                self.copies(256 + 64 * len(items))
+                self.takes(_SET_BYTES + 64 * len(items))
                 return set(map(self.key, items))
         return NotImplemented
 
@@ -373,7 +425,7 @@ class _Machine:
         """Return the bytes that a string encodes as Latin-1. Protocol 2 has no other way to write bytes."""
         match arguments:
             case (str() as text, str() as encoding) if encoding in {"latin1", "latin-1"}:
-                self.copies(len(text))
+                self.takes(len(text))
                 return text.encode("latin-1")
         return NotImplemented
 
@@ -396,7 +448,7 @@ class _Machine:
                 return items
             case (tuple() as shape, np.dtype() as dtype, fortran, bytes() | str() as content) if dtype.kind != "O":
                 content = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
-                self.copies(len(content))
+                self.takes(len(content))
                 _check_items(content, dtype)
                 return array_from(content, dtype, shape, fortran=fortran is True)
         return NotImplemented
@@ -417,11 +469,13 @@ class _Machine:
     # Opcodes
 
     def mark(self) -> None:
+        self.takes(_LIST_BYTES)
         self.below.append(self.stack)
         self.stack = []
 
     def to_mark(self) -> list[object]:
         items, self.stack = self.stack, self.below.pop()
+        self.taken_bytes -= _LIST_BYTES
         return items
 
     def pop(self) -> None:
@@ -431,14 +485,31 @@ class _Machine:
             self.to_mark()
 
     def put(self, index: int) -> None:
-        self.memo[index] = self.stack[-1]
-        if len(self.memo) > MAX_MEMO_ENTRIES:
+        value, gap = self.stack[-1], index - len(self.memo)
+        if gap == 0:
+            self.memo.append(value)
+            self.memo_size += 1
+        elif gap < 0:
+            self.memo_size += self.memo[index] is _UNUSED
+            self.memo[index] = value
+        elif gap <= _LONGEST_GAP:
+            self.takes(8 * gap)
+            self.memo += [_UNUSED] * gap
+            self.memo.append(value)
+            self.memo_size += 1
+        else:
+            self.takes(_MEMO_BYTES)
+            self.memo_size += index not in self.sparse_memo
+            self.sparse_memo[index] = value
+        if self.memo_size > MAX_MEMO_ENTRIES:
             raise self.beyond(f"{MAX_MEMO_ENTRIES} memo entries")
 
     def get(self, index: int) -> None:
-        if index not in self.memo:
+        value = self.memo[index] if index < len(self.memo) else _UNUSED
+        if value is _UNUSED:
+            value = self.sparse_memo.get(index, _UNUSED)
+        if value is _UNUSED:
             raise ValueError(f"the memo has no entry {index}")
-        value = self.memo[index]
         self.stack.append(self.built.get(value, value) if type(value) is Record else value)
 
     def put_byte(self) -> None:
@@ -487,7 +558,10 @@ class _Machine:
         target = self.stack[-1]
         if not isinstance(target, list | Record):
             raise ValueError(f"items can't be appended to a value of type {type(target).__name__}")
-        (target.items if isinstance(target, Record) else target).extend(items)
+        if isinstance(target, Record):
+            target.items = _extended(target.items, items)
+        else:
+            target.extend(items)
 
     def set_items(self, items: list[object]) -> None:
         target = self.stack[-1]
@@ -495,8 +569,11 @@ class _Machine:
             raise ValueError("a key has no value")
         pairs = zip(items[::2], items[1::2], strict=True)
         if isinstance(target, Record):
-            target.pairs.extend(pairs)
+            self.takes(_TUPLE_BYTES * len(items) // 2)
+            target.pairs = _extended(target.pairs, pairs)
         elif isinstance(target, dict):
+            if not target and items:
+                self.takes(_FILLED_DICT_BYTES)
             for key, value in pairs:
                 target[key if type(key) is str else self.key(key)] = value
         else:
@@ -599,6 +676,13 @@ _PLAIN_KEYS = {str, bytes, float, bool, type(None), GlobalName, Record}
 _ESCAPES = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"a": b"\a", b"b": b"\b", b"f": b"\f", b"v": b"\v", b"\n": b""}
 
 
+def _extended(known: Sequence[_Item], more: Iterable[_Item]) -> list[_Item]:
+    """Return a list with more items. The list of a record is only created when it has items."""
+    extended = known if isinstance(known, list) else []
+    extended.extend(more)
+    return extended
+
+
 def _unescaped(found: re.Match[bytes]) -> bytes:
     escape = found[1]
     if escape[:1] == b"x" and len(escape) == 3:
@@ -629,7 +713,7 @@ for _opcode, _function in {
     b"p": lambda machine: machine.put(machine.index()),  # PUT
     b"q": _Machine.put_byte,  # BINPUT
     b"r": lambda machine: machine.put(machine.number(4)),  # LONG_BINPUT
-    b"\x94": lambda machine: machine.put(len(machine.memo)),  # MEMOIZE
+    b"\x94": lambda machine: machine.put(machine.memo_size),  # MEMOIZE
     b"g": lambda machine: machine.get(machine.index()),  # GET
     b"h": _Machine.get_byte,  # BINGET
     b"j": lambda machine: machine.get(machine.number(4)),  # LONG_BINGET
@@ -660,8 +744,8 @@ for _opcode, _function in {
     b"T": lambda machine: machine.push_old_text(machine.content(machine.number(4))),  # BINSTRING
     # Containers
     b")": lambda machine: machine.stack.append(()),  # EMPTY_TUPLE
-    b"]": lambda machine: machine.stack.append([]),  # EMPTY_LIST
-    b"}": lambda machine: machine.stack.append({}),  # EMPTY_DICT
+    b"]": _Machine.new_list,  # EMPTY_LIST
+    b"}": _Machine.new_dict,  # EMPTY_DICT
     b"\x8f": lambda machine: machine.stack.append(machine.new_set()),  # EMPTY_SET
     b"t": lambda machine: machine.push_tuple(machine.to_mark()),  # TUPLE
     b"\x85": lambda machine: machine.push_last(1),  # TUPLE1

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bothways.errors import ForeignModelError
+from bothways.interop.library_errors import library_errors
 from bothways.interop.pickle_reader import MAX_DIMENSIONS, Constructor, GlobalName, Record, array_from, read_pickle
 
 MAX_FILE_BYTES: Final = 4 * 2**30
@@ -75,19 +76,11 @@ def read_foreign_file(path: Path) -> object:
         ForeignModelError: The file does not exist, is of another kind, is damaged or cut short, or exceeds a limit.
     """
     source = str(path)
-    try:
-        with _open_regular_file(path) as file:
-            size_bytes = os.fstat(file.fileno()).st_size
-            if file.peek(2).startswith(b"PK"):
-                return _read_container(file, size_bytes, source)
-            data = file.read(size_bytes)
-        return _read_stream(data, source)
-    except OSError as error:
-        raise ForeignModelError(f"{source} can't be read: {error.strerror}") from None
-    except MemoryError:
-        raise ForeignModelError(
-            f"{source} needs more memory than is available: import it on a machine with more memory"
-        ) from None
+    with library_errors(source), _open_regular_file(path) as file:
+        size_bytes = os.fstat(file.fileno()).st_size
+        if file.peek(2).startswith(b"PK"):
+            return _read_container(file, size_bytes, source)
+        return _read_stream(file.read(size_bytes), source)
 
 
 def _open_regular_file(path: Path) -> BufferedReader:
@@ -310,14 +303,10 @@ def _read_legacy(data: bytes, at: int, source: str) -> object:
 
 def _read_container(file: BufferedReader, size_bytes: int, source: str) -> object:
     """Return the value in a zip container. Only one storage at a time is held in memory in addition to the arrays."""
-    try:
-        _check_directory_size(file, size_bytes)
-        with zipfile.ZipFile(file) as archive:
-            _check_entries(archive.infolist(), size_bytes)
-            return _read_archive(archive, size_bytes, source)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
-        reason = str(error)[:300] or "an entry ends too early"  # the message of zipfile's EOFError is empty
-        raise ForeignModelError(f"{source} is damaged ({reason}): copy or download it again") from None
+    _check_directory_size(file, size_bytes)
+    with zipfile.ZipFile(file) as archive:
+        _check_entries(archive.infolist(), size_bytes)
+        return _read_archive(archive, size_bytes, source)
 
 
 def _check_directory_size(file: BufferedReader, size_bytes: int) -> None:

@@ -234,8 +234,8 @@ def test_a_vocabulary_comes_as_a_list_an_object_or_a_pair() -> None:
         assert vocabulary_of(value, "x") == words
     assert vocabulary_of(an_object("fastai.text.transform.Vocab", {"itos": words}), "x") == words
     assert vocabulary_of([words, a_list(*LABELS)], "x") == words  # dls.vocab of a classifier
-    assert labels_of([words, a_list(*LABELS)]) == LABELS
-    assert labels_of(words) == []
+    assert labels_of([words, a_list(*LABELS)], "x") == LABELS
+    assert labels_of(words, "x") == []
 
 
 @pytest.mark.parametrize("value", [[], {}, None, [1, 2, 3], {"the": 1}, [["a"], 3]])

@@ -197,8 +197,8 @@ def test_an_object_is_a_record_of_its_class_and_state(protocol: int) -> None:
 @pytest.mark.parametrize("protocol", range(2, 6))
 def test_lists_and_dicts_with_a_class_of_their_own_keep_their_items(protocol: int) -> None:
     words, options, queue = read(pickle.dumps([Words("ab"), Options(a=1), collections.deque([1, 2])], protocol))
-    assert (words.name, words.items, words.pairs) == (f"{__name__}.Words", ["a", "b"], [])
-    assert (options.name, options.items, options.pairs) == (f"{__name__}.Options", [], [("a", 1)])
+    assert (words.name, words.items, words.pairs) == (f"{__name__}.Words", ["a", "b"], ())
+    assert (options.name, options.items, options.pairs) == (f"{__name__}.Options", (), [("a", 1)])
     assert (queue.name, queue.items) == ("collections.deque", [1, 2])
 
 

@@ -282,7 +282,7 @@ def test_the_entries_of_a_container_are_stored_once_and_without_compression(tmp_
     data_pkl = good.index(b"PK\1\2")
     good[data_pkl + 20 : data_pkl + 28] = struct.pack("<2L", len(good) - 20, len(good) - 20)
     path.write_bytes(good)
-    refuse(path, "an entry ends too early")
+    refuse(path, "(it ends too early)")
 
 
 # Streams of torch before 1.6, made by hand

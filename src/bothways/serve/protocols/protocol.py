@@ -18,6 +18,7 @@ from bothways.schema import Document, Faults, validated
 from bothways.serve.answers import Answer, Classified
 from bothways.serve.service import ServedModel, Service
 from bothways.serve.settings import Settings
+from bothways.text.fields import columns_text
 
 _Schema = TypeVar("_Schema", bound=Document)
 _VALUES_PER_TEXT, _MORE_VALUES = 100, 1000
@@ -149,6 +150,19 @@ def require_labels(served: ServedModel) -> None:
         raise RequestInvalid(
             f"the model {served.name!r} predicts a number, but this protocol only supports text classification: "
             f"use POST /v1/classify, /invocations or /v2/models/{served.name}/infer"
+        )
+
+
+def require_one_text_column(served: ServedModel) -> None:
+    """Check that a text of a model is one string, for protocols that have no other texts.
+
+    Raises:
+        RequestInvalid: The model reads several text columns. The message names the protocols that support it.
+    """
+    if len(served.model.text_columns) > 1:
+        raise RequestInvalid(
+            f"the model {served.name!r} reads {columns_text(served.model.text_columns)}, but this protocol only "
+            f"supports texts of one column: use POST /v1/classify, /invocations or /v2/models/{served.name}/infer"
         )
 
 
