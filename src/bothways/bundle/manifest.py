@@ -272,11 +272,6 @@ class TrainingRecord(Document):
     about: Annotated[str, Field(max_length=LONGEST_ABOUT)] | None = None
     hyperparameters: dict[str, object] = Field(default={})
 
-    @property
-    def text_column(self) -> str | None:
-        """The only text column; None if there are several or none is known."""
-        return self.text_columns[0] if len(self.text_columns) == 1 else None
-
     @model_validator(mode="after")
     def _text_columns_differ(self) -> TrainingRecord:
         if len(set(self.text_columns)) != len(self.text_columns):
