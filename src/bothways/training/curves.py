@@ -167,6 +167,7 @@ def _draw(
         row[1].set_ylabel(metric.replace("_", " "))
         for axis in row:
             axis.set_xlabel("step")
+            axis.margins(y=0.12)
             axis.set_xlim(left=0)
             axis.grid(visible=True, color="0.9")
             axis.spines[["top", "right"]].set_visible(False)
