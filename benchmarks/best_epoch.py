@@ -29,6 +29,7 @@ from bothways.tasks.metrics import Scores
 from bothways.tasks.registry import new_task
 from bothways.tasks.single_label import SingleLabel
 from bothways.tasks.task import Split, Targets
+from bothways.text.fields import Text
 from bothways.text.reading import Direction, read
 from bothways.training.checkpoints import Checkpoints, ClassifierCheckpoint
 from bothways.training.classifier import ClassRows, class_scores, train_classifier
@@ -94,13 +95,13 @@ def rows_of(name: str) -> tuple[list[str], list[str]]:
     return list(texts), list(labels)
 
 
-def ids_of(pack: Bundle, direction: Direction, texts: list[str]) -> list[np.ndarray]:
+def ids_of(pack: Bundle, direction: Direction, texts: list[Text]) -> list[np.ndarray]:
     """Return the ids of texts in a reading order."""
     placement = pack.manifest.member(direction).special_tokens
     return [read(pack.tokenizer.tokenize(text), direction, placement) for text in texts]
 
 
-def fine_tuned(pack: Bundle, direction: Direction, texts: list[str]) -> dict[str, torch.Tensor]:
+def fine_tuned(pack: Bundle, direction: Direction, texts: list[Text]) -> dict[str, torch.Tensor]:
     """Return the weights of the pack's language model after its fine-tuning on texts."""
     member = pack.manifest.member(direction)
     start = first_checkpoint(member, 0, dict(pack.weights[direction]))
@@ -122,7 +123,7 @@ def epochs_of(
     direction: Direction,
     state: dict[str, torch.Tensor],
     split: Split,
-    others: list[str],
+    others: list[Text],
     task: SingleLabel,
     seed: int,
 ) -> Epochs:

@@ -98,9 +98,13 @@ def as_number(name: str, value: object) -> float:
     Raises:
         ConfigError: It is another type, infinite or NaN.
     """
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+    try:
+        number = math.nan if isinstance(value, bool) or not isinstance(value, numbers.Real) else float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
         raise _wrong(name, value, "a finite number")
-    return float(value)
+    return number
 
 
 def as_flag(name: str, value: object) -> bool:

@@ -270,7 +270,7 @@ def test_oip_binary_tensors_are_bit_identical(server: RunningServer, model: Clas
             "text 0 is not valid UTF-8 at byte 0",
         ),
         ({"shape": [1], "parameters": {"binary_data_size": -1}}, {}, b"\1", "binary_data_size is -1"),
-        ({"shape": [1], "data": ["a"]}, {}, b"\1\0\0\0a", "5 bytes follow the JSON, but the input has no"),
+        ({"shape": [1], "data": ["a"]}, {}, b"\1\0\0\0a", "5 bytes follow the JSON, but no input has a"),
     ],
 )
 def test_oip_rejects_inconsistent_tensors(

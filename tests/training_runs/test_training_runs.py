@@ -35,7 +35,7 @@ from tests.words import make_word_tokenizer
 
 
 def train(data: Any, out: Path, config: Path, **options: Any) -> Classifier:
-    options = {"text": "text", "label": "label", "pretrained": None, "progress": False, **options}
+    options = {"text": "text", "label": "label", "pretrained": None, "force": True, "progress": False, **options}
     return bothways.train(data, out=out, config=config, **options)
 
 
@@ -58,7 +58,7 @@ def metrics_of(out: Path) -> list[dict[str, Any]]:
 
 def arguments(data: Path, out: Path, config: Path, **options: object) -> list[object]:
     more = [part for name, value in {"pretrained": "none", **options}.items() for part in (f"--{name}", value)]
-    return ["train", data, "--text", "text", "--label", "label", "--out", out, "--config", config, *more]
+    return ["train", "--force", data, "--text", "text", "--label", "label", "--out", out, "--config", config, *more]
 
 
 # What comes out.

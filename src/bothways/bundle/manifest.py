@@ -170,11 +170,12 @@ class Target(_Part):
 
 
 class EarlyExitPoint(_Part):
-    """The effect of a threshold: the share of texts that both members read, and the accuracy."""
+    """The effect of a threshold: the share of texts that both members read, the accuracy and macro F1."""
 
     threshold: Annotated[FiniteFloat, Field(ge=0, le=1)]
     read_by_both: Annotated[FiniteFloat, Field(ge=0, le=1)]
     accuracy: Annotated[FiniteFloat, Field(ge=0, le=1)]
+    macro_f1: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = None
 
 
 class EarlyExit(_Part):
@@ -189,6 +190,8 @@ class EarlyExit(_Part):
         read_by_both: The share of these rows that both directions read.
         accuracy: The accuracy on these rows with early exit.
         accuracy_of_ensemble: The accuracy on these rows if both directions read all.
+        macro_f1: Macro F1 on these rows with early exit; None in bundles of earlier versions.
+        macro_f1_of_ensemble: Macro F1 on these rows if both directions read all; None in bundles of earlier versions.
         curve: The effect of other thresholds on these rows.
     """
 
@@ -200,6 +203,8 @@ class EarlyExit(_Part):
     read_by_both: Annotated[FiniteFloat, Field(ge=0, le=1)]
     accuracy: Annotated[FiniteFloat, Field(ge=0, le=1)]
     accuracy_of_ensemble: Annotated[FiniteFloat, Field(ge=0, le=1)]
+    macro_f1: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = None
+    macro_f1_of_ensemble: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = None
     curve: Annotated[list[EarlyExitPoint], Field(max_length=1000)]
 
     def is_confident(self, probabilities: NDArray[np.float64]) -> bool:
@@ -273,6 +278,12 @@ class TrainingRecord(_Part):
     def text_column(self) -> str | None:
         """The only text column; None if there are several or none is known."""
         return self.text_columns[0] if len(self.text_columns) == 1 else None
+
+    @model_validator(mode="after")
+    def _text_columns_differ(self) -> TrainingRecord:
+        if len(set(self.text_columns)) != len(self.text_columns):
+            raise ValueError("a text column occurs twice")
+        return self
 
 
 class Manifest(_Part):

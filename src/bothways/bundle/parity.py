@@ -8,7 +8,7 @@ tokenizer's own pieces (docs/decisions/004).
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Literal
 
 import numpy as np
@@ -20,6 +20,7 @@ from bothways.errors import BundleBroken
 from bothways.tasks.labels import LabelValue
 from bothways.tasks.metrics import Scores
 from bothways.tasks.task import Decision, Task
+from bothways.text.fields import Text, columns_text
 from bothways.text.tokenizer import Tokenizer
 
 ENSEMBLE = "ensemble"
@@ -44,6 +45,10 @@ NASTY_TEXTS = (
     "word " * 700,
     " ".join(map(str, range(600))),  # no repetition: longer than every window
 )
+_FIELD_TYPED_BY_USER = "one xxfld two"
+"""Another difficult text, for models with several text columns."""
+_NEXT_FIELD = 7
+"""How many texts the next field of a parity text is ahead, so that texts of different lengths meet."""
 _COMPOSED_TEXTS = 24
 _LONGEST_COMPOSED_WORDS = 400
 
@@ -86,7 +91,8 @@ class ParityRow(_Part):
     """What the trained models say of one text.
 
     Attributes:
-        text: The raw text.
+        text: The raw text. For a model with several text columns: the text in each column. The texts are stored by
+            column, so that a changed order of columns is noticed.
         ids: Its tokens as written, before any reading order.
         probabilities: For a classifier: the probability of each label, by direction and for the calibrated ensemble.
             They are stored by label, so that a changed order of labels is noticed.
@@ -96,7 +102,7 @@ class ParityRow(_Part):
         early_exit: What early exit does; None if it was not calibrated.
     """
 
-    text: str
+    text: str | dict[str, str]
     ids: list[int]
     probabilities: dict[str, dict[str, _Probability]] | None = None
     values: _ByOutput | None = None
@@ -105,11 +111,13 @@ class ParityRow(_Part):
     early_exit: RecordedEarlyExit | None = None
 
     @classmethod
-    def of_scores(cls, text: str, ids: list[int], scores: Mapping[str, Scores], task: Task) -> ParityRow:
+    def of_scores(
+        cls, text: str | dict[str, str], ids: list[int], scores: Mapping[str, Scores], task: Task
+    ) -> ParityRow:
         """Return the row of a text.
 
         Args:
-            text: The raw text.
+            text: The raw text, or the text in each column (``by_column``).
             ids: Its tokens as written.
             scores: By direction and for the ensemble, each (C,).
             task: Names the outputs.
@@ -119,10 +127,19 @@ class ParityRow(_Part):
         }
         return cls.model_validate({"text": text, "ids": ids, task.score_kind: by_output})
 
+    def text_in(self, columns: Sequence[str]) -> Text:
+        """Return the text that a model with these text columns reads."""
+        return self.text if isinstance(self.text, str) else tuple(self.text[column] for column in columns)
+
     @property
     def scores(self) -> _ByOutput | None:
         """The scores by direction and output name; None for a language model."""
         return self.values if self.values is not None else self.probabilities
+
+
+def by_column(text: Text, columns: Sequence[str]) -> str | dict[str, str]:
+    """Return a text as a parity record stores it."""
+    return text if isinstance(text, str) else dict(zip(columns, text, strict=True))
 
 
 def parity_texts(tokenizer: Tokenizer, seed: int) -> list[str]:
@@ -134,6 +151,21 @@ def parity_texts(tokenizer: Tokenizer, seed: int) -> list[str]:
         longest = max(1, _LONGEST_COMPOSED_WORDS >> (number % 8))
         composed.append(tokenizer.decode(rng.choices(ids, k=rng.randint(1, longest))))
     return [*NASTY_TEXTS, *composed]
+
+
+def parity_texts_with_fields(tokenizer: Tokenizer, seed: int, fields: int) -> list[Text]:
+    """Return the texts of a parity record for a classifier with this number of text columns.
+
+    For one column they are ``parity_texts``. For several columns they are tuples of these texts.
+    """
+    texts = parity_texts(tokenizer, seed)
+    if fields == 1:
+        return [*texts]
+    texts.append(_FIELD_TYPED_BY_USER)
+    return [
+        tuple(texts[(first + _NEXT_FIELD * field) % len(texts)] for field in range(fields))
+        for first in range(len(texts))
+    ]
 
 
 def recorded_scores(rows: Iterable[ParityRow], name: str, task: Task) -> Scores:
@@ -212,6 +244,7 @@ def parse_parity_record(data: bytes, manifest: Manifest, name: str) -> list[Pari
     """
     rows = []
     task = manifest.decisions if manifest.kind is Kind.CLASSIFIER else None
+    columns = set(manifest.training.text_columns) if len(manifest.training.text_columns) > 1 else None
     for number, line in enumerate(data.splitlines(), start=1):
         where = f"{name}, line {number}"
         try:
@@ -221,6 +254,9 @@ def parse_parity_record(data: bytes, manifest: Manifest, name: str) -> list[Pari
             raise BundleBroken(f"{where}: {error.errors()[0]['msg']}") from None
         except ValueError as error:
             raise BundleBroken(f"{where}: not strict JSON: {error}") from None
+        if (set(row.text) if isinstance(row.text, dict) else None) != columns:
+            expected = "a string" if columns is None else f"a text for each of {columns_text(sorted(columns))}"
+            raise BundleBroken(f"{where}: the text is not {expected}")
         _check_scores(row, set(map(str, manifest.directions)), task, where)
         if manifest.format > 1:
             _check_decisions(row, task, manifest.early_exit, where)

@@ -37,6 +37,7 @@ from bothways.bundle.regular_file import read_regular_file
 from bothways.bundle.signature import SIGNATURE_FILE, check_signature
 from bothways.bundle.weights import member_shapes, read_weights
 from bothways.errors import BundleBroken, BundleMissing, BundleTooNew, shown
+from bothways.text.fields import Text, columns_text
 from bothways.text.reading import Direction
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.tokenizer_document import parse_tokenizer
@@ -65,6 +66,11 @@ class Bundle:
     def digest(self) -> str:
         """A SHA-256 that covers every file of the bundle, and so identifies it."""
         return self.manifest.digest
+
+    @property
+    def parity_texts(self) -> list[Text]:
+        """The texts of the parity record, as the models read them."""
+        return [row.text_in(self.manifest.training.text_columns) for row in self.parity_record]
 
 
 def read_bundle(path: str | os.PathLike[str], kind: Kind, key: str | os.PathLike[str] | None = None) -> Bundle:
@@ -97,6 +103,9 @@ def read_bundle(path: str | os.PathLike[str], kind: Kind, key: str | os.PathLike
     rows = manifest.members[0].architecture.vocabulary_size
     if len(tokenizer) != rows:
         raise BundleBroken(f"{folder}: the tokenizer has {len(tokenizer)} ids, but the members have {rows}")
+    columns = manifest.training.text_columns
+    if len(columns) > 1 and not tokenizer.has_field_token:
+        raise BundleBroken(f"{folder} reads {columns_text(columns)}, but its tokenizer has no field token")
     weights = {
         member.direction: read_weights(
             contents.pop(member.weights), member_shapes(member, manifest.outputs), f"{folder / member.weights}"

@@ -10,7 +10,7 @@ from rich.table import Table
 
 import bothways
 from bothways import strict_json
-from bothways.cli.metrics import metric_text, metric_texts, metrics_table
+from bothways.cli.metrics import UNDEFINED, metric_text, metric_texts, metrics_table
 from bothways.cli.options import (
     BundlePath,
     DelimiterOption,
@@ -20,7 +20,7 @@ from bothways.cli.options import (
     HeaderOption,
     QuotesOption,
     TrainedLabelColumn,
-    TrainedTextColumn,
+    TrainedTextColumns,
     output_console,
 )
 from bothways.data.invalid import summary
@@ -28,13 +28,11 @@ from bothways.evaluation.evaluate import UnknownLabels
 from bothways.files import open_for_writing, refuse_unusable
 from bothways.tasks.labels import label_text
 
-_UNDEFINED = "–"
-
 
 def evaluate(
     bundle: BundlePath,
     data: Annotated[str, typer.Argument(metavar="DATA", help="Labeled rows: CSV, TSV, JSONL or Parquet.")],
-    text: TrainedTextColumn = None,
+    text: TrainedTextColumns = None,
     label: TrainedLabelColumn = None,
     unknown_labels: Annotated[
         UnknownLabels,
@@ -84,9 +82,9 @@ def evaluate(
         return
     console.print(f"{evaluation.rows:,} rows of {evaluation.data}")
     if evaluation.unknown:
-        console.print(f"{evaluation.unknown:,} of them have labels that the model does not know; they count as errors")
+        console.print(f"Rows with labels that the model does not know, counted as errors: {evaluation.unknown:,}")
     if evaluation.invalid:
-        console.print(f"{len(evaluation.invalid):,} invalid rows are left out: {summary(evaluation.invalid)}")
+        console.print(f"Invalid rows left out: {len(evaluation.invalid):,}. {summary(evaluation.invalid)}")
     console.print(_summary(evaluation))
     if evaluation.classes:
         console.print(_classes(evaluation))
@@ -116,9 +114,11 @@ def _classes(evaluation: bothways.Evaluation) -> Table:
     ):
         table.add_column(title, justify="right")
     for position, each in enumerate(evaluation.classes):
-        shares = [f"{each.precision:.1%}", f"{each.recall:.1%}", f"{each.f1:.3f}"]
-        if each.support == each.predicted == 0:
-            shares = [_UNDEFINED] * len(shares)
+        shares = [
+            f"{each.precision:.1%}" if each.predicted else UNDEFINED,
+            f"{each.recall:.1%}" if each.support else UNDEFINED,
+            f"{each.f1:.3f}" if each.support or each.predicted else UNDEFINED,
+        ]
         table.add_row(
             label_text(each.label), *shares, str(each.support), str(each.predicted), *confused[position : position + 1]
         )

@@ -9,7 +9,7 @@ from rich.table import Table
 from bothways.bundle.manifest import EarlyExit, Kind, Manifest, TrainingRecord
 from bothways.bundle.read import read_manifest
 from bothways.bundle.signature import read_signature
-from bothways.cli.metrics import metric_texts
+from bothways.cli.metrics import metric_text, metric_texts
 from bothways.cli.options import BundlePath, output_console
 from bothways.tasks.classification import thresholds_text
 
@@ -54,7 +54,9 @@ def _predictions(manifest: Manifest) -> Iterator[tuple[str, str]]:
 def _early_exit(found: EarlyExit) -> str:
     return (
         f"{found.first} first, both directions up to confidence {found.threshold:.4g}: {found.read_by_both:.1%} of "
-        f"{found.rows:,} rows, accuracy {found.accuracy:.2%} ({found.accuracy_of_ensemble:.2%} with both)"
+        f"{found.rows:,} rows, accuracy {found.accuracy:.2%} ({found.accuracy_of_ensemble:.2%} with both), "
+        f"macro F1 {metric_text('macro_f1', found.macro_f1)} "
+        f"({metric_text('macro_f1', found.macro_f1_of_ensemble)} with both)"
     )
 
 
@@ -78,10 +80,10 @@ def _training(training: TrainingRecord) -> Iterator[tuple[str, str]]:
         yield "trained", f"bothways {training.bothways_version}, size {size}, seed {training.seed}"
         if training.rows:
             yield "rows", ", ".join(f"{count:,} {name}" for name, count in training.rows.items())
-    if training.text_column:
+    if training.text_columns:
         label = f", label {training.label_column!r}" if training.label_column else ""
         separator = f" separated by {training.label_separator!r}" if training.label_separator else ""
-        yield "columns", f"text {training.text_column!r}{label}{separator}"
+        yield "columns", f"text {', '.join(map(repr, training.text_columns))}{label}{separator}"
     if training.pretrained:
         name = f"{training.pretrained_name}, " if training.pretrained_name else ""
         yield "pretrained pack", f"{name}digest {training.pretrained}"

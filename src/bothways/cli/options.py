@@ -14,8 +14,9 @@ from bothways.runtime.encoder import Precision
 from bothways.training.choices import Device
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of a bundle.")]
-TrainedTextColumn = Annotated[
-    str | None, typer.Option("--text", metavar="COLUMN", help="Text column. Defaults to the one used in training.")
+TrainedTextColumns = Annotated[
+    list[str] | None,
+    typer.Option("--text", metavar="COLUMN", help="Text column, repeatable. Defaults to those used in training."),
 ]
 TrainedLabelColumn = Annotated[
     str | None, typer.Option("--label", metavar="COLUMN", help="Label column. Defaults to the one used in training.")

@@ -29,7 +29,9 @@ from bothways.training.choices import Directions, Size
 
 def train(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Labeled rows: CSV, TSV, JSONL or Parquet.")],
-    text: Annotated[str, typer.Option(metavar="COLUMN", help="Text column.")],
+    text: Annotated[
+        list[str], typer.Option(metavar="COLUMN", help="Text column. Repeat it for several, in the order to read them.")
+    ],
     out: Annotated[Path, typer.Option(metavar="BUNDLE", help="Bundle to create. Must not exist yet.")],
     label: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Label column, or the target for regression.")
@@ -63,11 +65,13 @@ def train(
         str | None, typer.Option(metavar="FILE", help="More texts, used by the language models only.")
     ] = None,
     pretrained: Annotated[
-        str, typer.Option(metavar="PACK", help="Pack to start from: en-small (English), a path, or none.")
-    ] = "en-small",
-    size: Annotated[
-        Size | None, typer.Option(help="Model size, with --pretrained none only. Defaults to small.")
-    ] = None,
+        str,
+        typer.Option(
+            metavar="PACK",
+            help="Pack to start from: auto (en-small for English texts, otherwise none), en-small, a path, or none.",
+        ),
+    ] = "auto",
+    size: Annotated[Size | None, typer.Option(help="Size of a model trained from scratch. Defaults to small.")] = None,
     directions: Annotated[Directions, typer.Option(help="Reading directions to train.")] = "both",
     seed: Seed = 0,
     config: Config = None,
@@ -79,13 +83,19 @@ def train(
     quotes: QuotesOption = None,
     encoding: EncodingOption = None,
     header: HeaderOption = True,
+    force: Annotated[
+        bool, typer.Option("--force", help="Publish a model that is no better than a constant prediction.")
+    ] = False,
 ) -> None:
     """Train a classifier or a regression model.
 
     The bundle contains one model per direction. It is verified in a fresh process before it is published. A run that
-    was killed continues when the same command is run again.
+    was killed continues when the same command is run again. A model that is no better than the same prediction for
+    every text is not published without --force.
 
     Invalid rows are reported all at once. With --drop-invalid they are left out and listed in BUNDLE.invalid.jsonl.
+
+    Several text columns are joined with the field token: --text title --text body
 
     Example: bothways train reviews.csv --text review --label sentiment --out reviews.bundle
     """
@@ -114,10 +124,12 @@ def train(
         quotes=quotes,
         encoding=encoding,
         header=header,
+        force=force,
     )
     console = output_console()
+    rows = model.manifest.training.rows.get("validation", 0)
     validation = {name: metric_texts(metrics) for name, metrics in model.manifest.training.validation.items()}
-    console.print(metrics_table("direction", validation, f"{out}: metrics on the validation rows"))
+    console.print(metrics_table("direction", validation, f"{out}: metrics on {rows:,} validation rows"))
     console.print(
         f"Next: bothways evaluate {out} FILE · bothways predict {out} FILE --out FILE · bothways verify {out}"
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from bothways.arguments import as_flag, as_text, checked, one_of, optional
+from bothways.arguments import as_flag, as_names, as_text, checked, one_of, optional
 from bothways.bundle.parity import ENSEMBLE
 from bothways.data.dialect import DIALECT_CHECKS, Dialect, Quotes, TableFormat
 from bothways.data.invalid import as_json
@@ -23,6 +23,7 @@ from bothways.evaluation.inputs import ModelSource, load_model, read_rows
 from bothways.tasks.labels import LabelValue, in_order
 from bothways.tasks.metrics import ClassMetrics, Scores
 from bothways.tasks.task import InvalidRow, Targets, Task, TaskName
+from bothways.text.fields import TextColumns
 
 if TYPE_CHECKING:
     import pandas
@@ -107,7 +108,7 @@ class Evaluation:
 
 
 @checked(
-    text=optional(as_text),
+    text=optional(as_names),
     label=optional(as_text),
     unknown_labels=one_of("error", "count"),
     drop_invalid=as_flag,
@@ -117,7 +118,7 @@ def evaluate(
     model: ModelSource,
     data: TableSource | tuple[Sequence[object], Sequence[object]],
     *,
-    text: str | None = None,
+    text: TextColumns | None = None,
     label: str | None = None,
     unknown_labels: UnknownLabels = "error",
     drop_invalid: bool = False,
@@ -133,7 +134,7 @@ def evaluate(
         model: A loaded model, evaluated with its precision and early exit, or the directory of a bundle.
         data: Labeled rows: a CSV, TSV, JSONL or Parquet file, or a table in memory (a dict of lists, a DataFrame). Or a
             tuple of texts and their labels.
-        text: Text column. Defaults to the one used in training.
+        text: Text column, or several. Defaults to those used in training.
         label: Label column, or the target for regression. Defaults to the one used in training.
         unknown_labels: ``error`` refuses labels that the model does not know. ``count`` counts their rows as errors.
         drop_invalid: Leave rows without a usable text or label out. The result lists them.
@@ -161,6 +162,7 @@ def evaluate(
         dialect,
         drop_invalid=drop_invalid,
         keep_unknown=unknown_labels == "count",
+        unknown_advice="; --unknown-labels count counts such rows as errors",
     )
     unknown = [classifier.task.unknown(each) for each in rows.labels]
     new = in_order(label for labels in unknown for label in labels)

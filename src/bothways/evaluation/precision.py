@@ -6,12 +6,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bothways.arguments import as_path, as_text, checked, optional
+from bothways.arguments import as_names, as_path, as_text, checked, optional
 from bothways.bundle.parity import ENSEMBLE
 from bothways.data.dialect import DIALECT_CHECKS, Dialect, Quotes, TableFormat
 from bothways.data.tables import TableSource
 from bothways.evaluation.inputs import read_rows
 from bothways.runtime.classifier import load
+from bothways.text.fields import TextColumns
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,12 @@ class PrecisionComparison:
     changed_labels: int
 
 
-@checked(bundle=as_path, text=optional(as_text), label=optional(as_text), **DIALECT_CHECKS)
+@checked(bundle=as_path, text=optional(as_names), label=optional(as_text), **DIALECT_CHECKS)
 def compare_precision(
     bundle: str | os.PathLike[str],
     data: TableSource | tuple[Sequence[object], Sequence[object]],
     *,
-    text: str | None = None,
+    text: TextColumns | None = None,
     label: str | None = None,
     format: TableFormat | None = None,  # noqa: A002  (as the option)
     delimiter: str | None = None,
@@ -49,7 +50,7 @@ def compare_precision(
     Args:
         bundle: Directory of a bundle.
         data: Labeled rows: a CSV, TSV, JSONL or Parquet file, or a table in memory (a dict of lists, a DataFrame).
-        text: Text column. Defaults to the one used in training.
+        text: Text column, or several. Defaults to those used in training.
         label: Label column, or the target for regression. Defaults to the one used in training.
         format: Format of a file. Defaults to that of its suffix.
         delimiter: Character between the fields of a text table, such as ``;``. Defaults to a tab for TSV, or a comma.

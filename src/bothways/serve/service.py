@@ -21,7 +21,7 @@ from bothways.serve.batching import Batcher
 from bothways.serve.metrics import ServerMetrics
 from bothways.serve.settings import Settings
 from bothways.text.reading import TokenizedText
-from bothways.text.validation import check_text
+from bothways.text.validation import check_item
 
 TOKENIZING_THREADS = 2
 _MAX_TOKENIZING = 64
@@ -156,7 +156,7 @@ class Service:
 
     async def _classified(self, served: ServedModel, texts: Sequence[object], deadline_s: float) -> Answer:
         started = time.monotonic()
-        characters = sum(len(text) for text in texts if isinstance(text, str))
+        characters = sum(map(_characters, texts))
         estimate = math.ceil(self._tokens_per_character[served.name] * characters)
         if estimate > served.batcher.max_tokens:
             estimate = 0  # probably too large for any queue: submit() rejects it as such once the exact size is known
@@ -200,12 +200,18 @@ class Service:
         return model, verification
 
 
+def _characters(text: object) -> int:
+    """Return the number of characters that a client sent as one text."""
+    fields = text.values() if isinstance(text, dict) else text if isinstance(text, list | tuple) else [text]
+    return sum(len(field) for field in fields if isinstance(field, str))
+
+
 def _tokenized(model: Classifier, texts: Sequence[object]) -> list[TokenizedText | TextError]:
     """Tokenize each text once (guarantee 3). A value that is not a valid text yields its error instead."""
     found: list[TokenizedText | TextError] = []
     for number, text in enumerate(texts):
         try:
-            found.append(model.tokenizer.tokenize(check_text(text, f"text {number}")))
+            found.append(model.tokenizer.tokenize(check_item(text, f"text {number}", model.text_columns)))
         except TextError as error:
             found.append(error)
     return found

@@ -14,8 +14,8 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from bothways.errors import ConfigError, DataError
-from bothways.tasks import classification, metrics
+from bothways.errors import ConfigError, DataError, quoted
+from bothways.tasks import classification, constant, metrics
 from bothways.tasks.labels import (
     KnownLabels,
     LabelKind,
@@ -24,7 +24,6 @@ from bothways.tasks.labels import (
     clean_label,
     extended_kind,
     in_order,
-    is_missing,
     kind_of,
     label_text,
     label_value,
@@ -54,6 +53,8 @@ from bothways.tasks.task import (
     selected,
     warnings_about_both,
 )
+from bothways.text.fields import Text
+from bothways.text.validation import is_missing
 
 DEFAULT_SEPARATOR = "|"
 _SEPARATORS = ("|", ";", ",", "/")
@@ -184,7 +185,14 @@ class MultiLabel(Task):
         if flags is None or len(flags) != len(self._named):
             found = f"{len(flags)} values" if flags is not None else repr(value)[:40]
             raise DataError(f"found {found}, expected a list of {len(self._named)} values, 0 or 1 per label")
-        return tuple(label for label, flag in zip(self._named, flags, strict=True) if parse_flag(flag))
+        return tuple(label for label, flag in zip(self._named, flags, strict=True) if self._is_set(label, flag))
+
+    @staticmethod
+    def _is_set(label: str, flag: object) -> bool:
+        try:
+            return parse_flag(flag)
+        except DataError as error:
+            raise DataError(f"label {label!r}: {error}") from None
 
     def _checked(self, label: str) -> str:
         joiner = self.separator or DEFAULT_SEPARATOR
@@ -264,7 +272,7 @@ class MultiLabel(Task):
 
     def split(self, rows: LabeledTexts, fraction: float, seed: int) -> Split:
         """Set a fraction of each label's texts aside; every label of the validation rows has training rows too."""
-        labels_by_text: dict[str, set[str]] = defaultdict(set)
+        labels_by_text: dict[Text, set[str]] = defaultdict(set)
         for text, labels in zip(rows.texts, rows.label_sets, strict=True):
             labels_by_text[text].update(labels)
         held = held_texts(labels_by_text, fraction, seed)
@@ -343,23 +351,24 @@ class MultiLabel(Task):
         return Decision(self.label_values[best], float(scores[best]), chosen)
 
     def epoch_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
-        """Return the loss, without class weights, and the share of correct decisions at one half."""
+        """Return the loss, without class weights, and the headline metrics of decisions at one half."""
         loss = metrics.binary_log_loss(scores, targets > 0.5)
-        return {"loss": loss, "accuracy": float(((scores >= 0.5) == (targets > 0.5)).mean())}
+        at_half = replace(self, thresholds=(_DEFAULT_THRESHOLD,) * len(self.labels))
+        return {"loss": loss, **at_half.headline_metrics(scores, targets)}
 
     def validation_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
-        """Return loss, accuracy, the calibration error after and before calibration, and macro F1."""
+        """Return loss, the headline metrics, and the calibration error after and before calibration."""
         calibrated = self.with_temperature(scores, self.temperature)
         is_true = targets > 0.5
         return {
-            **self.epoch_metrics(calibrated, targets),
+            "loss": metrics.binary_log_loss(calibrated, is_true),
+            **self.headline_metrics(calibrated, targets),
             "calibration_error": metrics.calibration_error(calibrated, is_true),
             "calibration_error_before": metrics.calibration_error(scores, is_true),
-            "macro_f1": metrics.label_counts(is_true, self.chosen(calibrated)).macro_f1,
         }
 
     def headline_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
-        """Return macro F1, micro F1 and subset accuracy (all labels of a text correct)."""
+        """Return macro F1 over all labels, micro F1, and subset accuracy (all labels of a text correct)."""
         is_true, chosen = targets > 0.5, self.chosen(scores)
         counts = metrics.label_counts(is_true, chosen)
         subset_accuracy = float((chosen == is_true).all(axis=1).mean())
@@ -378,6 +387,18 @@ class MultiLabel(Task):
             average_precision=metrics.mean_over_labels(metrics.average_precision, scores, is_true),
         )
         return Metrics(summary, counts.classes(self.label_values))
+
+    def why_constant(self, scores: Scores, targets: Targets) -> str | None:
+        """Compare with the same labels for every text."""
+        is_true, chosen = targets > 0.5, self.chosen(scores)
+        if constant.beats_same_labels(scores, chosen, is_true):
+            return None
+        if not (chosen == chosen[0]).all():
+            area = metrics.mean_over_labels(metrics.roc_auc, scores, is_true)
+            return f"its mean ROC-AUC is {area:.3f}, and chance has 0.5"
+        named = zip(self.label_values, chosen[0], strict=True)
+        labels = ", ".join(quoted(label) for label, is_chosen in named if is_chosen)
+        return f"it assigns {labels or 'no label'} to every text"
 
     def array(self, scores: Sequence[Scores]) -> NDArray[np.object_]:
         """Return the assigned labels of each text, (N,) tuples."""
@@ -439,7 +460,7 @@ def best_thresholds(probabilities: Scores, is_true: NDArray[np.bool_]) -> tuple[
 
 def _warnings(rows: LabeledTexts) -> list[str]:
     """Return a warning if duplicate texts have different labels, regardless of their order."""
-    found: dict[str, set[frozenset[str]]] = defaultdict(set)
+    found: dict[Text, set[frozenset[str]]] = defaultdict(set)
     for text, labels in zip(rows.texts, rows.label_sets, strict=True):
         found[text].add(frozenset(labels))
     count = sum(len(sets) > 1 for sets in found.values())

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from bothways.tasks.labels import LabelKind, LabelValue
 from bothways.tasks.metrics import Metrics, Scores
+from bothways.text.fields import Text
 
 TaskName = Literal["single-label", "multi-label", "regression"]
 Activation = Literal["softmax", "sigmoid", "identity"]
@@ -61,7 +62,7 @@ class LabeledTexts:
     """
 
     name: str
-    texts: list[str]
+    texts: list[Text]
     labels: list[Label]
     weights: list[float] | None = None
     invalid: tuple[InvalidRow, ...] = ()
@@ -330,6 +331,15 @@ class Task(ABC):
     @abstractmethod
     def metrics(self, scores: Scores, targets: Targets) -> Metrics:
         """Return all metrics of scores, (N, C)."""
+
+    @abstractmethod
+    def why_constant(self, scores: Scores, targets: Targets) -> str | None:
+        """Return why predictions are no better than the same prediction for every text, as a clause; None if they are.
+
+        Args:
+            scores: The calibrated ensemble's scores of validation rows, (N, C).
+            targets: Those of the rows.
+        """
 
     @abstractmethod
     def array(self, scores: Sequence[Scores]) -> Predictions:

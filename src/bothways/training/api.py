@@ -15,10 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bothways.arguments import Check, as_flag, as_integer, as_path, as_paths, as_text, checked, optional
-from bothways.bundle.manifest import Kind
-from bothways.bundle.read import Bundle, read_bundle
-from bothways.bundle.shipped import NO_PACK, pack_path
+from bothways.arguments import Check, as_flag, as_integer, as_names, as_path, as_paths, as_text, checked, optional
 from bothways.data.corpus import Corpus
 from bothways.data.dialect import DIALECT_CHECKS, Dialect, Quotes, TableFormat
 from bothways.data.invalid import write_invalid
@@ -29,22 +26,22 @@ from bothways.files import refuse_unusable
 from bothways.runtime.classifier import Classifier, load
 from bothways.tasks.registry import new_task
 from bothways.tasks.task import TaskName
+from bothways.text.fields import Text, TextColumns
 from bothways.text.reading import Direction
 from bothways.training.choices import Device, Directions, Size
 from bothways.training.reports import Report, StageReport
+from bothways.training.start import AUTO, DEFAULT_SIZE, Pretrained, Start, chosen_start, read_start
+from bothways.training.summary import DATA_STAGE, data_reports
 from bothways.training.training_data import read_training_data
 
 if TYPE_CHECKING:
     from bothways.training.follow import Following
     from bothways.training.pipeline import RunSettings
 
-DEFAULT_PACK = "en-small"
-_DEFAULT_SIZE = "small"
-
 
 _COMMON_CHECKS: dict[str, Check] = {
     "out": as_path,
-    "text": optional(as_text),
+    "text": optional(as_names),
     "size": optional(as_text),
     "directions": as_text,
     "seed": as_integer,
@@ -62,13 +59,14 @@ _COMMON_CHECKS: dict[str, Check] = {
     label_separator=optional(as_text),
     weight=optional(as_text),
     drop_invalid=as_flag,
+    force=as_flag,
     pretrained=optional(as_path),
 )
 def train(
     data: TableSource | Sequence[object],
     labels: Sequence[object] | None = None,
     *,
-    text: str | None = None,
+    text: TextColumns | None = None,
     label: str | None = None,
     task: TaskName | None = None,
     label_separator: str | None = None,
@@ -77,12 +75,13 @@ def train(
     out: str | os.PathLike[str],
     valid: TableSource | tuple[Sequence[object], Sequence[object]] | None = None,
     unlabeled: TableSource | Sequence[object] | None = None,
-    pretrained: str | os.PathLike[str] | None = DEFAULT_PACK,
+    pretrained: Pretrained = AUTO,
     size: Size | None = None,
     directions: Directions | Direction = "both",
     seed: int = 0,
     config: str | os.PathLike[str] | Mapping[str, object] | None = None,
     device: Device = "cpu",
+    force: bool = False,
     progress: bool = True,
     plot: str | os.PathLike[str] | None = None,
     log_to: str | Sequence[str] | None = None,
@@ -103,7 +102,8 @@ def train(
             list of texts, whose labels are ``labels``: ``train(texts, labels, out=...)``.
         labels: With a list of texts: the label of each. With a table, for multi-label: the names of its columns of 0
             and 1, one per label; or, with ``label``, the names of the positions of its lists of 0 and 1.
-        text: Text column of a table.
+        text: Text column of a table, or several in the order in which the model reads them. They are joined with the
+            field token of the tokenizer.
         label: Label column of a table; the target for regression.
         task: ``single-label`` (one label per text), ``multi-label`` (any number of labels per text) or ``regression``
             (a number per text). Defaults to multi-label if ``label_separator`` or columns of 0 and 1 are given, and to
@@ -115,14 +115,18 @@ def train(
         out: Bundle to create. Must not exist yet.
         valid: Validation rows, as a table like ``data`` or a tuple of texts and labels. Defaults to a tenth of
             ``data``, the same rows for the same seed.
-        unlabeled: More texts, for the language models only: a table like ``data``, or a list of texts.
+        unlabeled: More texts, for the language models only: a table like ``data`` with the same text columns, or a list
+            of texts.
         pretrained: The language-model pack to start from, which fixes tokenizer and model size: ``en-small``, the
             English pack that comes with bothways, or the path of another one. None or ``none`` trains from scratch.
+            ``auto`` takes ``en-small`` if it knows the language of the texts, and trains from scratch otherwise or if
+            ``size`` is given.
         size: ``tiny``, ``small`` or ``base``, for a model trained from scratch. Defaults to ``small``.
         directions: ``both``, ``forward`` or ``backward``.
         seed: Random seed, 0..4294967295.
         config: A TOML file of hyperparameters, or a dict with its sections (docs/hyperparameters.md).
         device: ``cpu`` or ``cuda``.
+        force: Publish the model even if it is no better than a constant prediction.
         progress: Show progress on standard error: bars in a terminal or a notebook, otherwise a line per stage.
         plot: Picture of the loss curves to draw at the end, also if training fails: a PNG, SVG or PDF file. It needs
             matplotlib.
@@ -140,6 +144,8 @@ def train(
         DirectionError: The pack has no model for one of the directions.
         BundleError: The pack cannot be read.
         DependencyMissing: The libraries for training are not installed.
+        NoBetterThanConstant: On the validation rows, the model is no better than the same prediction for every text.
+            Nothing was published. The same call with ``force`` publishes it without training again.
         TrainingError: Training diverged (``TrainingDiverged``), or the bundle could not be verified. Nothing was
             published.
     """
@@ -167,19 +173,25 @@ def train(
         dialect=Dialect(format, delimiter, quotes, encoding, header),
     )
     listed_in = write_invalid(out, read.invalid)
+    settings, start = _started(base, pretrained, config, [*read.split.train.texts, *read.unlabeled])
     settings = replace(
-        base,
-        text_column=source.text,
+        settings,
+        text_columns=source.text,
         label_column=source.label,
         weight_column=weight,
         task=chosen_task,
         invalid_rows=len(read.invalid),
         data={name: digest_of(parts) for name, parts in read.digested().items()},
+        force=force,
     )
     warnings = [*read.warnings]
     if listed_in is not None:
-        warnings.append(f"{len(read.invalid):,} invalid rows are left out and listed in {path_text(listed_in)}")
-    first = [StageReport("data", warning, is_warning=True) for warning in warnings]
+        warnings.append(f"invalid rows left out: {len(read.invalid):,}, listed in {path_text(listed_in)}")
+    first = [
+        *data_reports(read.split, len(read.unlabeled)),
+        *(StageReport(DATA_STAGE, warning, is_warning=True) for warning in warnings),
+        start,
+    ]
     _run(settings, first, train_bundle(read.split, read.unlabeled, settings), following)
     return load(settings.out)
 
@@ -253,7 +265,7 @@ def pretrain(
     texts = Corpus([os.fspath(path) for path in corpus], text, dialect)
     if texts.texts < 2:
         raise DataError(f"the corpus has {texts.texts} texts; at least 2 are needed (one to train on, one to validate)")
-    settings = replace(base, text_column=text, about=about, data={"corpus": texts.digest})
+    settings = replace(base, text_columns=(text,), about=about, data={"corpus": texts.digest})
     reports = pretrain_pack(texts, settings)
     if processes().rank > 0:  # the first process writes files and reports progress
         with contextlib.suppress(TrainingDiverged):  # the first process raises it too
@@ -266,8 +278,8 @@ def _settings(
     out: str | os.PathLike[str],
     directions: str,
     seed: int,
-    pretrained: str | os.PathLike[str] | None,
-    size: str | None,
+    pretrained: Pretrained,
+    size: Size | None,
     config: str | os.PathLike[str] | Mapping[str, object] | None,
     device: str,
 ) -> RunSettings:
@@ -282,29 +294,32 @@ def _settings(
     if not 0 <= seed < 2**32:
         raise ConfigError(f"seed is {seed}, expected 0 to 4294967295")
     refuse_unusable(Path(out))
-    pack = _read_pack(pretrained, size)
-    preset = None if pack is not None else size or _DEFAULT_SIZE
+    start = read_start(pretrained, size)
     return RunSettings(
         out=Path(out),
         directions=tuple(Direction) if directions == "both" else (Direction(directions),),
         seed=seed,
-        size=preset,
-        hyperparameters=load_hyperparameters(preset or FROM_PACK, config),
+        size=start.size,
+        hyperparameters=load_hyperparameters(start.size or FROM_PACK, config),
         device=choose_device(device),
-        pack=pack,
+        pack=start.pack,
     )
 
 
-def _read_pack(pretrained: str | os.PathLike[str] | None, size: str | None) -> Bundle | None:
-    """Return the pack to start from, or None to train from scratch."""
-    if pretrained is None or pretrained == NO_PACK:
-        return None
-    if size is not None:
-        raise ConfigError(
-            f"--size cannot be combined with --pretrained {os.fspath(pretrained)}: the pack fixes the model size. "
-            "Drop --size, or train from scratch with --pretrained none"
-        )
-    return read_bundle(pack_path(pretrained), Kind.LANGUAGE_MODEL)
+def _started(
+    base: RunSettings,
+    pretrained: Pretrained,
+    config: str | os.PathLike[str] | Mapping[str, object] | None,
+    texts: Sequence[Text],
+) -> tuple[RunSettings, StageReport]:
+    """Return the settings with the start that suits the texts, and a report that says why."""
+    from bothways.training.hyperparameters import load_hyperparameters  # noqa: PLC0415  (needs torch)
+
+    start, report = chosen_start(Start(base.pack, base.size), pretrained, texts)
+    if start.pack is base.pack:
+        return base, report
+    hyperparameters = load_hyperparameters(DEFAULT_SIZE, config)
+    return replace(base, pack=start.pack, size=start.size, hyperparameters=hyperparameters), report
 
 
 def _run(settings: RunSettings, first: Iterable[Report], rest: Iterable[Report], following: Following) -> None:

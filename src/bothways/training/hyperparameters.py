@@ -311,7 +311,8 @@ def load_hyperparameters(
     values = {section: dict(keys) for section, keys in _PRESETS[size].items()}
     if config is None:
         return Hyperparameters.model_validate(values)
-    name, changes = ("config", config) if isinstance(config, Mapping) else (path_text(config), _read_toml(config))
+    is_file = not isinstance(config, Mapping)
+    changes = _read_toml(config) if is_file else config
     for section, keys in changes.items():
         if isinstance(keys, Mapping):
             values.setdefault(str(section), {}).update({str(key): value for key, value in keys.items()})
@@ -322,6 +323,7 @@ def load_hyperparameters(
     except ValidationError as error:
         problems = _problems(error)
         count = f"{len(problems)} error{'s' * (len(problems) > 1)}"
+        name = path_text(config) if is_file else "config"
         raise ConfigError(f"{name} has {count}: " + "; ".join(problems)) from None
 
 

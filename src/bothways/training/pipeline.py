@@ -21,16 +21,19 @@ from bothways.bundle.parity import ENSEMBLE
 from bothways.bundle.read import Bundle
 from bothways.bundle.write import write_bundle
 from bothways.data.corpus import Corpus
+from bothways.data.token_store import Numbers
 from bothways.data.tokenization import tokenize_all
-from bothways.errors import ParityFailed
+from bothways.errors import NoBetterThanConstant, ParityFailed
 from bothways.runtime.cores import available_cores
 from bothways.runtime.verify import verify_in_fresh_process
-from bothways.tasks.task import Split, Task
-from bothways.text.coverage import MAX_UNCOVERED_SHARE, uncovered_share
+from bothways.tasks.metrics import Scores
+from bothways.tasks.task import Split, Targets, Task
+from bothways.text.fields import Text, fields_of
 from bothways.text.reading import Direction, require_direction
 from bothways.text.subwords import train_tokenizer
 from bothways.text.tokenizer import Tokenizer
 from bothways.training.checkpoints import Checkpoints, FinalCheckpoint
+from bothways.training.choices import Size
 from bothways.training.directions import train_directions
 from bothways.training.distributed import joined, processes, wait_for_all
 from bothways.training.hyperparameters import Hyperparameters
@@ -40,11 +43,13 @@ from bothways.training.models import (
     classifier_parity_record,
     fast_type,
     language_model_parity_record,
+    pack_with_field_token,
 )
 from bothways.training.one_direction import first_checkpoint
 from bothways.training.plan import Plan, PlanFolder, SplitName
 from bothways.training.reports import ProgressReport, Report, StageReport
 from bothways.training.run_folder import run_folder
+from bothways.training.summary import RESULT_STAGE, length_report, result_reports
 from bothways.version import __version__
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
@@ -65,30 +70,32 @@ class RunSettings:
         hyperparameters: All hyperparameters.
         device: Device to train on.
         pack: Language models to start from, or None to train from scratch.
-        text_column: Text column, recorded in the bundle.
+        text_columns: Text columns in their order, recorded in the bundle.
         label_column: Label column, recorded in the bundle.
         weight_column: Column of the weights of texts, recorded in the bundle.
         invalid_rows: Number of rows that were left out, recorded in the bundle.
         task: What the classifiers predict, before it is fitted; None to train language models only.
         about: Description of the texts, for the card.
         data: A digest of the texts of each split.
+        force: Publish a classifier even if it is no better than a constant prediction. Not part of the fingerprint.
         seconds_between_checkpoints: Interval of checkpoints within a stage.
     """
 
     out: Path
     directions: tuple[Direction, ...]
     seed: int
-    size: str | None
+    size: Size | None
     hyperparameters: Hyperparameters
     device: torch.device
     pack: Bundle | None = None
-    text_column: str | None = None
+    text_columns: tuple[str, ...] = ()
     label_column: str | None = None
     weight_column: str | None = None
     invalid_rows: int = 0
     task: Task | None = None
     about: str | None = None
     data: Mapping[str, str] = field(default_factory=dict)
+    force: bool = False
     seconds_between_checkpoints: float = field(default_factory=lambda: SECONDS_BETWEEN_CHECKPOINTS)
 
     @property
@@ -108,7 +115,7 @@ class RunSettings:
             "device": self.device.type,
             "processes": processes().count,
             "pretrained": self.pack.digest if self.pack else None,
-            "text_column": self.text_column,
+            "text_columns": list(self.text_columns),
             "label_column": self.label_column,
             "weight_column": self.weight_column,
             "invalid_rows": self.invalid_rows,
@@ -119,22 +126,27 @@ class RunSettings:
         }
 
     @property
+    def joins_fields(self) -> bool:
+        """Whether a text has several fields."""
+        return len(self.text_columns) > 1
+
+    @property
     def _unused_sections(self) -> set[str]:
         """Sections of the hyperparameters that this run does not use."""
         return {"language_model", "classifier"} if self.task is None else {"pretraining"}
 
 
-def digest_of(texts: Iterable[str]) -> str:
-    """Return a SHA-256 of texts and their order."""
+def digest_of(texts: Iterable[Text]) -> str:
+    """Return a SHA-256 of texts with equal numbers of fields, and their order."""
     digest = hashlib.sha256()
-    for text in texts:
-        data = text.encode("utf-8", "surrogatepass")
+    for field_ in itertools.chain.from_iterable(map(fields_of, texts)):
+        data = field_.encode("utf-8", "surrogatepass")
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
     return digest.hexdigest()
 
 
-def train_bundle(split: Split, unlabeled: list[str], settings: RunSettings) -> Generator[Report, None, None]:
+def train_bundle(split: Split, unlabeled: list[Text], settings: RunSettings) -> Generator[Report, None, None]:
     """Train a classifier in each direction and publish the bundle.
 
     The same seed on the same machine gives the same bytes, even if the run was killed and continued (guarantee 7).
@@ -147,6 +159,8 @@ def train_bundle(split: Split, unlabeled: list[str], settings: RunSettings) -> G
     Raises:
         DirectionError: The pack has no model for one of the directions; raised before anything is trained.
         ConfigError: Class weights name an unknown label, or the task has no classes.
+        NoBetterThanConstant: The ensemble is no better than the same prediction for every text, and ``settings.force``
+            is not set. The run's folder is kept.
         TrainingError: A loss became infinite or NaN, or the bundle could not be verified.
     """
     _refuse_missing_directions(settings)
@@ -154,15 +168,18 @@ def train_bundle(split: Split, unlabeled: list[str], settings: RunSettings) -> G
     if not files.is_complete:
         yield from _prepare_classifiers(files, split, unlabeled, settings)
     plan = files.read_plan()
+    yield length_report(_labeled_lengths(files, settings))
     yield from train_directions(settings.folder, plan)
 
-    yield StageReport("bundle", "verifying it in a fresh process without torch")
     ends = _ends(files, plan)
     validation = {str(direction): end.metrics for direction, end in ends.items()}
     targets = files.targets(SplitName.VALIDATION)
-    scores = plan.task.mean(end.tensors["validation"].numpy() for end in ends.values())
+    each = {str(direction): end.tensors["validation"].numpy() for direction, end in ends.items()}
+    scores = plan.task.mean(each.values())
     task = plan.task.calibrated(scores, targets)
     validation[ENSEMBLE] = task.validation_metrics(scores, targets)
+    yield from _judged(task, each, task.with_temperature(scores, task.temperature), targets, settings)
+    yield StageReport("bundle", "verifying it in a fresh process without torch")
     parity = {direction: end.tensors["parity"].numpy() for direction, end in ends.items()}
     parity_ensemble = task.with_temperature(task.mean(parity.values()), task.temperature)
     tokenizer = files.read_tokenizer()
@@ -172,11 +189,36 @@ def train_bundle(split: Split, unlabeled: list[str], settings: RunSettings) -> G
         members=plan.members,
         weights=_weights(ends),
         tokenizer=tokenizer,
-        parity_record=classifier_parity_record(parity, parity_ensemble, task, tokenizer, settings.seed),
+        parity_record=classifier_parity_record(
+            parity, parity_ensemble, task, tokenizer, settings.seed, settings.text_columns
+        ),
         training=_record(settings, files, validation),
         verify=_verify("classifier", settings.hyperparameters.classifier.learning_rate),
     )
     yield StageReport("done", str(settings.out), facts={"validation": validation})
+
+
+def _judged(
+    task: Task, each: Mapping[str, Scores], ensemble: Scores, targets: Targets, settings: RunSettings
+) -> Iterator[Report]:
+    """Report what the models are worth on the validation rows, and refuse an ensemble that is worth nothing.
+
+    Raises:
+        NoBetterThanConstant: The ensemble is no better than the same prediction for every text, and
+            ``settings.force`` is not set.
+    """
+    yield from result_reports(task, {**each, ENSEMBLE: ensemble}, targets)
+    reason = task.why_constant(ensemble, targets)
+    if reason is None:
+        return
+    verdict = f"on {len(targets):,} validation rows the model is no better than one answer for every text: {reason}"
+    if settings.force:
+        yield StageReport(RESULT_STAGE, verdict, is_warning=True)
+        return
+    raise NoBetterThanConstant(
+        f"{verdict}. It is not published. Add rows, try {'--pretrained none, ' if settings.pack else ''}more epochs or "
+        "another learning_rate in a --config file, or repeat the command with --force to publish it as it is"
+    )
 
 
 def _verify(section: str, learning_rate: float | str) -> Callable[[Path], None]:
@@ -194,7 +236,7 @@ def _verify(section: str, learning_rate: float | str) -> Callable[[Path], None]:
 
 
 def _prepare_classifiers(
-    files: PlanFolder, split: Split, unlabeled: list[str], settings: RunSettings
+    files: PlanFolder, split: Split, unlabeled: list[Text], settings: RunSettings
 ) -> Generator[Report, None, None]:
     assert settings.task is not None
     task = settings.task.fitted(split.train)
@@ -204,8 +246,8 @@ def _prepare_classifiers(
     yield StageReport("tokenizer")
     texts = [*split.train.texts, *unlabeled]
     if settings.pack is not None:
-        yield StageReport("tokenizer", f"starting from the pack {settings.pack.name}")
-        settings = replace(settings, pack=adapted_pack(settings.pack, texts))
+        pack = pack_with_field_token(settings.pack) if settings.joins_fields else settings.pack
+        settings = replace(settings, pack=adapted_pack(pack, texts))
     tokenizer = settings.pack.tokenizer if settings.pack else _train_tokenizer(texts, settings)
     counts = {
         SplitName.TRAINING: len(split.train.texts),
@@ -223,7 +265,6 @@ def _prepare_classifiers(
     every_text = [*texts, *split.valid.texts]
     yield from _prepare(files, tokenizer, every_text, len(every_text), members, settings)
     yield from _length_warnings(files, settings)
-    yield from _coverage_warnings(files, tokenizer, settings)
     files.complete(_plan(settings, members, task, class_weights))
 
 
@@ -293,7 +334,7 @@ def _prepare_corpus(files: PlanFolder, corpus: Corpus, settings: RunSettings) ->
 def _prepare(
     files: PlanFolder,
     tokenizer: Tokenizer,
-    texts: Iterable[str],
+    texts: Iterable[Text],
     count: int,
     members: Sequence[Member],
     settings: RunSettings,
@@ -325,6 +366,7 @@ def _plan(
         precision = "bfloat16" if fast_type(settings.device) is torch.bfloat16 else "float32"
     return Plan(
         fingerprint=settings.fingerprint,
+        fields=max(1, len(settings.text_columns)),
         members=members,
         task_record=task.record() if task is not None else None,
         class_weights=class_weights,
@@ -361,35 +403,28 @@ def _refuse_missing_directions(settings: RunSettings) -> None:
             require_direction(direction, settings.pack.manifest.directions, settings.pack.name)
 
 
-def _train_tokenizer(texts: Iterable[str], settings: RunSettings) -> Tokenizer:
-    return train_tokenizer(texts, settings.hyperparameters.tokenizer.vocabulary_size)
+def _train_tokenizer(texts: Iterable[Text], settings: RunSettings) -> Tokenizer:
+    tokenizer = train_tokenizer(texts, settings.hyperparameters.tokenizer.vocabulary_size)
+    return tokenizer.with_field_token() if settings.joins_fields else tokenizer
+
+
+def _labeled_lengths(files: PlanFolder, settings: RunSettings) -> Numbers:
+    """Return the number of tokens of each labeled text."""
+    labeled = np.concatenate([files.numbers(SplitName.TRAINING), files.numbers(SplitName.VALIDATION)])
+    lengths: Numbers = files.tokens.open(settings.directions[0]).lengths[labeled]
+    return lengths
 
 
 def _length_warnings(files: PlanFolder, settings: RunSettings) -> Iterator[Report]:
     longest = settings.hyperparameters.classifier.max_text_tokens
-    lengths = files.tokens.open(settings.directions[0]).lengths
-    labeled = np.concatenate([files.numbers(SplitName.TRAINING), files.numbers(SplitName.VALIDATION)])
-    too_long = int((lengths[labeled] > longest).sum())
+    lengths = _labeled_lengths(files, settings)
+    too_long = int((lengths > longest).sum())
     if too_long:
         message = (
-            f"{too_long} of {len(labeled)} texts exceed {longest:,} tokens and are truncated for training "
+            f"{too_long} of {len(lengths)} texts exceed {longest:,} tokens and are truncated for training "
             "(not for prediction)"
         )
         yield StageReport("tokenizer", message, is_warning=True)
-
-
-def _coverage_warnings(files: PlanFolder, tokenizer: Tokenizer, settings: RunSettings) -> Iterator[Report]:
-    """Warn if the texts do not look like those that the pack was trained on."""
-    if settings.pack is None:
-        return
-    share = uncovered_share(tokenizer, files.tokens.open(settings.directions[0]).ids)
-    if share > MAX_UNCOVERED_SHARE:
-        yield StageReport(
-            "tokenizer",
-            f"{share:.0%} of the tokens are single letters or unknown, so the pack {Path(settings.pack.name).name} may "
-            "not know the language of these texts. Compare with --pretrained none, or pretrain a pack on such texts",
-            is_warning=True,
-        )
 
 
 def _member(direction: Direction, tokenizer: Tokenizer, settings: RunSettings, widths_head: list[int] | None) -> Member:
@@ -419,7 +454,7 @@ def _record(settings: RunSettings, files: PlanFolder, validation: dict[str, dict
         bothways_version=__version__,
         seed=settings.seed,
         size=settings.size,
-        text_columns=[] if settings.text_column is None else [settings.text_column],
+        text_columns=list(settings.text_columns),
         label_column=settings.label_column,
         label_columns=list(record.label_columns) if record is not None else [],
         label_separator=record.separator if record is not None else None,

@@ -12,6 +12,7 @@ from bothways.data.labeled import LabeledSource, read_labeled, read_valid_texts
 from bothways.errors import DataError
 from bothways.tasks.labels import are_decimal_numbers, listed
 from bothways.tasks.task import InvalidRow, LabeledTexts, Split, Task
+from bothways.text.fields import Text
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,11 @@ class TrainingData:
     """
 
     split: Split
-    unlabeled: list[str]
+    unlabeled: list[Text]
     warnings: list[str]
     invalid: list[InvalidRow]
 
-    def digested(self) -> dict[str, list[str]]:
+    def digested(self) -> dict[str, list[Text]]:
         """Return everything that determines the result of a run, as text, by split."""
         train, valid = self.split.train, self.split.valid
         return {
@@ -88,7 +89,7 @@ def read_training_data(
         split = task.split(rows, fraction, seed)
     if split.train.weights is not None and sum(each > 0 for each in split.train.weights) < 2:
         raise DataError(f"{rows.name}: fewer than 2 training rows have a weight above 0; at least 2 are needed")
-    more: list[str] = []
+    more: list[Text] = []
     if unlabeled is not None:
         more, invalid_texts = read_valid_texts(unlabeled, source.text, dialect=dialect, drop_invalid=drop_invalid)
         invalid += invalid_texts

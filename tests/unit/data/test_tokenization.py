@@ -8,7 +8,6 @@ import pytest
 
 from bothways.data import tokenization
 from bothways.data.tokenization import tokenize_all
-from bothways.text.coverage import MAX_UNCOVERED_SHARE, uncovered_share
 from bothways.text.reading import Direction, SpecialTokenPlacement, read
 from bothways.text.tokenizer import Tokenizer
 
@@ -33,6 +32,18 @@ def test_each_text_comes_in_each_order_whoever_tokenizes_it(
             assert np.array_equal(ids, read(tokens, *order))
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_texts_with_fields_are_the_same_in_workers(
+    tiny_tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
+    monkeypatch.setattr(tokenization, "_FRAME_CHARACTERS", 100)
+    tokenizer = tiny_tokenizer.with_field_token()
+    texts = [*zip(TEXTS, TEXTS[::-1], strict=True)]
+    found = list(tokenize_all(tokenizer, texts, ORDERS[:1], processes))
+    for text, (ids,) in zip(texts, found, strict=True):
+        assert np.array_equal(ids, tokenizer.tokenize(text).ids)
+
+
 def test_texts_are_taken_as_they_are_needed(tiny_tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokenization, "_FRAME_CHARACTERS", 100)
     taken = 0
@@ -45,11 +56,3 @@ def test_texts_are_taken_as_they_are_needed(tiny_tokenizer: Tokenizer, monkeypat
 
     assert len(list(itertools.islice(tokenize_all(tiny_tokenizer, endless(), ORDERS[:1], 2), 30))) == 30
     assert taken < 100
-
-
-def test_texts_of_another_language_are_noticed(tiny_tokenizer: Tokenizer) -> None:
-    def share(text: str) -> float:
-        return uncovered_share(tiny_tokenizer, tiny_tokenizer.tokenize(text).ids)
-
-    assert share("日本語のテキスト") > MAX_UNCOVERED_SHARE
-    assert share("") == 0

@@ -175,9 +175,7 @@ def test_a_dict_is_read_like_a_file() -> None:
     assert (read.classifier.epochs, read.encoder.layers) == (2, 1)
     assert read.classifier.class_weights == {"1": 0.5, "x": 1.0}
     assert load_hyperparameters("tiny", {"classifier": {"class_weights": {2: 3}}}).classifier.class_weights == {"2": 3}
-    with pytest.raises(
-        ConfigError, match=r"^config has 1 error: encoder\.hiden_size: unknown key, did you mean hidden"
-    ):
+    with pytest.raises(ConfigError, match=r"^config has 1 error: encoder\.hiden_size: unknown key, did you mean"):
         load_hyperparameters("tiny", {"encoder": {"hiden_size": 5}})
     with pytest.raises(ConfigError, match=r"^config has 1 error: 3: unknown key"):
         load_hyperparameters("tiny", {3: {"x": 1}})  # type: ignore[dict-item]

@@ -17,6 +17,7 @@ from bothways.serve.protocols.protocol import (
     parse_body,
     render_plain_error,
     require_labels,
+    require_one_text_column,
     sorted_scores,
 )
 from bothways.serve.service import ServedModel, Service
@@ -45,6 +46,7 @@ def _parse(received: RawRequest, service: Service) -> Query:
     parameters = request.parameters or Parameters()
     served = service.model()
     require_labels(served)
+    require_one_text_column(served)
     function = served.model.task.activation_name
     if parameters.function_to_apply not in (None, function):
         raise RequestInvalid(

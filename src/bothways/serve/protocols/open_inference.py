@@ -3,7 +3,8 @@
 Supports Triton's binary tensors: the header ``Inference-Header-Content-Length`` is the length of the JSON part, which
 raw bytes follow. An element of type BYTES is its length as a four-byte little-endian integer, followed by its bytes.
 
-There is one input, ``text`` (BYTES, [n] or [n, 1]). A classifier has the outputs ``label`` (BYTES, [n]) and
+There is one input, ``text`` (BYTES, [n] or [n, 1]). For a model with several text columns there is one such input per
+column, under the column's name and in any order. A classifier has the outputs ``label`` (BYTES, [n]) and
 ``probabilities`` (FP64, [n, C], bit-identical to ``predict_proba``). A regression model has the output ``value`` (FP64,
 [n], bit-identical to ``predict``). On request there are also ``forward`` and ``backward``, with the datatype and shape
 of ``probabilities`` or ``value``. Where early exit skipped a direction, its numbers are NaN, which is null in JSON.
@@ -43,6 +44,7 @@ from bothways.serve.protocols.protocol import (
 )
 from bothways.serve.service import ServedModel, Service
 from bothways.tasks.labels import label_text
+from bothways.text.fields import columns_text
 from bothways.version import __version__
 
 INPUT, LABEL, PROBABILITIES, VALUE = "text", "label", "probabilities", "value"
@@ -76,7 +78,7 @@ class InferOutput(_Open):
 
 
 class InferRequest(_Open):
-    """A request with one input, the texts."""
+    """A request with the texts: one input, or one per text column."""
 
     id: str | None = None
     inputs: list[InferInput]
@@ -108,10 +110,7 @@ def _parse(received: RawRequest, service: Service) -> Query:
     served = _served(service, received.path)
     header, raw = _split(received)
     request = parse_body(header, InferRequest)
-    if len(request.inputs) != 1 or request.inputs[0].name != INPUT:
-        found = ", ".join(tensor.name[:40] for tensor in request.inputs[:5]) or "none"
-        raise RequestInvalid(f"expected one input named {INPUT!r}, found {found}")
-    texts = _texts(request.inputs[0], raw)
+    texts = _texts(request.inputs, _input_names(served.model), raw)
     in_binary = request.parameters.get(_BINARY_OUTPUT) is True
     outputs = None
     if request.outputs is not None:
@@ -150,28 +149,62 @@ def _split(received: RawRequest) -> tuple[bytes, bytes]:
     return received.body[: int(length)], received.body[int(length) :]
 
 
-def _texts(tensor: InferInput, raw: bytes) -> list[object]:
+def _input_names(model: Classifier) -> Sequence[str]:
+    """Return the names of a model's inputs."""
+    return model.text_columns if len(model.text_columns) > 1 else (INPUT,)
+
+
+def _texts(tensors: Sequence[InferInput], names: Sequence[str], raw: bytes) -> list[object]:
+    """Return the texts of a request: the elements of its only input, or one element of each input.
+
+    Args:
+        tensors: The inputs of the request, in the order in which their raw bytes follow the JSON.
+        names: The names of the model's inputs, in the order of its text columns.
+        raw: The bytes that follow the JSON.
+    """
+    if sorted(tensor.name for tensor in tensors) != sorted(names):
+        found = ", ".join(tensor.name[:40] for tensor in tensors[:5]) or "none"
+        expected = f"one input named {INPUT!r}" if len(names) == 1 else f"one input for each of {columns_text(names)}"
+        raise RequestInvalid(f"expected {expected}, found {found}")
+    found_by_name: dict[str, list[object]] = {}
+    rest = raw
+    for tensor in tensors:
+        size = tensor.parameters.get(_BINARY_SIZE)
+        if size is None:
+            found_by_name[tensor.name] = _elements(tensor, None)
+            continue
+        if tensor.data is not None or type(size) is not int or not 0 <= size <= len(rest):
+            raise RequestInvalid(f"{_BINARY_SIZE} is {str(size)[:40]}, but {len(rest)} bytes follow the JSON")
+        found_by_name[tensor.name] = _elements(tensor, rest[:size])
+        rest = rest[size:]
+    if rest:
+        raise RequestInvalid(f"{len(rest)} bytes follow the JSON, but no input has a {_BINARY_SIZE} for them")
+    if len({len(elements) for elements in found_by_name.values()}) > 1:
+        raise RequestInvalid(f"the inputs for {columns_text(names)} have different lengths")
+    if len(names) == 1:
+        return found_by_name[INPUT]
+    return list(zip(*(found_by_name[name] for name in names), strict=True))
+
+
+def _elements(tensor: InferInput, raw: bytes | None) -> list[object]:
+    """Return the elements of an input, from its raw bytes or its data."""
+    name = repr(tensor.name)
     if tensor.datatype != "BYTES":
-        raise RequestInvalid(f"the input {INPUT!r} has the datatype {tensor.datatype[:40]!r}, expected BYTES")
+        raise RequestInvalid(f"the input {name} has the datatype {tensor.datatype[:40]!r}, expected BYTES")
     shape = tensor.shape
     if not shape or len(shape) > 2 or any(size < 0 for size in shape) or (len(shape) == 2 and shape[1] != 1):
-        raise RequestInvalid(f"the input {INPUT!r} has the shape {shape[:5]}, expected [n] or [n, 1]")
+        raise RequestInvalid(f"the input {name} has the shape {shape[:5]}, expected [n] or [n, 1]")
     count = math.prod(shape)
     if count > _LARGEST_SHAPE:
-        raise RequestInvalid(f"the input {INPUT!r} has the shape {shape}, which is too large")
-    size = tensor.parameters.get(_BINARY_SIZE)
-    if size is not None:
-        if tensor.data is not None or type(size) is not int or size != len(raw):
-            raise RequestInvalid(f"{_BINARY_SIZE} is {str(size)[:40]}, but {len(raw)} bytes follow the JSON")
+        raise RequestInvalid(f"the input {name} has the shape {shape}, which is too large")
+    if raw is not None:
         elements: Sequence[object] = list(_binary_elements(raw))
-    elif raw:
-        raise RequestInvalid(f"{len(raw)} bytes follow the JSON, but the input has no {_BINARY_SIZE}")
     elif tensor.data is None:
-        raise RequestInvalid(f"the input {INPUT!r} has no data")
+        raise RequestInvalid(f"the input {name} has no data")
     else:
         elements = [value for item in tensor.data for value in (item if isinstance(item, list) else [item])]
     if len(elements) != count:
-        raise RequestInvalid(f"the input {INPUT!r} has {len(elements)} elements, but its shape is {shape}")
+        raise RequestInvalid(f"the input {name} has {len(elements)} elements, but its shape is {shape}")
     is_base64 = tensor.parameters.get("content_type") == "base64"
     return [_text(element, number, is_base64=is_base64) for number, element in enumerate(elements)]
 
@@ -284,7 +317,7 @@ def _model_metadata(service: Service, path: Mapping[str, str]) -> Reply:
         "name": served.name,
         "versions": [version_of(served)],
         "platform": "bothways_ulmfit",
-        "inputs": [{"name": INPUT, "datatype": "BYTES", "shape": [-1]}],
+        "inputs": [{"name": name, "datatype": "BYTES", "shape": [-1]} for name in _input_names(model)],
         "outputs": [_described(name, -1, model) for name in (*_default_outputs(model), *model.directions)],
     }
     if model.labels:

@@ -35,7 +35,9 @@ class ClassifyRequest(Schema):
     """Texts to classify."""
 
     texts: list[Any]
-    """Strings. Any other value gets an error of its own and does not affect the other texts."""
+    """Strings. For a model with several text columns: objects with a string per column, or lists of one string per
+    column in the order of `text_columns` in `/v1/models`. Any other value gets an error of its own and does not affect
+    the other texts."""
     model: str | None = None
     """Name of the model. Defaults to the first one that is served."""
     probabilities: Sequence[Name] | None = None
@@ -166,6 +168,7 @@ def _described(served: ServedModel) -> dict[str, object]:
         "task": record.name,
         "target": None if record.center is None else {"center": record.center, "scale": record.scale},
         "labels": list(model.labels),
+        "text_columns": list(model.text_columns),
         "directions": model.directions,
         "precision": model.precision,
         "early_exit": model.early_exit is not None,

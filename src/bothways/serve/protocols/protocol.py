@@ -16,6 +16,7 @@ from bothways.bundle.parity import ENSEMBLE
 from bothways.errors import RequestInvalid, ServingError, TextError
 from bothways.serve.answers import Answer, Classified
 from bothways.serve.service import ServedModel, Service
+from bothways.text.fields import columns_text
 
 _Schema = TypeVar("_Schema", bound=BaseModel)
 
@@ -145,6 +146,19 @@ def require_labels(served: ServedModel) -> None:
         raise RequestInvalid(
             f"the model {served.name!r} predicts a number, but this protocol only supports text classification: "
             f"use POST /v1/classify, /invocations or /v2/models/{served.name}/infer"
+        )
+
+
+def require_one_text_column(served: ServedModel) -> None:
+    """Check that a text of a model is one string, for protocols that have no other texts.
+
+    Raises:
+        RequestInvalid: The model reads several text columns. The message names the protocols that support it.
+    """
+    if len(served.model.text_columns) > 1:
+        raise RequestInvalid(
+            f"the model {served.name!r} reads {columns_text(served.model.text_columns)}, but this protocol only "
+            f"supports texts of one column: use POST /v1/classify, /invocations or /v2/models/{served.name}/infer"
         )
 
 
