@@ -6,11 +6,15 @@ import shutil
 import signal
 from pathlib import Path
 
+import pytest
+
 import bothways
 from tests.bundles import edit_manifest
 from tests.keys import key_pair
 from tests.serve.conftest import running
 from tests.serve.test_operations import eventually
+
+pytestmark = pytest.mark.enable_socket
 
 
 def test_c3_only_signed_bundles_are_served(bundle_path: Path, tmp_path: Path) -> None:
