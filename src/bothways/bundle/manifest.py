@@ -330,6 +330,8 @@ class Manifest(Document):
                 raise ValueError(f"{name} has {record.size_bytes} bytes, expected at most {LARGEST_DOCUMENT_BYTES}")
         if len({member.architecture.vocabulary_size for member in self.members}) > 1:
             raise ValueError("the members have vocabularies of different sizes, but share one tokenizer")
+        if self.label_kind != "text" and not self.labels:
+            raise ValueError(f"there are no labels, but their kind is {self.label_kind}")
         if self.kind is Kind.CLASSIFIER:
             self._check_classifier()
         elif self.labels or self.combination or self.calibration or self.target or self.task != "next-token":
