@@ -13,7 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ from bothways.tasks.multi_label import MultiLabel
 from bothways.tasks.regression import Regression
 from bothways.tasks.single_label import SingleLabel
 from bothways.tasks.task import Task
+from bothways.text.fields import Text
 from bothways.text.reading import Direction, SpecialTokenPlacement, read
 from bothways.text.tokenizer import Tokenizer
 from bothways.training.hyperparameters import load_hyperparameters
@@ -83,6 +84,7 @@ class TinyClassifiers:
     members: list[Member]
     tokenizer: Tokenizer
     task: Task = field(default_factory=lambda: SingleLabel(tuple(LABELS)))
+    columns: tuple[str, ...] = ("text",)
 
     @property
     def labels(self) -> list[str]:
@@ -95,14 +97,20 @@ class TinyClassifiers:
         objective = objective_of(self.task)
         said = {
             member.direction: parity_scores(
-                self.models[member.direction], member.special_tokens, objective, self.tokenizer, SEED
+                self.models[member.direction],
+                member.special_tokens,
+                objective,
+                self.tokenizer,
+                SEED,
+                len(self.columns),
             )
             for member in self.members
         }
-        return classifier_parity_record(said, self._ensemble(list(said.values())), self.task, self.tokenizer, SEED)
+        ensemble = self._ensemble(list(said.values()))
+        return classifier_parity_record(said, ensemble, self.task, self.tokenizer, SEED, self.columns)
 
     @torch.no_grad()
-    def probabilities(self, texts: list[str], *, swapped: bool = False) -> dict[str, Probabilities]:
+    def probabilities(self, texts: Sequence[Text], *, swapped: bool = False) -> dict[str, Probabilities]:
         """Return torch's results, (N, C) each. Each text is read alone and whole. ``swapped`` reads the other way."""
         torch.set_num_threads(1)  # with models this small, several threads mostly wait for each other
         result: dict[str, Probabilities] = {}
@@ -157,6 +165,7 @@ def make_classifiers(
     temperature: float = 1.0,
     thresholds: list[float] | None = None,
     task: Task | None = None,
+    columns: tuple[str, ...] = ("text",),
 ) -> TinyClassifiers:
     """Return random classifiers whose results depend on each token and on the order of tokens."""
     if task is None:
@@ -175,7 +184,7 @@ def make_classifiers(
         _randomize(model, derived_seed(SEED, member.direction))
         _settle_norms(model)
         models[member.direction] = model.eval()
-    return TinyClassifiers(models, members, tokenizer, task)
+    return TinyClassifiers(models, members, tokenizer, task, columns)
 
 
 def make_language_models(
@@ -209,16 +218,17 @@ def make_member(
 
 
 def write_classifiers(path: Path, tiny: TinyClassifiers, **options: Any) -> None:
-    write_bundle(
-        path,
-        task=tiny.task,
-        members=tiny.members,
-        weights={m.direction: weights_of(tiny.models[m.direction], m, tiny.task.outputs) for m in tiny.members},
-        tokenizer=tiny.tokenizer,
-        parity_record=tiny.parity_record,
-        training=MULTI_LABEL_RECORD if isinstance(tiny.task, MultiLabel) else RECORD,
-        **{"verify": verify_in_fresh_process, **options},
-    )
+    record = MULTI_LABEL_RECORD if isinstance(tiny.task, MultiLabel) else RECORD
+    parts = {
+        "task": tiny.task,
+        "members": tiny.members,
+        "weights": {m.direction: weights_of(tiny.models[m.direction], m, tiny.task.outputs) for m in tiny.members},
+        "tokenizer": tiny.tokenizer,
+        "parity_record": tiny.parity_record,
+        "training": record.model_copy(update={"text_columns": list(tiny.columns)}),
+        "verify": verify_in_fresh_process,
+    }
+    write_bundle(path, **{**parts, **options})
 
 
 def write_pack(path: Path, tiny: TinyLanguageModels) -> None:

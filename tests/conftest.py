@@ -138,6 +138,27 @@ def regression_model(regression_bundle_path: Path) -> Classifier:
 
 
 @pytest.fixture(scope="session")
+def fields_torch_models(tiny_tokenizer: SubwordTokenizer) -> TinyClassifiers:
+    """Random classifiers that read the text columns ``title`` and ``body``."""
+    placements = dict.fromkeys(Direction, SpecialTokenPlacement.READING_ORDER)
+    return make_classifiers(tiny_tokenizer.with_field_token(), placements, columns=("title", "body"))
+
+
+@pytest.fixture(scope="session")
+def fields_bundle_path(fields_torch_models: TinyClassifiers, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of ``fields_torch_models``. Tests that modify it copy it first."""
+    path = tmp_path_factory.mktemp("bundles") / "fields.bundle"
+    write_classifiers(path, fields_torch_models)
+    return path
+
+
+@pytest.fixture(scope="session")
+def fields_model(fields_bundle_path: Path) -> Classifier:
+    """The bundle of ``fields_torch_models``, loaded."""
+    return load(fields_bundle_path)
+
+
+@pytest.fixture(scope="session")
 def torch_language_models(tiny_tokenizer: SubwordTokenizer) -> TinyLanguageModels:
     """Random torch language models, one per direction."""
     return make_language_models(tiny_tokenizer, dict.fromkeys(Direction, SpecialTokenPlacement.READING_ORDER))

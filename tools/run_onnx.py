@@ -1,6 +1,7 @@
 """Run a model exported by `bothways export-onnx` with only onnxruntime and tokenizers.
 
-Run: python run_onnx.py FILE.onnx < TEXTS. Each line of standard input is a text.
+Run: python run_onnx.py FILE.onnx < TEXTS. Each line of standard input is a text. For a model with several text columns,
+each line has one field per column, separated by tabs.
 """
 
 import html
@@ -26,17 +27,25 @@ class TextToIds:
     def __init__(self, tokenizer: str) -> None:
         document = json.loads(tokenizer)
         self.control: list[str] = document["control_tokens"]
+        self.field_token = len(self.control) + len(document["pieces"])  # if the model has several text columns
         self.unigram = Tokenizer(models.Unigram([(" ", 0.0), *map(tuple, document["pieces"])], unk_id=0))
 
     def special_token(self, name: str, count: int = 0) -> int:
         """Return the id of a special token. Tokens for repetitions come in four counts: 3, 4, 5 and 10 or more."""
         return self.control.index(f"{name}-{max(s for s in (3, 4, 5, 10) if count >= s)}" if count else name)
 
-    def __call__(self, text: str) -> list[int]:
-        """Return the token ids of a text as written, from left to right."""
+    def __call__(self, *fields: str) -> list[int]:
+        """Return the token ids of a text as written, from left to right. Most models have one field per text."""
+        ids = [self.special_token("xxbos")]
+        for number, field in enumerate(fields):
+            ids += [self.field_token, *self.words(field)] if number else self.words(field)
+        return ids
+
+    def words(self, text: str) -> list[int]:
+        """Return the token ids of one field, without the start token."""
         text = re.sub(r"&#[0-9]{100,};?", "\ufffd", re.sub(r"(?i)<br\s{0,3}/?>", "\n", text))
         text = normalizers.NFC().normalize_str(INVISIBLE.sub(" ", html.unescape(text)).replace("▁", "_"))
-        ids = [self.special_token("xxbos")]
+        ids = []
         for word, run in itertools.groupby(re.findall(r"\S{1,256}", text), str.lower):
             chunks = list(run)
             if len(chunks) >= 3:
@@ -56,7 +65,11 @@ if __name__ == "__main__":
     session = onnxruntime.InferenceSession(sys.argv[1])
     metadata = session.get_modelmeta().custom_metadata_map
     to_ids, labels = TextToIds(metadata["tokenizer"]), json.loads(metadata["labels"])
+    columns = json.loads(metadata.get("text_columns", "[]"))
     for line in sys.stdin:
-        ids = np.array([to_ids(line)])
+        fields = line.rstrip("\n").split("\t") if len(columns) > 1 else [line]
+        if len(columns) > 1 and len(fields) != len(columns):
+            sys.exit(f"a line has {len(fields)} fields, expected {', '.join(columns)} separated by tabs")
+        ids = np.array([to_ids(*fields)])
         (row,) = session.run(["ensemble"], {"ids": ids, "lengths": np.array([ids.shape[1]])})[0]
         print(json.dumps(dict(zip(labels, row.tolist(), strict=True)), ensure_ascii=False))

@@ -135,6 +135,16 @@ def regression_server(
         yield found
 
 
+@pytest.fixture(scope="package")
+def fields_server(
+    fields_bundle_path: Path, bundle_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningServer]:
+    """A server of a model with two text columns and one with a single column. The first is the default."""
+    bundles = [f"news={fields_bundle_path}", f"tiny={bundle_path}"]
+    with running(*bundles, "--threads", 1, folder=tmp_path_factory.mktemp("serve")) as found:
+        yield found
+
+
 def open_files(server: RunningServer) -> int:
     return len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
 

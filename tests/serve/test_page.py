@@ -118,6 +118,26 @@ def test_a_regression_model_shows_its_value_and_those_of_both_directions(
         assert page.locator("#labels .bar").count() > 0
 
 
+def test_a_model_with_several_text_columns_has_an_input_for_each(
+    browser: Browser, fields_server: RunningServer, fields_model: Classifier
+) -> None:
+    row = ("What a LOVELY film", "xxfld and a body")
+    (prediction,) = fields_model.stream([row])
+    with opened(browser, fields_server) as page:
+        page.get_by_label("title").fill(row[0])
+        page.get_by_label("body").fill(row[1])
+        page.keyboard.press("Control+Enter")
+        page.wait_for_selector("#readings ol")
+        expect(page.locator("#verdict strong")).to_have_text(str(prediction.label))
+        tokens = page.locator("#readings ol").first.locator("li").all_text_contents()
+        assert tokens.count("xxfld") == 1
+        page.select_option("#model", "tiny")
+        assert page.locator("#texts textarea").count() == 1
+        page.fill("#text", "one text")
+        page.click("text=Classify")
+        page.wait_for_selector("#readings ol")
+
+
 def test_markup_in_a_text_stays_text(page: Page) -> None:
     page.fill("#text", "<img src=x onerror=alert(1)> <b>bold</b>")
     page.click("text=Classify")

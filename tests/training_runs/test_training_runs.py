@@ -422,14 +422,13 @@ def long_in(stage: str, config: Path) -> Path:
     return config
 
 
-def reached(stage: str, out: Path) -> Callable[[Path], bool]:
-    def condition(err: Path) -> bool:
-        told = err.read_text()
+def reached(stage: str, out: Path) -> Callable[[], bool]:
+    def condition() -> bool:
         if stage == "bundle":
             return any(out.parent.glob(f".{out.name}.*.unfinished/bundle.json"))
-        return {"tokenizer": "tokenizer\n", "language model": "model, epoch 2/", "classifier": "classifier, epoch 4/"}[
-            stage
-        ] in told
+        metrics = run_folder(out) / "metrics.jsonl"
+        lines = [json.loads(line) for line in metrics.read_bytes().splitlines()[-1:]] if metrics.exists() else []
+        return any(line["stage"] == stage and line.get("epoch", 9) >= 4 for line in lines)
 
     return condition
 
@@ -437,8 +436,8 @@ def reached(stage: str, out: Path) -> Callable[[Path], bool]:
 def stop(
     trainer: CommandServer, stage: str, number: signal.Signals, data: Path, out: Path, config: Path, *more: object
 ) -> tuple[int, str]:
-    def meanwhile(pid: int, err: Path) -> None:
-        wait_for(lambda: reached(stage, out)(err))
+    def meanwhile(pid: int, _: Path) -> None:
+        wait_for(reached(stage, out))
         os.kill(pid, number)
 
     finished = trainer.run(*arguments(data, out, long_in(stage, config)), *more, meanwhile=meanwhile)

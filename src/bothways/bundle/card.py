@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bothways.bundle.manifest import Member, TrainingRecord
 from bothways.tasks.task import Task
+from bothways.text.fields import FIELD
 
 
 def write_card(task: Task | None, members: list[Member], training: TrainingRecord) -> str:
@@ -28,6 +29,9 @@ def write_card(task: Task | None, members: list[Member], training: TrainingRecor
     lines += ["", *_made_by(training)]
     if training.pretrained:
         lines.append(f"Started from the pack {training.pretrained_name or ''} with digest {training.pretrained}.")
+    if len(training.text_columns) > 1:
+        columns = ", ".join(f"`{column}`" for column in training.text_columns)
+        lines.append(f"A text has the columns {columns}, in this order, joined with the field token `{FIELD}`.")
     if training.about:
         lines += ["", training.about]
     if training.validation:

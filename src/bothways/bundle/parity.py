@@ -8,18 +8,20 @@ tokenizer's own pieces (docs/decisions/004).
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import Field, FiniteFloat
 
 from bothways import strict_json
 from bothways.bundle.manifest import EarlyExit, Kind, Manifest
-from bothways.errors import BundleBroken
+from bothways.errors import BundleBroken, shown
+from bothways.schema import Document, Entries, Faults, Items, validated
 from bothways.tasks.labels import LabelValue
 from bothways.tasks.metrics import Scores
 from bothways.tasks.task import Decision, Task
+from bothways.text.fields import Text, columns_text
 from bothways.text.tokenizer import Tokenizer
 
 ENSEMBLE = "ensemble"
@@ -44,19 +46,19 @@ NASTY_TEXTS = (
     "word " * 700,
     " ".join(map(str, range(600))),  # no repetition: longer than every window
 )
+_FIELD_TYPED_BY_USER = "one xxfld two"
+"""Another difficult text, for models with several text columns."""
+_NEXT_FIELD = 7
+"""How many texts the next field of a parity text is ahead, so that texts of different lengths meet."""
 _COMPOSED_TEXTS = 24
 _LONGEST_COMPOSED_WORDS = 400
 
 
 _Probability = Annotated[FiniteFloat, Field(ge=0, le=1)]
-_ByOutput = dict[str, dict[str, FiniteFloat]]
+_ByOutput = Entries[Entries[FiniteFloat]]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class RecordedDecision(_Part):
+class RecordedDecision(Document):
     """What a classifier concludes from the scores of one text, in the type of its labels.
 
     Attributes:
@@ -65,10 +67,10 @@ class RecordedDecision(_Part):
     """
 
     label: LabelValue
-    chosen: list[LabelValue]
+    chosen: Items[LabelValue]
 
 
-class RecordedEarlyExit(_Part):
+class RecordedEarlyExit(Document):
     """What a classifier with early exit does with one text.
 
     Attributes:
@@ -78,15 +80,16 @@ class RecordedEarlyExit(_Part):
     """
 
     read: Literal["forward", "backward", "both"]
-    probabilities: dict[str, _Probability]
+    probabilities: Entries[_Probability]
     decision: RecordedDecision
 
 
-class ParityRow(_Part):
+class ParityRow(Document):
     """What the trained models say of one text.
 
     Attributes:
-        text: The raw text.
+        text: The raw text. For a model with several text columns: the text in each column. The texts are stored by
+            column, so that a changed order of columns is noticed.
         ids: Its tokens as written, before any reading order.
         probabilities: For a classifier: the probability of each label, by direction and for the calibrated ensemble.
             They are stored by label, so that a changed order of labels is noticed.
@@ -96,20 +99,22 @@ class ParityRow(_Part):
         early_exit: What early exit does; None if it was not calibrated.
     """
 
-    text: str
-    ids: list[int]
-    probabilities: dict[str, dict[str, _Probability]] | None = None
+    text: str | Entries[str]
+    ids: Items[int]
+    probabilities: Entries[Entries[_Probability]] | None = None
     values: _ByOutput | None = None
-    loss: dict[str, FiniteFloat] | None = None
+    loss: Entries[FiniteFloat] | None = None
     decision: RecordedDecision | None = None
     early_exit: RecordedEarlyExit | None = None
 
     @classmethod
-    def of_scores(cls, text: str, ids: list[int], scores: Mapping[str, Scores], task: Task) -> ParityRow:
+    def of_scores(
+        cls, text: str | dict[str, str], ids: list[int], scores: Mapping[str, Scores], task: Task
+    ) -> ParityRow:
         """Return the row of a text.
 
         Args:
-            text: The raw text.
+            text: The raw text, or the text in each column (``by_column``).
             ids: Its tokens as written.
             scores: By direction and for the ensemble, each (C,).
             task: Names the outputs.
@@ -119,10 +124,19 @@ class ParityRow(_Part):
         }
         return cls.model_validate({"text": text, "ids": ids, task.score_kind: by_output})
 
+    def text_in(self, columns: Sequence[str]) -> Text:
+        """Return the text that a model with these text columns reads."""
+        return self.text if isinstance(self.text, str) else tuple(self.text[column] for column in columns)
+
     @property
     def scores(self) -> _ByOutput | None:
         """The scores by direction and output name; None for a language model."""
         return self.values if self.values is not None else self.probabilities
+
+
+def by_column(text: Text, columns: Sequence[str]) -> str | dict[str, str]:
+    """Return a text as a parity record stores it."""
+    return text if isinstance(text, str) else dict(zip(columns, text, strict=True))
 
 
 def parity_texts(tokenizer: Tokenizer, seed: int) -> list[str]:
@@ -134,6 +148,21 @@ def parity_texts(tokenizer: Tokenizer, seed: int) -> list[str]:
         longest = max(1, _LONGEST_COMPOSED_WORDS >> (number % 8))
         composed.append(tokenizer.decode(rng.choices(ids, k=rng.randint(1, longest))))
     return [*NASTY_TEXTS, *composed]
+
+
+def parity_texts_with_fields(tokenizer: Tokenizer, seed: int, fields: int) -> list[Text]:
+    """Return the texts of a parity record for a classifier with this number of text columns.
+
+    For one column they are ``parity_texts``. For several columns they are tuples of these texts.
+    """
+    texts = parity_texts(tokenizer, seed)
+    if fields == 1:
+        return [*texts]
+    texts.append(_FIELD_TYPED_BY_USER)
+    return [
+        tuple(texts[(first + _NEXT_FIELD * field) % len(texts)] for field in range(fields))
+        for first in range(len(texts))
+    ]
 
 
 def recorded_scores(rows: Iterable[ParityRow], name: str, task: Task) -> Scores:
@@ -212,15 +241,18 @@ def parse_parity_record(data: bytes, manifest: Manifest, name: str) -> list[Pari
     """
     rows = []
     task = manifest.decisions if manifest.kind is Kind.CLASSIFIER else None
+    columns = set(manifest.training.text_columns) if len(manifest.training.text_columns) > 1 else None
     for number, line in enumerate(data.splitlines(), start=1):
         where = f"{name}, line {number}"
         try:
-            strict_json.parse(line)
-            row = ParityRow.model_validate_json(line)
-        except ValidationError as error:
-            raise BundleBroken(f"{where}: {error.errors()[0]['msg']}") from None
+            row = validated(ParityRow, strict_json.parse(line, allow_surrogates=False))
+        except Faults as error:
+            raise BundleBroken(f"{where}: {error}") from None
         except ValueError as error:
             raise BundleBroken(f"{where}: not strict JSON: {error}") from None
+        if (set(row.text) if isinstance(row.text, dict) else None) != columns:
+            expected = "a string" if columns is None else f"a text for each of {columns_text(sorted(columns))}"
+            raise BundleBroken(f"{where}: the text is not {expected}")
         _check_scores(row, set(map(str, manifest.directions)), task, where)
         if manifest.format > 1:
             _check_decisions(row, task, manifest.early_exit, where)
@@ -258,7 +290,7 @@ def _check_scores(row: ParityRow, directions: set[str], task: Task | None, where
         by_output.keys() != set(task.output_names) for by_output in (row.scores or {}).values()
     ):
         names = ", ".join(sorted(task.output_names))
-        raise BundleBroken(f"{where}: expected {task.score_kind} for each output of the manifest: {names}")
+        raise BundleBroken(f"{where}: expected {task.score_kind} for each output of the manifest: {shown(names)}")
 
 
 def _check_decisions(row: ParityRow, task: Task | None, early_exit: EarlyExit | None, where: str) -> None:
@@ -281,6 +313,6 @@ def _check_decisions(row: ParityRow, task: Task | None, early_exit: EarlyExit | 
         raise BundleBroken(f"{where}: the early exit is not the one that follows from the scores and the manifest")
 
 
-def _json(part: _Part | None) -> str:
+def _json(part: Document | None) -> str:
     """Return a part as JSON, in which 1, true and "1" differ."""
     return "" if part is None else part.model_dump_json()

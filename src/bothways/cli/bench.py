@@ -20,13 +20,13 @@ from bothways.cli.options import (
     FormatOption,
     HeaderOption,
     QuotesOption,
-    TrainedTextColumn,
+    TrainedTextColumns,
     output_console,
 )
 from bothways.data.dialect import Dialect
 from bothways.data.labeled import read_unlabeled
 from bothways.evaluation.benchmark import Benchmark, SpeedResult
-from bothways.evaluation.inputs import choose_column
+from bothways.evaluation.inputs import choose_text_columns
 
 
 def bench(
@@ -35,7 +35,7 @@ def bench(
         str | None,
         typer.Argument(metavar="DATA", help="File with typical texts. Defaults to synthetic texts."),
     ] = None,
-    text: TrainedTextColumn = None,
+    text: TrainedTextColumns = None,
     max_texts: Annotated[int, typer.Option("--texts", metavar="N", min=10, help="Maximum number of texts.")] = 1000,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     table_format: FormatOption = None,
@@ -56,8 +56,8 @@ def bench(
     """
     texts = None
     if data is not None:
-        column = choose_column(text, read_manifest(bundle).training.text_column, "text")
-        texts = read_unlabeled(data, column, Dialect(table_format, delimiter, quotes, encoding, header))
+        columns = choose_text_columns(text, read_manifest(bundle).training.text_columns)
+        texts = read_unlabeled(data, columns, Dialect(table_format, delimiter, quotes, encoding, header))
     with Console(file=sys.stderr).status("measuring") as status:  # shows nothing unless stderr is a terminal
         found = bothways.benchmark(
             bundle, texts, max_texts=max_texts, on_progress=lambda step: status.update(f"measuring: {step}")

@@ -14,14 +14,17 @@ from bothways.cli.metrics import metric_text, metric_texts, metrics_table
 from bothways.cli.options import (
     BundlePath,
     DelimiterOption,
+    DropInvalid,
     EncodingOption,
     FormatOption,
     HeaderOption,
     QuotesOption,
     TrainedLabelColumn,
-    TrainedTextColumn,
+    TrainedTextColumns,
     output_console,
 )
+from bothways.data.invalid import summary
+from bothways.evaluation.evaluate import UnknownLabels
 from bothways.files import open_for_writing, refuse_unusable
 from bothways.tasks.labels import label_text
 
@@ -31,8 +34,13 @@ _UNDEFINED = "–"
 def evaluate(
     bundle: BundlePath,
     data: Annotated[str, typer.Argument(metavar="DATA", help="Labeled rows: CSV, TSV, JSONL or Parquet.")],
-    text: TrainedTextColumn = None,
+    text: TrainedTextColumns = None,
     label: TrainedLabelColumn = None,
+    unknown_labels: Annotated[
+        UnknownLabels,
+        typer.Option(help="Labels that the model does not know: refuse them, or count their rows as errors."),
+    ] = "error",
+    drop_invalid: DropInvalid = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="JSON file to create. Must not exist yet.")
@@ -58,6 +66,8 @@ def evaluate(
         data,
         text=text,
         label=label,
+        unknown_labels=unknown_labels,
+        drop_invalid=drop_invalid,
         format=table_format,
         delimiter=delimiter,
         quotes=quotes,
@@ -73,6 +83,10 @@ def evaluate(
         console.print(document)
         return
     console.print(f"{evaluation.rows:,} rows of {evaluation.data}")
+    if evaluation.unknown:
+        console.print(f"Rows with labels that the model does not know, counted as errors: {evaluation.unknown:,}")
+    if evaluation.invalid:
+        console.print(f"Invalid rows left out: {len(evaluation.invalid):,}. {summary(evaluation.invalid)}")
     console.print(_summary(evaluation))
     if evaluation.classes:
         console.print(_classes(evaluation))

@@ -78,10 +78,10 @@ def _training(training: TrainingRecord) -> Iterator[tuple[str, str]]:
         yield "trained", f"bothways {training.bothways_version}, size {size}, seed {training.seed}"
         if training.rows:
             yield "rows", ", ".join(f"{count:,} {name}" for name, count in training.rows.items())
-    if training.text_column:
+    if training.text_columns:
         label = f", label {training.label_column!r}" if training.label_column else ""
         separator = f" separated by {training.label_separator!r}" if training.label_separator else ""
-        yield "columns", f"text {training.text_column!r}{label}{separator}"
+        yield "columns", f"text {', '.join(map(repr, training.text_columns))}{label}{separator}"
     if training.pretrained:
         name = f"{training.pretrained_name}, " if training.pretrained_name else ""
         yield "pretrained pack", f"{name}digest {training.pretrained}"

@@ -14,8 +14,9 @@ from bothways.runtime.encoder import Precision
 from bothways.training.choices import Device
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of a bundle.")]
-TrainedTextColumn = Annotated[
-    str | None, typer.Option("--text", metavar="COLUMN", help="Text column. Defaults to the one used in training.")
+TrainedTextColumns = Annotated[
+    list[str] | None,
+    typer.Option("--text", metavar="COLUMN", help="Text column, repeatable. Defaults to those used in training."),
 ]
 TrainedLabelColumn = Annotated[
     str | None, typer.Option("--label", metavar="COLUMN", help="Label column. Defaults to the one used in training.")
@@ -44,6 +45,9 @@ EncodingOption = Annotated[
 HeaderOption = Annotated[
     bool,
     typer.Option(" /--no-header", help="The table has no header line. Its columns are named 1, 2 and so on."),
+]
+DropInvalid = Annotated[
+    bool, typer.Option("--drop-invalid", help="Leave out rows without a usable text, label or weight, and list them.")
 ]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed.")]
 Config = Annotated[

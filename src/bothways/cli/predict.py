@@ -19,7 +19,7 @@ from bothways.cli.options import (
     HeaderOption,
     PrecisionOption,
     QuotesOption,
-    TrainedTextColumn,
+    TrainedTextColumns,
 )
 from bothways.files import STANDARD_STREAM
 
@@ -36,7 +36,7 @@ def predict(
             metavar="FILE", help="File to create, in the format of DATA. Must not exist yet. - is standard output."
         ),
     ],
-    text: TrainedTextColumn = None,
+    text: TrainedTextColumns = None,
     early_exit: Annotated[
         bool, typer.Option("--early-exit", help="Skip the second direction when the first is confident.")
     ] = False,

@@ -13,6 +13,7 @@ from bothways.cli.options import (
     Config,
     DelimiterOption,
     DeviceOption,
+    DropInvalid,
     EncodingOption,
     FormatOption,
     HeaderOption,
@@ -26,19 +27,35 @@ from bothways.training.choices import Directions, Size
 
 def train(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Labeled rows: CSV, TSV, JSONL or Parquet.")],
-    text: Annotated[str, typer.Option(metavar="COLUMN", help="Text column.")],
-    label: Annotated[str, typer.Option(metavar="COLUMN", help="Label column, or the target for regression.")],
+    text: Annotated[
+        list[str], typer.Option(metavar="COLUMN", help="Text column. Repeat it for several, in the order to read them.")
+    ],
     out: Annotated[Path, typer.Option(metavar="BUNDLE", help="Bundle to create. Must not exist yet.")],
+    label: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Label column, or the target for regression.")
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,C",
+            help="Columns of 0 and 1, one per label, for multi-label. With --label: names of its multi-hot positions.",
+        ),
+    ] = None,
     task: Annotated[
         TaskName | None,
         typer.Option(
-            help="What to predict. Defaults to multi-label with --label-separator, and to single-label otherwise."
+            help="What to predict. Defaults to multi-label with --label-separator or --labels, single-label otherwise."
         ),
     ] = None,
     label_separator: Annotated[
         str | None,
         typer.Option(metavar="TEXT", help="Separator of the labels of a text, such as |, for multi-label."),
     ] = None,
+    weight: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Weights of rows in the training loss. Defaults to equal weights."),
+    ] = None,
+    drop_invalid: DropInvalid = False,
     valid: Annotated[
         str | None, typer.Option(metavar="FILE", help="Validation rows. Defaults to a tenth of DATA.")
     ] = None,
@@ -66,14 +83,21 @@ def train(
     The bundle contains one model per direction. It is verified in a fresh process before it is published. A run that
     was killed continues when the same command is run again.
 
+    Invalid rows are reported all at once. With --drop-invalid they are left out and listed in BUNDLE.invalid.jsonl.
+
+    Several text columns are joined with the field token: --text title --text body
+
     Example: bothways train reviews.csv --text review --label sentiment --out reviews.bundle
     """
     model = bothways.train(
         data,
+        labels.split(",") if labels is not None else None,
         text=text,
         label=label,
         task=task,
         label_separator=label_separator,
+        weight=weight,
+        drop_invalid=drop_invalid,
         out=out,
         valid=valid,
         unlabeled=unlabeled,

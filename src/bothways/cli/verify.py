@@ -21,7 +21,7 @@ from bothways.cli.options import (
     PrecisionOption,
     QuotesOption,
     TrainedLabelColumn,
-    TrainedTextColumn,
+    TrainedTextColumns,
     output_console,
 )
 from bothways.errors import ConfigError, path_text
@@ -34,7 +34,7 @@ def verify(
     data: Annotated[
         str | None, typer.Argument(metavar="DATA", help="Labeled rows to compare the precisions on, with int8 only.")
     ] = None,
-    text: TrainedTextColumn = None,
+    text: TrainedTextColumns = None,
     label: TrainedLabelColumn = None,
     precision: PrecisionOption = "float32",
     table_format: FormatOption = None,

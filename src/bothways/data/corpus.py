@@ -63,6 +63,7 @@ class Corpus:
             is_table = split_suffix(path)[0] in FORMATS
             table = iterate_texts(path, self._text_column, self._dialect) if is_table else _paragraphs(path)
             for text in table:
+                assert isinstance(text, str)  # of one column
                 if text.strip():
                     yield text
 

@@ -9,6 +9,7 @@ import codecs
 from dataclasses import dataclass
 from typing import Literal
 
+from bothways.arguments import Check, as_flag, as_text, optional
 from bothways.errors import ConfigError
 from bothways.files import COMPRESSIONS, STANDARD_STREAM, split_suffix
 
@@ -28,6 +29,14 @@ FORMATS: dict[str, TableFormat] = {
     ".xlsm": "excel",
 }
 """Format of each known suffix."""
+DIALECT_CHECKS: dict[str, Check] = {
+    "format": optional(as_text),
+    "delimiter": optional(as_text),
+    "quotes": optional(as_text),
+    "encoding": optional(as_text),
+    "header": as_flag,
+}
+"""Checks of the arguments that every function with a dialect has."""
 _DELIMITER_NAMES = {"\\t": "\t", "tab": "\t"}
 _NOT_FOR_FILES = {"idna", "punycode", "raw-unicode-escape", "raw_unicode_escape", "undefined", "unicode-escape"}
 _NOT_FOR_FILES |= {"unicode_escape", "utf-7"}

@@ -44,19 +44,20 @@ def refuse_invalid(invalid: Sequence[InvalidRow], rows: int) -> None:
 
 def described(row: InvalidRow) -> str:
     """Return the place of a row with its reason."""
-    return f"{row.place}{_column(row)}: {row.reason}"
+    column = f", column {row.column!r}" if row.column else ""
+    return f"{row.place}{column}: {row.reason}"
 
 
 def summary(invalid: Sequence[InvalidRow]) -> str:
     """Return the most frequent reasons, each with the places of its first rows."""
     by_reason: dict[str, list[InvalidRow]] = defaultdict(list)
     for row in invalid:
-        by_reason[f"{row.reason}{_column(row)}"].append(row)
+        by_reason[f"column {row.column!r}: {row.reason}" if row.column else row.reason].append(row)
     groups = sorted(by_reason.items(), key=lambda group: -len(group[1]))
     parts = []
     for reason, rows in groups[:_REASONS_SHOWN]:
         more = f" and {len(rows) - _PLACES_SHOWN:,} more" if len(rows) > _PLACES_SHOWN else ""
-        parts.append(f"{reason} in {', '.join(row.place for row in rows[:_PLACES_SHOWN])}{more}")
+        parts.append(f"{reason} ({', '.join(row.place for row in rows[:_PLACES_SHOWN])}{more})")
     if len(groups) > _REASONS_SHOWN:
         parts.append(f"{sum(len(rows) for _, rows in groups[_REASONS_SHOWN:]):,} with other reasons")
     return "; ".join(parts)
@@ -111,7 +112,3 @@ def _json_value(value: object) -> object:
     if isinstance(value, list | tuple):
         return [_json_value(each) for each in value]
     return str(value)
-
-
-def _column(row: InvalidRow) -> str:
-    return f", column {row.column!r}" if row.column else ""

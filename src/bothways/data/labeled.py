@@ -15,13 +15,33 @@ from typing import TypeVar
 from bothways.data.dialect import Dialect
 from bothways.data.invalid import refuse_invalid
 from bothways.data.tables import TableSource, open_table
-from bothways.errors import ConfigError, DataError
-from bothways.tasks.labels import is_missing, listed
+from bothways.errors import ConfigError, DataError, quoted
+from bothways.tasks.labels import as_list, listed
 from bothways.tasks.task import InvalidRow, Label, LabeledTexts, Task
-from bothways.text.validation import check_text
+from bothways.text.fields import Text, TextColumns, columns_of, columns_text, is_blank
+from bothways.text.validation import check_text, is_missing, without_missing
 
 _LARGEST_WEIGHT = 1e30
+_TEXT, _LABEL = "text", "label"
+"""Columns of a table that is made of two lists."""
 _Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True)
+class LabeledSource:
+    """Where labeled texts come from.
+
+    Attributes:
+        table: A path, or a table in memory.
+        text: Text columns, in the order in which a model reads them.
+        label: Label column; None for one 0/1 column per label.
+        label_columns: The names of 0/1 columns, or of the positions of the multi-hot lists in ``label``.
+    """
+
+    table: TableSource
+    text: tuple[str, ...]
+    label: str | None
+    label_columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,7 +64,7 @@ class _InvalidCellError(Exception):
 
 def read_labeled(
     source: TableSource,
-    text: str,
+    text: TextColumns,
     label: str | None,
     task: Task,
     *,
@@ -52,6 +72,7 @@ def read_labeled(
     weight: str | None = None,
     drop_invalid: bool = False,
     keep_unknown: bool = False,
+    unknown_advice: str = "",
 ) -> LabeledTexts:
     """Return all labeled texts of a source.
 
@@ -59,13 +80,14 @@ def read_labeled(
 
     Args:
         source: A path, or a table in memory.
-        text: Text column.
+        text: Text column, or several. Texts of several columns are tuples.
         label: Label column; None for one 0/1 column per label, which ``task.label_columns`` names.
         task: Parses the labels. If it is fitted, other labels than its own are invalid.
         dialect: What the user states about a file.
         weight: Column of the weights of texts in the training loss; None for equal weights.
         drop_invalid: Leave invalid rows out. They are listed in the result.
         keep_unknown: Keep rows whose labels the fitted task does not know.
+        unknown_advice: What a user can do about such rows, for the error.
 
     Raises:
         ConfigError: The label column is not named.
@@ -74,17 +96,21 @@ def read_labeled(
     labels = [label] if label is not None else list(task.label_columns)
     if not labels:
         raise ConfigError("name the label column with --label, or 0/1 columns with --labels")
-    columns = [text, *labels, *([weight] if weight is not None else [])]
-    options = ["--text", *("--label" if label is not None else "--labels" for _ in labels), "--weight"][: len(columns)]
+    text_columns = columns_of(text)
+    columns = [*text_columns, *labels, *([weight] if weight is not None else [])]
+    options = ["--text"] * len(text_columns) + ["--label" if label is not None else "--labels"] * len(labels)
+    options = [*options, "--weight"][: len(columns)]
 
-    def parse(row: _Row) -> tuple[str, Label, float]:
+    def parse(row: _Row) -> tuple[Text, Label, float]:
         _refuse_header(row, columns)
-        cells = row.cells[1 : 1 + len(labels)]
-        found = _cell(label or ", ".join(labels[:3]), task.parse, cells[0] if label is not None else list(cells))
+        cells = row.cells[len(text_columns) :][: len(labels)]
+        found = _cell(label or "", task.parse, cells[0] if label is not None else list(cells))
         if not keep_unknown and (unknown := task.unknown(found)):
-            raise _InvalidCellError(label or "", f"unknown label {listed(unknown)}; known are {listed(task.labels)}")
+            raise _InvalidCellError(
+                label or "", f"unknown label {listed(unknown)}; known are {listed(task.labels)}{unknown_advice}"
+            )
         return (
-            _cell(text, _parse_text, row.cells[0]),
+            _text_in(row, text_columns),
             found,
             1.0 if weight is None else _cell(weight, _parse_weight, row.cells[-1]),
         )
@@ -94,13 +120,93 @@ def read_labeled(
         refuse_invalid(invalid, len(parsed) + len(invalid))
     _refuse_empty(source, name, parsed, invalid)
     texts = [each[0] for each in parsed]
-    if not any(each.strip() for each in texts):
-        raise DataError(f"{name}: the column {text!r} is empty in every row")
+    if all(map(is_blank, texts)):
+        verb = "is" if len(text_columns) == 1 else "are"
+        raise DataError(f"{name}: {columns_text(text_columns)} {verb} empty in every row")
     weights = None if weight is None else [each[2] for each in parsed]
     if weights is not None and not any(weights):
         raise DataError(f"{name}: the column {weight!r} is 0 in every row, so nothing would be learned")
     found = [each[1] for each in parsed]
     return LabeledTexts(name, texts, found if task.labels else task.unified(found), weights, tuple(invalid))
+
+
+def labeled_source(data: object, labels: object, text: TextColumns | None, label: str | None) -> LabeledSource:
+    """Return where labeled texts come from, for any form in which a caller passes them.
+
+    Args:
+        data: A path or a table; or the texts, with their labels in ``labels``; or a tuple of texts and labels.
+        labels: The label of each text if ``data`` holds texts. If it is a table, the names of 0/1 columns, or of the
+            positions of multi-hot lists.
+        text: Text column, or several. Needed for a table.
+        label: Label column.
+
+    Raises:
+        ConfigError: The arguments do not go together; the message names what is missing.
+    """
+    texts, by_text, names = data, labels, None
+    if isinstance(data, tuple) and len(data) == 2 and as_column(data[0]) is not None:
+        (texts, by_text), names = data, labels
+    if (values := as_column(texts)) is not None:
+        found = as_column(by_text)
+        if found is None:
+            raise ConfigError("the texts are a list, so their labels are needed too: texts, labels")
+        if len(found) != len(values):
+            raise ConfigError(f"there are {len(values):,} texts and {len(found):,} labels, expected one label per text")
+        columns, label = columns_of(text or _TEXT), label or _LABEL
+        return LabeledSource({**_text_table(values, columns), label: found}, tuple(columns), label, _names(names))
+    if text is None:
+        raise ConfigError("name the text column: text= in Python, --text on the command line")
+    if labels is None and label is None:
+        raise ConfigError("name the label column: label= in Python, --label on the command line")
+    return LabeledSource(as_table(data), tuple(columns_of(text)), label, _names(labels))
+
+
+def _text_table(values: Sequence[object], columns: Sequence[str]) -> dict[str, list[object]]:
+    """Return a list of texts as a table. The texts of several columns are tuples or lists with a string per column."""
+    if len(columns) == 1:
+        return {columns[0]: [*values]}
+    rows = [value for value in values if isinstance(value, list | tuple) and len(value) == len(columns)]
+    if len(rows) < len(values):
+        wrong = next(value for value in values if value not in rows)
+        raise DataError(f"a text is {quoted(wrong)}, expected one string for each of {columns_text(columns)}")
+    return {column: list(cells) for column, cells in zip(columns, zip(*rows, strict=True), strict=True)}
+
+
+def _names(labels: object) -> tuple[str, ...]:
+    """Return the names of labels, none for None.
+
+    Raises:
+        ConfigError: It is not a list of strings.
+    """
+    if labels is None:
+        return ()
+    found = as_column(labels)
+    if not found or not all(isinstance(name, str) for name in found):
+        raise ConfigError(f"labels is {quoted(labels)}, expected a list of the names of labels")
+    return tuple(map(str, found))
+
+
+def as_column(value: object) -> list[object] | None:
+    """Return the values of a list, array, Series or Arrow column, or None for a path, a table or anything else."""
+    if isinstance(value, str | bytes | Mapping) or hasattr(value, "columns") or hasattr(value, "column_names"):
+        return None
+    found = as_list(value)
+    return None if found is None or (found and isinstance(found[0], Mapping)) else found
+
+
+def as_table(data: object) -> TableSource:
+    """Return a path or table as it is.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    is_table = isinstance(data, str | os.PathLike) or hasattr(data, "__getitem__")
+    if data is None or isinstance(data, bytes) or not is_table:
+        raise ConfigError(
+            f"the data is {quoted(data)} ({type(data).__name__}), expected a file, a table, or texts and labels"
+        )
+    found: TableSource = data  # type: ignore[assignment]
+    return found
 
 
 def _valid_rows(rows: Iterable[_Row], parse: Callable[[_Row], _Value]) -> tuple[str, list[_Value], list[InvalidRow]]:
@@ -137,6 +243,13 @@ def _refuse_header(row: _Row, columns: Sequence[str]) -> None:
         raise _InvalidCellError("", "the row repeats the header")
 
 
+def _text_in(row: _Row, columns: Sequence[str]) -> Text:
+    """Return the text in the first cells of a row, which are those of the text columns."""
+    cells = without_missing(row.cells[: len(columns)])
+    first, *others = (_cell(column, _parse_text, cell) for column, cell in zip(columns, cells, strict=True))
+    return (first, *others) if others else first
+
+
 def _parse_text(value: object) -> str:
     if is_missing(value):
         raise DataError("the text is missing (null); remove the row, or write an empty text")
@@ -153,35 +266,55 @@ def _parse_weight(value: object) -> float:
     return number
 
 
-def read_unlabeled(source: TableSource, text_column: str, dialect: Dialect | None = None) -> list[str]:
-    """Return all texts of a source, regardless of its other columns.
+def read_unlabeled(source: TableSource, text: TextColumns, dialect: Dialect | None = None) -> list[Text]:
+    """Return all texts of a source, regardless of its other columns. Texts of several columns are tuples.
 
     Args:
         source: A path, or a table in memory.
-        text_column: Text column.
+        text: Text column, or several.
         dialect: What the user states about a file.
 
     Raises:
-        DataError: The column is missing, or texts are missing or not strings.
+        DataError: A column is missing, or texts are missing or not strings.
     """
-    _, texts, invalid = _valid_rows(
-        _rows(source, [text_column], ["--text"], dialect), lambda row: _cell(text_column, _parse_text, row.cells[0])
-    )
-    refuse_invalid(invalid, len(texts) + len(invalid))
-    return texts
+    return read_valid_texts(source, text, dialect=dialect, drop_invalid=False)[0]
 
 
-def iterate_texts(source: TableSource, text_column: str, dialect: Dialect | None = None) -> Iterator[str]:
-    """Yield the texts of a source one by one.
+def read_valid_texts(
+    source: object, text: TextColumns, *, dialect: Dialect | None, drop_invalid: bool
+) -> tuple[list[Text], list[InvalidRow]]:
+    """Return all texts of a source, and the rows that were left out.
+
+    Args:
+        source: A path, a table in memory, or a list, array or Series of texts.
+        text: Text column, or several. Texts of several columns are tuples.
+        dialect: What the user states about a file.
+        drop_invalid: Leave invalid rows out.
+
+    Raises:
+        DataError: A column is missing, or texts are missing or not strings.
+    """
+    columns, values = columns_of(text), as_column(source)
+    table = _text_table(values, columns) if values is not None else as_table(source)
+    rows = _rows(table, columns, ["--text"] * len(columns), dialect)
+    _, texts, invalid = _valid_rows(rows, lambda row: _text_in(row, columns))
+    if not drop_invalid:
+        refuse_invalid(invalid, len(texts) + len(invalid))
+    return texts, invalid
+
+
+def iterate_texts(source: TableSource, text: TextColumns, dialect: Dialect | None = None) -> Iterator[Text]:
+    """Yield the texts of a source one by one. Texts of several columns are tuples.
 
     Raises:
         DataError: As ``read_unlabeled``.
     """
-    for row in _rows(source, [text_column], ["--text"], dialect):
+    columns = columns_of(text)
+    for row in _rows(source, columns, ["--text"] * len(columns), dialect):
         try:
-            yield _cell(text_column, _parse_text, row.cells[0])
+            yield _text_in(row, columns)
         except _InvalidCellError as error:
-            raise DataError(f"{row.name}, {row.place}, column {text_column!r}: {error}") from None
+            raise DataError(f"{row.name}, {row.place}, column {error.column!r}: {error}") from None
 
 
 def _rows(source: TableSource, columns: list[str], options: list[str], dialect: Dialect | None) -> Iterator[_Row]:

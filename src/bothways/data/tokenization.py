@@ -17,6 +17,7 @@ from typing import IO
 import numpy as np
 
 from bothways.processes import module_command, module_environment
+from bothways.text.fields import Text, characters_of
 from bothways.text.reading import Direction, Ids, SpecialTokenPlacement, read
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.tokenizer_document import parse_tokenizer
@@ -27,7 +28,7 @@ _HEADER = struct.Struct("<Q")
 
 
 def tokenize_all(
-    tokenizer: Tokenizer, texts: Iterable[str], orders: Sequence[ReadingOrder], processes: int
+    tokenizer: Tokenizer, texts: Iterable[Text], orders: Sequence[ReadingOrder], processes: int
 ) -> Iterator[list[Ids]]:
     """Yield the ids of each text in each reading order, each (T,) int32.
 
@@ -59,13 +60,13 @@ def tokenize_all(
                 yield from _unpacked(_read_frame(worker.stdout), len(frame), len(orders))
 
 
-def _frames(texts: Iterable[str]) -> Iterator[list[str]]:
+def _frames(texts: Iterable[Text]) -> Iterator[list[Text]]:
     """Yield texts in groups that are large enough to send to a worker."""
-    frame: list[str] = []
+    frame: list[Text] = []
     characters = 0
     for text in texts:
         frame.append(text)
-        characters += len(text)
+        characters += characters_of(text)
         if characters >= _FRAME_CHARACTERS:
             yield frame
             frame, characters = [], 0
@@ -73,7 +74,7 @@ def _frames(texts: Iterable[str]) -> Iterator[list[str]]:
         yield frame
 
 
-def _tokenized(tokenizer: Tokenizer, text: str, orders: Sequence[ReadingOrder]) -> list[Ids]:
+def _tokenized(tokenizer: Tokenizer, text: Text, orders: Sequence[ReadingOrder]) -> list[Ids]:
     tokens = tokenizer.tokenize(text)
     return [read(tokens, direction, placement) for direction, placement in orders]
 
@@ -126,6 +127,11 @@ def _unpacked(data: bytes, texts: int, orders: int) -> Iterator[list[Ids]]:
         yield found
 
 
+def _text(value: str | list[str]) -> Text:
+    """Return a text as it was before it became JSON."""
+    return value if isinstance(value, str) else tuple(value)
+
+
 def _work() -> None:
     orders = [
         (Direction(direction), SpecialTokenPlacement(placement)) for direction, placement in json.loads(sys.argv[1])
@@ -133,7 +139,7 @@ def _work() -> None:
     incoming, outgoing = sys.stdin.buffer, sys.stdout.buffer
     tokenizer = parse_tokenizer(_read_frame(incoming), "tokenizer")
     while data := _read_frame(incoming):
-        _write_frame(outgoing, _packed([_tokenized(tokenizer, text, orders) for text in json.loads(data)]))
+        _write_frame(outgoing, _packed([_tokenized(tokenizer, _text(value), orders) for value in json.loads(data)]))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from functools import partial
 
 import numpy as np
 
+from bothways.arguments import as_function, as_integer, as_path, checked
 from bothways.bundle.manifest import Architecture, Kind
 from bothways.bundle.parity import ENSEMBLE
 from bothways.bundle.read import read_bundle
@@ -32,6 +33,7 @@ from bothways.runtime.graph_builder import GraphBuilder
 from bothways.runtime.prediction import Prediction
 from bothways.runtime.sessions import WINDOW_TOKENS
 from bothways.runtime.slots import BATCH_SLOTS, TokenCounts
+from bothways.text.fields import Text
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.validation import check_texts
 
@@ -121,9 +123,10 @@ class Benchmark:
         return f"{compared}, changes {int8.changed_labels} of {self.texts} labels"
 
 
+@checked(path=as_path, max_texts=as_integer, on_progress=as_function)
 def benchmark(
     path: str | os.PathLike[str],
-    texts: Sequence[str] | None = None,
+    texts: Sequence[Text] | None = None,
     *,
     max_texts: int = 1000,
     on_progress: Callable[[str], object] = lambda _: None,
@@ -150,7 +153,11 @@ def benchmark(
         BothwaysError: The process that measures memory failed.
     """
     bundle = read_bundle(path, Kind.CLASSIFIER)
-    chosen = list(texts)[:max_texts] if texts is not None else synthetic_texts(bundle.tokenizer, max_texts)
+    columns = bundle.manifest.training.text_columns
+    if texts is None:
+        chosen = _synthetic_fields(bundle.tokenizer, max_texts, columns)
+    else:
+        chosen = list(check_texts(texts, columns))[:max_texts]
     if not chosen:
         raise ConfigError("no texts to measure with: expected at least 1")
     architectures = [member.architecture for member in bundle.manifest.members]
@@ -179,7 +186,7 @@ def _measure_speed(
     path: str | os.PathLike[str],
     precision: Precision,
     uses_early_exit: bool,
-    texts: Sequence[str],
+    texts: Sequence[Text],
     reference: list[Prediction],
     on_progress: Callable[[str], object],
 ) -> tuple[list[Prediction], SpeedResult]:
@@ -203,7 +210,8 @@ def _measure_speed(
     load_s = time.perf_counter() - started
     on_progress(f"{name}, first run")
     counts = TokenCounts()
-    predictions = list(model.predictions_of(map(model.tokenizer.tokenize, check_texts(texts)), counts=counts))
+    tokenized = map(model.tokenizer.tokenize, check_texts(texts, model.text_columns))
+    predictions = list(model.predictions_of(tokenized, counts=counts))
     reference = reference or predictions
     pairs = list(zip(predictions, reference, strict=True))
     run_seconds: list[float] = []
@@ -235,7 +243,7 @@ def _measure_speed(
     )
 
 
-def peak_mib(path: str | os.PathLike[str], texts: Sequence[str], precision: Precision, *, early_exit: bool) -> float:
+def peak_mib(path: str | os.PathLike[str], texts: Sequence[Text], precision: Precision, *, early_exit: bool) -> float:
     """Return the peak memory of a process that loads a bundle and predicts texts, in MiB, including Python itself.
 
     Args:
@@ -267,6 +275,14 @@ def synthetic_texts(tokenizer: Tokenizer, count: int, seed: int = 0) -> list[str
     ids = range(len(tokenizer))
     lengths = [min(2000, 1 + round(rng.lognormvariate(np.log(150), 0.8))) for _ in range(count)]
     return [tokenizer.decode(rng.choices(ids, k=length)) for length in lengths]
+
+
+def _synthetic_fields(tokenizer: Tokenizer, count: int, columns: Sequence[str]) -> list[Text]:
+    """Return synthetic texts for these text columns. The words of each are divided evenly among them."""
+    texts = synthetic_texts(tokenizer, count)
+    if len(columns) < 2:
+        return [*texts]
+    return [tuple(" ".join(part) for part in np.array_split(text.split(), len(columns))) for text in texts]
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -10,40 +10,52 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bothways.arguments import as_flag, as_names, as_number, as_path, as_text, checked, optional
 from bothways.bundle.manifest import EarlyExit, EarlyExitPoint, Kind
 from bothways.bundle.parity import ENSEMBLE
 from bothways.bundle.read import read_bundle
 from bothways.bundle.write import write_bundle
-from bothways.data.dialect import Dialect, Quotes, TableFormat
-from bothways.data.labeled import read_labeled
+from bothways.data.dialect import DIALECT_CHECKS, Dialect, Quotes, TableFormat
+from bothways.data.invalid import write_invalid
 from bothways.data.tables import TableSource
 from bothways.errors import ConfigError, DataError
-from bothways.evaluation.inputs import choose_column
+from bothways.evaluation.inputs import read_rows
 from bothways.files import refuse_unusable
 from bothways.runtime.classifier import Classifier
 from bothways.runtime.verify import verify_in_fresh_process
 from bothways.tasks.metrics import Scores, best_temperature, log_loss
 from bothways.tasks.task import Task
+from bothways.text.fields import TextColumns
 from bothways.text.reading import Direction
 
 LARGEST_LOSS = 0.001
 _POINTS = 21
 
 
+@checked(
+    bundle=as_path,
+    out=as_path,
+    text=optional(as_names),
+    label=optional(as_text),
+    largest_loss=as_number,
+    drop_invalid=as_flag,
+    **DIALECT_CHECKS,
+)
 def fit_early_exit(
     bundle: str | os.PathLike[str],
-    data: TableSource,
+    data: TableSource | tuple[Sequence[object], Sequence[object]],
     *,
     out: str | os.PathLike[str],
-    text: str | None = None,
+    text: TextColumns | None = None,
     label: str | None = None,
     largest_loss: float = LARGEST_LOSS,
+    drop_invalid: bool = False,
     format: TableFormat | None = None,  # noqa: A002  (as the option)
     delimiter: str | None = None,
     quotes: Quotes | None = None,
@@ -58,12 +70,14 @@ def fit_early_exit(
 
     Args:
         bundle: Directory of a single-label classifier with both directions.
-        data: Labeled rows, a path or a table in memory. They must not have been used in training.
+        data: Labeled rows: a path, a table in memory, or a tuple of texts and labels. They must not have been used in
+            training.
         out: Bundle to create. Must not exist yet.
-        text: Text column. Defaults to the one used in training.
+        text: Text column, or several. Defaults to those used in training.
         label: Label column. Defaults to the one used in training.
         largest_loss: Accuracy loss to accept, as a share of the rows, above 0 and at most 1. 0.001 is a tenth of a
             percentage point.
+        drop_invalid: Leave rows without a usable text or label out. They are listed in ``OUT.invalid.jsonl``.
         format: Format of a file. Defaults to that of its suffix.
         delimiter: Character between the fields of a text table, such as ``;``. Defaults to a tab for TSV, or a comma.
         quotes: ``none`` if quotation marks are ordinary characters, ``double`` if they enclose fields in any case.
@@ -91,11 +105,9 @@ def fit_early_exit(
         raise ConfigError(f"{whole.name} has one direction, and early exit skips the second of two")
     if not 0 < largest_loss <= 1:
         raise ConfigError(f"the largest loss is {largest_loss}, expected a share of the rows, such as 0.001")
-    record = manifest.training
-    text_column = choose_column(text, record.text_column, "text")
-    label_column = choose_column(label, record.label_column, "label")
     dialect = Dialect(format, delimiter, quotes, encoding, header)
-    rows = read_labeled(data, text_column, label_column, task, dialect=dialect)
+    rows = read_rows(manifest, data, text, label, dialect, drop_invalid=drop_invalid)
+    write_invalid(out, rows.invalid)
     true = task.targets(rows)
     needed = math.ceil(1 / largest_loss)
     if len(rows) < needed:

@@ -7,20 +7,23 @@ The metrics are those of scikit-learn, computed by the model's task.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from bothways.arguments import as_flag, as_names, as_text, checked, one_of, optional
 from bothways.bundle.parity import ENSEMBLE
-from bothways.data.dialect import Dialect, Quotes, TableFormat
-from bothways.data.labeled import read_labeled
+from bothways.data.dialect import DIALECT_CHECKS, Dialect, Quotes, TableFormat
+from bothways.data.invalid import as_json
 from bothways.data.tables import TableSource
 from bothways.errors import DependencyMissing
-from bothways.evaluation.inputs import ModelSource, choose_column, load_model
-from bothways.tasks.labels import LabelValue
+from bothways.evaluation.inputs import ModelSource, load_model, read_rows
+from bothways.tasks.labels import LabelValue, in_order
 from bothways.tasks.metrics import ClassMetrics, Scores
-from bothways.tasks.task import Targets, Task, TaskName
+from bothways.tasks.task import InvalidRow, Targets, Task, TaskName
+from bothways.text.fields import TextColumns
 
 if TYPE_CHECKING:
     import pandas
@@ -28,6 +31,10 @@ if TYPE_CHECKING:
 RESAMPLES = 1000
 CONFIDENCE = 0.95
 _SEED = 0
+
+
+UnknownLabels = Literal["error", "count"]
+"""What to do with rows whose labels the model does not know."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -47,6 +54,9 @@ class Evaluation:
         classes: Metrics of the ensemble per class, in the order of the labels. Empty for regression.
         confusion: Number of rows by true class (outer list) and predicted class (inner list) of the ensemble. None
             unless every text has exactly one label.
+        invalid: Rows that were left out.
+        unknown: Number of rows with labels that the model does not know. They count as errors, and ``labels`` ends with
+            these labels.
     """
 
     data: str
@@ -58,6 +68,8 @@ class Evaluation:
     intervals: dict[str, tuple[float, float]]
     classes: tuple[ClassMetrics, ...] = ()
     confusion: list[list[int]] | None = None
+    invalid: tuple[InvalidRow, ...] = ()
+    unknown: int = 0
 
     def __repr__(self) -> str:
         metrics = (f"{name}={self.summary[ENSEMBLE][name]:.4g}" for name in self.intervals)
@@ -73,10 +85,11 @@ class Evaluation:
     def to_dict(self) -> dict[str, object]:
         """Return all fields as lists, dicts, strings and finite numbers, ready for ``json.dumps``."""
         return {
-            **asdict(self),
+            **asdict(replace(self, invalid=())),
             "labels": list(self.labels),
             "intervals": {name: list(bounds) for name, bounds in self.intervals.items()},
             "classes": [asdict(each) for each in self.classes],
+            "invalid": [as_json(row) for row in self.invalid],
         }
 
     def to_frame(self) -> pandas.DataFrame:
@@ -94,12 +107,21 @@ class Evaluation:
         return pandas.DataFrame.from_dict(self.summary, orient="index")
 
 
+@checked(
+    text=optional(as_names),
+    label=optional(as_text),
+    unknown_labels=one_of("error", "count"),
+    drop_invalid=as_flag,
+    **DIALECT_CHECKS,
+)
 def evaluate(
     model: ModelSource,
-    data: TableSource,
+    data: TableSource | tuple[Sequence[object], Sequence[object]],
     *,
-    text: str | None = None,
+    text: TextColumns | None = None,
     label: str | None = None,
+    unknown_labels: UnknownLabels = "error",
+    drop_invalid: bool = False,
     format: TableFormat | None = None,  # noqa: A002  (as the option)
     delimiter: str | None = None,
     quotes: Quotes | None = None,
@@ -110,9 +132,12 @@ def evaluate(
 
     Args:
         model: A loaded model, evaluated with its precision and early exit, or the directory of a bundle.
-        data: Labeled rows: a CSV, TSV, JSONL or Parquet file, or a table in memory (a dict of lists, a DataFrame).
-        text: Text column. Defaults to the one used in training.
+        data: Labeled rows: a CSV, TSV, JSONL or Parquet file, or a table in memory (a dict of lists, a DataFrame). Or a
+            tuple of texts and their labels.
+        text: Text column, or several. Defaults to those used in training.
         label: Label column, or the target for regression. Defaults to the one used in training.
+        unknown_labels: ``error`` refuses labels that the model does not know. ``count`` counts their rows as errors.
+        drop_invalid: Leave rows without a usable text or label out. The result lists them.
         format: Format of a file. Defaults to that of its suffix.
         delimiter: Character between the fields of a text table, such as ``;``. Defaults to a tab for TSV, or a comma.
         quotes: ``none`` if quotation marks are ordinary characters, ``double`` if they enclose fields in any case.
@@ -125,16 +150,27 @@ def evaluate(
     Raises:
         BundleError: There is no bundle at the path, or it cannot be read.
         ConfigError: A column is not named, and the bundle does not record it.
-        DataError: The rows cannot be read, or have labels that the model does not know.
+        DataError: The rows cannot be read, or have labels that the model does not know. All such rows are named.
     """
     classifier = load_model(model)
-    record, task = classifier.manifest.training, classifier.task
-    text_column = choose_column(text, record.text_column, "text")
-    label_column = choose_column(label, record.label_column, "label")
     dialect = Dialect(format, delimiter, quotes, encoding, header)
-    rows = read_labeled(data, text_column, label_column, task, dialect=dialect)
+    rows = read_rows(
+        classifier.manifest,
+        data,
+        text,
+        label,
+        dialect,
+        drop_invalid=drop_invalid,
+        keep_unknown=unknown_labels == "count",
+        unknown_advice="; --unknown-labels count counts such rows as errors",
+    )
+    unknown = [classifier.task.unknown(each) for each in rows.labels]
+    new = in_order(label for labels in unknown for label in labels)
+    task = classifier.task.extended(new)
     targets = task.targets(rows)
-    scores = classifier.scores_by_direction(rows.texts)
+    # No model predicts an unknown label, so its probability is 0.
+    zeros = np.zeros((len(rows), len(new)))
+    scores = {name: np.hstack([values, zeros]) for name, values in classifier.scores_by_direction(rows.texts).items()}
     read_all = {name: values for name, values in scores.items() if not np.isnan(values).any()}
     by_direction = {name: task.metrics(values, targets) for name, values in read_all.items()}
     ensemble = by_direction[ENSEMBLE]
@@ -148,6 +184,8 @@ def evaluate(
         intervals=confidence_intervals(task, scores[ENSEMBLE], targets),
         classes=ensemble.classes,
         confusion=None if ensemble.confusion is None else ensemble.confusion.tolist(),
+        invalid=rows.invalid,
+        unknown=sum(map(bool, unknown)),
     )
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bothways.arguments import as_names, as_path, as_text, checked, optional
 from bothways.bundle.parity import ENSEMBLE
-from bothways.data.dialect import Dialect, Quotes, TableFormat
-from bothways.data.labeled import read_labeled
+from bothways.data.dialect import DIALECT_CHECKS, Dialect, Quotes, TableFormat
 from bothways.data.tables import TableSource
-from bothways.evaluation.inputs import choose_column
+from bothways.evaluation.inputs import read_rows
 from bothways.runtime.classifier import load
+from bothways.text.fields import TextColumns
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,12 @@ class PrecisionComparison:
     changed_labels: int
 
 
+@checked(bundle=as_path, text=optional(as_names), label=optional(as_text), **DIALECT_CHECKS)
 def compare_precision(
     bundle: str | os.PathLike[str],
-    data: TableSource,
+    data: TableSource | tuple[Sequence[object], Sequence[object]],
     *,
-    text: str | None = None,
+    text: TextColumns | None = None,
     label: str | None = None,
     format: TableFormat | None = None,  # noqa: A002  (as the option)
     delimiter: str | None = None,
@@ -47,7 +50,7 @@ def compare_precision(
     Args:
         bundle: Directory of a bundle.
         data: Labeled rows: a CSV, TSV, JSONL or Parquet file, or a table in memory (a dict of lists, a DataFrame).
-        text: Text column. Defaults to the one used in training.
+        text: Text column, or several. Defaults to those used in training.
         label: Label column, or the target for regression. Defaults to the one used in training.
         format: Format of a file. Defaults to that of its suffix.
         delimiter: Character between the fields of a text table, such as ``;``. Defaults to a tab for TSV, or a comma.
@@ -64,11 +67,8 @@ def compare_precision(
         DataError: The rows cannot be read, or have labels that the model does not know.
     """
     exact, quantized = load(bundle), load(bundle, precision="int8")
-    record, task = exact.manifest.training, exact.task
-    text_column = choose_column(text, record.text_column, "text")
-    label_column = choose_column(label, record.label_column, "label")
-    dialect = Dialect(format, delimiter, quotes, encoding, header)
-    rows = read_labeled(data, text_column, label_column, task, dialect=dialect)
+    task = exact.task
+    rows = read_rows(exact.manifest, data, text, label, Dialect(format, delimiter, quotes, encoding, header))
     targets = task.targets(rows)
     scores = {model.precision: model.scores_by_direction(rows.texts)[ENSEMBLE] for model in (exact, quantized)}
     return PrecisionComparison(

@@ -13,17 +13,19 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from bothways.arguments import as_function, as_names, as_path, checked, optional
 from bothways.bundle.parity import ENSEMBLE
-from bothways.data.dialect import Dialect, Quotes, TableFormat
+from bothways.data.dialect import DIALECT_CHECKS, Dialect, Quotes, TableFormat
 from bothways.data.table import Chunk, Table, TableWriter
 from bothways.data.tables import check_output, open_table, open_writer
 from bothways.errors import ConfigError
-from bothways.evaluation.inputs import ModelSource, choose_column, load_model
+from bothways.evaluation.inputs import ModelSource, choose_text_columns, load_model
 from bothways.evaluation.partial_output import OutputSettings, PartialOutput, open_partial_output
 from bothways.files import STANDARD_STREAM, split_suffix
 from bothways.runtime.classifier import Classifier
 from bothways.runtime.prediction import Prediction
-from bothways.text.validation import check_text
+from bothways.text.fields import Text, TextColumns
+from bothways.text.validation import check_cells
 from bothways.version import __version__
 
 READ_COLUMN = "predicted_read"
@@ -32,12 +34,13 @@ CHECKPOINT_S = 5.0
 _RESUMABLE_FORMATS = ("csv", "tsv", "jsonl")
 
 
+@checked(source=as_path, out=as_path, text=optional(as_names), on_progress=as_function, **DIALECT_CHECKS)
 def score(
     model: ModelSource,
     source: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    text: str | None = None,
+    text: TextColumns | None = None,
     format: TableFormat | None = None,  # noqa: A002  (as the option)
     delimiter: str | None = None,
     quotes: Quotes | None = None,
@@ -59,7 +62,7 @@ def score(
         model: A loaded model, used with its precision and early exit, or the directory of a bundle.
         source: A CSV, TSV, JSONL or Parquet file, also compressed. ``-`` is standard input.
         out: File to create, of the same format. Must not exist yet. ``-`` is standard output.
-        text: Text column. Defaults to the one used in training.
+        text: Text column, or several. Defaults to those used in training.
         format: Format of ``source``. Defaults to that of its suffix, and to CSV for standard input.
         delimiter: Character between the fields of a text table, such as ``;``. Defaults to a tab for TSV, or a comma.
         quotes: ``none`` if quotation marks are ordinary characters, ``double`` if they enclose fields in any case.
@@ -72,9 +75,9 @@ def score(
 
     Raises:
         BundleError: There is no bundle at the path, or it cannot be read.
-        ConfigError: The text column is not named and the bundle does not record it, the formats are unknown or
+        ConfigError: The text columns are not named and the bundle does not record them, the formats are unknown or
             different, ``out`` is the source or its folder does not exist, or another process is writing it.
-        DataError: A row cannot be read, the text column is missing, the table already has one of the new columns, or
+        DataError: A row cannot be read, a text column is missing, the table already has one of the new columns, or
             the disk is full. The message names file, row and column.
         OutputExists: ``out`` already exists.
         DependencyMissing: The format or the compression needs pyarrow, which is not installed.
@@ -85,12 +88,13 @@ def score(
     classifier = load_model(model)
     dialect = Dialect(format, delimiter, quotes, encoding, header)
     with open_table(source, dialect) as table:
-        column = choose_column(text, classifier.manifest.training.text_column, "text")
-        table.require_column(column, "--text")
+        text_columns = choose_text_columns(text, classifier.text_columns)
+        for column in text_columns:
+            table.require_column(column, "--text")
         columns = output_columns(classifier)
-        with _open_output(classifier, source, table, column, dialect, out) as output:
+        with _open_output(classifier, source, table, text_columns, dialect, out) as output:
             rows = output.rows
-            for chunk, cells in _scored_chunks(classifier, table, column, output.rows):
+            for chunk, cells in _scored_chunks(classifier, table, text_columns, output.rows):
                 rows += len(chunk)
                 output.write(chunk, dict(zip(columns, cells, strict=True)), rows)
                 on_progress(rows)
@@ -114,7 +118,7 @@ def _cells(model: Classifier, prediction: Prediction) -> list[object]:
 
 
 def _scored_chunks(
-    model: Classifier, table: Table, column: str, skip: int
+    model: Classifier, table: Table, columns: Sequence[str], skip: int
 ) -> Iterator[tuple[Chunk, list[list[object]]]]:
     """Yield each chunk behind the first ``skip`` rows, with the values of its new columns.
 
@@ -122,15 +126,15 @@ def _scored_chunks(
     """
     waiting: deque[Chunk] = deque()
 
-    def texts() -> Iterator[str]:
+    def texts() -> Iterator[Text]:
         rows = 0
         for chunk in table.chunks():
             rows += len(chunk)
             if rows <= skip:
                 continue
             values = [
-                check_text(value, f"{table.name}, {place}, column {column!r}")
-                for value, place in zip(chunk.column(column), chunk.places, strict=True)
+                check_cells(cells, f"{table.name}, {place}", columns)
+                for place, *cells in zip(chunk.places, *map(chunk.column, columns), strict=True)
             ]
             waiting.append(chunk)
             yield from values
@@ -166,7 +170,7 @@ class _Output:
 
 @contextlib.contextmanager
 def _open_output(
-    model: Classifier, source: str, table: Table, column: str, dialect: Dialect, out: str
+    model: Classifier, source: str, table: Table, text_columns: Sequence[str], dialect: Dialect, out: str
 ) -> Iterator[_Output]:
     """Open the file to create. It can be continued if input and output are files and the output is plain text."""
     columns = output_columns(model)
@@ -177,7 +181,7 @@ def _open_output(
         return
     check_output(table, out, columns)
     with (
-        open_partial_output(Path(out), _settings(model, source, table, column, dialect)) as partial,
+        open_partial_output(Path(out), _settings(model, source, table, text_columns, dialect)) as partial,
         table.writer(partial.stream, columns) as writer,
     ):
         if partial.complete_rows:  # the writer has written the header over the same header
@@ -185,7 +189,9 @@ def _open_output(
         yield _Output(writer, partial)
 
 
-def _settings(model: Classifier, path: str, table: Table, column: str, dialect: Dialect) -> OutputSettings:
+def _settings(
+    model: Classifier, path: str, table: Table, text_columns: Sequence[str], dialect: Dialect
+) -> OutputSettings:
     """Return everything that determines the output, so that only an equal call continues it."""
     source = Path(path).resolve()
     status = source.stat()
@@ -202,5 +208,5 @@ def _settings(model: Classifier, path: str, table: Table, column: str, dialect: 
         "quotes": str(dialect.quotes),
         "encoding": str(dialect.encoding),
         "header": dialect.header,
-        "column": column,
+        "text_columns": list(text_columns),
     }

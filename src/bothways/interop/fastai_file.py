@@ -12,8 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from bothways import strict_json
 from bothways.bundle.manifest import FastaiPooling, Kind
 from bothways.errors import ConfigError, ForeignModelError, path_text, quoted, shown
@@ -24,6 +22,7 @@ from bothways.interop.fastai_learner import LearnerFacts, labels_of, learner_fac
 from bothways.interop.fastai_weights import FoundWeights, find_weights
 from bothways.interop.spacy_tables import tables_from_spacy
 from bothways.interop.torch_file import read_foreign_file
+from bothways.schema import Faults, validated
 from bothways.tasks.labels import LONGEST_LABEL
 from bothways.text.fastai_cleaning import FASTAI_CONTROL_TOKENS, FASTAI_V2
 from bothways.text.reading import Direction
@@ -258,7 +257,8 @@ def _tokenizer(facts: LearnerFacts, words: list[str], name: str, language: str |
         tables, version = tables_from_spacy(trained_on, facts.control_tokens or FASTAI_CONTROL_TOKENS[cleaning])
         source = f"spaCy {version}"
     try:
-        return WordTokenizerDocument.model_validate(
+        return validated(
+            WordTokenizerDocument,
             {
                 "cleaning": cleaning,
                 "marks_field": facts.marks_field,
@@ -267,12 +267,10 @@ def _tokenizer(facts: LearnerFacts, words: list[str], name: str, language: str |
                 "source": source,
                 "tables": tables,
                 "vocabulary": words,
-            }
+            },
         )
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = shown(".".join(map(str, first["loc"])), 80)
-        raise ForeignModelError(f"{name}: {place}: {shown(first['msg'])}") from None
+    except Faults as error:
+        raise ForeignModelError(f"{name}: {error}") from None
 
 
 def _cleaning_of(words: list[str], name: str) -> str:

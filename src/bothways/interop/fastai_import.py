@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from bothways.arguments import as_path, as_paths, as_text, checked, optional
 from bothways.bundle.manifest import ImportedFile, ImportRecord, Kind, Member, TrainingRecord
 from bothways.bundle.weights import matched_rows
 from bothways.bundle.write import write_bundle
@@ -69,6 +70,7 @@ class FastaiImport:
     models: list[ImportedModel]
 
 
+@checked(model=as_path, vocabulary=optional(as_path), language=optional(as_text))
 def infer_direction(
     model: str | os.PathLike[str],
     *,
@@ -93,6 +95,14 @@ def infer_direction(
     return _verdict(opened, texts)
 
 
+@checked(
+    forward=as_path,
+    backward=optional(as_path),
+    out=as_path,
+    direction=optional(as_text),
+    vocabulary=as_paths,
+    language=optional(as_text),
+)
 def import_fastai(
     forward: str | os.PathLike[str],
     backward: str | os.PathLike[str] | None = None,

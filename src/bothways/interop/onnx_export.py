@@ -20,6 +20,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, checker
 
+from bothways.arguments import as_path, checked
 from bothways.bundle.manifest import FastaiPooling, Kind, Manifest, Member
 from bothways.bundle.parity import ENSEMBLE, LARGEST_DIFFERENCE, recorded_scores
 from bothways.bundle.read import Bundle, read_bundle
@@ -60,14 +61,15 @@ class OnnxExport:
     differences: dict[str, float]
 
 
+@checked(bundle=as_path, out=as_path)
 def export_onnx(bundle: str | os.PathLike[str], *, out: str | os.PathLike[str]) -> OnnxExport:
     """Export a bundle as an ONNX file that predicts without bothways.
 
     Inputs: ``ids``, (B, T) int64, as the bundle's tokenizer writes them, with any valid id after a text's end, and
     ``lengths``, (B,) int64, each in 1..T. Outputs: ``forward`` and ``backward`` (those that the bundle has) and
     ``ensemble``, (B, C) float32: probabilities, or the value for regression (C = 1). Metadata: ``labels``, ``task``,
-    ``thresholds`` and ``tokenizer`` as JSON, and ``digest``, the bundle's identity. Memory grows with B times T,
-    because a text is read at once, not in windows.
+    ``thresholds``, ``text_columns`` and ``tokenizer`` as JSON, and ``digest``, the bundle's identity. Memory grows with
+    B times T, because a text is read at once, not in windows.
 
     Guarantee 1: the file is written only if the graph reproduces the bundle's parity record (≤ 1e-5) on this machine,
     for each text alone and for the short texts in one padded batch.
@@ -137,6 +139,7 @@ def _model(bundle: Bundle) -> ModelProto:
         "labels": json.dumps(manifest.labels),
         "task": str(manifest.task),
         "thresholds": json.dumps(manifest.thresholds),
+        "text_columns": json.dumps(manifest.training.text_columns),
         "tokenizer": bundle.tokenizer.to_bytes().decode(),
         "digest": bundle.digest,
     }
@@ -210,7 +213,10 @@ def _roles(tokenizer: Tokenizer, name: str) -> NDArray[np.int64]:
             "show where words begin"
         )
     role = dict.fromkeys(SPECIAL_TOKENS, _SPECIAL_TOKEN) | {START: _TEXT_START}
-    return np.array([role.get(t, _WORD_START if t.startswith(WORD_START) else _PIECE) for t in tokens], dtype=np.int64)
+    roles = [role.get(t, _WORD_START if t.startswith(WORD_START) else _PIECE) for t in tokens]
+    if tokenizer.has_field_token:
+        roles[-1] = _WORD_START  # a group of its own
+    return np.array(roles, dtype=np.int64)
 
 
 def _pooled(graph: GraphBuilder, texts: _Texts, ids: str, outputs: str, pooling: FastaiPooling | None) -> str:

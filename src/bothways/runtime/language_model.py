@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bothways.bundle.read import Bundle
 from bothways.runtime.sessions import LanguageModelSession
+from bothways.text.fields import Text
 from bothways.text.reading import Direction, read, require_direction
 from bothways.text.tokenizer import Tokenizer
 
@@ -23,11 +24,11 @@ class LanguageModel:
             for member in bundle.manifest.members
         }
 
-    def loss(self, text: str, direction: Direction) -> float:
+    def loss(self, text: Text, direction: Direction) -> float:
         """Return the mean negative log-likelihood of a text's tokens, in nats per token.
 
         Args:
-            text: A text that passed ``check_text``.
+            text: A validated text.
             direction: Direction of the model that reads it.
 
         Returns:

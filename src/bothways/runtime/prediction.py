@@ -41,3 +41,16 @@ class Prediction:
     value: float | None = None
     values: Mapping[str, float] = field(default_factory=dict)
     scores: Mapping[str, Scores] = field(default_factory=dict, repr=False)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return all fields but ``scores`` as lists, dicts, strings and finite numbers, ready for ``json.dumps``."""
+        return {
+            "label": self.label,
+            "probability": self.probability,
+            "chosen": list(self.chosen),
+            "labels": list(self.labels),
+            "probabilities": {name: row.tolist() for name, row in self.probabilities.items()},
+            "read": self.read,
+            "value": self.value,
+            "values": dict(self.values),
+        }

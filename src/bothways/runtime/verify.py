@@ -24,11 +24,11 @@ from pathlib import Path
 import numpy as np
 
 from bothways import strict_json
+from bothways.arguments import as_path, as_text, checked, optional
 from bothways.bundle.manifest import EarlyExit, Kind
 from bothways.bundle.parity import (
     ENSEMBLE,
     LARGEST_DIFFERENCE,
-    ParityRow,
     decision_of,
     recorded_first,
     recorded_scores,
@@ -85,6 +85,7 @@ class Verification:
         return ""
 
 
+@checked(path=as_path, precision=as_text, key=optional(as_path))
 def verify(
     path: str | os.PathLike[str], *, precision: Precision = "float32", key: str | os.PathLike[str] | None = None
 ) -> Verification:
@@ -155,7 +156,7 @@ def load_verified(
 def _of_classifier(model: Classifier, bundle: Bundle, early_exit: EarlyExit | None) -> Verification:
     """Verify a classifier that was made without early exit, and then with ``early_exit`` if it is given."""
     manifest, task, rows = bundle.manifest, model.task, bundle.parity_record
-    predictions = list(model.stream(row.text for row in rows))
+    predictions = list(model.stream(bundle.parity_texts))
     names = [*map(str, manifest.directions), ENSEMBLE]
     found = {name: np.array([prediction.scores[name] for prediction in predictions]) for name in names}
     differences = {name: task.difference(found[name], recorded_scores(rows, name, task)) for name in names}
@@ -163,7 +164,7 @@ def _of_classifier(model: Classifier, bundle: Bundle, early_exit: EarlyExit | No
         decision_of(task.decide(scores)) != row.decision for scores, row in zip(found[ENSEMBLE], rows, strict=True)
     ]
     if early_exit is not None and model.precision == "float32":
-        differences[_EARLY_EXIT], is_changed_early = _of_early_exit(model, rows, early_exit)
+        differences[_EARLY_EXIT], is_changed_early = _of_early_exit(model, bundle, early_exit)
         is_changed = [either or early for either, early in zip(is_changed, is_changed_early, strict=True)]
     return Verification(
         str(manifest.kind),
@@ -175,16 +176,16 @@ def _of_classifier(model: Classifier, bundle: Bundle, early_exit: EarlyExit | No
     )
 
 
-def _of_early_exit(model: Classifier, rows: list[ParityRow], early_exit: EarlyExit) -> tuple[float, list[bool]]:
+def _of_early_exit(model: Classifier, bundle: Bundle, early_exit: EarlyExit) -> tuple[float, list[bool]]:
     """Predict with early exit.
 
     Returns:
         The largest difference of the probabilities by which the first direction decides whether it is enough, and
         for each row whether its labels are not the recorded ones.
     """
-    task = model.task
+    task, rows = model.task, bundle.parity_record
     model.early_exit = early_exit
-    predictions = list(model.stream(row.text for row in rows))
+    predictions = list(model.stream(bundle.parity_texts))
     model.early_exit = None
     first = [
         task.with_temperature(found.scores[early_exit.first], early_exit.temperature)
@@ -200,12 +201,15 @@ def _of_early_exit(model: Classifier, rows: list[ParityRow], early_exit: EarlyEx
 
 
 def _different_tokens(bundle: Bundle) -> int:
-    return sum(bundle.tokenizer.tokenize(row.text).ids.tolist() != row.ids for row in bundle.parity_record)
+    return sum(
+        bundle.tokenizer.tokenize(text).ids.tolist() != row.ids
+        for text, row in zip(bundle.parity_texts, bundle.parity_record, strict=True)
+    )
 
 
 def _language_model_differences(bundle: Bundle) -> dict[str, float]:
     model = LanguageModel(bundle)
-    found = {d: np.array([model.loss(row.text, d) for row in bundle.parity_record]) for d in bundle.manifest.directions}
+    found = {d: np.array([model.loss(text, d) for text in bundle.parity_texts]) for d in bundle.manifest.directions}
     expected = {d: np.array([(row.loss or {})[d] for row in bundle.parity_record]) for d in bundle.manifest.directions}
     return {str(d): largest_difference(found[d], expected[d]) for d in bundle.manifest.directions}
 

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from bothways.errors import DeadlinePassed, ModelUnknown, Overloaded, TextError, Unavailable
+from bothways.errors import DeadlinePassed, ModelUnknown, Overloaded, TextError, Unavailable, quoted, shown
 from bothways.runtime.classifier import Classifier
 from bothways.runtime.verify import Verification, load_verified
 from bothways.serve.answers import Answer, Classified
@@ -21,7 +21,7 @@ from bothways.serve.batching import Batcher
 from bothways.serve.metrics import ServerMetrics
 from bothways.serve.settings import Settings
 from bothways.text.reading import TokenizedText
-from bothways.text.validation import check_text
+from bothways.text.validation import check_item
 
 TOKENIZING_THREADS = 2
 _MAX_TOKENIZING = 64
@@ -98,7 +98,9 @@ class Service:
         if name is None:
             return self.models[0]
         if name not in self._models:
-            raise ModelUnknown(f"model not found: {name[:100]!r}. Available models: {', '.join(self._models)}")
+            raise ModelUnknown(
+                f"model not found: {quoted(name, 100)}. Available models: {shown(', '.join(self._models))}"
+            )
         return self._models[name]
 
     def load_all(self) -> None:
@@ -156,7 +158,7 @@ class Service:
 
     async def _classified(self, served: ServedModel, texts: Sequence[object], deadline_s: float) -> Answer:
         started = time.monotonic()
-        characters = sum(len(text) for text in texts if isinstance(text, str))
+        characters = sum(map(_characters, texts))
         estimate = math.ceil(self._tokens_per_character[served.name] * characters)
         if estimate > served.batcher.max_tokens:
             estimate = 0  # probably too large for any queue: submit() rejects it as such once the exact size is known
@@ -200,12 +202,18 @@ class Service:
         return model, verification
 
 
+def _characters(text: object) -> int:
+    """Return the number of characters that a client sent as one text."""
+    fields = text.values() if isinstance(text, dict) else text if isinstance(text, list | tuple) else [text]
+    return sum(len(field) for field in fields if isinstance(field, str))
+
+
 def _tokenized(model: Classifier, texts: Sequence[object]) -> list[TokenizedText | TextError]:
     """Tokenize each text once (guarantee 3). A value that is not a valid text yields its error instead."""
     found: list[TokenizedText | TextError] = []
     for number, text in enumerate(texts):
         try:
-            found.append(model.tokenizer.tokenize(check_text(text, f"text {number}")))
+            found.append(model.tokenizer.tokenize(check_item(text, f"text {number}", model.text_columns)))
         except TextError as error:
             found.append(error)
     return found

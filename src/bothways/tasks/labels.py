@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from bothways.errors import DataError
-from bothways.text.validation import check_text
+from bothways.text.validation import check_text, is_missing
 
 LabelKind = Literal["text", "integer", "boolean"]
 """The type that all labels of a model have."""
@@ -40,19 +40,9 @@ _LIST_TOKEN = re.compile(
     r"""\s*(?:('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[0-9.eE+-]+|True|False|true|false)|(,))\s*""", re.DOTALL
 )
 _BRACKETS = ("[]", "{}", "()")
-_PANDAS_MISSING = ("NAType", "NaTType")
 PRINTED_MISSING = frozenset({"nan", "NaN", "None", "<NA>", "NaT", "null", "NULL", "\\N", "#N/A"})
 """What programs print for a missing value. Each may also be a real label."""
 _SHOWN = 3
-
-
-def is_missing(value: object) -> bool:
-    """Return whether a cell is empty: None, NaN, or the missing values of pandas."""
-    return (
-        value is None
-        or (isinstance(value, float | np.floating) and math.isnan(value))
-        or type(value).__name__ in _PANDAS_MISSING
-    )
 
 
 def clean_label(text: str) -> str:

@@ -24,7 +24,6 @@ from bothways.tasks.labels import (
     clean_label,
     extended_kind,
     in_order,
-    is_missing,
     kind_of,
     label_text,
     label_value,
@@ -54,6 +53,8 @@ from bothways.tasks.task import (
     selected,
     warnings_about_both,
 )
+from bothways.text.fields import Text
+from bothways.text.validation import is_missing
 
 DEFAULT_SEPARATOR = "|"
 _SEPARATORS = ("|", ";", ",", "/")
@@ -184,7 +185,14 @@ class MultiLabel(Task):
         if flags is None or len(flags) != len(self._named):
             found = f"{len(flags)} values" if flags is not None else repr(value)[:40]
             raise DataError(f"found {found}, expected a list of {len(self._named)} values, 0 or 1 per label")
-        return tuple(label for label, flag in zip(self._named, flags, strict=True) if parse_flag(flag))
+        return tuple(label for label, flag in zip(self._named, flags, strict=True) if self._is_set(label, flag))
+
+    @staticmethod
+    def _is_set(label: str, flag: object) -> bool:
+        try:
+            return parse_flag(flag)
+        except DataError as error:
+            raise DataError(f"label {label!r}: {error}") from None
 
     def _checked(self, label: str) -> str:
         joiner = self.separator or DEFAULT_SEPARATOR
@@ -264,7 +272,7 @@ class MultiLabel(Task):
 
     def split(self, rows: LabeledTexts, fraction: float, seed: int) -> Split:
         """Set a fraction of each label's texts aside; every label of the validation rows has training rows too."""
-        labels_by_text: dict[str, set[str]] = defaultdict(set)
+        labels_by_text: dict[Text, set[str]] = defaultdict(set)
         for text, labels in zip(rows.texts, rows.label_sets, strict=True):
             labels_by_text[text].update(labels)
         held = held_texts(labels_by_text, fraction, seed)
@@ -439,7 +447,7 @@ def best_thresholds(probabilities: Scores, is_true: NDArray[np.bool_]) -> tuple[
 
 def _warnings(rows: LabeledTexts) -> list[str]:
     """Return a warning if duplicate texts have different labels, regardless of their order."""
-    found: dict[str, set[frozenset[str]]] = defaultdict(set)
+    found: dict[Text, set[frozenset[str]]] = defaultdict(set)
     for text, labels in zip(rows.texts, rows.label_sets, strict=True):
         found[text].add(frozenset(labels))
     count = sum(len(sets) > 1 for sets in found.values())

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from bothways.errors import ConfigError, DataError
 from bothways.tasks import metrics
-from bothways.tasks.labels import is_missing
 from bothways.tasks.metrics import Metrics, Scores
 from bothways.tasks.stratification import held_texts
 from bothways.tasks.task import (
@@ -35,6 +34,8 @@ from bothways.tasks.task import (
     selected,
     warnings_about_both,
 )
+from bothways.text.fields import Text, fields_of
+from bothways.text.validation import is_missing
 
 _BINS = 10
 _LARGEST_TARGET = 1e30
@@ -139,10 +140,10 @@ class Regression(Task):
 
     def split(self, rows: LabeledTexts, fraction: float, seed: int) -> Split:
         """Set a fraction of the texts aside, about the same fraction in each tenth of the range of targets."""
-        values_by_text: dict[str, list[float]] = defaultdict(list)
+        values_by_text: dict[Text, list[float]] = defaultdict(list)
         for text, value in zip(rows.texts, rows.values.tolist(), strict=True):
             values_by_text[text].append(value)
-        texts = sorted(values_by_text)
+        texts = sorted(values_by_text, key=fields_of)
         order = metrics.ranks(np.array([float(np.mean(values_by_text[text])) for text in texts]))
         bins = np.minimum((order - 1) * _BINS / len(texts), _BINS - 1).astype(np.int64).tolist()
         held = held_texts({text: {str(number)} for text, number in zip(texts, bins, strict=True)}, fraction, seed)
@@ -231,7 +232,7 @@ class Regression(Task):
 
 
 def _warnings(rows: LabeledTexts) -> list[str]:
-    found: dict[str, set[float]] = defaultdict(set)
+    found: dict[Text, set[float]] = defaultdict(set)
     for text, value in zip(rows.texts, rows.values.tolist(), strict=True):
         found[text].add(value)
     count = sum(len(values) > 1 for values in found.values())

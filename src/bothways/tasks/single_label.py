@@ -46,6 +46,7 @@ from bothways.tasks.task import (
     selected,
     warnings_about_both,
 )
+from bothways.text.fields import Text, fields_of
 
 _FOR_LISTS = "for several labels per text use --task multi-label"
 
@@ -135,15 +136,15 @@ class SingleLabel(Task):
         Each class keeps a text to train on. Where one text has several labels, a class may have no validation text.
         """
         labels_by_text = _labels_by_text(rows)
-        texts_by_label: dict[str, list[str]] = defaultdict(list)
+        texts_by_label: dict[str, list[Text]] = defaultdict(list)
         for text, labels in labels_by_text.items():
             texts_by_label[labels[0]].append(text)
         texts_by_class = Counter(label for labels in labels_by_text.values() for label in labels)
         texts_left = texts_by_class.copy()  # to train on
         rng = np.random.default_rng(seed)
-        held: set[str] = set()
+        held: set[Text] = set()
         for label in sorted(texts_by_label):
-            texts = sorted(texts_by_label[label])
+            texts = sorted(texts_by_label[label], key=fields_of)
             wanted = max(1, round(fraction * len(texts)))
             for text in (texts[i] for i in rng.permutation(len(texts))):
                 if wanted > 0 and all(texts_left[each] > 1 for each in labels_by_text[text]):
@@ -291,9 +292,9 @@ def _calibration_error(scores: Scores, targets: Targets) -> float:
     return metrics.calibration_error(scores.max(axis=1), scores.argmax(axis=1) == targets)
 
 
-def _labels_by_text(rows: LabeledTexts) -> dict[str, Sequence[str]]:
+def _labels_by_text(rows: LabeledTexts) -> dict[Text, Sequence[str]]:
     """Return the distinct labels of each text, in the order in which they occur."""
-    found: dict[str, dict[str, None]] = defaultdict(dict)
+    found: dict[Text, dict[str, None]] = defaultdict(dict)
     for text, (label,) in zip(rows.texts, rows.label_sets, strict=True):
         found[text][label] = None
     return {text: list(labels) for text, labels in found.items()}

@@ -11,11 +11,13 @@ from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 
-LabelsByText = Mapping[str, Collection[str]]
+from bothways.text.fields import Text, fields_of
+
+LabelsByText = Mapping[Text, Collection[str]]
 """The distinct labels of each text, possibly none."""
 
 
-def held_texts(labels_by_text: LabelsByText, share: float, seed: int) -> set[str]:
+def held_texts(labels_by_text: LabelsByText, share: float, seed: int) -> set[Text]:
     """Return held-out texts, about this share of each label: iterative stratification (Sechidis et al., 2011).
 
     Each text goes to the side that lacks more of its label. A label with two or more texts should have one held out,
@@ -33,7 +35,7 @@ def held_texts(labels_by_text: LabelsByText, share: float, seed: int) -> set[str
         label: 2 * max(1, share * count) - count if count > 1 else -1 for label, count in left_to_train.items()
     }
     lack[None] = 2 * max(1, share * len(labels_by_text)) - len(labels_by_text)
-    held: set[str] = set()
+    held: set[Text] = set()
     for text, label in _rarest_first(labels_by_text, seed):
         labels = labels_by_text[text]
         is_held = (lack[label], lack[None]) > (0, 0) and all(left_to_train[each] > 1 for each in labels)
@@ -45,20 +47,20 @@ def held_texts(labels_by_text: LabelsByText, share: float, seed: int) -> set[str
     return held
 
 
-def _rarest_first(labels_by_text: LabelsByText, seed: int) -> Iterator[tuple[str, str | None]]:
+def _rarest_first(labels_by_text: LabelsByText, seed: int) -> Iterator[tuple[Text, str | None]]:
     """Yield every text once, with the label for which it is placed: the label with the fewest texts left.
 
     A rare label has few chances to be distributed evenly, a common one many. Texts without a label come last.
     """
-    in_order = sorted(labels_by_text)
+    in_order = sorted(labels_by_text, key=fields_of)
     texts = [in_order[i] for i in np.random.default_rng(seed).permutation(len(in_order))]
-    texts_by_label: dict[str, list[str]] = defaultdict(list)
+    texts_by_label: dict[str, list[Text]] = defaultdict(list)
     for text in texts:
         for label in labels_by_text[text]:
             texts_by_label[label].append(text)
     remaining = {label: len(with_label) for label, with_label in texts_by_label.items()}
     queue = sorted((count, label) for label, count in remaining.items())
-    placed: set[str] = set()
+    placed: set[Text] = set()
     while queue:
         count, label = heapq.heappop(queue)
         if count != remaining[label]:  # some were placed for another label since; there is a newer entry

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from bothways.tasks.labels import LabelKind, LabelValue
 from bothways.tasks.metrics import Metrics, Scores
+from bothways.text.fields import Text
 
 TaskName = Literal["single-label", "multi-label", "regression"]
 Activation = Literal["softmax", "sigmoid", "identity"]
@@ -61,7 +62,7 @@ class LabeledTexts:
     """
 
     name: str
-    texts: list[str]
+    texts: list[Text]
     labels: list[Label]
     weights: list[float] | None = None
     invalid: tuple[InvalidRow, ...] = ()

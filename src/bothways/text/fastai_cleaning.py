@@ -17,10 +17,12 @@ import html
 import re
 from collections.abc import Callable
 
+from bothways.text.fields import FIELD, Text, fields_of
+
 FASTAI_V1 = "fastai-v1"
 FASTAI_V2 = "fastai-v2"
 
-UNKNOWN, PADDING, START, END, FIELD = "xxunk", "xxpad", "xxbos", "xxeos", "xxfld"
+UNKNOWN, PADDING, START, END = "xxunk", "xxpad", "xxbos", "xxeos"
 CAPITALIZED, ALL_CAPITALS = "xxmaj", "xxup"
 CHARACTER_REPEATED, WORD_REPEATED = "xxrep", "xxwrep"
 
@@ -45,19 +47,22 @@ _ENDLESS_ENTITY = re.compile(rf"&#[0-9]{{{_MAX_DIGITS + 1},}};?")
 _SPACES = re.compile(r" {2,}")
 
 
-def clean_before(text: str, rules: str, *, marks_field: bool = False, ends: bool = False) -> str:
+def clean_before(text: Text, rules: str, *, marks_field: bool = False, ends: bool = False) -> str:
     """Return the input of the word tokenizer: the start token and the cleaned text.
 
     Args:
-        text: A validated string.
+        text: A validated text. Several fields need ``marks_field``.
         rules: ``fastai-v1`` or ``fastai-v2``.
-        marks_field: Whether the model was trained with marked fields. The text is then marked as the first field.
+        marks_field: Whether the model was trained with marked fields. Each field is then preceded by ``xxfld`` and its
+            number, and the rules apply to the joined text.
         ends: Whether the model was trained with a control token at the end of each text.
     """
+    fields = fields_of(text)
     if rules == FASTAI_V1:
-        text = text.rstrip("\0")  # fastai's predict puts the text into a numpy array, which strips them
+        fields = tuple(field.rstrip("\0") for field in fields)  # fastai puts them into a numpy array, which strips them
     if marks_field:
-        text = f"{FIELD} 1 {text}"
+        fields = tuple(f"{FIELD} {number} {field}" for number, field in enumerate(fields, start=1))
+    text = " ".join(fields)
     if rules == FASTAI_V1:  # the rules apply to the control tokens as they do to typed words
         text = f"{START} {text}"
         if ends:

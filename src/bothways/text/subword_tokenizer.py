@@ -11,11 +11,13 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
+from pydantic import Field, FiniteFloat, field_validator, model_validator
 from tokenizers import Tokenizer as UnigramTokenizer
 from tokenizers import models
 
 from bothways import strict_json
+from bothways.errors import TextError, quoted
+from bothways.schema import Document, Items
 from bothways.text.cleaning import (
     CLEANING_RULES,
     SPECIAL_TOKENS,
@@ -26,6 +28,7 @@ from bothways.text.cleaning import (
     stable_length,
     word_repeat_tokens,
 )
+from bothways.text.fields import FIELD, Text, fields_of
 from bothways.text.reading import TokenizedText
 from bothways.text.tokenizer import START_ID, UNKNOWN_ID
 
@@ -46,15 +49,24 @@ MAX_PIECE_LENGTH = 1000
 """Maximum number of characters per piece. Words are much shorter. Very long pieces crash the library's trie builder."""
 
 
-class SubwordTokenizerDocument(BaseModel):
-    """The content of ``tokenizer.json``: data only, without patterns that could run for a long time."""
+class SubwordTokenizerDocument(Document):
+    """The content of ``tokenizer.json``: data only, without patterns that could run for a long time.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    Attributes:
+        cleaning: The name of the cleaning rules.
+        control_tokens: The tokens below all pieces, in the order of their ids.
+        subwords: The model of the pieces.
+        field_token: The token between the fields of a text. Its id is the last one of the vocabulary, so that a
+            tokenizer keeps the ids of all other tokens when it gets one. None for texts of one column, and then absent
+            from the document.
+        pieces: Each piece with its log-probability.
+    """
 
     cleaning: str
-    control_tokens: list[str]
+    control_tokens: Items[str]
     subwords: Literal["unigram"]
-    pieces: Annotated[list[tuple[str, FiniteFloat]], Field(min_length=1, max_length=1_000_000)]
+    field_token: Literal["xxfld"] | None = None
+    pieces: Annotated[Items[tuple[str, FiniteFloat]], Field(min_length=1, max_length=1_000_000)]
 
     @field_validator("pieces", mode="before")
     @classmethod
@@ -65,7 +77,9 @@ class SubwordTokenizerDocument(BaseModel):
     @model_validator(mode="after")
     def _agree(self) -> SubwordTokenizerDocument:
         if self.cleaning not in CLEANING_RULES:
-            raise ValueError(f"unknown cleaning rules {self.cleaning[:40]!r}, expected one of {sorted(CLEANING_RULES)}")
+            raise ValueError(
+                f"unknown cleaning rules {quoted(self.cleaning, 40)}, expected one of {sorted(CLEANING_RULES)}"
+            )
         if tuple(self.control_tokens) != CONTROL_TOKENS:
             raise ValueError(f"the control tokens are not those of {self.cleaning}, in their order")
         texts = [piece for piece, _ in self.pieces]
@@ -75,7 +89,7 @@ class SubwordTokenizerDocument(BaseModel):
             if len(piece) > MAX_PIECE_LENGTH:
                 raise ValueError(f"a piece has {len(piece)} characters, expected at most {MAX_PIECE_LENGTH}")
             if not piece or piece != "".join(piece.split()) or not _is_encodable(piece):
-                raise ValueError(f"the piece {piece!r} can't occur in a word")
+                raise ValueError(f"the piece {quoted(piece)} can't occur in a word")
         return self
 
 
@@ -90,6 +104,9 @@ class SubwordTokenizer:
         self._document = document
         vocabulary = [(_UNTYPEABLE, 0.0), *document.pieces]
         self._subwords = UnigramTokenizer(models.Unigram(vocabulary, unk_id=0))
+        self._tokens = [*CONTROL_TOKENS, *(piece for piece, _ in document.pieces)]
+        if document.field_token is not None:
+            self._tokens.append(document.field_token)
         self._cache: dict[str, tuple[int, tuple[int, ...]]] = {}
 
     @classmethod
@@ -107,46 +124,69 @@ class SubwordTokenizer:
 
     def to_bytes(self) -> bytes:
         """Return the JSON document that ``parse_tokenizer`` reads. Equal tokenizers produce equal bytes."""
-        fields = self._document.model_dump()
+        fields = self._document.model_dump(exclude_none=True)
         lines = [f"  [{strict_json.dump(piece)}, {score!r}]" for piece, score in self._document.pieces]
         head = ",\n".join(f" {strict_json.dump(k)}: {strict_json.dump(v)}" for k, v in fields.items() if k != "pieces")
         return ("{\n" + head + ',\n "pieces": [\n' + ",\n".join(lines) + "\n ]\n}\n").encode()
 
     def __len__(self) -> int:
         """Return the size of the vocabulary. All ids are smaller than this."""
-        return FIRST_PIECE_ID + len(self._document.pieces)
+        return len(self._tokens)
+
+    @property
+    def has_field_token(self) -> bool:
+        """Whether texts may have several fields."""
+        return self._document.field_token is not None
+
+    def with_field_token(self) -> SubwordTokenizer:
+        """Return a tokenizer for texts with several fields: this one, with the field token as its last id."""
+        if self.has_field_token:
+            return self
+        return SubwordTokenizer(self._document.model_copy(update={"field_token": FIELD}))
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
         """Return the token of each id."""
-        pieces = self._document.pieces
-        return [CONTROL_TOKENS[i] if i < FIRST_PIECE_ID else pieces[i - FIRST_PIECE_ID][0] for i in ids]
+        return [self._tokens[i] for i in ids]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return a text made of these pieces, without control tokens."""
-        pieces = self._document.pieces
-        joined = "".join(pieces[i - FIRST_PIECE_ID][0] for i in ids if i >= FIRST_PIECE_ID)
-        return joined.replace(WORD_START, " ").strip()
+        pieces = range(FIRST_PIECE_ID, FIRST_PIECE_ID + len(self._document.pieces))
+        return "".join(self._tokens[i] for i in ids if i in pieces).replace(WORD_START, " ").strip()
 
-    def adapted(self, texts: Iterable[str]) -> SubwordTokenizer:
+    def adapted(self, texts: Iterable[Text]) -> SubwordTokenizer:
         """Return this tokenizer: its pieces can represent the words of any text."""
         return self
 
-    def tokenize(self, text: str) -> TokenizedText:
+    def tokenize(self, text: Text) -> TokenizedText:
         """Return the tokens of a text in written order: the start token, then each word's special tokens and pieces.
+
+        Fields are tokenized separately. The field token between two fields is a group of its own, so that it stays
+        between them in both directions.
 
         Guarantee 3: an ensemble calls this once per text, regardless of the number of its members.
 
         Args:
-            text: A text validated by ``validation.check_text``. May be empty.
+            text: A text validated by ``text.validation``. May be empty.
+
+        Raises:
+            TextError: The text has several fields, but the tokenizer has no field token.
         """
         ids, group_starts, special_token_counts = array("i", [START_ID]), array("i", [0]), array("i", [1])
-        for chunk, count in split_chunks(clean(text, self._document.cleaning)):
-            special_token_count, word_ids = self._cache.get(chunk) or self._tokenize_chunk(chunk)
-            repeat_tokens = word_repeat_tokens(count)
-            group_starts.append(len(ids))
-            special_token_counts.append(special_token_count + len(repeat_tokens))
-            ids.extend(CONTROL_TOKENS.index(token) for token in repeat_tokens)
-            ids.extend(word_ids)
+        fields = fields_of(text)
+        if len(fields) > 1 and not self.has_field_token:
+            raise TextError(f"a text has {len(fields)} fields, but this tokenizer has no field token to join them with")
+        for number, field in enumerate(fields):
+            if number:
+                group_starts.append(len(ids))
+                special_token_counts.append(1)
+                ids.append(len(self) - 1)
+            for chunk, count in split_chunks(clean(field, self._document.cleaning)):
+                special_token_count, word_ids = self._cache.get(chunk) or self._tokenize_chunk(chunk)
+                repeat_tokens = word_repeat_tokens(count)
+                group_starts.append(len(ids))
+                special_token_counts.append(special_token_count + len(repeat_tokens))
+                ids.extend(CONTROL_TOKENS.index(token) for token in repeat_tokens)
+                ids.extend(word_ids)
         return TokenizedText(
             *(np.frombuffer(column, dtype=np.int32) for column in (ids, group_starts, special_token_counts))
         )

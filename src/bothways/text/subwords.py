@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from bothways.errors import DataError, DependencyMissing
 from bothways.text.cleaning import WORD_START, clean, mark_chunk, split_chunks
+from bothways.text.fields import Text, fields_of
 from bothways.text.subword_tokenizer import SubwordTokenizer
 
 CLEANING = "bothways-1"
@@ -39,7 +40,7 @@ class WordCounts:
     characters: Counter[str]
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> SubwordTokenizer:
+def train_tokenizer(texts: Iterable[Text], vocabulary_size: int) -> SubwordTokenizer:
     """Train a tokenizer on texts. The same texts produce the same bytes.
 
     Every character of the texts has a piece, in any script, except those that are rarer than one in a million.
@@ -91,12 +92,13 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> SubwordTokeni
     return SubwordTokenizer.from_pieces([*pieces, *_missing_characters(pieces, counts.characters)], CLEANING)
 
 
-def count_words(texts: Iterable[str]) -> WordCounts:
+def count_words(texts: Iterable[Text]) -> WordCounts:
     """Count the words of texts as the tokenizer sees them: cleaned, in lower case and without special tokens."""
     chunks: Counter[str] = Counter()
     characters: Counter[str] = Counter()
     for text in texts:
-        chunks.update(chunk for chunk, _ in split_chunks(clean(text, CLEANING)))
+        for field in fields_of(text):
+            chunks.update(chunk for chunk, _ in split_chunks(clean(field, CLEANING)))
         if len(chunks) > _MOST_DISTINCT_CHUNKS:
             kept = _fewer(chunks)
             characters += _count_characters(_as_words(chunks - kept))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from bothways.text.fields import Text
 from bothways.text.reading import TokenizedText
 
 UNKNOWN_ID = 0
@@ -26,17 +27,27 @@ class Tokenizer(Protocol):
     def tokens(self, ids: Sequence[int]) -> list[str]:
         """Return the token of each id."""
 
-    def tokenize(self, text: str) -> TokenizedText:
-        """Return the tokens of a text in written order.
+    @property
+    def has_field_token(self) -> bool:
+        """Whether texts may have several fields."""
+
+    def with_field_token(self) -> Tokenizer:
+        """Return a tokenizer for texts with several fields. All tokens of this one keep their ids."""
+
+    def tokenize(self, text: Text) -> TokenizedText:
+        """Return the tokens of a text in written order. The field token separates its fields.
 
         Guarantee 3: an ensemble calls this once per text, regardless of the number of its members.
 
         Args:
-            text: A text validated by ``validation.check_text``. May be empty.
+            text: A text validated by ``text.validation``. May be empty.
+
+        Raises:
+            TextError: The text has several fields, but the tokenizer has no field token.
         """
 
     def stable_length(self, text: str) -> int | None:
-        """Return the length of a prefix whose tokens do not depend on what follows the text.
+        """Return the length of a prefix whose tokens do not depend on what follows a text of one field.
 
         The tokens of the prefix and the tokens of the rest, concatenated, are the tokens of the whole text. This holds
         for any continuation of the text, so the prefix of a stream can be tokenized before the stream ends.
@@ -48,7 +59,7 @@ class Tokenizer(Protocol):
     def decode(self, ids: Sequence[int]) -> str:
         """Return a text made of these tokens, without special tokens."""
 
-    def adapted(self, texts: Iterable[str]) -> Tokenizer:
+    def adapted(self, texts: Iterable[Text]) -> Tokenizer:
         """Return the tokenizer to use for fine-tuning on these texts.
 
         A word tokenizer builds a new vocabulary from the texts. A subword tokenizer stays the same.

@@ -1,8 +1,8 @@
 """Tokenize texts into words by the rules of spaCy and fastai, stored as one JSON document, for imported models.
 
 The input is a validated string, the output a ``TokenizedText`` in written order. Words that are not in the vocabulary
-become the unknown token. As in fastai, and unlike in the subword tokenizer, ``xxpad`` typed by a user becomes the
-control token, because the model was trained that way.
+become the unknown token. As in fastai, and unlike in the subword tokenizer, ``xxpad`` or ``xxfld`` typed by a user
+becomes the control token, because the model was trained that way.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from bothways import strict_json
+from bothways.errors import TextError, shown
+from bothways.schema import Document, Items
 from bothways.text.fastai_cleaning import FASTAI_CONTROL_TOKENS, clean_before, mark_token
+from bothways.text.fields import Text, fields_of
 from bothways.text.reading import TokenizedText
 from bothways.text.tokenizer import UNKNOWN_ID
 from bothways.text.word_rules import WordSplitter, WordTables
@@ -37,13 +40,13 @@ _MAX_CACHED_TOKEN_LENGTH = 40
 _WordText = Annotated[str, Field(max_length=10_000)]
 
 
-class WordTokenizerDocument(BaseModel):
+class WordTokenizerDocument(Document):
     """The content of ``tokenizer.json`` for words.
 
     Attributes:
         words: The engine that applies the tables.
         cleaning: The version of fastai's cleaning rules.
-        marks_field: Whether every text begins with ``xxfld 1``.
+        marks_field: Whether ``xxfld`` and a number precede each field, so that every text begins with ``xxfld 1``.
         ends: Whether every text ends with ``xxeos``.
         language: The language of the tables, for information only.
         source: The library that the tables were read from, for information only.
@@ -52,8 +55,6 @@ class WordTokenizerDocument(BaseModel):
             contains.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
     words: Literal["spacy"] = "spacy"
     cleaning: Literal["fastai-v1", "fastai-v2"]
     marks_field: bool = False
@@ -61,13 +62,14 @@ class WordTokenizerDocument(BaseModel):
     language: Annotated[str, Field(max_length=100)]
     source: Annotated[str, Field(max_length=200)]
     tables: WordTables
-    vocabulary: Annotated[list[_WordText], Field(min_length=len(_FIRST_TOKENS), max_length=MAX_DOCUMENT_VOCABULARY)]
+    vocabulary: Annotated[Items[_WordText], Field(min_length=len(_FIRST_TOKENS), max_length=MAX_DOCUMENT_VOCABULARY)]
 
     @model_validator(mode="after")
     def _agree(self) -> WordTokenizerDocument:
         if (found := tuple(self.vocabulary[: len(_FIRST_TOKENS)])) != _FIRST_TOKENS:
-            shown = ", ".join(word[:20] for word in found)
-            raise ValueError(f"the vocabulary begins with {shown}, expected {', '.join(_FIRST_TOKENS)}")
+            raise ValueError(
+                f"the vocabulary begins with {shown(', '.join(found))}, expected {', '.join(_FIRST_TOKENS)}"
+            )
         return self
 
 
@@ -100,31 +102,52 @@ class WordTokenizer:
         control = {*FASTAI_CONTROL_TOKENS[self.document.cleaning], "", "xxfake"}
         return " ".join(word for word in self.tokens(ids) if word not in control)
 
-    def words_of(self, text: str) -> list[str]:
-        """Return the tokens of a text before they are looked up in the vocabulary."""
-        document = self.document
-        cleaned = clean_before(text, document.cleaning, marks_field=document.marks_field, ends=document.ends)
-        return [word for token in self._splitter.split(cleaned) for word in mark_token(token, document.cleaning)]
+    @property
+    def has_field_token(self) -> bool:
+        """Whether texts may have several fields."""
+        return self.document.marks_field
 
-    def tokenize(self, text: str) -> TokenizedText:
+    def with_field_token(self) -> WordTokenizer:
+        """Return a tokenizer for texts with several fields, marked as in fastai. The field token is in the vocabulary.
+
+        The fields are joined as in fastai, so that spaCy's rules and ``xxwrep`` apply across them.
+        """
+        if self.has_field_token:
+            return self
+        return WordTokenizer(self.document.model_copy(update={"marks_field": True}))
+
+    def words_of(self, text: Text) -> list[str]:
+        """Return the tokens of a text before they are looked up in the vocabulary."""
+        cleaning = self.document.cleaning
+        return [word for token in self._splitter.split(self._cleaned(text)) for word in mark_token(token, cleaning)]
+
+    def tokenize(self, text: Text) -> TokenizedText:
         """Return the tokens of a text in written order: ``xxbos``, then the special tokens and the word of each group.
 
         Guarantee 3: an ensemble calls this once per text, regardless of the number of its members.
 
         Args:
-            text: A text validated by ``validation.check_text``. May be empty.
+            text: A text validated by ``text.validation``. May be empty.
+
+        Raises:
+            TextError: The text has several fields, but the tokenizer does not mark them.
         """
-        document, cached_ids = self.document, self._ids
+        cached_ids = self._ids
         if len(cached_ids) > _MAX_CACHED_TOKENS:
             cached_ids.clear()
-        cleaned = clean_before(text, document.cleaning, marks_field=document.marks_field, ends=document.ends)
         found = array("i")
-        for token in self._splitter.split(cleaned):
+        for token in self._splitter.split(self._cleaned(text)):
             found.extend(cached_ids[token])
         return self._grouped(np.frombuffer(found, dtype=np.int32))
 
     def stable_length(self, text: str) -> None:
         """Return None: fastai's rules for repeated words and spaCy's exceptions need the whole text."""
+
+    def _cleaned(self, text: Text) -> str:
+        document = self.document
+        if not document.marks_field and len(fields_of(text)) > 1:
+            raise TextError(f"a text has {len(fields_of(text))} fields, but this tokenizer does not mark fields")
+        return clean_before(text, document.cleaning, marks_field=document.marks_field, ends=document.ends)
 
     def _grouped(self, ids: np.ndarray[tuple[int], np.dtype[np.int32]]) -> TokenizedText:
         """Group special tokens, and the counts that follow repeat tokens, with the next word."""
@@ -141,7 +164,7 @@ class WordTokenizer:
             counts[-1] = sizes[-1]  # special tokens at the end of the text, without a word
         return TokenizedText(ids, starts, counts.astype(np.int32))
 
-    def adapted(self, texts: Iterable[str]) -> WordTokenizer:
+    def adapted(self, texts: Iterable[Text]) -> WordTokenizer:
         """Return a tokenizer with the same rules and a vocabulary of the words of these texts, most frequent first.
 
         As in fastai, the vocabulary has at most ``MAX_VOCABULARY`` words that occur at least ``MIN_OCCURRENCES`` times.

@@ -9,28 +9,32 @@ from __future__ import annotations
 import collections
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from bothways.arguments import Check, as_flag, as_integer, as_names, as_path, as_paths, as_text, checked, optional
 from bothways.bundle.manifest import Kind
 from bothways.bundle.read import Bundle, read_bundle
 from bothways.bundle.shipped import NO_PACK, pack_path
 from bothways.data.corpus import Corpus
-from bothways.data.dialect import Dialect, Quotes, TableFormat
-from bothways.data.labeled import read_labeled, read_unlabeled
+from bothways.data.dialect import DIALECT_CHECKS, Dialect, Quotes, TableFormat
+from bothways.data.invalid import write_invalid
+from bothways.data.labeled import labeled_source
 from bothways.data.tables import TableSource
-from bothways.errors import ConfigError, DataError, DependencyMissing
+from bothways.errors import ConfigError, DataError, DependencyMissing, path_text
 from bothways.files import refuse_unusable
 from bothways.runtime.classifier import Classifier, load
 from bothways.tasks.registry import new_task
-from bothways.tasks.task import Split, TaskName
+from bothways.tasks.task import TaskName
+from bothways.text.fields import TextColumns
 from bothways.text.reading import Direction
 from bothways.training.choices import Device, Directions, Size
 from bothways.training.reports import Report, StageReport
+from bothways.training.training_data import read_training_data
 
 if TYPE_CHECKING:
     from bothways.training.pipeline import RunSettings
@@ -39,21 +43,45 @@ DEFAULT_PACK = "en-small"
 _DEFAULT_SIZE = "small"
 
 
+_COMMON_CHECKS: dict[str, Check] = {
+    "out": as_path,
+    "text": optional(as_names),
+    "size": optional(as_text),
+    "directions": as_text,
+    "seed": as_integer,
+    "device": as_text,
+    "progress": as_flag,
+    **DIALECT_CHECKS,
+}
+
+
+@checked(
+    **_COMMON_CHECKS,
+    label=optional(as_text),
+    task=optional(as_text),
+    label_separator=optional(as_text),
+    weight=optional(as_text),
+    drop_invalid=as_flag,
+    pretrained=optional(as_path),
+)
 def train(
-    data: TableSource,
+    data: TableSource | Sequence[object],
+    labels: Sequence[object] | None = None,
     *,
-    text: str,
-    label: str,
+    text: TextColumns | None = None,
+    label: str | None = None,
     task: TaskName | None = None,
     label_separator: str | None = None,
+    weight: str | None = None,
+    drop_invalid: bool = False,
     out: str | os.PathLike[str],
-    valid: TableSource | None = None,
-    unlabeled: TableSource | None = None,
+    valid: TableSource | tuple[Sequence[object], Sequence[object]] | None = None,
+    unlabeled: TableSource | Sequence[object] | None = None,
     pretrained: str | os.PathLike[str] | None = DEFAULT_PACK,
     size: Size | None = None,
     directions: Directions | Direction = "both",
     seed: int = 0,
-    config: str | os.PathLike[str] | None = None,
+    config: str | os.PathLike[str] | Mapping[str, object] | None = None,
     device: Device = "cpu",
     progress: bool = True,
     format: TableFormat | None = None,  # noqa: A002  (as the option)
@@ -69,21 +97,31 @@ def train(
     repeated.
 
     Args:
-        data: Labeled rows: a CSV, TSV, JSONL or Parquet file, or a table in memory (a dict of lists, a DataFrame).
-        text: Text column.
-        label: Label column; the target for regression.
+        data: Labeled rows: a CSV, TSV, JSONL or Parquet file, or a table in memory (a dict of lists, a DataFrame). Or a
+            list of texts, whose labels are ``labels``: ``train(texts, labels, out=...)``.
+        labels: With a list of texts: the label of each. With a table, for multi-label: the names of its columns of 0
+            and 1, one per label; or, with ``label``, the names of the positions of its lists of 0 and 1.
+        text: Text column of a table, or several in the order in which the model reads them. They are joined with the
+            field token of the tokenizer.
+        label: Label column of a table; the target for regression.
         task: ``single-label`` (one label per text), ``multi-label`` (any number of labels per text) or ``regression``
-            (a number per text). Defaults to multi-label if ``label_separator`` is given, and to single-label otherwise.
+            (a number per text). Defaults to multi-label if ``label_separator`` or columns of 0 and 1 are given, and to
+            single-label otherwise.
         label_separator: The string between the labels of a text, such as ``|``, for multi-label.
+        weight: Column of the weights of texts in the training loss of the classifiers, numbers of at least 0.
+        drop_invalid: Leave rows without a usable text, label or weight out. They are counted in the bundle, and listed
+            in ``OUT.invalid.jsonl``.
         out: Bundle to create. Must not exist yet.
-        valid: Validation rows. Defaults to a tenth of ``data``, the same rows for the same seed.
-        unlabeled: More texts, for the language models only.
+        valid: Validation rows, as a table like ``data`` or a tuple of texts and labels. Defaults to a tenth of
+            ``data``, the same rows for the same seed.
+        unlabeled: More texts, for the language models only: a table like ``data`` with the same text columns, or a list
+            of texts.
         pretrained: The language-model pack to start from, which fixes tokenizer and model size: ``en-small``, the
             English pack that comes with bothways, or the path of another one. None or ``none`` trains from scratch.
         size: ``tiny``, ``small`` or ``base``, for a model trained from scratch. Defaults to ``small``.
         directions: ``both``, ``forward`` or ``backward``.
         seed: Random seed, 0..4294967295.
-        config: A TOML file of hyperparameters (docs/hyperparameters.md).
+        config: A TOML file of hyperparameters, or a dict with its sections (docs/hyperparameters.md).
         device: ``cpu`` or ``cuda``.
         progress: Show progress bars and epochs on standard error.
         format: Format of all files. Defaults to that of each suffix.
@@ -100,34 +138,45 @@ def train(
         DependencyMissing: The libraries for training are not installed.
         TrainingError: Training diverged, or the bundle could not be verified; nothing was published.
     """
-    base = _settings(out, directions, seed, pretrained, size, config, device, text)
+    base = _settings(out, directions, seed, pretrained, size, config, device)
     from bothways.training.distributed import processes  # noqa: PLC0415  (needs torch)
     from bothways.training.pipeline import digest_of, train_bundle  # noqa: PLC0415  (needs torch)
 
-    chosen_task = new_task(task, label_separator)
-    dialect = Dialect(format, delimiter, quotes, encoding, header)
-    rows = read_labeled(data, text, label, chosen_task, dialect=dialect)
-    warnings = chosen_task.check(rows)
-    split: Split
-    if valid is not None:
-        known = chosen_task.fitted(rows)
-        split = chosen_task.split_with(rows, read_labeled(valid, text, label, known, dialect=dialect))
-    else:
-        split = chosen_task.split(rows, base.hyperparameters.classifier.validation_fraction, seed)
-    more_texts = read_unlabeled(unlabeled, text, dialect) if unlabeled is not None else []
     if processes().count > 1:
         raise ConfigError("torchrun works with pretrain only: run train without it, a classifier trains in one process")
-    digests = {
-        "training": digest_of([*split.train.texts, *map(str, split.train.labels)]),
-        "validation": digest_of([*split.valid.texts, *map(str, split.valid.labels)]),
-        "unlabeled": digest_of(more_texts),
-    }
-    settings = replace(base, label_column=label, task=chosen_task, data=digests)
-    first = [StageReport("data", warning, is_warning=True) for warning in [*warnings, *split.warnings]]
-    _run(settings, first, train_bundle(split, more_texts, settings), progress)
+    source = labeled_source(data, labels, text, label)
+    chosen_task = new_task(task, label_separator, source.label_columns)
+    read = read_training_data(
+        source,
+        None if valid is None else labeled_source(valid, source.label_columns or None, text, label),
+        unlabeled,
+        chosen_task,
+        may_be_numbers=task is not None,
+        fraction=base.hyperparameters.classifier.validation_fraction,
+        seed=seed,
+        weight=weight,
+        drop_invalid=drop_invalid,
+        dialect=Dialect(format, delimiter, quotes, encoding, header),
+    )
+    listed_in = write_invalid(out, read.invalid)
+    settings = replace(
+        base,
+        text_columns=source.text,
+        label_column=source.label,
+        weight_column=weight,
+        task=chosen_task,
+        invalid_rows=len(read.invalid),
+        data={name: digest_of(parts) for name, parts in read.digested().items()},
+    )
+    warnings = [*read.warnings]
+    if listed_in is not None:
+        warnings.append(f"invalid rows left out: {len(read.invalid):,}, listed in {path_text(listed_in)}")
+    first = [StageReport("data", warning, is_warning=True) for warning in warnings]
+    _run(settings, first, train_bundle(read.split, read.unlabeled, settings), progress)
     return load(settings.out)
 
 
+@checked(**_COMMON_CHECKS, corpus=as_paths, about=optional(as_text), continue_from=optional(as_path))
 def pretrain(
     corpus: Sequence[str | os.PathLike[str]],
     *,
@@ -138,7 +187,7 @@ def pretrain(
     size: Size | None = None,
     directions: Directions | Direction = "both",
     seed: int = 0,
-    config: str | os.PathLike[str] | None = None,
+    config: str | os.PathLike[str] | Mapping[str, object] | None = None,
     device: Device = "cpu",
     progress: bool = True,
     format: TableFormat | None = None,  # noqa: A002  (as the option)
@@ -161,7 +210,7 @@ def pretrain(
         size: ``tiny``, ``small`` or ``base``, for models trained from scratch. Defaults to ``small``.
         directions: ``both``, ``forward`` or ``backward``.
         seed: Random seed, 0..4294967295.
-        config: A TOML file of hyperparameters (docs/hyperparameters.md).
+        config: A TOML file of hyperparameters, or a dict with its sections (docs/hyperparameters.md).
         device: ``cpu`` or ``cuda``.
         progress: Show progress bars and epochs on standard error.
         format: Format of all files. Defaults to that of each suffix, and to plain text.
@@ -178,7 +227,7 @@ def pretrain(
         DependencyMissing: The libraries for training are not installed.
         TrainingError: Training diverged, or the pack could not be verified; nothing was published.
     """
-    base = _settings(out, directions, seed, continue_from, size, config, device, text)
+    base = _settings(out, directions, seed, continue_from, size, config, device)
     from bothways.training.distributed import processes  # noqa: PLC0415  (needs torch)
     from bothways.training.pipeline import pretrain_pack  # noqa: PLC0415  (needs torch)
 
@@ -186,7 +235,7 @@ def pretrain(
     texts = Corpus([os.fspath(path) for path in corpus], text, dialect)
     if texts.texts < 2:
         raise DataError(f"the corpus has {texts.texts} texts; at least 2 are needed (one to train on, one to validate)")
-    settings = replace(base, about=about, data={"corpus": texts.digest})
+    settings = replace(base, text_columns=(text,), about=about, data={"corpus": texts.digest})
     reports = pretrain_pack(texts, settings)
     if processes().rank > 0:  # the first process writes files and reports progress
         collections.deque(reports, maxlen=0)
@@ -200,9 +249,8 @@ def _settings(
     seed: int,
     pretrained: str | os.PathLike[str] | None,
     size: str | None,
-    config: str | os.PathLike[str] | None,
+    config: str | os.PathLike[str] | Mapping[str, object] | None,
     device: str,
-    text: str,
 ) -> RunSettings:
     """Return what the settings of classifiers and of language models share; all options are checked."""
     _require_torch()
@@ -222,10 +270,9 @@ def _settings(
         directions=tuple(Direction) if directions == "both" else (Direction(directions),),
         seed=seed,
         size=preset,
-        hyperparameters=load_hyperparameters(preset or FROM_PACK, os.fspath(config) if config is not None else None),
+        hyperparameters=load_hyperparameters(preset or FROM_PACK, config),
         device=choose_device(device),
         pack=pack,
-        text_column=text,
     )
 
 

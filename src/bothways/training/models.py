@@ -7,7 +7,7 @@ of parity records. A pack that reads in the other direction is refused here.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bothways.bundle.manifest import Architecture, Member
-from bothways.bundle.parity import ENSEMBLE, ParityRow, parity_texts
+from bothways.bundle.parity import ENSEMBLE, ParityRow, by_column, parity_texts, parity_texts_with_fields
 from bothways.bundle.read import Bundle
 from bothways.bundle.weights import matched_rows, member_shapes
 from bothways.errors import ConfigError
@@ -24,6 +24,7 @@ from bothways.nn.awd_lstm import Dropouts, EncoderNetwork, LanguageModelNetwork
 from bothways.nn.classifier import ClassifierNetwork, HeadNetwork
 from bothways.tasks.metrics import Scores
 from bothways.tasks.task import Task
+from bothways.text.fields import Text
 from bothways.text.reading import Direction, SpecialTokenPlacement, read, require_direction
 from bothways.text.tokenizer import Tokenizer
 from bothways.training.hyperparameters import ClassifierConfig
@@ -47,7 +48,17 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def adapted_pack(pack: Bundle, texts: Iterable[str]) -> Bundle:
+def pack_with_field_token(pack: Bundle) -> Bundle:
+    """Return a pack whose tokenizer joins the fields of a text.
+
+    A field token that is new to the vocabulary gets its last id and starts with the mean of all rows.
+    """
+    tokenizer = pack.tokenizer.with_field_token()
+    known = len(pack.tokenizer)
+    return _with_tokenizer(pack, tokenizer, np.array([*range(known), *[-1] * (len(tokenizer) - known)]))
+
+
+def adapted_pack(pack: Bundle, texts: Iterable[Text]) -> Bundle:
     """Return a pack with the vocabulary of the training texts if its tokens are words; other packs are unchanged.
 
     Embeddings are matched as in ULMFiT, separately for each direction: known words keep their rows, and new words start
@@ -58,7 +69,17 @@ def adapted_pack(pack: Bundle, texts: Iterable[str]) -> Bundle:
         return pack
     old, new = (known.tokens(range(len(known))) for known in (pack.tokenizer, tokenizer))
     number = {word: position for position, word in enumerate(old)}
-    rows = np.array([number.get(word, -1) for word in new])
+    return _with_tokenizer(pack, tokenizer, np.array([number.get(word, -1) for word in new]))
+
+
+def _with_tokenizer(pack: Bundle, tokenizer: Tokenizer, rows: NDArray[np.intp]) -> Bundle:
+    """Return a pack with another tokenizer.
+
+    Args:
+        pack: The pack.
+        tokenizer: Its new tokenizer.
+        rows: The former id of each id, (V,), or -1 for a new token, which starts with the mean of all rows.
+    """
     weights = {
         direction: {
             name: matched_rows(array, rows, array.mean(axis=0)) if name in _ROWS_ARE_WORDS else array
@@ -111,13 +132,18 @@ def weights_of(model: nn.Module, member: Member, classes: int) -> Arrays:
 
 @torch.no_grad()
 def parity_scores(
-    model: ClassifierNetwork, placement: SpecialTokenPlacement, objective: Objective, tokenizer: Tokenizer, seed: int
+    model: ClassifierNetwork,
+    placement: SpecialTokenPlacement,
+    objective: Objective,
+    tokenizer: Tokenizer,
+    seed: int,
+    fields: int = 1,
 ) -> Scores:
     """Return the scores of a model in memory for the parity texts, (texts, C), each read alone in float32."""
     model.train(False).cpu()
     rows = []
     with in_float32(model.encoder):
-        for text in parity_texts(tokenizer, seed):
+        for text in parity_texts_with_fields(tokenizer, seed, fields):
             ids = _read(text, model.direction, placement, tokenizer)
             logits, _, _ = model(ids[None], torch.tensor([len(ids)]))
             rows.append(objective.scores(logits)[0])
@@ -148,14 +174,18 @@ def classifier_parity_record(
     task: Task,
     tokenizer: Tokenizer,
     seed: int,
+    columns: Sequence[str] = (),
 ) -> list[ParityRow]:
     """Return the rows of a parity record from the models' scores for its texts, each (texts, C)."""
     by_name = {**{str(direction): rows for direction, rows in scores.items()}, ENSEMBLE: ensemble}
     return [
         ParityRow.of_scores(
-            text, tokenizer.tokenize(text).ids.tolist(), {name: rows[number] for name, rows in by_name.items()}, task
+            by_column(text, columns),
+            tokenizer.tokenize(text).ids.tolist(),
+            {name: rows[number] for name, rows in by_name.items()},
+            task,
         )
-        for number, text in enumerate(parity_texts(tokenizer, seed))
+        for number, text in enumerate(parity_texts_with_fields(tokenizer, seed, max(1, len(columns))))
     ]
 
 
@@ -173,5 +203,5 @@ def language_model_parity_record(
     ]
 
 
-def _read(text: str, direction: Direction, placement: SpecialTokenPlacement, tokenizer: Tokenizer) -> Tensor:
+def _read(text: Text, direction: Direction, placement: SpecialTokenPlacement, tokenizer: Tokenizer) -> Tensor:
     return torch.from_numpy(read(tokenizer.tokenize(text), direction, placement).astype(np.int64))

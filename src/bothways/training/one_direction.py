@@ -187,7 +187,9 @@ def _classifier_stage(
     yield from stopped_if_diverged(reports, settings)
     scores = class_scores(model, valid.ids, objective, config)
     metrics = task.epoch_metrics(scores, valid.targets)
-    parity_record = parity_scores(model, member.special_tokens, objective, files.read_tokenizer(), plan.seed)
+    parity_record = parity_scores(
+        model, member.special_tokens, objective, files.read_tokenizer(), plan.seed, plan.fields
+    )
     settings.refuse_infinite(parity_record)
     tensors = {
         **with_prefix("weights", _tensors(weights_of(model, member, task.outputs))),

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bothways.bundle.manifest import Architecture, Member, TrainingRecord
+from bothways.bundle.manifest import Architecture, FileName, Member, TrainingRecord
 from bothways.bundle.parity import ENSEMBLE
 from bothways.bundle.read import Bundle
 from bothways.bundle.write import write_bundle
@@ -27,6 +27,7 @@ from bothways.runtime.cores import available_cores
 from bothways.runtime.verify import verify_in_fresh_process
 from bothways.tasks.task import Split, Task
 from bothways.text.coverage import MAX_UNCOVERED_SHARE, uncovered_share
+from bothways.text.fields import Text, fields_of
 from bothways.text.reading import Direction, require_direction
 from bothways.text.subwords import train_tokenizer
 from bothways.text.tokenizer import Tokenizer
@@ -40,6 +41,7 @@ from bothways.training.models import (
     classifier_parity_record,
     fast_type,
     language_model_parity_record,
+    pack_with_field_token,
 )
 from bothways.training.one_direction import first_checkpoint
 from bothways.training.plan import Plan, PlanFolder, SplitName
@@ -65,7 +67,7 @@ class RunSettings:
         hyperparameters: All hyperparameters.
         device: Device to train on.
         pack: Language models to start from, or None to train from scratch.
-        text_column: Text column, recorded in the bundle.
+        text_columns: Text columns in their order, recorded in the bundle.
         label_column: Label column, recorded in the bundle.
         weight_column: Column of the weights of texts, recorded in the bundle.
         invalid_rows: Number of rows that were left out, recorded in the bundle.
@@ -82,7 +84,7 @@ class RunSettings:
     hyperparameters: Hyperparameters
     device: torch.device
     pack: Bundle | None = None
-    text_column: str | None = None
+    text_columns: tuple[str, ...] = ()
     label_column: str | None = None
     weight_column: str | None = None
     invalid_rows: int = 0
@@ -108,7 +110,7 @@ class RunSettings:
             "device": self.device.type,
             "processes": processes().count,
             "pretrained": self.pack.digest if self.pack else None,
-            "text_column": self.text_column,
+            "text_columns": list(self.text_columns),
             "label_column": self.label_column,
             "weight_column": self.weight_column,
             "invalid_rows": self.invalid_rows,
@@ -119,22 +121,27 @@ class RunSettings:
         }
 
     @property
+    def joins_fields(self) -> bool:
+        """Whether a text has several fields."""
+        return len(self.text_columns) > 1
+
+    @property
     def _unused_sections(self) -> set[str]:
         """Sections of the hyperparameters that this run does not use."""
         return {"language_model", "classifier"} if self.task is None else {"pretraining"}
 
 
-def digest_of(texts: Iterable[str]) -> str:
-    """Return a SHA-256 of texts and their order."""
+def digest_of(texts: Iterable[Text]) -> str:
+    """Return a SHA-256 of texts with equal numbers of fields, and their order."""
     digest = hashlib.sha256()
-    for text in texts:
-        data = text.encode("utf-8", "surrogatepass")
+    for field_ in itertools.chain.from_iterable(map(fields_of, texts)):
+        data = field_.encode("utf-8", "surrogatepass")
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
     return digest.hexdigest()
 
 
-def train_bundle(split: Split, unlabeled: list[str], settings: RunSettings) -> Generator[Report, None, None]:
+def train_bundle(split: Split, unlabeled: list[Text], settings: RunSettings) -> Generator[Report, None, None]:
     """Train a classifier in each direction and publish the bundle.
 
     The same seed on the same machine gives the same bytes, even if the run was killed and continued (guarantee 7).
@@ -172,7 +179,9 @@ def train_bundle(split: Split, unlabeled: list[str], settings: RunSettings) -> G
         members=plan.members,
         weights=_weights(ends),
         tokenizer=tokenizer,
-        parity_record=classifier_parity_record(parity, parity_ensemble, task, tokenizer, settings.seed),
+        parity_record=classifier_parity_record(
+            parity, parity_ensemble, task, tokenizer, settings.seed, settings.text_columns
+        ),
         training=_record(settings, files, validation),
         verify=_verify("classifier", settings.hyperparameters.classifier.learning_rate),
     )
@@ -194,7 +203,7 @@ def _verify(section: str, learning_rate: float | str) -> Callable[[Path], None]:
 
 
 def _prepare_classifiers(
-    files: PlanFolder, split: Split, unlabeled: list[str], settings: RunSettings
+    files: PlanFolder, split: Split, unlabeled: list[Text], settings: RunSettings
 ) -> Generator[Report, None, None]:
     assert settings.task is not None
     task = settings.task.fitted(split.train)
@@ -205,7 +214,8 @@ def _prepare_classifiers(
     texts = [*split.train.texts, *unlabeled]
     if settings.pack is not None:
         yield StageReport("tokenizer", f"starting from the pack {settings.pack.name}")
-        settings = replace(settings, pack=adapted_pack(settings.pack, texts))
+        pack = pack_with_field_token(settings.pack) if settings.joins_fields else settings.pack
+        settings = replace(settings, pack=adapted_pack(pack, texts))
     tokenizer = settings.pack.tokenizer if settings.pack else _train_tokenizer(texts, settings)
     counts = {
         SplitName.TRAINING: len(split.train.texts),
@@ -293,7 +303,7 @@ def _prepare_corpus(files: PlanFolder, corpus: Corpus, settings: RunSettings) ->
 def _prepare(
     files: PlanFolder,
     tokenizer: Tokenizer,
-    texts: Iterable[str],
+    texts: Iterable[Text],
     count: int,
     members: Sequence[Member],
     settings: RunSettings,
@@ -325,6 +335,7 @@ def _plan(
         precision = "bfloat16" if fast_type(settings.device) is torch.bfloat16 else "float32"
     return Plan(
         fingerprint=settings.fingerprint,
+        fields=max(1, len(settings.text_columns)),
         members=members,
         task_record=task.record() if task is not None else None,
         class_weights=class_weights,
@@ -361,8 +372,9 @@ def _refuse_missing_directions(settings: RunSettings) -> None:
             require_direction(direction, settings.pack.manifest.directions, settings.pack.name)
 
 
-def _train_tokenizer(texts: Iterable[str], settings: RunSettings) -> Tokenizer:
-    return train_tokenizer(texts, settings.hyperparameters.tokenizer.vocabulary_size)
+def _train_tokenizer(texts: Iterable[Text], settings: RunSettings) -> Tokenizer:
+    tokenizer = train_tokenizer(texts, settings.hyperparameters.tokenizer.vocabulary_size)
+    return tokenizer.with_field_token() if settings.joins_fields else tokenizer
 
 
 def _length_warnings(files: PlanFolder, settings: RunSettings) -> Iterator[Report]:
@@ -403,7 +415,7 @@ def _member(direction: Direction, tokenizer: Tokenizer, settings: RunSettings, w
         width_hidden=sizes.hidden_size,
         layers=sizes.layers,
     )
-    weights = "forward.safetensors" if direction is Direction.FORWARD else "backward.safetensors"
+    weights: FileName = "forward.safetensors" if direction is Direction.FORWARD else "backward.safetensors"
     return Member(
         direction=direction,
         special_tokens=sizes.special_token_placement,
@@ -419,7 +431,7 @@ def _record(settings: RunSettings, files: PlanFolder, validation: dict[str, dict
         bothways_version=__version__,
         seed=settings.seed,
         size=settings.size,
-        text_columns=[] if settings.text_column is None else [settings.text_column],
+        text_columns=list(settings.text_columns),
         label_column=settings.label_column,
         label_columns=list(record.label_columns) if record is not None else [],
         label_separator=record.separator if record is not None else None,

@@ -49,6 +49,7 @@ class Plan(BaseModel):
 
     Attributes:
         fingerprint: Everything that determines the result; a run only continues with the same one.
+        fields: The number of text columns.
         members: The models, in the bundle's order.
         task_record: The classifiers' task, fitted to the training rows; None for language models only.
         class_weights: Weight of each label in the loss, or None.
@@ -64,6 +65,7 @@ class Plan(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     fingerprint: dict[str, Any]
+    fields: int
     members: list[Member]
     task_record: TaskRecord | None
     class_weights: list[float] | None

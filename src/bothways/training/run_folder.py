@@ -80,7 +80,7 @@ def recorded(out: Path, fingerprint: Fingerprint, reports: Iterable[Report]) -> 
             yield from _resume_or_start(out, folder, fingerprint)
             with _kept_if_useful(folder, fingerprint):
                 for report in reports:
-                    if _is_recorded(report):
+                    if is_recorded(report):
                         _record(report, folder)
                     yield report
             _clear(folder)
@@ -246,7 +246,8 @@ def _clear(folder: Path) -> None:
     (folder / _FAILURE_FILE).unlink(missing_ok=True)
 
 
-def _is_recorded(report: Report) -> bool:
+def is_recorded(report: Report) -> bool:
+    """Return whether a report is one for ``metrics.jsonl``: about 1,000 steps per stage and direction, all epochs."""
     if isinstance(report, StepReport):
         return report.step % max(1, report.steps // _MOST_STEPS_RECORDED) == 0
     return not isinstance(report, ProgressReport)

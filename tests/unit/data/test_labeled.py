@@ -87,7 +87,7 @@ def test_a_missing_column_of_unlabelled_texts_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["text,label\n,x\n,y\n", 'text,label\n" ",x\n"\t\n",y\n'])
 def test_a_column_without_any_text_is_refused(tmp_path: Path, content: str) -> None:
-    with pytest.raises(DataError, match=r"d\.csv: the column 'text' is empty in every row$"):
+    with pytest.raises(DataError, match=r"d\.csv: the text column 'text' is empty in every row$"):
         read_labeled(csv_file(tmp_path, content), "text", "label")
 
 
@@ -113,7 +113,7 @@ def test_a_label_of_null_is_missing(tmp_path: Path, row: object) -> None:
 @pytest.mark.parametrize("row", [{"t": None, "l": "y"}, {"l": "y"}])
 def test_a_text_of_null_is_missing(tmp_path: Path, row: object) -> None:
     path = jsonl_file(tmp_path, {"t": "a", "l": "x"}, row)
-    with pytest.raises(DataError, match=r"d\.jsonl, line 2, column 't': the text is missing \(null\); remove the row"):
+    with pytest.raises(DataError, match=r"d\.jsonl, line 2, column 't': the text is missing \(null\)"):
         read_labeled(path, "t", "l")
 
 

@@ -33,6 +33,18 @@ def test_each_text_comes_in_each_order_whoever_tokenizes_it(
             assert np.array_equal(ids, read(tokens, *order))
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_texts_with_fields_are_the_same_in_workers(
+    tiny_tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
+    monkeypatch.setattr(tokenization, "_FRAME_CHARACTERS", 100)
+    tokenizer = tiny_tokenizer.with_field_token()
+    texts = [*zip(TEXTS, TEXTS[::-1], strict=True)]
+    found = list(tokenize_all(tokenizer, texts, ORDERS[:1], processes))
+    for text, (ids,) in zip(texts, found, strict=True):
+        assert np.array_equal(ids, tokenizer.tokenize(text).ids)
+
+
 def test_texts_are_taken_as_they_are_needed(tiny_tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokenization, "_FRAME_CHARACTERS", 100)
     taken = 0

@@ -96,6 +96,7 @@ def test_the_dictionary_survives_json_unchanged(which: str, request: pytest.Fixt
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert set(found) == {
         *("data", "rows", "task", "labels", "digest", "summary", "intervals", "classes", "confusion"),
+        *("invalid", "unknown"),
     }
 
 
@@ -191,3 +192,44 @@ def test_precisions_of_a_regression_are_compared_too(
     assert found.metrics["float32"]["rmse"] == 0
     assert found.metrics["int8"]["rmse"] > 0
     assert found.changed_labels == 0
+
+
+def test_unknown_labels_can_count_as_errors(model: Classifier) -> None:
+    """A4: the metrics are scikit-learn's for labels that are never predicted."""
+    labels = [*random_labels()[:-3], "new", "other", "new"]
+    message = r"3 of 60 rows are invalid: .*unknown label 'new'; .* \(row 58, row 60\); .*'other'"
+    with pytest.raises(bothways.DataError, match=message):
+        bothways.evaluate(model, table(labels), label="y")
+    found = bothways.evaluate(model, table(labels), label="y", unknown_labels="count")
+    assert (found.rows, found.unknown, found.labels) == (60, 3, (*LABELS, "new", "other"))
+    predicted = model.predict(TEXTS)
+    assert found.summary["ensemble"]["accuracy"] == pytest.approx(theirs.accuracy_score(labels, predicted))
+    macro = theirs.f1_score(labels, predicted, average="macro", zero_division=0)
+    assert found.summary["ensemble"]["macro_f1"] == pytest.approx(macro)
+    assert [each.support for each in found.classes[-2:]] == [2, 1]
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_unknown_labels_of_several_per_text_can_count_as_errors(multi_label_model: Classifier) -> None:
+    """A4: a label that is never predicted is missing in every text that has it."""
+    labels = [[TOPICS[0], "new"] if number % 2 else [] for number in range(60)]
+    found = bothways.evaluate(multi_label_model, {"text": TEXTS, "topics": labels}, unknown_labels="count")
+    assert (found.unknown, found.labels) == (30, (*TOPICS, "new"))
+    assert (found.classes[-1].support, found.classes[-1].recall) == (30, 0.0)
+
+
+def test_invalid_rows_are_left_out_and_returned(model: Classifier) -> None:
+    """A4: counted and listed in the result."""
+    labels: list[object] = [None, *random_labels()[1:]]
+    found = bothways.evaluate(model, table(labels), label="y", drop_invalid=True)
+    assert (found.rows, [row.place for row in found.invalid]) == (59, ["row 1"])
+    assert found.to_dict()["invalid"] == [
+        {"source": "the table", "place": "row 1", "column": "y", "reason": "the label is missing",
+         "values": {"text": TEXTS[0], "y": None}}
+    ]  # fmt: skip
+
+
+def test_texts_and_labels_may_be_two_lists(model: Classifier) -> None:
+    """A8: evaluate takes what train takes."""
+    labels = random_labels()
+    assert bothways.evaluate(model, (TEXTS, labels)) == bothways.evaluate(model, table(labels), label="y")

@@ -128,7 +128,7 @@ def run_in_child(work):
         os._exit(0)
     return os.waitstatus_to_exitcode(os.wait4(pid, 0)[1])
 
-scoring.check_text = count_texts(scoring.check_text)
+scoring.check_cells = count_texts(scoring.check_cells)
 number, status = 0, None
 while status != 0:  # until there are fewer events than that
     number += 1

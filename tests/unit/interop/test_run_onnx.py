@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import bothways
 from bothways.bundle.parity import NASTY_TEXTS
+from bothways.text.fields import Text, fields_of
 from bothways.text.subword_tokenizer import SubwordTokenizer
 
 EXAMPLE = Path(__file__).parents[3] / "tools" / "run_onnx.py"
@@ -59,12 +60,19 @@ def test_any_text_becomes_the_bundles_tokens(
     assert to_ids(text) == tiny_tokenizer.tokenize(text).ids.tolist()
 
 
-def test_the_program_gives_the_bundles_probabilities_without_bothways(bundle_path: Path, tmp_path: Path) -> None:
+ONE_COLUMN = ["The cat sat on the mat!!!!", "", "WHAT a terrible, terrible film: I hated every minute of it?"]
+TWO_COLUMNS = [("What a FILM", "I loved it, xxfld"), ("", "no title"), ("no body", "")]
+
+
+@pytest.mark.parametrize(("bundle", "texts"), [("bundle_path", ONE_COLUMN), ("fields_bundle_path", TWO_COLUMNS)])
+def test_the_program_gives_the_bundles_probabilities_without_bothways(
+    bundle: str, texts: list[Text], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    bundle_path = request.getfixturevalue(bundle)
     bothways.export_onnx(bundle_path, out=tmp_path / "m.onnx")
-    texts = ["The cat sat on the mat!!!!", "", "WHAT a terrible, terrible film: I hated every minute of it?"]
     finished = subprocess.run(
         [sys.executable, "-I", "-c", RUN_WITHOUT_US, tmp_path / "m.onnx"],
-        input="".join(f"{text}\n" for text in texts),
+        input="".join("\t".join(fields_of(text)) + "\n" for text in texts),
         capture_output=True,
         text=True,
         check=False,

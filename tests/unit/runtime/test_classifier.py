@@ -362,6 +362,7 @@ def test_a_language_model_has_torchs_loss(
     assert len(rows) > 20
     for row in rows:
         assert row.loss is not None
+        assert isinstance(row.text, str)
         assert model.loss(row.text, direction) == pytest.approx(row.loss[str(direction)], abs=1e-5)
     assert model.loss("", direction) == 0.0
 

@@ -149,7 +149,7 @@ def test_an_empty_separator_is_refused() -> None:
 def test_texts_are_checked_as_ever(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"row 1, column 't': the text is int 5, expected a string"):
         read_multi_labeled({"t": [5], "l": ["x"]}, "t", "l", "|")
-    with pytest.raises(DataError, match=r"the column 't' is empty in every row"):
+    with pytest.raises(DataError, match=r"the text column 't' is empty in every row"):
         read_multi_labeled({"t": ["", " "], "l": ["x", "y"]}, "t", "l", "|")
     with pytest.raises(DataError, match=r"has no rows, expected texts with labels"):
         read_multi_labeled(csv_file(tmp_path, "t,l\n"), "t", "l", "|")
@@ -250,7 +250,7 @@ def test_a_split_does_not_depend_on_the_order_of_the_rows_or_labels() -> None:
 def test_texts_without_labels_are_not_held_by_their_name() -> None:
     pairs: Pairs = [*((f"{n:03}", ()) for n in range(200)), *((f"x{n}", ("x",)) for n in range(20))]
     _, valid = split_of(pairs)
-    held = sorted(int(text) for text, labels in zip(valid.texts, valid.labels, strict=True) if not labels)
+    held = sorted(int(str(text)) for text, labels in zip(valid.texts, valid.labels, strict=True) if not labels)
     assert len(held) == pytest.approx(20, abs=2)
     assert held[0] < 60
     assert held[-1] > 140

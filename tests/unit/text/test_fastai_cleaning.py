@@ -141,3 +141,8 @@ def test_hostile_texts_end(name: str, rules: str) -> None:
     started = time.monotonic()
     assert clean_before(HOSTILE[name], rules).startswith("xxbos")
     assert time.monotonic() - started < 10
+
+
+def test_fields_are_joined_before_the_rules_apply() -> None:
+    assert clean_before(("A\0", "B"), FASTAI_V1, marks_field=True, ends=True) == "xxbos xxfld 1 A xxfld 2 B xxeos"
+    assert clean_before(("A", ""), FASTAI_V2, marks_field=True) == "xxbos xxfld 1 a xxfld 2"

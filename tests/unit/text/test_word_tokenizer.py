@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bothways.errors import BundleBroken
+from bothways.errors import BundleBroken, TextError
 from bothways.text.fastai_cleaning import FASTAI_CONTROL_TOKENS
 from bothways.text.reading import Direction, SpecialTokenPlacement, read
 from bothways.text.subword_tokenizer import SubwordTokenizer
@@ -139,14 +139,40 @@ def changed(**changes: object) -> bytes:
             changed(vocabulary=["xxpad", "xxunk", "xxbos"]),
             "begins with xxpad, xxunk, xxbos, expected xxunk, xxpad, xxbos",
         ),
-        (changed(vocabulary=["xxunk", "xxpad", "xxbos", "\ud800"]), "unable to parse raw data as a unicode string"),
+        (changed(vocabulary=["xxunk", "xxpad", "xxbos", "\ud800"]), "lone surrogate"),
         (changed(vocabulary=["xxunk", "xxpad", "xxbos", 7]), "valid string"),
         (changed(more=1), "Extra inputs are not permitted"),
         (changed(tables={}), "tables"),
-        (b"[1]", "document"),
+        (b"[1]", "Input should be an object"),
         (b'{"words": NaN}', "strict JSON"),
     ],
 )
 def test_an_invalid_document_is_refused(data: bytes, message: str) -> None:
     with pytest.raises(BundleBroken, match=message):
         parse_tokenizer(data)
+
+
+# Several fields, as in fastai.
+
+
+@pytest.mark.parametrize("cleaning", ["fastai-v1", "fastai-v2"])
+def test_fields_are_marked_and_numbered_as_in_fastai(cleaning: str) -> None:
+    tokenizer = make_word_tokenizer(cleaning, [*WORDS, "1", "2"]).with_field_token()
+    assert len(tokenizer) == len(make_word_tokenizer(cleaning, [*WORDS, "1", "2"]))
+    expected = ["xxbos", "xxfld", "1", "a", "cat", "xxfld", "2", "the", "mat"]
+    assert tokenizer.tokens(tokenizer.tokenize(("a cat", "the mat")).ids.tolist()) == expected
+    assert tokenizer.words_of(("a cat", "the mat")) == expected
+    assert words_of(tokenizer, "a cat") == expected[:5]
+    assert parse_tokenizer(tokenizer.to_bytes()).has_field_token
+    assert tokenizer.with_field_token() is tokenizer
+
+
+def test_fields_without_marks_are_refused() -> None:
+    assert not V2.has_field_token
+    with pytest.raises(TextError, match="a text has 2 fields, but this tokenizer does not mark fields"):
+        V2.tokenize(("a", "b"))
+
+
+def test_a_new_vocabulary_is_made_of_all_fields() -> None:
+    found = V2.with_field_token().adapted([("cat", "mat")] * 3)
+    assert {"xxfld", "1", "2", "cat", "mat"} <= set(found.document.vocabulary)

@@ -150,14 +150,14 @@ def test_regularization_weights_and_limits_are_not_nan(tmp_path: Path, key: str)
 
 @pytest.mark.parametrize("content", ["[encoder", "epochs: 3", "a = 1\na = 2"])
 def test_invalid_toml_is_reported_with_its_line(tmp_path: Path, content: str) -> None:
-    with pytest.raises(ConfigError, match=r"c\.toml is not TOML: .* \(at (line \d|end of document)"):
+    with pytest.raises(ConfigError, match=r"c\.toml is not valid TOML: .* \(at (line \d|end of document)"):
         load_hyperparameters("tiny", toml(tmp_path, content))
 
 
 def test_bytes_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_bytes(b"# na\xefve\n")
-    with pytest.raises(ConfigError, match=r"c\.toml is not TOML: 'utf-8' codec can't decode"):
+    with pytest.raises(ConfigError, match=r"c\.toml is not valid TOML: 'utf-8' codec can't decode"):
         load_hyperparameters("tiny", path)
 
 
@@ -166,3 +166,34 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         load_hyperparameters("tiny", tmp_path / "missing.toml")
     with pytest.raises(ConfigError, match=r"can't be read: Is a directory$"):
         load_hyperparameters("tiny", tmp_path)
+
+
+def test_a_dict_is_read_like_a_file() -> None:
+    """A8: the sections of a file as a dict, with the same errors."""
+    config = {"classifier": {"epochs": 2, "class_weights": {1: 0.5, "x": 1}}, "encoder": {"layers": 1}}
+    read = load_hyperparameters("tiny", config)
+    assert (read.classifier.epochs, read.encoder.layers) == (2, 1)
+    assert read.classifier.class_weights == {"1": 0.5, "x": 1.0}
+    assert load_hyperparameters("tiny", {"classifier": {"class_weights": {2: 3}}}).classifier.class_weights == {"2": 3}
+    with pytest.raises(ConfigError, match=r"^config has 1 error: encoder\.hiden_size: unknown key, did you mean"):
+        load_hyperparameters("tiny", {"encoder": {"hiden_size": 5}})
+    with pytest.raises(ConfigError, match=r"^config has 1 error: 3: unknown key"):
+        load_hyperparameters("tiny", {3: {"x": 1}})  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[class_weights]\nspam = 2", "class_weights is not a section: move it into [classifier]"),
+        ("[classifier.class_weights]\nspam = -1", "expected labels with numbers above 0, found 'spam' = -1"),
+        ('[classifier.class_weights]\nspam = "2"', "expected labels with numbers above 0, found 'spam' = '2'"),
+        ("[classifier.class_weights]\nspam = inf", "expected labels with numbers above 0, found 'spam' = inf"),
+        ("[classifier]\nclass_weights = [1, 2]", "expected none, balanced or a table of weights by label"),
+        ('[classifier]\nclass_weights = "Balanced"', "expected none, balanced or a table of weights by label"),
+    ],
+)
+def test_wrong_class_weights_are_refused_with_the_way_on(tmp_path: Path, content: str, message: str) -> None:
+    """A7: the table, its place, its keys and its values."""
+    with pytest.raises(ConfigError) as caught:
+        load_hyperparameters("tiny", toml(tmp_path, content))
+    assert message in str(caught.value)

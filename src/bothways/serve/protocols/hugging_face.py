@@ -17,6 +17,7 @@ from bothways.serve.protocols.protocol import (
     parse_body,
     render_plain_error,
     require_labels,
+    require_one_text_column,
     sorted_scores,
 )
 from bothways.serve.service import ServedModel, Service
@@ -41,10 +42,11 @@ class TextClassificationRequest(Schema):
 
 
 def _parse(received: RawRequest, service: Service) -> Query:
-    request = parse_body(received.body, TextClassificationRequest)
+    request = parse_body(received.body, TextClassificationRequest, service.settings)
     parameters = request.parameters or Parameters()
     served = service.model()
     require_labels(served)
+    require_one_text_column(served)
     function = served.model.task.activation_name
     if parameters.function_to_apply not in (None, function):
         raise RequestInvalid(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from typing import Any
 
-from bothways.errors import BodyUnsupported, RequestInvalid, ServingError
+from bothways.errors import BodyUnsupported, RequestInvalid, ServingError, quoted, shown
+from bothways.schema import Entries, Items
 from bothways.serve.answers import Answer, Classified
 from bothways.serve.protocols.protocol import (
     Information,
@@ -18,8 +20,11 @@ from bothways.serve.protocols.protocol import (
     all_classified,
     parse_body,
     readiness,
+    refuse_many_texts,
 )
 from bothways.serve.service import ServedModel, Service
+from bothways.serve.settings import Settings
+from bothways.text.fields import columns_text
 
 _TEXT = "text"
 
@@ -27,8 +32,8 @@ _TEXT = "text"
 class DataframeSplit(Schema):
     """A table as a list of rows."""
 
-    columns: list[str]
-    data: list[list[Any]]
+    columns: Items[str]
+    data: Items[list[Any]]
     index: list[Any] | None = None
 
 
@@ -36,21 +41,21 @@ class InvocationRequest(Schema):
     """Exactly one of `dataframe_split`, `dataframe_records`, `instances` and `inputs`."""
 
     dataframe_split: DataframeSplit | None = None
-    dataframe_records: list[dict[str, Any]] | None = None
+    dataframe_records: Items[dict[str, Any]] | None = None
     instances: list[Any] | None = None
-    inputs: list[Any] | dict[str, list[Any]] | str | None = None
+    inputs: list[Any] | Entries[list[Any]] | str | None = None
     params: dict[str, Any] | None = None
     """Ignored."""
 
 
 def _parse(received: RawRequest, service: Service) -> Query:
     content_type = received.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    column = service.model().model.manifest.training.text_column
+    columns = service.model().model.text_columns
     if content_type == "text/csv":
-        return Query(_csv_texts(received.body, column), None, _render)
+        return Query(_csv_texts(received.body, columns, service.settings), None, _render)
     if content_type not in ("application/json", ""):
-        raise BodyUnsupported(f"the content type is {content_type[:60]!r}, expected application/json or text/csv")
-    request = parse_body(received.body, InvocationRequest)
+        raise BodyUnsupported(f"the content type is {quoted(content_type, 60)}, expected application/json or text/csv")
+    request = parse_body(received.body, InvocationRequest, service.settings)
     given = {name: getattr(request, name) for name in ("dataframe_split", "dataframe_records", "instances", "inputs")}
     given = {name: value for name, value in given.items() if value is not None}
     if len(given) != 1:
@@ -59,49 +64,63 @@ def _parse(received: RawRequest, service: Service) -> Query:
             f"{', '.join(given) or 'none'}"
         )
     ((name, value),) = given.items()
-    return Query(_texts(name, value, column), None, _render)
+    return Query(_texts(name, value, columns), None, _render)
 
 
-def _texts(name: str, value: Any, column: str | None) -> list[Any]:
+def _texts(name: str, value: Any, columns: Sequence[str]) -> list[Any]:
     if isinstance(value, DataframeSplit):
-        place = value.columns.index(_column(value.columns, column))
+        chosen = _text_columns(value.columns, columns)
         if bad := next((row for row in value.data if len(row) != len(value.columns)), None):
             raise RequestInvalid(f"dataframe_split: a row has {len(bad)} values, expected {len(value.columns)}")
-        return [row[place] for row in value.data]
+        return _joined([[row[value.columns.index(column)] for row in value.data] for column in chosen])
     if isinstance(value, dict):
-        return list(value[_column(list(value), column)])
+        chosen = _text_columns(list(value), columns)
+        if len({len(value[column]) for column in chosen}) > 1:
+            raise RequestInvalid(f"{name}: {columns_text(chosen)} have different lengths")
+        return _joined([value[column] for column in chosen])
     if isinstance(value, str):
         return [value]
     if value and all(isinstance(item, dict) for item in value):
-        chosen = _column(list(value[0]), column)
-        if any(chosen not in item for item in value):
-            raise RequestInvalid(f"{name}: not every row has the column {chosen!r}")
-        return [item[chosen] for item in value]
+        chosen = _text_columns(list(value[0]), columns)
+        if missing := next((column for item in value for column in chosen if column not in item), None):
+            raise RequestInvalid(f"{name}: not every row has the column {quoted(missing)}")
+        return _joined([[item[column] for item in value] for column in chosen])
     return [item[0] if isinstance(item, list) and len(item) == 1 else item for item in value]
 
 
-def _csv_texts(body: bytes, column: str | None) -> list[str]:
+def _joined(cells: list[list[Any]]) -> list[Any]:
+    """Return one text per row from the cells of each text column."""
+    return cells[0] if len(cells) == 1 else list(zip(*cells, strict=True))
+
+
+def _csv_texts(body: bytes, columns: Sequence[str], settings: Settings) -> list[Any]:
+    rows: list[list[str]] = []
     try:
-        rows = list(csv.reader(io.StringIO(body.decode("utf-8"), newline=""), strict=True))
+        for row in csv.reader(io.StringIO(body.decode("utf-8"), newline=""), strict=True):
+            if row or not rows:
+                rows.append(row)
+                refuse_many_texts(len(rows) - 1, settings)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise RequestInvalid(f"the body is not valid CSV in UTF-8: {error}") from None
+        raise RequestInvalid(f"the body is not valid CSV in UTF-8: {shown(str(error))}") from None
     if not rows:
         raise RequestInvalid("the body is empty, expected a header line with column names")
     header, *lines = rows
-    place = header.index(_column(header, column))
+    places = [header.index(column) for column in _text_columns(header, columns)]
     if bad := next((row for row in lines if row and len(row) != len(header)), None):
         raise RequestInvalid(f"a row has {len(bad)} values, expected {len(header)}")
-    return [row[place] for row in lines if row]
+    return _joined([[row[place] for row in lines if row] for place in places])
 
 
-def _column(names: list[str], trained_on: str | None) -> str:
-    """Return the text column: the one used in training, ``text``, or the only column."""
-    found = next((name for name in (trained_on, _TEXT) if name in names), None)
-    if found is None and len(names) == 1:
-        found = names[0]
-    if found is None:
-        raise RequestInvalid(f"text column not found: expected {trained_on or _TEXT!r}, found {', '.join(names)[:200]}")
-    return found
+def _text_columns(names: list[str], trained_on: Sequence[str]) -> list[str]:
+    """Return the text columns: those used in training, or for one column also ``text`` or the only column."""
+    if all(column in names for column in trained_on) and trained_on:
+        return list(trained_on)
+    if len(trained_on) < 2 and _TEXT in names:
+        return [_TEXT]
+    if len(trained_on) < 2 and len(names) == 1:
+        return names
+    expected = " and ".join(map(quoted, trained_on or [_TEXT]))
+    raise RequestInvalid(f"text column not found: expected {expected}, found {shown(', '.join(names))}")
 
 
 def _render(served: ServedModel, answer: Answer) -> Reply:

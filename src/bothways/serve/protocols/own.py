@@ -13,6 +13,7 @@ from bothways.bundle.parity import ENSEMBLE
 from bothways.errors import RequestInvalid, ServingError, TextError
 from bothways.runtime.classifier import Classifier
 from bothways.runtime.prediction import Prediction
+from bothways.schema import Items
 from bothways.serve.answers import Answer, Classified
 from bothways.serve.protocols.protocol import (
     Information,
@@ -35,12 +36,14 @@ class ClassifyRequest(Schema):
     """Texts to classify."""
 
     texts: list[Any]
-    """Strings. Any other value gets an error of its own and does not affect the other texts."""
+    """Strings. For a model with several text columns: objects with a string per column, or lists of one string per
+    column in the order of `text_columns` in `/v1/models`. Any other value gets an error of its own and does not affect
+    the other texts."""
     model: str | None = None
     """Name of the model. Defaults to the first one that is served."""
-    probabilities: Sequence[Name] | None = None
+    probabilities: Items[Name] | None = None
     """Which probabilities to return. Defaults to `ensemble`. Must be left out for a regression model."""
-    values: Sequence[Name] | None = None
+    values: Items[Name] | None = None
     """Which values of a regression model to return. Defaults to `ensemble`. Must be left out for other models."""
     tokens: bool = False
     """Return the tokens of each text, and the order in which each direction reads them."""
@@ -102,7 +105,7 @@ class ErrorReply(Schema):
 
 
 def _parse(received: RawRequest, service: Service) -> Query:
-    request = parse_body(received.body, ClassifyRequest)
+    request = parse_body(received.body, ClassifyRequest, service.settings)
     kind = service.model(request.model).model.task.score_kind
     for name, names in (("probabilities", request.probabilities), ("values", request.values)):
         if names is not None and name != kind:
@@ -166,6 +169,7 @@ def _described(served: ServedModel) -> dict[str, object]:
         "task": record.name,
         "target": None if record.center is None else {"center": record.center, "scale": record.scale},
         "labels": list(model.labels),
+        "text_columns": list(model.text_columns),
         "directions": model.directions,
         "precision": model.precision,
         "early_exit": model.early_exit is not None,

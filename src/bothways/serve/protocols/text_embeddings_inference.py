@@ -30,6 +30,7 @@ from bothways.serve.protocols.protocol import (
     parse_body,
     readiness,
     require_labels,
+    require_one_text_column,
     sorted_scores,
 )
 from bothways.serve.service import TOKENIZING_THREADS, ServedModel, Service
@@ -62,8 +63,9 @@ class EmptyInputs(RequestInvalid):
 
 
 def _parse(received: RawRequest, service: Service) -> Query:
-    request = parse_body(received.body, PredictRequest)
+    request = parse_body(received.body, PredictRequest, service.settings)
     require_labels(service.model())
+    require_one_text_column(service.model())
     if request.raw_scores:
         raise RequestInvalid("raw_scores is not supported: scores are always probabilities")
     if isinstance(request.inputs, str):
@@ -117,6 +119,7 @@ def _render_error(error: ServingError) -> tuple[int, object]:
 def _info(service: Service, _: Mapping[str, str]) -> Reply:
     served, settings = service.model(), service.settings
     require_labels(served)
+    require_one_text_column(served)
     labels = served.model.task.labels
     return Reply(
         {

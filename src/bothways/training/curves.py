@@ -1,0 +1,232 @@
+"""Draw the loss curves of a run from its ``metrics.jsonl``.
+
+In: the metrics of a run, complete or not. Out: a picture with a row per stage: the training loss with the validation
+loss, and the metric of the validation rows, for each direction. matplotlib is imported when it draws.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bothways import strict_json
+from bothways.errors import BothwaysError, ConfigError, DependencyMissing, OutputExists, path_text
+from bothways.files import refuse_unusable, replace_file
+from bothways.training.checkpoints import CLASSIFIER_STAGE, LANGUAGE_MODEL_STAGE
+from bothways.training.reports import Report, StageReport
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_FORMATS = (".png", ".svg", ".pdf")
+_CREATOR = "bothways"
+"""Stands in the metadata of each picture. A picture of bothways is replaced by the next run, other files are not."""
+_COLORS = {"forward": "#0072b2", "backward": "#d55e00"}
+_POINTS_SMOOTHED = 25
+"""Smoothing averages over about this share of all points: one 25th."""
+
+
+@dataclass
+class _Curve:
+    """Training losses by step, and validation metrics by step, of one stage in one direction."""
+
+    losses: dict[int, float] = field(default_factory=dict)
+    epochs: dict[int, dict[str, float]] = field(default_factory=dict)
+    best: int | None = None
+
+
+def refuse_unusable_plot(path: Path) -> None:
+    """Raise an error if no picture can be drawn at a path, before a run starts.
+
+    Raises:
+        ConfigError: The suffix is not that of a picture, or the folder does not exist.
+        OutputExists: The file exists and was not drawn by bothways.
+        DependencyMissing: matplotlib is not installed.
+    """
+    if path.suffix.lower() not in _FORMATS:
+        raise ConfigError(f"--plot {path_text(path)}: expected a file name that ends in {', '.join(_FORMATS)}")
+    if os.path.lexists(path):
+        if not _is_ours(path):
+            raise OutputExists(f"{path_text(path)} exists: choose another --plot, or remove it first")
+    else:
+        refuse_unusable(path)
+    if importlib.util.find_spec("matplotlib") is None:
+        raise DependencyMissing("--plot needs matplotlib: pip install 'bothways[plot]'")
+
+
+def plotted(reports: Iterable[Report], path: Path, metrics: Path) -> Iterator[Report]:
+    """Yield the reports of a run, and draw its curves when it ends, also if it fails or is interrupted.
+
+    Args:
+        reports: The reports of a run.
+        path: The picture to draw, checked by ``refuse_unusable_plot``.
+        metrics: The run's ``metrics.jsonl``. It is read when the run ends.
+
+    Yields:
+        The reports. The last one states where the picture is, or warns that it could not be drawn.
+    """
+    try:
+        yield from reports
+    except BaseException as error:
+        with contextlib.suppress(Exception):  # the picture must not hide why the run failed
+            draw(path, metrics, str(error) if isinstance(error, BothwaysError) else type(error).__name__)
+        raise
+    try:
+        draw(path, metrics)
+    except Exception as error:  # noqa: BLE001  (the bundle is published: a picture must not make the run fail)
+        message = f"{path_text(path)} could not be drawn: {error}"
+        yield StageReport("plot", message, is_warning=True)
+    else:
+        yield StageReport("plot", path_text(path))
+
+
+def draw(path: Path, metrics: Path, problem: str = "") -> None:
+    """Draw the curves of a run.
+
+    Args:
+        path: The picture. An existing one is replaced.
+        metrics: The run's ``metrics.jsonl``.
+        problem: Why the run ended early, shown below its curves.
+
+    Raises:
+        DataError: The picture or its folder cannot be written.
+    """
+    from io import BytesIO  # noqa: PLC0415
+
+    import matplotlib as mpl  # noqa: PLC0415  (an extra)
+    from matplotlib.figure import Figure  # noqa: PLC0415  (an extra)
+
+    curves = _read(metrics)
+    stages = [stage for stage in (LANGUAGE_MODEL_STAGE, CLASSIFIER_STAGE) if any(stage == key[0] for key in curves)]
+    kind = path.suffix.lower()[1:]
+    metadata = {"Software" if kind == "png" else "Creator": _CREATOR, **({"Date": None} if kind == "svg" else {})}
+    buffer = BytesIO()
+    with warnings.catch_warnings(), mpl.rc_context({"svg.hashsalt": _CREATOR, "font.size": 9}):
+        warnings.simplefilter("ignore")  # a name may have characters that no font has
+        figure = Figure(figsize=(10, 0.9 + 3.0 * max(1, len(stages))), layout="constrained")
+        _draw(figure, curves, stages, metrics.parent.name.removesuffix(".run"), problem)
+        figure.savefig(buffer, format=kind, dpi=120, metadata=metadata)
+    replace_file(path, buffer.getvalue())
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return path.is_file() and _CREATOR.encode() in path.read_bytes()
+    except OSError:
+        return False
+
+
+def _read(metrics: Path) -> dict[tuple[str, str], _Curve]:
+    """Return the curves by stage and direction. A resumed run repeats steps: the last value of a step counts."""
+    curves: dict[tuple[str, str], _Curve] = {}
+    with contextlib.suppress(FileNotFoundError):
+        for line in metrics.read_bytes().splitlines():
+            try:
+                values = strict_json.parse(line)
+            except ValueError:  # cut short
+                continue
+            if not isinstance(values, dict) or values.get("report") not in ("StepReport", "EpochReport"):
+                continue
+            curve = curves.setdefault((str(values["stage"]), str(values["direction"])), _Curve())
+            step = int(values["step"])
+            if values["report"] == "StepReport":
+                curve.losses[step] = float(values["loss"])
+            else:
+                curve.epochs[step] = values["metrics"]
+                if values["is_best"]:
+                    curve.best = step
+    return curves
+
+
+def _draw(figure: Figure, curves: dict[tuple[str, str], _Curve], stages: list[str], title: str, problem: str) -> None:
+    figure.suptitle(title, parse_math=False, fontweight="bold")
+    axes = figure.subplots(max(1, len(stages)), 2, squeeze=False)
+    for row, stage in zip(axes, stages or ["no step was taken yet"], strict=True):
+        for direction, color in _COLORS.items():
+            curve = curves.get((stage, direction))
+            if curve is not None:
+                _draw_losses(row[0], curve, direction, color)
+                _draw_metric(row[1], curve, direction, color)
+        row[0].set_title(f"{stage}: loss")
+        row[0].set_ylabel("loss")
+        metric = _metric(curves, stage)
+        row[1].set_title(f"{stage}: validation {metric.replace('_', ' ')}")
+        row[1].set_ylabel(metric.replace("_", " "))
+        for axis in row:
+            axis.set_xlabel("step")
+            axis.set_xlim(left=0)
+            axis.grid(visible=True, color="0.9")
+            axis.spines[["top", "right"]].set_visible(False)
+            if axis.lines:
+                axis.legend(frameon=False)
+            _use_logarithm_if_wide(axis)
+    if problem:
+        figure.supxlabel(f"stopped: {problem}"[:300], parse_math=False, wrap=True, color="#b00020", fontsize=8)
+
+
+def _draw_losses(axis: Axes, curve: _Curve, direction: str, color: str) -> None:
+    steps = sorted(curve.losses)
+    if steps:
+        losses = [curve.losses[step] for step in steps]
+        axis.plot(steps, losses, color=color, alpha=0.2, linewidth=0.8, zorder=1)
+        axis.plot(steps, _smoothed(losses), color=color, label=f"{direction}, training")
+    if curve.epochs:
+        at = sorted(curve.epochs)
+        losses = [curve.epochs[step]["loss"] for step in at]
+        axis.plot(at, losses, color=color, linestyle="--", marker="o", markersize=3, label=f"{direction}, validation")
+
+
+def _draw_metric(axis: Axes, curve: _Curve, direction: str, color: str) -> None:
+    metric = _name_of_metric(curve)
+    at = [step for step in sorted(curve.epochs) if metric in curve.epochs[step]]
+    if at:
+        axis.plot(
+            at, [curve.epochs[step][metric] for step in at], color=color, marker="o", markersize=3, label=direction
+        )
+    if curve.best in at:
+        value = curve.epochs[curve.best][metric]
+        axis.plot(
+            curve.best,
+            value,
+            color=color,
+            marker="*",
+            markersize=11,
+            linestyle="",
+            label=f"{direction}, best: {value:.4g}",
+        )
+
+
+def _metric(curves: dict[tuple[str, str], _Curve], stage: str) -> str:
+    return next((_name_of_metric(curve) for key, curve in curves.items() if key[0] == stage and curve.epochs), "loss")
+
+
+def _name_of_metric(curve: _Curve) -> str:
+    """Return the first metric beside the loss, such as ``accuracy`` or ``perplexity``."""
+    names = next(iter(curve.epochs.values()), {})
+    return next((name for name in names if name != "loss"), "loss")
+
+
+def _use_logarithm_if_wide(axis: Axes) -> None:
+    values = np.concatenate([np.empty(0), *(np.asarray(line.get_ydata(), dtype=np.float64) for line in axis.lines)])
+    if "loss" in axis.get_ylabel() and values.size and values.min() > 0 and values.max() > 20 * values.min():
+        axis.set_yscale("log")
+
+
+def _smoothed(values: list[float]) -> list[float]:
+    """Return an exponential moving average, corrected for its start."""
+    keep = 1 - 1 / max(1.0, len(values) / _POINTS_SMOOTHED)
+    total = weight = 0.0
+    found = []
+    for value in values:
+        total, weight = keep * total + value, keep * weight + 1
+        found.append(total / weight)
+    return found
