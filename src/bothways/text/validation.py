@@ -160,7 +160,8 @@ def _columns_of(table: Any, columns: Sequence[str]) -> list[Iterable[object]]:
     if missing := [column for column in columns if column not in found]:
         listed = ", ".join(map(quoted, [*found][:_COLUMNS_LISTED])) + (", …" if len(found) > _COLUMNS_LISTED else "")
         raise TextError(
-            f"the {kind} has no column {quoted(missing[0])}, expected {columns_text(columns)}. It has {listed or 'none'}"
+            f"the {kind} has no column {quoted(missing[0])}, expected {columns_text(columns)}. "
+            f"It has {listed or 'none'}"
         )
     values: list[Iterable[object]] = [table[found[column]] for column in columns]
     for column, cells in zip(columns, values, strict=True):
