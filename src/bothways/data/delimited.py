@@ -129,6 +129,8 @@ class DelimitedTable(Table):
                 line, last = before + 1, reader.line_num
                 if last > line and self._dialect.quotes is None:
                     self._judge.check(line, last, row, self._row + len(rows) + 1)
+                if source.has_mixed_ends and self._dialect.quotes is None and (row or width == 1):
+                    self._judge.check_end(last)
                 before = source.done = last
                 if not row:
                     if width > 1:
@@ -269,6 +271,18 @@ class _Judge:
             f"{last}, but the lines in between also read as rows. {_NO_QUOTES}. If the field really has several "
             "lines, pass --quotes double"
         )
+
+    def check_end(self, number: int) -> None:
+        """Raise an error if a row ends with CR LF in a file with LF, because the CR may belong to its last field.
+
+        Raises:
+            DataError: The row does.
+        """
+        if self._lines.between(number, number)[0].endswith("\r\n"):
+            raise DataError(
+                f"{self._name}, line {number}: ends with CR LF, but the first line with LF. Make the line ends equal. "
+                "If no text ends with a carriage return, pass --quotes double"
+            )
 
     def _has_quoted_fields(self) -> bool:
         """Return whether some line up to the end of the block is a row only with its quotation marks."""

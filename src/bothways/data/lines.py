@@ -45,6 +45,7 @@ class Lines:
 
     Attributes:
         encoding: Python's name of the encoding.
+        has_mixed_ends: Whether the first line ends with LF, and some line so far with CR LF.
         is_damaged: Whether some bytes so far are not valid in the encoding. They are lone surrogates in the lines.
         done: Number of the last line that is not needed again. The reader of the rows sets it.
         blocks: The blocks that have a later line.
@@ -52,6 +53,7 @@ class Lines:
 
     def __init__(self, name: str, stream: IO[bytes], encoding: str | None) -> None:
         self.encoding = encoding or "utf-8"
+        self.has_mixed_ends = False
         self.is_damaged = False
         self.done = 0
         self.blocks: deque[Block] = deque()
@@ -61,6 +63,7 @@ class Lines:
         codec = "utf-8-sig" if self.encoding == "utf-8" else self.encoding
         self._decoder = codecs.getincrementaldecoder(codec)("strict")
         self._newline = ""
+        self._is_lf = False
 
     def __iter__(self) -> Iterator[list[str]]:
         """Yield the lines of one block after the other."""
@@ -86,6 +89,10 @@ class Lines:
             pending[-1] = text[:end]
             block = Block(number, "".join(pending), self._newline or "\n")
             pending, size = [text[end:]], len(text) - end
+            if number == 1:
+                self._is_lf = bool(block.lines) and not block.lines[0].endswith("\r\n")
+            if self._is_lf and "\r\n" in block.text:
+                self.has_mixed_ends = True
             number += len(block.lines)
             while self.blocks and self.blocks[0].last <= self.done:
                 self.blocks.popleft()
