@@ -21,7 +21,6 @@ from bothways.data.lines import LARGEST_LINE_CHARACTERS, Lines
 from bothways.data.table import CHUNK_ROWS, Chunk, Table, TableWriter, Values
 from bothways.errors import DataError
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _NUMBER = re.compile(r"\s*[-+]?\d+(\.\d+)?\s*")
 _NO_QUOTES = "If quotation marks are ordinary characters in this file, pass --quotes none"
 _DELIMITERS = {",": ("commas", "','"), "\t": ("tabs", "tab"), ";": ("semicolons", "';'"), "|": ("bars", "'|'")}
@@ -164,9 +163,8 @@ class DelimitedTable(Table):
 
     def _check_encoding(self, row: Sequence[object], place: str) -> None:
         for column, value in enumerate(row):
-            if isinstance(value, str) and not value.isascii() and _SURROGATE.search(value):
-                name = repr(self.columns[column]) if column < len(self.columns) else str(column + 1)
-                raise DataError(f"{self.name}, {place}, column {name}: {self._lines.problem}")
+            name = repr(self.columns[column]) if column < len(self.columns) else str(column + 1)
+            self._lines.check(str(value), f"{place}, column {name}")
 
     def _check_returns(self, rows: Sequence[Values], places: Sequence[str]) -> None:
         """Refuse carriage returns within a line of the only column, which end lines in other programs."""

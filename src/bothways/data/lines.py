@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import IO
@@ -17,6 +18,7 @@ from bothways.errors import DataError
 BLOCK_BYTES = 1 << 16
 LARGEST_LINE_CHARACTERS = 8 * 1024 * 1024
 """A longer line, or a longer field over several lines, is refused: it would need too much memory."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
 UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -110,6 +112,15 @@ class Lines:
             if block.first <= last
             for line in block.lines[max(first - block.first, 0) : last + 1 - block.first]
         ]
+
+    def check(self, value: str, place: str) -> None:
+        """Raise an error if a value has bytes that cannot be decoded.
+
+        Raises:
+            DataError: It has. The message names the file and ``place``.
+        """
+        if not value.isascii() and _SURROGATE.search(value):
+            raise DataError(f"{self._name}, {place}: {self.problem}")
 
     def _decode(self, data: bytes, is_last: bool, line: int) -> str:
         if not self._is_stated and line == 1 and (data.startswith(UTF_16_MARKS) or b"\0" in data.split(b"\n", 1)[0]):
