@@ -34,7 +34,7 @@ def read_toml(path: Path) -> dict[str, object]:
     except ValueError as error:  # a path with a null character
         raise ConfigError(f"{name} can't be read: {error}") from None
     if len(data) > LARGEST_FILE_BYTES:
-        raise ConfigError(f"{name} is larger than {LARGEST_FILE_BYTES} bytes: a file of settings has a few lines")
+        raise ConfigError(f"{name} has more than {LARGEST_FILE_BYTES} bytes, expected a few lines of settings")
     try:
         text = data.decode("utf-8")
         if any(part.count(".") > _MOST_DOTS for part in _BETWEEN_KEYS.split(text)):

@@ -39,6 +39,7 @@ from bothways.serve.protocols.protocol import Protocol, RawRequest
 from bothways.serve.service import Service
 from bothways.serve.settings import Settings, read_settings
 from bothways.text.tokenizer_document import parse_tokenizer
+from bothways.toml_file import LARGEST_FILE_BYTES
 from bothways.training.hyperparameters import load_hyperparameters
 from tests.hostile import foreign_files as foreign
 from tests.unit.interop.exports import vocabulary
@@ -195,7 +196,7 @@ def _read_table(path: Path) -> object:
 
 
 def _comments(size: int) -> bytes:
-    return b"# comment\n" * (size // 10)
+    return b"# comment\n" * (min(size, LARGEST_FILE_BYTES) // 10)
 
 
 def _csv_body(size: int) -> bytes:

@@ -169,22 +169,25 @@ REQUESTS: list[tuple[str, str, Content]] = [
     ("infer", "parameters", lambda: tensor(parameters=keys("1"))),
 ]  # fmt: skip
 
+TOML_SIZE = 190_000  # larger files are refused
 SETTINGS: list[tuple[str, str, Content]] = [
     case
     for name in ("hyperparameters", "settings")
     for case in (
-        (name, "keys", lambda: b"".join(b"k%d=1\n" % n for n in range(90_000))),
-        (name, "tables", lambda: b"".join(b"[k%d]\n" % n for n in range(90_000))),
-        (name, "dotted keys", lambda: b"a" + b".a" * 499_000 + b"=1"),
-        (name, "nested lists", lambda: b"a=" + b"[" * MB),
-        (name, "nested tables", lambda: b"a=" + b"{a=" * (MB // 3)),
-        (name, "a list", lambda: b"a=[" + b"[]," * (MB // 3) + b"]"),
-        (name, "quotes", lambda: b'a="""' + b'""\\"' * (MB // 4)),
-        (name, "a long key", lambda: b"a" * MB + b"=1"),
-        (name, "a long number", lambda: b"a=" + b"1" * MB),
-        (name, "a long line", lambda: b"[classifier]\nepochs=" + b"'" + b"1" * MB + b"'"),
-        (name, "array tables", lambda: b"[[a]]\n" * (MB // 6)),
-        (name, "nested array tables", lambda: b"".join(b"[[" + b".".join([b"a"] * n) + b"]]\n" for n in range(1, 900))),
+        (name, "keys", lambda: b"".join(b"k%d=1\n" % n for n in range(15_000))),
+        (name, "tables", lambda: b"".join(b"[k%d]\n" % n for n in range(15_000))),
+        (name, "dotted keys", lambda: b"a" + b".a" * 95_000 + b"=1"),
+        (name, "nested lists", lambda: b"a=" + b"[" * TOML_SIZE),
+        (name, "nested tables", lambda: b"a=" + b"{a=" * (TOML_SIZE // 3)),
+        (name, "a list", lambda: b"a=[" + b"[]," * (TOML_SIZE // 3) + b"]"),
+        (name, "quotes", lambda: b'a="""' + b'""\\"' * (TOML_SIZE // 4)),
+        (name, "a long key", lambda: b"a" * TOML_SIZE + b"=1"),
+        (name, "a long number", lambda: b"a=" + b"1" * TOML_SIZE),
+        (name, "short dotted keys", lambda: b"".join(b"a%d.a.a.a.a.a.a=1\n" % n for n in range(9_000))),
+        (name, "a large file", lambda: b"#" * MB),
+        (name, "a long line", lambda: b"[classifier]\nepochs=" + b"'" + b"1" * TOML_SIZE + b"'"),
+        (name, "array tables", lambda: b"[[a]]\n" * (TOML_SIZE // 6)),
+        (name, "nested array tables", lambda: b"".join(b"[[" + b".".join([b"a"] * n) + b"]]\n" for n in range(1, 400))),
     )
 ]
 

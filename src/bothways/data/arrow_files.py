@@ -138,10 +138,14 @@ class _ParquetWriter(TableWriter):
     def write(self, chunk: Chunk, added: Mapping[str, Sequence[object]]) -> None:
         arrays = [self._arrow.array(added[name]) for name in self._added]
         if self._file is None:
-            self._begin([values.type for values in arrays])
+            # A column that is empty so far becomes text: anything that comes later can be written as text.
+            self._begin(
+                [self._arrow.string() if values.type == self._arrow.null() else values.type for values in arrays]
+            )
         with library_errors(f"{self._name} can't be written again in its format"):
-            batch = self._arrow.RecordBatch.from_arrays([*chunk.source.columns, *arrays], schema=self._schema)
-            self._file.write_batch(batch)
+            types = [self._schema.field(name).type for name in self._added]
+            columns = [*chunk.source.columns, *(values.cast(kind) for values, kind in zip(arrays, types, strict=True))]
+            self._file.write_batch(self._arrow.RecordBatch.from_arrays(columns, schema=self._schema))
 
     def close(self) -> None:
         """Write the footer of the file."""
