@@ -91,7 +91,7 @@ def result_reports(task: Task, scores: Mapping[str, Scores], targets: Targets) -
     lines = _aligned(table)
     if ensemble.classes:
         lines += ["", *_aligned(_class_table(ensemble.classes))]
-    message = f"on {len(targets):,} validation rows" + "".join(f"\n  {line}".rstrip() for line in lines)
+    message = f"on {len(targets):,} validation rows" + "".join("\n" + f"  {line}".rstrip() for line in lines)
     yield StageReport(RESULT_STAGE, message, facts=facts)
     yield from _warnings(ensemble.classes, ensemble.summary, len(targets))
 
