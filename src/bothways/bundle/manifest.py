@@ -272,11 +272,6 @@ class TrainingRecord(Document):
     about: Annotated[str, Field(max_length=LONGEST_ABOUT)] | None = None
     hyperparameters: dict[str, object] = Field(default={})
 
-    @property
-    def text_column(self) -> str | None:
-        """The only text column; None if there are several or none is known."""
-        return self.text_columns[0] if len(self.text_columns) == 1 else None
-
     @model_validator(mode="after")
     def _text_columns_differ(self) -> TrainingRecord:
         if len(set(self.text_columns)) != len(self.text_columns):
@@ -335,6 +330,8 @@ class Manifest(Document):
                 raise ValueError(f"{name} has {record.size_bytes} bytes, expected at most {LARGEST_DOCUMENT_BYTES}")
         if len({member.architecture.vocabulary_size for member in self.members}) > 1:
             raise ValueError("the members have vocabularies of different sizes, but share one tokenizer")
+        if self.label_kind != "text" and not self.labels:
+            raise ValueError(f"there are no labels, but their kind is {self.label_kind}")
         if self.kind is Kind.CLASSIFIER:
             self._check_classifier()
         elif self.labels or self.combination or self.calibration or self.target or self.task != "next-token":

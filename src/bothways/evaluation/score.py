@@ -17,7 +17,7 @@ from bothways.arguments import as_flag, as_function, as_names, as_path, checked,
 from bothways.bundle.parity import ENSEMBLE
 from bothways.data.dialect import DIALECT_CHECKS, Dialect, Quotes, TableFormat
 from bothways.data.table import Chunk, Table, TableWriter
-from bothways.data.tables import check_output, open_table, open_writer
+from bothways.data.tables import check_output, open_file, open_writer
 from bothways.errors import ConfigError
 from bothways.evaluation.inputs import ModelSource, choose_text_columns, load_model
 from bothways.evaluation.partial_output import OutputSettings, PartialOutput, open_partial_output
@@ -72,7 +72,7 @@ def score(
 
     Args:
         model: A loaded model, used with its precision and early exit, or the directory of a bundle.
-        source: A CSV, TSV, JSONL or Parquet file, also compressed. ``-`` is standard input.
+        source: A table in a file (docs/tables.md), also compressed. ``-`` is standard input.
         out: File to create, of the same format. Must not exist yet. ``-`` is standard output.
         text: Text column, or several. Defaults to those used in training.
         format: Format of ``source``. Defaults to that of its suffix, and to CSV for standard input.
@@ -103,7 +103,7 @@ def score(
         raise ConfigError(f"{out} is the input itself: choose another --out")
     classifier = load_model(model)
     dialect = Dialect(format, delimiter, quotes, encoding, header)
-    with open_table(source, dialect) as table:
+    with open_file(source, dialect) as table:
         text_columns = choose_text_columns(text, classifier.text_columns)
         for column in text_columns:
             table.require_column(column, "--text")
@@ -218,10 +218,10 @@ def _open_output(
     columns = output_columns(model)
     is_plain_text = table.format in _RESUMABLE_FORMATS and not split_suffix(out)[1]
     if out == STANDARD_STREAM or not Path(source).is_file() or not is_plain_text:
-        with open_writer(table, out, columns) as writer:
+        with open_writer(table, out, columns, dialect) as writer:
             yield _Output(writer)
         return
-    check_output(table, out, columns)
+    check_output(table, out, columns, dialect)
     with (
         open_partial_output(
             Path(out), {**_settings(model, source, table, text_columns, dialect), **more_settings}

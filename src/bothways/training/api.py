@@ -7,14 +7,13 @@ when training begins, so that an installation without it can import this module.
 from __future__ import annotations
 
 import collections
+import contextlib
+import itertools
 import os
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from rich.console import Console
 
 from bothways.arguments import Check, as_flag, as_integer, as_names, as_path, as_paths, as_text, checked, optional
 from bothways.data.corpus import Corpus
@@ -22,7 +21,7 @@ from bothways.data.dialect import DIALECT_CHECKS, Dialect, Quotes, TableFormat
 from bothways.data.invalid import write_invalid
 from bothways.data.labeled import labeled_source
 from bothways.data.tables import TableSource
-from bothways.errors import ConfigError, DataError, DependencyMissing, path_text
+from bothways.errors import ConfigError, DataError, DependencyMissing, TrainingDiverged, path_text
 from bothways.files import refuse_unusable
 from bothways.runtime.classifier import Classifier, load
 from bothways.tasks.registry import new_task
@@ -36,6 +35,7 @@ from bothways.training.summary import DATA_STAGE, data_reports
 from bothways.training.training_data import read_training_data
 
 if TYPE_CHECKING:
+    from bothways.training.follow import Following
     from bothways.training.pipeline import RunSettings
 
 
@@ -47,6 +47,7 @@ _COMMON_CHECKS: dict[str, Check] = {
     "seed": as_integer,
     "device": as_text,
     "progress": as_flag,
+    "plot": optional(as_path),
     **DIALECT_CHECKS,
 }
 
@@ -82,6 +83,8 @@ def train(
     device: Device = "cpu",
     force: bool = False,
     progress: bool = True,
+    plot: str | os.PathLike[str] | None = None,
+    log_to: str | Sequence[str] | None = None,
     format: TableFormat | None = None,  # noqa: A002  (as the option)
     delimiter: str | None = None,
     quotes: Quotes | None = None,
@@ -124,7 +127,11 @@ def train(
         config: A TOML file of hyperparameters, or a dict with its sections (docs/hyperparameters.md).
         device: ``cpu`` or ``cuda``.
         force: Publish the model even if it is no better than a constant prediction.
-        progress: Show progress bars and epochs on standard error.
+        progress: Show progress on standard error: bars in a terminal or a notebook, otherwise a line per stage.
+        plot: Picture of the loss curves to draw at the end, also if training fails: a PNG, SVG or PDF file. It needs
+            matplotlib.
+        log_to: ``tensorboard``, ``tensorboard:FOLDER``, ``wandb`` or ``wandb:PROJECT``, or several of them: send the
+            metrics to TensorBoard or Weights & Biases, which must be installed (docs/training.md).
         format: Format of all files. Defaults to that of each suffix.
         delimiter: Character between the fields of a text table, such as ``;``. Defaults to a tab for TSV, or a comma.
         quotes: ``none`` if quotation marks are ordinary characters, ``double`` if they enclose fields in any case.
@@ -139,11 +146,15 @@ def train(
         DependencyMissing: The libraries for training are not installed.
         NoBetterThanConstant: On the validation rows, the model is no better than the same prediction for every text.
             Nothing was published. The same call with ``force`` publishes it without training again.
-        TrainingError: Training diverged, or the bundle could not be verified; nothing was published.
+        TrainingError: Training diverged (``TrainingDiverged``), or the bundle could not be verified. Nothing was
+            published.
     """
     base = _settings(out, directions, seed, pretrained, size, config, device)
     from bothways.training.distributed import processes  # noqa: PLC0415  (needs torch)
+    from bothways.training.follow import check_following  # noqa: PLC0415  (needs torch)
     from bothways.training.pipeline import digest_of, train_bundle  # noqa: PLC0415  (needs torch)
+
+    following = check_following(progress, plot, log_to)
 
     if processes().count > 1:
         raise ConfigError("torchrun works with pretrain only: run train without it, a classifier trains in one process")
@@ -181,7 +192,7 @@ def train(
         *(StageReport(DATA_STAGE, warning, is_warning=True) for warning in warnings),
         start,
     ]
-    _run(settings, first, train_bundle(read.split, read.unlabeled, settings), progress)
+    _run(settings, first, train_bundle(read.split, read.unlabeled, settings), following)
     return load(settings.out)
 
 
@@ -199,6 +210,8 @@ def pretrain(
     config: str | os.PathLike[str] | Mapping[str, object] | None = None,
     device: Device = "cpu",
     progress: bool = True,
+    plot: str | os.PathLike[str] | None = None,
+    log_to: str | Sequence[str] | None = None,
     format: TableFormat | None = None,  # noqa: A002  (as the option)
     delimiter: str | None = None,
     quotes: Quotes | None = None,
@@ -221,7 +234,11 @@ def pretrain(
         seed: Random seed, 0..4294967295.
         config: A TOML file of hyperparameters, or a dict with its sections (docs/hyperparameters.md).
         device: ``cpu`` or ``cuda``.
-        progress: Show progress bars and epochs on standard error.
+        progress: Show progress on standard error: bars in a terminal or a notebook, otherwise a line per stage.
+        plot: Picture of the loss curves to draw at the end, also if training fails: a PNG, SVG or PDF file. It needs
+            matplotlib.
+        log_to: ``tensorboard``, ``tensorboard:FOLDER``, ``wandb`` or ``wandb:PROJECT``, or several of them: send the
+            metrics to TensorBoard or Weights & Biases, which must be installed (docs/training.md).
         format: Format of all files. Defaults to that of each suffix, and to plain text.
         delimiter: Character between the fields of a text table, such as ``;``. Defaults to a tab for TSV, or a comma.
         quotes: ``none`` if quotation marks are ordinary characters, ``double`` if they enclose fields in any case.
@@ -234,11 +251,15 @@ def pretrain(
         DirectionError: The pack has no model for one of the directions.
         BundleError: The pack cannot be read.
         DependencyMissing: The libraries for training are not installed.
-        TrainingError: Training diverged, or the pack could not be verified; nothing was published.
+        TrainingError: Training diverged (``TrainingDiverged``), or the pack could not be verified. Nothing was
+            published.
     """
     base = _settings(out, directions, seed, continue_from, size, config, device)
     from bothways.training.distributed import processes  # noqa: PLC0415  (needs torch)
+    from bothways.training.follow import check_following  # noqa: PLC0415  (needs torch)
     from bothways.training.pipeline import pretrain_pack  # noqa: PLC0415  (needs torch)
+
+    following = check_following(progress, plot, log_to)
 
     dialect = Dialect(format, delimiter, quotes, encoding, header)
     texts = Corpus([os.fspath(path) for path in corpus], text, dialect)
@@ -247,9 +268,10 @@ def pretrain(
     settings = replace(base, text_columns=(text,), about=about, data={"corpus": texts.digest})
     reports = pretrain_pack(texts, settings)
     if processes().rank > 0:  # the first process writes files and reports progress
-        collections.deque(reports, maxlen=0)
+        with contextlib.suppress(TrainingDiverged):  # the first process raises it too
+            collections.deque(reports, maxlen=0)
         return
-    _run(settings, [], reports, progress)
+    _run(settings, [], reports, following)
 
 
 def _settings(
@@ -300,17 +322,11 @@ def _started(
     return replace(base, pack=start.pack, size=start.size, hyperparameters=hyperparameters), report
 
 
-def _run(settings: RunSettings, first: Iterable[Report], rest: Iterable[Report], progress: bool) -> None:
-    """Go through all reports of a run, recording them and showing them on standard error."""
-    from bothways.training.progress import show  # noqa: PLC0415  (needs torch)
-    from bothways.training.run_folder import recorded  # noqa: PLC0415  (needs torch)
+def _run(settings: RunSettings, first: Iterable[Report], rest: Iterable[Report], following: Following) -> None:
+    """Go through all reports of a run, recording them and showing them to the user."""
+    from bothways.training.follow import follow  # noqa: PLC0415  (needs torch)
 
-    def reports() -> Iterator[Report]:
-        yield from first
-        yield from rest
-
-    console = Console(file=sys.stderr) if progress else None
-    show(recorded(settings.out, settings.fingerprint, reports()), console)
+    follow(settings.out, settings.fingerprint, itertools.chain(first, rest), following)
 
 
 def _require_torch() -> None:
