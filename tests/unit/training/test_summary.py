@@ -19,7 +19,7 @@ def split(train: list[Label], valid: list[Label]) -> Split:
 
 
 def test_b1_few_classes_are_a_table_and_many_are_named_by_the_rarest_and_largest() -> None:
-    labels: list[Label] = [("a",)] * 1200 + [("b",)] * 30
+    labels: list[Label] = [("a" if number < 1200 else "b",) for number in range(1230)]
     (few,) = data_reports(split(labels, labels[1199:1201]), 7)
     assert few.message.splitlines() == [
         "1,230 training, 2 validation, 7 unlabeled rows; 2 classes; rarest 'b' with 30 training rows",
