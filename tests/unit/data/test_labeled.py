@@ -197,7 +197,7 @@ def test_pandas_categories_are_labels() -> None:
 
 
 def test_columns_of_different_length_are_refused() -> None:
-    with pytest.raises(DataError, match=r"^the columns text and label have different numbers of rows$"):
+    with pytest.raises(DataError, match=r"^the columns of the table have different numbers of rows: 'text' has 1"):
         read_labeled({"text": ["a"], "label": ["x", "y"]}, "text", "label")
 
 
@@ -212,7 +212,7 @@ def test_a_parquet_file_keeps_its_types(tmp_path: Path) -> None:
 
 
 def test_a_lone_string_is_no_column_of_a_table_in_memory() -> None:
-    with pytest.raises(DataError, match="a column of the table is the string 'abc', expected one value per row"):
+    with pytest.raises(DataError, match="the column 'text' of the table is the string 'abc', expected one value"):
         read_labeled({"text": "abc", "label": ["a", "b", "c"]}, "text", "label")
 
 
