@@ -12,7 +12,7 @@ import bothways
 from tests.bundles import edit_manifest
 from tests.keys import key_pair
 from tests.serve.conftest import running
-from tests.serve.test_operations import eventually
+from tests.serve.test_abuse import eventually
 
 pytestmark = pytest.mark.enable_socket
 
