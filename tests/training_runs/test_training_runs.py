@@ -580,7 +580,7 @@ def test_c4_a_run_that_a_full_disk_stopped_is_kept_and_resumes(
 
 
 ON_A_SMALL_DISK = """
-mount -t tmpfs -o size=600k none disk && cp d.csv tiny.toml disk && cd disk || exit 99
+mount -t tmpfs -o size=200k none disk && cp d.csv tiny.toml disk && cd disk || exit 99
 "$@"
 echo "status $?"
 ls m.bundle.run/forward
