@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, FailFast, ValidationError, WrapValidator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator, model_validator
+from pydantic_core import ErrorDetails
 
 from bothways.errors import shown
 
@@ -56,11 +57,14 @@ def _in_portions(value: Any, validate: Callable[[Any], Any]) -> Any:
     return result
 
 
-Items = Annotated[list[_T], FailFast()]
+STOP_EARLY = WrapValidator(_in_portions)
+"""Annotates an object with any keys. Its validation stops soon after the first invalid entry."""
+
+Items = Annotated[list[_T], Field(fail_fast=True)]
 """A list of any length. Its validation stops at the first invalid item."""
 
-Entries = Annotated[dict[str, _T], WrapValidator(_in_portions)]
-"""An object with any keys. Its validation stops soon after the first invalid entry."""
+Entries = Annotated[dict[str, _T], STOP_EARLY]
+"""An object with text as keys. Its validation stops soon after the first invalid entry."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ class Fault:
         return ".".join(shown(part, 80) for part in self.location[:8])
 
 
-class Faults(ValueError):
+class Faults(ValueError):  # noqa: N818  (the name states what happened)
     """A value does not match a schema. The message names the first fault.
 
     Attributes:
@@ -111,7 +115,13 @@ def validated(schema: type[_DocumentType], value: object) -> _DocumentType:
     try:
         return schema.model_validate(value)
     except ValidationError as error:
-        details = error.errors(include_url=False, include_context=False)
-        raise Faults([Fault(d["loc"], d["type"], shown(d["msg"], 500), d["input"]) for d in details]) from None
+        raise Faults([_fault(details) for details in error.errors(include_url=False, include_context=False)]) from None
     except RecursionError:
         raise Faults([Fault((), "recursion", "it is nested too deeply", None)]) from None
+
+
+def _fault(details: ErrorDetails) -> Fault:
+    message = details["msg"].removeprefix("Value error, ")
+    if details["type"] in ("model_type", "dict_type"):
+        message = "Input should be an object"
+    return Fault(details["loc"], details["type"], shown(message, 500), details["input"])

@@ -70,6 +70,7 @@ TORCH_WORDS = (
 JSON_WORDS = tuple(
     b'{ } [ ] , : " \\ \\u0000 \\ud800 null true false 0 -1 1e400 9223372036854775808 0.5 NaN ""'.split()
 )
+TAR_WORDS = (b"ustar", b"././@LongLink", b"GNU.sparse.", b"30 path=x\n")
 TOML_WORDS = tuple(b"[ ] [[ ]] = . , \" ''' # true inf nan 1979-05-27 0x1 1_0 \n { }".split(b" "))
 TABLE_WORDS = (
     b'"',
@@ -116,6 +117,7 @@ def with_digest(data: bytes) -> bytes:
     return json.dumps({**fields, "digest": digest_of(fields)}).encode() if isinstance(fields, dict) else data
 
 
+_PARITY = ENTRANCES["parity record"].benign(1).splitlines()[3]
 _TENSOR = foreign.pickled({"weight": foreign.tiny_state(words=2)["0.module.encoder.weight"]}, [])
 _TAR = foreign.tar({"x.pth": b"\x80\x02N.", "x.pkl": b"\x80\x02]."}, "w")
 
@@ -126,11 +128,11 @@ TARGETS: dict[str, Target] = {
     "torch legacy": _target("torch legacy", TORCH_WORDS, longest=8000),
     "fastai 1": _target("fastai 1", PICKLE_WORDS, longest=10_000),
     "fastai 2": _target("fastai 2", PICKLE_WORDS, longest=10_000),
-    "tar": _target("tar", (b"ustar", b"././@LongLink", b"GNU.sparse.", b"30 path=x\n"), seeds=(_TAR,), wrap=with_tar_checksums, longest=8192),
+    "tar": _target("tar", TAR_WORDS, seeds=(_TAR,), wrap=with_tar_checksums, longest=8192),
     "tar gz": _target("tar gz", (b"\x1f\x8b\x08", b"BZh9", b"\xfd7zXZ\0")),
     "manifest": _target("manifest", JSON_WORDS, wrap=with_digest, longest=8000),
     **{name: _target(name, JSON_WORDS) for name in ("subword tokenizer", "word tokenizer")},
-    "parity record": _target("parity record", JSON_WORDS, seeds=(ENTRANCES["parity record"].benign(1).splitlines()[3],)),
+    "parity record": _target("parity record", JSON_WORDS, seeds=(_PARITY,)),
     "weights": _target("weights", JSON_WORDS, longest=40_000),
     **{name: _target(name, JSON_WORDS) for name in ("classify", "hugging face", "embeddings", "invocations", "infer")},
     "invocations csv": _target("invocations csv", TABLE_WORDS),

@@ -37,8 +37,9 @@ from bothways.runtime.classifier import load
 from bothways.serve.protocols import hugging_face, mlflow, open_inference, own, text_embeddings_inference
 from bothways.serve.protocols.protocol import Protocol, RawRequest
 from bothways.serve.service import Service
-from bothways.serve.settings import read_settings
+from bothways.serve.settings import Settings, read_settings
 from bothways.text.tokenizer_document import parse_tokenizer
+from bothways.toml_file import LARGEST_FILE_BYTES
 from bothways.training.hyperparameters import load_hyperparameters
 from tests.hostile import foreign_files as foreign
 from tests.unit.interop.exports import vocabulary
@@ -132,6 +133,12 @@ def _benign_manifest(_: int) -> bytes:
     return (_golden() / MANIFEST_FILE).read_bytes()
 
 
+def golden_parity() -> bytes:
+    """Return the parity record of the golden bundle, which has another file name in format 1."""
+    found = [GOLDEN / name for name in (PARITY_FILE, "proof.jsonl") if (GOLDEN / name).exists()]
+    return found[0].read_bytes()
+
+
 def _benign_parity(size: int) -> bytes:
     content = (_golden() / PARITY_FILE).read_bytes()
     return content * max(1, size // len(content))
@@ -160,7 +167,7 @@ def _benign_words(size: int) -> bytes:
 @cache
 def _service() -> Service:
     served = SimpleNamespace(name="topics", model=load(GOLDEN))
-    return cast("Service", SimpleNamespace(model=lambda _=None: served))
+    return cast("Service", SimpleNamespace(model=lambda _=None: served, settings=Settings(max_texts=10**6)))
 
 
 def _request(protocol: Protocol, headers: Mapping[str, str], path: Path) -> object:
@@ -189,7 +196,7 @@ def _read_table(path: Path) -> object:
 
 
 def _comments(size: int) -> bytes:
-    return b"# comment\n" * (size // 10)
+    return b"# comment\n" * (min(size, LARGEST_FILE_BYTES) // 10)
 
 
 def _csv_body(size: int) -> bytes:

@@ -28,6 +28,7 @@ class _Writer(_PythonPickler):  # type: ignore[misc]
     def __init__(self, file: io.BytesIO, storages: list[bytes] | None) -> None:
         super().__init__(file, 2)
         self.storages = storages
+        self.keys: dict[int, str] = {}
 
     def save(self, obj: object, save_persistent_id: bool = True) -> None:
         if isinstance(obj, GlobalName):
@@ -35,8 +36,9 @@ class _Writer(_PythonPickler):  # type: ignore[misc]
         elif isinstance(obj, Record):
             self._save_record(obj)
         elif isinstance(obj, np.ndarray) and obj.dtype == np.float32 and self.storages is not None:
-            self.storages.append(obj.tobytes())
-            owner, key = GlobalName("torch", "FloatStorage"), str(len(self.storages) - 1)
+            if id(obj) not in self.keys:
+                self.storages.append(obj.tobytes())
+            owner, key = GlobalName("torch", "FloatStorage"), self.keys.setdefault(id(obj), str(len(self.storages) - 1))
             self.write(b"ctorch._utils\n_rebuild_tensor_v2\n(")
             self.save(("storage", owner, key, "cpu", obj.size))
             self.write(b"Q")

@@ -1,7 +1,7 @@
 """Measure what it costs to read a file: CPU seconds, peak memory, and whether it was read, refused, or crashed on.
 
-``Measurer`` starts one process that imports all entrances, and forks it for each file. The fork first reads a small
-harmless file of the same kind, so that the cost of the first import is not measured. CPU time is that of the fork
+``Measurer`` starts one process that reads a small harmless file through each entrance, so that the cost of the first
+imports is not measured, and forks it for each file. CPU time is that of the fork
 alone, so other processes on the machine change it little. Peak memory is what the fork needs beyond what it had.
 """
 
@@ -119,8 +119,6 @@ def _cost_here(entrance: str, source: Path) -> Cost:
 
     opened = ENTRANCES[entrance]
     with opened.place() as path:
-        path.write_bytes(opened.benign(1000))
-        opened.read(path)
         shutil.copyfile(source, path)
         size_bytes = path.stat().st_size
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak is now the present
@@ -144,10 +142,13 @@ def _cost_here(entrance: str, source: Path) -> Cost:
 def _serve() -> None:
     """Measure the files that standard input names, one line each."""
     import pyarrow.parquet  # noqa: F401  (imported once, and not in each fork)
-    import spacy  # noqa: F401
 
-    import tests.hostile.entrances  # noqa: F401
+    from tests.hostile.entrances import ENTRANCES
 
+    for entrance in ENTRANCES.values():  # imports and caches of libraries, which would be made again in each fork
+        with entrance.place() as path:
+            path.write_bytes(entrance.benign(1000))
+            entrance.read(path)
     print("ready", flush=True)
     for line in sys.stdin:
         entrance, source = json.loads(line)

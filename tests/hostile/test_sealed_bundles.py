@@ -29,6 +29,7 @@ from bothways.errors import BundleError
 from bothways.interop.reference import reference_record
 from bothways.runtime.language_model import LanguageModel
 from bothways.tasks.single_label import SingleLabel
+from bothways.text.fields import Text
 from bothways.text.reading import Direction, SpecialTokenPlacement
 from bothways.text.subword_tokenizer import SubwordTokenizer
 from bothways.training.models import weights_of
@@ -42,9 +43,10 @@ from tests.bundles import (
     write_with_early_exit,
 )
 from tests.hostile.bundle_changes import Change, changes_of
+from tests.keys import key_pair
 from tests.words import make_word_tokenizer
 
-KINDS = ["single-label", "multi-label", "regression", "early exit", "integers", "pooled words", "pack"]
+KINDS = ["single-label", "multi-label", "regression", "early exit", "integers", "pooled words", "two columns", "pack"]
 ROWS, LONGEST_TOKENS = 12, 80
 HARMLESS = (  # decides no answer: where a model comes from, how it was calibrated, and what a reader is told of it
     "bundle.json training",
@@ -67,13 +69,21 @@ class Answers:
     numbers: list[float]
 
 
-def answers_of(bundle: Path, texts: list[str]) -> Answers:
+def texts_of(bundle: Path) -> list[Text]:
+    found = read_bundle(bundle, read_manifest(bundle).kind)
+    return [row.text_in(found.manifest.training.text_columns) for row in found.parity_record]
+
+
+def answers_of(bundle: Path, texts: list[Text]) -> Answers:
     manifest = read_manifest(bundle)
     labels: list[Any] = [manifest.kind, manifest.task, manifest.labels, manifest.label_kind]
     numbers: list[float] = []
     if manifest.kind is Kind.LANGUAGE_MODEL:
         model = LanguageModel(read_bundle(bundle, manifest.kind))
-        return Answers(labels, [model.loss(text, way) for text in texts for way in sorted(manifest.directions)])
+        losses = [
+            model.loss(text, way) for text in texts for way in sorted(manifest.directions) if isinstance(text, str)
+        ]
+        return Answers(labels, losses)
     for early_exit in (False, True):
         if early_exit and manifest.early_exit is None:
             continue
@@ -103,6 +113,7 @@ def bundles(
     torch_models: TinyClassifiers,
     multi_label_torch_models: TinyClassifiers,
     regression_torch_models: TinyClassifiers,
+    fields_torch_models: TinyClassifiers,
     torch_language_models: TinyLanguageModels,
     tiny_tokenizer: SubwordTokenizer,
     tmp_path_factory: pytest.TempPathFactory,
@@ -116,6 +127,7 @@ def bundles(
         "multi-label": multi_label_torch_models,
         "regression": regression_torch_models,
         "integers": make_classifiers(tiny_tokenizer, placements, task=integers),
+        "two columns": fields_torch_models,
         "pooled words": make_classifiers(make_word_tokenizer("fastai-v2"), placements),
     }
     paths = {kind: folder / f"{number}.bundle" for number, kind in enumerate(KINDS)}
@@ -127,7 +139,7 @@ def bundles(
             weights = {m.direction: weights_of(tiny.models[m.direction], m, tiny.task.outputs) for m in members}
             rows = short(reference_record(members, weights, tiny.labels, tiny.tokenizer))
         write_classifiers(paths[kind], tiny, parity_record=rows, members=members, verify=lambda _: None)
-    texts = [row.text for row in short(torch_models.parity_record)]
+    texts = [row.text for row in short(torch_models.parity_record) if isinstance(row.text, str)]
     write_with_early_exit(paths["single-label"], paths["early exit"], Direction.FORWARD, texts)
     tiny_pack = torch_language_models
     short_pack = TinyLanguageModels(tiny_pack.models, tiny_pack.members, tiny_pack.tokenizer)
@@ -138,17 +150,7 @@ def bundles(
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A private and a public key."""
-    serialization = pytest.importorskip("cryptography.hazmat.primitives.serialization")
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    folder, key = tmp_path_factory.mktemp("keys"), Ed25519PrivateKey.generate()
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    public = key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
-    (folder / "private.pem").write_bytes(private)
-    (folder / "public.pem").write_bytes(public)
-    return folder / "private.pem", folder / "public.pem"
+    return key_pair(tmp_path_factory.mktemp("keys"))
 
 
 def all_changes(bundle: Path) -> list[Change]:
@@ -217,7 +219,7 @@ def test_c3_every_change_of_a_field_is_refused(bundles: dict[str, Path], kind: s
 
 def check_corrected(bundle: Path, changes: list[Change], folder: Path) -> dict[str, int]:
     """Check that changes with corrected digests are noticed, or answer the same. Return how many ended how."""
-    texts = [row.text for row in read_bundle(bundle, read_manifest(bundle).kind).parity_record]
+    texts = texts_of(bundle)
     expected = answers_of(bundle, texts)
     found = {"refused": 0, "failed": 0, "passed": 0}
     for change, path in changed_copies(bundle, changes, folder):

@@ -77,7 +77,7 @@ def test_a_bad_text_gets_an_error_of_its_own(server: RunningServer, model: Class
         (b'\xef\xbb\xbf{"texts": []}', 400, "byte order mark"),
         ('{"texts": []}'.encode("utf-16"), 400, "the body is not strict JSON"),
         (b'{"texts": ["\xff"]}', 400, "the body is not strict JSON"),
-        (b'{"texts": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", 400, "nested too deeply"),
+        (b'{"texts": ' + b"[" * 1000 + b"]" * 1000 + b"}", 400, "nested too deeply"),
         (b'{"texts": [], "text": "a"}', 400, "text: Extra inputs"),
         (b'{"texts": [], "probabilities": ["sideways"]}', 400, "probabilities.0: Input should be 'forward'"),
         (b'{"texts": [], "model": "other"}', 404, "model not found: 'other'. Available models: tiny"),

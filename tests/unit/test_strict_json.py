@@ -72,3 +72,35 @@ def test_the_largest_integers_fit() -> None:
 def test_what_is_no_json_is_never_dumped() -> None:
     with pytest.raises(ValueError, match="Out of range"):
         strict_json.dump(float("nan"))
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+def test_d1_documents_are_nested_100_levels_at_most(opening: str) -> None:
+    closing = "]" if opening == "[" else "}"
+    strict_json.parse((opening * 100 + "1" + closing * 100).encode())
+    with pytest.raises(ValueError, match="nested too deeply, expected at most 100 levels"):
+        strict_json.parse((opening * 101 + "1" + closing * 101).encode())
+    strict_json.parse(strict_json.dump(["[" * 500, {"{": '[\\"' * 500}]).encode())  # brackets in texts are no levels
+
+
+@given(VALUES, st.integers(0, 30))
+def test_d1_the_number_of_values_is_limited_before_parsing(value: object, most_values: int) -> None:
+    def count(part: object) -> int:
+        if isinstance(part, dict):
+            return 1 + sum(1 + count(inner) for inner in part.values())
+        return 1 + sum(map(count, part)) if isinstance(part, list) else 1
+
+    document = strict_json.dump(value).encode()
+    if count(value) <= most_values:
+        assert strict_json.parse(document, most_values=most_values + 1) == value
+    elif count(value) > 2 * most_values + 2:
+        with pytest.raises(strict_json.TooManyValues):
+            strict_json.parse(document, most_values=most_values)
+
+
+def test_half_of_a_character_is_refused_on_request() -> None:
+    document = b'["\\ud83d\\ude00", "\\\\ud800"]'
+    assert strict_json.parse(document, allow_surrogates=False) == ["\U0001f600", "\\ud800"]
+    assert strict_json.parse(b'["\\ud800"]') == ["\ud800"]
+    with pytest.raises(ValueError, match="lone surrogate"):
+        strict_json.parse(b'["\\ud800"]', allow_surrogates=False)

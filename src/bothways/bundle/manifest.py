@@ -14,8 +14,9 @@ from typing import Annotated, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 
+from bothways.schema import STOP_EARLY, Document, Entries, Items
 from bothways.tasks.labels import LONGEST_LABEL, LabelKind
 from bothways.tasks.registry import task_of
 from bothways.tasks.task import Task, TaskRecord
@@ -41,6 +42,7 @@ _LabelText = Annotated[str, Field(min_length=1, max_length=LONGEST_LABEL)]
 LONGEST_ABOUT = 10_000
 """Limit of ``about``, in characters."""
 Threshold = Annotated[FiniteFloat, Field(gt=0, lt=1)]
+_Direction = Annotated[Direction, Field(strict=False)]  # JSON has no enumerations: a strict one would refuse text
 
 
 class Kind(StrEnum):
@@ -50,11 +52,7 @@ class Kind(StrEnum):
     LANGUAGE_MODEL = "language-model"
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Architecture(_Part):
+class Architecture(Document):
     """The sizes of one AWD-LSTM: vocabulary V, embedding E, hidden H and layers L.
 
     The last layer is as wide as the embedding, so that the language model's decoder can be tied to it.
@@ -72,7 +70,7 @@ class Architecture(_Part):
         return list(zip([self.width_embedding, *inner], [*inner, self.width_embedding], strict=True))
 
 
-class FastaiPooling(_Part):
+class FastaiPooling(Document):
     """Which tokens of a text an imported classifier pools, as its version of fastai does when it predicts one text.
 
     fastai reads a long text completely but pools only its last windows, and it does not pool padding tokens that occur
@@ -115,7 +113,7 @@ class FastaiPooling(_Part):
         return max(first, end - int((ids[max(first, len(ids) - self.window_tokens) :] == PADDING_ID).sum()))
 
 
-class Member(_Part):
+class Member(Document):
     """One model of the bundle and its reading order.
 
     Attributes:
@@ -127,11 +125,11 @@ class Member(_Part):
         pooling: Which tokens an imported classifier pools; None pools all.
     """
 
-    direction: Direction
-    special_tokens: SpecialTokenPlacement
+    direction: _Direction
+    special_tokens: Annotated[SpecialTokenPlacement, Field(strict=False)]
     weights: FileName
     architecture: Architecture
-    widths_head: Annotated[list[Width], Field(max_length=16)] | None = None
+    widths_head: Annotated[Items[Width], Field(max_length=16)] | None = None
     pooling: FastaiPooling | None = None
 
     @model_validator(mode="after")
@@ -141,14 +139,14 @@ class Member(_Part):
         return self
 
 
-class Combination(_Part):
+class Combination(Document):
     """How the members' scores are combined: a weighted mean, in the order of the members."""
 
     method: Literal["mean"]
-    weights: list[Annotated[FiniteFloat, Field(gt=0, le=1)]]
+    weights: Items[Annotated[FiniteFloat, Field(gt=0, le=1)]]
 
 
-class Calibration(_Part):
+class Calibration(Document):
     """The temperature by which the ensemble's log probabilities are divided; 1 leaves them unchanged.
 
     For multi-label, the log odds of each label are divided.
@@ -157,7 +155,7 @@ class Calibration(_Part):
     temperature: Annotated[FiniteFloat, Field(gt=0, le=1000)]
 
 
-class Target(_Part):
+class Target(Document):
     """The scale of a regression's training targets, which converts outputs to values in the target's unit.
 
     Attributes:
@@ -169,7 +167,7 @@ class Target(_Part):
     scale: Annotated[FiniteFloat, Field(gt=0)]
 
 
-class EarlyExitPoint(_Part):
+class EarlyExitPoint(Document):
     """The effect of a threshold: the share of texts that both members read, the accuracy and macro F1."""
 
     threshold: Annotated[FiniteFloat, Field(ge=0, le=1)]
@@ -178,7 +176,7 @@ class EarlyExitPoint(_Part):
     macro_f1: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = None
 
 
-class EarlyExit(_Part):
+class EarlyExit(Document):
     """When one direction is enough, calibrated on labeled rows that were not used in training.
 
     Attributes:
@@ -195,7 +193,7 @@ class EarlyExit(_Part):
         curve: The effect of other thresholds on these rows.
     """
 
-    first: Direction
+    first: _Direction
     temperature: Annotated[FiniteFloat, Field(gt=0, le=1000)]
     threshold: Annotated[FiniteFloat, Field(ge=0, le=1)]
     largest_loss: Annotated[FiniteFloat, Field(gt=0, le=1)]
@@ -205,21 +203,21 @@ class EarlyExit(_Part):
     accuracy_of_ensemble: Annotated[FiniteFloat, Field(ge=0, le=1)]
     macro_f1: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = None
     macro_f1_of_ensemble: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = None
-    curve: Annotated[list[EarlyExitPoint], Field(max_length=1000)]
+    curve: Annotated[Items[EarlyExitPoint], Field(max_length=1000)]
 
     def is_confident(self, probabilities: NDArray[np.float64]) -> bool:
         """Return whether one direction is enough, by its probabilities at its temperature, (C,)."""
         return bool(probabilities.max() > self.threshold)
 
 
-class FileRecord(_Part):
+class FileRecord(Document):
     """Size and SHA-256 of one file."""
 
     size_bytes: Annotated[int, Field(ge=0, le=LARGEST_FILE_BYTES)]
     sha256: Digest
 
 
-class ImportedFile(_Part):
+class ImportedFile(Document):
     """The file that a member was imported from, and how its direction is known.
 
     Attributes:
@@ -236,14 +234,14 @@ class ImportedFile(_Part):
     direction_deviations: FiniteFloat
 
 
-class ImportRecord(_Part):
+class ImportRecord(Document):
     """The library and files that a model was imported from."""
 
     library: str
-    files: dict[Direction, ImportedFile]
+    files: Annotated[dict[_Direction, ImportedFile], STOP_EARLY]
 
 
-class TrainingRecord(_Part):
+class TrainingRecord(Document):
     """How a model was made: enough to distinguish models, and to read the same columns again.
 
     Contains no date and no duration, so that the same seed gives the same bytes. ``seed`` and ``size`` are None for an
@@ -262,22 +260,17 @@ class TrainingRecord(_Part):
     seed: int | None = None
     size: str | None = None
     imported: ImportRecord | None = None
-    text_columns: list[str] = []
+    text_columns: Items[str] = Field(default=[])
     label_column: str | None = None
-    label_columns: list[str] = []
+    label_columns: Items[str] = Field(default=[])
     weight_column: str | None = None
     label_separator: Annotated[str, Field(min_length=1, max_length=LONGEST_LABEL)] | None = None
-    rows: dict[str, int] = {}
-    validation: dict[str, dict[str, FiniteFloat]] = {}
+    rows: Entries[int] = Field(default={})
+    validation: Entries[Entries[FiniteFloat]] = Field(default={})
     pretrained: str | None = None
     pretrained_name: str | None = None
     about: Annotated[str, Field(max_length=LONGEST_ABOUT)] | None = None
-    hyperparameters: dict[str, object] = {}
-
-    @property
-    def text_column(self) -> str | None:
-        """The only text column; None if there are several or none is known."""
-        return self.text_columns[0] if len(self.text_columns) == 1 else None
+    hyperparameters: dict[str, object] = Field(default={})
 
     @model_validator(mode="after")
     def _text_columns_differ(self) -> TrainingRecord:
@@ -286,7 +279,7 @@ class TrainingRecord(_Part):
         return self
 
 
-class Manifest(_Part):
+class Manifest(Document):
     """The whole of ``bundle.json``.
 
     Attributes:
@@ -308,20 +301,20 @@ class Manifest(_Part):
         files: All other files.
     """
 
-    format: Annotated[int, Field(strict=True, ge=OLDEST_FORMAT, le=FORMAT)]
+    format: Annotated[int, Field(ge=OLDEST_FORMAT, le=FORMAT)]
     digest: Digest
-    kind: Kind
+    kind: Annotated[Kind, Field(strict=False)]
     task: Literal["single-label", "multi-label", "regression", "next-token"]
-    labels: Annotated[list[_LabelText], Field(max_length=100_000)]
+    labels: Annotated[Items[_LabelText], Field(max_length=100_000)]
     label_kind: LabelKind = "text"
-    members: Annotated[list[Member], Field(min_length=1, max_length=2)]
+    members: Annotated[Items[Member], Field(min_length=1, max_length=2)]
     combination: Combination | None
     calibration: Calibration | None
-    thresholds: list[Threshold] | None = None
+    thresholds: Items[Threshold] | None = None
     target: Target | None = None
     early_exit: EarlyExit | None = None
     training: TrainingRecord
-    files: dict[FileName, FileRecord]
+    files: Annotated[dict[FileName, FileRecord], STOP_EARLY]
 
     @model_validator(mode="after")
     def _agree(self) -> Manifest:
@@ -337,6 +330,8 @@ class Manifest(_Part):
                 raise ValueError(f"{name} has {record.size_bytes} bytes, expected at most {LARGEST_DOCUMENT_BYTES}")
         if len({member.architecture.vocabulary_size for member in self.members}) > 1:
             raise ValueError("the members have vocabularies of different sizes, but share one tokenizer")
+        if self.label_kind != "text" and not self.labels:
+            raise ValueError(f"there are no labels, but their kind is {self.label_kind}")
         if self.kind is Kind.CLASSIFIER:
             self._check_classifier()
         elif self.labels or self.combination or self.calibration or self.target or self.task != "next-token":

@@ -12,11 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import Field, FiniteFloat
 
 from bothways import strict_json
 from bothways.bundle.manifest import EarlyExit, Kind, Manifest
-from bothways.errors import BundleBroken
+from bothways.errors import BundleBroken, shown
+from bothways.schema import Document, Entries, Faults, Items, validated
 from bothways.tasks.labels import LabelValue
 from bothways.tasks.metrics import Scores
 from bothways.tasks.task import Decision, Task
@@ -54,14 +55,10 @@ _LONGEST_COMPOSED_WORDS = 400
 
 
 _Probability = Annotated[FiniteFloat, Field(ge=0, le=1)]
-_ByOutput = dict[str, dict[str, FiniteFloat]]
+_ByOutput = Entries[Entries[FiniteFloat]]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class RecordedDecision(_Part):
+class RecordedDecision(Document):
     """What a classifier concludes from the scores of one text, in the type of its labels.
 
     Attributes:
@@ -70,10 +67,10 @@ class RecordedDecision(_Part):
     """
 
     label: LabelValue
-    chosen: list[LabelValue]
+    chosen: Items[LabelValue]
 
 
-class RecordedEarlyExit(_Part):
+class RecordedEarlyExit(Document):
     """What a classifier with early exit does with one text.
 
     Attributes:
@@ -83,11 +80,11 @@ class RecordedEarlyExit(_Part):
     """
 
     read: Literal["forward", "backward", "both"]
-    probabilities: dict[str, _Probability]
+    probabilities: Entries[_Probability]
     decision: RecordedDecision
 
 
-class ParityRow(_Part):
+class ParityRow(Document):
     """What the trained models say of one text.
 
     Attributes:
@@ -102,11 +99,11 @@ class ParityRow(_Part):
         early_exit: What early exit does; None if it was not calibrated.
     """
 
-    text: str | dict[str, str]
-    ids: list[int]
-    probabilities: dict[str, dict[str, _Probability]] | None = None
+    text: str | Entries[str]
+    ids: Items[int]
+    probabilities: Entries[Entries[_Probability]] | None = None
     values: _ByOutput | None = None
-    loss: dict[str, FiniteFloat] | None = None
+    loss: Entries[FiniteFloat] | None = None
     decision: RecordedDecision | None = None
     early_exit: RecordedEarlyExit | None = None
 
@@ -248,10 +245,9 @@ def parse_parity_record(data: bytes, manifest: Manifest, name: str) -> list[Pari
     for number, line in enumerate(data.splitlines(), start=1):
         where = f"{name}, line {number}"
         try:
-            strict_json.parse(line)
-            row = ParityRow.model_validate_json(line)
-        except ValidationError as error:
-            raise BundleBroken(f"{where}: {error.errors()[0]['msg']}") from None
+            row = validated(ParityRow, strict_json.parse(line, allow_surrogates=False))
+        except Faults as error:
+            raise BundleBroken(f"{where}: {error}") from None
         except ValueError as error:
             raise BundleBroken(f"{where}: not strict JSON: {error}") from None
         if (set(row.text) if isinstance(row.text, dict) else None) != columns:
@@ -294,7 +290,7 @@ def _check_scores(row: ParityRow, directions: set[str], task: Task | None, where
         by_output.keys() != set(task.output_names) for by_output in (row.scores or {}).values()
     ):
         names = ", ".join(sorted(task.output_names))
-        raise BundleBroken(f"{where}: expected {task.score_kind} for each output of the manifest: {names}")
+        raise BundleBroken(f"{where}: expected {task.score_kind} for each output of the manifest: {shown(names)}")
 
 
 def _check_decisions(row: ParityRow, task: Task | None, early_exit: EarlyExit | None, where: str) -> None:
@@ -317,6 +313,6 @@ def _check_decisions(row: ParityRow, task: Task | None, early_exit: EarlyExit | 
         raise BundleBroken(f"{where}: the early exit is not the one that follows from the scores and the manifest")
 
 
-def _json(part: _Part | None) -> str:
+def _json(part: Document | None) -> str:
     """Return a part as JSON, in which 1, true and "1" differ."""
     return "" if part is None else part.model_dump_json()

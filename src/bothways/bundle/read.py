@@ -8,7 +8,6 @@ content that was checked is the content that is used. Nothing in a bundle can ex
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Set
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from bothways import strict_json
 from bothways.bundle import format_1
@@ -36,7 +34,8 @@ from bothways.bundle.parity import ParityRow, parse_parity_record
 from bothways.bundle.regular_file import read_regular_file
 from bothways.bundle.signature import SIGNATURE_FILE, check_signature
 from bothways.bundle.weights import member_shapes, read_weights
-from bothways.errors import BundleBroken, BundleMissing, BundleTooNew, shown
+from bothways.errors import BundleBroken, BundleMissing, BundleTooNew
+from bothways.schema import validated
 from bothways.text.fields import Text, columns_text
 from bothways.text.reading import Direction
 from bothways.text.tokenizer import Tokenizer
@@ -140,7 +139,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 def _parse_manifest(data: bytes, path: Path) -> Manifest:
     try:
-        value = strict_json.parse(data)
+        value = strict_json.parse(data, allow_surrogates=False)
     except ValueError as error:
         raise BundleBroken(f"{path} is not strict JSON: {error}") from None
     if not isinstance(value, dict):
@@ -157,11 +156,7 @@ def _parse_manifest(data: bytes, path: Path) -> Manifest:
                 f"{path} was changed after it was written: its content does not match its own digest. "
                 "Restore the original file"
             )
-        return Manifest.model_validate_json(json.dumps(value), strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "manifest"
-        raise BundleBroken(f"{path}: {shown(where)}: {first['msg']}") from None
+        return validated(Manifest, value)
     except ValueError as error:
         raise BundleBroken(f"{path}: {error}") from None
 

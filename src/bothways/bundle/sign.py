@@ -9,12 +9,14 @@ import contextlib
 import os
 from pathlib import Path
 
+from bothways.arguments import as_path, checked
 from bothways.bundle.read import read_bundle, read_manifest
 from bothways.bundle.signature import SIGNATURE_FILE, Signature, make_signature
 from bothways.errors import OutputExists, path_text
 from bothways.files import writing_failed
 
 
+@checked(path=as_path, key=as_path)
 def sign(path: str | os.PathLike[str], *, key: str | os.PathLike[str]) -> Signature:
     """Sign a bundle or pack with an Ed25519 key.
 

@@ -165,7 +165,7 @@ def _read_header(data: bytes, name: str) -> dict[str, tuple[object, object]]:
     if size > min(_LARGEST_HEADER_BYTES, len(data) - 8):
         raise BundleBroken(f"{name} is not a safetensors file: its header claims {size} bytes")
     try:
-        header = strict_json.parse(data[8 : 8 + size])
+        header = strict_json.parse(data[8 : 8 + size], allow_surrogates=False)
     except ValueError as error:
         raise BundleBroken(f"{name} has a broken header: {error}") from None
     if not isinstance(header, dict) or not all(isinstance(value, dict) for value in header.values()):

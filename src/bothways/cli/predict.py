@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from typing import Annotated
 
 import typer
@@ -22,6 +23,7 @@ from bothways.cli.options import (
     TrainedTextColumns,
 )
 from bothways.files import STANDARD_STREAM
+from bothways.text.coverage import Unreadable
 
 
 def predict(
@@ -41,6 +43,9 @@ def predict(
         bool, typer.Option("--early-exit", help="Skip the second direction when the first is confident.")
     ] = False,
     precision: PrecisionOption = "float32",
+    abstain: Annotated[
+        bool, typer.Option("--abstain", help="Leave the prediction empty for texts that the model cannot read.")
+    ] = False,
     table_format: FormatOption = None,
     delimiter: DelimiterOption = None,
     quotes: QuotesOption = None,
@@ -58,6 +63,9 @@ def predict(
 
     Regression: predicted_value.
 
+    The last line states how many texts the model cannot read: empty ones, those of digits and punctuation only, and
+    those with mostly unknown words. With --abstain their label and its probability, or their value, are left empty.
+
     With --early-exit also predicted_read: the directions that read the text.
 
     If the command is killed, the same command continues. Until it is done, the rows are in FILE.part. Parquet and
@@ -66,6 +74,7 @@ def predict(
     Example: bothways predict reviews.bundle new.csv --out scored.csv
     """
     model = bothways.load(bundle, early_exit=early_exit, precision=precision)
+    unreadable: Counter[Unreadable] = Counter()
     with _progress() as progress:
         task = progress.add_task("predict", total=None)
         rows = bothways.score(
@@ -78,10 +87,23 @@ def predict(
             quotes=quotes,
             encoding=encoding,
             header=header,
+            abstain=abstain,
             on_progress=lambda rows: progress.update(task, completed=rows),
+            on_unreadable=lambda _, reason: unreadable.update([reason]),
         )
     if out != STANDARD_STREAM:
         sys.stderr.write(f"{rows} rows written to {out}\n")
+    if unreadable:
+        sys.stderr.write(f"warning: {_unreadable_text(unreadable, rows, abstain)}\n")
+
+
+def _unreadable_text(unreadable: Counter[Unreadable], rows: int, abstain: bool) -> str:
+    count = unreadable.total()
+    reasons = ", ".join(f"{unreadable[reason]:,} {reason}" for reason in Unreadable if unreadable[reason])
+    result = "were left empty" if abstain else "mean little"
+    return (
+        f"the model cannot read {count:,} of {rows:,} texts ({count / rows:.1%}): {reasons}. Their predictions {result}"
+    )
 
 
 class _RowsColumn(ProgressColumn):

@@ -42,6 +42,23 @@ class Chunk:
         return [row[position] for row in self.rows]
 
 
+class Numbered(Sequence[str]):
+    """The positions of consecutive rows, such as ``row 3``. They become text when they are needed."""
+
+    def __init__(self, before: int, count: int) -> None:
+        self._numbers = range(before + 1, before + 1 + count)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __iter__(self) -> Iterator[str]:
+        return (f"row {number}" for number in self._numbers)
+
+    def __getitem__(self, index: int | slice) -> str:
+        assert isinstance(index, int)
+        return f"row {self._numbers[index]}"
+
+
 class Table(ABC):
     """Rows of a file, or of a table in memory, that are read once from start to end.
 

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from bothways import strict_json
 from bothways.bundle.manifest import FastaiPooling, Kind
-from bothways.errors import ConfigError, ForeignModelError
+from bothways.errors import ConfigError, ForeignModelError, path_text, quoted, shown
 from bothways.interop.archive import extract_models
 from bothways.interop.download import PUBLISHED, fetch_published
+from bothways.interop.facts import is_encodable
 from bothways.interop.fastai_learner import LearnerFacts, labels_of, learner_facts, vocabulary_of, without_fillers
 from bothways.interop.fastai_weights import FoundWeights, find_weights
 from bothways.interop.spacy_tables import tables_from_spacy
 from bothways.interop.torch_file import read_foreign_file
+from bothways.schema import Faults, validated
+from bothways.tasks.labels import LONGEST_LABEL
 from bothways.text.fastai_cleaning import FASTAI_CONTROL_TOKENS, FASTAI_V2
 from bothways.text.reading import Direction
 from bothways.text.word_tokenizer import WordTokenizerDocument
@@ -31,6 +32,7 @@ _V1_POOLING = FastaiPooling(window_tokens=70, tail_tokens=1399, last_skips_paddi
 _V2_POOLING = FastaiPooling(window_tokens=72, tail_tokens=1440, last_skips_padding=True)
 """fastai's default pooling. Saved weights do not record it."""
 
+_LABELS_LISTED = 20
 _ARCHIVES = (".tgz", ".tar.gz", ".tar")
 
 
@@ -48,6 +50,7 @@ class ForeignModel:
         pooling: The part of a text that a classifier pools. None for a language model.
         labels: Labels in the order of the classes. Empty for a language model.
         tokenizer: Rules and vocabulary.
+        has_vocabulary: Whether the file itself contains the vocabulary.
         direction: The direction in which it reads, if the file records it.
         text_column: Column from which the learner took its texts, if recorded.
         label_column: Column from which the learner took its labels, if recorded.
@@ -63,6 +66,7 @@ class ForeignModel:
     pooling: FastaiPooling | None
     labels: list[str]
     tokenizer: WordTokenizerDocument
+    has_vocabulary: bool
     direction: Direction | None
     text_column: str | None
     label_column: str | None
@@ -120,8 +124,8 @@ def _from_folder(folder: Path, name: str, options: _Options) -> ForeignModel:
     weights, words = (sorted(folder.rglob(f"*{suffix}")) for suffix in (".pth", ".pkl"))
     if len(weights) != 1 or len(words) > 1:
         raise ForeignModelError(
-            f"{name} contains {len(weights)} .pth and {len(words)} .pkl files, expected one of each: pass the path of "
-            "the model file itself"
+            f"{path_text(name)} contains {len(weights)} .pth and {len(words)} .pkl files, expected one of each: pass "
+            "the path of the model file itself"
         )
     vocabulary = options.vocabulary or (str(words[0]) if words else None)
     inside = weights[0].name
@@ -130,14 +134,50 @@ def _from_folder(folder: Path, name: str, options: _Options) -> ForeignModel:
 
 
 def _from_file(path: Path, name: str, file_name: str, options: _Options) -> ForeignModel:
-    facts = learner_facts(read_foreign_file(path), name)
+    model = model_of(
+        read_foreign_file(path),
+        path_text(name),
+        read_vocabulary=lambda: _read_vocabulary(_vocabulary_path(path, name, options.vocabulary)),
+        labels=options.labels,
+        language=options.language,
+        needs_labels=options.needs_labels,
+    )
+    if options.vocabulary is not None and model.has_vocabulary:
+        raise ConfigError(f"{model.name} contains its own vocabulary: drop --vocabulary")
+    return replace(model, file_name=path_text(file_name), sha256=_sha256(path))
+
+
+def model_of(
+    value: object,
+    name: str,
+    *,
+    read_vocabulary: Callable[[], tuple[list[str], list[str]]],
+    labels: Sequence[str] = (),
+    language: str | None = None,
+    needs_labels: bool = True,
+) -> ForeignModel:
+    """Return the model that an inert value describes.
+
+    Args:
+        value: The value of ``torch_file.read_foreign_file``.
+        name: Name of the file in error messages.
+        read_vocabulary: Returns words and labels, for weights without them. Called only if they are needed.
+        labels: See ``open_model``.
+        language: See ``open_model``.
+        needs_labels: See ``open_model``.
+
+    Raises:
+        ForeignModelError: The value is not a fastai model, is of a kind that is not supported, or has a field with a
+            value that can't be true. The message names the field.
+        ConfigError: The vocabulary or the labels are missing or do not fit the model.
+        DependencyMissing: The model needs spaCy for its tokenizer, and spaCy is not installed.
+    """
+    facts = learner_facts(value, name)
     found = find_weights(facts.state, name)
-    words, labels = facts.vocabulary, facts.labels or list(options.labels)
+    words, found_labels = facts.vocabulary, facts.labels or list(labels)
     if words is None:
-        words, vocabulary_labels = _read_vocabulary(_vocabulary_path(path, name, options.vocabulary))
-        labels = labels or vocabulary_labels
-    elif options.vocabulary is not None:
-        raise ConfigError(f"{name} contains its own vocabulary: drop --vocabulary")
+        words, more_labels = read_vocabulary()
+        found_labels = found_labels or more_labels
     if len(words) != found.architecture.vocabulary_size:
         raise ConfigError(
             f"{name}: the vocabulary has {len(words)} words, but the embedding has "
@@ -146,14 +186,15 @@ def _from_file(path: Path, name: str, file_name: str, options: _Options) -> Fore
     is_classifier = found.widths_head is not None
     return ForeignModel(
         name=name,
-        file_name=file_name,
-        sha256=_sha256(path),
+        file_name=name,
+        sha256="",
         library=facts.library,
         kind=Kind.CLASSIFIER if is_classifier else Kind.LANGUAGE_MODEL,
         found=found,
         pooling=(facts.pooling or (_V1_POOLING if found.is_version_1 else _V2_POOLING)) if is_classifier else None,
-        labels=_labels(labels, found.classes, name) if is_classifier and options.needs_labels else [],
-        tokenizer=_tokenizer(facts, words, name, options.language),
+        labels=_labels(found_labels, found.classes, name) if is_classifier and needs_labels else [],
+        tokenizer=_tokenizer(facts, words, name, language),
+        has_vocabulary=facts.vocabulary is not None,
         direction=facts.direction,
         text_column=facts.text_column,
         label_column=facts.label_column,
@@ -167,8 +208,8 @@ def _vocabulary_path(path: Path, name: str, given: str | None) -> Path:
     candidates = [p for p in sorted(path.parent.glob("*.pkl")) if p != path]
     if len(candidates) != 1:
         raise ConfigError(
-            f"{name} contains weights without a vocabulary, and its folder has {len(candidates) or 'no'} other .pkl "
-            "files, expected one: pass the vocabulary with --vocabulary"
+            f"{path_text(name)} contains weights without a vocabulary, and its folder has {len(candidates) or 'no'} "
+            "other .pkl files, expected one: pass the vocabulary with --vocabulary"
         )
     return candidates[0]
 
@@ -180,11 +221,11 @@ def _read_vocabulary(path: Path) -> tuple[list[str], list[str]]:
             value = strict_json.parse(path.read_bytes())
         except (OSError, ValueError) as error:
             raise ForeignModelError(
-                f"{path} can't be read as a vocabulary, expected a list of words: {error}"
+                f"{path_text(path)} can't be read as a vocabulary, expected a list of words: {shown(str(error))}"
             ) from None
     else:
         value = read_foreign_file(path)
-    return vocabulary_of(value, str(path)), labels_of(value, str(path))
+    return vocabulary_of(value, path_text(path)), labels_of(value, path_text(path))
 
 
 def _labels(labels: Sequence[str], classes: int, name: str) -> list[str]:
@@ -192,10 +233,13 @@ def _labels(labels: Sequence[str], classes: int, name: str) -> list[str]:
         raise ConfigError(
             f"{name} has {classes} classes without labels: pass the labels in class order, one --label each"
         )
+    listed = shown(", ".join(labels[:_LABELS_LISTED])) + (", ..." if len(labels) > _LABELS_LISTED else "")
     if len(labels) != classes:
-        raise ConfigError(f"{name} has {classes} classes, but {len(labels)} labels: {', '.join(labels)}")
+        raise ConfigError(f"{name} has {classes} classes, but {len(labels)} labels: {listed}")
     if len(set(labels)) != len(labels):
-        raise ForeignModelError(f"{name}: a label occurs twice: {', '.join(labels)}")
+        raise ForeignModelError(f"{name}: a label occurs twice: {listed}")
+    if wrong := [label for label in labels if not 0 < len(label) <= LONGEST_LABEL or not is_encodable(label)]:
+        raise ConfigError(f"{name} has the label {quoted(wrong[0])}, expected 1 to {LONGEST_LABEL} characters")
     if classes < 2:
         raise ForeignModelError(f"{name} has {classes} class, expected at least 2")
     return list(labels)
@@ -207,13 +251,14 @@ def _tokenizer(facts: LearnerFacts, words: list[str], name: str, language: str |
         words = without_fillers(words)
     trained_on = facts.language or language or "en"
     if language is not None and trained_on != language:
-        raise ConfigError(f"{name} records the language {trained_on!r}: drop --language")
+        raise ConfigError(f"{name} records the language {quoted(trained_on)}: drop --language")
     tables, source = facts.tables, "spaCy, as exported with the model"
     if tables is None:
         tables, version = tables_from_spacy(trained_on, facts.control_tokens or FASTAI_CONTROL_TOKENS[cleaning])
         source = f"spaCy {version}"
     try:
-        return WordTokenizerDocument.model_validate(
+        return validated(
+            WordTokenizerDocument,
             {
                 "cleaning": cleaning,
                 "marks_field": facts.marks_field,
@@ -222,11 +267,10 @@ def _tokenizer(facts: LearnerFacts, words: list[str], name: str, language: str |
                 "source": source,
                 "tables": tables,
                 "vocabulary": words,
-            }
+            },
         )
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ForeignModelError(f"{name}: {'.'.join(map(str, first['loc']))[:80]}: {first['msg']}") from None
+    except Faults as error:
+        raise ForeignModelError(f"{name}: {error}") from None
 
 
 def _cleaning_of(words: list[str], name: str) -> str:
@@ -238,8 +282,8 @@ def _cleaning_of(words: list[str], name: str) -> str:
     if words[: len(older)] == older and len(older) > 4:
         return "fastai-v1"
     raise ForeignModelError(
-        f"{name}: its vocabulary begins with {', '.join(words[:9])}, expected the control tokens of fastai v1 or v2 in "
-        "their order: models with other control tokens can't be imported"
+        f"{name}: its vocabulary begins with {shown(', '.join(words[:9]))}, expected the control tokens of fastai v1 "
+        "or v2 in their order: models with other control tokens can't be imported"
     )
 
 

@@ -88,10 +88,11 @@ def _encoder(state: Mapping[str, object], before: str, source: str) -> tuple[Arr
     if any(name.startswith(f"{before}rnns.") and name.endswith("_reverse") for name in state):
         raise ForeignModelError(f"{source} has bidirectional layers (bidir=True), which are not supported")
     embedding = _array(state.get(f"{before}encoder.weight"), f"{before}encoder.weight", source)
-    if embedding.ndim != 2 or embedding.shape[0] > _LARGEST_VOCABULARY or not 1 <= embedding.shape[1] <= _LARGEST_WIDTH:
+    rows, columns = embedding.shape if embedding.ndim == 2 else (0, 0)
+    if not (1 <= rows <= _LARGEST_VOCABULARY and 1 <= columns <= _LARGEST_WIDTH):
         raise ForeignModelError(
-            f"{source}: {before}encoder.weight has shape {embedding.shape}, expected 2 dimensions: one row per word "
-            f"and 1 to {_LARGEST_WIDTH} columns"
+            f"{source}: {before}encoder.weight has shape {embedding.shape}, expected 2 dimensions: 1 to "
+            f"{_LARGEST_VOCABULARY} words, and 1 to {_LARGEST_WIDTH} numbers per word"
         )
     if (copy := state.get(f"{before}encoder_dp.emb.weight")) is not None:
         _require_same(_array(copy, f"{before}encoder_dp.emb.weight", source), embedding, source)
@@ -163,8 +164,8 @@ def _head(modules: list[dict[str, object]], width_pooled: int, source: str) -> t
         weight = _array(linear.get("weight"), f"the head's layers.{layer}.weight", source)
         if weight.ndim != 2 or weight.shape[1] != widths[-1] or not 1 <= weight.shape[0] <= _LARGEST_WIDTH:
             raise ForeignModelError(
-                f"{source}: the head's layers.{layer}.weight has shape {weight.shape}, expected (..., {widths[-1]}) with "
-                f"1 to {_LARGEST_WIDTH} rows"
+                f"{source}: the head's layers.{layer}.weight has shape {weight.shape}, expected (..., {widths[-1]}) "
+                f"with 1 to {_LARGEST_WIDTH} rows"
             )
         widths.append(weight.shape[0])
         bias = linear.get("bias", np.zeros(widths[-1], dtype=np.float32))  # the linear layers of v2 have no bias

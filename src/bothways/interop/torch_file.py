@@ -22,7 +22,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bothways.errors import ForeignModelError
+from bothways.errors import ForeignModelError, path_text
 from bothways.interop.library_errors import library_errors
 from bothways.interop.pickle_reader import MAX_DIMENSIONS, Constructor, GlobalName, Record, array_from, read_pickle
 
@@ -75,7 +75,7 @@ def read_foreign_file(path: Path) -> object:
     Raises:
         ForeignModelError: The file does not exist, is of another kind, is damaged or cut short, or exceeds a limit.
     """
-    source = str(path)
+    source = path_text(path)
     with library_errors(source), _open_regular_file(path) as file:
         size_bytes = os.fstat(file.fileno()).st_size
         if file.peek(2).startswith(b"PK"):
@@ -84,21 +84,22 @@ def read_foreign_file(path: Path) -> object:
 
 
 def _open_regular_file(path: Path) -> BufferedReader:
+    source = path_text(path)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # opening a pipe must not block
     except FileNotFoundError:
         raise ForeignModelError(
-            f"{path} does not exist, expected a file that torch.save or pickle.dump wrote"
+            f"{source} does not exist, expected a file that torch.save or pickle.dump wrote"
         ) from None
     except OSError as error:
-        raise ForeignModelError(f"{path} can't be opened: {error.strerror}") from None
+        raise ForeignModelError(f"{source} can't be opened: {error.strerror}") from None
     status = os.fstat(descriptor)
     if stat.S_ISREG(status.st_mode) and 0 < status.st_size <= MAX_FILE_BYTES:
         return os.fdopen(descriptor, "rb")
     os.close(descriptor)
     if not stat.S_ISREG(status.st_mode):
-        raise ForeignModelError(f"{path} is not a regular file, expected one that torch.save or pickle.dump wrote")
-    raise ForeignModelError(f"{path} has {status.st_size} bytes, expected 1 to {MAX_FILE_BYTES}")
+        raise ForeignModelError(f"{source} is not a regular file, expected one that torch.save or pickle.dump wrote")
+    raise ForeignModelError(f"{source} has {status.st_size} bytes, expected 1 to {MAX_FILE_BYTES}")
 
 
 def _read_stream(data: bytes, source: str) -> object:

@@ -8,20 +8,21 @@ Shapes: B texts, T tokens, V vocabulary size, E embedding size, H hidden size.
 from __future__ import annotations
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from bothways.bundle.manifest import Architecture
 from bothways.nn.dropout import embedding_dropout, locked_dropout, weight_dropout
 from bothways.nn.next_token import next_token_loss
+from bothways.schema import Document
 from bothways.text.reading import Direction
 
 State = list[tuple[Tensor, Tensor]]
 """Hidden and cell state of each layer, each of shape (1, B, size of the layer)."""
 
 
-class Dropouts(BaseModel):
+class Dropouts(Document):
     """Dropout probabilities of the AWD-LSTM, each in [0, 1). Defaults to those of ULMFiT's language models.
 
     Attributes:
@@ -32,7 +33,7 @@ class Dropouts(BaseModel):
         output: Probability of dropping a feature of the last LSTM layer.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(strict=False)
 
     embedding: float = Field(0.02, ge=0, lt=1)
     input: float = Field(0.25, ge=0, lt=1)

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from starlette.types import Receive
 
 from bothways import strict_json
-from bothways.errors import Overloaded, RequestInvalid, RequestTooLarge, ServingError
+from bothways.errors import Overloaded, RequestInvalid, ServingError, quoted
 from bothways.serve.answers import Answer
 from bothways.serve.batching import ModelUnloaded
 from bothways.serve.bodies import read_body
@@ -27,7 +27,14 @@ from bothways.serve.log import log_message, log_request
 from bothways.serve.metrics import CONTENT_TYPE
 from bothways.serve.openapi import build_openapi
 from bothways.serve.protocols import hugging_face, mlflow, open_inference, own, text_embeddings_inference
-from bothways.serve.protocols.protocol import Information, Protocol, Query, RawRequest, Reply
+from bothways.serve.protocols.protocol import (
+    Information,
+    Protocol,
+    Query,
+    RawRequest,
+    Reply,
+    refuse_many_texts,
+)
 from bothways.serve.service import ServedModel, Service
 
 PROTOCOLS = (
@@ -106,10 +113,7 @@ async def _predict(service: Service, protocol: Protocol, request: Request) -> Re
         with service.metrics.stage("body"):
             body = await read_body(request, settings)
         query = protocol.parse(RawRequest(body, dict(request.headers), _path_of(request)), service)
-        if len(query.texts) > settings.max_texts:
-            raise RequestTooLarge(
-                f"the request has {len(query.texts)} texts, but at most {settings.max_texts} are allowed (max-texts)"
-            )
+        refuse_many_texts(len(query.texts), settings)
         served, answer = await _unless_client_leaves(_classify(service, query, deadline_s), request.receive)
         return _response(query.render(served, answer))
     except ServingError as error:
@@ -173,7 +177,7 @@ def _timeout_s(request: Request) -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
-        raise RequestInvalid(f"{_TIMEOUT_HEADER} is {value[:40]!r}, expected a number of seconds greater than 0")
+        raise RequestInvalid(f"{_TIMEOUT_HEADER} is {quoted(value, 40)}, expected a number of seconds greater than 0")
     return seconds
 
 

@@ -6,7 +6,7 @@ import asyncio
 
 from starlette.requests import Request
 
-from bothways.errors import BodyUnsupported, RequestSlow, RequestTooLarge
+from bothways.errors import BodyUnsupported, RequestSlow, RequestTooLarge, quoted
 from bothways.serve.settings import Settings
 
 
@@ -21,7 +21,7 @@ async def read_body(request: Request, settings: Settings) -> bytes:
     """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity":
-        raise BodyUnsupported(f"content-encoding {encoding[:40]!r} is not supported: send the body uncompressed")
+        raise BodyUnsupported(f"content-encoding {quoted(encoding, 40)} is not supported: send the body uncompressed")
     limit = settings.max_body_bytes
     too_large = RequestTooLarge(f"the body is larger than {limit} bytes (max-body-bytes): send fewer texts per request")
     length = request.headers.get("content-length", "")

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from bothways.errors import DeadlinePassed, ModelUnknown, Overloaded, TextError, Unavailable
+from bothways.errors import DeadlinePassed, ModelUnknown, Overloaded, TextError, Unavailable, quoted, shown
 from bothways.runtime.classifier import Classifier
 from bothways.runtime.verify import Verification, load_verified
 from bothways.serve.answers import Answer, Classified
@@ -98,7 +98,9 @@ class Service:
         if name is None:
             return self.models[0]
         if name not in self._models:
-            raise ModelUnknown(f"model not found: {name[:100]!r}. Available models: {', '.join(self._models)}")
+            raise ModelUnknown(
+                f"model not found: {quoted(name, 100)}. Available models: {shown(', '.join(self._models))}"
+            )
         return self._models[name]
 
     def load_all(self) -> None:

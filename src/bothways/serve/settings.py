@@ -6,15 +6,16 @@ Also parses the bundles that a server is started with. Every error in the settin
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 
-from bothways.errors import ConfigError
+from bothways.errors import ConfigError, quoted, shown
 from bothways.runtime.encoder import Precision
+from bothways.schema import Document, Fault, Faults, validated
+from bothways.toml_file import read_toml
 
 VARIABLE_PREFIX = "BOTHWAYS_"
 LogFormat = Literal["text", "json", "none"]
@@ -22,10 +23,10 @@ _Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 _Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
-class Settings(BaseModel):
+class Settings(Document):
     """Settings of a server. Every field is an option of ``bothways serve``, a variable, and a key of a TOML file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(strict=False, use_attribute_docstrings=True)
 
     host: str = "127.0.0.1"
     """IP address to listen on. Use 0.0.0.0 for all interfaces."""
@@ -75,8 +76,8 @@ def read_settings(
         ConfigError: The file can't be read, or there are unknown keys or invalid values. The message lists all of
             them, each with its source.
     """
-    values: dict[str, object] = _read_toml(config) if config is not None else {}
-    sources = {name: f"{name} in {config}" for name in values}
+    values: dict[str, object] = read_toml(config) if config is not None else {}
+    sources = {name: f"{shown(name)} in {config}" for name in values}
     for name in Settings.model_fields:
         variable = VARIABLE_PREFIX + name.upper()
         if variable in environment:
@@ -85,14 +86,18 @@ def read_settings(
         if value is not None:
             values[name], sources[name] = value, f"--{name.replace('_', '-')}"
     try:
-        return Settings.model_validate(values)
-    except ValidationError as error:
-        faults = [
-            f"{sources[str(fault['loc'][0])]}: "
-            + ("unknown key" if fault["type"] == "extra_forbidden" else f"{fault['msg']}, found {fault['input']!r}")
-            for fault in error.errors()
-        ]
-        raise ConfigError(". ".join(faults)) from None
+        return validated(Settings, values)
+    except Faults as error:
+        raise ConfigError(". ".join(_described(fault, sources, config) for fault in error.faults)) from None
+
+
+def _described(fault: Fault, sources: Mapping[str, str], config: Path | None) -> str:
+    if not fault.location:
+        return f"{config}: {fault.message}"
+    source = sources[str(fault.location[0])]
+    if fault.kind == "extra_forbidden":
+        return f"{source}: unknown key"
+    return f"{source}: {fault.message}, found {quoted(fault.value)}"
 
 
 def parse_bundles(values: Sequence[str]) -> dict[str, Path]:
@@ -114,17 +119,8 @@ def parse_bundles(values: Sequence[str]) -> dict[str, Path]:
         path = Path(rest if is_named else value)
         name = name if is_named else path.resolve().stem
         if not name:
-            raise ConfigError(f"the name of the bundle {value!r} is empty: use NAME=PATH")
+            raise ConfigError(f"the name of the bundle {quoted(value)} is empty: use NAME=PATH")
         if name in found:
-            raise ConfigError(f"two bundles are named {name!r}: use NAME=PATH to give them different names")
+            raise ConfigError(f"two bundles are named {quoted(name)}: use NAME=PATH to give them different names")
         found[name] = path
     return found
-
-
-def _read_toml(path: Path) -> dict[str, object]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path} can't be read: {error.strerror}") from None
-    except ValueError as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from None

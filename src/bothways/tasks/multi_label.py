@@ -35,7 +35,6 @@ from bothways.tasks.labels import (
     spellings,
     warnings_about_missing,
     warnings_about_similar,
-    warnings_about_single,
 )
 from bothways.tasks.metrics import Metrics, Scores
 from bothways.tasks.stratification import held_texts
@@ -282,10 +281,7 @@ class MultiLabel(Task):
                 "rows, or give a file of validation rows with --valid"
             )
         is_held = [text in held for text in rows.texts]
-        counts = Counter(label for labels in labels_by_text.values() for label in labels)
-        single = sorted(label for label, count in counts.items() if count < 2)
-        warnings = [*_warnings(rows), *warnings_about_single(rows.name, single)]
-        return Split(selected(rows, [not h for h in is_held]), selected(rows, is_held), warnings)
+        return Split(selected(rows, [not h for h in is_held]), selected(rows, is_held), _warnings(rows))
 
     def split_with(self, train: LabeledTexts, valid: LabeledTexts) -> Split:
         """Return the split that a user made, with warnings."""

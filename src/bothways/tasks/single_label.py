@@ -28,7 +28,6 @@ from bothways.tasks.labels import (
     printed_items,
     warnings_about_missing,
     warnings_about_similar,
-    warnings_about_single,
 )
 from bothways.tasks.metrics import Metrics, Scores
 from bothways.tasks.task import (
@@ -139,8 +138,7 @@ class SingleLabel(Task):
         texts_by_label: dict[str, list[Text]] = defaultdict(list)
         for text, labels in labels_by_text.items():
             texts_by_label[labels[0]].append(text)
-        texts_by_class = Counter(label for labels in labels_by_text.values() for label in labels)
-        texts_left = texts_by_class.copy()  # to train on
+        texts_left = Counter(label for labels in labels_by_text.values() for label in labels)  # to train on
         rng = np.random.default_rng(seed)
         held: set[Text] = set()
         for label in sorted(texts_by_label):
@@ -157,9 +155,7 @@ class SingleLabel(Task):
                 "rows, or give a file of validation rows with --valid"
             )
         is_held = [text in held for text in rows.texts]
-        single = sorted(label for label, count in texts_by_class.items() if count < 2)
-        warnings = [*_warnings(rows), *warnings_about_single(rows.name, single)]
-        return Split(selected(rows, [not h for h in is_held]), selected(rows, is_held), warnings)
+        return Split(selected(rows, [not h for h in is_held]), selected(rows, is_held), _warnings(rows))
 
     def split_with(self, train: LabeledTexts, valid: LabeledTexts) -> Split:
         """Return the split that a user made, with warnings."""

@@ -5,6 +5,7 @@ In: a tokenizer and texts. Out: shares, and a verdict. The thresholds are measur
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -99,8 +100,8 @@ def unreadable(text: Text, tokens: TokenizedText) -> Unreadable | None:
     is_word = np.diff(tokens.group_starts, append=len(tokens)) > tokens.special_token_counts
     if not is_word.any():
         return Unreadable.EMPTY
-    categories = {unicodedata.category(character) for character in "".join(fields_of(text))}
-    if all(category.startswith(_WORDLESS_CATEGORIES) for category in categories):
+    characters = itertools.chain.from_iterable(fields_of(text))
+    if all(unicodedata.category(character).startswith(_WORDLESS_CATEGORIES) for character in characters):
         return Unreadable.WORDLESS
     is_unknown = np.logical_or.reduceat(tokens.ids == UNKNOWN_ID, tokens.group_starts)
     return Unreadable.UNKNOWN if is_unknown[is_word].mean() > 0.5 else None

@@ -11,12 +11,13 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
+from pydantic import Field, FiniteFloat, field_validator, model_validator
 from tokenizers import Tokenizer as UnigramTokenizer
 from tokenizers import models
 
 from bothways import strict_json
-from bothways.errors import TextError
+from bothways.errors import TextError, quoted
+from bothways.schema import Document, Items
 from bothways.text.cleaning import (
     CLEANING_RULES,
     SPECIAL_TOKENS,
@@ -48,7 +49,7 @@ MAX_PIECE_LENGTH = 1000
 """Maximum number of characters per piece. Words are much shorter. Very long pieces crash the library's trie builder."""
 
 
-class SubwordTokenizerDocument(BaseModel):
+class SubwordTokenizerDocument(Document):
     """The content of ``tokenizer.json``: data only, without patterns that could run for a long time.
 
     Attributes:
@@ -61,13 +62,11 @@ class SubwordTokenizerDocument(BaseModel):
         pieces: Each piece with its log-probability.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
     cleaning: str
-    control_tokens: list[str]
+    control_tokens: Items[str]
     subwords: Literal["unigram"]
     field_token: Literal["xxfld"] | None = None
-    pieces: Annotated[list[tuple[str, FiniteFloat]], Field(min_length=1, max_length=1_000_000)]
+    pieces: Annotated[Items[tuple[str, FiniteFloat]], Field(min_length=1, max_length=1_000_000)]
 
     @field_validator("pieces", mode="before")
     @classmethod
@@ -78,7 +77,9 @@ class SubwordTokenizerDocument(BaseModel):
     @model_validator(mode="after")
     def _agree(self) -> SubwordTokenizerDocument:
         if self.cleaning not in CLEANING_RULES:
-            raise ValueError(f"unknown cleaning rules {self.cleaning[:40]!r}, expected one of {sorted(CLEANING_RULES)}")
+            raise ValueError(
+                f"unknown cleaning rules {quoted(self.cleaning, 40)}, expected one of {sorted(CLEANING_RULES)}"
+            )
         if tuple(self.control_tokens) != CONTROL_TOKENS:
             raise ValueError(f"the control tokens are not those of {self.cleaning}, in their order")
         texts = [piece for piece, _ in self.pieces]
@@ -88,7 +89,7 @@ class SubwordTokenizerDocument(BaseModel):
             if len(piece) > MAX_PIECE_LENGTH:
                 raise ValueError(f"a piece has {len(piece)} characters, expected at most {MAX_PIECE_LENGTH}")
             if not piece or piece != "".join(piece.split()) or not _is_encodable(piece):
-                raise ValueError(f"the piece {piece!r} can't occur in a word")
+                raise ValueError(f"the piece {quoted(piece)} can't occur in a word")
         return self
 
 

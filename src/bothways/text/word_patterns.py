@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from bothways.schema import Document
 
 LONGEST_PATTERN = 4_000_000
 """Maximum number of characters per pattern. The longest known pattern (French) has 1.5 million."""
@@ -28,10 +30,8 @@ _WINDOW = 32  # number of characters that an unbounded repeat has to fill before
 _FREQUENT = string.ascii_letters + string.digits
 
 
-class Pattern(BaseModel):
+class Pattern(Document):
     """A regular expression of Python's ``re``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     pattern: Annotated[str, Field(max_length=LONGEST_PATTERN)]
     flags: int

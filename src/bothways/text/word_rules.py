@@ -24,8 +24,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Annotated, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from bothways.errors import quoted, shown
+from bothways.schema import Document, Entries, Items
 from bothways.text.word_patterns import (
     Affixes,
     Pattern,
@@ -63,16 +65,14 @@ Span = tuple[int, int]
 """The negative length of a run of tokens, and the position of its first token. Spans sort by their precedence."""
 
 
-class WordTables(BaseModel):
+class WordTables(Document):
     """The complete rules of a word tokenizer.
 
     The patterns are executed as they are, so a hostile pattern can run for a very long time. Tables must be trusted as
     much as the model itself.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    exceptions: Annotated[dict[str, list[str]], Field(max_length=MOST_EXCEPTIONS)]
+    exceptions: Annotated[Entries[Items[str]], Field(max_length=MOST_EXCEPTIONS)]
     """Chunks, each with the texts of its tokens. The concatenated tokens equal the chunk."""
     prefix: Pattern | None
     suffix: Pattern | None
@@ -88,7 +88,7 @@ class WordTables(BaseModel):
             if not 0 < len(chunk) <= LONGEST_EXCEPTION:
                 raise ValueError(f"an exception has {len(chunk)} characters, expected 1 to {LONGEST_EXCEPTION}")
             if not all(tokens) or "".join(tokens) != chunk:
-                raise ValueError(f"the tokens {tokens} of the exception {chunk!r} do not add up to it")
+                raise ValueError(f"the tokens {shown(tokens)} of the exception {quoted(chunk)} do not add up to it")
         for name in ("prefix", "suffix", "infix", "token_match", "url_match"):
             rule: Pattern | None = getattr(self, name)
             if rule is not None:
@@ -102,7 +102,7 @@ def _check_pattern(name: str, rule: Pattern) -> None:
     try:
         rule.compiled()
     except (re.error, OverflowError, RecursionError, ValueError) as error:
-        raise ValueError(f"the {name} pattern is not a valid regular expression: {error}") from error
+        raise ValueError(f"the {name} pattern is not a valid regular expression: {shown(str(error))}") from error
 
 
 class _Entry(NamedTuple):

@@ -13,10 +13,11 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from bothways import strict_json
-from bothways.errors import TextError
+from bothways.errors import TextError, shown
+from bothways.schema import Document, Items
 from bothways.text.fastai_cleaning import FASTAI_CONTROL_TOKENS, clean_before, mark_token
 from bothways.text.fields import Text, fields_of
 from bothways.text.reading import TokenizedText
@@ -39,7 +40,7 @@ _MAX_CACHED_TOKEN_LENGTH = 40
 _WordText = Annotated[str, Field(max_length=10_000)]
 
 
-class WordTokenizerDocument(BaseModel):
+class WordTokenizerDocument(Document):
     """The content of ``tokenizer.json`` for words.
 
     Attributes:
@@ -54,8 +55,6 @@ class WordTokenizerDocument(BaseModel):
             contains.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
     words: Literal["spacy"] = "spacy"
     cleaning: Literal["fastai-v1", "fastai-v2"]
     marks_field: bool = False
@@ -63,13 +62,14 @@ class WordTokenizerDocument(BaseModel):
     language: Annotated[str, Field(max_length=100)]
     source: Annotated[str, Field(max_length=200)]
     tables: WordTables
-    vocabulary: Annotated[list[_WordText], Field(min_length=len(_FIRST_TOKENS), max_length=MAX_DOCUMENT_VOCABULARY)]
+    vocabulary: Annotated[Items[_WordText], Field(min_length=len(_FIRST_TOKENS), max_length=MAX_DOCUMENT_VOCABULARY)]
 
     @model_validator(mode="after")
     def _agree(self) -> WordTokenizerDocument:
         if (found := tuple(self.vocabulary[: len(_FIRST_TOKENS)])) != _FIRST_TOKENS:
-            shown = ", ".join(word[:20] for word in found)
-            raise ValueError(f"the vocabulary begins with {shown}, expected {', '.join(_FIRST_TOKENS)}")
+            raise ValueError(
+                f"the vocabulary begins with {shown(', '.join(found))}, expected {', '.join(_FIRST_TOKENS)}"
+            )
         return self
 
 

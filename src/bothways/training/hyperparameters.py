@@ -10,18 +10,19 @@ import difflib
 import math
 import numbers
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic_core import PydanticCustomError
 
 from bothways.errors import ConfigError, path_text, quoted, shown
 from bothways.nn.awd_lstm import Dropouts
+from bothways.schema import Document, Entries, Fault, Faults, validated
 from bothways.tasks.labels import label_text
 from bothways.text.reading import SpecialTokenPlacement
+from bothways.toml_file import read_toml
 from bothways.training.choices import Size
 from bothways.training.optimizer import Schedule
 
@@ -33,8 +34,8 @@ WholeEpochs = Literal["auto"] | Annotated[int, Field(ge=1, le=1000)]
 FractionalEpochs = Literal["auto"] | Annotated[float, Field(ge=0, le=1000)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+class _Section(Document):
+    model_config = ConfigDict(strict=False, use_attribute_docstrings=True)
 
 
 def _class_weights(value: object) -> object:
@@ -200,7 +201,7 @@ class ClassifierConfig(_StageConfig):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Fraction of each target that is spread evenly over all classes. Used for single-label tasks only."""
     class_weights: Annotated[
-        Literal["none", "balanced"] | dict[str, Annotated[float, Field(gt=0)]], BeforeValidator(_class_weights)
+        Literal["none", "balanced"] | Entries[Annotated[float, Field(gt=0)]], BeforeValidator(_class_weights)
     ] = "none"
     """Weights of the classes in the loss: `none`, `balanced` (rare classes weigh more), or a table of weights by label,
     in which missing labels have weight 1. Whole numbers and booleans are written as strings, such as `"1" = 2.0`."""
@@ -307,65 +308,62 @@ def load_hyperparameters(
             values. The message lists all of them.
     """
     if size not in _PRESETS:
-        raise ConfigError(f"unknown size {size!r}: expected one of {', '.join(SIZES)}")
+        raise ConfigError(f"unknown size {quoted(size)}: expected one of {', '.join(SIZES)}")
     values = {section: dict(keys) for section, keys in _PRESETS[size].items()}
     if config is None:
         return Hyperparameters.model_validate(values)
-    is_file = not isinstance(config, Mapping)
-    changes = _read_toml(config) if is_file else config
+    changes = config if isinstance(config, Mapping) else _read_config(config)
     for section, keys in changes.items():
         if isinstance(keys, Mapping):
             values.setdefault(str(section), {}).update({str(key): value for key, value in keys.items()})
         else:
             values[str(section)] = keys  # type: ignore[assignment]  # refused below
     try:
-        return Hyperparameters.model_validate(values)
-    except ValidationError as error:
-        problems = _problems(error)
+        return validated(Hyperparameters, values)
+    except Faults as error:
+        problems = _problems(error.faults)
         count = f"{len(problems)} error{'s' * (len(problems) > 1)}"
-        name = path_text(config) if is_file else "config"
+        name = "config" if isinstance(config, Mapping) else path_text(config)
         raise ConfigError(f"{name} has {count}: " + "; ".join(problems)) from None
 
 
-def _read_toml(path: str | os.PathLike[str]) -> dict[str, object]:
+def _read_config(path: str | os.PathLike[str]) -> dict[str, object]:
     try:
-        return tomllib.loads(Path(path).read_bytes().decode("utf-8"))
+        return read_toml(Path(path))
     except TypeError:
         raise ConfigError(f"config is {quoted(path)}, expected the path of a TOML file or a dict") from None
-    except OSError as error:
-        raise ConfigError(f"{path_text(path)} can't be read: {error.strerror}") from None
-    except ValueError as error:
-        raise ConfigError(f"{path_text(path)} is not TOML: {shown(str(error))}") from None
 
 
 def _clamped(value: float, least: int, most: int) -> int:
     return min(most, max(least, round(value)))
 
 
-def _problems(error: ValidationError) -> list[str]:
+def _problems(faults: list[Fault]) -> list[str]:
     """Return one message per key. For a key of a union type, pydantic reports an error per member of the union."""
-    errors: dict[tuple[int | str, ...], list[ErrorDetails]] = {}
-    for details in error.errors():
-        location = details["loc"]
+    errors: dict[tuple[int | str, ...], list[Fault]] = {}
+    for fault in faults:
+        location = fault.location
         is_within_union = len(location) > 2 and not _known_keys(location[:2])
-        errors.setdefault(location[:2] if is_within_union else location, []).append(details)
+        errors.setdefault(location[:2] if is_within_union else location, []).append(fault)
     return [
-        _problem(location, found[0]["type"], " or ".join(details["msg"] for details in found), found[0].get("input"))
+        _problem(location, found[0].kind, " or ".join(fault.message for fault in found), found[0].value)
         for location, found in errors.items()
     ]
 
 
 def _problem(location: tuple[int | str, ...], kind: str, message: str, value: object) -> str:
-    where, key = ".".join(map(str, location)), str(location[-1])
+    where, key = ".".join(map(shown, location)), str(location[-1]) if location else ""
+    if not location:
+        return message
     if kind != "extra_forbidden":
-        return f"{where}: {message.replace('Input', 'input')}, found {value!r}"
+        return f"{where}: {message.replace('Input', 'input')}, found {quoted(value)}"
     known = _known_keys(location[:-1])
     if RENAMED.get(key) in known:
         return f"{where} was renamed: use {RENAMED[key]}"
     sections = [name for name in known if key in _known_keys((name,))] if len(location) == 1 else []
     if sections:
         return f"{where} is not a section: move it into [{sections[-1]}]"
-    close = difflib.get_close_matches(key, known, n=1)
+    close = difflib.get_close_matches(key[:40], known, n=1)
     return f"{where}: unknown key" + (
         f", did you mean {close[0]}?" if close else f", expected one of {', '.join(known)}"
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bothways.bundle.manifest import Architecture, Member, TrainingRecord
+from bothways.bundle.manifest import Architecture, FileName, Member, TrainingRecord
 from bothways.bundle.parity import ENSEMBLE
 from bothways.bundle.read import Bundle
 from bothways.bundle.write import write_bundle
@@ -438,7 +438,7 @@ def _member(direction: Direction, tokenizer: Tokenizer, settings: RunSettings, w
         width_hidden=sizes.hidden_size,
         layers=sizes.layers,
     )
-    weights = "forward.safetensors" if direction is Direction.FORWARD else "backward.safetensors"
+    weights: FileName = "forward.safetensors" if direction is Direction.FORWARD else "backward.safetensors"
     return Member(
         direction=direction,
         special_tokens=sizes.special_token_placement,

@@ -385,3 +385,43 @@ def test_checkpoints_are_some_seconds_apart(model: Classifier, tmp_path: Path, m
     monkeypatch.setattr(partial_output, "_write_journal", recorded)
     bothways.score(model, write_rows(tmp_path / "d.csv", texts(256 * 8)), tmp_path / "out.csv")
     assert written == [0, 0, 768, 1536]  # the first two before any row
+
+
+# Texts that a model cannot read.
+
+UNREADABLE = ["a lovely film", "", "12 345", "味道一般", "the film", " \t "]
+REASONS = [(2, "empty"), (3, "only digits or punctuation"), (4, "mostly unknown"), (6, "empty")]
+
+
+def test_b5_texts_that_a_model_cannot_read_are_reported_with_their_row(model: Classifier, tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "d.csv", UNREADABLE * 100)
+    found: list[tuple[int, str]] = []
+    plain, other = tmp_path / "plain.csv", tmp_path / "other.csv"
+    bothways.score(model, source, plain, on_unreadable=lambda row, reason: found.append((row, str(reason))))
+    assert found == [(6 * n + row, reason) for n in range(100) for row, reason in REASONS]
+    bothways.score(model, source, other)
+    assert plain.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("kind", ["single-label", "multi-label", "regression"])
+def test_b5_a_model_abstains_on_request(request: pytest.FixtureRequest, tmp_path: Path, suffix: str, kind: str) -> None:
+    fixture = {"single-label": "model", "multi-label": "multi_label_model", "regression": "regression_model"}[kind]
+    model = request.getfixturevalue(fixture)
+    polars = pytest.importorskip("polars")
+    read = {".csv": polars.read_csv, ".jsonl": polars.read_ndjson, ".parquet": polars.read_parquet}[suffix]
+    options = {} if suffix == ".parquet" else {"infer_schema_length": None}
+    table = polars.DataFrame({"text": [*UNREADABLE[1:4] * 100, *UNREADABLE]})  # a first chunk without a prediction
+    source, out, whole = (tmp_path / f"{name}{suffix}" for name in ("d", "out", "whole"))
+    {".csv": table.write_csv, ".jsonl": table.write_ndjson, ".parquet": table.write_parquet}[suffix](source)
+    assert bothways.score(model, source, out, abstain=True) == 306
+    bothways.score(model, source, whole)
+    left, full = read(out, **options).to_dicts(), read(whole, **options).to_dicts()
+    decided = [name for name in full[0] if name.startswith("predicted_")]
+    for number, (mine, theirs) in enumerate(zip(left, full, strict=True)):
+        is_left_empty = number < 300 or number - 299 in dict(REASONS)
+        for name, value in theirs.items():
+            if name in decided:
+                assert (mine[name] is None) if is_left_empty else str(mine[name]) == str(value)
+            elif name != "text":
+                assert mine[name] == value

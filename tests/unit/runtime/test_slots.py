@@ -57,7 +57,7 @@ def fake_engine(directions: int = 1, *tails: FastaiPooling | None) -> tuple[Slot
         Member(
             direction=direction,
             special_tokens=SpecialTokenPlacement.AS_WRITTEN,
-            weights=f"{direction}.safetensors",
+            weights="forward.safetensors" if direction is Direction.FORWARD else "backward.safetensors",
             architecture=Architecture(vocabulary_size=9, width_embedding=1, width_hidden=1, layers=1),
             widths_head=[1],
             pooling=tail,

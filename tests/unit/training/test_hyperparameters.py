@@ -150,14 +150,14 @@ def test_regularization_weights_and_limits_are_not_nan(tmp_path: Path, key: str)
 
 @pytest.mark.parametrize("content", ["[encoder", "epochs: 3", "a = 1\na = 2"])
 def test_invalid_toml_is_reported_with_its_line(tmp_path: Path, content: str) -> None:
-    with pytest.raises(ConfigError, match=r"c\.toml is not TOML: .* \(at (line \d|end of document)"):
+    with pytest.raises(ConfigError, match=r"c\.toml is not valid TOML: .* \(at (line \d|end of document)"):
         load_hyperparameters("tiny", toml(tmp_path, content))
 
 
 def test_bytes_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_bytes(b"# na\xefve\n")
-    with pytest.raises(ConfigError, match=r"c\.toml is not TOML: 'utf-8' codec can't decode"):
+    with pytest.raises(ConfigError, match=r"c\.toml is not valid TOML: 'utf-8' codec can't decode"):
         load_hyperparameters("tiny", path)
 
 

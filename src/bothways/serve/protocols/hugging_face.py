@@ -42,7 +42,7 @@ class TextClassificationRequest(Schema):
 
 
 def _parse(received: RawRequest, service: Service) -> Query:
-    request = parse_body(received.body, TextClassificationRequest)
+    request = parse_body(received.body, TextClassificationRequest, service.settings)
     parameters = request.parameters or Parameters()
     served = service.model()
     require_labels(served)

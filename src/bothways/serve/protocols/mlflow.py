@@ -7,7 +7,8 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from bothways.errors import BodyUnsupported, RequestInvalid, ServingError
+from bothways.errors import BodyUnsupported, RequestInvalid, ServingError, quoted, shown
+from bothways.schema import Entries, Items
 from bothways.serve.answers import Answer, Classified
 from bothways.serve.protocols.protocol import (
     Information,
@@ -19,8 +20,10 @@ from bothways.serve.protocols.protocol import (
     all_classified,
     parse_body,
     readiness,
+    refuse_many_texts,
 )
 from bothways.serve.service import ServedModel, Service
+from bothways.serve.settings import Settings
 from bothways.text.fields import columns_text
 
 _TEXT = "text"
@@ -29,8 +32,8 @@ _TEXT = "text"
 class DataframeSplit(Schema):
     """A table as a list of rows."""
 
-    columns: list[str]
-    data: list[list[Any]]
+    columns: Items[str]
+    data: Items[list[Any]]
     index: list[Any] | None = None
 
 
@@ -38,9 +41,9 @@ class InvocationRequest(Schema):
     """Exactly one of `dataframe_split`, `dataframe_records`, `instances` and `inputs`."""
 
     dataframe_split: DataframeSplit | None = None
-    dataframe_records: list[dict[str, Any]] | None = None
+    dataframe_records: Items[dict[str, Any]] | None = None
     instances: list[Any] | None = None
-    inputs: list[Any] | dict[str, list[Any]] | str | None = None
+    inputs: list[Any] | Entries[list[Any]] | str | None = None
     params: dict[str, Any] | None = None
     """Ignored."""
 
@@ -49,10 +52,10 @@ def _parse(received: RawRequest, service: Service) -> Query:
     content_type = received.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     columns = service.model().model.text_columns
     if content_type == "text/csv":
-        return Query(_csv_texts(received.body, columns), None, _render)
+        return Query(_csv_texts(received.body, columns, service.settings), None, _render)
     if content_type not in ("application/json", ""):
-        raise BodyUnsupported(f"the content type is {content_type[:60]!r}, expected application/json or text/csv")
-    request = parse_body(received.body, InvocationRequest)
+        raise BodyUnsupported(f"the content type is {quoted(content_type, 60)}, expected application/json or text/csv")
+    request = parse_body(received.body, InvocationRequest, service.settings)
     given = {name: getattr(request, name) for name in ("dataframe_split", "dataframe_records", "instances", "inputs")}
     given = {name: value for name, value in given.items() if value is not None}
     if len(given) != 1:
@@ -80,7 +83,7 @@ def _texts(name: str, value: Any, columns: Sequence[str]) -> list[Any]:
     if value and all(isinstance(item, dict) for item in value):
         chosen = _text_columns(list(value[0]), columns)
         if missing := next((column for item in value for column in chosen if column not in item), None):
-            raise RequestInvalid(f"{name}: not every row has the column {missing!r}")
+            raise RequestInvalid(f"{name}: not every row has the column {quoted(missing)}")
         return _joined([[item[column] for item in value] for column in chosen])
     return [item[0] if isinstance(item, list) and len(item) == 1 else item for item in value]
 
@@ -90,11 +93,15 @@ def _joined(cells: list[list[Any]]) -> list[Any]:
     return cells[0] if len(cells) == 1 else list(zip(*cells, strict=True))
 
 
-def _csv_texts(body: bytes, columns: Sequence[str]) -> list[Any]:
+def _csv_texts(body: bytes, columns: Sequence[str], settings: Settings) -> list[Any]:
+    rows: list[list[str]] = []
     try:
-        rows = list(csv.reader(io.StringIO(body.decode("utf-8"), newline=""), strict=True))
+        for row in csv.reader(io.StringIO(body.decode("utf-8"), newline=""), strict=True):
+            if row or not rows:
+                rows.append(row)
+                refuse_many_texts(len(rows) - 1, settings)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise RequestInvalid(f"the body is not valid CSV in UTF-8: {error}") from None
+        raise RequestInvalid(f"the body is not valid CSV in UTF-8: {shown(str(error))}") from None
     if not rows:
         raise RequestInvalid("the body is empty, expected a header line with column names")
     header, *lines = rows
@@ -112,8 +119,8 @@ def _text_columns(names: list[str], trained_on: Sequence[str]) -> list[str]:
         return [_TEXT]
     if len(trained_on) < 2 and len(names) == 1:
         return names
-    expected = " and ".join(map(repr, trained_on or [_TEXT]))
-    raise RequestInvalid(f"text column not found: expected {expected}, found {', '.join(names)[:200]}")
+    expected = " and ".join(map(quoted, trained_on or [_TEXT]))
+    raise RequestInvalid(f"text column not found: expected {expected}, found {shown(', '.join(names))}")
 
 
 def _render(served: ServedModel, answer: Answer) -> Reply:

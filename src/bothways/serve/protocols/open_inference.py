@@ -20,15 +20,17 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict, Field
 
 from bothways.bundle.parity import ENSEMBLE
-from bothways.errors import ModelUnknown, RequestInvalid
+from bothways.errors import ModelUnknown, RequestInvalid, quoted, shown
 from bothways.runtime.classifier import Classifier
+from bothways.schema import Items
 from bothways.serve.answers import Answer, Classified
 from bothways.serve.protocols.protocol import (
     Information,
@@ -36,13 +38,16 @@ from bothways.serve.protocols.protocol import (
     Query,
     RawRequest,
     Reply,
+    Schema,
     all_classified,
     liveness,
     parse_body,
     readiness,
+    refuse_many_texts,
     render_plain_error,
 )
 from bothways.serve.service import ServedModel, Service
+from bothways.serve.settings import Settings
 from bothways.tasks.labels import label_text
 from bothways.text.fields import columns_text
 from bothways.version import __version__
@@ -51,13 +56,12 @@ INPUT, LABEL, PROBABILITIES, VALUE = "text", "label", "probabilities", "value"
 _JSON_LENGTH_HEADER = "inference-header-content-length"
 _BINARY_SIZE, _BINARY_DATA, _BINARY_OUTPUT = "binary_data_size", "binary_data", "binary_data_output"
 _VERSION_CHARACTERS = 12
-_LARGEST_SHAPE = 2**31
 
 
-class _Open(BaseModel):
+class _Open(Schema):
     """An object of this protocol. Unknown keys are ignored, because clients add their own."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="ignore")
 
 
 class InferInput(_Open):
@@ -65,8 +69,8 @@ class InferInput(_Open):
 
     name: str
     datatype: str
-    shape: list[int]
-    parameters: dict[str, Any] = {}
+    shape: Items[int]
+    parameters: dict[str, Any] = Field(default={})
     data: list[Any] | None = None
 
 
@@ -74,16 +78,16 @@ class InferOutput(_Open):
     """A requested output tensor."""
 
     name: str
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] = Field(default={})
 
 
 class InferRequest(_Open):
     """A request with the texts: one input, or one per text column."""
 
     id: str | None = None
-    inputs: list[InferInput]
-    outputs: list[InferOutput] | None = None
-    parameters: dict[str, Any] = {}
+    inputs: Items[InferInput]
+    outputs: Items[InferOutput] | None = None
+    parameters: dict[str, Any] = Field(default={})
 
 
 @dataclass(frozen=True)
@@ -109,8 +113,8 @@ def version_of(served: ServedModel) -> str:
 def _parse(received: RawRequest, service: Service) -> Query:
     served = _served(service, received.path)
     header, raw = _split(received)
-    request = parse_body(header, InferRequest)
-    texts = _texts(request.inputs, _input_names(served.model), raw)
+    request = parse_body(header, InferRequest, service.settings)
+    texts = _texts(request.inputs, _input_names(served.model), raw, service.settings)
     in_binary = request.parameters.get(_BINARY_OUTPUT) is True
     outputs = None
     if request.outputs is not None:
@@ -135,7 +139,7 @@ def _outputs(wanted: _Wanted, model: Classifier) -> dict[str, bool]:
         return dict.fromkeys(default, wanted.in_binary)
     known = (*default, *model.directions)
     if unknown := next((output for output in wanted.outputs if output not in known), None):
-        raise RequestInvalid(f"output not found: {unknown[:40]!r}. Available outputs: {', '.join(known)}")
+        raise RequestInvalid(f"output not found: {quoted(unknown, 40)}. Available outputs: {', '.join(known)}")
     return wanted.outputs
 
 
@@ -145,7 +149,9 @@ def _split(received: RawRequest) -> tuple[bytes, bytes]:
     if length is None:
         return received.body, b""
     if not (length.isdecimal() and len(length) < 12 and int(length) <= len(received.body)):
-        raise RequestInvalid(f"{_JSON_LENGTH_HEADER} is {length[:40]!r}, but the body has {len(received.body)} bytes")
+        raise RequestInvalid(
+            f"{_JSON_LENGTH_HEADER} is {quoted(length, 40)}, but the body has {len(received.body)} bytes"
+        )
     return received.body[: int(length)], received.body[int(length) :]
 
 
@@ -154,16 +160,17 @@ def _input_names(model: Classifier) -> Sequence[str]:
     return model.text_columns if len(model.text_columns) > 1 else (INPUT,)
 
 
-def _texts(tensors: Sequence[InferInput], names: Sequence[str], raw: bytes) -> list[object]:
+def _texts(tensors: Sequence[InferInput], names: Sequence[str], raw: bytes, settings: Settings) -> list[object]:
     """Return the texts of a request: the elements of its only input, or one element of each input.
 
     Args:
         tensors: The inputs of the request, in the order in which their raw bytes follow the JSON.
         names: The names of the model's inputs, in the order of its text columns.
         raw: The bytes that follow the JSON.
+        settings: The limits of a request.
     """
     if sorted(tensor.name for tensor in tensors) != sorted(names):
-        found = ", ".join(tensor.name[:40] for tensor in tensors[:5]) or "none"
+        found = ", ".join(shown(tensor.name, 40) for tensor in tensors[:5]) or "none"
         expected = f"one input named {INPUT!r}" if len(names) == 1 else f"one input for each of {columns_text(names)}"
         raise RequestInvalid(f"expected {expected}, found {found}")
     found_by_name: dict[str, list[object]] = {}
@@ -171,11 +178,11 @@ def _texts(tensors: Sequence[InferInput], names: Sequence[str], raw: bytes) -> l
     for tensor in tensors:
         size = tensor.parameters.get(_BINARY_SIZE)
         if size is None:
-            found_by_name[tensor.name] = _elements(tensor, None)
+            found_by_name[tensor.name] = _elements(tensor, None, settings)
             continue
         if tensor.data is not None or type(size) is not int or not 0 <= size <= len(rest):
-            raise RequestInvalid(f"{_BINARY_SIZE} is {str(size)[:40]}, but {len(rest)} bytes follow the JSON")
-        found_by_name[tensor.name] = _elements(tensor, rest[:size])
+            raise RequestInvalid(f"{_BINARY_SIZE} is {shown(size, 40)}, but {len(rest)} bytes follow the JSON")
+        found_by_name[tensor.name] = _elements(tensor, rest[:size], settings)
         rest = rest[size:]
     if rest:
         raise RequestInvalid(f"{len(rest)} bytes follow the JSON, but no input has a {_BINARY_SIZE} for them")
@@ -186,19 +193,18 @@ def _texts(tensors: Sequence[InferInput], names: Sequence[str], raw: bytes) -> l
     return list(zip(*(found_by_name[name] for name in names), strict=True))
 
 
-def _elements(tensor: InferInput, raw: bytes | None) -> list[object]:
+def _elements(tensor: InferInput, raw: bytes | None, settings: Settings) -> list[object]:
     """Return the elements of an input, from its raw bytes or its data."""
-    name = repr(tensor.name)
+    name = quoted(tensor.name)
     if tensor.datatype != "BYTES":
-        raise RequestInvalid(f"the input {name} has the datatype {tensor.datatype[:40]!r}, expected BYTES")
+        raise RequestInvalid(f"the input {name} has the datatype {quoted(tensor.datatype, 40)}, expected BYTES")
     shape = tensor.shape
     if not shape or len(shape) > 2 or any(size < 0 for size in shape) or (len(shape) == 2 and shape[1] != 1):
-        raise RequestInvalid(f"the input {name} has the shape {shape[:5]}, expected [n] or [n, 1]")
+        raise RequestInvalid(f"the input {name} has the shape {shown(shape)}, expected [n] or [n, 1]")
     count = math.prod(shape)
-    if count > _LARGEST_SHAPE:
-        raise RequestInvalid(f"the input {name} has the shape {shape}, which is too large")
+    refuse_many_texts(count, settings)
     if raw is not None:
-        elements: Sequence[object] = list(_binary_elements(raw))
+        elements: Sequence[object] = list(islice(_binary_elements(raw), count + 1))
     elif tensor.data is None:
         raise RequestInvalid(f"the input {name} has no data")
     else:
@@ -301,7 +307,7 @@ def _served(service: Service, path: Mapping[str, str]) -> ServedModel:
     version = path.get("version")
     if version is not None and version != version_of(served):
         raise ModelUnknown(
-            f"model {served.name} has no version {version[:100]!r}. Available version: {version_of(served)}"
+            f"model {served.name} has no version {quoted(version, 100)}. Available version: {version_of(served)}"
         )
     return served
 

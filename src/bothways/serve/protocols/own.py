@@ -13,6 +13,7 @@ from bothways.bundle.parity import ENSEMBLE
 from bothways.errors import RequestInvalid, ServingError, TextError
 from bothways.runtime.classifier import Classifier
 from bothways.runtime.prediction import Prediction
+from bothways.schema import Items
 from bothways.serve.answers import Answer, Classified
 from bothways.serve.protocols.protocol import (
     Information,
@@ -40,9 +41,9 @@ class ClassifyRequest(Schema):
     the other texts."""
     model: str | None = None
     """Name of the model. Defaults to the first one that is served."""
-    probabilities: Sequence[Name] | None = None
+    probabilities: Items[Name] | None = None
     """Which probabilities to return. Defaults to `ensemble`. Must be left out for a regression model."""
-    values: Sequence[Name] | None = None
+    values: Items[Name] | None = None
     """Which values of a regression model to return. Defaults to `ensemble`. Must be left out for other models."""
     tokens: bool = False
     """Return the tokens of each text, and the order in which each direction reads them."""
@@ -104,7 +105,7 @@ class ErrorReply(Schema):
 
 
 def _parse(received: RawRequest, service: Service) -> Query:
-    request = parse_body(received.body, ClassifyRequest)
+    request = parse_body(received.body, ClassifyRequest, service.settings)
     kind = service.model(request.model).model.task.score_kind
     for name, names in (("probabilities", request.probabilities), ("values", request.values)):
         if names is not None and name != kind:

@@ -9,22 +9,26 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from bothways import strict_json
 from bothways.bundle.parity import ENSEMBLE
-from bothways.errors import RequestInvalid, ServingError, TextError
+from bothways.errors import RequestInvalid, RequestTooLarge, ServingError, TextError
+from bothways.schema import Document, Faults, validated
 from bothways.serve.answers import Answer, Classified
 from bothways.serve.service import ServedModel, Service
+from bothways.serve.settings import Settings
 from bothways.text.fields import columns_text
 
-_Schema = TypeVar("_Schema", bound=BaseModel)
+_Schema = TypeVar("_Schema", bound=Document)
+_VALUES_PER_TEXT, _MORE_VALUES = 100, 1000
+"""A body has at most this many JSON values per allowed text, and this many more."""
 
 
-class Schema(BaseModel):
+class Schema(Document):
     """A JSON object of a protocol. Unknown keys are rejected."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(strict=False, use_attribute_docstrings=True)
 
 
 @dataclass(frozen=True)
@@ -179,19 +183,36 @@ def render_plain_error(error: ServingError) -> tuple[int, object]:
     return error.status, {"error": str(error)}
 
 
-def parse_body(body: bytes, schema: type[_Schema]) -> _Schema:
-    """Parse the JSON body of a request.
+def refuse_many_texts(count: int, settings: Settings) -> None:
+    """Refuse a request with more texts than the server allows.
 
     Raises:
+        RequestTooLarge: The request has more than ``max_texts`` texts.
+    """
+    if count > settings.max_texts:
+        raise RequestTooLarge(
+            f"the request has {count} texts, but at most {settings.max_texts} are allowed (max-texts)"
+        )
+
+
+def parse_body(body: bytes, schema: type[_Schema], settings: Settings) -> _Schema:
+    """Parse the JSON body of a request, in a time that is bounded by the number of texts that it may have.
+
+    Raises:
+        RequestTooLarge: The body has many more values than ``max_texts`` texts need.
         RequestInvalid: The body is not strict JSON, or does not match the schema. The first error is reported.
     """
+    most_values = _VALUES_PER_TEXT * settings.max_texts + _MORE_VALUES
     try:
-        value = strict_json.parse(body)
+        value = strict_json.parse(body, most_values=most_values)
+    except strict_json.TooManyValues:
+        raise RequestTooLarge(
+            f"the body has more than {most_values} JSON values, but at most {settings.max_texts} texts are allowed "
+            "(max-texts): send fewer texts per request, without other data"
+        ) from None
     except ValueError as error:
         raise RequestInvalid(f"the body is not strict JSON: {error}") from None
     try:
-        return schema.model_validate(value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))[:100] or "the body"
-        raise RequestInvalid(f"{place}: {first['msg']}") from None
+        return validated(schema, value)
+    except Faults as error:
+        raise RequestInvalid(str(error) if error.faults[0].location else f"the body: {error}") from None

@@ -63,7 +63,7 @@ class EmptyInputs(RequestInvalid):
 
 
 def _parse(received: RawRequest, service: Service) -> Query:
-    request = parse_body(received.body, PredictRequest)
+    request = parse_body(received.body, PredictRequest, service.settings)
     require_labels(service.model())
     require_one_text_column(service.model())
     if request.raw_scores:
