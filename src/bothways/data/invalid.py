@@ -18,28 +18,26 @@ from bothways.tasks.task import InvalidRow
 
 INVALID_SUFFIX = ".invalid.jsonl"
 _REASONS_SHOWN, _PLACES_SHOWN = 4, 3
-_ADVICE = "Correct them, or leave them out with --drop-invalid"
 
 
-def refuse_invalid(invalid: Sequence[InvalidRow], rows: int) -> None:
+def refuse_invalid(invalid: Sequence[InvalidRow], rows: int, *, can_drop: bool = True) -> None:
     """Refuse a source that has invalid rows.
 
     Args:
         invalid: The invalid rows of one source, in order.
         rows: Number of all its rows.
+        can_drop: Whether there is an option that leaves invalid rows out.
 
     Raises:
         DataError: There are some. The message has their number, and the places of the first few by reason.
     """
     if not invalid:
         return
+    drop = f", or leave {'it' if len(invalid) == 1 else 'them'} out with --drop-invalid" if can_drop else ""
     if len(invalid) == 1:
-        raise DataError(
-            f"{invalid[0].source}, {described(invalid[0])}. Correct it, or leave it out with --drop-invalid"
-        )
-    raise DataError(
-        f"{invalid[0].source}: {len(invalid):,} of {rows:,} rows are invalid: {summary(invalid)}. {_ADVICE}"
-    )
+        raise DataError(f"{invalid[0].source}, {described(invalid[0])}. Correct it{drop}")
+    count = f"{len(invalid):,} of {rows:,} rows are invalid"
+    raise DataError(f"{invalid[0].source}: {count}: {summary(invalid)}. Correct them{drop}")
 
 
 def described(row: InvalidRow) -> str:

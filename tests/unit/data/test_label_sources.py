@@ -202,11 +202,19 @@ def test_names_of_labels_need_multi_label() -> None:
         new_task(None, "|", ["a"])
 
 
-def test_a_separator_that_is_never_used_is_warned_of() -> None:
-    """A2: a,b;c with the separator | trains on combinations."""
+def test_a_separator_that_is_never_used_is_reported() -> None:
+    """A2: a,b;c with the separator | would train on combinations."""
     task = MultiLabel(separator="|")
-    rows = read({"t": ["a", "b"], "y": ["x;y", "y"]}, task)
-    assert task.check(rows) == ["the table: the label separator '|' occurs between no labels; did you mean ';'?"]
+    assert task.check(read({"t": ["a", "b"], "y": ["x", "y"]}, task)) == [
+        "the table: the label separator '|' occurs in no row, so every text has at most one label"
+    ]
+    rows = read({"t": ["a", "b", "c"], "y": ["x;y", "y", "z; x"]}, task)
+    with pytest.raises(DataError) as caught:
+        task.check(rows)
+    assert str(caught.value) == (
+        "the table: the label separator '|' occurs in no row, but ';' does in 'x;y', 'z; x'. Pass that one to "
+        "--label-separator, or use --task single-label if each text has one label"
+    )
 
 
 # Invalid rows.
@@ -220,9 +228,9 @@ def test_all_invalid_rows_are_reported_at_once(tmp_path: Path) -> None:
         read(path)
     assert str(caught.value) == (
         f"{path}: 7 of 9 rows are invalid: column 'y': the label is missing (row 2 (line 3), row 3 (line 4), row 4 "
-        "(line 5) and 2 more); the row repeats the header (row 7 (line 8)); column 'y': the label is the list "
-        "\"['x']\" as text; for several labels per text use --task multi-label (row 8 (line 9)). Correct them, or "
-        "leave them out with --drop-invalid"
+        "(line 5) and 2 more); the row repeats the header (row 7 (line 8)); column 'y': the label is a list written "
+        "as text; for several labels per text use --task multi-label (row 8 (line 9)). Correct them, or leave them out "
+        "with --drop-invalid"
     )
 
 
