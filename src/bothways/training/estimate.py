@@ -62,7 +62,9 @@ def language_model_seconds(
     report, _ = measured[0]
     evaluations = (report.epochs + 1) * min(VALIDATION_TOKENS, int(lengths.sum()))
     left = max(0, report.steps - steps_taken)
-    return left * statistics.mean(seconds for _, seconds in measured) + evaluations * of_evaluation * left / report.steps
+    return (
+        left * statistics.mean(seconds for _, seconds in measured) + evaluations * of_evaluation * left / report.steps
+    )
 
 
 def classifier_seconds(
