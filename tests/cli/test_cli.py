@@ -592,7 +592,7 @@ MISTAKES: dict[str, tuple[tuple[object, ...], int, str]] = {
     "unknown label": (
         ("evaluate", "m.bundle", "other.csv"),
         BAD_DATA,
-        "other.csv: unknown label 'five'; the model has 01, [red], né",
+        "other.csv, row 1 (line 2), column 'stars': unknown label 'five'; the model has '01', '[red]', 'né'",
     ),
     "nothing to evaluate": (("evaluate", "m.bundle", "header.csv"), BAD_DATA, "header.csv has no row"),
     "no such label column": (
