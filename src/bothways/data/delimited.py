@@ -21,7 +21,6 @@ from bothways.data.lines import LARGEST_LINE_CHARACTERS, Lines
 from bothways.data.table import CHUNK_ROWS, Chunk, Table, TableWriter, Values
 from bothways.errors import DataError
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _NUMBER = re.compile(r"\s*[-+]?\d+(\.\d+)?\s*")
 _NO_QUOTES = "If quotation marks are ordinary characters in this file, pass --quotes none"
 _DELIMITERS = {",": ("commas", "','"), "\t": ("tabs", "tab"), ";": ("semicolons", "';'"), "|": ("bars", "'|'")}
@@ -129,6 +128,8 @@ class DelimitedTable(Table):
                 line, last = before + 1, reader.line_num
                 if last > line and self._dialect.quotes is None:
                     self._judge.check(line, last, row, self._row + len(rows) + 1)
+                if source.has_mixed_ends and self._dialect.quotes is None and (row or width == 1):
+                    self._judge.check_end(last)
                 before = source.done = last
                 if not row:
                     if width > 1:
@@ -162,9 +163,8 @@ class DelimitedTable(Table):
 
     def _check_encoding(self, row: Sequence[object], place: str) -> None:
         for column, value in enumerate(row):
-            if isinstance(value, str) and not value.isascii() and _SURROGATE.search(value):
-                name = repr(self.columns[column]) if column < len(self.columns) else str(column + 1)
-                raise DataError(f"{self.name}, {place}, column {name}: {self._lines.problem}")
+            name = repr(self.columns[column]) if column < len(self.columns) else str(column + 1)
+            self._lines.check(str(value), f"{place}, column {name}")
 
     def _check_returns(self, rows: Sequence[Values], places: Sequence[str]) -> None:
         """Refuse carriage returns within a line of the only column, which end lines in other programs."""
@@ -269,6 +269,18 @@ class _Judge:
             f"{last}, but the lines in between also read as rows. {_NO_QUOTES}. If the field really has several "
             "lines, pass --quotes double"
         )
+
+    def check_end(self, number: int) -> None:
+        """Raise an error if a row ends with CR LF in a file with LF, because the CR may belong to its last field.
+
+        Raises:
+            DataError: The row does.
+        """
+        if self._lines.between(number, number)[0].endswith("\r\n"):
+            raise DataError(
+                f"{self._name}, line {number}: ends with CR LF, but the first line with LF. Make the line ends equal. "
+                "If no text ends with a carriage return, pass --quotes double"
+            )
 
     def _has_quoted_fields(self) -> bool:
         """Return whether some line up to the end of the block is a row only with its quotation marks."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import IO
@@ -17,6 +18,7 @@ from bothways.errors import DataError
 BLOCK_BYTES = 1 << 16
 LARGEST_LINE_CHARACTERS = 8 * 1024 * 1024
 """A longer line, or a longer field over several lines, is refused: it would need too much memory."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
 UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -45,6 +47,7 @@ class Lines:
 
     Attributes:
         encoding: Python's name of the encoding.
+        has_mixed_ends: Whether the first line ends with LF, and some line so far with CR LF.
         is_damaged: Whether some bytes so far are not valid in the encoding. They are lone surrogates in the lines.
         done: Number of the last line that is not needed again. The reader of the rows sets it.
         blocks: The blocks that have a later line.
@@ -52,6 +55,7 @@ class Lines:
 
     def __init__(self, name: str, stream: IO[bytes], encoding: str | None) -> None:
         self.encoding = encoding or "utf-8"
+        self.has_mixed_ends = False
         self.is_damaged = False
         self.done = 0
         self.blocks: deque[Block] = deque()
@@ -61,6 +65,7 @@ class Lines:
         codec = "utf-8-sig" if self.encoding == "utf-8" else self.encoding
         self._decoder = codecs.getincrementaldecoder(codec)("strict")
         self._newline = ""
+        self._is_lf = False
 
     def __iter__(self) -> Iterator[list[str]]:
         """Yield the lines of one block after the other."""
@@ -86,6 +91,10 @@ class Lines:
             pending[-1] = text[:end]
             block = Block(number, "".join(pending), self._newline or "\n")
             pending, size = [text[end:]], len(text) - end
+            if number == 1:
+                self._is_lf = bool(block.lines) and not block.lines[0].endswith("\r\n")
+            if self._is_lf and "\r\n" in block.text:
+                self.has_mixed_ends = True
             number += len(block.lines)
             while self.blocks and self.blocks[0].last <= self.done:
                 self.blocks.popleft()
@@ -103,6 +112,15 @@ class Lines:
             if block.first <= last
             for line in block.lines[max(first - block.first, 0) : last + 1 - block.first]
         ]
+
+    def check(self, value: str, place: str) -> None:
+        """Raise an error if a value has bytes that cannot be decoded.
+
+        Raises:
+            DataError: It has. The message names the file and ``place``.
+        """
+        if not value.isascii() and _SURROGATE.search(value):
+            raise DataError(f"{self._name}, {place}: {self.problem}")
 
     def _decode(self, data: bytes, is_last: bool, line: int) -> str:
         if not self._is_stated and line == 1 and (data.startswith(UTF_16_MARKS) or b"\0" in data.split(b"\n", 1)[0]):

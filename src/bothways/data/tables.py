@@ -108,12 +108,11 @@ def open_file(path: str, dialect: Dialect | None = None) -> Iterator[Table]:
         DataError: See ``open_table``.
         DependencyMissing: See ``open_table``.
     """
-    if _URL.match(path):
-        raise DataError(f"{path} is a URL, expected the path of a file. Download the file first")
+    refuse_url(path)
     stated = dialect or Dialect()
     compression = split_suffix(path)[1]
-    member = zip_member(path, FORMATS) if compression == ".zip" else ""
-    table_format = format_of(member if split_suffix(member)[0] in FORMATS else path, stated)
+    inner = inner_name(path)
+    table_format = format_of(inner if split_suffix(inner)[0] in FORMATS else path, stated)
     name = "standard input" if path == STANDARD_STREAM else path
     stated.require_fit(table_format, name)
     stated = replace(stated, format=table_format)
@@ -122,7 +121,7 @@ def open_file(path: str, dialect: Dialect | None = None) -> Iterator[Table]:
             with _seekable(stream) as content:
                 yield _BINARY_TABLES[table_format](name, content, stated)
             return
-        _refuse_other_kinds(name, stream, table_format)
+        refuse_other_kinds(name, stream, table_format)
         if table_format in _TEXT_FORMATS:
             yield DelimitedTable(name, stream, stated)
         else:
@@ -161,16 +160,40 @@ class _SeveralFiles(Table):
                     yield Chunk(names, rows, [f"{path}, {place}" for place in chunk.places])
 
 
+def inner_name(path: str) -> str:
+    """Return the name of the file in a zip archive, or the path of any other file."""
+    return zip_member(path, FORMATS) if split_suffix(path)[1] == ".zip" else path
+
+
+def refuse_url(path: str) -> None:
+    """Raise an error if a path is a URL.
+
+    Raises:
+        DataError: It is.
+    """
+    if _URL.match(path):
+        raise DataError(f"{path} is a URL, expected the path of a file. Download the file first")
+
+
+def matching_paths(path: str) -> list[str]:
+    """Return the path of a file, or the sorted paths of the files that match a pattern such as ``data/*.csv``.
+
+    Raises:
+        DataError: No file matches, or the path is a URL.
+    """
+    refuse_url(path)
+    if not glob.has_magic(path) or os.path.lexists(path):
+        return [path]
+    found = sorted(match for match in glob.glob(path, recursive=True) if Path(match).is_file())  # noqa: PTH207
+    if not found:
+        raise DataError(f"no file matches the pattern {path}")
+    return found
+
+
 def _paths(source: TableSource) -> list[str] | None:
     """Return the paths of a source, or None for a table in memory."""
     if isinstance(source, str | os.PathLike):
-        path = os.fspath(source)
-        if not glob.has_magic(path) or os.path.lexists(path) or _URL.match(path):
-            return [path]
-        found = sorted(match for match in glob.glob(path, recursive=True) if Path(match).is_file())  # noqa: PTH207
-        if not found:
-            raise DataError(f"no file matches the pattern {path}")
-        return found
+        return matching_paths(os.fspath(source))
     if isinstance(source, list | tuple) and source and all(isinstance(each, str | os.PathLike) for each in source):
         paths = [os.fspath(each) for each in source]
         missing = next((path for path in paths if not os.path.lexists(path)), None)
@@ -183,7 +206,7 @@ def _paths(source: TableSource) -> list[str] | None:
     return None
 
 
-def _refuse_other_kinds(name: str, stream: IO[bytes], table_format: TableFormat) -> None:
+def refuse_other_kinds(name: str, stream: IO[bytes], table_format: TableFormat | None = None) -> None:
     """Raise an error if the first bytes of a stream show that it contains something else than its name says.
 
     Raises:

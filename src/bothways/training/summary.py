@@ -84,14 +84,14 @@ def result_reports(task: Task, scores: Mapping[str, Scores], targets: Targets) -
         "classes": [dataclasses.asdict(each) for each in ensemble.classes],
     }
     names = [name for name in task.headline if name in ensemble.summary]
-    table = [("", *(name.replace("_", " ") for name in names))]
+    table = [("", *map(_title, names))]
     table += [
         (name, *(_metric(metric, metrics.summary.get(metric)) for metric in names)) for name, metrics in found.items()
     ]
     lines = _aligned(table)
     if ensemble.classes:
         lines += ["", *_aligned(_class_table(ensemble.classes))]
-    message = f"on {len(targets):,} validation rows" + "".join(f"\n  {line}".rstrip() for line in lines)
+    message = f"on {len(targets):,} validation rows" + "".join("\n" + f"  {line}".rstrip() for line in lines)
     yield StageReport(RESULT_STAGE, message, facts=facts)
     yield from _warnings(ensemble.classes, ensemble.summary, len(targets))
 
@@ -106,8 +106,7 @@ def _warnings(classes: Sequence[ClassMetrics], summary: Mapping[str, float], row
     if (share := next((name for name in _SHARES if name in summary), None)) is not None:
         right = round(summary[share] * rows)
         low, high = wilson_interval(right, rows)
-        name = share.replace("_", " ")
-        message += f": {name} {right} of {rows}, 95 % interval {low:.0%} to {high:.0%}"
+        message += f": {_title(share)} {right} of {rows}, 95 % interval {low:.0%} to {high:.0%}"
     yield StageReport(RESULT_STAGE, message, is_warning=True)
 
 
@@ -131,10 +130,14 @@ def _label_counts(rows: LabeledTexts) -> Counter[str]:
     return Counter({label: counts[label] for label in in_order(counts)})
 
 
+def _title(metric: str) -> str:
+    return metric.replace("_", " ").replace(" f1", " F1")
+
+
 def _metric(name: str, value: float | None) -> str:
     if value is None:
         return _UNDEFINED
-    return f"{value:.1%}" if name in _SHARES else f"{value:.4g}"
+    return f"{value:.1%}" if name in _SHARES else f"{value:.3f}"
 
 
 def _named(labels: Sequence[LabelValue]) -> str:
