@@ -7,10 +7,11 @@ folder. Run: python -m benchmarks.coverage
 from __future__ import annotations
 
 import csv
+import itertools
 import os
-import random
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -42,12 +43,9 @@ def main() -> None:
     texts |= {f"{DATA_SETS[name][0]}: {name}": found for name, found in sets.items()}
     if sets:
         first, others = MIXED
-        texts |= {
-            f"mixed: {first}, {share:.0%} {other}": sets[first][: int(400 * (1 - share))]
-            + sets[other][: int(400 * share)]
-            for other in others
-            for share in SHARES
-        }
+        for other, share in itertools.product(others, SHARES):
+            count = int(400 * share)
+            texts[f"mixed: {first}, {share:.0%} {other}"] = sets[first][: 400 - count] + sets[other][:count]
     found = {name: coverage(tokenizer, rows) for name, rows in texts.items()}
     table = Table(caption=f"The pack covers texts from {LEAST_KNOWN_SHARE:.0%} known letters on.")
     for title in ("texts", "known letters", "fragments", "covered"):
@@ -81,8 +79,7 @@ def real_texts() -> dict[str, list[str]]:
         else:
             with path.open(newline="", encoding="utf-8") as rows:
                 texts = [row["text"] for row in csv.DictReader(rows)]
-        random.Random(0).shuffle(texts)
-        found[name] = texts
+        found[name] = [texts[number] for number in np.random.default_rng(0).permutation(len(texts))]
     return found
 
 

@@ -27,6 +27,7 @@ r"""Every error that bothways raises on purpose.
     ├── ShapeError                 array of the wrong shape                               exit 1
     └── TrainingError              training failed                                        exit 1
         ├── TrainingDiverged       the loss exploded or is not a number                   exit 1
+        ├── NoBetterThanConstant   the model is no better than one answer for all texts   exit 1
         └── ParityFailed           the bundle does not reproduce the trainer's numbers    exit 1
 
 ``exit`` is the exit status of the command line, ``HTTP`` the status of the server's response. Messages state what is
@@ -281,6 +282,10 @@ class TrainingError(BothwaysError):
 
 class TrainingDiverged(TrainingError):
     """The loss exploded or is no longer a number. The message names the hyperparameter to lower."""
+
+
+class NoBetterThanConstant(TrainingError):
+    """A trained model is no better than the same prediction for every text. It was not published, and can be."""
 
 
 class ParityFailed(TrainingError):

@@ -14,18 +14,21 @@ import lzma
 import os
 import sys
 import tempfile
-import zlib
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from bothways.errors import ConfigError, DataError, DependencyMissing, OutputExists
+from bothways.errors import BothwaysError, ConfigError, DataError, DependencyMissing, OutputExists
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
+COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst", ".zip")
 STANDARD_STREAM = "-"
+LARGEST_EXPANSION = 64
+"""Compressed content may have at most this many times the size of its file, or ``_FREE_BYTES``."""
+_FREE_BYTES = 32 * 1024 * 1024
 
 
 def split_suffix(path: str) -> tuple[str, str]:
@@ -41,15 +44,16 @@ def split_suffix(path: str) -> tuple[str, str]:
 
 
 @contextlib.contextmanager
-def open_for_reading(path: str) -> Iterator[IO[bytes]]:
+def open_for_reading(path: str, suffixes: Collection[str] = ()) -> Iterator[IO[bytes]]:
     """Open a file and yield its decompressed content as a binary stream.
 
     Args:
         path: A file, compressed if its suffix is one of ``COMPRESSIONS``, or ``-`` for standard input.
+        suffixes: In a zip archive with several files, the only one with such a suffix is read.
 
     Raises:
-        DataError: The file does not exist, is a folder or can't be read, or its compressed content is damaged or
-            truncated.
+        DataError: The file does not exist, is a folder or can't be read, or its compressed content is damaged,
+            truncated or expands without bounds, or a zip archive does not contain exactly one file.
         DependencyMissing: The file is a ``.zst`` file and pyarrow is not installed.
     """
     if path == STANDARD_STREAM:
@@ -60,11 +64,60 @@ def open_for_reading(path: str) -> Iterator[IO[bytes]]:
         if not compression:
             yield raw
             return
+        largest = max(_FREE_BYTES, LARGEST_EXPANSION * os.fstat(raw.fileno()).st_size)
         with (
-            _decompressed(raw, compression) as content,
-            io.BufferedReader(_DecompressedStream(path, content), 1 << 16) as stream,
+            _decompressed(path, raw, compression, suffixes) as content,
+            io.BufferedReader(_DecompressedStream(path, content, largest), 1 << 16) as stream,
         ):
             yield stream
+
+
+def zip_member(path: str, suffixes: Collection[str] = ()) -> str:
+    """Return the name of the file in a zip archive that ``open_for_reading`` reads.
+
+    Raises:
+        DataError: The archive can't be read, or does not contain exactly one file.
+    """
+    with _opened(path) as raw, library_errors(f"{path} is damaged or not a .zip file"), zipfile.ZipFile(raw) as archive:
+        return _only_member(path, archive, suffixes)
+
+
+def _only_member(path: str, archive: zipfile.ZipFile, suffixes: Collection[str]) -> str:
+    names = [
+        info.filename
+        for info in archive.infolist()
+        if not info.is_dir() and not info.filename.startswith("__MACOSX/") and Path(info.filename).name[:1] != "."
+    ]
+    wanted = [name for name in names if split_suffix(name)[0] in suffixes]
+    if len(names) != 1 and len(wanted) == 1:
+        return wanted[0]
+    if len(names) == 1:
+        return names[0]
+    listed = ", ".join(name[:40] for name in (wanted or names)[:10])
+    raise DataError(
+        f"{path} contains {len(wanted or names)} files, expected one: {listed or 'none'}. Unpack it and pass one"
+    )
+
+
+@contextlib.contextmanager
+def library_errors(problem: str) -> Iterator[None]:
+    """Raise every error of a library that reads a foreign file as a ``DataError``.
+
+    Use it around calls of the library only: an error that a caller raises inside the block is changed too.
+
+    Args:
+        problem: What the error means, with the name of the file.
+
+    Raises:
+        DataError: The block raised an error that is not a ``BothwaysError``.
+    """
+    try:
+        yield
+    except BothwaysError:
+        raise
+    except Exception as error:  # noqa: BLE001  (a damaged file can raise anything in a library)
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise DataError(f"{problem}: {reason}") from None
 
 
 def _opened(path: str) -> IO[bytes]:
@@ -83,9 +136,11 @@ def _opened(path: str) -> IO[bytes]:
 class _DecompressedStream(io.RawIOBase):
     """Decompressed content of a file. Errors of any decompression library are raised as ``DataError``."""
 
-    def __init__(self, path: str, content: IO[bytes]) -> None:
+    def __init__(self, path: str, content: IO[bytes], largest: int) -> None:
         self._path = path
         self._content = content
+        self._largest = largest
+        self._size = 0
 
     def readable(self) -> bool:
         return True
@@ -94,12 +149,18 @@ class _DecompressedStream(io.RawIOBase):
         view = memoryview(buffer)
         try:
             read = self._content.read(len(view))
-        except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+        except Exception as error:  # noqa: BLE001  (damaged content can raise anything in a library)
             if isinstance(error, EOFError) or "Truncated" in str(error):  # pyarrow raises OSError("Truncated ...")
                 problem = "is truncated: its compressed content is incomplete"
             else:
                 problem = f"is damaged or not a {split_suffix(self._path)[1]} file: {error}"
             raise DataError(f"{self._path} {problem}. Copy or download it again") from None
+        self._size += len(read)
+        if self._size > self._largest:
+            raise DataError(
+                f"{self._path} expands to more than {LARGEST_EXPANSION} times its size. If you trust it, decompress it "
+                "first"
+            )
         view[: len(read)] = read
         return len(read)
 
@@ -137,7 +198,7 @@ def open_for_writing(path: str) -> Iterator[IO[bytes]]:
         raise writing_failed(target, error) from None
     try:
         with os.fdopen(descriptor, "wb") as raw:
-            with _compressed(raw, split_suffix(path)[1]) as stream:
+            with _compressed(raw, target) as stream:
                 yield stream
             raw.flush()
             os.fsync(raw.fileno())
@@ -204,8 +265,12 @@ def current_umask() -> int:
     return value
 
 
-def _decompressed(raw: IO[bytes], compression: str) -> contextlib.AbstractContextManager[IO[bytes]]:
+def _decompressed(
+    path: str, raw: IO[bytes], compression: str, suffixes: Collection[str]
+) -> contextlib.AbstractContextManager[IO[bytes]]:
     match compression:
+        case ".zip":
+            return _unzipped(path, raw, suffixes)
         case ".gz":
             return cast("IO[bytes]", gzip.GzipFile(fileobj=raw, mode="rb"))
         case ".bz2":
@@ -218,8 +283,27 @@ def _decompressed(raw: IO[bytes], compression: str) -> contextlib.AbstractContex
             return contextlib.nullcontext(raw)
 
 
-def _compressed(raw: IO[bytes], compression: str) -> contextlib.AbstractContextManager[IO[bytes]]:
-    match compression:
+@contextlib.contextmanager
+def _unzipped(path: str, raw: IO[bytes], suffixes: Collection[str]) -> Iterator[IO[bytes]]:
+    with library_errors(f"{path} is damaged or not a .zip file"):
+        archive = zipfile.ZipFile(raw)
+        content = archive.open(_only_member(path, archive, suffixes))
+    with archive, content:
+        yield content
+
+
+@contextlib.contextmanager
+def _zipped(raw: IO[bytes], name: str) -> Iterator[IO[bytes]]:
+    member = zipfile.ZipInfo(name)  # with a fixed date, so that equal content gives equal bytes
+    member.compress_type = zipfile.ZIP_DEFLATED
+    with zipfile.ZipFile(raw, "w") as archive, archive.open(member, "w", force_zip64=True) as content:
+        yield content
+
+
+def _compressed(raw: IO[bytes], path: Path) -> contextlib.AbstractContextManager[IO[bytes]]:
+    match split_suffix(path.name)[1]:
+        case ".zip":
+            return _zipped(raw, f"table{split_suffix(path.name)[0]}")
         case ".gz":
             return cast("IO[bytes]", gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0))
         case ".bz2":

@@ -59,15 +59,30 @@ def parse(data: bytes, *, most_values: int | None = None, allow_surrogates: bool
 
 def _parsed(data: bytes) -> object:
     try:
-        return json.loads(
-            data.decode("utf-8"),
-            object_pairs_hook=_object_without_duplicates,
-            parse_constant=_refuse_constant,
-            parse_float=_finite_float,
-            parse_int=_small_integer,
-        )
+        return _DECODER.decode(data.decode("utf-8"))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def parse_at(text: str, position: int) -> tuple[object, int]:
+    """Parse the JSON value that begins at a position of a text.
+
+    Args:
+        text: JSON values and anything else.
+        position: Where the value begins.
+
+    Returns:
+        Plain Python values, and the position after the value.
+
+    Raises:
+        ValueError: There is no complete strict JSON value at the position.
+    """
+    try:
+        return _DECODER.raw_decode(text, position)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except StopIteration:
+        raise ValueError("a value is missing") from None
 
 
 def _check_structure(data: bytes, most_values: int | None) -> None:
@@ -116,3 +131,11 @@ def _small_integer(digits: str) -> int:
     if len(digits) > 20 or abs(int(digits)) >= LARGEST_INTEGER:
         raise ValueError(f"the integer {shown(digits, 40)} does not fit into 64 bits")
     return int(digits)
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object_without_duplicates,
+    parse_constant=_refuse_constant,
+    parse_float=_finite_float,
+    parse_int=_small_integer,
+)

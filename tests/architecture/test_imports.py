@@ -50,6 +50,12 @@ def test_nothing_that_executes_what_it_reads_is_imported(path: Path) -> None:
     assert not {name.split(".")[0] for name in imports(path, only_top=True)} & NEVER
 
 
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SRC)))
+def test_libraries_that_draw_or_send_metrics_are_imported_on_request(path: Path) -> None:
+    assert not set(imports(path, only_top=True)) & {"torch.utils.tensorboard"}
+    assert not {name.split(".")[0] for name in imports(path, only_top=True)} & {"matplotlib", "tensorboard", "wandb"}
+
+
 def test_only_one_module_reverses_anything() -> None:
     reversing = {
         str(path.relative_to(SRC))

@@ -119,6 +119,7 @@ def test_what_needs_a_probability_is_refused(regression_bundle_path: Path, tmp_p
         ({"labels": ["a", "b"]}, "no labels and no thresholds"),
         ({"target": {"center": 0, "scale": 0}}, "greater than 0"),
         ({"task": "single-label"}, "needs at least 2 labels"),
+        ({"label_kind": "integer"}, "there are no labels, but their kind is integer"),
     ],
     ids=str,
 )

@@ -43,6 +43,7 @@ from tests.bundles import (
     write_with_early_exit,
 )
 from tests.hostile.bundle_changes import Change, changes_of
+from tests.keys import key_pair
 from tests.words import make_word_tokenizer
 
 KINDS = ["single-label", "multi-label", "regression", "early exit", "integers", "pooled words", "two columns", "pack"]
@@ -149,17 +150,7 @@ def bundles(
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A private and a public key."""
-    serialization = pytest.importorskip("cryptography.hazmat.primitives.serialization")
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    folder, key = tmp_path_factory.mktemp("keys"), Ed25519PrivateKey.generate()
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    public = key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
-    (folder / "private.pem").write_bytes(private)
-    (folder / "public.pem").write_bytes(public)
-    return folder / "private.pem", folder / "public.pem"
+    return key_pair(tmp_path_factory.mktemp("keys"))
 
 
 def all_changes(bundle: Path) -> list[Change]:

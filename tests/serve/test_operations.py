@@ -25,7 +25,15 @@ import pytest
 import bothways
 from bothways.bundle.manifest import MANIFEST_FILE
 from bothways.runtime.classifier import Classifier
-from tests.bundles import FILES, edit_json, edit_manifest, edit_weights, python_environment, replace_file
+from tests.bundles import (
+    FILES,
+    edit_json,
+    edit_manifest,
+    edit_weights,
+    python_environment,
+    record_decisions,
+    replace_file,
+)
 from tests.console import run_bothways
 from tests.serve.conftest import HOST, RunningServer, running, threads_of
 from tests.serve.test_abuse import eventually
@@ -302,6 +310,7 @@ def _wrong_parity_record(path: Path) -> None:
     for of_member in first["probabilities"].values():
         of_member["bad"], of_member["good"] = of_member["good"], of_member["bad"]
     replace_file(path, "parity.jsonl", "\n".join([json.dumps(first), *rows[1:]]).encode() + b"\n")
+    record_decisions(path)
 
 
 def _newer(path: Path) -> None:

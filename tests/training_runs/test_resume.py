@@ -88,7 +88,7 @@ def train_arguments(tmp_path: Path, data: Path, config: Path) -> list[object]:
     unlabeled = tmp_path / "more.jsonl"
     unlabeled.write_text("".join(json.dumps({"text": text}) + "\n" for text, _ in some_rows(40, seed=3)))
     texts = [data, "--text", "text", "--label", "label", "--unlabeled", unlabeled]
-    return ["train", *texts, "--pretrained", "none", "--config", config]
+    return ["train", *texts, "--pretrained", "none", "--config", config, "--force"]
 
 
 def pretrain_arguments(folder: Path, config: Path) -> list[object]:

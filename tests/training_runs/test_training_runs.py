@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,7 +35,7 @@ from tests.words import make_word_tokenizer
 
 
 def train(data: Any, out: Path, config: Path, **options: Any) -> Classifier:
-    options = {"text": "text", "label": "label", "pretrained": None, "progress": False, **options}
+    options = {"text": "text", "label": "label", "pretrained": None, "force": True, "progress": False, **options}
     return bothways.train(data, out=out, config=config, **options)
 
 
@@ -57,7 +58,7 @@ def metrics_of(out: Path) -> list[dict[str, Any]]:
 
 def arguments(data: Path, out: Path, config: Path, **options: object) -> list[object]:
     more = [part for name, value in {"pretrained": "none", **options}.items() for part in (f"--{name}", value)]
-    return ["train", data, "--text", "text", "--label", "label", "--out", out, "--config", config, *more]
+    return ["train", "--force", data, "--text", "text", "--label", "label", "--out", out, "--config", config, *more]
 
 
 # What comes out.
@@ -337,6 +338,41 @@ def test_a_text_of_ten_megabytes_is_truncated_with_a_warning(
     assert message in finished.err
 
 
+# What a user sees.
+
+
+def test_a_run_is_drawn_and_logged_and_a_diverged_one_too(tmp_path: Path, data: Path, config: Path) -> None:
+    out, plot = tmp_path / "m.bundle", tmp_path / "curves.svg"
+    change(config, "learning_rate = 0.02\n", "learning_rate = 1\n")
+    change(config, "epochs = 3", "epochs = 20")
+    options = {"plot": plot, "log_to": f"tensorboard:{tmp_path / 'logs'}", "directions": "forward"}
+    for _ in range(2):  # the second one is refused at once
+        with pytest.raises(TrainingDiverged):
+            train(data, out, config, **options)
+        assert "<!-- stopped: the forward classifier diverged in epoch" in plot.read_text()
+    config.write_text(CONFIG)
+    train(data, out, config, **options)
+    assert "classifier: validation accuracy -->" in plot.read_text()
+    assert "stopped" not in plot.read_text()
+    assert len(list((tmp_path / "logs" / "m.bundle" / "forward").iterdir())) == 2
+
+
+def test_the_best_epoch_is_kept_and_recorded(tmp_path: Path, data: Path, config: Path) -> None:
+    swapped = [(text, {"good": "bad", "bad": "good"}[label]) for text, label in some_rows(20, seed=9)]
+    change(config, "unfreezing_epochs = 1", 'keep = "best"\npatience = 1\nunfreezing_epochs = 1')
+    change(config, "epochs = 3", "epochs = 9")
+    valid = write_rows(tmp_path / "v.csv", swapped)  # so that the loss increases
+    model = train(data, tmp_path / "m.bundle", config, valid=valid)
+    reports = [line for line in metrics_of(tmp_path / "m.bundle") if line["stage"] == "classifier"]
+    for direction in Direction:
+        epochs = [line for line in reports if line.get("direction") == direction and "metrics" in line]
+        best = [line for line in epochs if line["is_best"]][-1]
+        assert len(epochs) < 12
+        assert model.manifest.training.validation[direction]["loss"] == best["metrics"]["loss"]
+    assert any("stopped after epoch" in line.get("message", "") for line in reports)
+    assert bothways.verify(tmp_path / "m.bundle").passed
+
+
 # Packs.
 
 
@@ -524,6 +560,58 @@ def test_a_full_disk_is_reported_in_one_line_and_nothing_is_published(
     assert ours == [f"bothways: error: {checkpoint} can't be written: File too large"]  # and no plan to resume
     assert finished.err.splitlines()[-1] == ours[0]
     assert left_behind(tmp_path, data, config) == {"m.bundle.run"}
+
+
+def test_c4_a_run_that_a_full_disk_stopped_is_kept_and_resumes(
+    tmp_path: Path, data: Path, config: Path, trainer: CommandServer
+) -> None:
+    out = tmp_path / "m.bundle"
+    every_step = {"bothways.training.pipeline.SECONDS_BETWEEN_CHECKPOINTS": 0.0}
+    finished = trainer.run(*arguments(data, out, config), largest_file=100_000, constants=every_step)
+    assert finished.status == 1
+    checkpoint = out.with_name("m.bundle.run") / "forward" / "00000002.checkpoint"
+    assert finished.err.splitlines()[-1] == (
+        f"bothways: error: {checkpoint} can't be written: File too large. The unfinished run is kept in {out}.run: run "
+        "the same command again to continue it, or remove that folder to start over"
+    )
+    finished = trainer.run(*arguments(data, out, config))
+    assert finished.status == 0, finished.err
+    assert "resuming it" in finished.err.splitlines()[0]
+
+
+ON_A_SMALL_DISK = """
+mount -t tmpfs -o size=600k none disk && cp d.csv tiny.toml disk && cd disk || exit 99
+"$@"
+echo "status $?"
+ls m.bundle.run/forward
+mount -o remount,size=50m . && "$@" && cp -r m.bundle ..
+"""
+
+
+@pytest.mark.slow
+def test_c4_a_real_full_disk(tmp_path: Path, data: Path, config: Path) -> None:
+    inside = ["unshare", "--map-root-user", "--mount"]
+    if shutil.which("unshare") is None or subprocess.run([*inside, "true"], check=False).returncode:
+        pytest.skip("no user namespaces, so that no disk can be mounted")
+    (tmp_path / "disk").mkdir()
+    train(data, tmp_path / "whole.bundle", config)
+    command = arguments(Path("d.csv"), Path("m.bundle"), Path("tiny.toml"))
+    finished = subprocess.run(
+        [*inside, "sh", "-c", ON_A_SMALL_DISK, "sh", sys.executable, "-m", "bothways", *map(str, command)],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "status 1\n" in finished.stdout
+    assert ".checkpoint" in finished.stdout
+    (line,) = [line for line in finished.stderr.splitlines() if line.startswith("bothways: ")]
+    assert re.match(
+        r"bothways: error: \S+ can't be written: the disk is full\. .*The unfinished run is kept in m\.", line
+    )
+    assert bytes_of(tmp_path / "m.bundle") == bytes_of(tmp_path / "whole.bundle")
 
 
 def test_metrics_that_cannot_be_written_end_the_run_in_one_line(

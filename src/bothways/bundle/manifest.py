@@ -168,11 +168,12 @@ class Target(Document):
 
 
 class EarlyExitPoint(Document):
-    """The effect of a threshold: the share of texts that both members read, and the accuracy."""
+    """The effect of a threshold: the share of texts that both members read, the accuracy and macro F1."""
 
     threshold: Annotated[FiniteFloat, Field(ge=0, le=1)]
     read_by_both: Annotated[FiniteFloat, Field(ge=0, le=1)]
     accuracy: Annotated[FiniteFloat, Field(ge=0, le=1)]
+    macro_f1: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = None
 
 
 class EarlyExit(Document):
@@ -187,6 +188,8 @@ class EarlyExit(Document):
         read_by_both: The share of these rows that both directions read.
         accuracy: The accuracy on these rows with early exit.
         accuracy_of_ensemble: The accuracy on these rows if both directions read all.
+        macro_f1: Macro F1 on these rows with early exit; None in bundles of earlier versions.
+        macro_f1_of_ensemble: Macro F1 on these rows if both directions read all; None in bundles of earlier versions.
         curve: The effect of other thresholds on these rows.
     """
 
@@ -198,6 +201,8 @@ class EarlyExit(Document):
     read_by_both: Annotated[FiniteFloat, Field(ge=0, le=1)]
     accuracy: Annotated[FiniteFloat, Field(ge=0, le=1)]
     accuracy_of_ensemble: Annotated[FiniteFloat, Field(ge=0, le=1)]
+    macro_f1: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = None
+    macro_f1_of_ensemble: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = None
     curve: Annotated[Items[EarlyExitPoint], Field(max_length=1000)]
 
     def is_confident(self, probabilities: NDArray[np.float64]) -> bool:
@@ -267,11 +272,6 @@ class TrainingRecord(Document):
     about: Annotated[str, Field(max_length=LONGEST_ABOUT)] | None = None
     hyperparameters: dict[str, object] = Field(default={})
 
-    @property
-    def text_column(self) -> str | None:
-        """The only text column; None if there are several or none is known."""
-        return self.text_columns[0] if len(self.text_columns) == 1 else None
-
     @model_validator(mode="after")
     def _text_columns_differ(self) -> TrainingRecord:
         if len(set(self.text_columns)) != len(self.text_columns):
@@ -330,6 +330,8 @@ class Manifest(Document):
                 raise ValueError(f"{name} has {record.size_bytes} bytes, expected at most {LARGEST_DOCUMENT_BYTES}")
         if len({member.architecture.vocabulary_size for member in self.members}) > 1:
             raise ValueError("the members have vocabularies of different sizes, but share one tokenizer")
+        if self.label_kind != "text" and not self.labels:
+            raise ValueError(f"there are no labels, but their kind is {self.label_kind}")
         if self.kind is Kind.CLASSIFIER:
             self._check_classifier()
         elif self.labels or self.combination or self.calibration or self.target or self.task != "next-token":

@@ -1,8 +1,8 @@
 """Sign the digest of a bundle with an Ed25519 key, and check such a signature.
 
-In: PEM files of keys, a digest. Out: ``signature.json`` in the bundle. The digest covers every other file of the bundle,
-so that a signature is valid as long as nothing is changed. A signature proves who published a bundle. The digests alone
-prove only that no file was damaged: whoever changes a file can write new digests.
+In: PEM files of keys, a digest. Out: ``signature.json`` in the bundle. The digest covers every other file of the
+bundle, so that a signature is valid as long as nothing is changed. A signature proves who published a bundle. The
+digests alone prove only that no file was damaged: whoever changes a file can write new digests.
 """
 
 from __future__ import annotations

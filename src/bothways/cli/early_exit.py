@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 import bothways
+from bothways.bundle.manifest import EarlyExit, EarlyExitPoint
+from bothways.cli.metrics import metric_text
 from bothways.cli.options import (
     BundlePath,
     DelimiterOption,
@@ -63,13 +65,19 @@ def early_exit(
             header=header,
         )
     table = Table(title=f"{out}: {found.first} first, on {found.rows:,} rows", title_justify="left")
-    for title in ("confidence above", "read in both directions", "accuracy", ""):
+    for title in ("confidence above", "read in both directions", "accuracy", "macro F1", ""):
         table.add_column(title, justify="right" if title else "left")
-    rows = [(p.threshold, p.read_by_both, p.accuracy, "") for p in found.curve if p.threshold != found.threshold]
-    rows.append((found.threshold, found.read_by_both, found.accuracy, "<- chosen"))
-    for threshold, read_by_both, accuracy, remark in sorted(rows):
-        table.add_row(f"{threshold:.4f}", f"{read_by_both:.1%}", f"{accuracy:.2%}", remark)
+    points: list[tuple[EarlyExit | EarlyExitPoint, str]]
+    points = [(point, "") for point in found.curve if point.threshold != found.threshold]
+    for point, remark in sorted([*points, (found, "<- chosen")], key=lambda pair: pair[0].threshold):
+        macro_f1 = metric_text("macro_f1", point.macro_f1)
+        accuracy = metric_text("accuracy", point.accuracy)
+        table.add_row(f"{point.threshold:.4f}", f"{point.read_by_both:.1%}", accuracy, macro_f1, remark)
     console = output_console()
     console.print(table)
-    console.print(f"Accuracy with both directions for every text: {found.accuracy_of_ensemble:.2%}")
+    console.print(
+        "With both directions for every text: "
+        f"accuracy {metric_text('accuracy', found.accuracy_of_ensemble)}, "
+        f"macro F1 {metric_text('macro_f1', found.macro_f1_of_ensemble)}"
+    )
     console.print(f"Next: bothways predict {out} FILE --early-exit --out FILE")

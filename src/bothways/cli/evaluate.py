@@ -10,7 +10,7 @@ from rich.table import Table
 
 import bothways
 from bothways import strict_json
-from bothways.cli.metrics import metric_text, metric_texts, metrics_table
+from bothways.cli.metrics import UNDEFINED, metric_text, metric_texts, metrics_table
 from bothways.cli.options import (
     BundlePath,
     DelimiterOption,
@@ -27,8 +27,6 @@ from bothways.data.invalid import summary
 from bothways.evaluation.evaluate import UnknownLabels
 from bothways.files import open_for_writing, refuse_unusable
 from bothways.tasks.labels import label_text
-
-_UNDEFINED = "–"
 
 
 def evaluate(
@@ -116,9 +114,11 @@ def _classes(evaluation: bothways.Evaluation) -> Table:
     ):
         table.add_column(title, justify="right")
     for position, each in enumerate(evaluation.classes):
-        shares = [f"{each.precision:.1%}", f"{each.recall:.1%}", f"{each.f1:.3f}"]
-        if each.support == each.predicted == 0:
-            shares = [_UNDEFINED] * len(shares)
+        shares = [
+            f"{each.precision:.1%}" if each.predicted else UNDEFINED,
+            f"{each.recall:.1%}" if each.support else UNDEFINED,
+            f"{each.f1:.3f}" if each.support or each.predicted else UNDEFINED,
+        ]
         table.add_row(
             label_text(each.label), *shares, str(each.support), str(each.predicted), *confused[position : position + 1]
         )

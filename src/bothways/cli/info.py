@@ -9,7 +9,7 @@ from rich.table import Table
 from bothways.bundle.manifest import EarlyExit, Kind, Manifest, TrainingRecord
 from bothways.bundle.read import read_manifest
 from bothways.bundle.signature import read_signature
-from bothways.cli.metrics import metric_texts
+from bothways.cli.metrics import metric_text, metric_texts
 from bothways.cli.options import BundlePath, output_console
 from bothways.tasks.classification import thresholds_text
 
@@ -54,7 +54,9 @@ def _predictions(manifest: Manifest) -> Iterator[tuple[str, str]]:
 def _early_exit(found: EarlyExit) -> str:
     return (
         f"{found.first} first, both directions up to confidence {found.threshold:.4g}: {found.read_by_both:.1%} of "
-        f"{found.rows:,} rows, accuracy {found.accuracy:.2%} ({found.accuracy_of_ensemble:.2%} with both)"
+        f"{found.rows:,} rows, accuracy {found.accuracy:.2%} ({found.accuracy_of_ensemble:.2%} with both), "
+        f"macro F1 {metric_text('macro_f1', found.macro_f1)} "
+        f"({metric_text('macro_f1', found.macro_f1_of_ensemble)} with both)"
     )
 
 

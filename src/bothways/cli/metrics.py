@@ -24,12 +24,15 @@ _TITLES = {
     "r2": "R²",
     "spearman": "Spearman",
 }
+UNDEFINED = "–"
 _SHARES = {"accuracy", "subset_accuracy"}
 _IN_UNIT_OF_TARGET = {"rmse", "mae"}
 
 
-def metric_text(name: str, value: float) -> str:
-    """Return a metric with the digits that are worth reading."""
+def metric_text(name: str, value: float | None) -> str:
+    """Return a metric with the digits that are worth reading, or a dash if it is not defined."""
+    if value is None:
+        return UNDEFINED
     if name in _SHARES:
         return f"{value:.2%}"
     return f"{value:.5g}" if name in _IN_UNIT_OF_TARGET else f"{value:.4f}"

@@ -54,6 +54,20 @@ Config = Annotated[
     Path | None, typer.Option(metavar="FILE.toml", help="File of hyperparameters; see docs/hyperparameters.md.")
 ]
 DeviceOption = Annotated[Device, typer.Option("--device", help="Where to train.")]
+Plot = Annotated[
+    Path | None,
+    typer.Option(
+        "--plot", metavar="FILE", help="Draw the loss curves at the end, as PNG, SVG or PDF (needs bothways[plot])."
+    ),
+]
+LogTo = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--log-to",
+        metavar="TARGET",
+        help="Send metrics to tensorboard[:FOLDER] or wandb[:PROJECT]. Can be repeated. See docs/training.md.",
+    ),
+]
 PrecisionOption = Annotated[
     Precision,
     typer.Option("--precision", help="int8 is faster, but its predictions differ slightly from the trainer's."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from typing import Annotated
 
 import typer
@@ -14,6 +15,7 @@ import bothways
 from bothways.cli.options import (
     BundlePath,
     DelimiterOption,
+    DropInvalid,
     EncodingOption,
     FormatOption,
     HeaderOption,
@@ -21,7 +23,10 @@ from bothways.cli.options import (
     QuotesOption,
     TrainedTextColumns,
 )
+from bothways.data.invalid import invalid_path
+from bothways.errors import path_text
 from bothways.files import STANDARD_STREAM
+from bothways.text.coverage import Unreadable
 
 
 def predict(
@@ -41,6 +46,10 @@ def predict(
         bool, typer.Option("--early-exit", help="Skip the second direction when the first is confident.")
     ] = False,
     precision: PrecisionOption = "float32",
+    abstain: Annotated[
+        bool, typer.Option("--abstain", help="Leave the prediction empty for texts that the model cannot read.")
+    ] = False,
+    drop_invalid: DropInvalid = False,
     table_format: FormatOption = None,
     delimiter: DelimiterOption = None,
     quotes: QuotesOption = None,
@@ -58,6 +67,9 @@ def predict(
 
     Regression: predicted_value.
 
+    The last line states how many texts the model cannot read: empty ones, those of digits and punctuation only, and
+    those with mostly unknown words. With --abstain their label and its probability, or their value, are left empty.
+
     With --early-exit also predicted_read: the directions that read the text.
 
     If the command is killed, the same command continues. Until it is done, the rows are in FILE.part. Parquet and
@@ -66,6 +78,8 @@ def predict(
     Example: bothways predict reviews.bundle new.csv --out scored.csv
     """
     model = bothways.load(bundle, early_exit=early_exit, precision=precision)
+    unreadable: Counter[Unreadable] = Counter()
+    invalid: Counter[str] = Counter()
     with _progress() as progress:
         task = progress.add_task("predict", total=None)
         rows = bothways.score(
@@ -78,10 +92,29 @@ def predict(
             quotes=quotes,
             encoding=encoding,
             header=header,
+            abstain=abstain,
+            drop_invalid=drop_invalid,
             on_progress=lambda rows: progress.update(task, completed=rows),
+            on_invalid=lambda row: invalid.update([row.reason]),
+            on_unreadable=lambda _, reason: unreadable.update([reason]),
         )
     if out != STANDARD_STREAM:
         sys.stderr.write(f"{rows} rows written to {out}\n")
+    if invalid:
+        reasons = "; ".join(f"{reason} ({count:,})" for reason, count in invalid.most_common(3))
+        place = f", listed in {path_text(invalid_path(out))}" if out != STANDARD_STREAM else ""
+        sys.stderr.write(f"warning: invalid rows left out: {invalid.total():,}{place}. {reasons}\n")
+    if unreadable:
+        sys.stderr.write(f"warning: {_unreadable_text(unreadable, rows, abstain)}\n")
+
+
+def _unreadable_text(unreadable: Counter[Unreadable], rows: int, abstain: bool) -> str:
+    count = unreadable.total()
+    reasons = ", ".join(f"{unreadable[reason]:,} {reason}" for reason in Unreadable if unreadable[reason])
+    result = "were left empty" if abstain else "mean little"
+    return (
+        f"the model cannot read {count:,} of {rows:,} texts ({count / rows:.1%}): {reasons}. Their predictions {result}"
+    )
 
 
 class _RowsColumn(ProgressColumn):

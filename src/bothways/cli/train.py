@@ -17,6 +17,8 @@ from bothways.cli.options import (
     EncodingOption,
     FormatOption,
     HeaderOption,
+    LogTo,
+    Plot,
     QuotesOption,
     Seed,
     output_console,
@@ -63,25 +65,33 @@ def train(
         str | None, typer.Option(metavar="FILE", help="More texts, used by the language models only.")
     ] = None,
     pretrained: Annotated[
-        str, typer.Option(metavar="PACK", help="Pack to start from: en-small (English), a path, or none.")
-    ] = "en-small",
-    size: Annotated[
-        Size | None, typer.Option(help="Model size, with --pretrained none only. Defaults to small.")
-    ] = None,
+        str,
+        typer.Option(
+            metavar="PACK",
+            help="Pack to start from: auto (en-small for English texts, otherwise none), en-small, a path, or none.",
+        ),
+    ] = "auto",
+    size: Annotated[Size | None, typer.Option(help="Size of a model trained from scratch. Defaults to small.")] = None,
     directions: Annotated[Directions, typer.Option(help="Reading directions to train.")] = "both",
     seed: Seed = 0,
     config: Config = None,
     device: DeviceOption = "cpu",
+    plot: Plot = None,
+    log_to: LogTo = None,
     table_format: FormatOption = None,
     delimiter: DelimiterOption = None,
     quotes: QuotesOption = None,
     encoding: EncodingOption = None,
     header: HeaderOption = True,
+    force: Annotated[
+        bool, typer.Option("--force", help="Publish a model that is no better than a constant prediction.")
+    ] = False,
 ) -> None:
     """Train a classifier or a regression model.
 
     The bundle contains one model per direction. It is verified in a fresh process before it is published. A run that
-    was killed continues when the same command is run again.
+    was killed continues when the same command is run again. A model that is no better than the same prediction for
+    every text is not published without --force.
 
     Invalid rows are reported all at once. With --drop-invalid they are left out and listed in BUNDLE.invalid.jsonl.
 
@@ -107,15 +117,19 @@ def train(
         seed=seed,
         config=config,
         device=device,
+        plot=plot,
+        log_to=log_to,
         format=table_format,
         delimiter=delimiter,
         quotes=quotes,
         encoding=encoding,
         header=header,
+        force=force,
     )
     console = output_console()
+    rows = model.manifest.training.rows.get("validation", 0)
     validation = {name: metric_texts(metrics) for name, metrics in model.manifest.training.validation.items()}
-    console.print(metrics_table("direction", validation, f"{out}: metrics on the validation rows"))
+    console.print(metrics_table("direction", validation, f"{out}: metrics on {rows:,} validation rows"))
     console.print(
         f"Next: bothways evaluate {out} FILE · bothways predict {out} FILE --out FILE · bothways verify {out}"
     )

@@ -1,53 +1,93 @@
-"""Read and write Parquet files."""
+"""Read Arrow record batches, from Parquet, Arrow IPC and Feather files and from memory, and write them.
+
+Class names that Hugging Face stores beside a column of numbers (``ClassLabel``) are read instead of the numbers.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
-from bothways.data.dialect import Dialect
-from bothways.data.table import CHUNK_ROWS, Chunk, Table, TableWriter, Values
+from bothways import strict_json
+from bothways.data.dialect import Dialect, TableFormat
+from bothways.data.table import CHUNK_ROWS, Chunk, Numbered, Table, TableWriter, Values
 from bothways.errors import DataError
-from bothways.files import require_pyarrow
+from bothways.files import library_errors, require_pyarrow
+
+ClassNames = dict[str, list[str]]
+"""Names of the classes of a column of numbers, by the column's name."""
+_FREE_ROWS = 1_000_000
+_MOST_ROWS_PER_BYTE = 64
+_FREE_BYTES = 64 * 1024 * 1024
+_LARGEST_EXPANSION = 200
+_ARROW_FILE = b"ARROW1"
+_DAMAGED = "the file is damaged. Copy or download it again"
 
 
-class ParquetTable(Table):
-    """An Apache Parquet file. Needs pyarrow."""
+class ArrowTable(Table):
+    """Record batches of one schema. Needs pyarrow."""
 
-    def __init__(self, name: str, stream: IO[bytes], dialect: Dialect) -> None:
-        super().__init__(name, "parquet")
-        self._arrow: Any = require_pyarrow("Parquet")
-        from pyarrow import parquet  # noqa: PLC0415  (an optional dependency)
+    def __init__(self, name: str, table_format: TableFormat | None, schema: Any, class_names: ClassNames) -> None:
+        super().__init__(name, table_format)
+        self._schema = schema
+        self._class_names = class_names
+        self.columns = tuple(schema.names)
 
-        try:
-            self._file = parquet.ParquetFile(stream)
-        except (self._arrow.ArrowException, OSError) as error:
-            raise DataError(f"{self.name} is not a valid Parquet file: {error}") from None
-        self.columns = tuple(self._file.schema_arrow.names)
+    @abstractmethod
+    def batches(self, columns: Sequence[str] | None) -> Iterator[Any]:
+        """Yield record batches of at most ``CHUNK_ROWS`` rows, with at least the given columns."""
 
     def chunks(self, columns: Sequence[str] | None = None) -> Iterator[Chunk]:
         """Yield all rows, each chunk with the Arrow record batch that it was read from."""
         number = 0
-        batches = self._file.iter_batches(batch_size=CHUNK_ROWS)
+        batches = self.batches(columns)
         while True:
-            try:
+            with library_errors(f"{self.name}, after row {number}: {_DAMAGED}"):
                 batch = next(batches, None)
-            except (self._arrow.ArrowException, OSError) as error:
-                raise DataError(
-                    f"{self.name}, after row {number}: the file is damaged. Copy or download it again ({error})"
-                ) from None
             if batch is None:
                 return
-            rows: list[Values] = list(zip(*(_python_values(column) for column in batch.columns), strict=True))
-            places = [f"row {n}" for n in range(number + 1, number + 1 + batch.num_rows)]
+            names = batch.schema.names
+            values = [self._values(name, column) for name, column in zip(names, batch.columns, strict=True)]
+            rows: list[Values] = list(zip(*values, strict=True)) if values else [()] * batch.num_rows
+            yield Chunk(names, rows, Numbered(number, batch.num_rows), source=batch)
             number += batch.num_rows
-            yield Chunk(self.columns, rows, places, source=batch)
+
+    def _values(self, name: str, column: Any) -> list[object]:
+        values = _python_values(column)
+        names = self._class_names.get(name)
+        return values if names is None else [_class_name(value, names) for value in values]
+
+
+class ParquetTable(ArrowTable):
+    """An Apache Parquet file."""
+
+    def __init__(self, name: str, stream: IO[bytes], dialect: Dialect) -> None:
+        require_pyarrow("Parquet")
+        from pyarrow import parquet  # noqa: PLC0415  (an optional dependency)
+
+        with library_errors(f"{name} is not a valid Parquet file"):
+            self._file = parquet.ParquetFile(stream)
+            schema = self._file.schema_arrow
+            rows, size = self._file.metadata.num_rows, _size(stream)
+            groups = range(self._file.metadata.num_row_groups)
+            content = sum(self._file.metadata.row_group(group).total_byte_size for group in groups)
+        if rows > max(_FREE_ROWS, _MOST_ROWS_PER_BYTE * size) or content > max(_FREE_BYTES, _LARGEST_EXPANSION * size):
+            raise DataError(f"{name} expands from {size:,} bytes to {content:,} bytes and {rows:,} rows")
+        super().__init__(name, "parquet", schema, class_names(schema))
+
+    def batches(self, columns: Sequence[str] | None) -> Iterator[Any]:
+        """Yield the record batches."""
+        has_paths = any("." in name for name in self.columns)  # pyarrow takes "a.b" for a field b of a structure a
+        selected = None if columns is None or has_paths else list(columns)
+        return iter(self._file.iter_batches(batch_size=CHUNK_ROWS, columns=selected))
 
     @contextlib.contextmanager
     def writer(self, stream: IO[bytes], added: Sequence[str]) -> Iterator[TableWriter]:
         """Yield a writer of this table's columns, with their types and metadata, and of the added columns."""
-        writer = _ParquetWriter(stream, self._arrow, self._file.schema_arrow, added)
+        writer = _ParquetWriter(stream, self.name, self._schema, added)
         try:
             yield writer
             writer.close()
@@ -55,25 +95,62 @@ class ParquetTable(Table):
             writer.abandon()
 
 
+class ArrowFileTable(ArrowTable):
+    """An Arrow IPC file, a Feather file (version 2) or an Arrow IPC stream."""
+
+    def __init__(self, name: str, stream: IO[bytes], dialect: Dialect) -> None:
+        arrow = require_pyarrow("Arrow")
+        self._is_file = stream.read(len(_ARROW_FILE)) == _ARROW_FILE
+        stream.seek(0)
+        with library_errors(f"{name} is not a valid Arrow or Feather file"):
+            self._reader = (arrow.ipc.open_file if self._is_file else arrow.ipc.open_stream)(stream)
+            schema = self._reader.schema
+        super().__init__(name, "arrow", schema, class_names(schema))
+
+    def batches(self, columns: Sequence[str] | None) -> Iterator[Any]:
+        """Yield slices of the record batches."""
+        if self._is_file:
+            whole = (self._reader.get_batch(number) for number in range(self._reader.num_record_batches))
+        else:
+            whole = iter(self._reader)
+        for batch in whole:
+            batch.validate(full=True)  # a damaged offset would crash the process
+            for start in range(0, batch.num_rows, CHUNK_ROWS):
+                yield batch.slice(start, CHUNK_ROWS)
+
+    @contextlib.contextmanager
+    def writer(self, stream: IO[bytes], added: Sequence[str]) -> Iterator[TableWriter]:
+        """Yield a writer of the same kind, file or stream."""
+        writer = _ArrowWriter(stream, self.name, self._schema, added, self._is_file)
+        yield writer
+        writer.close()
+
+
 class _ParquetWriter(TableWriter):
-    def __init__(self, stream: IO[bytes], arrow: Any, schema: Any, added: Sequence[str]) -> None:
+    def __init__(self, stream: IO[bytes], name: str, schema: Any, added: Sequence[str]) -> None:
         self._stream = stream
-        self._arrow = arrow
+        self._name = name
         self._schema = schema
         self._added = added
+        self._arrow = require_pyarrow("Parquet")
         self._file: Any = None
 
     def write(self, chunk: Chunk, added: Mapping[str, Sequence[object]]) -> None:
         arrays = [self._arrow.array(added[name]) for name in self._added]
         if self._file is None:
-            self._open([values.type for values in arrays])
-        columns = [*chunk.source.columns, *arrays]
-        self._file.write_batch(self._arrow.RecordBatch.from_arrays(columns, schema=self._schema))
+            # A column that is empty so far becomes text: anything that comes later can be written as text.
+            self._begin(
+                [self._arrow.string() if values.type == self._arrow.null() else values.type for values in arrays]
+            )
+        with library_errors(f"{self._name} can't be written again in its format"):
+            types = [self._schema.field(name).type for name in self._added]
+            columns = [*chunk.source.columns, *(values.cast(kind) for values, kind in zip(arrays, types, strict=True))]
+            self._file.write_batch(self._arrow.RecordBatch.from_arrays(columns, schema=self._schema))
 
     def close(self) -> None:
         """Write the footer of the file."""
         if self._file is None:  # without a row the types of the added columns are unknown
-            self._open([self._arrow.null()] * len(self._added))
+            self._begin([self._arrow.null()] * len(self._added))
         self._file.close()
 
     def abandon(self) -> None:
@@ -81,12 +158,65 @@ class _ParquetWriter(TableWriter):
         if self._file is not None:
             self._file.is_open = False
 
-    def _open(self, added_types: Sequence[Any]) -> None:
-        from pyarrow import parquet  # noqa: PLC0415  (an optional dependency)
-
+    def _begin(self, added_types: Sequence[Any]) -> None:
         for name, kind in zip(self._added, added_types, strict=True):
             self._schema = self._schema.append(self._arrow.field(name, kind))
-        self._file = parquet.ParquetWriter(self._stream, self._schema)
+        self._file = self._open()
+
+    def _open(self) -> Any:
+        from pyarrow import parquet  # noqa: PLC0415  (an optional dependency)
+
+        return parquet.ParquetWriter(self._stream, self._schema)
+
+
+class _ArrowWriter(_ParquetWriter):
+    """Writes an Arrow IPC file or stream."""
+
+    def __init__(self, stream: IO[bytes], name: str, schema: Any, added: Sequence[str], is_file: bool) -> None:
+        super().__init__(stream, name, schema, added)
+        self._is_file = is_file
+
+    def _open(self) -> Any:
+        new = self._arrow.ipc.new_file if self._is_file else self._arrow.ipc.new_stream
+        return new(self._stream, self._schema)
+
+
+def class_names(schema: Any) -> ClassNames:
+    """Return the class names that Hugging Face stores in the metadata of a schema."""
+    try:
+        match strict_json.parse((schema.metadata or {})[b"huggingface"]):
+            case {"info": {"features": dict(features)}}:
+                found = {str(name): _names_of(feature) for name, feature in features.items()}
+                return {name: names for name, names in found.items() if names}
+    except (KeyError, ValueError):
+        pass
+    return {}
+
+
+def _names_of(feature: object) -> list[str]:
+    """Return the class names of a feature, or of the elements of a list."""
+    match feature:
+        case {"_type": "ClassLabel", "names": list(names)} if all(isinstance(name, str) for name in names):
+            return names
+        case {"feature": inner} | [inner]:
+            return _names_of(inner)
+    return []
+
+
+def _class_name(value: object, names: Sequence[str]) -> object:
+    """Return the name of a class number, of each in a list. -1 means that there is no label."""
+    if isinstance(value, list):
+        return [_class_name(each, names) for each in value]
+    if not isinstance(value, int) or value >= len(names):
+        return value
+    return names[value] if value >= 0 else None
+
+
+def _size(stream: IO[bytes]) -> int:
+    position = stream.tell()
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(position)
+    return size
 
 
 def _python_values(column: Any) -> list[object]:

@@ -15,10 +15,12 @@ import numpy as np
 
 from bothways.data.dialect import FORMATS, Dialect
 from bothways.data.labeled import iterate_texts
+from bothways.data.lines import Lines
+from bothways.data.tables import inner_name, matching_paths, refuse_other_kinds
 from bothways.data.token_store import Numbers
 from bothways.errors import DataError
 from bothways.files import open_for_reading, split_suffix
-from bothways.text.validation import check_text
+from bothways.text.fields import Text
 
 _VALIDATION_SHARE = 0.02
 _VALIDATION_CHARACTERS = 2_000_000
@@ -37,7 +39,8 @@ class Corpus:
         """Read and validate all texts once.
 
         Args:
-            paths: Tables in any supported format, or plain text files (any other suffix), also compressed.
+            paths: Tables in any supported format, or plain text files (any other suffix), also compressed, and patterns
+                such as ``data/*.txt``.
             text_column: The text column of the tables.
             dialect: What the user states about the files.
 
@@ -45,7 +48,8 @@ class Corpus:
             DataError: A file can't be read, is not UTF-8, or lacks the column, or there are no texts.
             TextError: A value of the text column is not a valid text.
         """
-        self._paths, self._text_column, self._dialect = paths, text_column, dialect
+        self._paths = [found for path in paths for found in matching_paths(path)]
+        self._text_column, self._dialect = text_column, dialect or Dialect()
         self.texts, self.characters = 0, 0
         digest = hashlib.sha256()
         for text in self.read():
@@ -60,9 +64,12 @@ class Corpus:
     def read(self) -> Iterator[str]:
         """Yield all texts, in order."""
         for path in self._paths:
-            is_table = split_suffix(path)[0] in FORMATS
-            table = iterate_texts(path, self._text_column, self._dialect) if is_table else _paragraphs(path)
-            for text in table:
+            texts: Iterator[Text]
+            if _is_table(path, self._dialect):
+                texts = iterate_texts(path, self._text_column, self._dialect)
+            else:
+                texts = _paragraphs(path, self._dialect.encoding)
+            for text in texts:
                 assert isinstance(text, str)  # of one column
                 if text.strip():
                     yield text
@@ -92,18 +99,24 @@ class Corpus:
         return np.sort(order[count:]), np.sort(order[:count])
 
 
-def _paragraphs(path: str) -> Iterator[str]:
-    lines: list[str] = []
+def _is_table(path: str, dialect: Dialect) -> bool:
+    is_stated = dialect.format is not None or dialect.delimiter is not None
+    return is_stated or split_suffix(path)[0] in FORMATS or split_suffix(inner_name(path))[0] in FORMATS
+
+
+def _paragraphs(path: str, encoding: str | None) -> Iterator[str]:
+    paragraph: list[str] = []
     with open_for_reading(path) as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError:
-                raise DataError(f"{path}, line {number}: not valid UTF-8. Save the file as UTF-8") from None
-            if text.strip():
-                lines.append(check_text(text, f"{path}, line {number}"))
-            elif lines:
-                yield "".join(lines)
-                lines = []
-    if lines:
-        yield "".join(lines)
+        refuse_other_kinds(path, stream)
+        source = Lines(path, stream, encoding)
+        for number, line in enumerate(itertools.chain.from_iterable(source), start=1):
+            if source.is_damaged:
+                source.check(line, f"line {number}")
+            source.done = number
+            if line.strip():
+                paragraph.append(line)
+            elif paragraph:
+                yield "".join(paragraph)
+                paragraph = []
+    if paragraph:
+        yield "".join(paragraph)

@@ -6,6 +6,7 @@ In: what the user states, and the name of a file. Out: a ``Dialect``, and the fo
 from __future__ import annotations
 
 import codecs
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -77,15 +78,27 @@ class Dialect:
         if self.encoding is not None:
             object.__setattr__(self, "encoding", _checked_encoding(self.encoding))
 
-    @property
-    def text_options(self) -> list[str]:
-        """The options that only CSV and TSV files have, as far as they are set."""
-        given = {
-            "--delimiter": self.delimiter is not None,
-            "--quotes": self.quotes is not None,
-            "--no-header": not self.header,
+    def require_fit(self, table_format: TableFormat, name: str) -> None:
+        """Raise an error if an option is set that a format does not have.
+
+        Args:
+            table_format: The format of a file.
+            name: What the file is called in messages.
+
+        Raises:
+            ConfigError: Such an option is set.
+        """
+        formats_by_option: dict[str, tuple[bool, Sequence[TableFormat]]] = {
+            "--delimiter": (self.delimiter is not None, ("csv", "tsv")),
+            "--quotes": (self.quotes is not None, ("csv", "tsv")),
+            "--encoding": (self.encoding is not None, ("csv", "tsv", "json", "jsonl")),
+            "--no-header": (not self.header, ("csv", "tsv", "excel")),
         }
-        return [option for option, is_set in given.items() if is_set]
+        for option, (is_set, formats) in formats_by_option.items():
+            if is_set and table_format not in formats:
+                raise ConfigError(
+                    f"{name} is read as {table_format}, for which {option} has no meaning. Remove it, or pass --format"
+                )
 
 
 def format_of(path: str, dialect: Dialect | None = None) -> TableFormat:

@@ -36,10 +36,38 @@ class Chunk:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def selected(self, positions: Sequence[int]) -> Chunk:
+        """Return a chunk with the rows at these positions only."""
+        source = self.source
+        if isinstance(source, list):
+            source = [source[position] for position in positions]
+        elif source is not None:
+            source = source.take(positions)  # a record batch
+        return Chunk(
+            self.columns, [self.rows[each] for each in positions], [self.places[each] for each in positions], source
+        )
+
     def column(self, name: str) -> list[object]:
         """Return the values of one column, in row order."""
         position = self.columns.index(name)
         return [row[position] for row in self.rows]
+
+
+class Numbered(Sequence[str]):
+    """The positions of consecutive rows, such as ``row 3``. They become text when they are needed."""
+
+    def __init__(self, before: int, count: int) -> None:
+        self._numbers = range(before + 1, before + 1 + count)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __iter__(self) -> Iterator[str]:
+        return (f"row {number}" for number in self._numbers)
+
+    def __getitem__(self, index: int | slice) -> str:
+        assert isinstance(index, int)
+        return f"row {self._numbers[index]}"
 
 
 class Table(ABC):

@@ -29,7 +29,7 @@ from bothways.evaluation.inputs import read_rows
 from bothways.files import refuse_unusable
 from bothways.runtime.classifier import Classifier
 from bothways.runtime.verify import verify_in_fresh_process
-from bothways.tasks.metrics import Scores, best_temperature, log_loss
+from bothways.tasks.metrics import Scores, best_temperature, class_counts, confusion, log_loss
 from bothways.tasks.task import Task
 from bothways.text.fields import TextColumns
 from bothways.text.reading import Direction
@@ -163,15 +163,21 @@ def _calibrate_direction(
     temperature = best_temperature(lambda t: log_loss(task.with_temperature(rows, t), true))
     calibrated = np.array([task.with_temperature(row, temperature) for row in rows])  # one by one, as in prediction
     confidence = calibrated.max(axis=1)
-    is_correct_alone, is_correct_together = (found.argmax(axis=1) == true for found in (calibrated, ensemble))
+    alone, together = calibrated.argmax(axis=1), ensemble.argmax(axis=1)
+    is_correct_alone, is_correct_together = alone == true, together == true
     lost = -np.sort(-confidence[is_correct_together & ~is_correct_alone])  # most confident first
     allowed = math.floor(largest_loss * count + 1e-9)
     threshold = float(lost[allowed]) if len(lost) > allowed else 0.0
 
     def point(at: float) -> EarlyExitPoint:
         is_confident = confidence > at
-        correct = np.where(is_confident, is_correct_alone, is_correct_together)
-        return EarlyExitPoint(threshold=at, read_by_both=float((~is_confident).mean()), accuracy=float(correct.mean()))
+        predicted = np.where(is_confident, alone, together)
+        return EarlyExitPoint(
+            threshold=at,
+            read_by_both=float((~is_confident).mean()),
+            accuracy=float((predicted == true).mean()),
+            macro_f1=_macro_f1(true, predicted),
+        )
 
     chosen = point(threshold)
     return EarlyExit(
@@ -183,5 +189,12 @@ def _calibrate_direction(
         read_by_both=chosen.read_by_both,
         accuracy=chosen.accuracy,
         accuracy_of_ensemble=float(is_correct_together.mean()),
+        macro_f1=chosen.macro_f1,
+        macro_f1_of_ensemble=_macro_f1(true, together),
         curve=[point(float(at)) for at in np.quantile(confidence, np.linspace(0, 1, _POINTS))],
     )
+
+
+def _macro_f1(true: NDArray[np.intp], predicted: NDArray[np.intp]) -> float:
+    classes = 1 + int(max(true.max(), predicted.max()))
+    return class_counts(confusion(true, predicted, classes)).present().macro_f1

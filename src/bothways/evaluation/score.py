@@ -13,19 +13,22 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from bothways.arguments import as_function, as_names, as_path, checked, optional
+from bothways.arguments import as_flag, as_function, as_names, as_path, checked, optional
 from bothways.bundle.parity import ENSEMBLE
 from bothways.data.dialect import DIALECT_CHECKS, Dialect, Quotes, TableFormat
 from bothways.data.table import Chunk, Table, TableWriter
-from bothways.data.tables import check_output, open_table, open_writer
+from bothways.data.tables import check_output, open_file, open_writer
 from bothways.errors import ConfigError
 from bothways.evaluation.inputs import ModelSource, choose_text_columns, load_model
 from bothways.evaluation.partial_output import OutputSettings, PartialOutput, open_partial_output
+from bothways.evaluation.valid_texts import invalid_listing, valid_chunks
 from bothways.files import STANDARD_STREAM, split_suffix
 from bothways.runtime.classifier import Classifier
 from bothways.runtime.prediction import Prediction
+from bothways.tasks.task import InvalidRow
+from bothways.text.coverage import Unreadable, unreadable
 from bothways.text.fields import Text, TextColumns
-from bothways.text.validation import check_cells
+from bothways.text.reading import TokenizedText
 from bothways.version import __version__
 
 READ_COLUMN = "predicted_read"
@@ -34,7 +37,17 @@ CHECKPOINT_S = 5.0
 _RESUMABLE_FORMATS = ("csv", "tsv", "jsonl")
 
 
-@checked(source=as_path, out=as_path, text=optional(as_names), on_progress=as_function, **DIALECT_CHECKS)
+@checked(
+    source=as_path,
+    out=as_path,
+    text=optional(as_names),
+    on_progress=as_function,
+    on_unreadable=as_function,
+    on_invalid=as_function,
+    abstain=as_flag,
+    drop_invalid=as_flag,
+    **DIALECT_CHECKS,
+)
 def score(
     model: ModelSource,
     source: str | os.PathLike[str],
@@ -46,7 +59,11 @@ def score(
     quotes: Quotes | None = None,
     encoding: str | None = None,
     header: bool = True,
+    abstain: bool = False,
+    drop_invalid: bool = False,
     on_progress: Callable[[int], object] = lambda rows: None,
+    on_unreadable: Callable[[int, Unreadable], object] = lambda row, reason: None,
+    on_invalid: Callable[[InvalidRow], object] = lambda row: None,
 ) -> int:
     """Write a file of texts again, with the predictions of a model as additional columns.
 
@@ -60,7 +77,7 @@ def score(
 
     Args:
         model: A loaded model, used with its precision and early exit, or the directory of a bundle.
-        source: A CSV, TSV, JSONL or Parquet file, also compressed. ``-`` is standard input.
+        source: A table in a file (docs/tables.md), also compressed. ``-`` is standard input.
         out: File to create, of the same format. Must not exist yet. ``-`` is standard output.
         text: Text column, or several. Defaults to those used in training.
         format: Format of ``source``. Defaults to that of its suffix, and to CSV for standard input.
@@ -68,7 +85,13 @@ def score(
         quotes: ``none`` if quotation marks are ordinary characters, ``double`` if they enclose fields in any case.
         encoding: Encoding of a text file. Defaults to UTF-8.
         header: Whether a text table begins with column names. Otherwise its columns are named ``1``, ``2`` and so on.
+        abstain: Leave the label and its probability, or the value, empty for texts that a model cannot read: empty
+            ones, those of digits and punctuation only, and those with mostly unknown words.
+        drop_invalid: Leave rows without a usable text out. They are listed in ``OUT.invalid.jsonl``.
         on_progress: Called with the number of rows that are written, after each chunk of rows.
+        on_unreadable: Called for each text that a model cannot read, with the number of its row in ``out``, from 1, and
+            the reason. Rows that an earlier, killed call wrote are not reported again.
+        on_invalid: Called for each row that is left out.
 
     Returns:
         The number of rows.
@@ -77,8 +100,8 @@ def score(
         BundleError: There is no bundle at the path, or it cannot be read.
         ConfigError: The text columns are not named and the bundle does not record them, the formats are unknown or
             different, ``out`` is the source or its folder does not exist, or another process is writing it.
-        DataError: A row cannot be read, a text column is missing, the table already has one of the new columns, or
-            the disk is full. The message names file, row and column.
+        DataError: Rows cannot be read or have no usable text, a text column is missing, the table already has one of
+            the new columns, or the disk is full. The message names file, row and column.
         OutputExists: ``out`` already exists.
         DependencyMissing: The format or the compression needs pyarrow, which is not installed.
     """
@@ -87,14 +110,25 @@ def score(
         raise ConfigError(f"{out} is the input itself: choose another --out")
     classifier = load_model(model)
     dialect = Dialect(format, delimiter, quotes, encoding, header)
-    with open_table(source, dialect) as table:
+    with open_file(source, dialect) as table:
         text_columns = choose_text_columns(text, classifier.text_columns)
         for column in text_columns:
             table.require_column(column, "--text")
         columns = output_columns(classifier)
-        with _open_output(classifier, source, table, text_columns, dialect, out) as output:
+        settings: OutputSettings = {"abstain": abstain, "drop_invalid": drop_invalid}
+        with (
+            invalid_listing(out) if drop_invalid else contextlib.nullcontext() as listing,
+            _open_output(classifier, source, table, text_columns, dialect, out, settings) as output,
+        ):
             rows = output.rows
-            for chunk, cells in _scored_chunks(classifier, table, text_columns, output.rows):
+            chunks = valid_chunks(
+                table,
+                text_columns,
+                skip=output.rows,
+                is_endless=source == STANDARD_STREAM,
+                on_invalid=None if listing is None else lambda row: (listing(row), on_invalid(row)),
+            )
+            for chunk, cells in _scored_chunks(classifier, chunks, output.rows, abstain, on_unreadable):
                 rows += len(chunk)
                 output.write(chunk, dict(zip(columns, cells, strict=True)), rows)
                 on_progress(rows)
@@ -109,39 +143,49 @@ def output_columns(model: Classifier) -> list[str]:
     return columns
 
 
-def _cells(model: Classifier, prediction: Prediction) -> list[object]:
-    """Return the values of ``output_columns`` for one text."""
+def _cells(model: Classifier, prediction: Prediction, is_left_empty: bool) -> list[object]:
+    """Return the values of ``output_columns`` for one text, without the decision if it is left empty."""
     cells = model.task.cells(prediction.scores[ENSEMBLE])
+    if is_left_empty:
+        decision = len(cells) - len(model.labels)
+        cells[:decision] = [None] * decision
     if model.early_exit is not None:
         cells.insert(-len(model.labels), prediction.read)
     return cells
 
 
 def _scored_chunks(
-    model: Classifier, table: Table, columns: Sequence[str], skip: int
+    model: Classifier,
+    chunks: Iterator[tuple[Chunk, list[Text]]],
+    skip: int,
+    abstain: bool,
+    on_unreadable: Callable[[int, Unreadable], object],
 ) -> Iterator[tuple[Chunk, list[list[object]]]]:
-    """Yield each chunk behind the first ``skip`` rows, with the values of its new columns.
+    """Yield each chunk with the values of its new columns.
 
     Chunks are read ahead of their predictions, so that the model always has texts to read.
     """
     waiting: deque[Chunk] = deque()
+    reasons: deque[Unreadable | None] = deque()
+
+    def tokenized() -> Iterator[TokenizedText]:
+        for row, text in enumerate(texts(), start=skip + 1):
+            tokens = model.tokenizer.tokenize(text)
+            reason = unreadable(text, tokens)
+            reasons.append(reason)
+            if reason is not None:
+                on_unreadable(row, reason)
+            yield tokens
 
     def texts() -> Iterator[Text]:
-        rows = 0
-        for chunk in table.chunks():
-            rows += len(chunk)
-            if rows <= skip:
-                continue
-            values = [
-                check_cells(cells, f"{table.name}, {place}", columns)
-                for place, *cells in zip(chunk.places, *map(chunk.column, columns), strict=True)
-            ]
+        for chunk, values in chunks:
             waiting.append(chunk)
             yield from values
 
     rows: list[list[object]] = []
-    for prediction in model.stream(texts()):
-        rows.append(_cells(model, prediction))
+    for prediction in model.predictions_of(tokenized()):
+        reason = reasons.popleft()
+        rows.append(_cells(model, prediction, is_left_empty=abstain and reason is not None))
         if len(rows) == len(waiting[0]):
             yield waiting.popleft(), [list(values) for values in zip(*rows, strict=True)]
             rows = []
@@ -170,18 +214,26 @@ class _Output:
 
 @contextlib.contextmanager
 def _open_output(
-    model: Classifier, source: str, table: Table, text_columns: Sequence[str], dialect: Dialect, out: str
+    model: Classifier,
+    source: str,
+    table: Table,
+    text_columns: Sequence[str],
+    dialect: Dialect,
+    out: str,
+    more_settings: OutputSettings,
 ) -> Iterator[_Output]:
     """Open the file to create. It can be continued if input and output are files and the output is plain text."""
     columns = output_columns(model)
     is_plain_text = table.format in _RESUMABLE_FORMATS and not split_suffix(out)[1]
     if out == STANDARD_STREAM or not Path(source).is_file() or not is_plain_text:
-        with open_writer(table, out, columns) as writer:
+        with open_writer(table, out, columns, dialect) as writer:
             yield _Output(writer)
         return
-    check_output(table, out, columns)
+    check_output(table, out, columns, dialect)
     with (
-        open_partial_output(Path(out), _settings(model, source, table, text_columns, dialect)) as partial,
+        open_partial_output(
+            Path(out), {**_settings(model, source, table, text_columns, dialect), **more_settings}
+        ) as partial,
         table.writer(partial.stream, columns) as writer,
     ):
         if partial.complete_rows:  # the writer has written the header over the same header

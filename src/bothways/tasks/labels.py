@@ -309,14 +309,6 @@ def warnings_about_similar(name: str, labels: Iterable[str]) -> list[str]:
     ]
 
 
-def warnings_about_single(name: str, labels: Sequence[str]) -> list[str]:
-    """Return a warning about labels of a single text, which are trained and never validated."""
-    if not labels:
-        return []
-    verb = "s have" if len(labels) > 1 else " has"
-    return [f"{name}: {len(labels)} label{verb} a single text and cannot be validated: {listed(labels)}"]
-
-
 def listed(labels: Sequence[str]) -> str:
     """Return the first labels, and how many more there are."""
     more = f" and {len(labels) - _SHOWN} more" if len(labels) > _SHOWN else ""

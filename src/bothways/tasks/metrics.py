@@ -6,6 +6,7 @@ bundles, and needs no scikit-learn.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -127,6 +128,13 @@ def class_counts(counts: Confusion) -> LabelCounts:
 def label_counts(true: Flags, chosen: Flags) -> LabelCounts:
     """Return the counts of labels where a text has any number of them; both arguments are (N, C)."""
     return LabelCounts((true & chosen).sum(axis=0), chosen.sum(axis=0), true.sum(axis=0))
+
+
+def wilson_interval(right: int, rows: int) -> tuple[float, float]:
+    """Return the 95 % confidence interval, 0..1, of a share of ``right`` of ``rows`` (Wilson, 1927)."""
+    z = 1.96
+    middle, width = (right + z * z / 2) / (rows + z * z), z * math.sqrt(right * (rows - right) / rows + z * z / 4)
+    return max(0.0, middle - width / (rows + z * z)), min(1.0, middle + width / (rows + z * z))
 
 
 def calibration_error(probabilities: Scores, occurred: Flags) -> float:

@@ -14,8 +14,8 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from bothways.errors import ConfigError, DataError
-from bothways.tasks import classification, metrics
+from bothways.errors import ConfigError, DataError, quoted
+from bothways.tasks import classification, constant, metrics
 from bothways.tasks.labels import (
     KnownLabels,
     LabelKind,
@@ -35,7 +35,6 @@ from bothways.tasks.labels import (
     spellings,
     warnings_about_missing,
     warnings_about_similar,
-    warnings_about_single,
 )
 from bothways.tasks.metrics import Metrics, Scores
 from bothways.tasks.stratification import held_texts
@@ -282,10 +281,7 @@ class MultiLabel(Task):
                 "rows, or give a file of validation rows with --valid"
             )
         is_held = [text in held for text in rows.texts]
-        counts = Counter(label for labels in labels_by_text.values() for label in labels)
-        single = sorted(label for label, count in counts.items() if count < 2)
-        warnings = [*_warnings(rows), *warnings_about_single(rows.name, single)]
-        return Split(selected(rows, [not h for h in is_held]), selected(rows, is_held), warnings)
+        return Split(selected(rows, [not h for h in is_held]), selected(rows, is_held), _warnings(rows))
 
     def split_with(self, train: LabeledTexts, valid: LabeledTexts) -> Split:
         """Return the split that a user made, with warnings."""
@@ -351,23 +347,24 @@ class MultiLabel(Task):
         return Decision(self.label_values[best], float(scores[best]), chosen)
 
     def epoch_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
-        """Return the loss, without class weights, and the share of correct decisions at one half."""
+        """Return the loss, without class weights, and the headline metrics of decisions at one half."""
         loss = metrics.binary_log_loss(scores, targets > 0.5)
-        return {"loss": loss, "accuracy": float(((scores >= 0.5) == (targets > 0.5)).mean())}
+        at_half = replace(self, thresholds=(_DEFAULT_THRESHOLD,) * len(self.labels))
+        return {"loss": loss, **at_half.headline_metrics(scores, targets)}
 
     def validation_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
-        """Return loss, accuracy, the calibration error after and before calibration, and macro F1."""
+        """Return loss, the headline metrics, and the calibration error after and before calibration."""
         calibrated = self.with_temperature(scores, self.temperature)
         is_true = targets > 0.5
         return {
-            **self.epoch_metrics(calibrated, targets),
+            "loss": metrics.binary_log_loss(calibrated, is_true),
+            **self.headline_metrics(calibrated, targets),
             "calibration_error": metrics.calibration_error(calibrated, is_true),
             "calibration_error_before": metrics.calibration_error(scores, is_true),
-            "macro_f1": metrics.label_counts(is_true, self.chosen(calibrated)).macro_f1,
         }
 
     def headline_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
-        """Return macro F1, micro F1 and subset accuracy (all labels of a text correct)."""
+        """Return macro F1 over all labels, micro F1, and subset accuracy (all labels of a text correct)."""
         is_true, chosen = targets > 0.5, self.chosen(scores)
         counts = metrics.label_counts(is_true, chosen)
         subset_accuracy = float((chosen == is_true).all(axis=1).mean())
@@ -386,6 +383,18 @@ class MultiLabel(Task):
             average_precision=metrics.mean_over_labels(metrics.average_precision, scores, is_true),
         )
         return Metrics(summary, counts.classes(self.label_values))
+
+    def why_constant(self, scores: Scores, targets: Targets) -> str | None:
+        """Compare with the same labels for every text."""
+        is_true, chosen = targets > 0.5, self.chosen(scores)
+        if constant.beats_same_labels(scores, chosen, is_true):
+            return None
+        if not (chosen == chosen[0]).all():
+            area = metrics.mean_over_labels(metrics.roc_auc, scores, is_true)
+            return f"its mean ROC-AUC is {area:.3f}, and chance has 0.5"
+        named = zip(self.label_values, chosen[0], strict=True)
+        labels = ", ".join(quoted(label) for label, is_chosen in named if is_chosen)
+        return f"it assigns {labels or 'no label'} to every text"
 
     def array(self, scores: Sequence[Scores]) -> NDArray[np.object_]:
         """Return the assigned labels of each text, (N,) tuples."""

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bothways.errors import ConfigError, DataError
-from bothways.tasks import metrics
+from bothways.tasks import constant, metrics
 from bothways.tasks.metrics import Metrics, Scores
 from bothways.tasks.stratification import held_texts
 from bothways.tasks.task import (
@@ -206,6 +206,13 @@ class Regression(Task):
     def metrics(self, scores: Scores, targets: Targets) -> Metrics:
         """Return all metrics, which are those of ``headline_metrics``."""
         return Metrics(self.headline_metrics(scores, targets))
+
+    def why_constant(self, scores: Scores, targets: Targets) -> str | None:
+        """Compare with always the mean of the training targets."""
+        if constant.beats_mean(scores[:, 0], targets[:, 0], self.center):
+            return None
+        of_model, of_mean = (math.sqrt(float(np.square(v - targets).mean())) for v in (scores, self.center))
+        return f"its RMSE is {of_model:.4g}, and always answering the training mean {self.center:.4g} has {of_mean:.4g}"
 
     def array(self, scores: Sequence[Scores]) -> NDArray[np.float64]:
         """Return the value of each text, (N,) float64."""

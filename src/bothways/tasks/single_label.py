@@ -14,8 +14,8 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from bothways.errors import DataError
-from bothways.tasks import classification, metrics
+from bothways.errors import DataError, quoted
+from bothways.tasks import classification, constant, metrics
 from bothways.tasks.labels import (
     KnownLabels,
     LabelKind,
@@ -28,7 +28,6 @@ from bothways.tasks.labels import (
     printed_items,
     warnings_about_missing,
     warnings_about_similar,
-    warnings_about_single,
 )
 from bothways.tasks.metrics import Metrics, Scores
 from bothways.tasks.task import (
@@ -139,8 +138,7 @@ class SingleLabel(Task):
         texts_by_label: dict[str, list[Text]] = defaultdict(list)
         for text, labels in labels_by_text.items():
             texts_by_label[labels[0]].append(text)
-        texts_by_class = Counter(label for labels in labels_by_text.values() for label in labels)
-        texts_left = texts_by_class.copy()  # to train on
+        texts_left = Counter(label for labels in labels_by_text.values() for label in labels)  # to train on
         rng = np.random.default_rng(seed)
         held: set[Text] = set()
         for label in sorted(texts_by_label):
@@ -157,9 +155,7 @@ class SingleLabel(Task):
                 "rows, or give a file of validation rows with --valid"
             )
         is_held = [text in held for text in rows.texts]
-        single = sorted(label for label, count in texts_by_class.items() if count < 2)
-        warnings = [*_warnings(rows), *warnings_about_single(rows.name, single)]
-        return Split(selected(rows, [not h for h in is_held]), selected(rows, is_held), warnings)
+        return Split(selected(rows, [not h for h in is_held]), selected(rows, is_held), _warnings(rows))
 
     def split_with(self, train: LabeledTexts, valid: LabeledTexts) -> Split:
         """Return the split that a user made, with warnings."""
@@ -211,16 +207,15 @@ class SingleLabel(Task):
         return Decision(label, float(scores[best]), (label,))
 
     def epoch_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
-        """Return the loss, without class weights or label smoothing, and the accuracy."""
-        accuracy = float((scores.argmax(axis=1) == targets).mean())
-        return {"loss": metrics.log_loss(scores, targets), "accuracy": accuracy}
+        """Return the loss, without class weights or label smoothing, the accuracy and macro F1."""
+        return {"loss": metrics.log_loss(scores, targets), **self.headline_metrics(scores, targets)}
 
     def epoch_rank(self, metrics: Mapping[str, float]) -> tuple[float, ...]:
         """Return the accuracy, then the loss: overconfidence raises the loss long before the errors stop falling."""
         return (metrics["accuracy"], -metrics["loss"])
 
     def validation_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
-        """Return loss, accuracy, and the calibration error after and before calibration."""
+        """Return loss, accuracy, macro F1, and the calibration error after and before calibration."""
         calibrated = self.with_temperature(scores, self.temperature)
         return {
             **self.epoch_metrics(calibrated, targets),
@@ -229,13 +224,13 @@ class SingleLabel(Task):
         }
 
     def headline_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
-        """Return accuracy and macro F1."""
+        """Return accuracy and macro F1, over the classes that are true or predicted, as in scikit-learn."""
         predicted = scores.argmax(axis=1)
         counts = metrics.class_counts(metrics.confusion(targets, predicted, len(self.labels)))
         return {"accuracy": float((predicted == targets).mean()), "macro_f1": counts.present().macro_f1}
 
     def metrics(self, scores: Scores, targets: Targets) -> Metrics:
-        """Return all metrics; macro F1 is over the classes that are true or predicted, as in scikit-learn.
+        """Return all metrics.
 
         ROC-AUC and average precision are those of the second label if there are two, and otherwise the mean over all
         labels, one against the rest.
@@ -255,6 +250,18 @@ class SingleLabel(Task):
             average_precision=metrics.mean_over_labels(metrics.average_precision, ranked, is_relevant),
         )
         return Metrics(summary, by_class.classes(self.label_values), counts)
+
+    def why_constant(self, scores: Scores, targets: Targets) -> str | None:
+        """Compare with always the largest class of the validation rows."""
+        counts = metrics.confusion(targets, scores.argmax(axis=1), len(self.labels))
+        if constant.beats_largest_class(counts):
+            return None
+        rows = counts.sum(axis=1)
+        largest = int(rows.argmax())
+        return (
+            f"its accuracy is {counts.diagonal().sum() / len(targets):.1%}, "
+            f"and always answering {quoted(self.label_values[largest])} has {rows[largest] / len(targets):.1%}"
+        )
 
     def array(self, scores: Sequence[Scores]) -> Predictions:
         """Return the most probable label of each text, (N,): str objects, int64 or bool."""

@@ -333,6 +333,15 @@ class Task(ABC):
         """Return all metrics of scores, (N, C)."""
 
     @abstractmethod
+    def why_constant(self, scores: Scores, targets: Targets) -> str | None:
+        """Return why predictions are no better than the same prediction for every text, as a clause; None if they are.
+
+        Args:
+            scores: The calibrated ensemble's scores of validation rows, (N, C).
+            targets: Those of the rows.
+        """
+
+    @abstractmethod
     def array(self, scores: Sequence[Scores]) -> Predictions:
         """Return the predictions for texts, (N,), from the ensemble's scores of each, (C,)."""
 

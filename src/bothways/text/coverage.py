@@ -5,6 +5,7 @@ In: a tokenizer and texts. Out: shares, and a verdict. The thresholds are measur
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from enum import StrEnum
 import numpy as np
 
 from bothways.text.cleaning import WORD_START, clean
+from bothways.text.fields import Text, fields_of
 from bothways.text.reading import TokenizedText
 from bothways.text.tokenizer import UNKNOWN_ID, Tokenizer
 
@@ -36,7 +38,7 @@ class Coverage:
     """How well a tokenizer knows the words of texts.
 
     Attributes:
-        known: Share of the letters, 0..1, that are in words with a token of their own. Words of one to three basic Latin
+        known: Share of the letters, 0..1, that are in words with a token of their own. Words of one to three ASCII
             letters do not count.
         fragments: Share of the tokens, 0..1, that are unknown or a single letter.
     """
@@ -55,7 +57,7 @@ class Coverage:
         return self.known < LEAST_KNOWN_SHARE and self.fragments > MOST_FRAGMENTS_SHARE
 
 
-def coverage(tokenizer: Tokenizer, texts: Sequence[str]) -> Coverage:
+def coverage(tokenizer: Tokenizer, texts: Sequence[Text]) -> Coverage:
     """Return how well a tokenizer knows the words of texts, from a sample of at most 2,000 of them.
 
     Addresses, mentions and hashtags do not count. Texts without words are judged by their fragments.
@@ -66,7 +68,7 @@ def coverage(tokenizer: Tokenizer, texts: Sequence[str]) -> Coverage:
     is_fragment[UNKNOWN_ID] = True
     known = letters = fragments = tokens = 0
     for text in texts[:: len(texts) // _MOST_TEXTS + 1]:
-        part = _ADDRESS.sub(" ", clean(text[:_MOST_CHARACTERS], "bothways-1"))
+        part = _ADDRESS.sub(" ", clean(" ".join(fields_of(text))[:_MOST_CHARACTERS], "bothways-1"))
         for word in _WORD.findall(part.lower()):
             if len(word) >= _SHORTEST_WORD or not word.isascii():
                 letters += len(word)
@@ -86,7 +88,7 @@ class Unreadable(StrEnum):
     UNKNOWN = "mostly unknown"
 
 
-def unreadable(text: str, tokens: TokenizedText) -> Unreadable | None:
+def unreadable(text: Text, tokens: TokenizedText) -> Unreadable | None:
     """Return why a model cannot read a text, or None if it can.
 
     A text is mostly unknown if more than half of its words contain an unknown token.
@@ -95,10 +97,11 @@ def unreadable(text: str, tokens: TokenizedText) -> Unreadable | None:
         text: The text.
         tokens: Its tokens.
     """
-    starts = tokens.group_starts[1:]
-    if not len(starts):
+    is_word = np.diff(tokens.group_starts, append=len(tokens)) > tokens.special_token_counts
+    if not is_word.any():
         return Unreadable.EMPTY
-    if all(unicodedata.category(character).startswith(_WORDLESS_CATEGORIES) for character in text):
+    characters = itertools.chain.from_iterable(fields_of(text))
+    if all(unicodedata.category(character).startswith(_WORDLESS_CATEGORIES) for character in characters):
         return Unreadable.WORDLESS
-    is_unknown = np.logical_or.reduceat(tokens.ids == UNKNOWN_ID, starts)
-    return Unreadable.UNKNOWN if is_unknown.mean() > 0.5 else None
+    is_unknown = np.logical_or.reduceat(tokens.ids == UNKNOWN_ID, tokens.group_starts)
+    return Unreadable.UNKNOWN if is_unknown[is_word].mean() > 0.5 else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from bothways.errors import ConfigError
+from bothways.errors import ConfigError, quoted
 
 TextColumns = str | Sequence[str]
 """The text column, or several in the order in which they are read."""
@@ -33,7 +33,7 @@ def is_blank(text: Text) -> bool:
 
 def columns_text(columns: Sequence[str]) -> str:
     """Return the names of text columns for a message, such as ``the text columns 'title' and 'body'``."""
-    *first, last = map(repr, columns)
+    *first, last = map(quoted, columns)
     return f"the text columns {', '.join(first)} and {last}" if first else f"the text column {last}"
 
 
@@ -46,9 +46,9 @@ def columns_of(text: TextColumns) -> list[str]:
     columns = [text] if isinstance(text, str) else list(text) if isinstance(text, Iterable) else [text]
     for column in columns:
         if not isinstance(column, str):
-            raise ConfigError(f"the text column is {str(column)[:40]!r}, expected a name or a list of names")
+            raise ConfigError(f"the text column is {quoted(column)}, expected a name or a list of names")
     if not columns:
         raise ConfigError("no text column is named, expected at least one")
     if repeated := [column for column in columns if columns.count(column) > 1]:
-        raise ConfigError(f"the text column {repeated[0]!r} is named twice. Name each column once")
+        raise ConfigError(f"the text column {quoted(repeated[0])} is named twice. Name each column once")
     return columns

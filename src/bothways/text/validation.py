@@ -70,7 +70,7 @@ def check_cells(cells: Sequence[object], where: str, columns: Sequence[str]) -> 
     """
     values = without_missing([_plain(cell) for cell in cells])
     first, *others = (
-        check_text(value, f"{where}, column {column!r}") for value, column in zip(values, columns, strict=True)
+        check_text(value, f"{where}, column {quoted(column)}") for value, column in zip(values, columns, strict=True)
     )
     return (first, *others) if others else first
 
@@ -97,7 +97,7 @@ def check_item(value: object, where: str, columns: Sequence[str] = ()) -> Text:
     value = _plain(value)
     if isinstance(value, Mapping) and columns:
         if missing := [column for column in columns if column not in value]:
-            raise TextError(f"{where} has no column {missing[0]!r}, expected {columns_text(columns)}")
+            raise TextError(f"{where} has no column {quoted(missing[0])}, expected {columns_text(columns)}")
         return check_cells([value[column] for column in columns], where, columns)
     if len(columns) < 2:
         if columns and isinstance(value, list | tuple):
@@ -158,16 +158,18 @@ def _columns_of(table: Any, columns: Sequence[str]) -> list[Iterable[object]]:
     names: Iterable[object] = getattr(table, "column_names", None) or getattr(table, "columns", table)
     found = {str(name): name for name in names}
     if missing := [column for column in columns if column not in found]:
-        listed = ", ".join(map(repr, [*found][:_COLUMNS_LISTED])) + (", …" if len(found) > _COLUMNS_LISTED else "")
+        more = ", …" if len(found) > _COLUMNS_LISTED else ""
+        listed = ", ".join(map(quoted, [*found][:_COLUMNS_LISTED])) + more
         raise TextError(
-            f"the {kind} has no column {missing[0]!r}, expected {columns_text(columns)}. It has {listed or 'none'}"
+            f"the {kind} has no column {quoted(missing[0])}, expected {columns_text(columns)}. "
+            f"It has {listed or 'none'}"
         )
     values: list[Iterable[object]] = [table[found[column]] for column in columns]
     for column, cells in zip(columns, values, strict=True):
         if isinstance(cells, str | bytes):
-            raise TextError(f"got a single row, expected a list of rows. Use predict([{{{column!r}: …}}])")
+            raise TextError(f"got a single row, expected a list of rows. Use predict([{{{quoted(column)}: …}}])")
         if hasattr(cells, "columns") or not isinstance(cells, Iterable):
-            raise TextError(f"the {kind} has no single column {column!r}, expected one value per row")
+            raise TextError(f"the {kind} has no single column {quoted(column)}, expected one value per row")
     lengths = [len(cells) for cells in values if isinstance(cells, Sized)]
     if len(set(lengths)) > 1:
         raise TextError(f"the columns of the {kind} have different lengths: {', '.join(map(str, lengths))}")

@@ -7,40 +7,36 @@ when training begins, so that an installation without it can import this module.
 from __future__ import annotations
 
 import collections
+import contextlib
+import itertools
 import os
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from bothways.arguments import Check, as_flag, as_integer, as_names, as_path, as_paths, as_text, checked, optional
-from bothways.bundle.manifest import Kind
-from bothways.bundle.read import Bundle, read_bundle
-from bothways.bundle.shipped import NO_PACK, pack_path
 from bothways.data.corpus import Corpus
 from bothways.data.dialect import DIALECT_CHECKS, Dialect, Quotes, TableFormat
 from bothways.data.invalid import write_invalid
 from bothways.data.labeled import labeled_source
 from bothways.data.tables import TableSource
-from bothways.errors import ConfigError, DataError, DependencyMissing, path_text
+from bothways.errors import ConfigError, DataError, DependencyMissing, TrainingDiverged, path_text
 from bothways.files import refuse_unusable
 from bothways.runtime.classifier import Classifier, load
 from bothways.tasks.registry import new_task
 from bothways.tasks.task import TaskName
-from bothways.text.fields import TextColumns
+from bothways.text.fields import Text, TextColumns
 from bothways.text.reading import Direction
 from bothways.training.choices import Device, Directions, Size
 from bothways.training.reports import Report, StageReport
+from bothways.training.start import AUTO, DEFAULT_SIZE, Pretrained, Start, chosen_start, read_start
+from bothways.training.summary import DATA_STAGE, data_reports
 from bothways.training.training_data import read_training_data
 
 if TYPE_CHECKING:
+    from bothways.training.follow import Following
     from bothways.training.pipeline import RunSettings
-
-DEFAULT_PACK = "en-small"
-_DEFAULT_SIZE = "small"
 
 
 _COMMON_CHECKS: dict[str, Check] = {
@@ -51,6 +47,7 @@ _COMMON_CHECKS: dict[str, Check] = {
     "seed": as_integer,
     "device": as_text,
     "progress": as_flag,
+    "plot": optional(as_path),
     **DIALECT_CHECKS,
 }
 
@@ -62,6 +59,7 @@ _COMMON_CHECKS: dict[str, Check] = {
     label_separator=optional(as_text),
     weight=optional(as_text),
     drop_invalid=as_flag,
+    force=as_flag,
     pretrained=optional(as_path),
 )
 def train(
@@ -77,13 +75,16 @@ def train(
     out: str | os.PathLike[str],
     valid: TableSource | tuple[Sequence[object], Sequence[object]] | None = None,
     unlabeled: TableSource | Sequence[object] | None = None,
-    pretrained: str | os.PathLike[str] | None = DEFAULT_PACK,
+    pretrained: Pretrained = AUTO,
     size: Size | None = None,
     directions: Directions | Direction = "both",
     seed: int = 0,
     config: str | os.PathLike[str] | Mapping[str, object] | None = None,
     device: Device = "cpu",
+    force: bool = False,
     progress: bool = True,
+    plot: str | os.PathLike[str] | None = None,
+    log_to: str | Sequence[str] | None = None,
     format: TableFormat | None = None,  # noqa: A002  (as the option)
     delimiter: str | None = None,
     quotes: Quotes | None = None,
@@ -118,12 +119,19 @@ def train(
             of texts.
         pretrained: The language-model pack to start from, which fixes tokenizer and model size: ``en-small``, the
             English pack that comes with bothways, or the path of another one. None or ``none`` trains from scratch.
+            ``auto`` takes ``en-small`` if it knows the language of the texts, and trains from scratch otherwise or if
+            ``size`` is given.
         size: ``tiny``, ``small`` or ``base``, for a model trained from scratch. Defaults to ``small``.
         directions: ``both``, ``forward`` or ``backward``.
         seed: Random seed, 0..4294967295.
         config: A TOML file of hyperparameters, or a dict with its sections (docs/hyperparameters.md).
         device: ``cpu`` or ``cuda``.
-        progress: Show progress bars and epochs on standard error.
+        force: Publish the model even if it is no better than a constant prediction.
+        progress: Show progress on standard error: bars in a terminal or a notebook, otherwise a line per stage.
+        plot: Picture of the loss curves to draw at the end, also if training fails: a PNG, SVG or PDF file. It needs
+            matplotlib.
+        log_to: ``tensorboard``, ``tensorboard:FOLDER``, ``wandb`` or ``wandb:PROJECT``, or several of them: send the
+            metrics to TensorBoard or Weights & Biases, which must be installed (docs/training.md).
         format: Format of all files. Defaults to that of each suffix.
         delimiter: Character between the fields of a text table, such as ``;``. Defaults to a tab for TSV, or a comma.
         quotes: ``none`` if quotation marks are ordinary characters, ``double`` if they enclose fields in any case.
@@ -136,11 +144,17 @@ def train(
         DirectionError: The pack has no model for one of the directions.
         BundleError: The pack cannot be read.
         DependencyMissing: The libraries for training are not installed.
-        TrainingError: Training diverged, or the bundle could not be verified; nothing was published.
+        NoBetterThanConstant: On the validation rows, the model is no better than the same prediction for every text.
+            Nothing was published. The same call with ``force`` publishes it without training again.
+        TrainingError: Training diverged (``TrainingDiverged``), or the bundle could not be verified. Nothing was
+            published.
     """
     base = _settings(out, directions, seed, pretrained, size, config, device)
     from bothways.training.distributed import processes  # noqa: PLC0415  (needs torch)
+    from bothways.training.follow import check_following  # noqa: PLC0415  (needs torch)
     from bothways.training.pipeline import digest_of, train_bundle  # noqa: PLC0415  (needs torch)
+
+    following = check_following(progress, plot, log_to)
 
     if processes().count > 1:
         raise ConfigError("torchrun works with pretrain only: run train without it, a classifier trains in one process")
@@ -159,20 +173,26 @@ def train(
         dialect=Dialect(format, delimiter, quotes, encoding, header),
     )
     listed_in = write_invalid(out, read.invalid)
+    settings, start = _started(base, pretrained, config, [*read.split.train.texts, *read.unlabeled])
     settings = replace(
-        base,
+        settings,
         text_columns=source.text,
         label_column=source.label,
         weight_column=weight,
         task=chosen_task,
         invalid_rows=len(read.invalid),
         data={name: digest_of(parts) for name, parts in read.digested().items()},
+        force=force,
     )
     warnings = [*read.warnings]
     if listed_in is not None:
         warnings.append(f"invalid rows left out: {len(read.invalid):,}, listed in {path_text(listed_in)}")
-    first = [StageReport("data", warning, is_warning=True) for warning in warnings]
-    _run(settings, first, train_bundle(read.split, read.unlabeled, settings), progress)
+    first = [
+        *data_reports(read.split, len(read.unlabeled)),
+        *(StageReport(DATA_STAGE, warning, is_warning=True) for warning in warnings),
+        start,
+    ]
+    _run(settings, first, train_bundle(read.split, read.unlabeled, settings), following)
     return load(settings.out)
 
 
@@ -190,6 +210,8 @@ def pretrain(
     config: str | os.PathLike[str] | Mapping[str, object] | None = None,
     device: Device = "cpu",
     progress: bool = True,
+    plot: str | os.PathLike[str] | None = None,
+    log_to: str | Sequence[str] | None = None,
     format: TableFormat | None = None,  # noqa: A002  (as the option)
     delimiter: str | None = None,
     quotes: Quotes | None = None,
@@ -212,7 +234,11 @@ def pretrain(
         seed: Random seed, 0..4294967295.
         config: A TOML file of hyperparameters, or a dict with its sections (docs/hyperparameters.md).
         device: ``cpu`` or ``cuda``.
-        progress: Show progress bars and epochs on standard error.
+        progress: Show progress on standard error: bars in a terminal or a notebook, otherwise a line per stage.
+        plot: Picture of the loss curves to draw at the end, also if training fails: a PNG, SVG or PDF file. It needs
+            matplotlib.
+        log_to: ``tensorboard``, ``tensorboard:FOLDER``, ``wandb`` or ``wandb:PROJECT``, or several of them: send the
+            metrics to TensorBoard or Weights & Biases, which must be installed (docs/training.md).
         format: Format of all files. Defaults to that of each suffix, and to plain text.
         delimiter: Character between the fields of a text table, such as ``;``. Defaults to a tab for TSV, or a comma.
         quotes: ``none`` if quotation marks are ordinary characters, ``double`` if they enclose fields in any case.
@@ -225,11 +251,15 @@ def pretrain(
         DirectionError: The pack has no model for one of the directions.
         BundleError: The pack cannot be read.
         DependencyMissing: The libraries for training are not installed.
-        TrainingError: Training diverged, or the pack could not be verified; nothing was published.
+        TrainingError: Training diverged (``TrainingDiverged``), or the pack could not be verified. Nothing was
+            published.
     """
     base = _settings(out, directions, seed, continue_from, size, config, device)
     from bothways.training.distributed import processes  # noqa: PLC0415  (needs torch)
+    from bothways.training.follow import check_following  # noqa: PLC0415  (needs torch)
     from bothways.training.pipeline import pretrain_pack  # noqa: PLC0415  (needs torch)
+
+    following = check_following(progress, plot, log_to)
 
     dialect = Dialect(format, delimiter, quotes, encoding, header)
     texts = Corpus([os.fspath(path) for path in corpus], text, dialect)
@@ -238,17 +268,18 @@ def pretrain(
     settings = replace(base, text_columns=(text,), about=about, data={"corpus": texts.digest})
     reports = pretrain_pack(texts, settings)
     if processes().rank > 0:  # the first process writes files and reports progress
-        collections.deque(reports, maxlen=0)
+        with contextlib.suppress(TrainingDiverged):  # the first process raises it too
+            collections.deque(reports, maxlen=0)
         return
-    _run(settings, [], reports, progress)
+    _run(settings, [], reports, following)
 
 
 def _settings(
     out: str | os.PathLike[str],
     directions: str,
     seed: int,
-    pretrained: str | os.PathLike[str] | None,
-    size: str | None,
+    pretrained: Pretrained,
+    size: Size | None,
     config: str | os.PathLike[str] | Mapping[str, object] | None,
     device: str,
 ) -> RunSettings:
@@ -263,42 +294,39 @@ def _settings(
     if not 0 <= seed < 2**32:
         raise ConfigError(f"seed is {seed}, expected 0 to 4294967295")
     refuse_unusable(Path(out))
-    pack = _read_pack(pretrained, size)
-    preset = None if pack is not None else size or _DEFAULT_SIZE
+    start = read_start(pretrained, size)
     return RunSettings(
         out=Path(out),
         directions=tuple(Direction) if directions == "both" else (Direction(directions),),
         seed=seed,
-        size=preset,
-        hyperparameters=load_hyperparameters(preset or FROM_PACK, config),
+        size=start.size,
+        hyperparameters=load_hyperparameters(start.size or FROM_PACK, config),
         device=choose_device(device),
-        pack=pack,
+        pack=start.pack,
     )
 
 
-def _read_pack(pretrained: str | os.PathLike[str] | None, size: str | None) -> Bundle | None:
-    """Return the pack to start from, or None to train from scratch."""
-    if pretrained is None or pretrained == NO_PACK:
-        return None
-    if size is not None:
-        raise ConfigError(
-            f"--size cannot be combined with --pretrained {os.fspath(pretrained)}: the pack fixes the model size. "
-            "Drop --size, or train from scratch with --pretrained none"
-        )
-    return read_bundle(pack_path(pretrained), Kind.LANGUAGE_MODEL)
+def _started(
+    base: RunSettings,
+    pretrained: Pretrained,
+    config: str | os.PathLike[str] | Mapping[str, object] | None,
+    texts: Sequence[Text],
+) -> tuple[RunSettings, StageReport]:
+    """Return the settings with the start that suits the texts, and a report that says why."""
+    from bothways.training.hyperparameters import load_hyperparameters  # noqa: PLC0415  (needs torch)
+
+    start, report = chosen_start(Start(base.pack, base.size), pretrained, texts)
+    if start.pack is base.pack:
+        return base, report
+    hyperparameters = load_hyperparameters(DEFAULT_SIZE, config)
+    return replace(base, pack=start.pack, size=start.size, hyperparameters=hyperparameters), report
 
 
-def _run(settings: RunSettings, first: Iterable[Report], rest: Iterable[Report], progress: bool) -> None:
-    """Go through all reports of a run, recording them and showing them on standard error."""
-    from bothways.training.progress import show  # noqa: PLC0415  (needs torch)
-    from bothways.training.run_folder import recorded  # noqa: PLC0415  (needs torch)
+def _run(settings: RunSettings, first: Iterable[Report], rest: Iterable[Report], following: Following) -> None:
+    """Go through all reports of a run, recording them and showing them to the user."""
+    from bothways.training.follow import follow  # noqa: PLC0415  (needs torch)
 
-    def reports() -> Iterator[Report]:
-        yield from first
-        yield from rest
-
-    console = Console(file=sys.stderr) if progress else None
-    show(recorded(settings.out, settings.fingerprint, reports()), console)
+    follow(settings.out, settings.fingerprint, itertools.chain(first, rest), following)
 
 
 def _require_torch() -> None:

@@ -10,12 +10,13 @@ import contextlib
 import importlib.util
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bothways import strict_json
 from bothways.errors import BothwaysError, ConfigError, DependencyMissing, OutputExists, path_text
@@ -31,8 +32,9 @@ _FORMATS = (".png", ".svg", ".pdf")
 _CREATOR = "bothways"
 """Stands in the metadata of each picture. A picture of bothways is replaced by the next run, other files are not."""
 _COLORS = {"forward": "#0072b2", "backward": "#d55e00"}
+_GRAY = "0.35"
 _POINTS_SMOOTHED = 25
-"""Smoothing averages over about this share of all points: one 25th."""
+"""Smoothing averages over about one 25th of all points."""
 
 
 @dataclass
@@ -147,14 +149,16 @@ def _read(metrics: Path) -> dict[tuple[str, str], _Curve]:
     return curves
 
 
-def _draw(figure: Figure, curves: dict[tuple[str, str], _Curve], stages: list[str], title: str, problem: str) -> None:
-    figure.suptitle(title, parse_math=False, fontweight="bold")
+def _draw(
+    figure: Figure, curves: dict[tuple[str, str], _Curve], stages: Sequence[str], title: str, problem: str
+) -> None:
+    figure.suptitle(title, x=0.01, ha="left", parse_math=False, fontweight="bold")
     axes = figure.subplots(max(1, len(stages)), 2, squeeze=False)
     for row, stage in zip(axes, stages or ["no step was taken yet"], strict=True):
         for direction, color in _COLORS.items():
             curve = curves.get((stage, direction))
             if curve is not None:
-                _draw_losses(row[0], curve, direction, color)
+                _draw_losses(row[0], curve, color)
                 _draw_metric(row[1], curve, direction, color)
         row[0].set_title(f"{stage}: loss")
         row[0].set_ylabel("loss")
@@ -163,45 +167,52 @@ def _draw(figure: Figure, curves: dict[tuple[str, str], _Curve], stages: list[st
         row[1].set_ylabel(metric.replace("_", " "))
         for axis in row:
             axis.set_xlabel("step")
+            axis.margins(y=0.12)
             axis.set_xlim(left=0)
             axis.grid(visible=True, color="0.9")
             axis.spines[["top", "right"]].set_visible(False)
-            if axis.lines:
-                axis.legend(frameon=False)
             _use_logarithm_if_wide(axis)
+    if curves:
+        _draw_legend(figure, sorted({direction for _, direction in curves}, reverse=True))
     if problem:
         figure.supxlabel(f"stopped: {problem}"[:300], parse_math=False, wrap=True, color="#b00020", fontsize=8)
 
 
-def _draw_losses(axis: Axes, curve: _Curve, direction: str, color: str) -> None:
+def _draw_legend(figure: Figure, directions: list[str]) -> None:
+    """Draw one legend for all curves, where it hides none of them."""
+    from matplotlib.lines import Line2D  # noqa: PLC0415  (an extra)
+
+    entries = [Line2D([], [], color=_COLORS.get(direction, _GRAY), label=direction) for direction in directions]
+    entries.append(Line2D([], [], color=_GRAY, label="training, smoothed"))
+    entries.append(Line2D([], [], color=_GRAY, linestyle="--", marker="o", markersize=3, label="validation"))
+    entries.append(Line2D([], [], color=_GRAY, linestyle="", marker="*", markersize=9, label="best epoch"))
+    figure.legend(handles=entries, loc="outside upper right", ncols=len(entries), frameon=False)
+
+
+def _draw_losses(axis: Axes, curve: _Curve, color: str) -> None:
     steps = sorted(curve.losses)
     if steps:
         losses = [curve.losses[step] for step in steps]
         axis.plot(steps, losses, color=color, alpha=0.2, linewidth=0.8, zorder=1)
-        axis.plot(steps, _smoothed(losses), color=color, label=f"{direction}, training")
+        axis.plot(steps, _smoothed(losses), color=color)
     if curve.epochs:
         at = sorted(curve.epochs)
         losses = [curve.epochs[step]["loss"] for step in at]
-        axis.plot(at, losses, color=color, linestyle="--", marker="o", markersize=3, label=f"{direction}, validation")
+        axis.plot(at, losses, color=color, linestyle="--", marker="o", markersize=3)
 
 
 def _draw_metric(axis: Axes, curve: _Curve, direction: str, color: str) -> None:
     metric = _name_of_metric(curve)
     at = [step for step in sorted(curve.epochs) if metric in curve.epochs[step]]
     if at:
-        axis.plot(
-            at, [curve.epochs[step][metric] for step in at], color=color, marker="o", markersize=3, label=direction
-        )
+        values = [curve.epochs[step][metric] for step in at]
+        axis.plot(at, values, color=color, linestyle="--", marker="o", markersize=3)
     if curve.best in at:
         value = curve.epochs[curve.best][metric]
-        axis.plot(
-            curve.best,
-            value,
-            color=color,
-            marker="*",
-            markersize=11,
-            linestyle="",
-            label=f"{direction}, best: {value:.4g}",
+        axis.plot(curve.best, value, color=color, marker="*", markersize=11)
+        below = 8 if direction == "forward" else -14  # so that two values at one place can be read
+        axis.annotate(
+            f"{value:.4g}", (curve.best, value), (0, below), textcoords="offset points", ha="center", color=color
         )
 
 
@@ -221,12 +232,9 @@ def _use_logarithm_if_wide(axis: Axes) -> None:
         axis.set_yscale("log")
 
 
-def _smoothed(values: list[float]) -> list[float]:
-    """Return an exponential moving average, corrected for its start."""
-    keep = 1 - 1 / max(1.0, len(values) / _POINTS_SMOOTHED)
-    total = weight = 0.0
-    found = []
-    for value in values:
-        total, weight = keep * total + value, keep * weight + 1
-        found.append(total / weight)
-    return found
+def _smoothed(values: list[float]) -> NDArray[np.float64]:
+    """Return the mean of each value and its neighbors on both sides."""
+    window = np.ones(1 + 2 * (len(values) // (2 * _POINTS_SMOOTHED)))
+    total = np.convolve(values, window, mode="same")
+    smoothed: NDArray[np.float64] = total / np.convolve(np.ones(len(values)), window, mode="same")
+    return smoothed

@@ -312,8 +312,7 @@ def load_hyperparameters(
     values = {section: dict(keys) for section, keys in _PRESETS[size].items()}
     if config is None:
         return Hyperparameters.model_validate(values)
-    is_file = not isinstance(config, Mapping)
-    changes = _read_config(config) if is_file else config
+    changes = config if isinstance(config, Mapping) else _read_config(config)
     for section, keys in changes.items():
         if isinstance(keys, Mapping):
             values.setdefault(str(section), {}).update({str(key): value for key, value in keys.items()})
@@ -324,7 +323,7 @@ def load_hyperparameters(
     except Faults as error:
         problems = _problems(error.faults)
         count = f"{len(problems)} error{'s' * (len(problems) > 1)}"
-        name = path_text(config) if is_file else "config"
+        name = "config" if isinstance(config, Mapping) else path_text(config)
         raise ConfigError(f"{name} has {count}: " + "; ".join(problems)) from None
 
 

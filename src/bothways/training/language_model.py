@@ -30,7 +30,7 @@ from bothways.training.seeds import derived_seed
 
 _TOKENS_BETWEEN_VALIDATIONS = 5_000_000
 _MOST_VALIDATIONS = 20
-_VALIDATION_TOKENS = 250_000
+VALIDATION_TOKENS = 250_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +160,7 @@ def evaluate_language_model(
         comparable between vocabularies.
     """
     ends = np.cumsum(texts.store.lengths[texts.validation])
-    few = texts.validation[: 1 + int(np.searchsorted(ends, _VALIDATION_TOKENS))]
+    few = texts.validation[: 1 + int(np.searchsorted(ends, VALIDATION_TOKENS))]
     stream = Stream(texts.store, few, config.batch_size, config.sequence_length)
     device = model.decoder.bias.device
     total, count = 0.0, 0

@@ -40,6 +40,8 @@ from bothways.training.checkpoints import (
 from bothways.training.classifier import ClassRows, class_scores, learning_rate_of, train_classifier
 from bothways.training.distributed import processes
 from bothways.training.divergence import StageSettings, stopped_if_diverged
+from bothways.training.estimate import classifier_seconds, duration_text, language_model_seconds
+from bothways.training.hyperparameters import LanguageModelConfig
 from bothways.training.language_model import StreamTexts, evaluate_language_model, train_language_model
 from bothways.training.models import (
     build_classifier,
@@ -96,6 +98,8 @@ def train_direction(folder: Path, direction: Direction) -> Generator[Report, Non
             place = files.checkpoints(direction)
             raise TrainingError(f"{place} has no intact checkpoint")
         with _reproducible_torch(plan.threads):
+            if direction is plan.members[0].direction and processes().count == 1:
+                yield from _time_report(files, plan, start)
             if isinstance(start, LanguageModelCheckpoint):
                 start = yield from _language_model_stage(files, plan, direction, start, checkpoints)
                 checkpoints.save(start)
@@ -132,12 +136,7 @@ def _language_model_stage(
 ) -> Generator[Report, None, ClassifierCheckpoint | FinalCheckpoint]:
     """Return the checkpoint of the next stage."""
     is_classifier = not plan.is_pretraining
-    config = plan.hyperparameters.language_model if is_classifier else plan.hyperparameters.pretraining
-    training = files.numbers(SplitName.TRAINING)
-    if is_classifier:
-        training = np.concatenate([training, files.numbers(SplitName.UNLABELED)])
-    words = None if is_classifier else files.targets(SplitName.VALIDATION)
-    texts = StreamTexts(files.tokens.open(direction), training, files.numbers(SplitName.VALIDATION), words)
+    config, texts = _language_model_config(plan), _stream_texts(files, plan, direction)
     model = _language_model(plan, direction, start.part("model"))
     seed = derived_seed(plan.seed, direction, "lm")
     section = "language_model" if is_classifier else "pretraining"
@@ -163,6 +162,45 @@ def _language_model_stage(
     return FinalCheckpoint(metrics=metrics, tensors=tensors)
 
 
+def _language_model_config(plan: Plan) -> LanguageModelConfig:
+    return plan.hyperparameters.pretraining if plan.is_pretraining else plan.hyperparameters.language_model
+
+
+def _stream_texts(files: PlanFolder, plan: Plan, direction: Direction) -> StreamTexts:
+    training = files.numbers(SplitName.TRAINING)
+    if not plan.is_pretraining:
+        training = np.concatenate([training, files.numbers(SplitName.UNLABELED)])
+    words = files.targets(SplitName.VALIDATION) if plan.is_pretraining else None
+    return StreamTexts(files.tokens.open(direction), training, files.numbers(SplitName.VALIDATION), words)
+
+
+def _time_report(
+    files: PlanFolder, plan: Plan, start: LanguageModelCheckpoint | ClassifierCheckpoint | FinalCheckpoint
+) -> Iterator[Report]:
+    """Report how long the rest of the run takes: the time of the first direction, measured on a few steps of it."""
+    direction = plan.members[0].direction
+    place = files.checkpoints(direction)
+    seconds = 0.0
+    if isinstance(start, LanguageModelCheckpoint):
+        texts = _stream_texts(files, plan, direction)
+        model = _language_model(plan, direction, start.part("model"))
+        seconds += language_model_seconds(model, texts, _language_model_config(plan), start.step, place)
+        config = plan.hyperparameters.classifier
+        classifier = None if plan.is_pretraining else build_classifier(model, direction, plan.task.outputs, config, 0)
+        epochs_done = 0
+    elif isinstance(start, ClassifierCheckpoint):
+        classifier, epochs_done = _classifier(plan, direction, start.part("model")), start.epoch
+    else:
+        return
+    if classifier is not None:
+        train, valid = _train_and_valid(files, plan, direction)
+        config = plan.hyperparameters.classifier
+        seconds += classifier_seconds(classifier, train, valid, plan.task, plan.objective, config, epochs_done, place)
+    seconds *= 1 if plan.at_once else len(plan.members)
+    message = f"about {duration_text(seconds)} to train on this machine"
+    yield StageReport("time", message, facts={"seconds": round(seconds, 1)})
+
+
 def _classifier_stage(
     files: PlanFolder, plan: Plan, direction: Direction, start: ClassifierCheckpoint, checkpoints: Checkpoints
 ) -> Generator[Report, None, FinalCheckpoint]:
@@ -170,11 +208,7 @@ def _classifier_stage(
     config, member = plan.hyperparameters.classifier, plan.member(direction)
     task, objective = plan.task, plan.objective
     model = _classifier(plan, direction, start.part("model"))
-    store = files.tokens.open(direction)
-    train, valid = (
-        _class_rows(files, store, config.max_text_tokens, split_name)
-        for split_name in (SplitName.TRAINING, SplitName.VALIDATION)
-    )
+    train, valid = _train_and_valid(files, plan, direction)
     seed = derived_seed(plan.seed, direction, "classifier")
     settings = StageSettings(
         CLASSIFIER_STAGE,
@@ -197,6 +231,14 @@ def _classifier_stage(
         "validation": torch.from_numpy(scores),
     }
     return FinalCheckpoint(metrics={**metrics, "perplexity": start.perplexity}, tensors=tensors)
+
+
+def _train_and_valid(files: PlanFolder, plan: Plan, direction: Direction) -> tuple[ClassRows, ClassRows]:
+    store, longest = files.tokens.open(direction), plan.hyperparameters.classifier.max_text_tokens
+    return (
+        _class_rows(files, store, longest, SplitName.TRAINING),
+        _class_rows(files, store, longest, SplitName.VALIDATION),
+    )
 
 
 def _class_rows(files: PlanFolder, store: TokenStore, max_tokens: int, split_name: SplitName) -> ClassRows:

@@ -21,17 +21,19 @@ from bothways.bundle.parity import ENSEMBLE
 from bothways.bundle.read import Bundle
 from bothways.bundle.write import write_bundle
 from bothways.data.corpus import Corpus
+from bothways.data.token_store import Numbers
 from bothways.data.tokenization import tokenize_all
-from bothways.errors import ParityFailed
+from bothways.errors import NoBetterThanConstant, ParityFailed
 from bothways.runtime.cores import available_cores
 from bothways.runtime.verify import verify_in_fresh_process
-from bothways.tasks.task import Split, Task
-from bothways.text.coverage import MAX_UNCOVERED_SHARE, uncovered_share
+from bothways.tasks.metrics import Scores
+from bothways.tasks.task import Split, Targets, Task
 from bothways.text.fields import Text, fields_of
 from bothways.text.reading import Direction, require_direction
 from bothways.text.subwords import train_tokenizer
 from bothways.text.tokenizer import Tokenizer
 from bothways.training.checkpoints import Checkpoints, FinalCheckpoint
+from bothways.training.choices import Size
 from bothways.training.directions import train_directions
 from bothways.training.distributed import joined, processes, wait_for_all
 from bothways.training.hyperparameters import Hyperparameters
@@ -47,6 +49,7 @@ from bothways.training.one_direction import first_checkpoint
 from bothways.training.plan import Plan, PlanFolder, SplitName
 from bothways.training.reports import ProgressReport, Report, StageReport
 from bothways.training.run_folder import run_folder
+from bothways.training.summary import RESULT_STAGE, length_report, result_reports
 from bothways.version import __version__
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
@@ -74,13 +77,14 @@ class RunSettings:
         task: What the classifiers predict, before it is fitted; None to train language models only.
         about: Description of the texts, for the card.
         data: A digest of the texts of each split.
+        force: Publish a classifier even if it is no better than a constant prediction. Not part of the fingerprint.
         seconds_between_checkpoints: Interval of checkpoints within a stage.
     """
 
     out: Path
     directions: tuple[Direction, ...]
     seed: int
-    size: str | None
+    size: Size | None
     hyperparameters: Hyperparameters
     device: torch.device
     pack: Bundle | None = None
@@ -91,6 +95,7 @@ class RunSettings:
     task: Task | None = None
     about: str | None = None
     data: Mapping[str, str] = field(default_factory=dict)
+    force: bool = False
     seconds_between_checkpoints: float = field(default_factory=lambda: SECONDS_BETWEEN_CHECKPOINTS)
 
     @property
@@ -154,6 +159,8 @@ def train_bundle(split: Split, unlabeled: list[Text], settings: RunSettings) -> 
     Raises:
         DirectionError: The pack has no model for one of the directions; raised before anything is trained.
         ConfigError: Class weights name an unknown label, or the task has no classes.
+        NoBetterThanConstant: The ensemble is no better than the same prediction for every text, and ``settings.force``
+            is not set. The run's folder is kept.
         TrainingError: A loss became infinite or NaN, or the bundle could not be verified.
     """
     _refuse_missing_directions(settings)
@@ -161,15 +168,18 @@ def train_bundle(split: Split, unlabeled: list[Text], settings: RunSettings) -> 
     if not files.is_complete:
         yield from _prepare_classifiers(files, split, unlabeled, settings)
     plan = files.read_plan()
+    yield length_report(_labeled_lengths(files, settings))
     yield from train_directions(settings.folder, plan)
 
-    yield StageReport("bundle", "verifying it in a fresh process without torch")
     ends = _ends(files, plan)
     validation = {str(direction): end.metrics for direction, end in ends.items()}
     targets = files.targets(SplitName.VALIDATION)
-    scores = plan.task.mean(end.tensors["validation"].numpy() for end in ends.values())
+    each = {str(direction): end.tensors["validation"].numpy() for direction, end in ends.items()}
+    scores = plan.task.mean(each.values())
     task = plan.task.calibrated(scores, targets)
     validation[ENSEMBLE] = task.validation_metrics(scores, targets)
+    yield from _judged(task, each, task.with_temperature(scores, task.temperature), targets, settings)
+    yield StageReport("bundle", "verifying it in a fresh process without torch")
     parity = {direction: end.tensors["parity"].numpy() for direction, end in ends.items()}
     parity_ensemble = task.with_temperature(task.mean(parity.values()), task.temperature)
     tokenizer = files.read_tokenizer()
@@ -186,6 +196,29 @@ def train_bundle(split: Split, unlabeled: list[Text], settings: RunSettings) -> 
         verify=_verify("classifier", settings.hyperparameters.classifier.learning_rate),
     )
     yield StageReport("done", str(settings.out), facts={"validation": validation})
+
+
+def _judged(
+    task: Task, each: Mapping[str, Scores], ensemble: Scores, targets: Targets, settings: RunSettings
+) -> Iterator[Report]:
+    """Report what the models are worth on the validation rows, and refuse an ensemble that is worth nothing.
+
+    Raises:
+        NoBetterThanConstant: The ensemble is no better than the same prediction for every text, and
+            ``settings.force`` is not set.
+    """
+    yield from result_reports(task, {**each, ENSEMBLE: ensemble}, targets)
+    reason = task.why_constant(ensemble, targets)
+    if reason is None:
+        return
+    verdict = f"on {len(targets):,} validation rows the model is no better than one answer for every text: {reason}"
+    if settings.force:
+        yield StageReport(RESULT_STAGE, verdict, is_warning=True)
+        return
+    raise NoBetterThanConstant(
+        f"{verdict}. It is not published. Add rows, try {'--pretrained none, ' if settings.pack else ''}more epochs or "
+        "another learning_rate in a --config file, or repeat the command with --force to publish it as it is"
+    )
 
 
 def _verify(section: str, learning_rate: float | str) -> Callable[[Path], None]:
@@ -213,7 +246,6 @@ def _prepare_classifiers(
     yield StageReport("tokenizer")
     texts = [*split.train.texts, *unlabeled]
     if settings.pack is not None:
-        yield StageReport("tokenizer", f"starting from the pack {settings.pack.name}")
         pack = pack_with_field_token(settings.pack) if settings.joins_fields else settings.pack
         settings = replace(settings, pack=adapted_pack(pack, texts))
     tokenizer = settings.pack.tokenizer if settings.pack else _train_tokenizer(texts, settings)
@@ -233,7 +265,6 @@ def _prepare_classifiers(
     every_text = [*texts, *split.valid.texts]
     yield from _prepare(files, tokenizer, every_text, len(every_text), members, settings)
     yield from _length_warnings(files, settings)
-    yield from _coverage_warnings(files, tokenizer, settings)
     files.complete(_plan(settings, members, task, class_weights))
 
 
@@ -377,31 +408,23 @@ def _train_tokenizer(texts: Iterable[Text], settings: RunSettings) -> Tokenizer:
     return tokenizer.with_field_token() if settings.joins_fields else tokenizer
 
 
+def _labeled_lengths(files: PlanFolder, settings: RunSettings) -> Numbers:
+    """Return the number of tokens of each labeled text."""
+    labeled = np.concatenate([files.numbers(SplitName.TRAINING), files.numbers(SplitName.VALIDATION)])
+    lengths: Numbers = files.tokens.open(settings.directions[0]).lengths[labeled]
+    return lengths
+
+
 def _length_warnings(files: PlanFolder, settings: RunSettings) -> Iterator[Report]:
     longest = settings.hyperparameters.classifier.max_text_tokens
-    lengths = files.tokens.open(settings.directions[0]).lengths
-    labeled = np.concatenate([files.numbers(SplitName.TRAINING), files.numbers(SplitName.VALIDATION)])
-    too_long = int((lengths[labeled] > longest).sum())
+    lengths = _labeled_lengths(files, settings)
+    too_long = int((lengths > longest).sum())
     if too_long:
         message = (
-            f"{too_long} of {len(labeled)} texts exceed {longest:,} tokens and are truncated for training "
+            f"{too_long} of {len(lengths)} texts exceed {longest:,} tokens and are truncated for training "
             "(not for prediction)"
         )
         yield StageReport("tokenizer", message, is_warning=True)
-
-
-def _coverage_warnings(files: PlanFolder, tokenizer: Tokenizer, settings: RunSettings) -> Iterator[Report]:
-    """Warn if the texts do not look like those that the pack was trained on."""
-    if settings.pack is None:
-        return
-    share = uncovered_share(tokenizer, files.tokens.open(settings.directions[0]).ids)
-    if share > MAX_UNCOVERED_SHARE:
-        yield StageReport(
-            "tokenizer",
-            f"{share:.0%} of the tokens are single letters or unknown, so the pack {Path(settings.pack.name).name} may "
-            "not know the language of these texts. Compare with --pretrained none, or pretrain a pack on such texts",
-            is_warning=True,
-        )
 
 
 def _member(direction: Direction, tokenizer: Tokenizer, settings: RunSettings, widths_head: list[int] | None) -> Member:

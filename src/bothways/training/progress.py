@@ -23,6 +23,7 @@ from bothways.training.reports import EpochReport, ProgressReport, Report, Stage
 _SMOOTHING = 0.95
 _FIRST_LINE_S = 15.0
 _BETWEEN_LINES_S = 60.0
+_LEAST_TO_KNOW_SPEED_S = 5.0
 _LINES_PER_STAGE = 20
 
 
@@ -169,10 +170,10 @@ class _Stage:
 
     @property
     def seconds_left(self) -> float:
-        """Time to the end at the speed so far. 0 while no speed is known."""
+        """Time to the end at the speed so far. 0 while the speed is not known."""
         done_here = self._done - (self._done_before or 0)
         elapsed = time.monotonic() - self._started
-        return elapsed / done_here * (self._total - self._done) if done_here else 0.0
+        return elapsed / max(1, done_here) * (self._total - self._done) if elapsed >= _LEAST_TO_KNOW_SPEED_S else 0.0
 
     @property
     def seconds_in_all(self) -> float:

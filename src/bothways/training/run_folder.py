@@ -21,6 +21,7 @@ from bothways.errors import (
     BothwaysError,
     ConfigError,
     DataError,
+    NoBetterThanConstant,
     ParityFailed,
     TrainingDiverged,
     path_text,
@@ -34,7 +35,7 @@ METRICS_FILE = "metrics.jsonl"
 MARKER_FILE = "bothways-run.json"
 """Distinguishes a folder made by a training run from a user's own folder of the same name."""
 _FAILURE_FILE = "failure.json"
-"""How the last run failed, if it diverged or its output was not verified, and with which fingerprint."""
+"""How the last run failed, if it diverged or its output was not published, and with which fingerprint."""
 _LOCK_FILE = "lock"
 _MOST_STEPS_RECORDED = 1000
 """Per stage and direction, about."""
@@ -95,6 +96,9 @@ def _kept_if_useful(folder: Path, fingerprint: Fingerprint) -> Iterator[None]:
         yield
     except TrainingDiverged as error:  # resuming would only fail in the same way again
         _clear(folder)
+        _record_failure(folder, fingerprint, error)
+        raise
+    except NoBetterThanConstant as error:  # the same settings may publish it, others start over
         _record_failure(folder, fingerprint, error)
         raise
     except BothwaysError as error:

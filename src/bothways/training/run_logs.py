@@ -110,7 +110,7 @@ class _Logs:
             places[target] = log.begin()
 
         problems = self._each(begin)
-        return [*(StageReport("log", f"{_NAMES[target.kind]}: {place}") for target, place in places.items()), *problems]
+        return [*(StageReport(_NAMES[target.kind], place) for target, place in places.items()), *problems]
 
     def write(self, report: StepReport | EpochReport) -> list[Report]:
         return self._each(lambda _, log: log.write(report))
@@ -128,7 +128,7 @@ class _Logs:
                 del self._logs[target]
                 problem = f"{type(error).__name__}: {error}"
                 message = f"{_NAMES[target.kind]} failed, and training continues without it: {shown(problem, 500)}"
-                problems.append(StageReport("log", message, is_warning=True))
+                problems.append(StageReport(_NAMES[target.kind], message, is_warning=True))
         return problems
 
 
@@ -196,7 +196,9 @@ class _WeightsAndBiases:
             reinit="create_new",  # leaves a run that the user's own program has begun alone
             settings=wandb.Settings(console="off", silent=True, finish_timeout=_LONGEST_END_S),
         )
-        return self._run.url or f"wandb sync {path_text(Path(self._run.dir).parent)}"
+        if self._run.offline:
+            return f"offline, upload it later with: wandb sync {path_text(Path(self._run.dir).parent)}"
+        return str(self._run.url)
 
     def write(self, report: StepReport | EpochReport) -> None:
         run = cast("Run", self._run)

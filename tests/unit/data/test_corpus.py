@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bothways.data.corpus import Corpus
-from bothways.errors import DataError, TextError
+from bothways.errors import DataError
 
 
 def file_of(folder: Path, name: str, content: str | bytes) -> str:
@@ -75,7 +75,7 @@ def test_a_tables_missing_column_is_named(tmp_path: Path) -> None:
 
 
 def test_a_tables_bad_text_is_reported_with_its_place(tmp_path: Path) -> None:
-    with pytest.raises(TextError, match=r"c\.jsonl, line 1, column 'text' is int 5"):
+    with pytest.raises(DataError, match=r"c\.jsonl, line 1, column 'text': the text is int 5"):
         read_corpus([file_of(tmp_path, "c.jsonl", '{"text": 5}\n')], "text")
 
 

@@ -11,7 +11,7 @@ import pytest
 from pyarrow import parquet
 
 from bothways.data import labeled
-from bothways.data.labeled import read_unlabeled
+from bothways.data.labeled import labeled_source, read_unlabeled
 from bothways.errors import DataError
 from bothways.tasks.single_label import SingleLabel
 from bothways.tasks.task import LabeledTexts
@@ -197,7 +197,7 @@ def test_pandas_categories_are_labels() -> None:
 
 
 def test_columns_of_different_length_are_refused() -> None:
-    with pytest.raises(DataError, match=r"^the columns text and label have different numbers of rows$"):
+    with pytest.raises(DataError, match=r"^the columns of the table have different numbers of rows: 'text' has 1"):
         read_labeled({"text": ["a"], "label": ["x", "y"]}, "text", "label")
 
 
@@ -212,10 +212,51 @@ def test_a_parquet_file_keeps_its_types(tmp_path: Path) -> None:
 
 
 def test_a_lone_string_is_no_column_of_a_table_in_memory() -> None:
-    with pytest.raises(DataError, match="a column of the table is the string 'abc', expected one value per row"):
+    with pytest.raises(DataError, match="the column 'text' of the table is the string 'abc', expected one value"):
         read_labeled({"text": "abc", "label": ["a", "b", "c"]}, "text", "label")
 
 
 def test_a_text_in_the_labels_column_is_refused_before_training() -> None:
     with pytest.raises(DataError, match="row 2, column 'label': the label has 1001 characters, expected at most 1000"):
         read_labeled({"text": ["a", "b"], "label": ["x", "y" * 1001]}, "text", "label")
+
+
+# Several text columns.
+
+
+def read_fields(source: Any, **options: Any) -> LabeledTexts:
+    return labeled.read_labeled(source, ["title", "body"], "label", SingleLabel(), **options)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "memory"])
+def test_texts_of_several_columns_are_tuples_in_the_order_named(tmp_path: Path, suffix: str) -> None:
+    rows = [{"body": "b", "label": "x", "title": "a"}, {"body": "", "label": "y", "title": "c"}]
+    source: Any = {name: [row[name] for row in rows] for name in rows[0]}
+    if suffix != "memory":
+        source = tmp_path / f"d.{suffix}"
+        lines = [json.dumps(row) for row in rows] if suffix == "jsonl" else ["body,label,title", "b,x,a", ",y,c"]
+        source.write_text("\n".join(lines) + "\n")
+    assert read_fields(source).texts == [("a", "b"), ("c", "")]
+    assert read_unlabeled(source, ["body", "title"]) == [("b", "a"), ("", "c")]
+
+
+def test_a_missing_value_in_one_of_several_columns_is_an_empty_text() -> None:
+    table = {"title": ["a", None, None], "body": [None, "b", None], "label": ["x", "y", "y"]}
+    with pytest.raises(DataError, match=r"row 3, column 'title': the text is missing \(null\)"):
+        read_fields(table)
+    found = read_fields(table, drop_invalid=True)
+    assert found.texts == [("a", ""), ("", "b")]
+    assert [row.column for row in found.invalid] == ["title"]
+
+
+def test_columns_that_are_all_empty_are_refused() -> None:
+    with pytest.raises(DataError, match="the text columns 'title' and 'body' are empty in every row"):
+        read_fields({"title": ["", " "], "body": ["", ""], "label": ["x", "y"]})
+
+
+def test_lists_of_tuples_become_columns() -> None:
+    source = labeled_source([("a", "b"), ("c", "d")], ["x", "y"], ["title", "body"], None)
+    assert source.table == {"title": ["a", "c"], "body": ["b", "d"], "label": ["x", "y"]}
+    assert source.text == ("title", "body")
+    with pytest.raises(DataError, match=r"a text is \('c',\), expected one string for each of"):
+        labeled_source([("a", "b"), ("c",)], ["x", "y"], ["title", "body"], None)

@@ -55,7 +55,7 @@ def test_rows_come_in_order_with_their_places(csv_file: str) -> None:
         (chunk,) = table.chunks()
     assert chunk.rows == [["01", "NA"], ["02", ""], ["03", "null"]]
     assert chunk.column("text") == ["NA", "", "null"]
-    assert chunk.places == ["row 1 (line 2)", "row 2 (line 3)", "row 3 (line 4)"]
+    assert list(chunk.places) == ["row 1 (line 2)", "row 2 (line 3)", "row 3 (line 4)"]
 
 
 def test_a_large_table_comes_in_chunks(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_a_large_table_comes_in_chunks(tmp_path: Path) -> None:
         chunks = list(table.chunks())
     assert [len(chunk) for chunk in chunks] == [CHUNK_ROWS, CHUNK_ROWS, 1]
     assert [value for chunk in chunks for value in chunk.column("n")] == [str(n) for n in range(2 * CHUNK_ROWS + 1)]
-    assert chunks[-1].places == [f"row {2 * CHUNK_ROWS + 1} (line {2 * CHUNK_ROWS + 2})"]
+    assert list(chunks[-1].places) == [f"row {2 * CHUNK_ROWS + 1} (line {2 * CHUNK_ROWS + 2})"]
 
 
 def test_added_columns_come_after_the_others(csv_file: str, tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_added_keys_come_after_the_others(tmp_path: Path) -> None:
             for chunk in table.chunks():
                 assert chunk.columns == ("text", "n", "other")
                 assert chunk.rows == [["é", 1.5, None], ["b", None, {"a": [1, None]}]]
-                assert chunk.places == ["line 1", "line 2"]
+                assert list(chunk.places) == ["line 1", "line 2"]
                 writer.write(chunk, {"label": ["x", "y"]})
     expected = '{"text": "é", "n": 1.5, "label": "x"}\n{"other": {"a": [1, null]}, "text": "b", "label": "y"}\n'
     assert (tmp_path / "out.jsonl").read_text() == expected
@@ -103,7 +103,7 @@ def test_parquet_keeps_its_types_and_metadata(tmp_path: Path) -> None:
         with open_writer(table, str(tmp_path / "out.parquet"), ["label"]) as writer:
             for chunk in table.chunks():
                 assert chunk.rows == [("a", 1, ["x"]), (None, 2, [])]
-                assert chunk.places == ["row 1", "row 2"]
+                assert list(chunk.places) == ["row 1", "row 2"]
                 writer.write(chunk, {"label": ["x", "y"]})
     theirs = parquet.read_table(tmp_path / "out.parquet")
     assert theirs.drop_columns("label").equals(ours)
@@ -125,7 +125,8 @@ def test_a_missing_column_is_reported_with_those_that_are_there(csv_file: str) -
     with open_table(csv_file) as table:
         table.require_column("text", "--text")
         with pytest.raises(
-            DataError, match=r"has no column 'label'\. It has 'id', 'text'\. Choose a column with --label$"
+            DataError,
+            match=r"no column 'label'\. It has 'id', 'text' \(if .*\)\. Choose a column with --label$",
         ):
             table.require_column("label", "--label")
 
@@ -134,7 +135,7 @@ def test_a_thousand_columns_are_not_all_listed(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(",".join(f"{n:0100}" for n in range(1_000)) + "\n")
     with (
         open_table(str(tmp_path / "a.csv")) as table,
-        pytest.raises(DataError, match=r"and 980 more\. Choose") as caught,
+        pytest.raises(DataError, match=r"and 980 more \(if .*\. Choose") as caught,
     ):
         table.require_column("text", "--text")
     assert len(str(caught.value)) < 1_500
@@ -153,9 +154,7 @@ def test_a_column_that_is_there_already_is_not_added(csv_file: str, tmp_path: Pa
 def test_another_format_is_not_written(csv_file: str, tmp_path: Path) -> None:
     with (
         open_table(csv_file) as table,
-        pytest.raises(
-            ConfigError, match=r"out\.jsonl is a jsonl file, but the input is csv. Use the same format for --out"
-        ),
+        pytest.raises(ConfigError, match=r"out\.jsonl is a jsonl file, but the input is csv. Use the same format"),
         open_writer(table, str(tmp_path / "out.jsonl"), []),
     ):
         pytest.fail("the block must not run")

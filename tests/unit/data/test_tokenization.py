@@ -8,7 +8,6 @@ import pytest
 
 from bothways.data import tokenization
 from bothways.data.tokenization import tokenize_all
-from bothways.text.coverage import MAX_UNCOVERED_SHARE, uncovered_share
 from bothways.text.reading import Direction, SpecialTokenPlacement, read
 from bothways.text.tokenizer import Tokenizer
 
@@ -57,11 +56,3 @@ def test_texts_are_taken_as_they_are_needed(tiny_tokenizer: Tokenizer, monkeypat
 
     assert len(list(itertools.islice(tokenize_all(tiny_tokenizer, endless(), ORDERS[:1], 2), 30))) == 30
     assert taken < 100
-
-
-def test_texts_of_another_language_are_noticed(tiny_tokenizer: Tokenizer) -> None:
-    def share(text: str) -> float:
-        return uncovered_share(tiny_tokenizer, tiny_tokenizer.tokenize(text).ids)
-
-    assert share("日本語のテキスト") > MAX_UNCOVERED_SHARE
-    assert share("") == 0

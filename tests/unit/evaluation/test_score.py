@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import bothways
@@ -94,7 +95,7 @@ _DRIVER = """
 import json, os, shutil, signal, sys
 from pathlib import Path
 import bothways
-from bothways.evaluation import score as scoring
+from bothways.evaluation import score as scoring, valid_texts
 
 bundle, source, folder = sys.argv[1:]
 scoring.CHECKPOINT_S = 0  # a checkpoint after each chunk
@@ -128,7 +129,7 @@ def run_in_child(work):
         os._exit(0)
     return os.waitstatus_to_exitcode(os.wait4(pid, 0)[1])
 
-scoring.check_cells = count_texts(scoring.check_cells)
+valid_texts.parse_text = count_texts(valid_texts.parse_text)
 number, status = 0, None
 while status != 0:  # until there are fewer events than that
     number += 1
@@ -385,3 +386,113 @@ def test_checkpoints_are_some_seconds_apart(model: Classifier, tmp_path: Path, m
     monkeypatch.setattr(partial_output, "_write_journal", recorded)
     bothways.score(model, write_rows(tmp_path / "d.csv", texts(256 * 8)), tmp_path / "out.csv")
     assert written == [0, 0, 768, 1536]  # the first two before any row
+
+
+# Texts that a model cannot read.
+
+UNREADABLE = ["a lovely film", "", "12 345", "味道一般", "the film", " \t "]
+REASONS = [(2, "empty"), (3, "only digits or punctuation"), (4, "mostly unknown"), (6, "empty")]
+
+
+def test_b5_texts_that_a_model_cannot_read_are_reported_with_their_row(model: Classifier, tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "d.csv", UNREADABLE * 100)
+    found: list[tuple[int, str]] = []
+    plain, other = tmp_path / "plain.csv", tmp_path / "other.csv"
+    bothways.score(model, source, plain, on_unreadable=lambda row, reason: found.append((row, str(reason))))
+    assert found == [(6 * n + row, reason) for n in range(100) for row, reason in REASONS]
+    bothways.score(model, source, other)
+    assert plain.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("kind", ["single-label", "multi-label", "regression"])
+def test_b5_a_model_abstains_on_request(request: pytest.FixtureRequest, tmp_path: Path, suffix: str, kind: str) -> None:
+    fixture = {"single-label": "model", "multi-label": "multi_label_model", "regression": "regression_model"}[kind]
+    model = request.getfixturevalue(fixture)
+    polars = pytest.importorskip("polars")
+    read = {".csv": polars.read_csv, ".jsonl": polars.read_ndjson, ".parquet": polars.read_parquet}[suffix]
+    options = {} if suffix == ".parquet" else {"infer_schema_length": None}
+    table = polars.DataFrame({"text": [*UNREADABLE[1:4] * 100, *UNREADABLE]})  # a first chunk without a prediction
+    source, out, whole = (tmp_path / f"{name}{suffix}" for name in ("d", "out", "whole"))
+    {".csv": table.write_csv, ".jsonl": table.write_ndjson, ".parquet": table.write_parquet}[suffix](source)
+    assert bothways.score(model, source, out, abstain=True) == 306
+    bothways.score(model, source, whole)
+    left, full = read(out, **options).to_dicts(), read(whole, **options).to_dicts()
+    decided = [name for name in full[0] if name.startswith("predicted_")]
+    for number, (mine, theirs) in enumerate(zip(left, full, strict=True)):
+        is_left_empty = number < 300 or number - 299 in dict(REASONS)
+        for name, value in theirs.items():
+            if name in decided:
+                assert (mine[name] is None) if is_left_empty else str(mine[name]) == str(value)
+            elif name != "text":
+                assert mine[name] == value
+
+
+# Invalid rows.
+
+
+def test_all_invalid_texts_are_reported_at_once(model: Classifier, tmp_path: Path) -> None:
+    """A4: also those behind the first chunk with one."""
+    rows: list[dict[str, object]] = [{"text": text} for text in texts(600)]
+    rows[300], rows[301], rows[599] = {"text": None}, {"text": 5}, {"text": None}
+    source = tmp_path / "d.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(bothways.DataError) as caught:
+        bothways.score(model, source, tmp_path / "out.jsonl")
+    assert str(caught.value) == (
+        f"{source}: 3 of 600 rows are invalid: column 'text': the text is missing (null); remove the row, or write an "
+        "empty text (line 301, line 600); column 'text': the text is int 5, expected a string (line 302). Correct "
+        "them, or leave them out with --drop-invalid"
+    )
+    assert names(tmp_path) == {"d.jsonl"}
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_invalid_texts_can_be_left_out_and_are_listed(model: Classifier, tmp_path: Path, suffix: str) -> None:
+    """A4: counted and listed beside the output."""
+    rows: list[str | None] = [*texts(600)]
+    rows[0] = rows[300] = None
+    source, out = tmp_path / f"d{suffix}", tmp_path / f"out{suffix}"
+    frame = pd.DataFrame({"id": range(600), "text": rows})
+    if suffix == ".parquet":
+        frame.to_parquet(source)
+    else:
+        frame.to_json(source, orient="records", lines=True)
+    found: list[str] = []
+    count = bothways.score(model, source, out, drop_invalid=True, on_invalid=lambda row: found.append(row.place))
+    written = pd.read_parquet(out) if suffix == ".parquet" else pd.read_json(out, lines=True)
+    assert count == len(written) == 598
+    assert written["id"].tolist() == [number for number in range(600) if number not in (0, 300)]
+    assert written["predicted_label"].tolist() == model.predict(written["text"]).tolist()
+    lines = (tmp_path / f"out{suffix}.invalid.jsonl").read_text().splitlines()
+    assert [json.loads(line)["values"]["id"] for line in lines] == [0, 300]
+    assert [json.loads(line)["place"] for line in lines] == found
+    with pytest.raises(bothways.OutputExists, match="invalid"):
+        bothways.score(model, source, tmp_path / f"out{suffix}", drop_invalid=True)
+
+
+def test_a_killed_run_that_leaves_rows_out_continues_to_the_same_bytes(
+    model: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A4: the list of invalid rows is complete after a resumption too."""
+    monkeypatch.setattr(scoring, "CHECKPOINT_S", 0)
+    rows: list[str | None] = [*texts(256 * 4)]
+    for number in (0, 1, 255, 256, 600, 1000):
+        rows[number] = None
+    source = tmp_path / "d.jsonl"
+    source.write_text("".join(json.dumps({"id": n, "text": text}) + "\n" for n, text in enumerate(rows)))
+    whole, out = tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
+    bothways.score(model, source, whole, drop_invalid=True)
+
+    def stop(done: int) -> None:
+        if done > 500:
+            raise Killed
+
+    with pytest.raises(Killed):
+        bothways.score(model, source, out, drop_invalid=True, on_progress=stop)
+    assert not (tmp_path / "out.jsonl.invalid.jsonl").exists()
+    reported: list[int] = []
+    bothways.score(model, source, out, drop_invalid=True, on_progress=reported.append)
+    assert reported[0] > 500
+    assert out.read_bytes() == whole.read_bytes()
+    assert (tmp_path / "out.jsonl.invalid.jsonl").read_bytes() == (tmp_path / "whole.jsonl.invalid.jsonl").read_bytes()

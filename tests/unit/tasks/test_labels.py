@@ -33,7 +33,7 @@ from bothways.tasks.single_label import SingleLabel
 odd_texts = st.text(
     st.one_of(
         st.sampled_from("\u200b\u200c\u200d\ufeff\u00ad\u2060\u200e\u00a0 \t\u0301\u1100\u1161\u11a8e\u2126\u0600🏴👨"),
-        st.characters(exclude_categories=("Cs",)),
+        st.characters(exclude_categories=["Cs"]),
     ),
     max_size=12,
 )
@@ -299,10 +299,14 @@ def test_what_is_no_flag_is_refused(value: object) -> None:
         parse_flag(value)
 
 
+MULTI_HOT: list[list[object]] = [[1, 0, 1], [0, 0], ["1", "1"], [True, True], [1.0, 0.0, 0.0]]
+LISTS_OF_LABELS: list[list[object]] = [[0, 1], [1], ["a", "a"], [0, 1, 2], []]
+
+
 def test_multi_hot_lists_are_told_from_lists_of_labels() -> None:
     """A2: 0 and 1 were trained as two classes."""
-    assert all(map(looks_multi_hot, [[1, 0, 1], [0, 0], ["1", "1"], [True, True], [1.0, 0.0, 0.0]]))
-    assert not any(map(looks_multi_hot, [[0, 1], [1], ["a", "a"], [0, 1, 2], []]))
+    assert all(looks_multi_hot(each) for each in MULTI_HOT)
+    assert not any(looks_multi_hot(each) for each in LISTS_OF_LABELS)
 
 
 def test_decimal_numbers_are_targets() -> None:

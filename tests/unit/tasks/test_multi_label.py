@@ -169,20 +169,13 @@ def test_one_label_is_enough() -> None:
     assert MULTI.check(rows(("a", ("x",)), ("b", ("x",)), ("c", ()))) == []
 
 
-def test_a_label_of_one_text_is_warned_of() -> None:
-    data = rows(("a", ("x", "y")), ("a", ("x",)), ("b", ("y",)), ("c", ("y",)))
-    assert MULTI.check(data) == []
-    assert MULTI.split(data, 0.5, 0).warnings == [
-        "d.csv: 1 duplicate texts with conflicting labels",
-        "d.csv: 1 label has a single text and cannot be validated: 'x'",
-    ]
-
-
-def test_many_labels_of_one_text_are_one_warning() -> None:
+def test_labels_of_one_text_are_trained() -> None:
+    """A4: rare labels stop no training."""
     data = rows(("a", tuple("fedcb")), ("c", ("y",)), ("d", ("y",)))
-    assert MULTI.split(data, 0.5, 0).warnings == [
-        "d.csv: 5 labels have a single text and cannot be validated: 'b', 'c', 'd' and 2 more"
-    ]
+    assert MULTI.check(data) == []
+    split = MULTI.split(data, 0.5, 0)
+    assert set(split.train.texts) > {"a"}
+    assert "a" not in split.valid.texts
 
 
 def test_labels_that_differ_by_case_are_warned_of() -> None:

@@ -203,8 +203,8 @@ def test_columns_named_by_numbers_are_found() -> None:
 @pytest.mark.parametrize(
     ("named", "message"),
     [
-        (None, "the text column is 'None', expected a name or a list of names"),
-        (["a", 3], "the text column is '3'"),
+        (None, "the text column is None, expected a name or a list of names"),
+        (["a", 3], "the text column is 3, expected"),
         ([], "no text column is named"),
         (["a", "b", "a"], "the text column 'a' is named twice"),
     ],

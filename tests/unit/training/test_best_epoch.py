@@ -62,7 +62,7 @@ def a_start() -> ClassifierCheckpoint:
 
 
 def trained(
-    folder: Path, start: ClassifierCheckpoint, valid: ClassRows = GETS_WORSE, **changes: object
+    folder: Path, start: ClassifierCheckpoint, **changes: object
 ) -> tuple[list[Report], dict[str, torch.Tensor], Kept, float]:
     """Return reports, final weights, checkpoints and the final loss on the validation rows."""
     config = ClassifierConfig.model_validate(
@@ -72,8 +72,8 @@ def trained(
     model = build_classifier(language_model, Direction.FORWARD, 2, config, 0)
     model.load_state_dict(start.part("model"))
     checkpoints, objective = Kept(folder), objective_of(TASK)
-    reports = [*train_classifier(model, TRAIN, valid, TASK, objective, config, 3, start, checkpoints)]
-    loss = TASK.epoch_metrics(class_scores(model, valid.ids, objective, config), valid.targets)["loss"]
+    reports = [*train_classifier(model, TRAIN, GETS_WORSE, TASK, objective, config, 3, start, checkpoints)]
+    loss = TASK.epoch_metrics(class_scores(model, GETS_WORSE.ids, objective, config), GETS_WORSE.targets)["loss"]
     return reports, model.state_dict(), checkpoints, loss
 
 

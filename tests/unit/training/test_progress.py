@@ -83,7 +83,7 @@ def test_a8_outside_a_terminal_each_stage_and_direction_has_one_line(clock: Cloc
 def test_a8_a_long_stage_prints_the_time_left_now_and_then(clock: Clock) -> None:
     lines = lines_of(a_run(clock, step_s=20.0))
     status = [line for line in lines if "left" in line]
-    assert status[0] == "forward language model 7%, backward language model 3%: about 9 min left in this stage"
+    assert status[0] == "forward language model 7%, backward language model 3%: about 10 min left in this stage"
     assert 8 <= len(status) <= 24  # one a minute for 23 minutes
     slower = [line for line in lines_of(a_run(clock, step_s=2000.0)) if "left" in line]
     assert len(slower) <= 2 * 21 + 2  # hours have no more lines

@@ -1,0 +1,151 @@
+"""Estimate how long training takes on this machine, from a few real steps of the models to train.
+
+In: a model, its texts and hyperparameters. Out: seconds. The models that are measured are of no further use. Nothing
+else is changed: each step of a training sets its own random numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from bothways.nn.awd_lstm import LanguageModelNetwork
+from bothways.nn.classifier import ClassifierNetwork
+from bothways.tasks.task import Task
+from bothways.training.checkpoints import Checkpoints, ClassifierCheckpoint, LanguageModelCheckpoint
+from bothways.training.classifier import ClassRows, class_scores, train_classifier
+from bothways.training.hyperparameters import ClassifierConfig, LanguageModelConfig
+from bothways.training.language_model import (
+    VALIDATION_TOKENS,
+    StreamTexts,
+    evaluate_language_model,
+    train_language_model,
+)
+from bothways.training.objective import Objective
+from bothways.training.reports import Report, StepReport
+
+_MEASURED_S = 1.0
+_MOST_STEPS = 5
+_SAMPLE_TOKENS = 2_048
+_FORWARD_SHARE = 1 / 3
+"""Share of a training step that reads the texts. The rest computes gradients."""
+
+
+def language_model_seconds(
+    model: LanguageModelNetwork, texts: StreamTexts, config: LanguageModelConfig, steps_taken: int, folder: Path
+) -> float:
+    """Return about how many seconds the rest of a language model's training takes.
+
+    Args:
+        model: The model, on the device to train on. Its weights change.
+        texts: Texts in the model's reading order.
+        config: Hyperparameters.
+        steps_taken: Number of steps that were taken before.
+        folder: A folder for checkpoints. None is written.
+    """
+    lengths = texts.store.lengths[texts.validation]
+    few = texts.validation[: 1 + int(np.searchsorted(np.cumsum(lengths), _SAMPLE_TOKENS))]
+    sample = dataclasses.replace(texts, validation=few, validation_words=None)
+    started = time.monotonic()
+    evaluate_language_model(model, sample, config)
+    of_evaluation = (time.monotonic() - started) / max(1, int(texts.store.lengths[few].sum()))
+    start, never = LanguageModelCheckpoint(tensors={}), Checkpoints(folder, math.inf, writes=False)
+    measured = [*_timed(train_language_model(model, sample, config, 0, start, never))]
+    if not measured:  # no epochs
+        return 0.0
+    report, _ = measured[0]
+    evaluations = (report.epochs + 1) * min(VALIDATION_TOKENS, int(lengths.sum()))
+    left = max(0, report.steps - steps_taken)
+    return left * min(seconds for _, seconds in measured) + evaluations * of_evaluation * left / report.steps
+
+
+def classifier_seconds(
+    model: ClassifierNetwork,
+    train: ClassRows,
+    valid: ClassRows,
+    task: Task,
+    objective: Objective,
+    config: ClassifierConfig,
+    epochs_done: int,
+    folder: Path,
+) -> float:
+    """Return about how many seconds the rest of a classifier's training takes.
+
+    Args:
+        model: The model, on the device to train on. Its weights change.
+        train: Training rows.
+        valid: Validation rows.
+        task: The task.
+        objective: The loss.
+        config: Hyperparameters.
+        epochs_done: Number of epochs that were completed before.
+        folder: A folder for checkpoints. None is written.
+    """
+    batch_size = config.batch_size_for(len(train.ids))
+    longest = min(config.max_batch_tokens, _SAMPLE_TOKENS)
+    sample, few = _sampled(train, batch_size * _MOST_STEPS, 2 * longest), _sampled(valid, batch_size, longest)
+    started = time.monotonic()
+    class_scores(model, few.ids, objective, config)
+    of_validation = (time.monotonic() - started) * _tokens(valid) / max(1, _tokens(few))
+    brief = config.model_copy(
+        update={
+            "unfreezing_epochs": 0,
+            "epochs": 100,
+            "batch_size": batch_size,
+            "max_batch_tokens": longest,
+            "keep": "last",
+            "patience": "none",
+        }
+    )
+    start, never = ClassifierCheckpoint(perplexity=1.0, tensors={}), Checkpoints(folder, math.inf, writes=False)
+    steps = [*_timed(train_classifier(model, sample, few, task, objective, brief, 0, start, never))]
+    of_token = min(seconds / report.tokens for report, seconds in steps)
+    of_epoch = of_token * _tokens(train)
+    groups = len(model.encoder.layers) + 2
+    partial = range(1, groups) if config.unfreezing_epochs else ()
+    shares = [_FORWARD_SHARE + (1 - _FORWARD_SHARE) * (depth - 1) / (groups - 1) for depth in partial]
+    epochs = [share for share in shares for _ in range(config.unfreezing_epochs)]
+    epochs += [1.0] * config.epochs_for(len(train.ids))
+    return sum(share * of_epoch + of_validation for share in epochs[epochs_done:])
+
+
+def duration_text(seconds: float) -> str:
+    """Return a rough duration, such as ``12 minutes``."""
+    if seconds < 90:
+        return f"{max(1, round(seconds / 10)) * 10} seconds"
+    minutes = seconds / 60
+    return f"{minutes:.0f} minutes" if minutes < 90 else f"{minutes / 60:.1f} hours"
+
+
+def _timed(reports: Generator[Report, None, object]) -> Iterator[tuple[StepReport, float]]:
+    """Yield some steps with their duration. The first one, which also prepares memory, counts only if it is long."""
+    before = time.monotonic()
+    spent = 0.0
+    for number in range(_MOST_STEPS):
+        report = next((report for report in reports if isinstance(report, StepReport)), None)
+        if report is None:
+            break
+        seconds = time.monotonic() - before
+        spent += seconds
+        if number or seconds > _MEASURED_S:
+            yield report, seconds
+        if spent > _MEASURED_S:
+            break
+        before = time.monotonic()
+    reports.close()
+
+
+def _sampled(rows: ClassRows, most_texts: int, most_tokens: int) -> ClassRows:
+    """Return rows from all parts of the order, at most so many texts and about so many tokens."""
+    count = min(most_texts, len(rows.ids), 1 + most_tokens * len(rows.ids) // max(1, _tokens(rows)))
+    numbers = np.linspace(0, len(rows.ids) - 1, count).astype(np.int64)
+    return ClassRows([rows.ids[number] for number in numbers.tolist()], rows.targets[numbers])
+
+
+def _tokens(rows: ClassRows) -> int:
+    return sum(map(len, rows.ids))

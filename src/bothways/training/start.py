@@ -1,0 +1,95 @@
+"""Choose what a training starts from: a pack of language models, or nothing.
+
+In: the option ``pretrained``, a model size and the texts. Out: a pack or None, and one line that says why. Imports no
+torch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bothways.bundle.manifest import Kind
+from bothways.bundle.read import Bundle, read_bundle
+from bothways.bundle.shipped import NO_PACK, pack_path
+from bothways.errors import ConfigError
+from bothways.text.coverage import LEAST_KNOWN_SHARE, coverage
+from bothways.text.fields import Text
+from bothways.training.choices import Size
+from bothways.training.reports import StageReport
+
+AUTO = "auto"
+"""The value of ``pretrained`` that chooses by the texts."""
+DEFAULT_PACK = "en-small"
+DEFAULT_SIZE: Size = "small"
+_STAGE = "start"
+
+Pretrained = str | os.PathLike[str] | None
+"""``auto``, ``none`` or None, the name of a pack that ships with bothways, or the path of another one."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a training starts from.
+
+    Attributes:
+        pack: Language models to start from, or None to train from scratch.
+        size: Preset of hyperparameters; None where the pack fixes the model size.
+    """
+
+    pack: Bundle | None
+    size: Size | None
+
+
+def read_start(pretrained: Pretrained, size: Size | None) -> Start:
+    """Return what a training starts from, as far as it is known before the texts are.
+
+    ``auto`` is the default pack until ``chosen_start`` has seen the texts, or nothing if a size is given.
+
+    Raises:
+        ConfigError: A size is given together with a pack.
+        BundleError: The pack cannot be read.
+    """
+    if pretrained is None or pretrained == NO_PACK or (pretrained == AUTO and size is not None):
+        return Start(None, size or DEFAULT_SIZE)
+    if size is not None:
+        raise ConfigError(
+            f"--size cannot be combined with --pretrained {os.fspath(pretrained)}: the pack fixes the model size. "
+            "Drop --size, or train from scratch with --pretrained none"
+        )
+    path = pack_path(DEFAULT_PACK if pretrained == AUTO else pretrained)
+    return Start(read_bundle(path, Kind.LANGUAGE_MODEL), None)
+
+
+def chosen_start(start: Start, pretrained: Pretrained, texts: Sequence[Text]) -> tuple[Start, StageReport]:
+    """Return what a training on these texts starts from, and a report that says why.
+
+    Args:
+        start: What ``read_start`` returned.
+        pretrained: The option. Only ``auto`` depends on the texts; a pack that was named is used with a warning if it
+            does not know their language.
+        texts: Texts to train on.
+    """
+    if start.pack is None:
+        reason = ", because --size is given and packs fix the model size" if pretrained == AUTO else ""
+        return start, StageReport(_STAGE, f"from scratch, size {start.size}{reason}")
+    name = Path(start.pack.name).name
+    found = coverage(start.pack.tokenizer, texts)
+    facts: dict[str, object] = {"known_letters": found.known, "fragments": found.fragments}
+    share = f"{found.known:.0%} of their letters are in words that it knows"
+    if pretrained == AUTO and not found.is_sufficient:
+        message = (
+            f"from scratch, size {DEFAULT_SIZE}, because the texts are not in the language of the pack {name}: "
+            f"{share}, at least {LEAST_KNOWN_SHARE:.0%} are needed"
+        )
+        return Start(None, DEFAULT_SIZE), StageReport(_STAGE, message, facts=facts)
+    if pretrained == AUTO or not found.is_doubtful:
+        reason = f", because it knows the language of the texts: {share}" if pretrained == AUTO else ""
+        return start, StageReport(_STAGE, f"from the pack {name}{reason}", facts=facts)
+    message = (
+        f"the texts do not seem to be in the language of the pack {name}: {share}. "
+        "Compare with --pretrained none, or pretrain a pack on such texts"
+    )
+    return start, StageReport(_STAGE, message, is_warning=True, facts=facts)
