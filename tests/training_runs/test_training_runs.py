@@ -241,7 +241,8 @@ def test_b3_a_learning_rate_far_too_high_is_named_in_its_epoch_and_a_rerun_does_
     with pytest.raises(TrainingDiverged) as again:  # at once, without a step
         train(data, out, config)
     assert str(again.value) == (
-        f"{message}. The last run with the same settings ended this way: change them, or remove {out}.run to train again"
+        f"{message}. The last run with the same settings ended this way: change them, "
+        f"or remove {out}.run to train again"
     )
     assert metrics_of(out) == before
 
