@@ -17,7 +17,7 @@ from bothways.cli.options import (
     DropInvalid,
     EncodingOption,
     FormatOption,
-    HeaderOption,
+    NoHeaderOption,
     QuotesOption,
     TrainedLabelColumn,
     TrainedTextColumns,
@@ -31,7 +31,12 @@ from bothways.tasks.labels import label_text
 
 def evaluate(
     bundle: BundlePath,
-    data: Annotated[str, typer.Argument(metavar="DATA", help="Labeled rows: CSV, TSV, JSONL or Parquet.")],
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA", help="Labeled rows: CSV, JSON lines, Parquet, Excel and others; see docs/tables.md."
+        ),
+    ],
     text: TrainedTextColumns = None,
     label: TrainedLabelColumn = None,
     unknown_labels: Annotated[
@@ -47,7 +52,7 @@ def evaluate(
     delimiter: DelimiterOption = None,
     quotes: QuotesOption = None,
     encoding: EncodingOption = None,
-    header: HeaderOption = True,
+    no_header: NoHeaderOption = False,
 ) -> None:
     """Evaluate a bundle on labeled rows.
 
@@ -70,7 +75,7 @@ def evaluate(
         delimiter=delimiter,
         quotes=quotes,
         encoding=encoding,
-        header=header,
+        header=not no_header,
     )
     document = strict_json.dump(evaluation.to_dict())
     if out is not None:

@@ -146,7 +146,8 @@ def labeled_source(data: object, labels: object, text: TextColumns | None, label
     texts, by_text, names = data, labels, None
     if isinstance(data, tuple) and len(data) == 2 and as_column(data[0]) is not None:
         (texts, by_text), names = data, labels
-    if (values := as_column(texts)) is not None:
+    are_paths = by_text is None and text is not None and label is not None and isinstance(data, list)
+    if (values := as_column(texts)) is not None and not are_paths:
         found = as_column(by_text)
         if found is None:
             raise ConfigError("the texts are a list, so their labels are needed too: texts, labels")
