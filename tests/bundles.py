@@ -244,7 +244,7 @@ def write_pack(path: Path, tiny: TinyLanguageModels) -> None:
     )
 
 
-def write_with_early_exit(bundle: Path, out: Path, first: Direction, texts: list[str]) -> Path:
+def write_with_early_exit(bundle: Path, out: Path, first: Direction, texts: Sequence[Text]) -> Path:
     """Copy a bundle, and add an early exit that is confident for half of the texts."""
     found = bothways.load(bundle).predict_proba_by_direction(texts)[first]
     early_exit = EarlyExit(

@@ -26,7 +26,7 @@ from bothways.text.fields import FIELD, Text
 from bothways.text.reading import Direction, SpecialTokenPlacement, TokenizedText, read, reading_positions
 from bothways.text.subword_tokenizer import SubwordTokenizer
 from bothways.text.tokenizer_document import parse_tokenizer
-from tests.bundles import TinyClassifiers, edit_json, edit_manifest
+from tests.bundles import TinyClassifiers, edit_json, edit_manifest, write_with_early_exit
 
 TYPED = st.lists(
     st.text(max_size=8) | st.sampled_from([FIELD, "xxfld 1", "The", "CAT", "no no no", "soooo", "漢字"])
@@ -202,6 +202,21 @@ def test_a_tokenizer_without_a_field_token_is_refused(
     edit_json(path, "tokenizer.json", lambda fields: fields.pop("field_token"))
     with pytest.raises(BundleBroken, match="the tokenizer has"):
         load(path)
+
+
+@pytest.mark.parametrize("first", list(Direction))
+def test_early_exit_and_int8_read_every_column(fields_bundle_path: Path, tmp_path: Path, first: Direction) -> None:
+    rows: list[Text] = [(f"title {number}", "word " * (number % 9)) for number in range(40)]
+    path = write_with_early_exit(fields_bundle_path, tmp_path / "fast.bundle", first, rows)
+    assert verify(path).passed
+    model, both = load(path, early_exit=True), load(path)
+    expected = both.predict_proba_by_direction(rows)
+    for number, prediction in enumerate(model.stream(rows)):
+        assert np.array_equal(prediction.scores[first], expected[first][number])
+        if prediction.read == "both":
+            assert np.array_equal(prediction.scores["ensemble"], expected["ensemble"][number])
+    quantized = load(path, precision="int8")
+    assert np.abs(quantized.predict_proba(rows) - expected["ensemble"]).max() < 0.1
 
 
 def test_the_parity_record_contains_every_column(fields_bundle_path: Path) -> None:

@@ -37,7 +37,7 @@ def table() -> dict[str, list[str | None]]:
 
 
 def train(data: Any, out: Path, **options: Any) -> Classifier:
-    options = {"text": COLUMNS, "label": "label", "pretrained": None, "progress": False, **options}
+    options = {"text": COLUMNS, "label": "label", "pretrained": None, "force": True, "progress": False, **options}
     return bothways.train(data, out=out, **options)
 
 

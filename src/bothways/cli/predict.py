@@ -15,6 +15,7 @@ import bothways
 from bothways.cli.options import (
     BundlePath,
     DelimiterOption,
+    DropInvalid,
     EncodingOption,
     FormatOption,
     NoHeaderOption,
@@ -22,6 +23,8 @@ from bothways.cli.options import (
     QuotesOption,
     TrainedTextColumns,
 )
+from bothways.data.invalid import invalid_path
+from bothways.errors import path_text
 from bothways.files import STANDARD_STREAM
 from bothways.text.coverage import Unreadable
 
@@ -49,6 +52,7 @@ def predict(
     abstain: Annotated[
         bool, typer.Option("--abstain", help="Leave the prediction empty for texts that the model cannot read.")
     ] = False,
+    drop_invalid: DropInvalid = False,
     table_format: FormatOption = None,
     delimiter: DelimiterOption = None,
     quotes: QuotesOption = None,
@@ -78,6 +82,7 @@ def predict(
     """
     model = bothways.load(bundle, early_exit=early_exit, precision=precision)
     unreadable: Counter[Unreadable] = Counter()
+    invalid: Counter[str] = Counter()
     with _progress() as progress:
         task = progress.add_task("predict", total=None)
         rows = bothways.score(
@@ -91,11 +96,17 @@ def predict(
             encoding=encoding,
             header=not no_header,
             abstain=abstain,
+            drop_invalid=drop_invalid,
             on_progress=lambda rows: progress.update(task, completed=rows),
+            on_invalid=lambda row: invalid.update([row.reason]),
             on_unreadable=lambda _, reason: unreadable.update([reason]),
         )
     if out != STANDARD_STREAM:
         sys.stderr.write(f"{rows} rows written to {out}\n")
+    if invalid:
+        reasons = "; ".join(f"{reason} ({count:,})" for reason, count in invalid.most_common(3))
+        place = f", listed in {path_text(invalid_path(out))}" if out != STANDARD_STREAM else ""
+        sys.stderr.write(f"warning: invalid rows left out: {invalid.total():,}{place}. {reasons}\n")
     if unreadable:
         sys.stderr.write(f"warning: {_unreadable_text(unreadable, rows, abstain)}\n")
 

@@ -16,7 +16,7 @@ from bothways.data.dialect import Dialect
 from bothways.data.invalid import refuse_invalid
 from bothways.data.tables import TableSource, open_table
 from bothways.errors import ConfigError, DataError, quoted
-from bothways.tasks.labels import as_list, listed
+from bothways.tasks.labels import KNOWN_SHOWN, as_list, listed
 from bothways.tasks.task import InvalidRow, Label, LabeledTexts, Task
 from bothways.text.fields import Text, TextColumns, columns_of, columns_text, is_blank
 from bothways.text.validation import check_text, is_missing, without_missing
@@ -54,7 +54,7 @@ class _Row:
     values: Mapping[str, object]
 
 
-class _InvalidCellError(Exception):
+class InvalidCellError(Exception):
     """A cell cannot be used."""
 
     def __init__(self, column: str, reason: str) -> None:
@@ -106,11 +106,12 @@ def read_labeled(
         cells = row.cells[len(text_columns) :][: len(labels)]
         found = _cell(label or "", task.parse, cells[0] if label is not None else list(cells))
         if not keep_unknown and (unknown := task.unknown(found)):
-            raise _InvalidCellError(
-                label or "", f"unknown label {listed(unknown)}; known are {listed(task.labels)}{unknown_advice}"
+            raise InvalidCellError(
+                label or "",
+                f"unknown label {listed(unknown)}; the model has {listed(task.labels, KNOWN_SHOWN)}{unknown_advice}",
             )
         return (
-            _text_in(row, text_columns),
+            parse_text(row.cells[: len(text_columns)], text_columns),
             found,
             1.0 if weight is None else _cell(weight, _parse_weight, row.cells[-1]),
         )
@@ -217,7 +218,7 @@ def _valid_rows(rows: Iterable[_Row], parse: Callable[[_Row], _Value]) -> tuple[
         name = row.name
         try:
             parsed.append(parse(row))
-        except _InvalidCellError as error:
+        except InvalidCellError as error:
             invalid.append(InvalidRow(row.name, row.place, error.column, str(error), row.values))
     return name, parsed, invalid
 
@@ -234,20 +235,28 @@ def _cell(column: str, parse: Callable[[object], _Value], value: object) -> _Val
     try:
         return parse(value)
     except DataError as error:
-        raise _InvalidCellError(column, str(error)) from None
+        raise InvalidCellError(column, str(error)) from None
 
 
 def _refuse_header(row: _Row, columns: Sequence[str]) -> None:
     if all(cell == column for cell, column in zip(row.cells, columns, strict=True) if isinstance(cell, str)) and all(
         isinstance(cell, str) for cell in row.cells
     ):
-        raise _InvalidCellError("", "the row repeats the header")
+        raise InvalidCellError("", "the row repeats the header")
 
 
-def _text_in(row: _Row, columns: Sequence[str]) -> Text:
-    """Return the text in the first cells of a row, which are those of the text columns."""
-    cells = without_missing(row.cells[: len(columns)])
-    first, *others = (_cell(column, _parse_text, cell) for column, cell in zip(columns, cells, strict=True))
+def parse_text(cells: Sequence[object], columns: Sequence[str]) -> Text:
+    """Return the text in the text columns of a row.
+
+    Args:
+        cells: One value per text column.
+        columns: Text columns.
+
+    Raises:
+        InvalidCellError: A value is not a valid string, or all of them are missing.
+    """
+    found = zip(columns, without_missing(cells), strict=True)
+    first, *others = (_cell(column, _parse_text, cell) for column, cell in found)
     return (first, *others) if others else first
 
 
@@ -298,7 +307,7 @@ def read_valid_texts(
     columns, values = columns_of(text), as_column(source)
     table = _text_table(values, columns) if values is not None else as_table(source)
     rows = _rows(table, columns, ["--text"] * len(columns), dialect)
-    _, texts, invalid = _valid_rows(rows, lambda row: _text_in(row, columns))
+    _, texts, invalid = _valid_rows(rows, lambda row: parse_text(row.cells, columns))
     if not drop_invalid:
         refuse_invalid(invalid, len(texts) + len(invalid))
     return texts, invalid
@@ -313,8 +322,8 @@ def iterate_texts(source: TableSource, text: TextColumns, dialect: Dialect | Non
     columns = columns_of(text)
     for row in _rows(source, columns, ["--text"] * len(columns), dialect):
         try:
-            yield _text_in(row, columns)
-        except _InvalidCellError as error:
+            yield parse_text(row.cells, columns)
+        except InvalidCellError as error:
             raise DataError(f"{row.name}, {row.place}, column {error.column!r}: {error}") from None
 
 

@@ -36,6 +36,17 @@ class Chunk:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def selected(self, positions: Sequence[int]) -> Chunk:
+        """Return a chunk with the rows at these positions only."""
+        source = self.source
+        if isinstance(source, list):
+            source = [source[position] for position in positions]
+        elif source is not None:
+            source = source.take(positions)  # a record batch
+        return Chunk(
+            self.columns, [self.rows[each] for each in positions], [self.places[each] for each in positions], source
+        )
+
     def column(self, name: str) -> list[object]:
         """Return the values of one column, in row order."""
         position = self.columns.index(name)

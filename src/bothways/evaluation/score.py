@@ -21,13 +21,14 @@ from bothways.data.tables import check_output, open_file, open_writer
 from bothways.errors import ConfigError
 from bothways.evaluation.inputs import ModelSource, choose_text_columns, load_model
 from bothways.evaluation.partial_output import OutputSettings, PartialOutput, open_partial_output
+from bothways.evaluation.valid_texts import invalid_listing, valid_chunks
 from bothways.files import STANDARD_STREAM, split_suffix
 from bothways.runtime.classifier import Classifier
 from bothways.runtime.prediction import Prediction
+from bothways.tasks.task import InvalidRow
 from bothways.text.coverage import Unreadable, unreadable
 from bothways.text.fields import Text, TextColumns
 from bothways.text.reading import TokenizedText
-from bothways.text.validation import check_cells
 from bothways.version import __version__
 
 READ_COLUMN = "predicted_read"
@@ -42,7 +43,9 @@ _RESUMABLE_FORMATS = ("csv", "tsv", "jsonl")
     text=optional(as_names),
     on_progress=as_function,
     on_unreadable=as_function,
+    on_invalid=as_function,
     abstain=as_flag,
+    drop_invalid=as_flag,
     **DIALECT_CHECKS,
 )
 def score(
@@ -57,8 +60,10 @@ def score(
     encoding: str | None = None,
     header: bool = True,
     abstain: bool = False,
+    drop_invalid: bool = False,
     on_progress: Callable[[int], object] = lambda rows: None,
     on_unreadable: Callable[[int, Unreadable], object] = lambda row, reason: None,
+    on_invalid: Callable[[InvalidRow], object] = lambda row: None,
 ) -> int:
     """Write a file of texts again, with the predictions of a model as additional columns.
 
@@ -83,9 +88,11 @@ def score(
         header: Whether a text table begins with column names. Otherwise its columns are named ``1``, ``2`` and so on.
         abstain: Leave the label and its probability, or the value, empty for texts that a model cannot read: empty
             ones, those of digits and punctuation only, and those with mostly unknown words.
+        drop_invalid: Leave rows without a usable text out. They are listed in ``OUT.invalid.jsonl``.
         on_progress: Called with the number of rows that are written, after each chunk of rows.
-        on_unreadable: Called for each text that a model cannot read, with the number of its row, from 1, and the
-            reason. Rows that an earlier, killed call wrote are not reported again.
+        on_unreadable: Called for each text that a model cannot read, with the number of its row in ``out``, from 1, and
+            the reason. Rows that an earlier, killed call wrote are not reported again.
+        on_invalid: Called for each row that is left out.
 
     Returns:
         The number of rows.
@@ -94,8 +101,8 @@ def score(
         BundleError: There is no bundle at the path, or it cannot be read.
         ConfigError: The text columns are not named and the bundle does not record them, the formats are unknown or
             different, ``out`` is the source or its folder does not exist, or another process is writing it.
-        DataError: A row cannot be read, a text column is missing, the table already has one of the new columns, or
-            the disk is full. The message names file, row and column.
+        DataError: Rows cannot be read or have no usable text, a text column is missing, the table already has one of
+            the new columns, or the disk is full. The message names file, row and column.
         OutputExists: ``out`` already exists.
         DependencyMissing: The format or the compression needs pyarrow, which is not installed.
     """
@@ -109,10 +116,20 @@ def score(
         for column in text_columns:
             table.require_column(column, "--text")
         columns = output_columns(classifier)
-        settings: OutputSettings = {"abstain": abstain}
-        with _open_output(classifier, source, table, text_columns, dialect, out, settings) as output:
+        settings: OutputSettings = {"abstain": abstain, "drop_invalid": drop_invalid}
+        with (
+            invalid_listing(out) if drop_invalid else contextlib.nullcontext() as listing,
+            _open_output(classifier, source, table, text_columns, dialect, out, settings) as output,
+        ):
             rows = output.rows
-            for chunk, cells in _scored_chunks(classifier, table, text_columns, output.rows, abstain, on_unreadable):
+            chunks = valid_chunks(
+                table,
+                text_columns,
+                skip=output.rows,
+                is_endless=source == STANDARD_STREAM,
+                on_invalid=None if listing is None else lambda row: (listing(row), on_invalid(row)),
+            )
+            for chunk, cells in _scored_chunks(classifier, chunks, output.rows, abstain, on_unreadable):
                 rows += len(chunk)
                 output.write(chunk, dict(zip(columns, cells, strict=True)), rows)
                 on_progress(rows)
@@ -140,13 +157,12 @@ def _cells(model: Classifier, prediction: Prediction, is_left_empty: bool) -> li
 
 def _scored_chunks(
     model: Classifier,
-    table: Table,
-    columns: Sequence[str],
+    chunks: Iterator[tuple[Chunk, list[Text]]],
     skip: int,
     abstain: bool,
     on_unreadable: Callable[[int, Unreadable], object],
 ) -> Iterator[tuple[Chunk, list[list[object]]]]:
-    """Yield each chunk behind the first ``skip`` rows, with the values of its new columns.
+    """Yield each chunk with the values of its new columns.
 
     Chunks are read ahead of their predictions, so that the model always has texts to read.
     """
@@ -163,15 +179,7 @@ def _scored_chunks(
             yield tokens
 
     def texts() -> Iterator[Text]:
-        rows = 0
-        for chunk in table.chunks():
-            rows += len(chunk)
-            if rows <= skip:
-                continue
-            values = [
-                check_cells(cells, f"{table.name}, {place}", columns)
-                for place, *cells in zip(chunk.places, *map(chunk.column, columns), strict=True)
-            ]
+        for chunk, values in chunks:
             waiting.append(chunk)
             yield from values
 

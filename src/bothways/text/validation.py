@@ -158,7 +158,8 @@ def _columns_of(table: Any, columns: Sequence[str]) -> list[Iterable[object]]:
     names: Iterable[object] = getattr(table, "column_names", None) or getattr(table, "columns", table)
     found = {str(name): name for name in names}
     if missing := [column for column in columns if column not in found]:
-        listed = ", ".join(map(quoted, [*found][:_COLUMNS_LISTED])) + (", …" if len(found) > _COLUMNS_LISTED else "")
+        more = ", …" if len(found) > _COLUMNS_LISTED else ""
+        listed = ", ".join(map(quoted, [*found][:_COLUMNS_LISTED])) + more
         raise TextError(
             f"the {kind} has no column {quoted(missing[0])}, expected {columns_text(columns)}. "
             f"It has {listed or 'none'}"

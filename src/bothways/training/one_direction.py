@@ -197,7 +197,7 @@ def _time_report(
         config = plan.hyperparameters.classifier
         seconds += classifier_seconds(classifier, train, valid, plan.task, plan.objective, config, epochs_done, place)
     seconds *= 1 if plan.at_once else len(plan.members)
-    message = f"about {duration_text(seconds)} to train on this machine, by a few steps"
+    message = f"about {duration_text(seconds)} to train on this machine"
     yield StageReport("time", message, facts={"seconds": round(seconds, 1)})
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from bothways.data.token_store import Numbers
 from bothways.errors import quoted
 from bothways.tasks.labels import LabelValue, in_order
-from bothways.tasks.metrics import ClassMetrics, Scores, wilson_interval
+from bothways.tasks.metrics import SHARES, ClassMetrics, Scores, few_rows_warning
 from bothways.tasks.task import LabeledTexts, Split, Targets, Task
 from bothways.training.reports import StageReport
 
@@ -23,9 +23,7 @@ RESULT_STAGE = "result"
 _MOST_IN_TABLE = 20
 _MOST_NAMED = 5
 _LONGEST_LABEL = 40
-_FEW_ROWS = 50
 _UNDEFINED = "–"
-_SHARES = ("accuracy", "subset_accuracy")
 
 
 def data_reports(split: Split, unlabeled: int) -> Iterator[StageReport]:
@@ -84,14 +82,14 @@ def result_reports(task: Task, scores: Mapping[str, Scores], targets: Targets) -
         "classes": [dataclasses.asdict(each) for each in ensemble.classes],
     }
     names = [name for name in task.headline if name in ensemble.summary]
-    table = [("", *(name.replace("_", " ") for name in names))]
+    table = [("", *map(_title, names))]
     table += [
         (name, *(_metric(metric, metrics.summary.get(metric)) for metric in names)) for name, metrics in found.items()
     ]
     lines = _aligned(table)
     if ensemble.classes:
         lines += ["", *_aligned(_class_table(ensemble.classes))]
-    message = f"on {len(targets):,} validation rows" + "".join(f"\n  {line}".rstrip() for line in lines)
+    message = f"on {len(targets):,} validation rows" + "".join("\n" + f"  {line}".rstrip() for line in lines)
     yield StageReport(RESULT_STAGE, message, facts=facts)
     yield from _warnings(ensemble.classes, ensemble.summary, len(targets))
 
@@ -100,15 +98,8 @@ def _warnings(classes: Sequence[ClassMetrics], summary: Mapping[str, float], row
     if unpredicted := [each.label for each in classes if each.support and not each.predicted]:
         message = f"{_named(unpredicted)} never predicted on the validation rows"
         yield StageReport(RESULT_STAGE, message, is_warning=True)
-    if rows >= _FEW_ROWS:
-        return
-    message = f"only {rows} validation rows, so the metrics are uncertain"
-    if (share := next((name for name in _SHARES if name in summary), None)) is not None:
-        right = round(summary[share] * rows)
-        low, high = wilson_interval(right, rows)
-        name = share.replace("_", " ")
-        message += f": {name} {right} of {rows}, 95 % interval {low:.0%} to {high:.0%}"
-    yield StageReport(RESULT_STAGE, message, is_warning=True)
+    if uncertain := few_rows_warning(summary, rows, "validation rows"):
+        yield StageReport(RESULT_STAGE, uncertain, is_warning=True)
 
 
 def _class_table(classes: Sequence[ClassMetrics]) -> list[tuple[str, ...]]:
@@ -131,10 +122,14 @@ def _label_counts(rows: LabeledTexts) -> Counter[str]:
     return Counter({label: counts[label] for label in in_order(counts)})
 
 
+def _title(metric: str) -> str:
+    return metric.replace("_", " ").replace(" f1", " F1")
+
+
 def _metric(name: str, value: float | None) -> str:
     if value is None:
         return _UNDEFINED
-    return f"{value:.1%}" if name in _SHARES else f"{value:.4g}"
+    return f"{value:.1%}" if name in SHARES else f"{value:.3f}"
 
 
 def _named(labels: Sequence[LabelValue]) -> str:

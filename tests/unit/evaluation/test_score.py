@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import bothways
@@ -94,7 +95,7 @@ _DRIVER = """
 import json, os, shutil, signal, sys
 from pathlib import Path
 import bothways
-from bothways.evaluation import score as scoring
+from bothways.evaluation import score as scoring, valid_texts
 
 bundle, source, folder = sys.argv[1:]
 scoring.CHECKPOINT_S = 0  # a checkpoint after each chunk
@@ -128,7 +129,7 @@ def run_in_child(work):
         os._exit(0)
     return os.waitstatus_to_exitcode(os.wait4(pid, 0)[1])
 
-scoring.check_cells = count_texts(scoring.check_cells)
+valid_texts.parse_text = count_texts(valid_texts.parse_text)
 number, status = 0, None
 while status != 0:  # until there are fewer events than that
     number += 1
@@ -425,3 +426,73 @@ def test_b5_a_model_abstains_on_request(request: pytest.FixtureRequest, tmp_path
                 assert (mine[name] is None) if is_left_empty else str(mine[name]) == str(value)
             elif name != "text":
                 assert mine[name] == value
+
+
+# Invalid rows.
+
+
+def test_all_invalid_texts_are_reported_at_once(model: Classifier, tmp_path: Path) -> None:
+    """A4: also those behind the first chunk with one."""
+    rows: list[dict[str, object]] = [{"text": text} for text in texts(600)]
+    rows[300], rows[301], rows[599] = {"text": None}, {"text": 5}, {"text": None}
+    source = tmp_path / "d.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(bothways.DataError) as caught:
+        bothways.score(model, source, tmp_path / "out.jsonl")
+    assert str(caught.value) == (
+        f"{source}: 3 of 600 rows are invalid: column 'text': the text is missing (null); remove the row, or write an "
+        "empty text (line 301, line 600); column 'text': the text is int 5, expected a string (line 302). Correct "
+        "them, or leave them out with --drop-invalid"
+    )
+    assert names(tmp_path) == {"d.jsonl"}
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_invalid_texts_can_be_left_out_and_are_listed(model: Classifier, tmp_path: Path, suffix: str) -> None:
+    """A4: counted and listed beside the output."""
+    rows: list[str | None] = [*texts(600)]
+    rows[0] = rows[300] = None
+    source, out = tmp_path / f"d{suffix}", tmp_path / f"out{suffix}"
+    frame = pd.DataFrame({"id": range(600), "text": rows})
+    if suffix == ".parquet":
+        frame.to_parquet(source)
+    else:
+        frame.to_json(source, orient="records", lines=True)
+    found: list[str] = []
+    count = bothways.score(model, source, out, drop_invalid=True, on_invalid=lambda row: found.append(row.place))
+    written = pd.read_parquet(out) if suffix == ".parquet" else pd.read_json(out, lines=True)
+    assert count == len(written) == 598
+    assert written["id"].tolist() == [number for number in range(600) if number not in (0, 300)]
+    assert written["predicted_label"].tolist() == model.predict(written["text"]).tolist()
+    lines = (tmp_path / f"out{suffix}.invalid.jsonl").read_text().splitlines()
+    assert [json.loads(line)["values"]["id"] for line in lines] == [0, 300]
+    assert [json.loads(line)["place"] for line in lines] == found
+    with pytest.raises(bothways.OutputExists, match="invalid"):
+        bothways.score(model, source, tmp_path / f"out{suffix}", drop_invalid=True)
+
+
+def test_a_killed_run_that_leaves_rows_out_continues_to_the_same_bytes(
+    model: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A4: the list of invalid rows is complete after a resumption too."""
+    monkeypatch.setattr(scoring, "CHECKPOINT_S", 0)
+    rows: list[str | None] = [*texts(256 * 4)]
+    for number in (0, 1, 255, 256, 600, 1000):
+        rows[number] = None
+    source = tmp_path / "d.jsonl"
+    source.write_text("".join(json.dumps({"id": n, "text": text}) + "\n" for n, text in enumerate(rows)))
+    whole, out = tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
+    bothways.score(model, source, whole, drop_invalid=True)
+
+    def stop(done: int) -> None:
+        if done > 500:
+            raise Killed
+
+    with pytest.raises(Killed):
+        bothways.score(model, source, out, drop_invalid=True, on_progress=stop)
+    assert not (tmp_path / "out.jsonl.invalid.jsonl").exists()
+    reported: list[int] = []
+    bothways.score(model, source, out, drop_invalid=True, on_progress=reported.append)
+    assert reported[0] > 500
+    assert out.read_bytes() == whole.read_bytes()
+    assert (tmp_path / "out.jsonl.invalid.jsonl").read_bytes() == (tmp_path / "whole.jsonl.invalid.jsonl").read_bytes()

@@ -183,3 +183,43 @@ def test_the_calibration_error_is_the_weighted_distance_of_each_bin(shape: tuple
             expected += inside.mean() * abs(probabilities[inside].mean() - occurred[inside].mean())
     assert calibration_error(probabilities, occurred) == pytest.approx(expected)
     assert CALIBRATION_BINS == 15
+
+
+@given(seeds, st.integers(2, 8), st.integers(1, 80))
+def test_b2_macro_f1_counts_the_classes_that_are_true_or_predicted_as_scikit_learn_does(
+    seed: int, classes: int, rows: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    present = rng.permutation(classes)[: rng.integers(1, classes + 1)]  # neither true nor predicted: all others
+    true, predicted = rng.choice(present, rows), rng.choice(present, rows)
+    scores = np.eye(classes)[predicted]
+    task = SingleLabel(labels(classes))
+    expected = theirs.f1_score(true, predicted, average="macro")  # scikit-learn's defaults
+    for found in (
+        task.metrics(scores, true).summary,
+        task.epoch_metrics(scores, true),
+        task.headline_metrics(scores, true),
+    ):
+        assert found["macro_f1"] == pytest.approx(expected)
+
+
+def test_b2_the_example_of_the_finding() -> None:
+    true, predicted = np.array([0, 0, 1, 1, 1, 0]), np.array([0, 1, 1, 1, 0, 0])
+    found = SingleLabel(tuple("abcd")).headline_metrics(np.eye(4)[predicted], true)
+    assert found["macro_f1"] == pytest.approx(2 / 3)  # and not 1/3, the mean over four classes
+
+
+@given(seeds, st.integers(2, 5), st.integers(1, 40))
+def test_b2_many_labels_count_all_labels_as_scikit_learn_does(seed: int, count: int, rows: int) -> None:
+    rng = np.random.default_rng(seed)
+    used = rng.random(count) < 0.6  # other labels are neither true nor predicted
+    true, scores = (rng.random((rows, count)) < 0.4) & used, rng.random((rows, count)) * used
+    task = MultiLabel(labels(count), thresholds=(0.5,) * count)
+    expected = theirs.f1_score(true, scores >= 0.5, average="macro", zero_division=0)
+    assert task.headline_metrics(scores, true.astype(np.float32))["macro_f1"] == pytest.approx(expected)
+
+
+def test_b1_the_interval_of_a_share_is_that_of_wilson() -> None:
+    for right, rows in ((0, 6), (6, 6), (5, 9), (400, 500)):
+        theirs_low, theirs_high = stats.binomtest(right, rows).proportion_ci(method="wilson")
+        assert metrics.wilson_interval(right, rows) == pytest.approx((theirs_low, theirs_high), abs=1e-4)

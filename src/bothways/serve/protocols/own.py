@@ -36,9 +36,9 @@ class ClassifyRequest(Schema):
     """Texts to classify."""
 
     texts: list[Any]
-    """Strings. For a model with several text columns: objects with a string per column, or lists of one string per
-    column in the order of `text_columns` in `/v1/models`. Any other value gets an error of its own and does not affect
-    the other texts."""
+    """Strings, or objects with a string per text column (`text_columns` in `/v1/models`). For a model with several text
+    columns also lists with a string per column, in this order. Any other value gets an error of its own and does not
+    affect the other texts."""
     model: str | None = None
     """Name of the model. Defaults to the first one that is served."""
     probabilities: Items[Name] | None = None

@@ -1,0 +1,68 @@
+"""B4: what a training starts from, and the line that says why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from benchmarks.coverage.__main__ import HERE, sections
+
+from bothways.errors import BundleMissing, ConfigError
+from bothways.training.start import AUTO, DEFAULT_PACK, Start, chosen_start, read_start
+
+ENGLISH = sections(HERE / "english.txt")["tweets"]
+LANGUAGES = sections(HERE / "languages.txt")
+
+
+@pytest.fixture(scope="module")
+def english() -> Start:
+    found = read_start(AUTO, None)
+    assert found.pack is not None
+    return found
+
+
+def test_b4_auto_takes_the_english_pack_for_english_tweets_and_says_why(english: Start) -> None:
+    start, report = chosen_start(english, AUTO, ENGLISH)
+    assert start is english
+    assert (report.stage, report.is_warning) == ("start", False)
+    assert report.message == (
+        "from the pack en-small, because it knows the language of the texts: 72% of their letters are in words that it "
+        "knows"
+    )
+
+
+@pytest.mark.parametrize("language", ["Hindi", "Chinese", "German", "Indonesian", "Hindi in Latin letters"])
+def test_b4_auto_starts_from_scratch_for_other_languages_and_says_why(english: Start, language: str) -> None:
+    start, report = chosen_start(english, AUTO, LANGUAGES[language])
+    assert (start.pack, start.size) == (None, "small")
+    assert not report.is_warning
+    assert report.message.startswith(
+        "from scratch, size small, because the texts are not in the language of the pack en-small: "
+    )
+    assert "\n" not in report.message
+
+
+def test_b4_a_pack_that_was_named_is_used_with_a_warning_that_names_it_without_its_folder(english: Start) -> None:
+    named = read_start(DEFAULT_PACK, None)
+    start, report = chosen_start(named, DEFAULT_PACK, LANGUAGES["Hindi"])
+    assert start is named
+    assert report.is_warning
+    assert report.message.startswith("the texts do not seem to be in the language of the pack en-small: 0% of their")
+    assert "/" not in report.message
+    start, report = chosen_start(named, DEFAULT_PACK, ENGLISH)
+    assert (report.is_warning, report.message) == (False, "from the pack en-small")
+
+
+def test_b4_a_size_means_from_scratch(english: Start) -> None:
+    for pretrained, reason in ((AUTO, ", because --size is given and packs fix the model size"), (None, "")):
+        start, report = chosen_start(read_start(pretrained, "tiny"), pretrained, ENGLISH)
+        assert (start.pack, start.size) == (None, "tiny")
+        assert report.message == f"from scratch, size tiny{reason}"
+    with pytest.raises(ConfigError, match="--size cannot be combined with --pretrained en-small"):
+        read_start(DEFAULT_PACK, "tiny")
+
+
+def test_b4_none_and_paths(tmp_path: Path) -> None:
+    assert read_start("none", None) == read_start(None, None) == Start(None, "small")
+    with pytest.raises(BundleMissing):
+        read_start(tmp_path / "nope.pack", None)
