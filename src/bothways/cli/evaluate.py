@@ -18,7 +18,7 @@ from bothways.cli.options import (
     DropInvalid,
     EncodingOption,
     FormatOption,
-    HeaderOption,
+    NoHeaderOption,
     QuotesOption,
     TrainedLabelColumn,
     TrainedTextColumns,
@@ -32,7 +32,12 @@ from bothways.tasks.metrics import few_rows_warning
 
 def evaluate(
     bundle: BundlePath,
-    data: Annotated[str, typer.Argument(metavar="DATA", help="Labeled rows: CSV, TSV, JSONL or Parquet.")],
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA", help="Labeled rows: CSV, JSON lines, Parquet, Excel and others; see docs/tables.md."
+        ),
+    ],
     text: TrainedTextColumns = None,
     label: TrainedLabelColumn = None,
     unknown_labels: Annotated[
@@ -48,7 +53,7 @@ def evaluate(
     delimiter: DelimiterOption = None,
     quotes: QuotesOption = None,
     encoding: EncodingOption = None,
-    header: HeaderOption = True,
+    no_header: NoHeaderOption = False,
 ) -> None:
     """Evaluate a bundle on labeled rows.
 
@@ -71,7 +76,7 @@ def evaluate(
         delimiter=delimiter,
         quotes=quotes,
         encoding=encoding,
-        header=header,
+        header=not no_header,
     )
     document = strict_json.dump(evaluation.to_dict())
     if out is not None:

@@ -18,7 +18,7 @@ from bothways.cli.options import (
     DropInvalid,
     EncodingOption,
     FormatOption,
-    HeaderOption,
+    NoHeaderOption,
     PrecisionOption,
     QuotesOption,
     TrainedLabelColumn,
@@ -43,7 +43,7 @@ def verify(
     delimiter: DelimiterOption = None,
     quotes: QuotesOption = None,
     encoding: EncodingOption = None,
-    header: HeaderOption = True,
+    no_header: NoHeaderOption = False,
     key: Annotated[
         Path | None,
         typer.Option(metavar="PUBLIC.pem", help="Ed25519 public key that the bundle must be signed with."),
@@ -82,7 +82,7 @@ def verify(
             delimiter=delimiter,
             quotes=quotes,
             encoding=encoding,
-            header=header,
+            header=not no_header,
         )
         if comparison.invalid:
             console.print(invalid_text(comparison.invalid))
