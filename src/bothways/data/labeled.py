@@ -27,6 +27,7 @@ _LARGEST_WEIGHT = 1e30
 _TEXT, _LABEL = "text", "label"
 """Columns of a table that is made of two lists."""
 _STRINGS_KEPT = 10_000
+_Cell = TypeVar("_Cell")
 _Value = TypeVar("_Value")
 
 
@@ -249,7 +250,7 @@ def _refuse_empty(source: TableSource, name: str, parsed: Sequence[object], inva
         raise DataError(f"{path} has no rows, expected texts with labels")
 
 
-def _cell(column: str, parse: Callable[[object], _Value], value: object) -> _Value:
+def _cell(column: str, parse: Callable[[_Cell], _Value], value: _Cell) -> _Value:
     try:
         return parse(value)
     except DataError as error:
