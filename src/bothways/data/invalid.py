@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from bothways import strict_json
 from bothways.errors import DataError, OutputExists
-from bothways.files import replace_file
+from bothways.files import open_for_writing
 from bothways.tasks.task import InvalidRow
 
 INVALID_SUFFIX = ".invalid.jsonl"
@@ -86,7 +88,8 @@ def write_invalid(out: str | os.PathLike[str], invalid: Sequence[InvalidRow]) ->
         if not is_same:
             raise OutputExists(f"{path} already exists: move it, it would list the rows that are left out")
         return path
-    replace_file(path, content)
+    with open_for_writing(str(path)) as file:
+        file.write(content)
     return path
 
 
@@ -103,8 +106,12 @@ def as_json(row: InvalidRow) -> dict[str, object]:
 
 
 def _json_value(value: object) -> object:
+    if isinstance(value, np.generic):
+        value = value.item()
     if value is None or isinstance(value, str | bool | int):
         return value
+    if isinstance(value, Mapping):
+        return {str(name): _json_value(each) for name, each in value.items()}
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, list | tuple):

@@ -332,3 +332,20 @@ def test_arguments_that_do_not_go_together_are_refused(arguments: tuple[Any, ...
     with pytest.raises(ConfigError) as caught:
         labeled_source(*arguments)
     assert message in str(caught.value)
+
+
+def test_a_matrix_needs_the_names_of_its_columns() -> None:
+    """A4, A8: as scikit-learn's MultiLabelBinarizer makes it."""
+    source = labeled_source((["a", "b"], np.array([[1, 0], [1, 1]])), ["music", "plot"], None, None)
+    rows = read_labeled(source.table, source.text, source.label, new_task(label_columns=source.label_columns))
+    assert rows.labels == [("music",), ("music", "plot")]
+
+
+def test_invalid_rows_of_any_values_are_listed(tmp_path: Path) -> None:
+    """A4: values that JSON does not have."""
+    values = [np.int64(3), np.float32("nan"), b"x", {"a": np.int8(1)}, "\udce9", pd.Timestamp("2024-01-01")]
+    rows = read({"t": [*values, "a", "b"], "y": ["x"] * 7 + ["y"]}, drop_invalid=True)
+    path = write_invalid(tmp_path / "m", rows.invalid)
+    assert path is not None
+    found = [json.loads(line)["values"]["t"] for line in path.read_text().splitlines()]
+    assert found == [3, None, "b'x'", {"a": 1}, "\udce9", "2024-01-01 00:00:00"]
