@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from tests.bundles import edit_manifest
-from tests.cli.conftest import Workplace, cells
+from tests.cli.conftest import cells
 from tests.keys import key_pair
 from tests.processes import CommandServer
 
 
 @pytest.fixture
-def bundle(place: Workplace, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(place.bundle, tmp_path / "copy.bundle"))
+def bundle(bundle_path: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(bundle_path, tmp_path / "copy.bundle"))
 
 
 def test_c3_a_bundle_is_signed_and_verified_with_the_public_key(
