@@ -10,6 +10,7 @@ from rich.table import Table
 
 import bothways
 from bothways import strict_json
+from bothways.bundle.parity import ENSEMBLE
 from bothways.cli.metrics import UNDEFINED, metric_text, metric_texts, metrics_table
 from bothways.cli.options import (
     BundlePath,
@@ -17,7 +18,7 @@ from bothways.cli.options import (
     DropInvalid,
     EncodingOption,
     FormatOption,
-    HeaderOption,
+    NoHeaderOption,
     QuotesOption,
     TrainedLabelColumn,
     TrainedTextColumns,
@@ -27,11 +28,17 @@ from bothways.data.invalid import summary
 from bothways.evaluation.evaluate import UnknownLabels
 from bothways.files import open_for_writing, refuse_unusable
 from bothways.tasks.labels import label_text
+from bothways.tasks.metrics import few_rows_warning
 
 
 def evaluate(
     bundle: BundlePath,
-    data: Annotated[str, typer.Argument(metavar="DATA", help="Labeled rows: CSV, TSV, JSONL or Parquet.")],
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA", help="Labeled rows: CSV, JSON lines, Parquet, Excel and others; see docs/tables.md."
+        ),
+    ],
     text: TrainedTextColumns = None,
     label: TrainedLabelColumn = None,
     unknown_labels: Annotated[
@@ -47,7 +54,7 @@ def evaluate(
     delimiter: DelimiterOption = None,
     quotes: QuotesOption = None,
     encoding: EncodingOption = None,
-    header: HeaderOption = True,
+    no_header: NoHeaderOption = False,
 ) -> None:
     """Evaluate a bundle on labeled rows.
 
@@ -70,7 +77,7 @@ def evaluate(
         delimiter=delimiter,
         quotes=quotes,
         encoding=encoding,
-        header=header,
+        header=not no_header,
     )
     document = strict_json.dump(evaluation.to_dict())
     if out is not None:
@@ -86,6 +93,8 @@ def evaluate(
     if evaluation.invalid:
         console.print(f"Invalid rows left out: {len(evaluation.invalid):,}. {summary(evaluation.invalid)}")
     console.print(_summary(evaluation))
+    if uncertain := few_rows_warning(evaluation.summary[ENSEMBLE], evaluation.rows, "rows"):
+        console.print(f"warning: {uncertain}")
     if evaluation.classes:
         console.print(_classes(evaluation))
 

@@ -17,7 +17,7 @@ from bothways.cli.options import (
     DelimiterOption,
     EncodingOption,
     FormatOption,
-    HeaderOption,
+    NoHeaderOption,
     PrecisionOption,
     QuotesOption,
     TrainedLabelColumn,
@@ -41,7 +41,7 @@ def verify(
     delimiter: DelimiterOption = None,
     quotes: QuotesOption = None,
     encoding: EncodingOption = None,
-    header: HeaderOption = True,
+    no_header: NoHeaderOption = False,
     key: Annotated[
         Path | None,
         typer.Option(metavar="PUBLIC.pem", help="Ed25519 public key that the bundle must be signed with."),
@@ -79,7 +79,7 @@ def verify(
             delimiter=delimiter,
             quotes=quotes,
             encoding=encoding,
-            header=header,
+            header=not no_header,
         )
         metrics = {name: metric_texts(found) for name, found in comparison.metrics.items()}
         console.print(metrics_table("precision", metrics, f"{comparison.rows:,} rows of {comparison.data}"))

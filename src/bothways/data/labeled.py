@@ -6,17 +6,19 @@ rows are reported at once, or left out. Does not know tokens.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from bothways.data.dialect import Dialect
 from bothways.data.invalid import refuse_invalid
+from bothways.data.table import Chunk
 from bothways.data.tables import TableSource, open_table
 from bothways.errors import ConfigError, DataError, quoted
-from bothways.tasks.labels import as_list, listed
+from bothways.tasks.labels import KNOWN_SHOWN, as_list, listed
 from bothways.tasks.task import InvalidRow, Label, LabeledTexts, Task
 from bothways.text.fields import Text, TextColumns, columns_of, columns_text, is_blank
 from bothways.text.validation import check_text, is_missing, without_missing
@@ -24,6 +26,7 @@ from bothways.text.validation import check_text, is_missing, without_missing
 _LARGEST_WEIGHT = 1e30
 _TEXT, _LABEL = "text", "label"
 """Columns of a table that is made of two lists."""
+_STRINGS_KEPT = 10_000
 _Value = TypeVar("_Value")
 
 
@@ -44,14 +47,23 @@ class LabeledSource:
     label_columns: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Row:
-    """A row: where it comes from, the cells of the columns that are read, and all its values by column."""
+class _Row(NamedTuple):
+    """A row: where it comes from, and the cells of the columns that are read."""
 
     name: str
-    place: str
+    chunk: Chunk
+    position: int
     cells: Sequence[object]
-    values: Mapping[str, object]
+
+    @property
+    def place(self) -> str:
+        """Its position for error messages."""
+        return self.chunk.places[self.position]
+
+    @property
+    def values(self) -> Mapping[str, object]:
+        """All its values, by column."""
+        return dict(zip(self.chunk.columns, self.chunk.rows[self.position], strict=True))
 
 
 class InvalidCellError(Exception):
@@ -101,13 +113,20 @@ def read_labeled(
     options = ["--text"] * len(text_columns) + ["--label" if label is not None else "--labels"] * len(labels)
     options = [*options, "--weight"][: len(columns)]
 
+    parse_string = functools.lru_cache(_STRINGS_KEPT)(task.parse)  # most labels occur many times
+
+    def parse_label(cells: Sequence[object]) -> Label:
+        if label is None:
+            return task.parse(list(cells))
+        return parse_string(cells[0]) if type(cells[0]) is str else task.parse(cells[0])
+
     def parse(row: _Row) -> tuple[Text, Label, float]:
         _refuse_header(row, columns)
-        cells = row.cells[len(text_columns) :][: len(labels)]
-        found = _cell(label or "", task.parse, cells[0] if label is not None else list(cells))
+        found = _cell(label or "", parse_label, row.cells[len(text_columns) :][: len(labels)])
         if not keep_unknown and (unknown := task.unknown(found)):
             raise InvalidCellError(
-                label or "", f"unknown label {listed(unknown)}; known are {listed(task.labels)}{unknown_advice}"
+                label or "",
+                f"unknown label {listed(unknown)}; the model has {listed(task.labels, KNOWN_SHOWN)}{unknown_advice}",
             )
         return (
             parse_text(row.cells[: len(text_columns)], text_columns),
@@ -146,7 +165,8 @@ def labeled_source(data: object, labels: object, text: TextColumns | None, label
     texts, by_text, names = data, labels, None
     if isinstance(data, tuple) and len(data) == 2 and as_column(data[0]) is not None:
         (texts, by_text), names = data, labels
-    if (values := as_column(texts)) is not None:
+    are_paths = by_text is None and text is not None and label is not None and isinstance(data, list)
+    if (values := as_column(texts)) is not None and not are_paths:
         found = as_column(by_text)
         if found is None:
             raise ConfigError("the texts are a list, so their labels are needed too: texts, labels")
@@ -237,8 +257,11 @@ def _cell(column: str, parse: Callable[[object], _Value], value: object) -> _Val
 
 
 def _refuse_header(row: _Row, columns: Sequence[str]) -> None:
-    if all(cell == column for cell, column in zip(row.cells, columns, strict=True) if isinstance(cell, str)) and all(
-        isinstance(cell, str) for cell in row.cells
+    first = row.cells[0]
+    if (
+        isinstance(first, str)
+        and first == columns[0]
+        and all(isinstance(cell, str) and cell == column for cell, column in zip(row.cells, columns, strict=True))
     ):
         raise InvalidCellError("", "the row repeats the header")
 
@@ -253,6 +276,8 @@ def parse_text(cells: Sequence[object], columns: Sequence[str]) -> Text:
     Raises:
         InvalidCellError: A value is not a valid string, or all of them are missing.
     """
+    if len(cells) == 1:
+        return _cell(columns[0], _parse_text, cells[0])
     found = zip(columns, without_missing(cells), strict=True)
     first, *others = (_cell(column, _parse_text, cell) for column, cell in found)
     return (first, *others) if others else first
@@ -332,5 +357,5 @@ def _rows(source: TableSource, columns: list[str], options: list[str], dialect: 
             table.require_column(column, option)
         for chunk in table.chunks(columns):
             cells = zip(*(chunk.column(column) for column in columns), strict=True)
-            for place, row, values in zip(chunk.places, cells, chunk.rows, strict=True):
-                yield _Row(table.name, place, row, dict(zip(chunk.columns, values, strict=True)))
+            for position, row in enumerate(cells):
+                yield _Row(table.name, chunk, position, row)

@@ -49,7 +49,7 @@ def compare_precision(
 
     Args:
         bundle: Directory of a bundle.
-        data: Labeled rows: a CSV, TSV, JSONL or Parquet file, or a table in memory (a dict of lists, a DataFrame).
+        data: Labeled rows: a table in a file, or in memory (docs/tables.md).
         text: Text column, or several. Defaults to those used in training.
         label: Label column, or the target for regression. Defaults to the one used in training.
         format: Format of a file. Defaults to that of its suffix.
