@@ -106,7 +106,7 @@ def train(
     """
     model = bothways.train(
         data,
-        labels.split(",") if labels is not None else None,
+        [name.strip() for name in labels.split(",")] if labels is not None else None,
         text=text,
         label=label,
         task=task,

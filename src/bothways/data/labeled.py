@@ -26,6 +26,7 @@ _LARGEST_WEIGHT = 1e30
 _TEXT, _LABEL = "text", "label"
 """Columns of a table that is made of two lists."""
 _STRINGS_KEPT = 10_000
+_Cell = TypeVar("_Cell")
 _Value = TypeVar("_Value")
 
 
@@ -253,7 +254,7 @@ def _refuse_empty(source: TableSource, name: str, parsed: Sequence[object], inva
         raise DataError(f"{path} has no rows, expected texts with labels")
 
 
-def _cell(column: str, parse: Callable[[object], _Value], value: object) -> _Value:
+def _cell(column: str, parse: Callable[[_Cell], _Value], value: _Cell) -> _Value:
     try:
         return parse(value)
     except DataError as error:
@@ -310,11 +311,11 @@ def read_unlabeled(source: TableSource, text: TextColumns, dialect: Dialect | No
     Raises:
         DataError: A column is missing, or texts are missing or not strings.
     """
-    return read_valid_texts(source, text, dialect=dialect, drop_invalid=False)[0]
+    return read_valid_texts(source, text, dialect=dialect, drop_invalid=False, can_drop=False)[0]
 
 
 def read_valid_texts(
-    source: object, text: TextColumns, *, dialect: Dialect | None, drop_invalid: bool
+    source: object, text: TextColumns, *, dialect: Dialect | None, drop_invalid: bool, can_drop: bool = True
 ) -> tuple[list[Text], list[InvalidRow]]:
     """Return all texts of a source, and the rows that were left out.
 
@@ -323,6 +324,7 @@ def read_valid_texts(
         text: Text column, or several. Texts of several columns are tuples.
         dialect: What the user states about a file.
         drop_invalid: Leave invalid rows out.
+        can_drop: Whether a user can choose to, for the error.
 
     Raises:
         DataError: A column is missing, or texts are missing or not strings.
@@ -332,7 +334,7 @@ def read_valid_texts(
     rows = _rows(table, columns, ["--text"] * len(columns), dialect)
     _, texts, invalid = _valid_rows(rows, lambda row: parse_text(row.cells, columns))
     if not drop_invalid:
-        refuse_invalid(invalid, len(texts) + len(invalid))
+        refuse_invalid(invalid, len(texts) + len(invalid), can_drop=can_drop)
     return texts, invalid
 
 

@@ -165,7 +165,7 @@ def train(
         None if valid is None else labeled_source(valid, source.label_columns or None, text, label),
         unlabeled,
         chosen_task,
-        may_be_numbers=task is not None,
+        may_be_numbers=task is not None or label_separator is not None or bool(source.label_columns),
         fraction=base.hyperparameters.classifier.validation_fraction,
         seed=seed,
         weight=weight,
