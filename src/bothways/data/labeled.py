@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -84,6 +84,7 @@ def read_labeled(
     weight: str | None = None,
     drop_invalid: bool = False,
     keep_unknown: bool = False,
+    known_in: str = "the model has",
     unknown_advice: str = "",
 ) -> LabeledTexts:
     """Return all labeled texts of a source.
@@ -99,7 +100,8 @@ def read_labeled(
         weight: Column of the weights of texts in the training loss; None for equal weights.
         drop_invalid: Leave invalid rows out. They are listed in the result.
         keep_unknown: Keep rows whose labels the fitted task does not know.
-        unknown_advice: What a user can do about such rows, for the error.
+        known_in: What has the labels of the task, for the error about others.
+        unknown_advice: What a user can do about others, for the same error.
 
     Raises:
         ConfigError: The label column is not named.
@@ -123,7 +125,7 @@ def read_labeled(
         if not keep_unknown and (unknown := task.unknown(found)):
             raise InvalidCellError(
                 label or "",
-                f"unknown label {listed(unknown)}; the model has {listed(task.labels, KNOWN_SHOWN)}{unknown_advice}",
+                f"unknown label {listed(unknown)}; {known_in} {listed(task.labels, KNOWN_SHOWN)}{unknown_advice}",
             )
         if type(cell) is str and len(known) < _STRINGS_KEPT:
             known[cell] = found
@@ -168,8 +170,8 @@ def labeled_source(data: object, labels: object, text: TextColumns | None, label
         ConfigError: The arguments do not go together; the message names what is missing.
     """
     texts, by_text, names = data, labels, None
-    if isinstance(data, tuple) and len(data) == 2 and as_column(data[0]) is not None:
-        (texts, by_text), names = data, labels
+    if isinstance(data, tuple) and len(data) == 2 and (first := as_column(data[0])) is not None:
+        texts, by_text, names = first, data[1], labels
     are_paths = by_text is None and text is not None and label is not None and isinstance(data, list)
     if (values := as_column(texts)) is not None and not are_paths:
         found = as_column(by_text)
@@ -212,10 +214,12 @@ def _names(labels: object) -> tuple[str, ...]:
 
 
 def as_column(value: object) -> list[object] | None:
-    """Return the values of a list, array, Series or Arrow column, or None for a path, a table or anything else."""
+    """Return the values of a list, array, column or generator, or None for a path, a table or anything else."""
     if isinstance(value, str | bytes | Mapping) or hasattr(value, "columns") or hasattr(value, "column_names"):
         return None
     found = as_list(value)
+    if found is None and isinstance(value, Sequence | Iterator | ValuesView) and not hasattr(value, "read"):
+        found = list(value)  # a column of a Dataset, or a generator
     return None if found is None or (found and isinstance(found[0], Mapping)) else found
 
 
