@@ -40,6 +40,8 @@ def _predictions(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "task", manifest.task
     if manifest.labels:
         yield "labels", ", ".join(manifest.labels)
+        if manifest.label_kind != "text":
+            yield "label type", manifest.label_kind
     if manifest.target is not None:
         yield "target", f"mean {manifest.target.center:.6g}, standard deviation {manifest.target.scale:.6g} in training"
     if manifest.thresholds is not None:
@@ -82,8 +84,11 @@ def _training(training: TrainingRecord) -> Iterator[tuple[str, str]]:
             yield "rows", ", ".join(f"{count:,} {name}" for name, count in training.rows.items())
     if training.text_columns:
         label = f", label {training.label_column!r}" if training.label_column else ""
+        if training.label_columns:
+            label = f", labels {', '.join(map(repr, training.label_columns))}"
         separator = f" separated by {training.label_separator!r}" if training.label_separator else ""
-        yield "columns", f"text {', '.join(map(repr, training.text_columns))}{label}{separator}"
+        weight = f", weight {training.weight_column!r}" if training.weight_column else ""
+        yield "columns", f"text {', '.join(map(repr, training.text_columns))}{label}{separator}{weight}"
     if training.pretrained:
         name = f"{training.pretrained_name}, " if training.pretrained_name else ""
         yield "pretrained pack", f"{name}digest {training.pretrained}"
