@@ -78,10 +78,10 @@ def test_c3_a_changed_threshold_is_refused_even_with_the_right_digest(topics: Pa
 
 def test_c3_another_early_exit_than_the_recorded_fails(quick: Path) -> None:
     """Its confidence is computed on this machine, so that no digest and no threshold gives it away."""
-    assert bothways.verify(quick).differences["early exit"] < 1e-6
+    assert bothways.verify(quick).differences["early_exit"] < 1e-6
     edit_manifest(quick, lambda fields: fields["early_exit"].update(temperature=1.501))
     result = bothways.verify(quick)
-    assert result.problem.startswith("early exit differs by ")
+    assert result.problem.startswith("early_exit differs by ")
     assert all(result.differences[name] < 1e-6 for name in ("forward", "backward", "ensemble"))
     assert not load_verified(quick, early_exit=True)[1].passed
     assert load_verified(quick)[1].passed  # nothing that this server will answer was changed
@@ -140,6 +140,6 @@ def test_c3_a_confidence_at_the_threshold_of_early_exit_never_fails_verification
     edit_row(quick, number, change)
     result = bothways.verify(quick)
     assert result.passed
-    assert result.differences["early exit"] == pytest.approx(LESS_THAN_THE_LIMIT, rel=0.5)
+    assert result.differences["early_exit"] == pytest.approx(LESS_THAN_THE_LIMIT, rel=0.5)
     (found,) = bothways.load(quick, early_exit=True).stream([rows_of(quick)[number]["text"]])
     assert found.read != rows_of(quick)[number]["early_exit"]["read"]
