@@ -11,6 +11,7 @@ from bothways.bundle.read import read_manifest
 from bothways.bundle.signature import read_signature
 from bothways.cli.metrics import metric_text, metric_texts
 from bothways.cli.options import BundlePath, output_console
+from bothways.errors import path_text
 from bothways.tasks.classification import thresholds_text
 
 
@@ -22,7 +23,7 @@ def info(bundle: BundlePath) -> None:
     Example: bothways info reviews.bundle
     """
     manifest = read_manifest(bundle)
-    table = Table(title=str(bundle), title_justify="left", show_header=False)
+    table = Table(title=path_text(bundle), title_justify="left", show_header=False)
     title = manifest.decisions.title if manifest.kind is Kind.CLASSIFIER else "language-model pack"
     table.add_row("kind", f"{title}, format {manifest.format}")
     table.add_row("digest", manifest.digest)
