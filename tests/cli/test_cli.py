@@ -592,7 +592,7 @@ MISTAKES: dict[str, tuple[tuple[object, ...], int, str]] = {
     "unknown label": (
         ("evaluate", "m.bundle", "other.csv"),
         BAD_DATA,
-        "other.csv: unknown label 'five'; the model has 01, [red], né",
+        "other.csv, row 1 (line 2), column 'stars': unknown label 'five'; the model has '01', '[red]', 'né'",
     ),
     "nothing to evaluate": (("evaluate", "m.bundle", "header.csv"), BAD_DATA, "header.csv has no row"),
     "no such label column": (
@@ -705,3 +705,34 @@ def test_warnings_and_epochs_go_to_standard_error(cli_with_torch: CommandServer,
     assert sum(line.startswith("forward classifier, epoch ") for line in lines) == 6
     assert "" not in lines
     assert finished.out.decode().startswith(f"{tmp_path / 'm.bundle'}: metrics on the validation rows\n")
+
+
+def test_b5_predict_states_how_many_texts_the_model_cannot_read(
+    cli: CommandServer, place: Workplace, tmp_path: Path
+) -> None:
+    source, out = tmp_path / "d.csv", tmp_path / "out.csv"
+    source.write_text('id,review\n1,the film\n2,""\n3,12 345\n4,a lovely story\n', encoding="utf-8")
+    finished = cli.run("predict", place.bundle, source, "--out", tmp_path / "whole.csv")
+    assert finished.status == 0
+    assert finished.err.splitlines()[-1] == (
+        "warning: the model cannot read 2 of 4 texts (50.0%): 1 empty, 1 only digits or punctuation. "
+        "Their predictions mean little"
+    )
+    finished = cli.run("predict", place.bundle, source, "--out", out, "--abstain")
+    assert finished.status == 0
+    assert finished.err.splitlines()[-1].endswith("Their predictions were left empty")
+    with out.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["predicted_label"] == row["predicted_probability"] == "" for row in rows] == [False, True, True, False]
+    assert all(row["probability_né"] for row in rows)
+
+
+def test_b1_evaluate_says_how_uncertain_the_metrics_of_few_rows_are(
+    cli: CommandServer, place: Workplace, tmp_path: Path
+) -> None:
+    (tmp_path / "d.csv").write_text("review,stars\n" + "the film,01\n" * 6, encoding="utf-8")
+    finished = cli.run("evaluate", place.bundle, tmp_path / "d.csv")
+    assert finished.status == 0, finished.err
+    assert "warning: only 6 rows, so the metrics are uncertain: accuracy " in finished.out.decode()
+    recall = {name: row[1] for name, row in cells(finished.out).items() if name in ("01", "né")}
+    assert recall["né"] == "–"

@@ -155,8 +155,8 @@ def test_lists_of_labels_evaluate_like_strings(
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ("plot;sets", "d.csv: unknown label 'sets'; the model has acting, music, plot, price"),
-        ("plot|music", "d.csv: unknown label 'plot|music'; the model has acting, music, plot, price"),
+        ("plot;sets", "unknown label 'sets'; the model has 'acting', 'music', 'plot', 'price'; --unknown-"),
+        ("plot|music", "unknown label 'plot|music'; the model has 'acting', 'music', 'plot', 'price'; --unknown-"),
     ],
 )
 def test_an_unknown_label_is_named(
@@ -165,7 +165,7 @@ def test_an_unknown_label_is_named(
     write_csv(tmp_path / "d.csv", ["text", "topics"], ["a", "plot"], ["b", labels])
     finished = cli.run("evaluate", multi_label_bundle_path, "d.csv", folder=tmp_path)
     assert (finished.status, finished.out) == (1, b"")
-    assert finished.error_line == f"bothways: error: {message}"
+    assert finished.error_line.startswith(f"bothways: error: d.csv, row 2 (line 3), column 'topics': {message}")
 
 
 # Info.

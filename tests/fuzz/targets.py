@@ -70,6 +70,7 @@ TORCH_WORDS = (
 JSON_WORDS = tuple(
     b'{ } [ ] , : " \\ \\u0000 \\ud800 null true false 0 -1 1e400 9223372036854775808 0.5 NaN ""'.split()
 )
+PEM_WORDS = (b"-----BEGIN PRIVATE KEY-----", b"-----END PRIVATE KEY-----", b"PUBLIC", b"ENCRYPTED ", b"EC ", b"RSA ")
 TAR_WORDS = (b"ustar", b"././@LongLink", b"GNU.sparse.", b"30 path=x\n")
 TOML_WORDS = tuple(b"[ ] [[ ]] = . , \" ''' # true inf nan 1979-05-27 0x1 1_0 \n { }".split(b" "))
 TABLE_WORDS = (
@@ -141,6 +142,11 @@ TARGETS: dict[str, Target] = {
     "csv": _target("csv", TABLE_WORDS),
     "tsv": _target("tsv", TABLE_WORDS),
     "json lines": _target("json lines", JSON_WORDS),
+    "json": _target("json", JSON_WORDS),
     "parquet": _target("parquet", longest=8000),
+    "arrow": _target("arrow", longest=8000),
+    "private key": _target("private key", PEM_WORDS),
+    "public key": _target("public key", PEM_WORDS),
+    "signature": _target("signature", JSON_WORDS),
     "csv gz": _target("csv gz"),
 }  # fmt: skip

@@ -23,14 +23,19 @@ from typing import Any, cast
 
 import numpy as np
 import pyarrow
+import pyarrow.ipc
 import pyarrow.parquet
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from bothways.bundle.manifest import MANIFEST_FILE, PARITY_FILE, TOKENIZER_FILE, Kind, Manifest
 from bothways.bundle.parity import parse_parity_record
 from bothways.bundle.read import read_bundle, read_manifest
+from bothways.bundle.signature import SIGNATURE_FILE, check_signature, make_signature, read_signature
 from bothways.bundle.weights import member_shapes, read_weights, write_weights
 from bothways.bundle.write import write_bundle
 from bothways.data.tables import open_table
+from bothways.errors import BundleUntrusted
 from bothways.interop.fastai_file import open_model
 from bothways.interop.torch_file import read_foreign_file
 from bothways.runtime.classifier import load
@@ -161,6 +166,28 @@ def _benign_words(size: int) -> bytes:
     return json.dumps(document).encode()
 
 
+# Signatures
+
+
+@cache
+def _keys() -> tuple[bytes, bytes]:
+    """Return a private and a public key."""
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return private, key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _check_with(path: Path) -> object:
+    """Check the signature of a bundle without one, which is refused when the key was read."""
+    with contextlib.suppress(BundleUntrusted):
+        check_signature(_golden(), "0" * 64, path)
+    return None
+
+
+def _benign_signature(_: int) -> bytes:
+    return json.dumps({"algorithm": "ed25519", "public_key": "0" * 64, "signature": "0" * 128}).encode()
+
+
 # Requests
 
 
@@ -213,10 +240,25 @@ def _json_lines(size: int) -> bytes:
     return (row * max(1, size // len(row))).encode()
 
 
-def _parquet(size: int) -> bytes:
+def _json(size: int) -> bytes:
+    return b"[" + b",".join(_json_lines(size).splitlines()) + b"]"
+
+
+def _arrow_table(size: int) -> Any:
     texts = [f"{number} a lovely film" for number in range(max(1, size // 12))]
+    return pyarrow.table({"label": ["pos"] * len(texts), "text": texts})
+
+
+def _parquet(size: int) -> bytes:
     file = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table({"label": ["pos"] * len(texts), "text": texts}), file)
+    pyarrow.parquet.write_table(_arrow_table(size), file)
+    return file.getvalue()
+
+
+def _arrow(size: int) -> bytes:
+    file, table = io.BytesIO(), _arrow_table(size)
+    with pyarrow.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
     return file.getvalue()
 
 
@@ -239,6 +281,10 @@ ENTRANCES: dict[str, Entrance] = {
     "subword tokenizer": Entrance(TOKENIZER_FILE, lambda path: parse_tokenizer(path.read_bytes()), _benign_subwords),
     "word tokenizer": Entrance(TOKENIZER_FILE, lambda path: parse_tokenizer(path.read_bytes()), _benign_words),
     "weights": Entrance("forward.safetensors", _read_weights, _benign_weights),
+    # Signatures
+    "private key": Entrance("private.pem", partial(make_signature, "0" * 64), lambda _: _keys()[0]),
+    "public key": Entrance("public.pem", _check_with, lambda _: _keys()[1]),
+    "signature": Entrance(SIGNATURE_FILE, lambda path: read_signature(path.parent), _benign_signature),
     # Requests
     "classify": _requests(own.PROTOCOL, lambda texts: {"texts": texts}),
     "hugging face": _requests(hugging_face.PROTOCOL, lambda texts: {"inputs": texts}),
@@ -253,6 +299,8 @@ ENTRANCES: dict[str, Entrance] = {
     "csv": Entrance("x.csv", _read_table, _delimited(",")),
     "tsv": Entrance("x.tsv", _read_table, _delimited("\t")),
     "json lines": Entrance("x.jsonl", _read_table, _json_lines),
+    "json": Entrance("x.json", _read_table, _json),
+    "arrow": Entrance("x.arrow", _read_table, _arrow),
     "parquet": Entrance("x.parquet", _read_table, _parquet),
     "csv gz": Entrance("x.csv.gz", _read_table, _compressed),
 }  # fmt: skip

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, MutableMapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import bothways
 from bothways.errors import BothwaysError, ForeignModelError
-from bothways.interop import fastai_file
+from bothways.interop import fastai_file, fastai_import
 from bothways.interop.fastai_file import ForeignModel, model_of
 from bothways.interop.pickle_reader import GlobalName, Record
 from tests.hostile import foreign_files as foreign
-from tests.unit.interop.exports import a_list, an_object, vocabulary
+from tests.unit.interop.exports import a_list, an_object, v2_export, vocabulary
 from tests.words import make_word_tokenizer
 
 ODD_VALUES: dict[str, Any] = {
@@ -226,3 +228,22 @@ def test_a_strange_name_of_a_tensor_does_no_harm(place: str) -> None:
     strange = {f"1.layers.{place}.weight": np.zeros((2, 2), np.float32)}
     with contextlib.suppress(BothwaysError):
         assert opened({**foreign.tiny_state(words=WORDS), **strange}).labels == list(foreign.LABELS)
+
+
+@pytest.mark.parametrize(("value", "is_refused"), [(3e38, True), (1e30, False), (1e-45, False), (0.0, False)])
+def test_extreme_weights_are_imported_or_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float, is_refused: bool
+) -> None:
+    monkeypatch.setattr(fastai_import, "verify_in_fresh_process", lambda _: None)
+    words = vocabulary(2, [f"word{number}" for number in range(20)])
+    state = foreign.tiny_state(words=len(words))
+    for name, array in state.items():
+        if name.startswith("0."):  # the encoder: products that are infinite with both signs, whose sum is no number
+            state[name] = np.where(np.arange(array.size) % 2, value, -value).astype(F4).reshape(array.shape)
+    (tmp_path / "x.pkl").write_bytes(foreign.pickled(v2_export(state, words, foreign.LABELS)))
+    if is_refused:
+        with pytest.raises(ForeignModelError, match="its results are not finite numbers: the training diverged"):
+            bothways.import_fastai(tmp_path / "x.pkl", out=tmp_path / "out")
+    else:
+        bothways.import_fastai(tmp_path / "x.pkl", out=tmp_path / "out")
+    assert (tmp_path / "out").exists() != is_refused

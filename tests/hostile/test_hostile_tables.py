@@ -286,7 +286,7 @@ def test_a_parquet_file_with_a_damaged_page_is_refused(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------ what is wrong with the file
 
 
-@pytest.mark.parametrize("suffix", set(COMPRESSIONS) - {".zip"})
+@pytest.mark.parametrize("suffix", [suffix for suffix in COMPRESSIONS if suffix != ".zip"])
 def test_truncated_compressed_content_is_an_error(tmp_path: Path, suffix: str) -> None:
     lines = "".join(f"{n},{random.Random(n).random()}\n" for n in range(20_000))
     data = compressed(f"id,text\n{lines}".encode(), suffix)

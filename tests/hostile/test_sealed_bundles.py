@@ -48,17 +48,6 @@ from tests.words import make_word_tokenizer
 
 KINDS = ["single-label", "multi-label", "regression", "early exit", "integers", "pooled words", "two columns", "pack"]
 ROWS, LONGEST_TOKENS = 12, 80
-HARMLESS = (  # decides no answer: where a model comes from, how it was calibrated, and what a reader is told of it
-    "bundle.json training",
-    "bundle.json early_exit.largest_loss",
-    "bundle.json early_exit.rows",
-    "bundle.json early_exit.read_by_both",
-    "bundle.json early_exit.accuracy",
-    "bundle.json early_exit.curve",
-    "README.md",
-    "tokenizer.json source",
-    "tokenizer.json language",
-)
 
 
 @dataclass
@@ -232,8 +221,6 @@ def check_corrected(bundle: Path, changes: list[Change], folder: Path) -> dict[s
             np.testing.assert_allclose(
                 now.numbers, expected.numbers, rtol=0, atol=2 * LARGEST_DIFFERENCE, err_msg=str(change)
             )
-        elif str(change).startswith(HARMLESS):
-            assert end == "refused", change  # not valid, but it cannot have changed a number
     return found
 
 

@@ -177,7 +177,8 @@ def test_class_weights_change_the_model(tmp_path: Path, config: Path) -> None:
 def test_class_weights_of_an_unknown_label_are_rejected(tmp_path: Path, data: Path, config: Path) -> None:
     with config.open("a") as file:
         file.write("[classifier.class_weights]\ngood = 2\nawful = 3\n")
-    with pytest.raises(ConfigError, match=r"^class_weights names the unknown label 'awful'; the data has bad, good$"):
+    message = r"^class_weights names the unknown labels 'awful'; the data has 'bad', 'good'$"
+    with pytest.raises(ConfigError, match=message):
         train(data, tmp_path / "m.bundle", config)
     assert not (tmp_path / "m.bundle").exists()
 
@@ -240,7 +241,8 @@ def test_b3_a_learning_rate_far_too_high_is_named_in_its_epoch_and_a_rerun_does_
     with pytest.raises(TrainingDiverged) as again:  # at once, without a step
         train(data, out, config)
     assert str(again.value) == (
-        f"{message}. So ended the last run with the same settings: change them, or remove {out}.run to train again"
+        f"{message}. The last run with the same settings ended this way: change them, "
+        f"or remove {out}.run to train again"
     )
     assert metrics_of(out) == before
 

@@ -10,6 +10,7 @@ from rich.table import Table
 
 import bothways
 from bothways import strict_json
+from bothways.bundle.parity import ENSEMBLE
 from bothways.cli.metrics import UNDEFINED, metric_text, metric_texts, metrics_table
 from bothways.cli.options import (
     BundlePath,
@@ -27,6 +28,7 @@ from bothways.data.invalid import summary
 from bothways.evaluation.evaluate import UnknownLabels
 from bothways.files import open_for_writing, refuse_unusable
 from bothways.tasks.labels import label_text
+from bothways.tasks.metrics import few_rows_warning
 
 
 def evaluate(
@@ -86,6 +88,8 @@ def evaluate(
     if evaluation.invalid:
         console.print(f"Invalid rows left out: {len(evaluation.invalid):,}. {summary(evaluation.invalid)}")
     console.print(_summary(evaluation))
+    if uncertain := few_rows_warning(evaluation.summary[ENSEMBLE], evaluation.rows, "rows"):
+        console.print(f"warning: {uncertain}")
     if evaluation.classes:
         console.print(_classes(evaluation))
 

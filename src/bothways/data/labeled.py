@@ -16,7 +16,7 @@ from bothways.data.dialect import Dialect
 from bothways.data.invalid import refuse_invalid
 from bothways.data.tables import TableSource, open_table
 from bothways.errors import ConfigError, DataError, quoted
-from bothways.tasks.labels import as_list, listed
+from bothways.tasks.labels import KNOWN_SHOWN, as_list, listed
 from bothways.tasks.task import InvalidRow, Label, LabeledTexts, Task
 from bothways.text.fields import Text, TextColumns, columns_of, columns_text, is_blank
 from bothways.text.validation import check_text, is_missing, without_missing
@@ -107,7 +107,8 @@ def read_labeled(
         found = _cell(label or "", task.parse, cells[0] if label is not None else list(cells))
         if not keep_unknown and (unknown := task.unknown(found)):
             raise InvalidCellError(
-                label or "", f"unknown label {listed(unknown)}; known are {listed(task.labels)}{unknown_advice}"
+                label or "",
+                f"unknown label {listed(unknown)}; the model has {listed(task.labels, KNOWN_SHOWN)}{unknown_advice}",
             )
         return (
             parse_text(row.cells[: len(text_columns)], text_columns),

@@ -7,6 +7,7 @@ written.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -233,7 +234,8 @@ def _given_directions(direction: str | None, models: int) -> list[Direction | No
 
 
 def _verdict(model: ForeignModel, texts: Sequence[str] | None) -> DirectionVerdict:
-    return infer(model.found.architecture, model.found.arrays, WordTokenizer(model.tokenizer), texts)
+    with np.errstate(all="ignore"):  # weights that overflow show no direction
+        return infer(model.found.architecture, model.found.arrays, WordTokenizer(model.tokenizer), texts)
 
 
 def _losses(verdict: DirectionVerdict) -> str:
@@ -300,6 +302,8 @@ def _rearranged(model: ForeignModel, tokenizer: WordTokenizer, labels: Sequence[
 
 def _z_score(imported: ImportedModel) -> float:
     """Return the z-score in favor of the model's direction. Negative if the weights favor the other one."""
+    if not math.isfinite(imported.verdict.z_score):
+        return 0.0
     sign = 1 if imported.direction is Direction.FORWARD else -1
     return round(sign * imported.verdict.z_score, 1)
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from bothways.bundle.manifest import Architecture, Member
 from bothways.bundle.parity import ENSEMBLE, ParityRow, parity_texts
 from bothways.bundle.weights import Weights
+from bothways.errors import ForeignModelError
 from bothways.text.reading import Direction, Ids, TokenizedText, read
 from bothways.text.tokenizer import PADDING_ID, Tokenizer
 
@@ -33,16 +34,26 @@ def reference_record(
         weights: Arrays of each member.
         labels: Labels in the order of the classes. Empty for language models.
         tokenizer: The members' common tokenizer.
+
+    Raises:
+        ForeignModelError: The weights are so large that a result is not a finite number, or a text has nothing to pool.
     """
     texts = parity_texts(tokenizer, seed=0)
     tokens = [tokenizer.tokenize(text) for text in texts]
     ids = [row.ids.tolist() for row in tokens]
     if not labels:
-        losses = [_losses(member, weights[member.direction], tokens) for member in members]
+        with np.errstate(all="ignore"):
+            losses = [_losses(member, weights[member.direction], tokens) for member in members]
+        for member, values in zip(members, losses, strict=True):
+            _require_finite(values, member)
         names = [str(member.direction) for member in members]
         rows = zip(texts, ids, zip(*losses, strict=True), strict=True)
         return [ParityRow(text=t, ids=i, loss=dict(zip(names, loss, strict=True))) for t, i, loss in rows]
-    found = {str(m.direction): _probabilities(m, weights[m.direction], tokens) for m in members}
+    found = {}
+    for member in members:
+        with np.errstate(all="ignore"):
+            found[str(member.direction)] = _probabilities(member, weights[member.direction], tokens)
+        _require_finite(found[str(member.direction)], member)
     found[ENSEMBLE] = np.mean(list(found.values()), axis=0)
     return [
         ParityRow(
@@ -54,6 +65,14 @@ def reference_record(
     ]
 
 
+def _require_finite(values: Sequence[float] | NDArray[np.float64], member: Member) -> None:
+    if not np.isfinite(values).all():
+        raise ForeignModelError(
+            f"the weights of the {member.direction} model are so large that its results are not finite numbers: the "
+            "training diverged"
+        )
+
+
 def _probabilities(member: Member, weights: Weights, texts: Sequence[TokenizedText]) -> NDArray[np.float64]:
     """Return a classifier's probabilities, (texts, C)."""
     pooled = []
@@ -62,6 +81,11 @@ def _probabilities(member: Member, weights: Weights, texts: Sequence[TokenizedTe
         start = member.pooling.first_pooled(len(row)) if member.pooling else 0
         last = member.pooling.last_pooled(row) if member.pooling else len(row) - 1
         kept = hidden[start:][row[start:] != PADDING_ID].astype(np.float64)
+        if not len(kept):
+            raise ForeignModelError(
+                f"the {member.direction} model pools only padding tokens of some texts, expected a longer window "
+                "(bptt) or tail (max_len)"
+            )
         pooled.append(np.concatenate([hidden[last], kept.max(axis=0), kept.mean(axis=0)]))
     logits = np.array(pooled)
     for layer in range(len(member.widths_head or []) + 1):

@@ -60,7 +60,8 @@ def label_positions(known: tuple[str, ...], found: Iterable[str], name: str) -> 
         DataError: Some of the labels found are unknown; the message names the first few.
     """
     if unknown := unknown_labels(known, found):
-        raise DataError(f"{name}: unknown labels {labels.listed(unknown)}; the model has {labels.listed(known)}")
+        there = labels.listed(known, labels.KNOWN_SHOWN)
+        raise DataError(f"{name}: unknown labels {labels.listed(unknown)}; the model has {there}")
     return {label: position for position, label in enumerate(known)}
 
 
@@ -73,9 +74,8 @@ def weights_by_label(wanted: Mapping[str, float], known: tuple[str, ...]) -> lis
     spelling = labels.KnownLabels(known)
     found = {spelling.find(labels.clean_label(label)): weight for label, weight in wanted.items()}
     if unknown := unknown_labels(known, found):
-        raise ConfigError(
-            f"class_weights names the unknown labels {labels.listed(unknown)}; the data has {labels.listed(known)}"
-        )
+        there = labels.listed(known, labels.KNOWN_SHOWN)
+        raise ConfigError(f"class_weights names the unknown labels {labels.listed(unknown)}; the data has {there}")
     return [found.get(label, 1.0) for label in known]
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bothways.errors import DataError
+from bothways.errors import DataError, quoted
 from bothways.text.validation import check_text, is_missing
 
 LabelKind = Literal["text", "integer", "boolean"]
@@ -43,6 +43,8 @@ _BRACKETS = ("[]", "{}", "()")
 PRINTED_MISSING = frozenset({"nan", "NaN", "None", "<NA>", "NaT", "null", "NULL", "\\N", "#N/A"})
 """What programs print for a missing value. Each may also be a real label."""
 _SHOWN = 3
+KNOWN_SHOWN = 10
+"""Labels of a model in a message."""
 
 
 def clean_label(text: str) -> str:
@@ -309,7 +311,7 @@ def warnings_about_similar(name: str, labels: Iterable[str]) -> list[str]:
     ]
 
 
-def listed(labels: Sequence[str]) -> str:
+def listed(labels: Sequence[str], limit: int = _SHOWN) -> str:
     """Return the first labels, and how many more there are."""
-    more = f" and {len(labels) - _SHOWN} more" if len(labels) > _SHOWN else ""
-    return ", ".join(repr(label[:40]) for label in labels[:_SHOWN]) + more
+    more = f" and {len(labels) - limit:,} more" if len(labels) > limit else ""
+    return ", ".join(quoted(label, 40) for label in labels[:limit]) + more

@@ -7,7 +7,7 @@ bundles, and needs no scikit-learn.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,9 @@ Flags = NDArray[np.bool_]
 Confusion = NDArray[np.int64]
 """Rows counted by true class (first axis) and predicted class (second axis), (C, C)."""
 
+SHARES = ("accuracy", "subset_accuracy")
+"""Metrics that are a share of the rows."""
+_FEW_ROWS = 50
 CALIBRATION_BINS = 15
 SMALLEST_PROBABILITY = 1e-12
 """A loss treats smaller probabilities as this one, so that it stays finite."""
@@ -135,6 +138,25 @@ def wilson_interval(right: int, rows: int) -> tuple[float, float]:
     z = 1.96
     middle, width = (right + z * z / 2) / (rows + z * z), z * math.sqrt(right * (rows - right) / rows + z * z / 4)
     return max(0.0, middle - width / (rows + z * z)), min(1.0, middle + width / (rows + z * z))
+
+
+def few_rows_warning(summary: Mapping[str, float], rows: int, kind: str) -> str | None:
+    """Return a warning with the confidence interval of the share of right rows, if there are few rows.
+
+    Args:
+        summary: Metrics by name.
+        rows: Number of rows they were computed on.
+        kind: What the rows are called, such as ``validation rows``.
+    """
+    if rows >= _FEW_ROWS:
+        return None
+    message = f"only {rows} {kind}, so the metrics are uncertain"
+    for name in SHARES:
+        if name in summary:
+            right = round(summary[name] * rows)
+            low, high = wilson_interval(right, rows)
+            message += f": {name.replace('_', ' ')} {right} of {rows}, 95 % interval {low:.0%} to {high:.0%}"
+    return message
 
 
 def calibration_error(probabilities: Scores, occurred: Flags) -> float:

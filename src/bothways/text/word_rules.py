@@ -48,6 +48,10 @@ LONGEST_EXCEPTION = 256
 MOST_EXCEPTIONS = 200_000
 """Maximum number of exceptions."""
 
+LONGEST_AFFIX_RULES = 100_000
+"""Maximum number of characters of the patterns of prefixes, suffixes and infixes together. Their alternatives are
+analyzed one by one. The longest known ones (Swedish) have 50,000."""
+
 ALLOWED_FLAGS = int(re.UNICODE | re.IGNORECASE | re.VERBOSE | re.MULTILINE | re.DOTALL)
 
 _MAX_CACHED_CHUNKS = 100_000
@@ -89,6 +93,11 @@ class WordTables(Document):
                 raise ValueError(f"an exception has {len(chunk)} characters, expected 1 to {LONGEST_EXCEPTION}")
             if not all(tokens) or "".join(tokens) != chunk:
                 raise ValueError(f"the tokens {shown(tokens)} of the exception {quoted(chunk)} do not add up to it")
+        affixes = sum(len(rule.pattern) for rule in (self.prefix, self.suffix, self.infix) if rule is not None)
+        if affixes > LONGEST_AFFIX_RULES:
+            raise ValueError(
+                f"the patterns of affixes have {affixes} characters, expected at most {LONGEST_AFFIX_RULES}"
+            )
         for name in ("prefix", "suffix", "infix", "token_match", "url_match"):
             rule: Pattern | None = getattr(self, name)
             if rule is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -61,7 +62,9 @@ def language_model_seconds(
     report, _ = measured[0]
     evaluations = (report.epochs + 1) * min(VALIDATION_TOKENS, int(lengths.sum()))
     left = max(0, report.steps - steps_taken)
-    return left * min(seconds for _, seconds in measured) + evaluations * of_evaluation * left / report.steps
+    return (
+        left * statistics.mean(seconds for _, seconds in measured) + evaluations * of_evaluation * left / report.steps
+    )
 
 
 def classifier_seconds(
@@ -104,7 +107,7 @@ def classifier_seconds(
     )
     start, never = ClassifierCheckpoint(perplexity=1.0, tensors={}), Checkpoints(folder, math.inf, writes=False)
     steps = [*_timed(train_classifier(model, sample, few, task, objective, brief, 0, start, never))]
-    of_token = min(seconds / report.tokens for report, seconds in steps)
+    of_token = sum(seconds for _, seconds in steps) / sum(report.tokens for report, _ in steps)
     of_epoch = of_token * _tokens(train)
     groups = len(model.encoder.layers) + 2
     partial = range(1, groups) if config.unfreezing_epochs else ()

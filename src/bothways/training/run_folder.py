@@ -150,8 +150,8 @@ def _has_failed_with_other_settings(folder: Path, fingerprint: Fingerprint) -> b
         return failure.get("error") == TrainingDiverged.__name__ or not is_same_run
     if failure.get("error") == TrainingDiverged.__name__:
         raise TrainingDiverged(
-            f"{shown(failure.get('message'), 500)}. So ended the last run with the same settings: change them, or remove "
-            f"{path_text(folder)} to train again"
+            f"{shown(failure.get('message'), 500)}. The last run with the same settings ended this way: change them, "
+            f"or remove {path_text(folder)} to train again"
         )
     return False
 

@@ -14,7 +14,7 @@ import numpy as np
 from bothways.data.token_store import Numbers
 from bothways.errors import quoted
 from bothways.tasks.labels import LabelValue, in_order
-from bothways.tasks.metrics import ClassMetrics, Scores, wilson_interval
+from bothways.tasks.metrics import SHARES, ClassMetrics, Scores, few_rows_warning
 from bothways.tasks.task import LabeledTexts, Split, Targets, Task
 from bothways.training.reports import StageReport
 
@@ -23,9 +23,7 @@ RESULT_STAGE = "result"
 _MOST_IN_TABLE = 20
 _MOST_NAMED = 5
 _LONGEST_LABEL = 40
-_FEW_ROWS = 50
 _UNDEFINED = "–"
-_SHARES = ("accuracy", "subset_accuracy")
 
 
 def data_reports(split: Split, unlabeled: int) -> Iterator[StageReport]:
@@ -100,14 +98,8 @@ def _warnings(classes: Sequence[ClassMetrics], summary: Mapping[str, float], row
     if unpredicted := [each.label for each in classes if each.support and not each.predicted]:
         message = f"{_named(unpredicted)} never predicted on the validation rows"
         yield StageReport(RESULT_STAGE, message, is_warning=True)
-    if rows >= _FEW_ROWS:
-        return
-    message = f"only {rows} validation rows, so the metrics are uncertain"
-    if (share := next((name for name in _SHARES if name in summary), None)) is not None:
-        right = round(summary[share] * rows)
-        low, high = wilson_interval(right, rows)
-        message += f": {_title(share)} {right} of {rows}, 95 % interval {low:.0%} to {high:.0%}"
-    yield StageReport(RESULT_STAGE, message, is_warning=True)
+    if uncertain := few_rows_warning(summary, rows, "validation rows"):
+        yield StageReport(RESULT_STAGE, uncertain, is_warning=True)
 
 
 def _class_table(classes: Sequence[ClassMetrics]) -> list[tuple[str, ...]]:
@@ -137,7 +129,7 @@ def _title(metric: str) -> str:
 def _metric(name: str, value: float | None) -> str:
     if value is None:
         return _UNDEFINED
-    return f"{value:.1%}" if name in _SHARES else f"{value:.3f}"
+    return f"{value:.1%}" if name in SHARES else f"{value:.3f}"
 
 
 def _named(labels: Sequence[LabelValue]) -> str:

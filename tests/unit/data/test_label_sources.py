@@ -264,7 +264,7 @@ def test_unknown_labels_are_reported_with_their_rows() -> None:
     table = {"t": ["a", "b", "c"], "y": ["x", "z", "w"]}
     model = SingleLabel(("x", "y"))
     with pytest.raises(
-        DataError, match=r"2 of 3 rows are invalid: column 'y': unknown label 'z'; known are 'x', 'y' \(row 2\);"
+        DataError, match=r"2 of 3 rows are invalid: column 'y': unknown label 'z'; the model has 'x', 'y' \(row 2\);"
     ):
         read(table, model)
     assert names(read(table, model, drop_invalid=True)) == ["x"]

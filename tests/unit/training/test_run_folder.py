@@ -183,7 +183,7 @@ def test_b3_a_diverged_run_is_refused_with_the_same_settings_and_starts_over_wit
         list(recorded(out, FINGERPRINT, failing_run(TrainingDiverged("it exploded"), run_folder(out))))
     assert not (run_folder(out) / "plan.json").exists()
     for _ in range(2):
-        with pytest.raises(TrainingDiverged, match=r"^it exploded\. So ended the last run with the same settings: "):
+        with pytest.raises(TrainingDiverged, match=r"^it exploded\. The last run with the same settings ended this "):
             list(recorded(out, FINGERPRINT, a_run(out=out)))
     assert warnings_of(list(recorded(out, OTHER, a_run(out=out)))) == [
         "an earlier run with other settings failed: starting over"
