@@ -11,7 +11,7 @@ from bothways.bundle.read import read_manifest
 from bothways.bundle.signature import read_signature
 from bothways.cli.metrics import metric_text, metric_texts
 from bothways.cli.options import BundlePath, output_console
-from bothways.errors import path_text
+from bothways.errors import path_text, quoted
 from bothways.tasks.classification import thresholds_text
 
 
@@ -82,8 +82,8 @@ def _training(training: TrainingRecord) -> Iterator[tuple[str, str]]:
         if training.rows:
             yield "rows", ", ".join(f"{count:,} {name}" for name, count in training.rows.items())
     if training.text_columns:
-        label = f", label {training.label_column!r}" if training.label_column else ""
-        separator = f" separated by {training.label_separator!r}" if training.label_separator else ""
+        label = f", label {quoted(training.label_column)}" if training.label_column else ""
+        separator = f" separated by {quoted(training.label_separator)}" if training.label_separator else ""
         yield "columns", f"text {', '.join(map(repr, training.text_columns))}{label}{separator}"
     if training.pretrained:
         name = f"{training.pretrained_name}, " if training.pretrained_name else ""
