@@ -4,7 +4,7 @@ BIN := .venv/bin
 SETUP := .venv/.complete
 unexport PYTHONDONTWRITEBYTECODE  # the tests start hundreds of processes, each of which would compile all modules
 
-.PHONY: demo test test-all test-slow test-server test-soak test-real test-oracle oracle parity check fix bench bench-accuracy bench-speed bench-serve bench-special-tokens
+.PHONY: demo test test-all test-slow test-server test-soak test-fuzz test-real test-oracle oracle parity check fix bench bench-accuracy bench-speed bench-serve bench-special-tokens
 .PHONY: setup clean help
 
 help:                ## list all commands
@@ -54,6 +54,9 @@ test-server: $(SETUP) .clients/.complete  ## test the server under load, with of
 
 test-soak: $(SETUP)  ## send the server 200,000 requests, some of them hostile (10 minutes)
 	$(BIN)/python -m pytest -s -m soak
+
+test-fuzz: $(SETUP)  ## fuzz every reader of foreign files, FUZZ_SECONDS (20) each; adds up the cases in build/fuzz
+	$(BIN)/python -m tests.fuzz
 
 parity: $(SETUP) .oracle/.environment  ## train with fastai on real texts, import the models, compare 1,000 predictions
 	$(BIN)/python oracle/parity.py

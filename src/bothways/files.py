@@ -37,9 +37,9 @@ _LONGEST_NAME_BYTES = 255 - 32
 
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst", ".zip")
 STANDARD_STREAM = "-"
-LARGEST_EXPANSION = 64
+LARGEST_EXPANSION = 32
 """Compressed content may have at most this many times the size of its file, or ``_FREE_BYTES``."""
-_FREE_BYTES = 32 * 1024 * 1024
+_FREE_BYTES = 16 * 1024 * 1024
 
 
 def split_suffix(path: str) -> tuple[str, str]:
@@ -104,7 +104,7 @@ def _only_member(path: str, archive: zipfile.ZipFile, suffixes: Collection[str])
         return wanted[0]
     if len(names) == 1:
         return names[0]
-    listed = ", ".join(name[:40] for name in (wanted or names)[:10])
+    listed = ", ".join(shown(name, 40) for name in (wanted or names)[:10])
     raise DataError(
         f"{path} contains {len(wanted or names)} files, expected one: {listed or 'none'}. Unpack it and pass one"
     )
@@ -127,8 +127,8 @@ def library_errors(problem: str) -> Iterator[None]:
     except BothwaysError:
         raise
     except Exception as error:  # noqa: BLE001  (a damaged file can raise anything in a library)
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise DataError(f"{problem}: {reason}") from None
+        reason = "not enough memory" if isinstance(error, MemoryError) else str(error).strip() or type(error).__name__
+        raise DataError(f"{problem}: {shown(reason.splitlines()[0])}") from None
 
 
 def _opened(path: str) -> IO[bytes]:

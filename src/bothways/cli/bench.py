@@ -17,7 +17,7 @@ from bothways.cli.options import (
     DelimiterOption,
     EncodingOption,
     FormatOption,
-    HeaderOption,
+    NoHeaderOption,
     QuotesOption,
     TrainedTextColumns,
     output_console,
@@ -42,7 +42,7 @@ def bench(
     delimiter: DelimiterOption = None,
     quotes: QuotesOption = None,
     encoding: EncodingOption = None,
-    header: HeaderOption = True,
+    no_header: NoHeaderOption = False,
 ) -> None:
     """Measure speed and memory on this machine.
 
@@ -57,7 +57,7 @@ def bench(
     texts = None
     if data is not None:
         columns = choose_text_columns(text, read_manifest(bundle).training.text_columns)
-        texts = read_unlabeled(data, columns, Dialect(table_format, delimiter, quotes, encoding, header))
+        texts = read_unlabeled(data, columns, Dialect(table_format, delimiter, quotes, encoding, not no_header))
     with SafeConsole(file=sys.stderr).status("measuring") as status:  # shows nothing unless stderr is a terminal
         found = bothways.benchmark(
             bundle, texts, max_texts=max_texts, on_progress=lambda step: status.update(f"measuring: {step}")

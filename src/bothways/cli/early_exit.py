@@ -18,7 +18,7 @@ from bothways.cli.options import (
     DropInvalid,
     EncodingOption,
     FormatOption,
-    HeaderOption,
+    NoHeaderOption,
     QuotesOption,
     TrainedLabelColumn,
     TrainedTextColumns,
@@ -40,7 +40,7 @@ def early_exit(
     delimiter: DelimiterOption = None,
     quotes: QuotesOption = None,
     encoding: EncodingOption = None,
-    header: HeaderOption = True,
+    no_header: NoHeaderOption = False,
 ) -> None:
     """Calibrate early exit on labeled rows.
 
@@ -63,7 +63,7 @@ def early_exit(
             delimiter=delimiter,
             quotes=quotes,
             encoding=encoding,
-            header=header,
+            header=not no_header,
         )
     table = Table(title=f"{path_text(out)}: {found.first} first, on {found.rows:,} rows", title_justify="left")
     for title in ("confidence above", "read in both directions", "accuracy", "macro F1", ""):

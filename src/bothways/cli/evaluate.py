@@ -11,20 +11,19 @@ from rich.table import Table
 import bothways
 from bothways import strict_json
 from bothways.bundle.parity import ENSEMBLE
-from bothways.cli.metrics import UNDEFINED, metric_text, metric_texts, metrics_table
+from bothways.cli.metrics import UNDEFINED, invalid_text, metric_text, metric_texts, metrics_table
 from bothways.cli.options import (
     BundlePath,
     DelimiterOption,
     DropInvalid,
     EncodingOption,
     FormatOption,
-    HeaderOption,
+    NoHeaderOption,
     QuotesOption,
     TrainedLabelColumn,
     TrainedTextColumns,
     output_console,
 )
-from bothways.data.invalid import summary
 from bothways.evaluation.evaluate import UnknownLabels
 from bothways.files import open_for_writing, refuse_unusable
 from bothways.tasks.labels import label_text
@@ -33,7 +32,12 @@ from bothways.tasks.metrics import few_rows_warning
 
 def evaluate(
     bundle: BundlePath,
-    data: Annotated[str, typer.Argument(metavar="DATA", help="Labeled rows: CSV, TSV, JSONL or Parquet.")],
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA", help="Labeled rows: CSV, JSON lines, Parquet, Excel and others; see docs/tables.md."
+        ),
+    ],
     text: TrainedTextColumns = None,
     label: TrainedLabelColumn = None,
     unknown_labels: Annotated[
@@ -49,7 +53,7 @@ def evaluate(
     delimiter: DelimiterOption = None,
     quotes: QuotesOption = None,
     encoding: EncodingOption = None,
-    header: HeaderOption = True,
+    no_header: NoHeaderOption = False,
 ) -> None:
     """Evaluate a bundle on labeled rows.
 
@@ -72,7 +76,7 @@ def evaluate(
         delimiter=delimiter,
         quotes=quotes,
         encoding=encoding,
-        header=header,
+        header=not no_header,
     )
     document = strict_json.dump(evaluation.to_dict())
     if out is not None:
@@ -86,7 +90,7 @@ def evaluate(
     if evaluation.unknown:
         console.print(f"Rows with labels that the model does not know, counted as errors: {evaluation.unknown:,}")
     if evaluation.invalid:
-        console.print(f"Invalid rows left out: {len(evaluation.invalid):,}. {summary(evaluation.invalid)}")
+        console.print(invalid_text(evaluation.invalid))
     console.print(_summary(evaluation))
     if uncertain := few_rows_warning(evaluation.summary[ENSEMBLE], evaluation.rows, "rows"):
         console.print(f"warning: {uncertain}")

@@ -41,6 +41,8 @@ def _predictions(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "task", manifest.task
     if manifest.labels:
         yield "labels", ", ".join(manifest.labels)
+        if manifest.label_kind != "text":
+            yield "label type", manifest.label_kind
     if manifest.target is not None:
         yield "target", f"mean {manifest.target.center:.6g}, standard deviation {manifest.target.scale:.6g} in training"
     if manifest.thresholds is not None:
@@ -83,8 +85,11 @@ def _training(training: TrainingRecord) -> Iterator[tuple[str, str]]:
             yield "rows", ", ".join(f"{count:,} {name}" for name, count in training.rows.items())
     if training.text_columns:
         label = f", label {quoted(training.label_column)}" if training.label_column else ""
+        if training.label_columns:
+            label = f", labels {', '.join(map(quoted, training.label_columns))}"
         separator = f" separated by {quoted(training.label_separator)}" if training.label_separator else ""
-        yield "columns", f"text {', '.join(map(repr, training.text_columns))}{label}{separator}"
+        weight = f", weight {quoted(training.weight_column)}" if training.weight_column else ""
+        yield "columns", f"text {', '.join(map(quoted, training.text_columns))}{label}{separator}{weight}"
     if training.pretrained:
         name = f"{training.pretrained_name}, " if training.pretrained_name else ""
         yield "pretrained pack", f"{name}digest {training.pretrained}"

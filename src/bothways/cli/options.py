@@ -42,9 +42,9 @@ EncodingOption = Annotated[
     str | None,
     typer.Option("--encoding", metavar="NAME", help="Encoding of a text file, such as cp1252. Defaults to utf-8."),
 ]
-HeaderOption = Annotated[
+NoHeaderOption = Annotated[
     bool,
-    typer.Option(" /--no-header", help="The table has no header line. Its columns are named 1, 2 and so on."),
+    typer.Option("--no-header", help="The table has no header line. Its columns are named 1, 2 and so on."),
 ]
 DropInvalid = Annotated[
     bool, typer.Option("--drop-invalid", help="Leave out rows without a usable text, label or weight, and list them.")

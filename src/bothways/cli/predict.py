@@ -17,7 +17,7 @@ from bothways.cli.options import (
     DropInvalid,
     EncodingOption,
     FormatOption,
-    HeaderOption,
+    NoHeaderOption,
     PrecisionOption,
     QuotesOption,
     TrainedTextColumns,
@@ -33,7 +33,10 @@ def predict(
     bundle: BundlePath,
     data: Annotated[
         str,
-        typer.Argument(metavar="DATA", help="Texts: CSV, TSV, JSONL or Parquet, also compressed. - is standard input."),
+        typer.Argument(
+            metavar="DATA",
+            help="Texts: CSV, JSON lines, Parquet, Excel and others; see docs/tables.md. - is standard input.",
+        ),
     ],
     out: Annotated[
         str,
@@ -54,7 +57,7 @@ def predict(
     delimiter: DelimiterOption = None,
     quotes: QuotesOption = None,
     encoding: EncodingOption = None,
-    header: HeaderOption = True,
+    no_header: NoHeaderOption = False,
 ) -> None:
     """Add predictions to a file of texts.
 
@@ -72,8 +75,8 @@ def predict(
 
     With --early-exit also predicted_read: the directions that read the text.
 
-    If the command is killed, the same command continues. Until it is done, the rows are in FILE.part. Parquet and
-    compressed files start over.
+    The output has the format, delimiter, quotes and encoding of the input. If the command is killed, the same command
+    continues. Until it is done, the rows are in FILE.part. Only CSV, TSV and JSON lines continue, others start over.
 
     Example: bothways predict reviews.bundle new.csv --out scored.csv
     """
@@ -91,7 +94,7 @@ def predict(
             delimiter=delimiter,
             quotes=quotes,
             encoding=encoding,
-            header=header,
+            header=not no_header,
             abstain=abstain,
             drop_invalid=drop_invalid,
             on_progress=lambda rows: progress.update(task, completed=rows),

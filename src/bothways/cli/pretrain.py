@@ -14,8 +14,8 @@ from bothways.cli.options import (
     DeviceOption,
     EncodingOption,
     FormatOption,
-    HeaderOption,
     LogTo,
+    NoHeaderOption,
     Plot,
     QuotesOption,
     Seed,
@@ -29,7 +29,7 @@ def pretrain(
     corpus: Annotated[
         list[str],
         typer.Argument(
-            metavar="CORPUS...", help="Plain text (blank lines between texts), JSONL, Parquet, CSV or TSV files."
+            metavar="CORPUS...", help="Plain text (blank lines between texts), or tables; see docs/tables.md."
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="PACK", help="Pack to create. Must not exist yet.")],
@@ -52,7 +52,7 @@ def pretrain(
     delimiter: DelimiterOption = None,
     quotes: QuotesOption = None,
     encoding: EncodingOption = None,
-    header: HeaderOption = True,
+    no_header: NoHeaderOption = False,
 ) -> None:
     """Train language models on a corpus.
 
@@ -77,7 +77,7 @@ def pretrain(
         delimiter=delimiter,
         quotes=quotes,
         encoding=encoding,
-        header=header,
+        header=not no_header,
     )
     output_console().print(
         f"Next: bothways train DATA --text COLUMN --label COLUMN --out BUNDLE --pretrained {path_text(out)}"

@@ -16,8 +16,8 @@ from bothways.cli.options import (
     DropInvalid,
     EncodingOption,
     FormatOption,
-    HeaderOption,
     LogTo,
+    NoHeaderOption,
     Plot,
     QuotesOption,
     Seed,
@@ -29,7 +29,12 @@ from bothways.training.choices import Directions, Size
 
 
 def train(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="Labeled rows: CSV, TSV, JSONL or Parquet.")],
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA", help="Labeled rows: CSV, JSON lines, Parquet, Excel and others; see docs/tables.md."
+        ),
+    ],
     text: Annotated[
         list[str], typer.Option(metavar="COLUMN", help="Text column. Repeat it for several, in the order to read them.")
     ],
@@ -83,7 +88,7 @@ def train(
     delimiter: DelimiterOption = None,
     quotes: QuotesOption = None,
     encoding: EncodingOption = None,
-    header: HeaderOption = True,
+    no_header: NoHeaderOption = False,
     force: Annotated[
         bool, typer.Option("--force", help="Publish a model that is no better than a constant prediction.")
     ] = False,
@@ -102,7 +107,7 @@ def train(
     """
     model = bothways.train(
         data,
-        labels.split(",") if labels is not None else None,
+        [name.strip() for name in labels.split(",")] if labels is not None else None,
         text=text,
         label=label,
         task=task,
@@ -124,7 +129,7 @@ def train(
         delimiter=delimiter,
         quotes=quotes,
         encoding=encoding,
-        header=header,
+        header=not no_header,
         force=force,
     )
     console = output_console()

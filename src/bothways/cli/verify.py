@@ -11,13 +11,14 @@ from rich.table import Table
 import bothways
 from bothways.bundle.manifest import Manifest
 from bothways.bundle.read import read_manifest
-from bothways.cli.metrics import metric_texts, metrics_table
+from bothways.cli.metrics import invalid_text, metric_texts, metrics_table
 from bothways.cli.options import (
     BundlePath,
     DelimiterOption,
+    DropInvalid,
     EncodingOption,
     FormatOption,
-    HeaderOption,
+    NoHeaderOption,
     PrecisionOption,
     QuotesOption,
     TrainedLabelColumn,
@@ -37,11 +38,12 @@ def verify(
     text: TrainedTextColumns = None,
     label: TrainedLabelColumn = None,
     precision: PrecisionOption = "float32",
+    drop_invalid: DropInvalid = False,
     table_format: FormatOption = None,
     delimiter: DelimiterOption = None,
     quotes: QuotesOption = None,
     encoding: EncodingOption = None,
-    header: HeaderOption = True,
+    no_header: NoHeaderOption = False,
     key: Annotated[
         Path | None,
         typer.Option(metavar="PUBLIC.pem", help="Ed25519 public key that the bundle must be signed with."),
@@ -77,12 +79,15 @@ def verify(
             data,
             text=text,
             label=label,
+            drop_invalid=drop_invalid,
             format=table_format,
             delimiter=delimiter,
             quotes=quotes,
             encoding=encoding,
-            header=header,
+            header=not no_header,
         )
+        if comparison.invalid:
+            console.print(invalid_text(comparison.invalid))
         metrics = {name: metric_texts(found) for name, found in comparison.metrics.items()}
         console.print(metrics_table("precision", metrics, f"{comparison.rows:,} rows of {comparison.data}"))
         if manifest.labels:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
+import shutil
 import tempfile
 import warnings
 import zipfile
@@ -24,6 +26,11 @@ _MOST_FILES = 10_000
 _FREE_BYTES = 8 * 1024 * 1024
 _LARGEST_EXPANSION = 30
 _LONGEST_CELL = 32_767
+_MOST_EMPTY_CELLS = 50_000_000
+"""A few bytes can stand for many empty cells."""
+_BLOCK_BYTES = 1 << 20
+_LONGEST_TAG = 16
+_FORMULA = re.compile(rb"<(\w+:)?f[ />]")
 _ERRORS = {"#NULL!", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#N/A"}
 
 
@@ -50,6 +57,11 @@ class ExcelTable(Table):
                 else f"{name} is empty, expected a sheet with column names and rows"
             )
         ((self._sheet, self._line, first),) = filled
+        self._formulas: Any = None
+        with library_errors(problem):
+            if _has_formulas(stream):
+                self._formulas = openpyxl.load_workbook(stream, read_only=True)[self._sheet.title]
+                self._formulas.reset_dimensions()
         if self._has_header:
             self.columns = tuple("" if value is None else str(value) for value in first)
         else:
@@ -58,14 +70,24 @@ class ExcelTable(Table):
     def chunks(self, columns: Sequence[str] | None = None) -> Iterator[Chunk]:
         """Yield all rows. Rows without any value are skipped."""
         first = self._line + 1 if self._has_header else self._line
-        numbered = enumerate(_rows(self._sheet, first, len(self.columns) + 1), start=first)
-        number = 0
+        width = len(self.columns) + 1
+        formulas = _rows(self._formulas, first, width) if self._formulas is not None else itertools.repeat(())
+        numbered = enumerate(zip(_rows(self._sheet, first, width), formulas, strict=False), start=first)
+        number, empty = 0, 0
         while True:
             rows: list[Values] = []
             lines: list[int] = []
             with library_errors(f"{self.name}, after row {number}: the file is damaged"):
-                for line, values in numbered:
-                    if any(value is not None for value in values):
+                for line, (values, formula) in numbered:
+                    if any(cell is not None and value is None for value, cell in zip(values, formula, strict=False)):
+                        raise DataError(
+                            f"{self.name}, row {line}: a formula has no stored value. Open the file in Excel and save "
+                            "it, or save texts that begin with = as CSV"
+                        )
+                    empty += values.count(None)
+                    if empty > _MOST_EMPTY_CELLS:
+                        raise DataError(f"{self.name}, row {line}: has too many empty cells before it. Save it as CSV")
+                    if values.count(None) < len(values):
                         rows.append(values)
                         lines.append(line)
                     if len(rows) == CHUNK_ROWS:
@@ -136,9 +158,12 @@ class _ExcelWriter(TableWriter):
         return cell
 
     def save(self) -> None:
-        """Write the workbook to the stream."""
+        """Write the workbook to the stream, through a temporary file: a zip archive is not written in order."""
         self._is_saved = True
-        self._workbook.save(self._stream)
+        with tempfile.TemporaryFile() as copy:
+            self._workbook.save(copy)
+            copy.seek(0)
+            shutil.copyfileobj(copy, self._stream)
 
     def abandon(self) -> None:
         """Remove the temporary file of openpyxl, unless the workbook was saved."""
@@ -164,6 +189,20 @@ def _refuse_bomb(name: str, stream: IO[bytes]) -> None:
     stream.seek(0)
     if size > largest or len(parts) > _MOST_FILES:
         raise DataError(f"{name} expands to {size:,} bytes, which is not plausible for a table. Save it as CSV")
+
+
+def _has_formulas(stream: IO[bytes]) -> bool:
+    """Return whether a workbook has formulas. A program that does not compute them stores no values with them."""
+    with zipfile.ZipFile(stream) as archive:
+        for part in archive.namelist():
+            if part.startswith("xl/worksheets/") and part.endswith(".xml"):
+                tail = b""
+                with archive.open(part) as content:
+                    while data := content.read(_BLOCK_BYTES):
+                        if _FORMULA.search(tail + data):
+                            return True
+                        tail = data[-_LONGEST_TAG:]
+    return False
 
 
 def _first_row(sheet: Any) -> tuple[int, list[object]] | None:

@@ -6,14 +6,16 @@ rows are reported at once, or left out. Does not know tokens.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from bothways.data.dialect import Dialect
 from bothways.data.invalid import refuse_invalid
+from bothways.data.table import Chunk
 from bothways.data.tables import TableSource, open_table
 from bothways.errors import ConfigError, DataError, quoted
 from bothways.tasks.labels import KNOWN_SHOWN, as_list, listed
@@ -24,6 +26,8 @@ from bothways.text.validation import check_text, is_missing, without_missing
 _LARGEST_WEIGHT = 1e30
 _TEXT, _LABEL = "text", "label"
 """Columns of a table that is made of two lists."""
+_STRINGS_KEPT = 10_000
+_Cell = TypeVar("_Cell")
 _Value = TypeVar("_Value")
 
 
@@ -44,14 +48,23 @@ class LabeledSource:
     label_columns: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Row:
-    """A row: where it comes from, the cells of the columns that are read, and all its values by column."""
+class _Row(NamedTuple):
+    """A row: where it comes from, and the cells of the columns that are read."""
 
     name: str
-    place: str
+    chunk: Chunk
+    position: int
     cells: Sequence[object]
-    values: Mapping[str, object]
+
+    @property
+    def place(self) -> str:
+        """Its position for error messages."""
+        return self.chunk.places[self.position]
+
+    @property
+    def values(self) -> Mapping[str, object]:
+        """All its values, by column."""
+        return dict(zip(self.chunk.columns, self.chunk.rows[self.position], strict=True))
 
 
 class InvalidCellError(Exception):
@@ -101,10 +114,16 @@ def read_labeled(
     options = ["--text"] * len(text_columns) + ["--label" if label is not None else "--labels"] * len(labels)
     options = [*options, "--weight"][: len(columns)]
 
+    parse_string = functools.lru_cache(_STRINGS_KEPT)(task.parse)  # most labels occur many times
+
+    def parse_label(cells: Sequence[object]) -> Label:
+        if label is None:
+            return task.parse(list(cells))
+        return parse_string(cells[0]) if type(cells[0]) is str else task.parse(cells[0])
+
     def parse(row: _Row) -> tuple[Text, Label, float]:
         _refuse_header(row, columns)
-        cells = row.cells[len(text_columns) :][: len(labels)]
-        found = _cell(label or "", task.parse, cells[0] if label is not None else list(cells))
+        found = _cell(label or "", parse_label, row.cells[len(text_columns) :][: len(labels)])
         if not keep_unknown and (unknown := task.unknown(found)):
             raise InvalidCellError(
                 label or "",
@@ -147,7 +166,8 @@ def labeled_source(data: object, labels: object, text: TextColumns | None, label
     texts, by_text, names = data, labels, None
     if isinstance(data, tuple) and len(data) == 2 and as_column(data[0]) is not None:
         (texts, by_text), names = data, labels
-    if (values := as_column(texts)) is not None:
+    are_paths = by_text is None and text is not None and label is not None and isinstance(data, list)
+    if (values := as_column(texts)) is not None and not are_paths:
         found = as_column(by_text)
         if found is None:
             raise ConfigError("the texts are a list, so their labels are needed too: texts, labels")
@@ -230,7 +250,7 @@ def _refuse_empty(source: TableSource, name: str, parsed: Sequence[object], inva
         raise DataError(f"{path} has no rows, expected texts with labels")
 
 
-def _cell(column: str, parse: Callable[[object], _Value], value: object) -> _Value:
+def _cell(column: str, parse: Callable[[_Cell], _Value], value: _Cell) -> _Value:
     try:
         return parse(value)
     except DataError as error:
@@ -238,8 +258,11 @@ def _cell(column: str, parse: Callable[[object], _Value], value: object) -> _Val
 
 
 def _refuse_header(row: _Row, columns: Sequence[str]) -> None:
-    if all(cell == column for cell, column in zip(row.cells, columns, strict=True) if isinstance(cell, str)) and all(
-        isinstance(cell, str) for cell in row.cells
+    first = row.cells[0]
+    if (
+        isinstance(first, str)
+        and first == columns[0]
+        and all(isinstance(cell, str) and cell == column for cell, column in zip(row.cells, columns, strict=True))
     ):
         raise InvalidCellError("", "the row repeats the header")
 
@@ -254,6 +277,8 @@ def parse_text(cells: Sequence[object], columns: Sequence[str]) -> Text:
     Raises:
         InvalidCellError: A value is not a valid string, or all of them are missing.
     """
+    if len(cells) == 1:
+        return _cell(columns[0], _parse_text, cells[0])
     found = zip(columns, without_missing(cells), strict=True)
     first, *others = (_cell(column, _parse_text, cell) for column, cell in found)
     return (first, *others) if others else first
@@ -286,11 +311,11 @@ def read_unlabeled(source: TableSource, text: TextColumns, dialect: Dialect | No
     Raises:
         DataError: A column is missing, or texts are missing or not strings.
     """
-    return read_valid_texts(source, text, dialect=dialect, drop_invalid=False)[0]
+    return read_valid_texts(source, text, dialect=dialect, drop_invalid=False, can_drop=False)[0]
 
 
 def read_valid_texts(
-    source: object, text: TextColumns, *, dialect: Dialect | None, drop_invalid: bool
+    source: object, text: TextColumns, *, dialect: Dialect | None, drop_invalid: bool, can_drop: bool = True
 ) -> tuple[list[Text], list[InvalidRow]]:
     """Return all texts of a source, and the rows that were left out.
 
@@ -299,6 +324,7 @@ def read_valid_texts(
         text: Text column, or several. Texts of several columns are tuples.
         dialect: What the user states about a file.
         drop_invalid: Leave invalid rows out.
+        can_drop: Whether a user can choose to, for the error.
 
     Raises:
         DataError: A column is missing, or texts are missing or not strings.
@@ -308,7 +334,7 @@ def read_valid_texts(
     rows = _rows(table, columns, ["--text"] * len(columns), dialect)
     _, texts, invalid = _valid_rows(rows, lambda row: parse_text(row.cells, columns))
     if not drop_invalid:
-        refuse_invalid(invalid, len(texts) + len(invalid))
+        refuse_invalid(invalid, len(texts) + len(invalid), can_drop=can_drop)
     return texts, invalid
 
 
@@ -333,5 +359,5 @@ def _rows(source: TableSource, columns: list[str], options: list[str], dialect: 
             table.require_column(column, option)
         for chunk in table.chunks(columns):
             cells = zip(*(chunk.column(column) for column in columns), strict=True)
-            for place, row, values in zip(chunk.places, cells, chunk.rows, strict=True):
-                yield _Row(table.name, place, row, dict(zip(chunk.columns, values, strict=True)))
+            for position, row in enumerate(cells):
+                yield _Row(table.name, chunk, position, row)

@@ -25,7 +25,7 @@ from bothways.data.excel import ExcelTable
 from bothways.data.json_files import JsonTable
 from bothways.data.memory import open_memory
 from bothways.data.table import Chunk, Table, TableWriter, Values
-from bothways.errors import ConfigError, DataError, quoted
+from bothways.errors import ConfigError, DataError, path_text
 from bothways.files import STANDARD_STREAM, open_for_reading, open_for_writing, split_suffix, zip_member
 
 
@@ -50,6 +50,7 @@ DataFrame of pandas or polars, an Arrow table or a Dataset of Hugging Face."""
 _TEXT_FORMATS = ("csv", "tsv")
 _SEEKABLE_FORMATS = ("parquet", "arrow", "excel")
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+_JSON = re.compile(rb'\s*(\[\s*\{|\{\s*")')
 _HEAD_BYTES = 512
 _SIGNATURES = {
     b"PK\x03\x04": "an Excel file or a zip archive. Pass --format excel, or rename it to end in .xlsx or .zip",
@@ -92,7 +93,7 @@ def open_table(source: TableSource, dialect: Dialect | None = None) -> Iterator[
         with open_file(paths[0], dialect) as table:
             yield table
     else:
-        yield _SeveralFiles(str(source) if isinstance(source, str) else f"{len(paths)} files", paths, dialect)
+        yield _SeveralFiles(path_text(source) if isinstance(source, str) else f"{len(paths)} files", paths, dialect)
 
 
 @contextlib.contextmanager
@@ -113,7 +114,7 @@ def open_file(path: str, dialect: Dialect | None = None) -> Iterator[Table]:
     compression = split_suffix(path)[1]
     inner = inner_name(path)
     table_format = format_of(inner if split_suffix(inner)[0] in FORMATS else path, stated)
-    name = "standard input" if path == STANDARD_STREAM else path
+    name = "standard input" if path == STANDARD_STREAM else path_text(path)
     stated.require_fit(table_format, name)
     stated = replace(stated, format=table_format)
     with open_for_reading(path, FORMATS) as stream:
@@ -157,7 +158,7 @@ class _SeveralFiles(Table):
                 for chunk in table.chunks(columns or self.columns):
                     names = columns or self.columns
                     rows: list[Values] = list(zip(*(chunk.column(name) for name in names), strict=True))
-                    yield Chunk(names, rows, [f"{path}, {place}" for place in chunk.places])
+                    yield Chunk(names, rows, [f"{path_text(path)}, {place}" for place in chunk.places])
 
 
 def inner_name(path: str) -> str:
@@ -217,7 +218,7 @@ def refuse_other_kinds(name: str, stream: IO[bytes], table_format: TableFormat |
     for signature, kind in _SIGNATURES.items():
         if head.startswith(signature) or head.lstrip()[: len(signature)].lower() == signature:
             raise DataError(f"{name} is {kind}")
-    if table_format in _TEXT_FORMATS and head.lstrip().startswith((b'{"', b"[{")):
+    if table_format in _TEXT_FORMATS and _JSON.match(head):
         raise DataError(f"{name} contains JSON. Pass --format json")
 
 
@@ -246,13 +247,14 @@ def check_output(table: Table, path: str, added: Sequence[str], dialect: Dialect
         ConfigError: ``path`` has another format than the table.
         DataError: The table already has one of the columns.
     """
-    if path != STANDARD_STREAM:
-        stated = dialect or Dialect()
-        is_known = split_suffix(path)[0] in FORMATS
-        found = format_of(path, None if is_known else replace(stated, format=stated.format and table.format))
-        if is_known and found not in (table.format, stated.format):
+    stated = dialect or Dialect()
+    is_stated = stated.format is not None or stated.delimiter is not None
+    if path != STANDARD_STREAM and not (is_stated and split_suffix(path)[0] not in FORMATS):
+        found = format_of(path)
+        allowed = _TEXT_FORMATS if is_stated and table.format in _TEXT_FORMATS else (table.format,)
+        if found not in allowed:
             raise ConfigError(
-                f"{path} is a {found} file, but the input is {table.format}. Use the same format for --out"
+                f"{path_text(path)} is a {found} file, but the input is {table.format}. Use the same format for --out"
             )
     taken = [column for column in added if column in table.columns]
     if taken:

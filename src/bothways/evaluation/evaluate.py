@@ -132,7 +132,7 @@ def evaluate(
 
     Args:
         model: A loaded model, evaluated with its precision and early exit, or the directory of a bundle.
-        data: Labeled rows: a CSV, TSV, JSONL or Parquet file, or a table in memory (a dict of lists, a DataFrame). Or a
+        data: Labeled rows: a table in a file, or in memory (docs/tables.md). Or a
             tuple of texts and their labels.
         text: Text column, or several. Defaults to those used in training.
         label: Label column, or the target for regression. Defaults to the one used in training.

@@ -73,7 +73,8 @@ def score(
 
     If the process is killed, the same call continues where it stopped and ends with the same bytes. Until then, the
     content is in ``OUT.part`` with a journal in ``OUT.part.json``. The call starts over if the input, the model or its
-    options have changed, for Parquet and for compressed files. Standard streams cannot be continued.
+    options have changed, for compressed files, and for formats other than CSV, TSV and JSON lines. Standard streams
+    cannot be continued.
 
     Args:
         model: A loaded model, used with its precision and early exit, or the directory of a bundle.

@@ -192,7 +192,7 @@ class Classifier:
                 reached; predictions of earlier texts that were not yielded yet are lost).
             ConfigError: ``lookahead`` is below 1.
         """
-        if lookahead < 1:
+        if as_integer("lookahead", lookahead) < 1:
             raise ConfigError(f"lookahead is {lookahead}, expected 1 or more")
         return self.predictions_of(map(self.tokenizer.tokenize, check_texts(texts, self.text_columns)), lookahead)
 

@@ -56,7 +56,7 @@ from bothways.text.fields import Text
 from bothways.text.validation import is_missing
 
 DEFAULT_SEPARATOR = "|"
-_SEPARATORS = ("|", ";", ",", "/")
+_SEPARATORS = ("|", ";", ",")
 _THRESHOLDS = np.linspace(0.05, 0.95, 91)
 _DEFAULT_THRESHOLD = 0.5
 
@@ -266,11 +266,18 @@ class MultiLabel(Task):
         return [f"{name}: no row has the labels {listed(absent)}, so they cannot be learned"] if absent else []
 
     def _warnings_about_separator(self, name: str, sets: Sequence[tuple[str, ...]]) -> list[str]:
-        if self.separator is None or any(len(labels) > 1 for labels in sets) or len(set().union(*sets)) < 2:
+        """Return a warning if the separator separates no labels, or refuse it if another one seems to."""
+        labels = in_order(label for row in sets for label in row)
+        if self.separator is None or len(labels) < 2 or any(len(row) > 1 for row in sets):
             return []
-        others = [other for other in _SEPARATORS if any(other in label for labels in sets for label in labels)]
-        hint = f"; did you mean {quoted(others[0])}?" if others else ""
-        return [f"{name}: the label separator {quoted(self.separator)} occurs between no labels{hint}"]
+        problem = f"{name}: the label separator {quoted(self.separator)} occurs in no row"
+        for other in _SEPARATORS:
+            if joined := [label for label in labels if other in label]:
+                raise DataError(
+                    f"{problem}, but {quoted(other)} does in {listed(joined)}. Pass that one to --label-separator, or use "
+                    "--task single-label if each text has one label"
+                )
+        return [f"{problem}, so every text has at most one label"]
 
     def split(self, rows: LabeledTexts, fraction: float, seed: int) -> Split:
         """Set a fraction of each label's texts aside; every label of the validation rows has training rows too."""

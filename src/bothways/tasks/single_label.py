@@ -107,7 +107,7 @@ class SingleLabel(Task):
         """Return the one label in a cell."""
         label = parse_label(value)
         if isinstance(value, str) and printed_items(label) is not None:
-            raise DataError(f"the label is the list {quoted(label, 40)} as text; {_FOR_LISTS}")
+            raise DataError(f"the label is a list written as text; {_FOR_LISTS}")
         return (self._known.find(label),)
 
     def unknown(self, label: Label) -> list[str]:

@@ -98,7 +98,7 @@ def train(
     repeated.
 
     Args:
-        data: Labeled rows: a CSV, TSV, JSONL or Parquet file, or a table in memory (a dict of lists, a DataFrame). Or a
+        data: Labeled rows: a table in a file, or in memory (docs/tables.md). Or a
             list of texts, whose labels are ``labels``: ``train(texts, labels, out=...)``.
         labels: With a list of texts: the label of each. With a table, for multi-label: the names of its columns of 0
             and 1, one per label; or, with ``label``, the names of the positions of its lists of 0 and 1.
@@ -165,7 +165,7 @@ def train(
         None if valid is None else labeled_source(valid, source.label_columns or None, text, label),
         unlabeled,
         chosen_task,
-        may_be_numbers=task is not None,
+        may_be_numbers=task is not None or label_separator is not None or bool(source.label_columns),
         fraction=base.hyperparameters.classifier.validation_fraction,
         seed=seed,
         weight=weight,
@@ -224,7 +224,7 @@ def pretrain(
     processes started by ``torchrun``, all of them train each model together.
 
     Args:
-        corpus: Files of plain text (paragraphs between blank lines), JSONL, Parquet, CSV or TSV, also compressed.
+        corpus: Files of plain text (paragraphs between blank lines) or tables (docs/tables.md), also compressed.
         out: Pack to create. Must not exist yet.
         text: Text column or key, for all formats but plain text.
         about: Description and license of the corpus, for the pack's card.

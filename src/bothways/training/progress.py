@@ -21,6 +21,8 @@ from bothways.training.checkpoints import CLASSIFIER_STAGE, LANGUAGE_MODEL_STAGE
 from bothways.training.reports import EpochReport, ProgressReport, Report, StageReport, StepReport
 
 _SMOOTHING = 0.95
+_OF_ONE_DIRECTION = (LANGUAGE_MODEL_STAGE, CLASSIFIER_STAGE, "time")
+"""Stages of messages of one direction, while the other one continues. Other messages end the stages of both."""
 _FIRST_LINE_S = 15.0
 _BETWEEN_LINES_S = 60.0
 _LEAST_TO_KNOW_SPEED_S = 5.0
@@ -96,7 +98,7 @@ class _Display:
             case StageReport(is_warning=True):
                 self._print(f"warning: {report.message}")
             case StageReport():
-                if report.stage not in (LANGUAGE_MODEL_STAGE, CLASSIFIER_STAGE):  # they end per direction
+                if report.stage not in _OF_ONE_DIRECTION:
                     for direction in [*self._stages]:
                         self._end(direction)
                 self._print(f"{report.stage}{': ' if report.message else ''}{report.message}")

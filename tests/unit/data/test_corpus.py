@@ -65,7 +65,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_the_line_that_is_not_utf8_is_named(tmp_path: Path) -> None:
     path = file_of(tmp_path, "c.txt", b"fine\n\nna\xefve\n")
-    with pytest.raises(DataError, match=r"c\.txt, line 3: not valid UTF-8\. Save the file as UTF-8$"):
+    with pytest.raises(DataError, match=r"c\.txt, line 3: not valid UTF-8\. Save the file as UTF-8, or pass its enc"):
         read_corpus([path], "text")
 
 
