@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from bothways import strict_json
-from bothways.errors import DataError, OutputExists
+from bothways.errors import DataError, OutputExists, quoted
 from bothways.files import open_for_writing
 from bothways.tasks.task import InvalidRow
 

@@ -25,7 +25,7 @@ from bothways.data.excel import ExcelTable
 from bothways.data.json_files import JsonTable
 from bothways.data.memory import open_memory
 from bothways.data.table import Chunk, Table, TableWriter, Values
-from bothways.errors import ConfigError, DataError, path_text
+from bothways.errors import ConfigError, DataError, path_text, quoted
 from bothways.files import STANDARD_STREAM, open_for_reading, open_for_writing, split_suffix, zip_member
 
 

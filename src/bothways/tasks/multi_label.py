@@ -274,8 +274,8 @@ class MultiLabel(Task):
         for other in _SEPARATORS:
             if joined := [label for label in labels if other in label]:
                 raise DataError(
-                    f"{problem}, but {quoted(other)} does in {listed(joined)}. Pass that one to --label-separator, or use "
-                    "--task single-label if each text has one label"
+                    f"{problem}, but {quoted(other)} does in {listed(joined)}. Pass that one to --label-separator, or "
+                    "use --task single-label if each text has one label"
                 )
         return [f"{problem}, so every text has at most one label"]
 
