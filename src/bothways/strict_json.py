@@ -48,7 +48,8 @@ def parse(data: bytes, *, most_values: int | None = None, allow_surrogates: bool
     """
     if data.startswith(codecs.BOM_UTF8):
         raise ValueError("it starts with a byte order mark: save it as UTF-8 without one")
-    _check_structure(data, most_values)
+    if most_values is not None or len(data) > 2 * DEEPEST_NESTING:  # shorter ones are not nested too deeply
+        _check_structure(data, most_values)
     value = _parsed(data)
     if not allow_surrogates and _SURROGATE_ESCAPE.search(data):
         text = json.dumps(value, ensure_ascii=False)
