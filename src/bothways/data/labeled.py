@@ -151,7 +151,7 @@ def read_labeled(
         raise DataError(f"{name}: {columns_text(text_columns)} {verb} empty in every row")
     weights = None if weight is None else [each[2] for each in parsed]
     if weights is not None and not any(weights):
-        raise DataError(f"{name}: the column {weight!r} is 0 in every row, so nothing would be learned")
+        raise DataError(f"{name}: the column {quoted(weight)} is 0 in every row, so nothing would be learned")
     found = [each[1] for each in parsed]
     return LabeledTexts(name, texts, found if task.labels else task.unified(found), weights, tuple(invalid))
 
@@ -300,7 +300,7 @@ def _parse_weight(value: object) -> float:
     except ValueError:
         number = math.nan
     if not 0 <= number <= _LARGEST_WEIGHT:
-        raise DataError(f"the weight is {str(value)[:40]!r}, expected a number of at least 0")
+        raise DataError(f"the weight is {quoted(value, 40)}, expected a number of at least 0")
     return number
 
 
@@ -353,7 +353,7 @@ def iterate_texts(source: TableSource, text: TextColumns, dialect: Dialect | Non
         try:
             yield parse_text(row.cells, columns)
         except InvalidCellError as error:
-            raise DataError(f"{row.name}, {row.place}, column {error.column!r}: {error}") from None
+            raise DataError(f"{row.name}, {row.place}, column {quoted(error.column)}: {error}") from None
 
 
 def _rows(source: TableSource, columns: list[str], options: list[str], dialect: Dialect | None) -> Iterator[_Row]:
