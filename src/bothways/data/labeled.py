@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -84,6 +84,7 @@ def read_labeled(
     weight: str | None = None,
     drop_invalid: bool = False,
     keep_unknown: bool = False,
+    known_in: str = "the model has",
     unknown_advice: str = "",
 ) -> LabeledTexts:
     """Return all labeled texts of a source.
@@ -99,7 +100,8 @@ def read_labeled(
         weight: Column of the weights of texts in the training loss; None for equal weights.
         drop_invalid: Leave invalid rows out. They are listed in the result.
         keep_unknown: Keep rows whose labels the fitted task does not know.
-        unknown_advice: What a user can do about such rows, for the error.
+        known_in: What has the labels of the task, for the error about others.
+        unknown_advice: What a user can do about others, for the same error.
 
     Raises:
         ConfigError: The label column is not named.
@@ -123,7 +125,7 @@ def read_labeled(
         if not keep_unknown and (unknown := task.unknown(found)):
             raise InvalidCellError(
                 label or "",
-                f"unknown label {listed(unknown)}; the model has {listed(task.labels, KNOWN_SHOWN)}{unknown_advice}",
+                f"unknown label {listed(unknown)}; {known_in} {listed(task.labels, KNOWN_SHOWN)}{unknown_advice}",
             )
         if type(cell) is str and len(known) < _STRINGS_KEPT:
             known[cell] = found
@@ -149,7 +151,7 @@ def read_labeled(
         raise DataError(f"{name}: {columns_text(text_columns)} {verb} empty in every row")
     weights = None if weight is None else [each[2] for each in parsed]
     if weights is not None and not any(weights):
-        raise DataError(f"{name}: the column {weight!r} is 0 in every row, so nothing would be learned")
+        raise DataError(f"{name}: the column {quoted(weight)} is 0 in every row, so nothing would be learned")
     found = [each[1] for each in parsed]
     return LabeledTexts(name, texts, found if task.labels else task.unified(found), weights, tuple(invalid))
 
@@ -168,8 +170,8 @@ def labeled_source(data: object, labels: object, text: TextColumns | None, label
         ConfigError: The arguments do not go together; the message names what is missing.
     """
     texts, by_text, names = data, labels, None
-    if isinstance(data, tuple) and len(data) == 2 and as_column(data[0]) is not None:
-        (texts, by_text), names = data, labels
+    if isinstance(data, tuple) and len(data) == 2 and (first := as_column(data[0])) is not None:
+        texts, by_text, names = first, data[1], labels
     are_paths = by_text is None and text is not None and label is not None and isinstance(data, list)
     if (values := as_column(texts)) is not None and not are_paths:
         found = as_column(by_text)
@@ -212,10 +214,12 @@ def _names(labels: object) -> tuple[str, ...]:
 
 
 def as_column(value: object) -> list[object] | None:
-    """Return the values of a list, array, Series or Arrow column, or None for a path, a table or anything else."""
+    """Return the values of a list, array, column or generator, or None for a path, a table or anything else."""
     if isinstance(value, str | bytes | Mapping) or hasattr(value, "columns") or hasattr(value, "column_names"):
         return None
     found = as_list(value)
+    if found is None and isinstance(value, Sequence | Iterator | ValuesView) and not hasattr(value, "read"):
+        found = list(value)  # a column of a Dataset, or a generator
     return None if found is None or (found and isinstance(found[0], Mapping)) else found
 
 
@@ -296,7 +300,7 @@ def _parse_weight(value: object) -> float:
     except ValueError:
         number = math.nan
     if not 0 <= number <= _LARGEST_WEIGHT:
-        raise DataError(f"the weight is {str(value)[:40]!r}, expected a number of at least 0")
+        raise DataError(f"the weight is {quoted(value, 40)}, expected a number of at least 0")
     return number
 
 
@@ -349,7 +353,7 @@ def iterate_texts(source: TableSource, text: TextColumns, dialect: Dialect | Non
         try:
             yield parse_text(row.cells, columns)
         except InvalidCellError as error:
-            raise DataError(f"{row.name}, {row.place}, column {error.column!r}: {error}") from None
+            raise DataError(f"{row.name}, {row.place}, column {quoted(error.column)}: {error}") from None
 
 
 def _rows(source: TableSource, columns: list[str], options: list[str], dialect: Dialect | None) -> Iterator[_Row]:
