@@ -21,6 +21,7 @@ from bothways.data.table import CHUNK_ROWS, Chunk, Table, TableWriter, Values
 from bothways.errors import DataError, quoted
 
 _NUMBER = re.compile(r"\s*[-+]?\d+(\.\d+)?\s*")
+_LONGEST_NAME_WORDS = 3
 _NO_QUOTES = "If quotation marks are ordinary characters in this file, pass --quotes none"
 _DELIMITERS = {",": ("commas", "','"), "\t": ("tabs", "tab"), ";": ("semicolons", "';'"), "|": ("bars", "'|'")}
 _CSV_ERRORS = {
@@ -176,7 +177,8 @@ class DelimitedTable(Table):
             for delimiter, (name, option) in _DELIMITERS.items():
                 if delimiter != self._delimiter and delimiter in self.columns[0]:
                     return f" (its columns seem to be separated by {name}: pass --delimiter {option})"
-        return " (if its first line is a row, pass --no-header)" if self._dialect.header else ""
+        like_row = any(_NUMBER.fullmatch(name) or len(name.split()) > _LONGEST_NAME_WORDS for name in self.columns)
+        return " (if its first line is a row, pass --no-header)" if self._dialect.header and like_row else ""
 
 
 class Places(Sequence[str]):
