@@ -14,7 +14,7 @@ from typing import IO, Any
 from bothways import strict_json
 from bothways.data.dialect import Dialect, TableFormat
 from bothways.data.table import CHUNK_ROWS, Chunk, Numbered, Table, TableWriter, Values
-from bothways.errors import DataError
+from bothways.errors import DataError, shown
 from bothways.files import library_errors, require_pyarrow
 
 ClassNames = dict[str, list[str]]
@@ -47,10 +47,10 @@ class ArrowTable(Table):
         while True:
             with library_errors(f"{self.name}, after row {number}: {_DAMAGED}"):
                 batch = next(batches, None)
-            if batch is None:
-                return
-            names = batch.schema.names
-            values = [self._values(name, column) for name, column in zip(names, batch.columns, strict=True)]
+                if batch is None:
+                    return
+                names = batch.schema.names
+                values = [self._values(name, column) for name, column in zip(names, batch.columns, strict=True)]
             rows: list[Values] = list(zip(*values, strict=True)) if values else [()] * batch.num_rows
             yield Chunk(names, rows, Numbered(number, batch.num_rows), source=batch)
             number += batch.num_rows
@@ -70,13 +70,12 @@ class ParquetTable(ArrowTable):
 
         with library_errors(f"{name} is not a valid Parquet file"):
             self._file = parquet.ParquetFile(stream)
-            schema = self._file.schema_arrow
+            super().__init__(name, "parquet", self._file.schema_arrow, class_names(self._file.schema_arrow))
             rows, size = self._file.metadata.num_rows, _size(stream)
             groups = range(self._file.metadata.num_row_groups)
             content = sum(self._file.metadata.row_group(group).total_byte_size for group in groups)
         if rows > max(_FREE_ROWS, _MOST_ROWS_PER_BYTE * size) or content > max(_FREE_BYTES, _LARGEST_EXPANSION * size):
             raise DataError(f"{name} expands from {size:,} bytes to {content:,} bytes and {rows:,} rows")
-        super().__init__(name, "parquet", schema, class_names(schema))
 
     def batches(self, columns: Sequence[str] | None) -> Iterator[Any]:
         """Yield the record batches."""
@@ -104,8 +103,7 @@ class ArrowFileTable(ArrowTable):
         stream.seek(0)
         with library_errors(f"{name} is not a valid Arrow or Feather file"):
             self._reader = (arrow.ipc.open_file if self._is_file else arrow.ipc.open_stream)(stream)
-            schema = self._reader.schema
-        super().__init__(name, "arrow", schema, class_names(schema))
+            super().__init__(name, "arrow", self._reader.schema, class_names(self._reader.schema))
 
     def batches(self, columns: Sequence[str] | None) -> Iterator[Any]:
         """Yield slices of the record batches."""
@@ -142,10 +140,13 @@ class _ParquetWriter(TableWriter):
             self._begin(
                 [self._arrow.string() if values.type == self._arrow.null() else values.type for values in arrays]
             )
-        with library_errors(f"{self._name} can't be written again in its format"):
-            types = [self._schema.field(name).type for name in self._added]
-            columns = [*chunk.source.columns, *(values.cast(kind) for values, kind in zip(arrays, types, strict=True))]
-            self._file.write_batch(self._arrow.RecordBatch.from_arrays(columns, schema=self._schema))
+        try:
+            batch = self._arrow.RecordBatch.from_arrays([*chunk.source.columns, *arrays], schema=self._schema)
+            self._file.write_batch(batch)
+        except self._arrow.ArrowException as error:
+            if isinstance(error, OSError):  # of the disk
+                raise
+            raise DataError(f"{self._name} can't be written again in its format: {shown(str(error))}") from None
 
     def close(self) -> None:
         """Write the footer of the file."""
