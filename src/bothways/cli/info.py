@@ -12,6 +12,7 @@ from bothways.bundle.signature import read_signature
 from bothways.cli.metrics import metric_text, metric_texts
 from bothways.cli.options import BundlePath, output_console
 from bothways.tasks.classification import thresholds_text
+from bothways.tasks.labels import kind_text
 
 
 def info(bundle: BundlePath) -> None:
@@ -39,7 +40,7 @@ def _predictions(manifest: Manifest) -> Iterator[tuple[str, str]]:
     """Yield what the models predict."""
     yield "task", manifest.task
     if manifest.labels:
-        yield "labels", ", ".join(manifest.labels)
+        yield "labels", f"{', '.join(manifest.labels)}{kind_text(manifest.label_kind)}"
         if manifest.label_kind != "text":
             yield "label type", manifest.label_kind
     if manifest.target is not None:
