@@ -61,7 +61,9 @@ def verify(
         raise ConfigError("labeled rows compare int8 with float32. Add --precision int8, or use bothways evaluate")
     result = bothways.verify(bundle, precision=precision, key=key)
     manifest = read_manifest(bundle)
-    table = Table(title=f"{bundle}: {result.texts} texts of the parity record, {precision}", title_justify="left")
+    table = Table(
+        title=f"{path_text(bundle)}: {result.texts} texts of the parity record, {precision}", title_justify="left"
+    )
     table.add_column("direction")
     table.add_column(f"largest difference of {_unit(manifest)}", justify="right")
     table.add_column("allowed", justify="right")

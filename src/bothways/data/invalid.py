@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from bothways import strict_json
-from bothways.errors import DataError, OutputExists
+from bothways.errors import DataError, OutputExists, quoted
 from bothways.files import open_for_writing
 from bothways.tasks.task import InvalidRow
 
@@ -44,7 +44,7 @@ def refuse_invalid(invalid: Sequence[InvalidRow], rows: int, *, can_drop: bool =
 
 def described(row: InvalidRow) -> str:
     """Return the place of a row with its reason."""
-    column = f", column {row.column!r}" if row.column else ""
+    column = f", column {quoted(row.column)}" if row.column else ""
     return f"{row.place}{column}: {row.reason}"
 
 
@@ -52,7 +52,7 @@ def summary(invalid: Sequence[InvalidRow]) -> str:
     """Return the most frequent reasons, each with the places of its first rows."""
     by_reason: dict[str, list[InvalidRow]] = defaultdict(list)
     for row in invalid:
-        by_reason[f"column {row.column!r}: {row.reason}" if row.column else row.reason].append(row)
+        by_reason[f"column {quoted(row.column)}: {row.reason}" if row.column else row.reason].append(row)
     groups = sorted(by_reason.items(), key=lambda group: -len(group[1]))
     parts = []
     for reason, rows in groups[:_REASONS_SHOWN]:

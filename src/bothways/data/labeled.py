@@ -6,7 +6,6 @@ rows are reported at once, or left out. Does not know tokens.
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, ValuesView
@@ -116,25 +115,30 @@ def read_labeled(
     options = ["--text"] * len(text_columns) + ["--label" if label is not None else "--labels"] * len(labels)
     options = [*options, "--weight"][: len(columns)]
 
-    parse_string = functools.lru_cache(_STRINGS_KEPT)(task.parse)  # most labels occur many times
+    known: dict[str, Label] = {}  # most labels occur many times
 
-    def parse_label(cells: Sequence[object]) -> Label:
-        if label is None:
-            return task.parse(list(cells))
-        return parse_string(cells[0]) if type(cells[0]) is str else task.parse(cells[0])
-
-    def parse(row: _Row) -> tuple[Text, Label, float]:
-        _refuse_header(row, columns)
-        found = _cell(label or "", parse_label, row.cells[len(text_columns) :][: len(labels)])
+    def parse_labels(cells: Sequence[object]) -> Label:
+        cell = cells[0] if label is not None else list(cells)
+        if type(cell) is str and cell in known:
+            return known[cell]
+        found = _cell(label or "", task.parse, cell)
         if not keep_unknown and (unknown := task.unknown(found)):
             raise InvalidCellError(
                 label or "",
                 f"unknown label {listed(unknown)}; {known_in} {listed(task.labels, KNOWN_SHOWN)}{unknown_advice}",
             )
+        if type(cell) is str and len(known) < _STRINGS_KEPT:
+            known[cell] = found
+        return found
+
+    def parse(row: _Row) -> tuple[Text, Label, float]:
+        cells = row.cells
+        if isinstance(cells[0], str) and cells[0] == columns[0]:
+            _refuse_header(row, columns)
         return (
-            parse_text(row.cells[: len(text_columns)], text_columns),
-            found,
-            1.0 if weight is None else _cell(weight, _parse_weight, row.cells[-1]),
+            parse_text(cells[: len(text_columns)], text_columns),
+            parse_labels(cells[len(text_columns) :][: len(labels)]),
+            1.0 if weight is None else _cell(weight, _parse_weight, cells[-1]),
         )
 
     name, parsed, invalid = _valid_rows(_rows(source, columns, options, dialect), parse)
@@ -147,7 +151,7 @@ def read_labeled(
         raise DataError(f"{name}: {columns_text(text_columns)} {verb} empty in every row")
     weights = None if weight is None else [each[2] for each in parsed]
     if weights is not None and not any(weights):
-        raise DataError(f"{name}: the column {weight!r} is 0 in every row, so nothing would be learned")
+        raise DataError(f"{name}: the column {quoted(weight)} is 0 in every row, so nothing would be learned")
     found = [each[1] for each in parsed]
     return LabeledTexts(name, texts, found if task.labels else task.unified(found), weights, tuple(invalid))
 
@@ -262,12 +266,7 @@ def _cell(column: str, parse: Callable[[_Cell], _Value], value: _Cell) -> _Value
 
 
 def _refuse_header(row: _Row, columns: Sequence[str]) -> None:
-    first = row.cells[0]
-    if (
-        isinstance(first, str)
-        and first == columns[0]
-        and all(isinstance(cell, str) and cell == column for cell, column in zip(row.cells, columns, strict=True))
-    ):
+    if all(isinstance(cell, str) and cell == column for cell, column in zip(row.cells, columns, strict=True)):
         raise InvalidCellError("", "the row repeats the header")
 
 
@@ -282,7 +281,8 @@ def parse_text(cells: Sequence[object], columns: Sequence[str]) -> Text:
         InvalidCellError: A value is not a valid string, or all of them are missing.
     """
     if len(cells) == 1:
-        return _cell(columns[0], _parse_text, cells[0])
+        (cell,) = cells
+        return cell if type(cell) is str and cell.isascii() else _cell(columns[0], _parse_text, cell)
     found = zip(columns, without_missing(cells), strict=True)
     first, *others = (_cell(column, _parse_text, cell) for column, cell in found)
     return (first, *others) if others else first
@@ -300,7 +300,7 @@ def _parse_weight(value: object) -> float:
     except ValueError:
         number = math.nan
     if not 0 <= number <= _LARGEST_WEIGHT:
-        raise DataError(f"the weight is {str(value)[:40]!r}, expected a number of at least 0")
+        raise DataError(f"the weight is {quoted(value, 40)}, expected a number of at least 0")
     return number
 
 
@@ -353,7 +353,7 @@ def iterate_texts(source: TableSource, text: TextColumns, dialect: Dialect | Non
         try:
             yield parse_text(row.cells, columns)
         except InvalidCellError as error:
-            raise DataError(f"{row.name}, {row.place}, column {error.column!r}: {error}") from None
+            raise DataError(f"{row.name}, {row.place}, column {quoted(error.column)}: {error}") from None
 
 
 def _rows(source: TableSource, columns: list[str], options: list[str], dialect: Dialect | None) -> Iterator[_Row]:

@@ -127,7 +127,9 @@ class SingleLabel(Task):
         """Refuse a single class; warn about similar labels and printed missing values."""
         found = [label for (label,) in rows.label_sets]
         if len(set(found)) < 2:
-            raise DataError(f"{rows.name}: all {len(rows)} rows have the label {found[0]!r}; at least 2 are needed")
+            raise DataError(
+                f"{rows.name}: all {len(rows)} rows have the label {quoted(found[0])}; at least 2 are needed"
+            )
         return [*warnings_about_missing(rows.name, found), *warnings_about_similar(rows.name, dict.fromkeys(found))]
 
     def split(self, rows: LabeledTexts, fraction: float, seed: int) -> Split:

@@ -13,9 +13,9 @@ import time
 from collections.abc import Iterable
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from bothways.terminal import SafeConsole
 from bothways.text.reading import Direction
 from bothways.training.checkpoints import CLASSIFIER_STAGE, LANGUAGE_MODEL_STAGE
 from bothways.training.reports import EpochReport, ProgressReport, Report, StageReport, StepReport
@@ -29,7 +29,7 @@ _LEAST_TO_KNOW_SPEED_S = 5.0
 _LINES_PER_STAGE = 20
 
 
-def show(reports: Iterable[Report], console: Console | None) -> StageReport:
+def show(reports: Iterable[Report], console: SafeConsole | None) -> StageReport:
     """Consume all reports and display them.
 
     Args:
@@ -51,7 +51,7 @@ def show(reports: Iterable[Report], console: Console | None) -> StageReport:
 
 
 class _Display:
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: SafeConsole) -> None:
         self._console = console
         self._has_epoch_lines = console.is_terminal
         # rich draws bars in a notebook with ipywidgets only
