@@ -254,6 +254,9 @@ class _Judge:
         Raises:
             DataError: The lines also read as rows.
         """
+        if self.width > 1 and not any(self._delimiter in value for value in row):
+            self._is_quoted = True  # the delimiters of one row are spread over several lines
+            return
         lines = self._lines.between(first, last)
         like_rows = [line.count(self._delimiter) for line in lines].count(self.width - 1)
         if not like_rows:

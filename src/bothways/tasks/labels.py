@@ -26,6 +26,7 @@ LabelValue = str | int | bool
 
 LONGEST_LABEL = 1000
 """Characters; what is longer is a text in the wrong column."""
+_LONGEST_CLEANED = 4 * LONGEST_LABEL
 _LARGEST_INTEGER = 2**63 - 1
 _LONGEST_INTEGER_BITS = 330
 _WHOLE_NUMBER = re.compile(r"(-?(?:0|[1-9][0-9]{0,18}))(?:\.0{1,9})?")
@@ -90,7 +91,8 @@ def parse_label(value: object) -> str:
             f"the label is a {type(value).__name__}, expected one label; for several labels per text use "
             "--task multi-label"
         )
-    label = clean_label(check_text(value, "the label"))
+    text = check_text(value, "the label").strip()
+    label = clean_label(text) if len(text) <= _LONGEST_CLEANED else text  # a whole text takes long to clean
     if not label:
         raise DataError("the label is missing")
     if len(label) > LONGEST_LABEL:

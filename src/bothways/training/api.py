@@ -7,7 +7,6 @@ when training begins, so that an installation without it can import this module.
 from __future__ import annotations
 
 import collections
-import contextlib
 import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -268,8 +267,10 @@ def pretrain(
     settings = replace(base, text_columns=(text,), about=about, data={"corpus": texts.digest})
     reports = pretrain_pack(texts, settings)
     if processes().rank > 0:  # the first process writes files and reports progress
-        with contextlib.suppress(TrainingDiverged):  # the first process raises it too
+        try:
             collections.deque(reports, maxlen=0)
+        except TrainingDiverged as error:  # in all processes at once, and the first one reports it
+            raise SystemExit(error.exit_code) from None
         return
     _run(settings, [], reports, following)
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -304,14 +305,23 @@ def test_weights_that_are_all_zero_are_refused() -> None:
 # Lists in Python.
 
 
-@pytest.mark.parametrize("as_list", [list, tuple, np.array, pd.Series, pl.Series, pa.array])
+def hugging_face_column(values: list[str]) -> object:
+    return datasets.Dataset.from_dict({"c": values})["c"]
+
+
+@pytest.mark.parametrize(
+    "as_list", [list, tuple, np.array, pd.Series, pl.Series, pa.array, iter, hugging_face_column, pd.Index]
+)
 def test_texts_and_labels_may_be_two_lists(as_list: Any) -> None:
     """A8: train(texts, labels) and evaluate(model, (texts, labels))."""
-    texts, labels = as_list(["a", "b"]), as_list(["x", "y"])
-    for source in (labeled_source(texts, labels, None, None), labeled_source((texts, labels), None, None, None)):
+
+    def pair() -> tuple[Any, Any]:
+        return as_list(["a", "b"]), as_list(["x", "y"])
+
+    for source in (labeled_source(*pair(), None, None), labeled_source(pair(), None, None, None)):
         rows = read_labeled(source.table, source.text, source.label, SingleLabel())
         assert (rows.texts, names(rows)) == (["a", "b"], ["x", "y"])
-    assert read_valid_texts(texts, "text", dialect=None, drop_invalid=False) == (["a", "b"], [])
+    assert read_valid_texts(pair()[0], "text", dialect=None, drop_invalid=False) == (["a", "b"], [])
 
 
 @pytest.mark.parametrize(
