@@ -36,6 +36,7 @@ from bothways.errors import (
     OutputExists,
     ShapeError,
     TextError,
+    TrainingDiverged,
     TrainingError,
 )
 from bothways.evaluation.benchmark import Benchmark, SpeedResult, benchmark
@@ -85,6 +86,7 @@ __all__ = [
     "SpeedResult",
     "TextError",
     "TextReader",
+    "TrainingDiverged",
     "TrainingError",
     "Verification",
     "__version__",

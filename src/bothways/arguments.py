@@ -59,10 +59,12 @@ def as_text(name: str, value: object) -> str:
     """Return a string.
 
     Raises:
-        ConfigError: It is another type.
+        ConfigError: It is another type, or contains half of a character, which no file can record.
     """
     if not isinstance(value, str):
         raise _wrong(name, value, "a string")
+    if not _is_encodable(value):
+        raise _wrong(name, value, "text that can be encoded in UTF-8")
     return str(value)
 
 
@@ -70,15 +72,15 @@ def as_names(name: str, value: object) -> object:
     """Return a string, or several, as they are.
 
     Raises:
-        ConfigError: It is neither a string nor a list of strings, or there is none.
+        ConfigError: It is neither a string nor a list of strings, there is none, or one contains half of a character.
     """
     if isinstance(value, str):
-        return value
+        return as_text(name, value)
     is_list = isinstance(value, Iterable) and not isinstance(value, bytes | dict)
     found = list(value) if is_list and isinstance(value, Iterable) else []
     if not found or not all(isinstance(each, str) for each in found):
         raise _wrong(name, value, "a string or a list of strings")
-    return found
+    return [as_text(name, each) for each in found]
 
 
 def as_integer(name: str, value: object) -> int:
@@ -168,3 +170,11 @@ def one_of(*choices: str) -> Check:
 
 def _wrong(name: str, value: object, expected: str) -> ConfigError:
     return ConfigError(f"{name} is {quoted(value)} ({type(value).__name__}), expected {expected}")
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

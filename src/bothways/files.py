@@ -19,10 +19,21 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from bothways.errors import BothwaysError, ConfigError, DataError, DependencyMissing, OutputExists, shown
+from bothways.errors import (
+    BothwaysError,
+    ConfigError,
+    DataError,
+    DependencyMissing,
+    OutputExists,
+    path_text,
+    shown,
+)
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
+
+_LONGEST_NAME_BYTES = 255 - 32
+"""File systems allow 255. Temporary files beside an output have longer names than the output."""
 
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst", ".zip")
 STANDARD_STREAM = "-"
@@ -229,11 +240,15 @@ def refuse_unusable(target: Path) -> None:
 
     Raises:
         OutputExists: A file, folder or link exists at ``target``.
-        ConfigError: The folder of ``target`` does not exist.
+        ConfigError: The folder of ``target`` does not exist, or the name is too long for files beside it.
     """
+    if len(os.fsencode(target.name)) > _LONGEST_NAME_BYTES:
+        raise ConfigError(
+            f"the name {shown(target.name, 60)} has more than {_LONGEST_NAME_BYTES} bytes: choose another"
+        )
     refuse_existing(target)
-    if not target.parent.is_dir():
-        raise ConfigError(f"the folder {target.parent} does not exist: create it first")
+    if not os.path.isdir(target.parent):  # noqa: PTH112  (Path.is_dir raises if the path is too long)
+        raise ConfigError(f"the folder {path_text(target.parent)} does not exist: create it first")
 
 
 def writing_failed(target: Path, error: OSError, *, is_output: bool = True) -> ConfigError | DataError:

@@ -24,6 +24,7 @@ _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)  # an incomple
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class TooManyValues(ValueError):  # noqa: N818  (the name states what happened)
@@ -47,13 +48,13 @@ def parse(data: bytes, *, most_values: int | None = None, allow_surrogates: bool
     """
     if data.startswith(codecs.BOM_UTF8):
         raise ValueError("it starts with a byte order mark: save it as UTF-8 without one")
-    _check_structure(data, most_values)
+    if most_values is not None or len(data) > 2 * DEEPEST_NESTING:  # shorter ones are not nested too deeply
+        _check_structure(data, most_values)
     value = _parsed(data)
     if not allow_surrogates and _SURROGATE_ESCAPE.search(data):
-        try:
-            dump(value).encode("utf-8")
-        except UnicodeEncodeError:
-            raise ValueError("it contains a lone surrogate, which is half of a character") from None
+        text = json.dumps(value, ensure_ascii=False)
+        if _SURROGATE.search(text):
+            raise ValueError("it contains a lone surrogate, which is half of a character")
     return value
 
 
@@ -103,8 +104,14 @@ def _check_structure(data: bytes, most_values: int | None) -> None:
 
 
 def dump(value: object) -> str:
-    """Return a value as one line of JSON. Equal values produce equal text."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(", ", ": "))
+    """Return a value as one line of JSON, which can be encoded in UTF-8. Equal values produce equal text.
+
+    Half of a character, as in a path that is not UTF-8, becomes an escape, which ``parse`` reads back.
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(", ", ": "))
+    if text.isascii():
+        return text
+    return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def _object_without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -62,7 +62,7 @@ def test_where_no_separator_is_recorded_a_bar_separates(
     edit_manifest(copy, lambda fields: fields["training"].update(label_separator=None))
     lines = "".join(json.dumps({"text": text}) + "\n" for text in TEXTS)
     finished = cli.run("predict", copy, "-", "--format", "jsonl", "--out", "-", stdin=lines.encode())
-    assert (finished.status, finished.err) == (0, "")
+    assert finished.status == 0, finished.err
     rows = [json.loads(line) for line in finished.out.splitlines()]
     assert [row["predicted_labels"] for row in rows] == ["|".join(c) for c in multi_label_model.predict(TEXTS)]
 
@@ -123,7 +123,7 @@ def test_metrics_are_those_of_scikit_learn(
     for label, precision, recall, f1, count in zip(TOPICS, *theirs, strict=True):
         predicted = str(chosen[:, TOPICS.index(label)].sum())
         assert list(found[label].values()) == [
-            *(f"{precision:.1%}", f"{recall:.1%}", f"{f1:.3f}", str(count), predicted)
+            *(f"{precision:.1%}", f"{recall:.1%}" if count else "–", f"{f1:.3f}", str(count), predicted)
         ]
     assert found["price"]["rows"] == "0"
 
@@ -198,3 +198,30 @@ def test_verify_replays_a_multi_label_bundle(cli: CommandServer, multi_label_bun
     finished = cli.run("verify", multi_label_bundle_path)
     assert (finished.status, finished.err) == (0, "")
     assert all(float(cells(finished.out)[name][0]) <= 1e-5 for name in ("forward", "backward", "ensemble"))
+
+
+def test_rows_that_cannot_be_used_are_counted_or_left_out(
+    cli: CommandServer, multi_label_bundle_path: Path, tmp_path: Path
+) -> None:
+    """A4: evaluate and predict go on without them on request, and say how many there were."""
+    rows = [{"text": "a", "topics": "plot"}, {"text": "b", "topics": "plot;sets"}, {"text": None, "topics": "music"}]
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    evaluate = ("evaluate", multi_label_bundle_path, "d.jsonl")
+    finished = cli.run(*evaluate, folder=tmp_path)
+    assert (finished.status, finished.out) == (1, b"")
+    assert "2 of 3 rows are invalid: column 'topics': unknown label 'sets'" in finished.error_line
+    assert "(line 2); column 'text': the text is missing" in finished.error_line
+    out = cli.run(*evaluate, "--drop-invalid", folder=tmp_path).out.decode()
+    assert "Invalid rows left out: 2. column 'topics': unknown label 'sets'" in out
+    out = cli.run(*evaluate, "--drop-invalid", "--unknown-labels", "count", "--json", folder=tmp_path).out.decode()
+    found = json.loads(out)
+    assert (found["rows"], found["unknown"], [row["place"] for row in found["invalid"]]) == (2, 1, ["line 3"])
+
+    predict = ("predict", multi_label_bundle_path, "d.jsonl", "--out", "o.jsonl")
+    assert "line 3, column 'text': the text is missing" in cli.run(*predict, folder=tmp_path).error_line
+    finished = cli.run(*predict, "--drop-invalid", folder=tmp_path)
+    assert finished.status == 0
+    assert "warning: invalid rows left out: 1, listed in o.jsonl.invalid.jsonl." in finished.err
+    assert len((tmp_path / "o.jsonl").read_text().splitlines()) == 2
+    (line,) = (tmp_path / "o.jsonl.invalid.jsonl").read_text().splitlines()
+    assert json.loads(line)["values"] == {"text": None, "topics": "music"}

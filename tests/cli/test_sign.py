@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from tests.bundles import edit_manifest
-from tests.cli.conftest import Workplace, cells
+from tests.cli.conftest import cells
 from tests.keys import key_pair
 from tests.processes import CommandServer
 
 
 @pytest.fixture
-def bundle(place: Workplace, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(place.bundle, tmp_path / "copy.bundle"))
+def bundle(bundle_path: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(bundle_path, tmp_path / "copy.bundle"))
 
 
 def test_c3_a_bundle_is_signed_and_verified_with_the_public_key(
@@ -61,3 +61,13 @@ def test_a_wrong_key_is_one_line(cli: CommandServer, bundle: Path, tmp_path: Pat
         assert (finished.status, finished.out) == (2, b"")
         assert finished.error_line.startswith("bothways: error: ")
     assert cli.run("sign", bundle).status == 2  # no key
+
+
+def test_info_shows_the_type_of_labels_and_all_columns(cli: CommandServer) -> None:
+    golden = Path(__file__).parents[1] / "golden" / "format_2"
+    found = cells(cli.run("info", golden / "numbers.bundle").out)
+    assert found["labels"] == ["1, 2, 10"]
+    assert found["label type"] == ["integer"]
+    assert found["columns"] == ["text 'text', label 'stars', weight 'weight'"]
+    found = cells(cli.run("info", golden / "topics.bundle").out)
+    assert found["columns"] == ["text 'title', 'body', labels 'acting', 'music', 'plot', 'price'"]

@@ -15,7 +15,7 @@ from bothways.bundle.manifest import PARITY_FILE
 from bothways.errors import BundleBroken
 from bothways.runtime.verify import load_verified
 from bothways.text.reading import Direction
-from tests.bundles import edit_manifest, record_decisions, replace_file, write_with_early_exit
+from tests.bundles import edit_manifest, edit_weights, record_decisions, replace_file, write_with_early_exit
 
 Fields = dict[str, Any]
 TEXTS = ["a b c", "what a lovely film", "the mat", "DOG ate it", "terrible"]
@@ -78,10 +78,10 @@ def test_c3_a_changed_threshold_is_refused_even_with_the_right_digest(topics: Pa
 
 def test_c3_another_early_exit_than_the_recorded_fails(quick: Path) -> None:
     """Its confidence is computed on this machine, so that no digest and no threshold gives it away."""
-    assert bothways.verify(quick).differences["early exit"] < 1e-6
+    assert bothways.verify(quick).differences["early_exit"] < 1e-6
     edit_manifest(quick, lambda fields: fields["early_exit"].update(temperature=1.501))
     result = bothways.verify(quick)
-    assert result.problem.startswith("early exit differs by ")
+    assert result.problem.startswith("early_exit differs by ")
     assert all(result.differences[name] < 1e-6 for name in ("forward", "backward", "ensemble"))
     assert not load_verified(quick, early_exit=True)[1].passed
     assert load_verified(quick)[1].passed  # nothing that this server will answer was changed
@@ -112,6 +112,28 @@ def test_c3_a_probability_at_a_threshold_never_fails_verification(topics: Path, 
     assert result.differences["ensemble"] == pytest.approx(LESS_THAN_THE_LIMIT, rel=0.5)
 
 
+def test_c3_labels_with_equal_probabilities_never_fail_verification(bundle_path: Path, tmp_path: Path) -> None:
+    """Another machine computes a tie that is none here, or the other way round."""
+    bundle = Path(shutil.copytree(bundle_path, tmp_path / "ties.bundle"))
+
+    def fill(arrays: dict[str, Any]) -> None:
+        arrays["head.layers.1.weight"][...] = arrays["head.layers.1.bias"][...] = 0
+
+    for name in ("forward", "backward"):
+        edit_weights(bundle, f"{name}.safetensors", fill)
+    rows = rows_of(bundle)
+    for row in rows:
+        for probabilities in row["probabilities"].values():
+            probabilities.update({"bad": 1 / 3, "good": 1 / 3 + LESS_THAN_THE_LIMIT, "so-so": 1 / 3})
+    replace_file(bundle, PARITY_FILE, "".join(json.dumps(row) + "\n" for row in rows).encode())
+    record_decisions(bundle)
+    assert {row["decision"]["label"] for row in rows_of(bundle)} == {"good"}
+    assert set(bothways.load(bundle).predict(TEXTS)) == {"bad"}  # the first of equal ones
+    result = bothways.verify(bundle)
+    assert result.passed
+    assert result.changed_labels == result.texts
+
+
 def test_c3_a_probability_far_from_the_recorded_one_fails(topics: Path) -> None:
     number, name = 20, "plot"
     edit_row(topics, number, lambda row: row["probabilities"]["ensemble"].update({name: 0.5 + MORE_THAN_THE_LIMIT}))
@@ -140,6 +162,6 @@ def test_c3_a_confidence_at_the_threshold_of_early_exit_never_fails_verification
     edit_row(quick, number, change)
     result = bothways.verify(quick)
     assert result.passed
-    assert result.differences["early exit"] == pytest.approx(LESS_THAN_THE_LIMIT, rel=0.5)
+    assert result.differences["early_exit"] == pytest.approx(LESS_THAN_THE_LIMIT, rel=0.5)
     (found,) = bothways.load(quick, early_exit=True).stream([rows_of(quick)[number]["text"]])
     assert found.read != rows_of(quick)[number]["early_exit"]["read"]

@@ -228,7 +228,7 @@ def test_results_keep_the_order_and_texts_are_consumed_as_needed(int8: Classifie
 
 
 def test_a_bad_text_ends_the_stream_with_its_error(int8: Classifier) -> None:
-    with pytest.raises(TextError, match="text 2 "):
+    with pytest.raises(TextError, match="text 2: "):
         list(int8.stream(["a", "b", None, "c"]))
 
 

@@ -25,7 +25,7 @@ import bothways
 from bothways.bundle import read
 from bothways.bundle.manifest import LARGEST_MANIFEST_BYTES, MANIFEST_FILE, Kind
 from bothways.bundle.read import read_bundle
-from bothways.errors import BundleBroken, BundleError, BundleMissing, BundleTooNew
+from bothways.errors import BundleBroken, BundleError, BundleMissing, BundleTooNew, ConfigError
 from bothways.text.subword_tokenizer import MAX_PIECE_LENGTH
 from tests.bundles import (
     FILES,
@@ -263,7 +263,7 @@ def test_what_is_no_folder_is_no_bundle(bundle: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["", "\x00", "x" * 5000, "a/" * 3000, "/proc/self/mem"])
 def test_strange_paths_are_no_bundles(path: str) -> None:
-    with pytest.raises(BundleMissing):
+    with pytest.raises((BundleMissing, ConfigError)):
         bothways.load(path)
 
 
@@ -329,7 +329,7 @@ def rewrite(bundle: Path, old: str, new: str) -> None:
         ('"seed": 5', f'"seed": {"9" * 5000}', "does not fit into 64 bits"),
         ('"seed": 5', '"seed": ' + "[" * 100_000 + "]" * 100_000, "nested too deeply"),
         ('"seed": 5', '"seed": 5,', "strict JSON"),
-        ('"bad"', '"\\ud800"', "does not match its own digest"),
+        ('"bad"', '"\\ud800"', "contains a lone surrogate"),
         ('"bad"', '"b\nad"', "strict JSON"),
         ('"format": 2', f'"{"k" * 10**6}": 1, "{"k" * 10**6}": 1', "occurs twice"),
     ],
@@ -413,7 +413,7 @@ MANIFESTS: dict[str, tuple[Callable[[Fields], object], str]] = {
     "no digest": (lambda m: m["files"]["README.md"].pop("sha256"), "files.README.md.sha256"),
     "an unknown key": (lambda m: m.update(hook="os.system"), "hook"),
     "an unknown key of 1 MB": (lambda m: m.update({"k" * 10**6: 1}), "kkkk"),
-    "an unknown key with line breaks": (lambda m: m.update({"a\nb\x1b": 1}), "'a\\nb\\x1b'"),
+    "an unknown key with line breaks": (lambda m: m.update({"a\nb\x1b": 1}), "a\\nb\\x1b: Extra inputs"),
     "members that are none": (lambda m: m.update(members="both"), "members"),
     "no member": (lambda m: m.update(members=[]), "members"),
     "no width of the head": (lambda m: m["members"][1].update(widths_head=None), "needs widths_head"),
@@ -565,7 +565,7 @@ TOKENIZERS: dict[str, tuple[Callable[[Fields], object], str]] = {
     "a piece with a space": (lambda t: t["pieces"][3].__setitem__(0, "a b"), "can't occur in a word"),
     "the unknown piece": (lambda t: t["pieces"][3].__setitem__(0, " unknown"), "can't occur in a word"),
     "an empty piece": (lambda t: t["pieces"][3].__setitem__(0, ""), "can't occur in a word"),
-    "half a character": (lambda t: t["pieces"][3].__setitem__(0, "\ud800"), "can't occur in a word"),
+    "half a character": (lambda t: t["pieces"][3].__setitem__(0, "\ud800"), "contains a lone surrogate"),
     "a piece without end": (lambda t: t["pieces"][3].__setitem__(0, "x" * 10**6), "a piece has 1000000 characters"),
     "unknown rules": (lambda t: t.update(cleaning="my-regex"), "unknown cleaning rules 'my-regex'"),
     "rules without end": (lambda t: t.update(cleaning="x" * 10**6), "unknown cleaning rules"),

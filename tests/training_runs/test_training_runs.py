@@ -22,10 +22,10 @@ import bothways
 from bothways import Classifier, ConfigError, DataError, DirectionError, OutputExists
 from bothways.bundle.manifest import Kind
 from bothways.bundle.read import read_bundle, read_manifest
-from bothways.errors import ParityFailed, TrainingDiverged
+from bothways.errors import ParityFailed, TrainingDiverged, TrainingError
 from bothways.nn.awd_lstm import LanguageModelNetwork, State
 from bothways.text.reading import Direction, SpecialTokenPlacement
-from bothways.training import pipeline
+from bothways.training import one_direction, pipeline
 from bothways.training.models import adapted_pack
 from bothways.training.run_folder import run_folder
 from tests.bundles import make_language_models, write_pack
@@ -282,6 +282,21 @@ def test_b3_numbers_that_are_not_finite_stop_a_training(
     }[what]
     assert re.match(rf"the forward language model diverged in {expected}\. Lower learning_rate in ", str(caught.value))
     assert not (tmp_path / "m.bundle").exists()
+
+
+def test_b3_weights_too_large_for_a_pack_are_a_divergence(
+    tmp_path: Path, config: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(weights: Any) -> Any:
+        raise TrainingError("the weight 'decoder.bias' has values beyond half precision")
+
+    monkeypatch.setattr(one_direction, "rounded_to_half", refusing)
+    with pytest.raises(TrainingDiverged) as caught:
+        pretrain(corpus, tmp_path / "a.pack", config)
+    assert str(caught.value) == (
+        "the forward language model diverged at its end: the weight 'decoder.bias' has values beyond half precision. "
+        "Lower learning_rate in [pretraining] of the --config file: it is 0.012, try 0.0012"
+    )
 
 
 def test_b3_a_diverging_direction_ends_both_processes_with_one_line(

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from bothways.bundle.manifest import PARITY_FILE, FileName
+from bothways.errors import quoted
 
 FILE_NAMES: Final[Mapping[FileName, str]] = {PARITY_FILE: "proof.jsonl"}
 """Names of files in format 1 that are others in format 2."""
@@ -50,5 +51,5 @@ def upgraded(fields: Mapping[str, object], digest: str) -> dict[str, object]:
 
 def _renamed(fields: Mapping[str, object], names: Mapping[str, str]) -> dict[str, object]:
     if unknown := sorted(fields.keys() & (_NEW_KEYS | set(names.values()))):
-        raise ValueError(f"format 1 has no key {unknown[0]!r}")
+        raise ValueError(f"format 1 has no key {quoted(unknown[0])}")
     return {names.get(name, name): value for name, value in fields.items()}

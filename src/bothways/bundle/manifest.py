@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, FiniteFloat, model_validator
 
+from bothways.errors import quoted
 from bothways.schema import STOP_EARLY, Document, Entries, Items
 from bothways.tasks.labels import LONGEST_LABEL, LabelKind
 from bothways.tasks.registry import task_of
@@ -346,7 +347,7 @@ class Manifest(Document):
 
     def _check_classifier(self) -> None:
         if self.task == "next-token":
-            raise ValueError(f"a classifier cannot have the task {self.task!r}")
+            raise ValueError(f"a classifier cannot have the task {quoted(self.task)}")
         task = task_of(self._task_record)
         if self.early_exit is not None and (task.no_early_exit or len(self.members) < 2):
             raise ValueError("early exit needs two members and the task single-label")

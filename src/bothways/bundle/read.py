@@ -34,7 +34,7 @@ from bothways.bundle.parity import ParityRow, parse_parity_record
 from bothways.bundle.regular_file import read_regular_file
 from bothways.bundle.signature import SIGNATURE_FILE, check_signature
 from bothways.bundle.weights import member_shapes, read_weights
-from bothways.errors import BundleBroken, BundleMissing, BundleTooNew
+from bothways.errors import BundleBroken, BundleMissing, BundleTooNew, quoted
 from bothways.schema import validated
 from bothways.text.fields import Text, columns_text
 from bothways.text.reading import Direction
@@ -168,7 +168,7 @@ def _refuse_unlisted(folder: Path, allowed: Set[str]) -> None:
         raise BundleBroken(f"{folder} can't be listed: {error.strerror}") from None
     for name in sorted(names):
         if name not in allowed:
-            raise BundleBroken(f"{folder} contains {name!r}, which its manifest does not list. Remove that file")
+            raise BundleBroken(f"{folder} contains {quoted(name)}, which its manifest does not list. Remove that file")
 
 
 def _read_recorded(path: Path, record: FileRecord) -> bytes:

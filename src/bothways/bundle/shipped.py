@@ -26,6 +26,6 @@ def pack_path(pack: str | os.PathLike[str]) -> Path:
         BundleMissing: The path does not exist, and no shipped pack has that name.
     """
     path = _FOLDER / pack if pack in SHIPPED_PACKS else Path(pack)
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110  (Path.exists raises if the path is too long)
         raise BundleMissing(f"pack not found: {path}. Pass the path of a pack or one of {', '.join(SHIPPED_PACKS)}")
     return path

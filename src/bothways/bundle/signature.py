@@ -12,11 +12,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from bothways import strict_json
 from bothways.bundle.regular_file import read_regular_file
 from bothways.errors import BundleBroken, BundleUntrusted, ConfigError, DependencyMissing, path_text
+from bothways.schema import Document, validated
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -28,7 +29,7 @@ _NEW_KEY = "openssl genpkey -algorithm ed25519 -out private.pem"
 _PUBLIC_KEY = "openssl pkey -in private.pem -pubout -out public.pem"
 
 
-class Signature(BaseModel):
+class Signature(Document):
     """The content of ``signature.json``.
 
     Attributes:
@@ -36,8 +37,6 @@ class Signature(BaseModel):
         public_key: The key that the signature claims to be of, 32 bytes in hexadecimal. Decides nothing.
         signature: 64 bytes in hexadecimal.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     algorithm: Literal["ed25519"]
     public_key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -108,8 +107,7 @@ def read_signature(folder: Path) -> Signature | None:
         return None
     data = read_regular_file(path, _LARGEST_SIGNATURE_BYTES)
     try:
-        strict_json.parse(data)
-        return Signature.model_validate_json(data)
+        return validated(Signature, strict_json.parse(data))
     except ValueError:
         raise BundleBroken(
             f"{path_text(path)} is not a signature. Remove it, and sign the bundle again with bothways sign"

@@ -6,6 +6,7 @@ Exit status: 0 success, 1 bad data or a failed check, 2 wrong use, 70 a bug in b
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import sys
@@ -29,7 +30,7 @@ from bothways.cli.serve import serve
 from bothways.cli.sign import sign
 from bothways.cli.train import train
 from bothways.cli.verify import verify
-from bothways.errors import BothwaysError
+from bothways.errors import LONGEST_MESSAGE, BothwaysError, shown
 
 app = typer.Typer(
     name="bothways",
@@ -58,6 +59,8 @@ def _errors_in_one_line() -> Iterator[None]:
     except Exception as error:  # noqa: BLE001  (the outermost frame)
         if os.environ.get("BOTHWAYS_TRACEBACK"):
             traceback.print_exc()
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            _exit("error: a path is too long, expected at most 255 bytes per name and 4096 in all", 1)
         _exit(
             f"internal error: {type(error).__name__}: {error}. This is a bug in bothways: please report it with the "
             "output of the same command with BOTHWAYS_TRACEBACK=1",
@@ -66,8 +69,7 @@ def _errors_in_one_line() -> Iterator[None]:
 
 
 def _exit(message: str, status: int) -> NoReturn:
-    one_line = " ".join(message.splitlines())
-    sys.stderr.write(f"bothways: {one_line}\n")
+    sys.stderr.write(f"bothways: {shown(message, LONGEST_MESSAGE + 100)}\n")
     sys.exit(status)
 
 

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 import bothways
@@ -27,6 +26,7 @@ from bothways.data.dialect import Dialect
 from bothways.data.labeled import read_unlabeled
 from bothways.evaluation.benchmark import Benchmark, SpeedResult
 from bothways.evaluation.inputs import choose_text_columns
+from bothways.terminal import SafeConsole
 
 
 def bench(
@@ -58,7 +58,7 @@ def bench(
     if data is not None:
         columns = choose_text_columns(text, read_manifest(bundle).training.text_columns)
         texts = read_unlabeled(data, columns, Dialect(table_format, delimiter, quotes, encoding, not no_header))
-    with Console(file=sys.stderr).status("measuring") as status:  # shows nothing unless stderr is a terminal
+    with SafeConsole(file=sys.stderr).status("measuring") as status:  # shows nothing unless stderr is a terminal
         found = bothways.benchmark(
             bundle, texts, max_texts=max_texts, on_progress=lambda step: status.update(f"measuring: {step}")
         )

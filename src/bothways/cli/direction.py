@@ -10,6 +10,7 @@ from rich.table import Table
 import bothways
 from bothways.cli.options import Language, output_console
 from bothways.data.corpus import Corpus
+from bothways.errors import quoted
 from bothways.interop.direction import MIN_Z_SCORE
 
 
@@ -53,7 +54,7 @@ def direction(
     console.print(table)
     sample = {"composed": "random sentences composed from the vocabulary", "given": str(texts)}
     console.print(
-        f"Texts: {sample.get(verdict.sample, f'built-in samples in {verdict.sample!r}')}. "
+        f"Texts: {sample.get(verdict.sample, f'built-in samples in {quoted(verdict.sample)}')}. "
         f"The vocabulary covers {verdict.coverage:.0%} of their tokens."
     )
     margin = f"{verdict.margin:.3f} nats per token (|z| = {abs(verdict.z_score):.1f})"

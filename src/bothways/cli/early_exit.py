@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 import bothways
@@ -25,6 +24,8 @@ from bothways.cli.options import (
     TrainedTextColumns,
     output_console,
 )
+from bothways.errors import path_text
+from bothways.terminal import SafeConsole
 
 
 def early_exit(
@@ -49,7 +50,7 @@ def early_exit(
 
     Example: bothways early-exit reviews.bundle held_out.csv --out fast.bundle
     """
-    with Console(file=sys.stderr).status("reading the rows in both directions"):  # shown on terminals only
+    with SafeConsole(file=sys.stderr).status("reading the rows in both directions"):  # shown on terminals only
         found = bothways.fit_early_exit(
             bundle,
             data,
@@ -64,7 +65,7 @@ def early_exit(
             encoding=encoding,
             header=not no_header,
         )
-    table = Table(title=f"{out}: {found.first} first, on {found.rows:,} rows", title_justify="left")
+    table = Table(title=f"{path_text(out)}: {found.first} first, on {found.rows:,} rows", title_justify="left")
     for title in ("confidence above", "read in both directions", "accuracy", "macro F1", ""):
         table.add_column(title, justify="right" if title else "left")
     points: list[tuple[EarlyExit | EarlyExitPoint, str]]
@@ -80,4 +81,4 @@ def early_exit(
         f"accuracy {metric_text('accuracy', found.accuracy_of_ensemble)}, "
         f"macro F1 {metric_text('macro_f1', found.macro_f1_of_ensemble)}"
     )
-    console.print(f"Next: bothways predict {out} FILE --early-exit --out FILE")
+    console.print(f"Next: bothways predict {path_text(out)} FILE --early-exit --out FILE")

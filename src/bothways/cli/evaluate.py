@@ -11,7 +11,7 @@ from rich.table import Table
 import bothways
 from bothways import strict_json
 from bothways.bundle.parity import ENSEMBLE
-from bothways.cli.metrics import UNDEFINED, metric_text, metric_texts, metrics_table
+from bothways.cli.metrics import UNDEFINED, invalid_text, metric_text, metric_texts, metrics_table
 from bothways.cli.options import (
     BundlePath,
     DelimiterOption,
@@ -24,7 +24,6 @@ from bothways.cli.options import (
     TrainedTextColumns,
     output_console,
 )
-from bothways.data.invalid import summary
 from bothways.evaluation.evaluate import UnknownLabels
 from bothways.files import open_for_writing, refuse_unusable
 from bothways.tasks.labels import label_text
@@ -91,7 +90,7 @@ def evaluate(
     if evaluation.unknown:
         console.print(f"Rows with labels that the model does not know, counted as errors: {evaluation.unknown:,}")
     if evaluation.invalid:
-        console.print(f"Invalid rows left out: {len(evaluation.invalid):,}. {summary(evaluation.invalid)}")
+        console.print(invalid_text(evaluation.invalid))
     console.print(_summary(evaluation))
     if uncertain := few_rows_warning(evaluation.summary[ENSEMBLE], evaluation.rows, "rows"):
         console.print(f"warning: {uncertain}")

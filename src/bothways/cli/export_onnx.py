@@ -10,6 +10,7 @@ from rich.table import Table
 
 import bothways
 from bothways.cli.options import BundlePath, output_console
+from bothways.errors import path_text
 
 
 def export_onnx(
@@ -25,7 +26,9 @@ def export_onnx(
     Example: bothways export-onnx reviews.bundle --out reviews.onnx
     """
     result = bothways.export_onnx(bundle, out=out)
-    table = Table(title=f"{out}: {result.size_bytes:,} bytes, {result.texts} texts verified", title_justify="left")
+    table = Table(
+        title=f"{path_text(out)}: {result.size_bytes:,} bytes, {result.texts} texts verified", title_justify="left"
+    )
     table.add_column("output")
     table.add_column("largest difference", justify="right")
     for name, difference in result.differences.items():

@@ -11,6 +11,7 @@ from rich.table import Table
 import bothways
 from bothways.cli.direction import verdict_row
 from bothways.cli.options import Language, output_console
+from bothways.errors import path_text
 from bothways.text.reading import Direction
 
 
@@ -60,7 +61,7 @@ def import_fastai(
         labels=label or (),
         language=language,
     )
-    table = Table(title=f"{out}: {result.kind}", title_justify="left")
+    table = Table(title=f"{path_text(out)}: {result.kind}", title_justify="left")
     for name in ("file", "saved by", "reads", "known by", "weights show", "|z|"):
         table.add_column(name)
     for model in result.models:
@@ -72,6 +73,8 @@ def import_fastai(
         for remark in model.remarks:
             console.print(f"Note: {remark}")
     if result.kind == "classifier":
-        console.print(f"Next: bothways verify {out} · bothways predict {out} FILE --out FILE")
+        console.print(f"Next: bothways verify {path_text(out)} · bothways predict {path_text(out)} FILE --out FILE")
     else:
-        console.print(f"Next: bothways train DATA --text COLUMN --label COLUMN --out BUNDLE --pretrained {out}")
+        console.print(
+            f"Next: bothways train DATA --text COLUMN --label COLUMN --out BUNDLE --pretrained {path_text(out)}"
+        )

@@ -11,6 +11,7 @@ from bothways.bundle.read import read_manifest
 from bothways.bundle.signature import read_signature
 from bothways.cli.metrics import metric_text, metric_texts
 from bothways.cli.options import BundlePath, output_console
+from bothways.errors import path_text, quoted
 from bothways.tasks.classification import thresholds_text
 
 
@@ -22,7 +23,7 @@ def info(bundle: BundlePath) -> None:
     Example: bothways info reviews.bundle
     """
     manifest = read_manifest(bundle)
-    table = Table(title=str(bundle), title_justify="left", show_header=False)
+    table = Table(title=path_text(bundle), title_justify="left", show_header=False)
     title = manifest.decisions.title if manifest.kind is Kind.CLASSIFIER else "language-model pack"
     table.add_row("kind", f"{title}, format {manifest.format}")
     table.add_row("digest", manifest.digest)
@@ -40,6 +41,8 @@ def _predictions(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "task", manifest.task
     if manifest.labels:
         yield "labels", ", ".join(manifest.labels)
+        if manifest.label_kind != "text":
+            yield "label type", manifest.label_kind
     if manifest.target is not None:
         yield "target", f"mean {manifest.target.center:.6g}, standard deviation {manifest.target.scale:.6g} in training"
     if manifest.thresholds is not None:
@@ -81,9 +84,12 @@ def _training(training: TrainingRecord) -> Iterator[tuple[str, str]]:
         if training.rows:
             yield "rows", ", ".join(f"{count:,} {name}" for name, count in training.rows.items())
     if training.text_columns:
-        label = f", label {training.label_column!r}" if training.label_column else ""
-        separator = f" separated by {training.label_separator!r}" if training.label_separator else ""
-        yield "columns", f"text {', '.join(map(repr, training.text_columns))}{label}{separator}"
+        label = f", label {quoted(training.label_column)}" if training.label_column else ""
+        if training.label_columns:
+            label = f", labels {', '.join(map(quoted, training.label_columns))}"
+        separator = f" separated by {quoted(training.label_separator)}" if training.label_separator else ""
+        weight = f", weight {quoted(training.weight_column)}" if training.weight_column else ""
+        yield "columns", f"text {', '.join(map(quoted, training.text_columns))}{label}{separator}{weight}"
     if training.pretrained:
         name = f"{training.pretrained_name}, " if training.pretrained_name else ""
         yield "pretrained pack", f"{name}digest {training.pretrained}"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
+
+from bothways.data.invalid import summary
+from bothways.tasks.task import InvalidRow
 
 _TITLES = {
     "loss": "loss",
@@ -59,3 +62,8 @@ def metrics_table(first: str, rows: Mapping[str, Mapping[str, str]], title: str 
     for row, texts in rows.items():
         table.add_row(row, *(texts.get(name, "") for name in names))
     return table
+
+
+def invalid_text(invalid: Sequence[InvalidRow]) -> str:
+    """Return how many invalid rows were left out, and why."""
+    return f"Invalid rows left out: {len(invalid):,}. {summary(invalid)}"

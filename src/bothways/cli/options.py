@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from bothways.data.dialect import Quotes, TableFormat
 from bothways.runtime.encoder import Precision
+from bothways.terminal import SafeConsole
 from bothways.training.choices import Device
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of a bundle.")]
@@ -78,10 +78,10 @@ Language = Annotated[
 ]
 
 
-def output_console() -> Console:
+def output_console() -> SafeConsole:
     """Return the console for results: standard output, 160 columns wide unless it is a terminal.
 
     Labels, columns and paths are printed as they are, including ``[red]`` and ``:smile:``.
     """
     width = None if sys.stdout.isatty() else 160
-    return Console(width=width, markup=False, emoji=False, highlight=False, soft_wrap=True)
+    return SafeConsole(width=width, markup=False, emoji=False, highlight=False, soft_wrap=True)

@@ -7,7 +7,6 @@ from collections import Counter
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
@@ -24,8 +23,9 @@ from bothways.cli.options import (
     TrainedTextColumns,
 )
 from bothways.data.invalid import invalid_path
-from bothways.errors import path_text
+from bothways.errors import escaped, path_text
 from bothways.files import STANDARD_STREAM
+from bothways.terminal import SafeConsole
 from bothways.text.coverage import Unreadable
 
 
@@ -102,13 +102,13 @@ def predict(
             on_unreadable=lambda _, reason: unreadable.update([reason]),
         )
     if out != STANDARD_STREAM:
-        sys.stderr.write(f"{rows} rows written to {out}\n")
+        sys.stderr.write(f"{rows} rows written to {path_text(out)}\n")
     if invalid:
         reasons = "; ".join(f"{reason} ({count:,})" for reason, count in invalid.most_common(3))
         place = f", listed in {path_text(invalid_path(out))}" if out != STANDARD_STREAM else ""
-        sys.stderr.write(f"warning: invalid rows left out: {invalid.total():,}{place}. {reasons}\n")
+        sys.stderr.write(f"warning: invalid rows left out: {invalid.total():,}{place}. {escaped(reasons)}\n")
     if unreadable:
-        sys.stderr.write(f"warning: {_unreadable_text(unreadable, rows, abstain)}\n")
+        sys.stderr.write(f"warning: {escaped(_unreadable_text(unreadable, rows, abstain))}\n")
 
 
 def _unreadable_text(unreadable: Counter[Unreadable], rows: int, abstain: bool) -> str:
@@ -129,7 +129,7 @@ class _RowsColumn(ProgressColumn):
 
 
 def _progress() -> Progress:
-    console = Console(file=sys.stderr)
+    console = SafeConsole(file=sys.stderr)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

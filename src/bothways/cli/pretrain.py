@@ -21,6 +21,7 @@ from bothways.cli.options import (
     Seed,
     output_console,
 )
+from bothways.errors import path_text
 from bothways.training.choices import Directions, Size
 
 
@@ -78,4 +79,6 @@ def pretrain(
         encoding=encoding,
         header=not no_header,
     )
-    output_console().print(f"Next: bothways train DATA --text COLUMN --label COLUMN --out BUNDLE --pretrained {out}")
+    output_console().print(
+        f"Next: bothways train DATA --text COLUMN --label COLUMN --out BUNDLE --pretrained {path_text(out)}"
+    )

@@ -23,6 +23,7 @@ from bothways.cli.options import (
     Seed,
     output_console,
 )
+from bothways.errors import path_text
 from bothways.tasks.task import TaskName
 from bothways.training.choices import Directions, Size
 
@@ -106,7 +107,7 @@ def train(
     """
     model = bothways.train(
         data,
-        labels.split(",") if labels is not None else None,
+        [name.strip() for name in labels.split(",")] if labels is not None else None,
         text=text,
         label=label,
         task=task,
@@ -132,9 +133,9 @@ def train(
         force=force,
     )
     console = output_console()
-    rows = model.manifest.training.rows.get("validation", 0)
-    validation = {name: metric_texts(metrics) for name, metrics in model.manifest.training.validation.items()}
-    console.print(metrics_table("direction", validation, f"{out}: metrics on {rows:,} validation rows"))
+    name, rows = path_text(out), model.manifest.training.rows.get("validation", 0)
+    validation = {member: metric_texts(metrics) for member, metrics in model.manifest.training.validation.items()}
+    console.print(metrics_table("direction", validation, f"{name}: metrics on {rows:,} validation rows"))
     console.print(
-        f"Next: bothways evaluate {out} FILE · bothways predict {out} FILE --out FILE · bothways verify {out}"
+        f"Next: bothways evaluate {name} FILE · bothways predict {name} FILE --out FILE · bothways verify {name}"
     )

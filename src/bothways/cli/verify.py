@@ -11,10 +11,11 @@ from rich.table import Table
 import bothways
 from bothways.bundle.manifest import Manifest
 from bothways.bundle.read import read_manifest
-from bothways.cli.metrics import metric_texts, metrics_table
+from bothways.cli.metrics import invalid_text, metric_texts, metrics_table
 from bothways.cli.options import (
     BundlePath,
     DelimiterOption,
+    DropInvalid,
     EncodingOption,
     FormatOption,
     NoHeaderOption,
@@ -37,6 +38,7 @@ def verify(
     text: TrainedTextColumns = None,
     label: TrainedLabelColumn = None,
     precision: PrecisionOption = "float32",
+    drop_invalid: DropInvalid = False,
     table_format: FormatOption = None,
     delimiter: DelimiterOption = None,
     quotes: QuotesOption = None,
@@ -59,7 +61,9 @@ def verify(
         raise ConfigError("labeled rows compare int8 with float32. Add --precision int8, or use bothways evaluate")
     result = bothways.verify(bundle, precision=precision, key=key)
     manifest = read_manifest(bundle)
-    table = Table(title=f"{bundle}: {result.texts} texts of the parity record, {precision}", title_justify="left")
+    table = Table(
+        title=f"{path_text(bundle)}: {result.texts} texts of the parity record, {precision}", title_justify="left"
+    )
     table.add_column("direction")
     table.add_column(f"largest difference of {_unit(manifest)}", justify="right")
     table.add_column("allowed", justify="right")
@@ -75,12 +79,15 @@ def verify(
             data,
             text=text,
             label=label,
+            drop_invalid=drop_invalid,
             format=table_format,
             delimiter=delimiter,
             quotes=quotes,
             encoding=encoding,
             header=not no_header,
         )
+        if comparison.invalid:
+            console.print(invalid_text(comparison.invalid))
         metrics = {name: metric_texts(found) for name, found in comparison.metrics.items()}
         console.print(metrics_table("precision", metrics, f"{comparison.rows:,} rows of {comparison.data}"))
         if manifest.labels:

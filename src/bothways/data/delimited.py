@@ -19,7 +19,7 @@ from typing import IO, Protocol
 from bothways.data.dialect import Dialect, Quotes
 from bothways.data.lines import LARGEST_LINE_CHARACTERS, Lines
 from bothways.data.table import CHUNK_ROWS, Chunk, Table, TableWriter, Values
-from bothways.errors import DataError
+from bothways.errors import DataError, quoted
 
 _NUMBER = re.compile(r"\s*[-+]?\d+(\.\d+)?\s*")
 _NO_QUOTES = "If quotation marks are ordinary characters in this file, pass --quotes none"
@@ -254,6 +254,9 @@ class _Judge:
         Raises:
             DataError: The lines also read as rows.
         """
+        if self.width > 1 and not any(self._delimiter in value for value in row):
+            self._is_quoted = True  # the delimiters of one row are spread over several lines
+            return
         lines = self._lines.between(first, last)
         like_rows = [line.count(self._delimiter) for line in lines].count(self.width - 1)
         if not like_rows:
@@ -376,7 +379,8 @@ class _DelimitedWriter(TableWriter):
                 end += len(line)
                 if end > error.start:
                     raise DataError(
-                        f"{self._name}, {place}: {character!r} of a prediction can't be written in {self._encoding}. "
+                        f"{self._name}, {place}: {quoted(character)} of a prediction can't be written "
+                        f"in {self._encoding}. "
                         "Save the input as UTF-8"
                     ) from None
         self._lines.lines = []
@@ -387,7 +391,8 @@ class _DelimitedWriter(TableWriter):
             for cell in cells[len(cells) - added :]:
                 if self._delimiter in cell or "\n" in cell or "\r" in cell:
                     raise DataError(
-                        f"{self._name}, {place}: {cell!r} of a prediction contains a delimiter or a line end, which "
+                        f"{self._name}, {place}: {quoted(cell)} of a prediction contains a delimiter "
+                        "or a line end, which "
                         "cannot be written without quotation marks. Save the input as CSV, JSON lines or Parquet"
                     )
             self._lines.lines.append(self._delimiter.join(cells) + "\n")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bothways.arguments import Check, as_flag, as_text, optional
-from bothways.errors import ConfigError
+from bothways.errors import ConfigError, quoted
 from bothways.files import COMPRESSIONS, STANDARD_STREAM, split_suffix
 
 TableFormat = Literal["csv", "tsv", "json", "jsonl", "parquet", "arrow", "excel"]
@@ -70,9 +70,9 @@ class Dialect:
 
     def __post_init__(self) -> None:
         if self.format is not None and self.format not in FORMATS.values():
-            raise ConfigError(f"unknown format {self.format!r}. Use {', '.join(dict.fromkeys(FORMATS.values()))}")
+            raise ConfigError(f"unknown format {quoted(self.format)}. Use {', '.join(dict.fromkeys(FORMATS.values()))}")
         if self.quotes not in (None, "double", "none"):
-            raise ConfigError(f"unknown quotes {self.quotes!r}. Use double or none")
+            raise ConfigError(f"unknown quotes {quoted(self.quotes)}. Use double or none")
         if self.delimiter is not None:
             object.__setattr__(self, "delimiter", _checked_delimiter(self.delimiter))
         if self.encoding is not None:
@@ -122,7 +122,7 @@ def format_of(path: str, dialect: Dialect | None = None) -> TableFormat:
     if dialect.delimiter is not None:
         return "csv"
     raise ConfigError(
-        f"{path}: unknown file format {suffix!r}. Pass --format, such as --format csv, or use a suffix "
+        f"{path}: unknown file format {quoted(suffix)}. Pass --format, such as --format csv, or use a suffix "
         f"{', '.join(FORMATS)} (optionally followed by {', '.join(COMPRESSIONS)})"
     )
 
@@ -131,7 +131,7 @@ def _checked_delimiter(given: str) -> str:
     delimiter = _DELIMITER_NAMES.get(given, given)
     if len(delimiter) != 1 or delimiter in '"\r\n\0' or "\ud800" <= delimiter <= "\udfff":
         raise ConfigError(
-            f"the delimiter is {given!r}, expected one character other than a quotation mark or a line end, "
+            f"the delimiter is {quoted(given)}, expected one character other than a quotation mark or a line end, "
             "such as --delimiter ';' or --delimiter tab"
         )
     return delimiter
@@ -145,5 +145,5 @@ def _checked_encoding(given: str) -> str:
     except (LookupError, ValueError, AttributeError, AssertionError):
         name = ""
     if not name or name in _NOT_FOR_FILES:
-        raise ConfigError(f"unknown encoding {given!r}. Use a name such as utf-8, utf-16, cp1252 or gb18030")
+        raise ConfigError(f"unknown encoding {quoted(given)}. Use a name such as utf-8, utf-16, cp1252 or gb18030")
     return name

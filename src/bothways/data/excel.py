@@ -18,7 +18,7 @@ from typing import IO, Any
 from bothways.data.delimited import Places
 from bothways.data.dialect import Dialect
 from bothways.data.table import CHUNK_ROWS, Chunk, Table, TableWriter, Values
-from bothways.errors import DataError, DependencyMissing
+from bothways.errors import DataError, DependencyMissing, quoted
 from bothways.files import library_errors
 
 _LAST_ROW = 1_048_576
@@ -98,7 +98,8 @@ class ExcelTable(Table):
             for position, values in enumerate(rows):
                 if len(values) > len(self.columns) and values[-1] is not None:
                     raise DataError(
-                        f"{self.name}, {places[position]}: has a value beyond the last column {self.columns[-1]!r}"
+                        f"{self.name}, {places[position]}: has a value beyond the last column "
+                        f"{quoted(self.columns[-1])}"
                     )
             number += len(rows)
             yield Chunk(self.columns, [_plain(values, len(self.columns)) for values in rows], places)

@@ -8,43 +8,43 @@ from __future__ import annotations
 import math
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from bothways import strict_json
-from bothways.errors import DataError, OutputExists
-from bothways.files import replace_file
+from bothways.errors import DataError, OutputExists, quoted
+from bothways.files import open_for_writing
 from bothways.tasks.task import InvalidRow
 
 INVALID_SUFFIX = ".invalid.jsonl"
 _REASONS_SHOWN, _PLACES_SHOWN = 4, 3
-_ADVICE = "Correct them, or leave them out with --drop-invalid"
 
 
-def refuse_invalid(invalid: Sequence[InvalidRow], rows: int) -> None:
+def refuse_invalid(invalid: Sequence[InvalidRow], rows: int, *, can_drop: bool = True) -> None:
     """Refuse a source that has invalid rows.
 
     Args:
         invalid: The invalid rows of one source, in order.
         rows: Number of all its rows.
+        can_drop: Whether there is an option that leaves invalid rows out.
 
     Raises:
         DataError: There are some. The message has their number, and the places of the first few by reason.
     """
     if not invalid:
         return
+    drop = f", or leave {'it' if len(invalid) == 1 else 'them'} out with --drop-invalid" if can_drop else ""
     if len(invalid) == 1:
-        raise DataError(
-            f"{invalid[0].source}, {described(invalid[0])}. Correct it, or leave it out with --drop-invalid"
-        )
-    raise DataError(
-        f"{invalid[0].source}: {len(invalid):,} of {rows:,} rows are invalid: {summary(invalid)}. {_ADVICE}"
-    )
+        raise DataError(f"{invalid[0].source}, {described(invalid[0])}. Correct it{drop}")
+    count = f"{len(invalid):,} of {rows:,} rows are invalid"
+    raise DataError(f"{invalid[0].source}: {count}: {summary(invalid)}. Correct them{drop}")
 
 
 def described(row: InvalidRow) -> str:
     """Return the place of a row with its reason."""
-    column = f", column {row.column!r}" if row.column else ""
+    column = f", column {quoted(row.column)}" if row.column else ""
     return f"{row.place}{column}: {row.reason}"
 
 
@@ -52,7 +52,7 @@ def summary(invalid: Sequence[InvalidRow]) -> str:
     """Return the most frequent reasons, each with the places of its first rows."""
     by_reason: dict[str, list[InvalidRow]] = defaultdict(list)
     for row in invalid:
-        by_reason[f"column {row.column!r}: {row.reason}" if row.column else row.reason].append(row)
+        by_reason[f"column {quoted(row.column)}: {row.reason}" if row.column else row.reason].append(row)
     groups = sorted(by_reason.items(), key=lambda group: -len(group[1]))
     parts = []
     for reason, rows in groups[:_REASONS_SHOWN]:
@@ -88,7 +88,8 @@ def write_invalid(out: str | os.PathLike[str], invalid: Sequence[InvalidRow]) ->
         if not is_same:
             raise OutputExists(f"{path} already exists: move it, it would list the rows that are left out")
         return path
-    replace_file(path, content)
+    with open_for_writing(str(path)) as file:
+        file.write(content)
     return path
 
 
@@ -105,8 +106,12 @@ def as_json(row: InvalidRow) -> dict[str, object]:
 
 
 def _json_value(value: object) -> object:
+    if isinstance(value, np.generic):
+        value = value.item()
     if value is None or isinstance(value, str | bool | int):
         return value
+    if isinstance(value, Mapping):
+        return {str(name): _json_value(each) for name, each in value.items()}
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, list | tuple):

@@ -18,7 +18,7 @@ from bothways import strict_json
 from bothways.data.dialect import Dialect
 from bothways.data.lines import UTF_16_MARKS, not_in_encoding
 from bothways.data.table import CHUNK_ROWS, Chunk, Table, TableWriter, Values
-from bothways.errors import DataError
+from bothways.errors import DataError, quoted
 
 LARGEST_LINE_BYTES = 8 * 1024 * 1024
 """A longer line or object is refused: it would need too much memory."""
@@ -271,7 +271,7 @@ def _records_of(document: Record, name: str) -> Records:
         return
     lengths = {key: len(column) for key, column in columns.items()}
     if len(set(lengths.values())) > 1:
-        found = ", ".join(f"{key!r} has {length}" for key, length in itertools.islice(lengths.items(), 10))
+        found = ", ".join(f"{quoted(key)} has {length}" for key, length in itertools.islice(lengths.items(), 10))
         raise DataError(f"{name}: its columns have different numbers of values: {found}. {_JSON_LINES}")
     for number, row in enumerate(zip(*columns.values(), strict=True), start=1):
         yield f"row {number}", dict(zip(columns, row, strict=True))
@@ -292,7 +292,9 @@ class _ObjectWriter(TableWriter):
             new = {name: values[position] for name, values in added.items()}
             if taken := value.keys() & new.keys():
                 place = chunk.places[position]
-                raise DataError(f"{self._name}, {place}: already has a key {min(taken)!r}. Rename or drop it first")
+                raise DataError(
+                    f"{self._name}, {place}: already has a key {quoted(min(taken))}. Rename or drop it first"
+                )
             row = {**value, **new}
             try:
                 data = self._encoder.encode(strict_json.dump(row))

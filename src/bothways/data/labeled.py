@@ -6,10 +6,9 @@ rows are reported at once, or left out. Does not know tokens.
 
 from __future__ import annotations
 
-import functools
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -27,6 +26,7 @@ _LARGEST_WEIGHT = 1e30
 _TEXT, _LABEL = "text", "label"
 """Columns of a table that is made of two lists."""
 _STRINGS_KEPT = 10_000
+_Cell = TypeVar("_Cell")
 _Value = TypeVar("_Value")
 
 
@@ -84,6 +84,7 @@ def read_labeled(
     weight: str | None = None,
     drop_invalid: bool = False,
     keep_unknown: bool = False,
+    known_in: str = "the model has",
     unknown_advice: str = "",
 ) -> LabeledTexts:
     """Return all labeled texts of a source.
@@ -99,7 +100,8 @@ def read_labeled(
         weight: Column of the weights of texts in the training loss; None for equal weights.
         drop_invalid: Leave invalid rows out. They are listed in the result.
         keep_unknown: Keep rows whose labels the fitted task does not know.
-        unknown_advice: What a user can do about such rows, for the error.
+        known_in: What has the labels of the task, for the error about others.
+        unknown_advice: What a user can do about others, for the same error.
 
     Raises:
         ConfigError: The label column is not named.
@@ -113,25 +115,30 @@ def read_labeled(
     options = ["--text"] * len(text_columns) + ["--label" if label is not None else "--labels"] * len(labels)
     options = [*options, "--weight"][: len(columns)]
 
-    parse_string = functools.lru_cache(_STRINGS_KEPT)(task.parse)  # most labels occur many times
+    known: dict[str, Label] = {}  # most labels occur many times
 
-    def parse_label(cells: Sequence[object]) -> Label:
-        if label is None:
-            return task.parse(list(cells))
-        return parse_string(cells[0]) if type(cells[0]) is str else task.parse(cells[0])
-
-    def parse(row: _Row) -> tuple[Text, Label, float]:
-        _refuse_header(row, columns)
-        found = _cell(label or "", parse_label, row.cells[len(text_columns) :][: len(labels)])
+    def parse_labels(cells: Sequence[object]) -> Label:
+        cell = cells[0] if label is not None else list(cells)
+        if type(cell) is str and cell in known:
+            return known[cell]
+        found = _cell(label or "", task.parse, cell)
         if not keep_unknown and (unknown := task.unknown(found)):
             raise InvalidCellError(
                 label or "",
-                f"unknown label {listed(unknown)}; the model has {listed(task.labels, KNOWN_SHOWN)}{unknown_advice}",
+                f"unknown label {listed(unknown)}; {known_in} {listed(task.labels, KNOWN_SHOWN)}{unknown_advice}",
             )
+        if type(cell) is str and len(known) < _STRINGS_KEPT:
+            known[cell] = found
+        return found
+
+    def parse(row: _Row) -> tuple[Text, Label, float]:
+        cells = row.cells
+        if isinstance(cells[0], str) and cells[0] == columns[0]:
+            _refuse_header(row, columns)
         return (
-            parse_text(row.cells[: len(text_columns)], text_columns),
-            found,
-            1.0 if weight is None else _cell(weight, _parse_weight, row.cells[-1]),
+            parse_text(cells[: len(text_columns)], text_columns),
+            parse_labels(cells[len(text_columns) :][: len(labels)]),
+            1.0 if weight is None else _cell(weight, _parse_weight, cells[-1]),
         )
 
     name, parsed, invalid = _valid_rows(_rows(source, columns, options, dialect), parse)
@@ -144,7 +151,7 @@ def read_labeled(
         raise DataError(f"{name}: {columns_text(text_columns)} {verb} empty in every row")
     weights = None if weight is None else [each[2] for each in parsed]
     if weights is not None and not any(weights):
-        raise DataError(f"{name}: the column {weight!r} is 0 in every row, so nothing would be learned")
+        raise DataError(f"{name}: the column {quoted(weight)} is 0 in every row, so nothing would be learned")
     found = [each[1] for each in parsed]
     return LabeledTexts(name, texts, found if task.labels else task.unified(found), weights, tuple(invalid))
 
@@ -163,8 +170,8 @@ def labeled_source(data: object, labels: object, text: TextColumns | None, label
         ConfigError: The arguments do not go together; the message names what is missing.
     """
     texts, by_text, names = data, labels, None
-    if isinstance(data, tuple) and len(data) == 2 and as_column(data[0]) is not None:
-        (texts, by_text), names = data, labels
+    if isinstance(data, tuple) and len(data) == 2 and (first := as_column(data[0])) is not None:
+        texts, by_text, names = first, data[1], labels
     are_paths = by_text is None and text is not None and label is not None and isinstance(data, list)
     if (values := as_column(texts)) is not None and not are_paths:
         found = as_column(by_text)
@@ -207,10 +214,12 @@ def _names(labels: object) -> tuple[str, ...]:
 
 
 def as_column(value: object) -> list[object] | None:
-    """Return the values of a list, array, Series or Arrow column, or None for a path, a table or anything else."""
+    """Return the values of a list, array, column or generator, or None for a path, a table or anything else."""
     if isinstance(value, str | bytes | Mapping) or hasattr(value, "columns") or hasattr(value, "column_names"):
         return None
     found = as_list(value)
+    if found is None and isinstance(value, Sequence | Iterator | ValuesView) and not hasattr(value, "read"):
+        found = list(value)  # a column of a Dataset, or a generator
     return None if found is None or (found and isinstance(found[0], Mapping)) else found
 
 
@@ -249,7 +258,7 @@ def _refuse_empty(source: TableSource, name: str, parsed: Sequence[object], inva
         raise DataError(f"{path} has no rows, expected texts with labels")
 
 
-def _cell(column: str, parse: Callable[[object], _Value], value: object) -> _Value:
+def _cell(column: str, parse: Callable[[_Cell], _Value], value: _Cell) -> _Value:
     try:
         return parse(value)
     except DataError as error:
@@ -257,12 +266,7 @@ def _cell(column: str, parse: Callable[[object], _Value], value: object) -> _Val
 
 
 def _refuse_header(row: _Row, columns: Sequence[str]) -> None:
-    first = row.cells[0]
-    if (
-        isinstance(first, str)
-        and first == columns[0]
-        and all(isinstance(cell, str) and cell == column for cell, column in zip(row.cells, columns, strict=True))
-    ):
+    if all(isinstance(cell, str) and cell == column for cell, column in zip(row.cells, columns, strict=True)):
         raise InvalidCellError("", "the row repeats the header")
 
 
@@ -277,7 +281,8 @@ def parse_text(cells: Sequence[object], columns: Sequence[str]) -> Text:
         InvalidCellError: A value is not a valid string, or all of them are missing.
     """
     if len(cells) == 1:
-        return _cell(columns[0], _parse_text, cells[0])
+        (cell,) = cells
+        return cell if type(cell) is str and cell.isascii() else _cell(columns[0], _parse_text, cell)
     found = zip(columns, without_missing(cells), strict=True)
     first, *others = (_cell(column, _parse_text, cell) for column, cell in found)
     return (first, *others) if others else first
@@ -295,7 +300,7 @@ def _parse_weight(value: object) -> float:
     except ValueError:
         number = math.nan
     if not 0 <= number <= _LARGEST_WEIGHT:
-        raise DataError(f"the weight is {str(value)[:40]!r}, expected a number of at least 0")
+        raise DataError(f"the weight is {quoted(value, 40)}, expected a number of at least 0")
     return number
 
 
@@ -310,11 +315,11 @@ def read_unlabeled(source: TableSource, text: TextColumns, dialect: Dialect | No
     Raises:
         DataError: A column is missing, or texts are missing or not strings.
     """
-    return read_valid_texts(source, text, dialect=dialect, drop_invalid=False)[0]
+    return read_valid_texts(source, text, dialect=dialect, drop_invalid=False, can_drop=False)[0]
 
 
 def read_valid_texts(
-    source: object, text: TextColumns, *, dialect: Dialect | None, drop_invalid: bool
+    source: object, text: TextColumns, *, dialect: Dialect | None, drop_invalid: bool, can_drop: bool = True
 ) -> tuple[list[Text], list[InvalidRow]]:
     """Return all texts of a source, and the rows that were left out.
 
@@ -323,6 +328,7 @@ def read_valid_texts(
         text: Text column, or several. Texts of several columns are tuples.
         dialect: What the user states about a file.
         drop_invalid: Leave invalid rows out.
+        can_drop: Whether a user can choose to, for the error.
 
     Raises:
         DataError: A column is missing, or texts are missing or not strings.
@@ -332,7 +338,7 @@ def read_valid_texts(
     rows = _rows(table, columns, ["--text"] * len(columns), dialect)
     _, texts, invalid = _valid_rows(rows, lambda row: parse_text(row.cells, columns))
     if not drop_invalid:
-        refuse_invalid(invalid, len(texts) + len(invalid))
+        refuse_invalid(invalid, len(texts) + len(invalid), can_drop=can_drop)
     return texts, invalid
 
 
@@ -347,7 +353,7 @@ def iterate_texts(source: TableSource, text: TextColumns, dialect: Dialect | Non
         try:
             yield parse_text(row.cells, columns)
         except InvalidCellError as error:
-            raise DataError(f"{row.name}, {row.place}, column {error.column!r}: {error}") from None
+            raise DataError(f"{row.name}, {row.place}, column {quoted(error.column)}: {error}") from None
 
 
 def _rows(source: TableSource, columns: list[str], options: list[str], dialect: Dialect | None) -> Iterator[_Row]:

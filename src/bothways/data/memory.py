@@ -11,7 +11,7 @@ from typing import Any
 
 from bothways.data.arrow_files import ArrowTable, ClassNames, class_names
 from bothways.data.table import CHUNK_ROWS, Chunk, Numbered, Table, Values
-from bothways.errors import DataError
+from bothways.errors import DataError, quoted
 
 NAME = "the table"
 _EXPECTED = "expected a path, a DataFrame, a dict of lists, a list of dicts, an Arrow table or a Dataset"
@@ -71,7 +71,7 @@ class ColumnsTable(Table):
         values = [_python_values(name, column) for name, column in zip(names, chosen, strict=True)]
         lengths = {name: len(column) for name, column in zip(names, values, strict=True)}
         if len(set(lengths.values())) > 1:
-            found = ", ".join(f"{name!r} has {length}" for name, length in list(lengths.items())[:10])
+            found = ", ".join(f"{quoted(name)} has {length}" for name, length in list(lengths.items())[:10])
             raise DataError(f"the columns of the table have different numbers of rows: {found}")
         rows: list[Values] = list(zip(*values, strict=True))
         for start in range(0, len(rows), CHUNK_ROWS):
@@ -135,8 +135,8 @@ def _python_values(name: str, column: Any) -> list[object]:
         DataError: The column is a single string, or not a sequence of values.
     """
     if isinstance(column, str | bytes) or not hasattr(column, "__iter__") or isinstance(column, Mapping):
-        found = f"the string {column[:20]!r}" if isinstance(column, str | bytes) else f"a {type(column).__name__}"
-        raise DataError(f"the column {name!r} of the table is {found}, expected one value per row")
+        found = f"the string {quoted(column, 20)}" if isinstance(column, str | bytes) else f"a {type(column).__name__}"
+        raise DataError(f"the column {quoted(name)} of the table is {found}, expected one value per row")
     for method in ("to_pylist", "to_list", "tolist"):
         if hasattr(column, method):
             return list(getattr(column, method)())

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from typing import IO, Any
 
 from bothways.data.dialect import TableFormat
-from bothways.errors import ConfigError, DataError
+from bothways.errors import ConfigError, DataError, quoted
 
 CHUNK_ROWS = 256
 """Maximum number of rows per chunk."""
@@ -119,7 +119,7 @@ class Table(ABC):
         """
         count = self.columns.count(name)
         if count > 1:
-            raise DataError(f"{self.name} has {count} columns named {name!r}. Rename all but one")
+            raise DataError(f"{self.name} has {count} columns named {quoted(name)}. Rename all but one")
         if count:
             return
         listed = [column if len(column) <= 40 else column[:37] + "..." for column in self.columns[:_COLUMNS_LISTED]]
@@ -127,7 +127,8 @@ class Table(ABC):
         if len(self.columns) > _COLUMNS_LISTED:
             found += f" and {len(self.columns) - _COLUMNS_LISTED} more"
         raise DataError(
-            f"{self.name} has no column {name!r}. It has {found}{self._column_hint()}. Choose a column with {option}"
+            f"{self.name} has no column {quoted(name)}. It has {found}{self._column_hint()}. Choose a "
+            f"column with {option}"
         )
 
     def _column_hint(self) -> str:

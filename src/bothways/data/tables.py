@@ -25,7 +25,7 @@ from bothways.data.excel import ExcelTable
 from bothways.data.json_files import JsonTable
 from bothways.data.memory import open_memory
 from bothways.data.table import Chunk, Table, TableWriter, Values
-from bothways.errors import ConfigError, DataError, path_text
+from bothways.errors import ConfigError, DataError, path_text, quoted
 from bothways.files import STANDARD_STREAM, open_for_reading, open_for_writing, split_suffix, zip_member
 
 
@@ -153,7 +153,7 @@ class _SeveralFiles(Table):
                 missing = sorted({*self.columns} ^ {*table.columns})
                 if missing:
                     raise DataError(
-                        f"{self._paths[0]} and {path} have different columns: only one of them has {missing[0]!r}"
+                        f"{self._paths[0]} and {path} have different columns: only one of them has {quoted(missing[0])}"
                     )
                 for chunk in table.chunks(columns or self.columns):
                     names = columns or self.columns
@@ -258,7 +258,7 @@ def check_output(table: Table, path: str, added: Sequence[str], dialect: Dialect
             )
     taken = [column for column in added if column in table.columns]
     if taken:
-        raise DataError(f"{table.name} already has a column {taken[0]!r}. Rename or drop it first")
+        raise DataError(f"{table.name} already has a column {quoted(taken[0])}. Rename or drop it first")
 
 
 @contextlib.contextmanager

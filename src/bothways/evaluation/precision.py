@@ -6,12 +6,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bothways.arguments import as_names, as_path, as_text, checked, optional
+from bothways.arguments import as_flag, as_names, as_path, as_text, checked, optional
 from bothways.bundle.parity import ENSEMBLE
 from bothways.data.dialect import DIALECT_CHECKS, Dialect, Quotes, TableFormat
 from bothways.data.tables import TableSource
 from bothways.evaluation.inputs import read_rows
 from bothways.runtime.classifier import load
+from bothways.tasks.task import InvalidRow
 from bothways.text.fields import TextColumns
 
 
@@ -24,21 +25,24 @@ class PrecisionComparison:
         rows: Number of rows.
         metrics: The task's headline metrics by precision.
         changed_labels: Number of rows that get other labels in int8 than in float32. 0 for regression.
+        invalid: Rows that were left out.
     """
 
     data: str
     rows: int
     metrics: dict[str, dict[str, float]]
     changed_labels: int
+    invalid: tuple[InvalidRow, ...] = ()
 
 
-@checked(bundle=as_path, text=optional(as_names), label=optional(as_text), **DIALECT_CHECKS)
+@checked(bundle=as_path, text=optional(as_names), label=optional(as_text), drop_invalid=as_flag, **DIALECT_CHECKS)
 def compare_precision(
     bundle: str | os.PathLike[str],
     data: TableSource | tuple[Sequence[object], Sequence[object]],
     *,
     text: TextColumns | None = None,
     label: str | None = None,
+    drop_invalid: bool = False,
     format: TableFormat | None = None,  # noqa: A002  (as the option)
     delimiter: str | None = None,
     quotes: Quotes | None = None,
@@ -52,6 +56,7 @@ def compare_precision(
         data: Labeled rows: a table in a file, or in memory (docs/tables.md).
         text: Text column, or several. Defaults to those used in training.
         label: Label column, or the target for regression. Defaults to the one used in training.
+        drop_invalid: Leave rows without a usable text or label out. The result lists them.
         format: Format of a file. Defaults to that of its suffix.
         delimiter: Character between the fields of a text table, such as ``;``. Defaults to a tab for TSV, or a comma.
         quotes: ``none`` if quotation marks are ordinary characters, ``double`` if they enclose fields in any case.
@@ -68,7 +73,8 @@ def compare_precision(
     """
     exact, quantized = load(bundle), load(bundle, precision="int8")
     task = exact.task
-    rows = read_rows(exact.manifest, data, text, label, Dialect(format, delimiter, quotes, encoding, header))
+    dialect = Dialect(format, delimiter, quotes, encoding, header)
+    rows = read_rows(exact.manifest, data, text, label, dialect, drop_invalid=drop_invalid)
     targets = task.targets(rows)
     scores = {model.precision: model.scores_by_direction(rows.texts)[ENSEMBLE] for model in (exact, quantized)}
     return PrecisionComparison(
@@ -79,4 +85,5 @@ def compare_precision(
             task.decide(ours).chosen != task.decide(theirs).chosen
             for ours, theirs in zip(scores[quantized.precision], scores[exact.precision], strict=True)
         ),
+        invalid=rows.invalid,
     )

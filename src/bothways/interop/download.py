@@ -14,11 +14,11 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import IO
 
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from bothways.errors import ForeignModelError
 from bothways.files import open_for_writing
+from bothways.terminal import SafeConsole
 
 _TIMEOUT_S = 30
 _CHUNK_BYTES = 1 << 18
@@ -105,7 +105,7 @@ def _download(published: PublishedFile, name: str, out: IO[bytes]) -> tuple[int,
     )
     with (
         urllib.request.urlopen(published.url, timeout=_TIMEOUT_S) as response,  # noqa: S310  (a constant, or a test's)
-        Progress(*columns, console=Console(file=sys.stderr), transient=True) as progress,
+        Progress(*columns, console=SafeConsole(file=sys.stderr), transient=True) as progress,
     ):
         task = progress.add_task(name, total=published.size_bytes)
         while size <= published.size_bytes and (chunk := response.read(_CHUNK_BYTES)):

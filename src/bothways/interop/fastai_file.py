@@ -7,6 +7,7 @@ is needed to tokenize texts. Nothing is executed.
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -98,10 +99,10 @@ def open_model(
         DependencyMissing: The model needs spaCy for its tokenizer, and spaCy is not installed.
     """
     path = Path(source)
-    if not path.exists() and source in PUBLISHED:
+    if source in PUBLISHED and not path.exists():
         path = fetch_published(source)
     options = _Options(vocabulary, tuple(labels), language, needs_labels)
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112  (Path.is_dir raises if the path is too long)
         return _from_folder(path, source, options)
     if path.name.endswith(_ARCHIVES):
         with tempfile.TemporaryDirectory() as folder:

@@ -20,7 +20,7 @@ from bothways.arguments import as_path, as_paths, as_text, checked, optional
 from bothways.bundle.manifest import ImportedFile, ImportRecord, Kind, Member, TrainingRecord
 from bothways.bundle.weights import matched_rows
 from bothways.bundle.write import write_bundle
-from bothways.errors import ConfigError, DirectionError, ForeignModelError
+from bothways.errors import ConfigError, DirectionError, ForeignModelError, quoted
 from bothways.files import refuse_existing
 from bothways.interop.direction import DirectionVerdict, infer
 from bothways.interop.fastai_file import ForeignModel, open_model
@@ -229,7 +229,7 @@ def _given_directions(direction: str | None, models: int) -> list[Direction | No
     if direction is None:
         return [None]
     if direction not in tuple(Direction):
-        raise ConfigError(f"unknown direction {direction!r}, expected forward or backward")
+        raise ConfigError(f"unknown direction {quoted(direction)}, expected forward or backward")
     return [Direction(direction)]
 
 

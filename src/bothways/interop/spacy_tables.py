@@ -12,9 +12,8 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pydantic import ValidationError
-
-from bothways.errors import DependencyMissing, ForeignModelError
+from bothways.errors import DependencyMissing, ForeignModelError, quoted
+from bothways.schema import Faults, validated
 from bothways.text.word_patterns import Pattern
 from bothways.text.word_rules import WordTables
 
@@ -42,7 +41,7 @@ def tables_from_spacy(language: str, control_tokens: Sequence[str]) -> tuple[Wor
     tokenizer = _blank_tokenizer(spacy, language)
     if type(tokenizer) is not Tokenizer:
         raise ForeignModelError(
-            f"spaCy splits the language {language!r} into words with {type(tokenizer).__name__}, expected its "
+            f"spaCy splits the language {quoted(language)} into words with {type(tokenizer).__name__}, expected its "
             "rule-based tokenizer: models in this language can't be imported"
         )
     for token in control_tokens:
@@ -51,31 +50,31 @@ def tables_from_spacy(language: str, control_tokens: Sequence[str]) -> tuple[Wor
         chunk: [_text_of(token, spacy.symbols.ORTH) for token in tokens] for chunk, tokens in tokenizer.rules.items()
     }
     try:
-        tables = WordTables(
-            exceptions=rules,
-            prefix=_pattern(language, "prefix_search", tokenizer.prefix_search, "search"),
-            suffix=_pattern(language, "suffix_search", tokenizer.suffix_search, "search"),
-            infix=_pattern(language, "infix_finditer", tokenizer.infix_finditer, "finditer"),
-            token_match=_pattern(language, "token_match", tokenizer.token_match, "match"),
-            url_match=_pattern(language, "url_match", tokenizer.url_match, "match"),
-            faster_heuristics=tokenizer.faster_heuristics,
-        )
-    except ValidationError as error:
-        message = error.errors()[0]["msg"]
+        fields = {
+            "exceptions": rules,
+            "prefix": _pattern(language, "prefix_search", tokenizer.prefix_search, "search"),
+            "suffix": _pattern(language, "suffix_search", tokenizer.suffix_search, "search"),
+            "infix": _pattern(language, "infix_finditer", tokenizer.infix_finditer, "finditer"),
+            "token_match": _pattern(language, "token_match", tokenizer.token_match, "match"),
+            "url_match": _pattern(language, "url_match", tokenizer.url_match, "match"),
+            "faster_heuristics": tokenizer.faster_heuristics,
+        }
+        tables = validated(WordTables, fields)
+    except Faults as error:
         raise ForeignModelError(
-            f"spaCy's rules for the language {language!r} can't be stored in a bundle: {message}"
+            f"spaCy's rules for the language {quoted(language)} can't be stored in a bundle: {error}"
         ) from error
     return tables, str(spacy.__version__)
 
 
 def _blank_tokenizer(spacy: Any, language: str) -> Any:
     if not _LANGUAGE.fullmatch(language):
-        raise ForeignModelError(f"invalid language {language[:40]!r}, expected one of spaCy's codes, such as 'en'")
+        raise ForeignModelError(f"invalid language {quoted(language, 40)}, expected one of spaCy's codes, such as 'en'")
     try:
         spacy.util.get_lang_class(language)
     except ImportError as error:
         raise ForeignModelError(
-            f"spaCy {spacy.__version__} does not support the language {language!r}: check --language"
+            f"spaCy {spacy.__version__} does not support the language {quoted(language)}: check --language"
         ) from error
     try:
         with warnings.catch_warnings():
@@ -83,7 +82,7 @@ def _blank_tokenizer(spacy: Any, language: str) -> Any:
             return spacy.blank(language).tokenizer
     except ImportError as error:
         raise ForeignModelError(
-            f"spaCy splits the language {language!r} into words with another library, expected its rule-based "
+            f"spaCy splits the language {quoted(language)} into words with another library, expected its rule-based "
             "tokenizer: models in this language can't be imported"
         ) from error
 
@@ -99,7 +98,8 @@ def _pattern(language: str, name: str, function: Callable[..., Any] | None, meth
     expression = getattr(function, "__self__", None)
     if not isinstance(expression, re.Pattern) or getattr(function, "__name__", "") != method:
         raise ForeignModelError(
-            f"the {name} of spaCy's tokenizer for the language {language!r} is {function!r}, expected the method "
+            f"the {name} of spaCy's tokenizer for the language {quoted(language)} is "
+            f"{quoted(function)}, expected the method "
             f"{method} of a regular expression: models in this language can't be imported"
         )
     return Pattern(pattern=expression.pattern, flags=expression.flags)

@@ -22,7 +22,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bothways.errors import ForeignModelError, path_text
+from bothways.errors import ForeignModelError, path_text, quoted
 from bothways.interop.library_errors import library_errors
 from bothways.interop.pickle_reader import MAX_DIMENSIONS, Constructor, GlobalName, Record, array_from, read_pickle
 
@@ -167,13 +167,13 @@ class _Storages:
         if key in self.by_key:
             known_class, known_count, storage = self.by_key[key]
             if (known_class, known_count) != (storage_class, count):
-                raise ValueError(f"storage {key[:99]!r} is described in two ways")
+                raise ValueError(f"storage {quoted(key, 99)} is described in two ways")
             return storage
         dtype = self.dtype(storage_class)
         size_bytes = count * dtype.itemsize
         self.left_bytes -= size_bytes
         if type(count) is not int or count < 0 or self.left_bytes < 0:
-            raise ValueError(f"storage {key[:99]!r} claims {count} items, which are not in the file")
+            raise ValueError(f"storage {quoted(key, 99)} claims {count} items, which are not in the file")
         is_float = dtype.kind == "f" or storage_class == "BFloat16Storage"
         storage = _Storage(np.empty(count, np.float32 if is_float else dtype.newbyteorder("=")))
         self.by_key[key] = storage_class, count, storage
@@ -191,7 +191,9 @@ class _Storages:
     def fill(self, key: str, raw: bytes | memoryview) -> None:
         storage_class, count, storage = self.by_key[key]
         if len(raw) != self.size_bytes(key):
-            raise ValueError(f"storage {key[:99]!r} has {len(raw)} bytes, but claims {count} items of {storage_class}")
+            raise ValueError(
+                f"storage {quoted(key, 99)} has {len(raw)} bytes, but claims {count} items of {storage_class}"
+            )
         storage.fill(raw, self.dtype(storage_class), storage_class)
 
 
@@ -328,11 +330,11 @@ def _check_entries(entries: list[zipfile.ZipInfo], size_bytes: int) -> None:
     names: set[str] = set()
     for entry in entries:
         if entry.flag_bits & 1 or entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
-            raise ValueError(f"{entry.filename[:200]!r} is encrypted or compressed, which torch never does")
+            raise ValueError(f"{quoted(entry.filename, 200)} is encrypted or compressed, which torch never does")
         if entry.filename in names:
-            raise ValueError(f"{entry.filename[:200]!r} occurs twice")
+            raise ValueError(f"{quoted(entry.filename, 200)} occurs twice")
         if entry.header_offset >= size_bytes:
-            raise ValueError(f"{entry.filename[:200]!r} lies outside the file")
+            raise ValueError(f"{quoted(entry.filename, 200)} lies outside the file")
         names.add(entry.filename)
     if sum(entry.file_size for entry in entries) > size_bytes:
         raise ValueError("its entries overlap, or claim more bytes than the file has")
@@ -349,7 +351,7 @@ def _read_archive(archive: zipfile.ZipFile, size_bytes: int, source: str) -> obj
 
     def content(name: str) -> bytes:
         if name not in names:
-            raise ValueError(f"{name[:200]!r} is missing in the file")
+            raise ValueError(f"{quoted(name, 200)} is missing in the file")
         return archive.read(name)
 
     order = content(f"{folder}byteorder") if f"{folder}byteorder" in names else b"little"

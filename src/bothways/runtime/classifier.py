@@ -18,7 +18,7 @@ from bothways.arguments import as_flag, as_integer, as_path, as_text, checked, o
 from bothways.bundle.manifest import EarlyExit, Kind, Manifest
 from bothways.bundle.parity import ENSEMBLE, recorded_scores
 from bothways.bundle.read import Bundle, read_bundle
-from bothways.errors import ConfigError
+from bothways.errors import ConfigError, quoted
 from bothways.runtime.allocator import return_freed_memory
 from bothways.runtime.cores import available_cores
 from bothways.runtime.encoder import PRECISIONS, Precision
@@ -192,7 +192,7 @@ class Classifier:
                 reached; predictions of earlier texts that were not yielded yet are lost).
             ConfigError: ``lookahead`` is below 1.
         """
-        if lookahead < 1:
+        if as_integer("lookahead", lookahead) < 1:
             raise ConfigError(f"lookahead is {lookahead}, expected 1 or more")
         return self.predictions_of(map(self.tokenizer.tokenize, check_texts(texts, self.text_columns)), lookahead)
 
@@ -320,7 +320,7 @@ def load(
     if threads is not None and threads < 1:
         raise ConfigError(f"threads is {threads}, expected 1 or more")
     if precision not in PRECISIONS:
-        raise ConfigError(f"unknown precision {precision!r}; use {' or '.join(PRECISIONS)}")
+        raise ConfigError(f"unknown precision {quoted(precision)}; use {' or '.join(PRECISIONS)}")
     bundle = read_bundle(path, Kind.CLASSIFIER, key)
     model = Classifier(bundle, threads, early_exit_of(bundle) if early_exit else None, precision)
     if precision == "int8":

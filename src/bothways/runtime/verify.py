@@ -41,7 +41,7 @@ from bothways.runtime.encoder import PRECISIONS, Precision
 from bothways.runtime.language_model import LanguageModel
 from bothways.tasks.task import largest_difference
 
-_EARLY_EXIT = "early exit"
+_EARLY_EXIT = "early_exit"
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Verification:
         kind: ``classifier`` or ``language-model``.
         texts: Number of texts in the parity record.
         differences: Largest absolute difference from the parity record, by direction and for the ensemble: of the
-            scores for a classifier, of the loss in nats per token for a language model. ``early exit`` compares the
+            scores for a classifier, of the loss in nats per token for a language model. ``early_exit`` compares the
             confidence that decides it, in float32 only. Infinite if the model returns NaN.
         different_tokens: Number of texts that are tokenized differently than in training.
         changed_labels: Number of texts that get other labels than recorded.

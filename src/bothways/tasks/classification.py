@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from bothways.errors import ConfigError, DataError
+from bothways.errors import ConfigError, DataError, quoted
 from bothways.tasks import labels
 from bothways.tasks.metrics import Scores
 from bothways.tasks.task import Label, TaskRecord
@@ -46,7 +46,7 @@ def refuse_impossible(record: TaskRecord, least_labels: int) -> None:
     labels.refuse_other_kind(record.labels, record.label_kind)
     for label in record.labels:
         if any("\ud800" <= character <= "\udfff" for character in label):
-            raise ValueError(f"the label {label!r} contains a lone surrogate")
+            raise ValueError(f"the label {quoted(label)} contains a lone surrogate")
     if record.temperature is None:
         raise ValueError("a classifier needs a calibration")
     if record.center is not None or record.scale is not None:

@@ -26,6 +26,7 @@ LabelValue = str | int | bool
 
 LONGEST_LABEL = 1000
 """Characters; what is longer is a text in the wrong column."""
+_LONGEST_CLEANED = 4 * LONGEST_LABEL
 _LARGEST_INTEGER = 2**63 - 1
 _LONGEST_INTEGER_BITS = 330
 _WHOLE_NUMBER = re.compile(r"(-?(?:0|[1-9][0-9]{0,18}))(?:\.0{1,9})?")
@@ -90,7 +91,8 @@ def parse_label(value: object) -> str:
             f"the label is a {type(value).__name__}, expected one label; for several labels per text use "
             "--task multi-label"
         )
-    label = clean_label(check_text(value, "the label"))
+    text = check_text(value, "the label").strip()
+    label = clean_label(text) if len(text) <= _LONGEST_CLEANED else text  # a whole text takes long to clean
     if not label:
         raise DataError("the label is missing")
     if len(label) > LONGEST_LABEL:
@@ -152,7 +154,7 @@ def printed_items(text: str) -> list[str] | None:
     if not items or (text[0] == "(" and items[0][0] not in "'\""):
         return None
     if not are_separate:
-        raise DataError(f"the labels are {text[:40]!r}, a list without commas; save the labels as a list")
+        raise DataError(f"the labels are {quoted(text, 40)}, a list without commas; save the labels as a list")
     return [_unquoted(item) for item in items]
 
 
@@ -172,7 +174,7 @@ def parse_flag(value: object) -> bool:
             return _BOOLEANS[text]
         if (whole := _WHOLE_NUMBER.fullmatch(text)) and whole[1] in ("0", "1"):
             return whole[1] == "1"
-    raise DataError(f"found {str(value)[:40]!r}, expected 0 or 1")
+    raise DataError(f"found {quoted(value, 40)}, expected 0 or 1")
 
 
 def looks_multi_hot(parts: Sequence[object]) -> bool:
@@ -277,14 +279,17 @@ def refuse_other_kind(labels: Iterable[str], kind: LabelKind) -> None:
     for label in labels:
         is_wrong = kind == "boolean" and label not in _BOOLEANS
         if is_wrong or (kind == "integer" and _whole_number(label) != label):
-            raise ValueError(f"the label {label[:40]!r} is not {'an integer' if kind == 'integer' else 'a boolean'}")
+            raise ValueError(
+                f"the label {quoted(label, 40)} is not {'an integer' if kind == 'integer' else 'a boolean'}"
+            )
 
 
 def warnings_about_missing(name: str, labels: Iterable[str]) -> list[str]:
     """Return a warning about labels that look like printed missing values, with the number of rows."""
     found = Counter(label for label in labels if label in PRINTED_MISSING)
     return [
-        f"{name}: {count} row{'s have' if count > 1 else ' has'} the label {label!r}, which is also how programs write "
+        f"{name}: {count} row{'s have' if count > 1 else ' has'} the label {quoted(label)}, which is "
+        "also how programs write "
         "a missing value; if it is one, leave the cells empty and add --drop-invalid"
         for label, count in sorted(found.items())
     ]

@@ -56,7 +56,7 @@ from bothways.text.fields import Text
 from bothways.text.validation import is_missing
 
 DEFAULT_SEPARATOR = "|"
-_SEPARATORS = ("|", ";", ",", "/")
+_SEPARATORS = ("|", ";", ",")
 _THRESHOLDS = np.linspace(0.05, 0.95, 91)
 _DEFAULT_THRESHOLD = 0.5
 
@@ -117,10 +117,10 @@ class MultiLabel(Task):
             try:
                 found.append(self._checked(parse_label(name)))
             except DataError as error:
-                raise ConfigError(f"the label name {name!r} cannot be used: {error}") from None
+                raise ConfigError(f"the label name {quoted(name)} cannot be used: {error}") from None
         labels = tuple(map(spellings(Counter(found)).__getitem__, found))
         if repeated := [label for label, count in Counter(labels).items() if count > 1]:
-            raise ConfigError(f"the label name {repeated[0]!r} is given twice")
+            raise ConfigError(f"the label name {quoted(repeated[0])} is given twice")
         return labels
 
     @property
@@ -191,12 +191,14 @@ class MultiLabel(Task):
         try:
             return parse_flag(flag)
         except DataError as error:
-            raise DataError(f"label {label!r}: {error}") from None
+            raise DataError(f"label {quoted(label)}: {error}") from None
 
     def _checked(self, label: str) -> str:
         joiner = self.separator or DEFAULT_SEPARATOR
         if joiner in label:
-            raise DataError(f"the label {label!r} contains the separator {joiner!r}; use another --label-separator")
+            raise DataError(
+                f"the label {quoted(label)} contains the separator {quoted(joiner)}; use another --label-separator"
+            )
         return label
 
     def _parts(self, value: object) -> Collection[object]:
@@ -207,7 +209,8 @@ class MultiLabel(Task):
             parts = list[object](items) if (items := printed_items(value)) is not None else None
             if parts is None and self.separator is None and value.strip():
                 raise DataError(
-                    f"the labels are the string {value[:40]!r}, expected a list of labels; give the separator of the "
+                    f"the labels are the string {quoted(value, 40)}, expected a list of labels; give "
+                    "the separator of the "
                     "labels with --label-separator"
                 )
             if parts is None:
@@ -263,11 +266,18 @@ class MultiLabel(Task):
         return [f"{name}: no row has the labels {listed(absent)}, so they cannot be learned"] if absent else []
 
     def _warnings_about_separator(self, name: str, sets: Sequence[tuple[str, ...]]) -> list[str]:
-        if self.separator is None or any(len(labels) > 1 for labels in sets) or len(set().union(*sets)) < 2:
+        """Return a warning if the separator separates no labels, or refuse it if another one seems to."""
+        labels = in_order(label for row in sets for label in row)
+        if self.separator is None or len(labels) < 2 or any(len(row) > 1 for row in sets):
             return []
-        others = [other for other in _SEPARATORS if any(other in label for labels in sets for label in labels)]
-        hint = f"; did you mean {others[0]!r}?" if others else ""
-        return [f"{name}: the label separator {self.separator!r} occurs between no labels{hint}"]
+        problem = f"{name}: the label separator {quoted(self.separator)} occurs in no row"
+        for other in _SEPARATORS:
+            if joined := [label for label in labels if other in label]:
+                raise DataError(
+                    f"{problem}, but {quoted(other)} does in {listed(joined)}. Pass that one to --label-separator, or "
+                    "use --task single-label if each text has one label"
+                )
+        return [f"{problem}, so every text has at most one label"]
 
     def split(self, rows: LabeledTexts, fraction: float, seed: int) -> Split:
         """Set a fraction of each label's texts aside; every label of the validation rows has training rows too."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import get_args
 
-from bothways.errors import ConfigError
+from bothways.errors import ConfigError, quoted
 from bothways.tasks.multi_label import MultiLabel
 from bothways.tasks.regression import Regression
 from bothways.tasks.single_label import SingleLabel
@@ -37,7 +37,7 @@ def new_task(name: str | None = None, separator: str | None = None, label_column
             raise ConfigError("0/1 columns have no label separator; drop the separator or the label names")
         return MultiLabel(separator=separator, label_columns=tuple(label_columns))
     if name not in _TASKS:
-        raise ConfigError(f"unknown task {name!r}; use one of {', '.join(get_args(TaskName))}")
+        raise ConfigError(f"unknown task {quoted(name)}; use one of {', '.join(get_args(TaskName))}")
     if separator is not None:
         raise ConfigError(f"a label separator needs the task multi-label, not {name}; drop one of the two")
     if label_columns:

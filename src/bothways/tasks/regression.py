@@ -16,7 +16,7 @@ from typing import ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from bothways.errors import ConfigError, DataError
+from bothways.errors import ConfigError, DataError, quoted
 from bothways.tasks import constant, metrics
 from bothways.tasks.metrics import Metrics, Scores
 from bothways.tasks.stratification import held_texts
@@ -112,7 +112,7 @@ class Regression(Task):
         except (ValueError, OverflowError):
             number = math.nan
         if not abs(number) <= _LARGEST_TARGET:
-            raise DataError(f"the target is {str(value)[:40]!r}, expected a finite number such as 3.5")
+            raise DataError(f"the target is {quoted(value, 40)}, expected a finite number such as 3.5")
         return number
 
     def unknown(self, label: Label) -> list[str]:

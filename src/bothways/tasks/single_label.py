@@ -107,7 +107,7 @@ class SingleLabel(Task):
         """Return the one label in a cell."""
         label = parse_label(value)
         if isinstance(value, str) and printed_items(label) is not None:
-            raise DataError(f"the label is the list {label[:40]!r} as text; {_FOR_LISTS}")
+            raise DataError(f"the label is a list written as text; {_FOR_LISTS}")
         return (self._known.find(label),)
 
     def unknown(self, label: Label) -> list[str]:
@@ -126,7 +126,9 @@ class SingleLabel(Task):
         """Refuse a single class; warn about similar labels and printed missing values."""
         found = [label for (label,) in rows.label_sets]
         if len(set(found)) < 2:
-            raise DataError(f"{rows.name}: all {len(rows)} rows have the label {found[0]!r}; at least 2 are needed")
+            raise DataError(
+                f"{rows.name}: all {len(rows)} rows have the label {quoted(found[0])}; at least 2 are needed"
+            )
         return [*warnings_about_missing(rows.name, found), *warnings_about_similar(rows.name, dict.fromkeys(found))]
 
     def split(self, rows: LabeledTexts, fraction: float, seed: int) -> Split:

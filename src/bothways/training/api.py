@@ -7,7 +7,6 @@ when training begins, so that an installation without it can import this module.
 from __future__ import annotations
 
 import collections
-import contextlib
 import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +20,7 @@ from bothways.data.dialect import DIALECT_CHECKS, Dialect, Quotes, TableFormat
 from bothways.data.invalid import write_invalid
 from bothways.data.labeled import labeled_source
 from bothways.data.tables import TableSource
-from bothways.errors import ConfigError, DataError, DependencyMissing, TrainingDiverged, path_text
+from bothways.errors import ConfigError, DataError, DependencyMissing, TrainingDiverged, path_text, quoted
 from bothways.files import refuse_unusable
 from bothways.runtime.classifier import Classifier, load
 from bothways.tasks.registry import new_task
@@ -165,7 +164,7 @@ def train(
         None if valid is None else labeled_source(valid, source.label_columns or None, text, label),
         unlabeled,
         chosen_task,
-        may_be_numbers=task is not None,
+        may_be_numbers=task is not None or label_separator is not None or bool(source.label_columns),
         fraction=base.hyperparameters.classifier.validation_fraction,
         seed=seed,
         weight=weight,
@@ -268,8 +267,10 @@ def pretrain(
     settings = replace(base, text_columns=(text,), about=about, data={"corpus": texts.digest})
     reports = pretrain_pack(texts, settings)
     if processes().rank > 0:  # the first process writes files and reports progress
-        with contextlib.suppress(TrainingDiverged):  # the first process raises it too
+        try:
             collections.deque(reports, maxlen=0)
+        except TrainingDiverged as error:  # in all processes at once, and the first one reports it
+            raise SystemExit(error.exit_code) from None
         return
     _run(settings, [], reports, following)
 
@@ -290,7 +291,7 @@ def _settings(
     from bothways.training.pipeline import RunSettings  # noqa: PLC0415  (needs torch)
 
     if directions not in ("both", "forward", "backward"):
-        raise ConfigError(f"unknown directions {directions!r}; use both, forward or backward")
+        raise ConfigError(f"unknown directions {quoted(directions)}; use both, forward or backward")
     if not 0 <= seed < 2**32:
         raise ConfigError(f"seed is {seed}, expected 0 to 4294967295")
     refuse_unusable(Path(out))

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _FORMATS = (".png", ".svg", ".pdf")
-_CREATOR = "bothways"
-"""Stands in the metadata of each picture. A picture of bothways is replaced by the next run, other files are not."""
+_CREATOR = "drawn by bothways --plot"
+"""Is in the metadata of each picture. A picture of an earlier run is replaced, other files are not."""
 _COLORS = {"forward": "#0072b2", "backward": "#d55e00"}
 _GRAY = "0.35"
 _POINTS_SMOOTHED = 25

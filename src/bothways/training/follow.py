@@ -11,9 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from bothways.errors import path_text
+from bothways.terminal import SafeConsole
 from bothways.training.curves import plotted, refuse_unusable_plot
 from bothways.training.progress import show
 from bothways.training.reports import Report
@@ -59,7 +58,7 @@ def follow(out: Path, fingerprint: Fingerprint, reports: Iterable[Report], follo
         reports: Its reports.
         following: What to do with them, besides recording them.
     """
-    console = Console(file=sys.stderr) if following.progress else None
+    console = SafeConsole(file=sys.stderr) if following.progress else None
     reports = recorded(out, fingerprint, reports)
     if following.targets:
         reports = logged(reports, following.targets, out, fingerprint)

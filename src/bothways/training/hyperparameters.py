@@ -176,7 +176,8 @@ class ClassifierConfig(_StageConfig):
     target_texts: Count = 15_000
     """Number of texts to train on when `epochs` is `auto`."""
     keep: Literal["last", "best"] = "last"
-    """Weights to keep: those after the `last` epoch, or those of the epoch that is `best` on the validation rows."""
+    """Weights to keep: those after the `last` epoch, or those of the epoch that is `best` on the validation rows. The
+    best epoch of a single-label task has the highest accuracy, that of other tasks the lowest loss."""
     patience: Annotated[Literal["none"] | Annotated[int, Field(ge=1, le=1000)], AfterValidator(_needs_best)] = "none"
     """Early stopping: number of epochs with all layers unfrozen that may pass without a new best epoch before training
     stops. Needs `keep = "best"`. The learning rate has then not decayed to its end, because its schedule is that of all

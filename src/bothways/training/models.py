@@ -19,7 +19,7 @@ from bothways.bundle.manifest import Architecture, Member
 from bothways.bundle.parity import ENSEMBLE, ParityRow, by_column, parity_texts, parity_texts_with_fields
 from bothways.bundle.read import Bundle
 from bothways.bundle.weights import matched_rows, member_shapes
-from bothways.errors import ConfigError
+from bothways.errors import ConfigError, quoted
 from bothways.nn.awd_lstm import Dropouts, EncoderNetwork, LanguageModelNetwork
 from bothways.nn.classifier import ClassifierNetwork, HeadNetwork
 from bothways.tasks.metrics import Scores
@@ -42,7 +42,7 @@ def choose_device(name: str) -> torch.device:
         ConfigError: It is neither cpu nor cuda, or there is no GPU.
     """
     if name not in ("cpu", "cuda"):
-        raise ConfigError(f"unknown device {name!r}; use cpu or cuda")
+        raise ConfigError(f"unknown device {quoted(name)}; use cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device cuda was requested, but torch finds no GPU; use --device cpu")
     return torch.device(name)

@@ -13,21 +13,23 @@ import time
 from collections.abc import Iterable
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from bothways.terminal import SafeConsole
 from bothways.text.reading import Direction
 from bothways.training.checkpoints import CLASSIFIER_STAGE, LANGUAGE_MODEL_STAGE
 from bothways.training.reports import EpochReport, ProgressReport, Report, StageReport, StepReport
 
 _SMOOTHING = 0.95
+_OF_ONE_DIRECTION = (LANGUAGE_MODEL_STAGE, CLASSIFIER_STAGE, "time")
+"""Stages of messages of one direction, while the other one continues. Other messages end the stages of both."""
 _FIRST_LINE_S = 15.0
 _BETWEEN_LINES_S = 60.0
 _LEAST_TO_KNOW_SPEED_S = 5.0
 _LINES_PER_STAGE = 20
 
 
-def show(reports: Iterable[Report], console: Console | None) -> StageReport:
+def show(reports: Iterable[Report], console: SafeConsole | None) -> StageReport:
     """Consume all reports and display them.
 
     Args:
@@ -49,7 +51,7 @@ def show(reports: Iterable[Report], console: Console | None) -> StageReport:
 
 
 class _Display:
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: SafeConsole) -> None:
         self._console = console
         self._has_epoch_lines = console.is_terminal
         # rich draws bars in a notebook with ipywidgets only
@@ -96,7 +98,7 @@ class _Display:
             case StageReport(is_warning=True):
                 self._print(f"warning: {report.message}")
             case StageReport():
-                if report.stage not in (LANGUAGE_MODEL_STAGE, CLASSIFIER_STAGE):  # they end per direction
+                if report.stage not in _OF_ONE_DIRECTION:
                     for direction in [*self._stages]:
                         self._end(direction)
                 self._print(f"{report.stage}{': ' if report.message else ''}{report.message}")

@@ -25,6 +25,7 @@ from bothways.errors import (
     ParityFailed,
     TrainingDiverged,
     path_text,
+    quoted,
     shown,
 )
 from bothways.files import WRITE_ERRORS, refuse_existing, replace_file, writing_failed
@@ -279,5 +280,5 @@ def _last_place(folder: Path) -> str | None:
         return "at the start"
     if last["stage"] == "done":
         return None
-    place = f"in the stage {last['stage']!r}"
+    place = f"in the stage {quoted(last['stage'])}"
     return f"{place} ({last['direction']}, epoch {last['epoch']})" if last.get("direction") else place

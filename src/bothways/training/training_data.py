@@ -81,7 +81,13 @@ def read_training_data(
     if valid is not None:
         known = task.fitted(rows)
         valid_rows = read_labeled(
-            valid.table, valid.text, valid.label, known, drop_invalid=drop_invalid, dialect=dialect
+            valid.table,
+            valid.text,
+            valid.label,
+            known,
+            drop_invalid=drop_invalid,
+            dialect=dialect,
+            known_in="the training rows have",
         )
         invalid += valid_rows.invalid
         split = task.split_with(rows, valid_rows)

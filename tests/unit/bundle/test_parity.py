@@ -114,7 +114,7 @@ def test_the_row_of_these_tests_is_good(manifest: Manifest) -> None:
         (line(ids=[1.5]), "line 1: ids.0: Input should be a valid integer"),
         (line(ids=["1"]), "line 1: ids.0: Input should be a valid integer"),
         (line(ids=[2**64]), "line 1: not strict JSON"),
-        (line(text=3), "line 1: text: Input should be a valid string"),
+        (line(text=3), "line 1: text.str: Input should be a valid string"),
         (line(text="\ud800"), "line 1: "),
         (line(more=1), "line 1: more: Extra inputs"),
         (

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -202,11 +203,19 @@ def test_names_of_labels_need_multi_label() -> None:
         new_task(None, "|", ["a"])
 
 
-def test_a_separator_that_is_never_used_is_warned_of() -> None:
-    """A2: a,b;c with the separator | trains on combinations."""
+def test_a_separator_that_is_never_used_is_reported() -> None:
+    """A2: a,b;c with the separator | would train on combinations."""
     task = MultiLabel(separator="|")
-    rows = read({"t": ["a", "b"], "y": ["x;y", "y"]}, task)
-    assert task.check(rows) == ["the table: the label separator '|' occurs between no labels; did you mean ';'?"]
+    assert task.check(read({"t": ["a", "b"], "y": ["x", "y"]}, task)) == [
+        "the table: the label separator '|' occurs in no row, so every text has at most one label"
+    ]
+    rows = read({"t": ["a", "b", "c"], "y": ["x;y", "y", "z; x"]}, task)
+    with pytest.raises(DataError) as caught:
+        task.check(rows)
+    assert str(caught.value) == (
+        "the table: the label separator '|' occurs in no row, but ';' does in 'x;y', 'z; x'. Pass that one to "
+        "--label-separator, or use --task single-label if each text has one label"
+    )
 
 
 # Invalid rows.
@@ -220,9 +229,9 @@ def test_all_invalid_rows_are_reported_at_once(tmp_path: Path) -> None:
         read(path)
     assert str(caught.value) == (
         f"{path}: 7 of 9 rows are invalid: column 'y': the label is missing (row 2 (line 3), row 3 (line 4), row 4 "
-        "(line 5) and 2 more); the row repeats the header (row 7 (line 8)); column 'y': the label is the list "
-        "\"['x']\" as text; for several labels per text use --task multi-label (row 8 (line 9)). Correct them, or "
-        "leave them out with --drop-invalid"
+        "(line 5) and 2 more); the row repeats the header (row 7 (line 8)); column 'y': the label is a list written "
+        "as text; for several labels per text use --task multi-label (row 8 (line 9)). Correct them, or leave them out "
+        "with --drop-invalid"
     )
 
 
@@ -296,14 +305,23 @@ def test_weights_that_are_all_zero_are_refused() -> None:
 # Lists in Python.
 
 
-@pytest.mark.parametrize("as_list", [list, tuple, np.array, pd.Series, pl.Series, pa.array])
+def hugging_face_column(values: list[str]) -> object:
+    return datasets.Dataset.from_dict({"c": values})["c"]
+
+
+@pytest.mark.parametrize(
+    "as_list", [list, tuple, np.array, pd.Series, pl.Series, pa.array, iter, hugging_face_column, pd.Index]
+)
 def test_texts_and_labels_may_be_two_lists(as_list: Any) -> None:
     """A8: train(texts, labels) and evaluate(model, (texts, labels))."""
-    texts, labels = as_list(["a", "b"]), as_list(["x", "y"])
-    for source in (labeled_source(texts, labels, None, None), labeled_source((texts, labels), None, None, None)):
+
+    def pair() -> tuple[Any, Any]:
+        return as_list(["a", "b"]), as_list(["x", "y"])
+
+    for source in (labeled_source(*pair(), None, None), labeled_source(pair(), None, None, None)):
         rows = read_labeled(source.table, source.text, source.label, SingleLabel())
         assert (rows.texts, names(rows)) == (["a", "b"], ["x", "y"])
-    assert read_valid_texts(texts, "text", dialect=None, drop_invalid=False) == (["a", "b"], [])
+    assert read_valid_texts(pair()[0], "text", dialect=None, drop_invalid=False) == (["a", "b"], [])
 
 
 @pytest.mark.parametrize(
@@ -324,3 +342,20 @@ def test_arguments_that_do_not_go_together_are_refused(arguments: tuple[Any, ...
     with pytest.raises(ConfigError) as caught:
         labeled_source(*arguments)
     assert message in str(caught.value)
+
+
+def test_a_matrix_needs_the_names_of_its_columns() -> None:
+    """A4, A8: as scikit-learn's MultiLabelBinarizer makes it."""
+    source = labeled_source((["a", "b"], np.array([[1, 0], [1, 1]])), ["music", "plot"], None, None)
+    rows = read_labeled(source.table, source.text, source.label, new_task(label_columns=source.label_columns))
+    assert rows.labels == [("music",), ("music", "plot")]
+
+
+def test_invalid_rows_of_any_values_are_listed(tmp_path: Path) -> None:
+    """A4: values that JSON does not have."""
+    values = [np.int64(3), np.float32("nan"), b"x", {"a": np.int8(1)}, "\udce9", pd.Timestamp("2024-01-01")]
+    rows = read({"t": [*values, "a", "b"], "y": ["x"] * 7 + ["y"]}, drop_invalid=True)
+    path = write_invalid(tmp_path / "m", rows.invalid)
+    assert path is not None
+    found = [json.loads(line)["values"]["t"] for line in path.read_text().splitlines()]
+    assert found == [3, None, "b'x'", {"a": 1}, "\udce9", "2024-01-01 00:00:00"]

@@ -13,12 +13,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 import bothways
 from bothways.bundle.parity import ENSEMBLE
+from bothways.data.tables import open_table
 from bothways.evaluation import partial_output
 from bothways.evaluation import score as scoring
 from bothways.runtime.classifier import Classifier
@@ -204,7 +206,7 @@ class Killed(BaseException):
     """Stands for a kill inside this process: nothing of this package catches it."""
 
 
-def interrupted(model: Classifier, source: Path, out: Path, rows: int, **options: str) -> None:
+def interrupted(model: Classifier, source: Path, out: Path, rows: int, **options: Any) -> None:
     """Score until so many rows are recorded, and stop as a killed process does."""
 
     def stop(done: int) -> None:
@@ -212,7 +214,7 @@ def interrupted(model: Classifier, source: Path, out: Path, rows: int, **options
             raise Killed
 
     with pytest.raises(Killed):
-        bothways.score(model, source, out, on_progress=stop, **options)  # type: ignore[arg-type]
+        bothways.score(model, source, out, on_progress=stop, **options)
     assert names(out.parent) >= {f"{out.name}.part", f"{out.name}.part.json"}
     assert json.loads(out.with_name(f"{out.name}.part.json").read_bytes())["rows"] >= rows
 
@@ -222,10 +224,10 @@ def checkpoint_after_each_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scoring, "CHECKPOINT_S", 0)
 
 
-def first_reported(model: Classifier, source: Path, out: Path, **options: str) -> int:
+def first_reported(model: Classifier, source: Path, out: Path, **options: Any) -> int:
     """Return the number of rows after the first chunk of a run."""
     reported: list[int] = []
-    bothways.score(model, source, out, on_progress=reported.append, **options)  # type: ignore[arg-type]
+    bothways.score(model, source, out, on_progress=reported.append, **options)
     return reported[0]
 
 
@@ -496,3 +498,55 @@ def test_a_killed_run_that_leaves_rows_out_continues_to_the_same_bytes(
     assert reported[0] > 500
     assert out.read_bytes() == whole.read_bytes()
     assert (tmp_path / "out.jsonl.invalid.jsonl").read_bytes() == (tmp_path / "whole.jsonl.invalid.jsonl").read_bytes()
+
+
+# Dialects and formats.
+
+
+@pytest.mark.parametrize(
+    "dialect",
+    [
+        {"delimiter": ";", "encoding": "utf-16"},
+        {"delimiter": "tab", "quotes": "none"},
+        {"header": False, "text": "2"},
+    ],
+    ids=str,
+)
+def test_a5_the_output_has_the_dialect_of_the_input_also_after_a_kill(
+    model: Classifier, tmp_path: Path, dialect: dict[str, Any]
+) -> None:
+    delimiter = {"tab": "\t"}.get(dialect.get("delimiter", ","), dialect.get("delimiter", ","))
+    rows = [f'{number}{delimiter}the "lovely" film {number}' for number in range(600)]
+    header = [f"id{delimiter}text"] if dialect.get("header", True) else []
+    encoding = dialect.get("encoding", "utf-8")
+    source, out, whole = tmp_path / "d.csv", tmp_path / "out.csv", tmp_path / "whole.csv"
+    source.write_text("\n".join([*header, *rows, ""]), encoding=encoding)
+    interrupted(model, source, out, 256, **dialect)
+    assert first_reported(model, source, out, **dialect) == 512
+    bothways.score(model, source, whole, **dialect)
+    assert out.read_bytes() == whole.read_bytes()
+    again = [line.split(delimiter) for line in out.read_text(encoding=encoding).splitlines()]
+    assert [row[0] for row in again[len(header) :]] == [str(number) for number in range(600)]
+    assert {len(row) for row in again} == {4 + len(LABELS)}
+    assert header == [delimiter.join(row[:2]) for row in again[: len(header)]]
+
+
+@pytest.mark.parametrize("suffix", [".json", ".feather", ".xlsx", ".csv.zip"])
+def test_a5_every_format_is_scored_in_order(model: Classifier, tmp_path: Path, suffix: str) -> None:
+    frame = pd.DataFrame({"n": range(300), "text": texts(300)})
+    source, out = tmp_path / f"d{suffix}", tmp_path / f"out{suffix}"
+    match suffix:
+        case ".json":
+            frame.to_json(source, orient="records")
+        case ".feather":
+            frame.to_feather(source)
+        case ".xlsx":
+            frame.to_excel(source, index=False)
+        case _:
+            frame.to_csv(source, index=False)
+    assert bothways.score(model, source, out) == 300
+    with open_table(out) as table:
+        chunks = list(table.chunks())
+    assert [int(str(value)) for chunk in chunks for value in chunk.column("n")] == list(range(300))
+    labels = [value for chunk in chunks for value in chunk.column("predicted_label")]
+    assert labels == [prediction.label for prediction in model.stream(texts(300))]

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from bothways.errors import ConfigError
+from bothways.terminal import SafeConsole
 from bothways.training import follow as module
 from bothways.training.follow import check_following, follow
 from bothways.training.reports import Report, StageReport
@@ -24,9 +24,11 @@ def test_a8_an_interrupt_states_how_to_continue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], in_notebook: bool
 ) -> None:
     out = tmp_path / "m.bundle"
-    monkeypatch.setattr(module, "Console", lambda file: Console(file=file, force_jupyter=in_notebook, width=500))
+    monkeypatch.setattr(
+        module, "SafeConsole", lambda file: SafeConsole(file=file, force_jupyter=in_notebook, width=500)
+    )
     lines: list[str] = []
-    monkeypatch.setattr(Console, "print", lambda _, line, **__: lines.append(line))
+    monkeypatch.setattr(SafeConsole, "print", lambda _, line, **__: lines.append(line))
     with pytest.raises(KeyboardInterrupt) as caught:
         follow(out, {}, interrupted(), check_following(True, None, None))
     line = f"interrupted: train again with the same arguments to continue (kept in {out}.run)"

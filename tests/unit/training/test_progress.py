@@ -10,8 +10,8 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from rich.console import Console
 
+from bothways.terminal import SafeConsole
 from bothways.text.reading import Direction
 from bothways.training import progress
 from bothways.training.progress import show
@@ -61,7 +61,7 @@ def a_run(clock: Clock, step_s: float = 0.1) -> Iterator[Report]:
 
 def lines_of(reports: Iterator[Report], **options: Any) -> list[str]:
     file = io.StringIO()
-    assert show(reports, Console(file=file, width=200, **options)) == StageReport("done", "m.bundle")
+    assert show(reports, SafeConsole(file=file, width=200, **options)) == StageReport("done", "m.bundle")
     return file.getvalue().splitlines()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Literal
 
-from bothways.errors import RequestInvalid
+from bothways.errors import RequestInvalid, quoted
 from bothways.serve.answers import Answer
 from bothways.serve.protocols.protocol import (
     Protocol,
@@ -50,7 +50,8 @@ def _parse(received: RawRequest, service: Service) -> Query:
     function = served.model.task.activation_name
     if parameters.function_to_apply not in (None, function):
         raise RequestInvalid(
-            f"parameters.function_to_apply is {parameters.function_to_apply!r}, but this model only supports {function}"
+            f"parameters.function_to_apply is {quoted(parameters.function_to_apply)}, but this model "
+            f"only supports {function}"
         )
     if parameters.top_k is not None and parameters.top_k < 1:
         raise RequestInvalid(f"parameters.top_k is {parameters.top_k}, expected 1 or more")

@@ -171,7 +171,9 @@ def _texts(tensors: Sequence[InferInput], names: Sequence[str], raw: bytes, sett
     """
     if sorted(tensor.name for tensor in tensors) != sorted(names):
         found = ", ".join(shown(tensor.name, 40) for tensor in tensors[:5]) or "none"
-        expected = f"one input named {INPUT!r}" if len(names) == 1 else f"one input for each of {columns_text(names)}"
+        expected = (
+            f"one input named {quoted(INPUT)}" if len(names) == 1 else f"one input for each of {columns_text(names)}"
+        )
         raise RequestInvalid(f"expected {expected}, found {found}")
     found_by_name: dict[str, list[object]] = {}
     rest = raw

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from bothways import strict_json
 from bothways.bundle.parity import ENSEMBLE
-from bothways.errors import RequestInvalid, RequestTooLarge, ServingError, TextError
+from bothways.errors import RequestInvalid, RequestTooLarge, ServingError, TextError, quoted
 from bothways.schema import Document, Faults, validated
 from bothways.serve.answers import Answer, Classified
 from bothways.serve.service import ServedModel, Service
@@ -148,7 +148,7 @@ def require_labels(served: ServedModel) -> None:
     """
     if not served.model.labels:
         raise RequestInvalid(
-            f"the model {served.name!r} predicts a number, but this protocol only supports text classification: "
+            f"the model {quoted(served.name)} predicts a number, but this protocol only supports text classification: "
             f"use POST /v1/classify, /invocations or /v2/models/{served.name}/infer"
         )
 
@@ -161,7 +161,7 @@ def require_one_text_column(served: ServedModel) -> None:
     """
     if len(served.model.text_columns) > 1:
         raise RequestInvalid(
-            f"the model {served.name!r} reads {columns_text(served.model.text_columns)}, but this protocol only "
+            f"the model {quoted(served.name)} reads {columns_text(served.model.text_columns)}, but this protocol only "
             f"supports texts of one column: use POST /v1/classify, /invocations or /v2/models/{served.name}/infer"
         )
 
