@@ -17,6 +17,9 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pyarrow
+import pyarrow.ipc
+import pyarrow.parquet
 import pytest
 
 from bothways.interop.pickle_reader import Record
@@ -201,6 +204,22 @@ def tensor(count: int, size: bytes, stride: bytes) -> Callable[[], bytes]:
     return lambda: zipped({"a/data.pkl": content, "a/data/0": bytes(4 * min(count, MB // 4))})
 
 
+def repeated_text(rows: int, characters: int) -> bytes:
+    """A Parquet file whose rows all have one long text, which is stored once."""
+    texts = pyarrow.DictionaryArray.from_arrays(pyarrow.array(np.zeros(rows, np.int32)), ["a" * characters])
+    file = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table({"label": ["x"] * rows, "text": texts}), file)
+    return file.getvalue()
+
+
+def rows_of_nothing(rows: int) -> bytes:
+    """An Arrow file of 500 bytes with millions of rows."""
+    table, file = pyarrow.table({"label": pyarrow.nulls(rows), "text": pyarrow.nulls(rows)}), io.BytesIO()
+    with pyarrow.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+    return file.getvalue()
+
+
 HOSTILE: list[tuple[str, str, Callable[[], bytes]]] = [
     # entrance, what is hostile about it, content
     ("pickle", "lists", stream(b"]")),
@@ -272,6 +291,16 @@ HOSTILE: list[tuple[str, str, Callable[[], bytes]]] = [
     ("csv", "delimiters", repeated(b",", b"a\n")),
     ("csv", "quotes", repeated(b'"', b"a\n")),
     ("json lines", "nested", repeated(b"[")),
+    ("json lines", "digits", repeated(b"9", b'{"a":', b"}")),
+    ("json", "objects", repeated(b"{},", b"[", b"{}]")),
+    ("csv gz", "20 MB of rows", lambda: gzip.compress(b"label,text\n" + b"a,b\n" * (5 * MB), 1)),
+    ("csv gz", "many empty streams", repeated(gzip.compress(b""))),
+    ("parquet", "one text of a megabyte in 20,000 rows", partial(repeated_text, 20_000, MB)),
+    ("arrow", "50 million rows of nothing", partial(rows_of_nothing, 50 * MB)),
+    ("torch legacy", "lists", lambda: foreign.torch_legacy({})[:60] + b"]" * MB),
+    ("private key", "a megabyte", repeated(b"A", b"-----BEGIN PRIVATE KEY-----\n")),
+    ("public key", "a megabyte", repeated(b"A", b"-----BEGIN PUBLIC KEY-----\n")),
+    ("signature", "nested", repeated(b"[")),
 ]  # fmt: skip
 
 

@@ -19,10 +19,12 @@ from bothways.files import library_errors, require_pyarrow
 
 ClassNames = dict[str, list[str]]
 """Names of the classes of a column of numbers, by the column's name."""
-_FREE_ROWS = 1_000_000
-_MOST_ROWS_PER_BYTE = 64
-_FREE_BYTES = 64 * 1024 * 1024
-_LARGEST_EXPANSION = 200
+_FREE_ROWS = 500_000
+_MOST_ROWS_PER_BYTE = 1
+_FREE_BYTES = 32 * 1024 * 1024
+_LARGEST_EXPANSION = 64
+_LIKELY_EXPANSION = 8
+"""What a file may expand to, and what it may in proportion to its size. A dictionary stores equal values once."""
 _ARROW_FILE = b"ARROW1"
 _DAMAGED = "the file is damaged. Copy or download it again"
 
@@ -34,7 +36,24 @@ class ArrowTable(Table):
         super().__init__(name, table_format)
         self._schema = schema
         self._class_names = class_names
+        self._size: int | None = None
         self.columns = tuple(schema.names)
+
+    def _refuse_expansion(self, rows: int, content: int) -> None:
+        """Refuse a file that expands to far more than its own size.
+
+        Args:
+            rows: Number of rows.
+            content: Size of their values in bytes.
+        """
+        size = self._size
+        if size is None:  # a table in memory
+            return
+        if rows > max(_FREE_ROWS, _MOST_ROWS_PER_BYTE * size) or content > max(_FREE_BYTES, _LARGEST_EXPANSION * size):
+            raise DataError(
+                f"{self.name} has {size:,} bytes, but expands to {rows:,} rows and {content:,} bytes. If you trust it, "
+                "write it again as CSV"
+            )
 
     @abstractmethod
     def batches(self, columns: Sequence[str] | None) -> Iterator[Any]:
@@ -42,7 +61,7 @@ class ArrowTable(Table):
 
     def chunks(self, columns: Sequence[str] | None = None) -> Iterator[Chunk]:
         """Yield all rows, each chunk with the Arrow record batch that it was read from."""
-        number = 0
+        number = content = 0
         batches = self.batches(columns)
         while True:
             with library_errors(f"{self.name}, after row {number}: {_DAMAGED}"):
@@ -51,6 +70,12 @@ class ArrowTable(Table):
                     return
                 names = batch.schema.names
                 values = [self._values(name, column) for name, column in zip(names, batch.columns, strict=True)]
+                for column, found in zip(batch.columns, values, strict=True):
+                    if hasattr(column, "dictionary"):
+                        content += sum(len(value) for value in found if isinstance(value, str))
+                    else:
+                        content += column.nbytes
+            self._refuse_expansion(number + batch.num_rows, content)
             rows: list[Values] = list(zip(*values, strict=True)) if values else [()] * batch.num_rows
             yield Chunk(names, rows, Numbered(number, batch.num_rows), source=batch)
             number += batch.num_rows
@@ -70,12 +95,16 @@ class ParquetTable(ArrowTable):
 
         with library_errors(f"{name} is not a valid Parquet file"):
             self._file = parquet.ParquetFile(stream)
-            super().__init__(name, "parquet", self._file.schema_arrow, class_names(self._file.schema_arrow))
-            rows, size = self._file.metadata.num_rows, _size(stream)
-            groups = range(self._file.metadata.num_row_groups)
-            content = sum(self._file.metadata.row_group(group).total_byte_size for group in groups)
-        if rows > max(_FREE_ROWS, _MOST_ROWS_PER_BYTE * size) or content > max(_FREE_BYTES, _LARGEST_EXPANSION * size):
-            raise DataError(f"{name} expands from {size:,} bytes to {content:,} bytes and {rows:,} rows")
+            schema, metadata = self._file.schema_arrow, self._file.metadata
+            texts = [field.name for field in schema if str(field.type) in ("string", "large_string")]
+            content = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+            if texts and content > _LIKELY_EXPANSION * _size(stream):
+                # As dictionaries, in which equal texts are stored once. This is ten times slower.
+                self._file = parquet.ParquetFile(stream, read_dictionary=texts)
+            super().__init__(name, "parquet", schema, class_names(schema))
+            rows = metadata.num_rows
+        self._size = _size(stream)
+        self._refuse_expansion(rows, content)
 
     def batches(self, columns: Sequence[str] | None) -> Iterator[Any]:
         """Yield the record batches."""
@@ -103,7 +132,9 @@ class ArrowFileTable(ArrowTable):
         stream.seek(0)
         with library_errors(f"{name} is not a valid Arrow or Feather file"):
             self._reader = (arrow.ipc.open_file if self._is_file else arrow.ipc.open_stream)(stream)
-            super().__init__(name, "arrow", self._reader.schema, class_names(self._reader.schema))
+            schema = self._reader.schema
+            super().__init__(name, "arrow", schema, class_names(schema))
+        self._size = _size(stream)
 
     def batches(self, columns: Sequence[str] | None) -> Iterator[Any]:
         """Yield slices of the record batches."""
@@ -141,8 +172,11 @@ class _ParquetWriter(TableWriter):
                 [self._arrow.string() if values.type == self._arrow.null() else values.type for values in arrays]
             )
         try:
-            batch = self._arrow.RecordBatch.from_arrays([*chunk.source.columns, *arrays], schema=self._schema)
-            self._file.write_batch(batch)
+            types = [self._schema.field(name).type for name in self._added]
+            read = zip(chunk.source.columns, self._schema, strict=False)
+            known = [column if column.type == field.type else column.cast(field.type) for column, field in read]
+            columns = [*known, *(values.cast(kind) for values, kind in zip(arrays, types, strict=True))]
+            self._file.write_batch(self._arrow.RecordBatch.from_arrays(columns, schema=self._schema))
         except self._arrow.ArrowException as error:
             if isinstance(error, OSError):  # of the disk
                 raise
@@ -221,6 +255,10 @@ def _size(stream: IO[bytes]) -> int:
 
 
 def _python_values(column: Any) -> list[object]:
+    if hasattr(column, "dictionary"):  # which can be that of the whole file, and contain long values many times
+        places = column.indices.unique()
+        known = dict(zip(places.to_pylist(), _python_values(column.dictionary.take(places)), strict=True))
+        return [known[place] for place in column.indices.to_pylist()]
     try:
         return list(column.to_pylist())
     except (ValueError, OverflowError):
