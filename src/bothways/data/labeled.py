@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from bothways.data.dialect import Dialect
 from bothways.data.invalid import refuse_invalid
@@ -47,23 +47,8 @@ class LabeledSource:
     label_columns: tuple[str, ...] = ()
 
 
-class _Row(NamedTuple):
-    """A row: where it comes from, and the cells of the columns that are read."""
-
-    name: str
-    chunk: Chunk
-    position: int
-    cells: Sequence[object]
-
-    @property
-    def place(self) -> str:
-        """Its position for error messages."""
-        return self.chunk.places[self.position]
-
-    @property
-    def values(self) -> Mapping[str, object]:
-        """All its values, by column."""
-        return dict(zip(self.chunk.columns, self.chunk.rows[self.position], strict=True))
+_Cells = tuple[object, ...]
+"""The cells of one row in the columns that are read."""
 
 
 class InvalidCellError(Exception):
@@ -131,17 +116,16 @@ def read_labeled(
             known[cell] = found
         return found
 
-    def parse(row: _Row) -> tuple[Text, Label, float]:
-        cells = row.cells
+    def parse(cells: _Cells) -> tuple[Text, Label, float]:
         if isinstance(cells[0], str) and cells[0] == columns[0]:
-            _refuse_header(row, columns)
+            _refuse_header(cells, columns)
         return (
             parse_text(cells[: len(text_columns)], text_columns),
             parse_labels(cells[len(text_columns) :][: len(labels)]),
             1.0 if weight is None else _cell(weight, _parse_weight, cells[-1]),
         )
 
-    name, parsed, invalid = _valid_rows(_rows(source, columns, options, dialect), parse)
+    name, parsed, invalid = _valid_rows(_chunks(source, columns, options, dialect), parse)
     if not drop_invalid:
         refuse_invalid(invalid, len(parsed) + len(invalid))
     _refuse_empty(source, name, parsed, invalid)
@@ -238,15 +222,20 @@ def as_table(data: object) -> TableSource:
     return found
 
 
-def _valid_rows(rows: Iterable[_Row], parse: Callable[[_Row], _Value]) -> tuple[str, list[_Value], list[InvalidRow]]:
+def _valid_rows(
+    chunks: Iterable[tuple[str, Chunk, Iterator[_Cells]]], parse: Callable[[_Cells], _Value]
+) -> tuple[str, list[_Value], list[InvalidRow]]:
     """Return the name of the source, what valid rows parse to, and the invalid rows."""
-    name, parsed, invalid = "", [], []
-    for row in rows:
-        name = row.name
-        try:
-            parsed.append(parse(row))
-        except InvalidCellError as error:
-            invalid.append(InvalidRow(row.name, row.place, error.column, str(error), row.values))
+    name: str = ""
+    parsed: list[_Value] = []
+    invalid: list[InvalidRow] = []
+    for name, chunk, rows in chunks:
+        for position, cells in enumerate(rows):
+            try:
+                parsed.append(parse(cells))
+            except InvalidCellError as error:
+                values = dict(zip(chunk.columns, chunk.rows[position], strict=True))
+                invalid.append(InvalidRow(name, chunk.places[position], error.column, str(error), values))
     return name, parsed, invalid
 
 
@@ -265,8 +254,8 @@ def _cell(column: str, parse: Callable[[_Cell], _Value], value: _Cell) -> _Value
         raise InvalidCellError(column, str(error)) from None
 
 
-def _refuse_header(row: _Row, columns: Sequence[str]) -> None:
-    if all(isinstance(cell, str) and cell == column for cell, column in zip(row.cells, columns, strict=True)):
+def _refuse_header(cells: _Cells, columns: Sequence[str]) -> None:
+    if all(isinstance(cell, str) and cell == column for cell, column in zip(cells, columns, strict=True)):
         raise InvalidCellError("", "the row repeats the header")
 
 
@@ -335,8 +324,8 @@ def read_valid_texts(
     """
     columns, values = columns_of(text), as_column(source)
     table = _text_table(values, columns) if values is not None else as_table(source)
-    rows = _rows(table, columns, ["--text"] * len(columns), dialect)
-    _, texts, invalid = _valid_rows(rows, lambda row: parse_text(row.cells, columns))
+    chunks = _chunks(table, columns, ["--text"] * len(columns), dialect)
+    _, texts, invalid = _valid_rows(chunks, lambda cells: parse_text(cells, columns))
     if not drop_invalid:
         refuse_invalid(invalid, len(texts) + len(invalid), can_drop=can_drop)
     return texts, invalid
@@ -349,19 +338,21 @@ def iterate_texts(source: TableSource, text: TextColumns, dialect: Dialect | Non
         DataError: As ``read_unlabeled``.
     """
     columns = columns_of(text)
-    for row in _rows(source, columns, ["--text"] * len(columns), dialect):
-        try:
-            yield parse_text(row.cells, columns)
-        except InvalidCellError as error:
-            raise DataError(f"{row.name}, {row.place}, column {quoted(error.column)}: {error}") from None
+    for name, chunk, rows in _chunks(source, columns, ["--text"] * len(columns), dialect):
+        for position, cells in enumerate(rows):
+            try:
+                yield parse_text(cells, columns)
+            except InvalidCellError as error:
+                place = chunk.places[position]
+                raise DataError(f"{name}, {place}, column {quoted(error.column)}: {error}") from None
 
 
-def _rows(source: TableSource, columns: list[str], options: list[str], dialect: Dialect | None) -> Iterator[_Row]:
-    """Yield each row with the cells of the given columns."""
+def _chunks(
+    source: TableSource, columns: list[str], options: list[str], dialect: Dialect | None
+) -> Iterator[tuple[str, Chunk, Iterator[_Cells]]]:
+    """Yield the name of the source, each chunk, and the cells of the given columns in its rows."""
     with open_table(source, dialect) as table:
         for column, option in zip(columns, options, strict=True):
             table.require_column(column, option)
         for chunk in table.chunks(columns):
-            cells = zip(*(chunk.column(column) for column in columns), strict=True)
-            for position, row in enumerate(cells):
-                yield _Row(table.name, chunk, position, row)
+            yield table.name, chunk, zip(*(chunk.column(column) for column in columns), strict=True)

@@ -29,8 +29,13 @@ def unknown_labels(labels: tuple[str, ...], found: Iterable[str]) -> list[str]:
 def unified(rows: list[Label]) -> list[Label]:
     """Return the labels of all rows, each distinct label in one spelling (``labels.spellings``)."""
     found = [label for label in rows if isinstance(label, tuple)]
-    spelling = labels.spellings(Counter(label for row in found for label in row))
-    return [tuple(dict.fromkeys(spelling[label] for label in row)) for row in found]
+    distinct = Counter(found)  # few, in most data
+    counts: Counter[str] = Counter()
+    for row, count in distinct.items():
+        counts.update(dict.fromkeys(row, count) if len(set(row)) == len(row) else [*row] * count)
+    spelling = labels.spellings(counts)
+    one_spelling: dict[Label, Label] = {row: tuple(dict.fromkeys(spelling[label] for label in row)) for row in distinct}
+    return [one_spelling[row] for row in found]
 
 
 def refuse_impossible(record: TaskRecord, least_labels: int) -> None:
