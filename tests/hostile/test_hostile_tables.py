@@ -625,7 +625,7 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "names": ("a.zip", lambda: zip_of_many(3_000), "contains 3000 files, expected one: 0.csv, 1.csv"),
     "cells": ("a.xlsx", lambda: workbook(WIDE), "has too many empty cells"),
     "parts": ("a.xlsx", lambda: workbook(HEAD + b" " * 9_000_000), "which is not plausible for a table"),
-    "rows of Parquet": ("a.parquet", lambda: parquet_of(["a"] * 1_100_000), "expands from .* and 1,100,000 rows"),
+    "rows of Parquet": ("a.parquet", lambda: parquet_of(["a"] * 1_100_000), "expands to 1,100,000 rows"),
 }
 """Name, content and refusal of small files that would expand."""
 

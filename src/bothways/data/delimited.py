@@ -23,8 +23,8 @@ from bothways.errors import DataError, quoted
 _NUMBER = re.compile(r"\s*[-+]?\d+(\.\d+)?\s*")
 _LONGEST_NAME_WORDS = 3
 _NO_QUOTES = "If quotation marks are ordinary characters in this file, pass --quotes none"
-_FEWEST_ROWS = 2
-"""A single line that reads as a row by chance is common within a real field."""
+_LEAST_LIKE_ROWS = 0.8
+"""Share of lines that swallowed rows have at least. Some lines of a real field read as rows by chance."""
 _DELIMITERS = {",": ("commas", "','"), "\t": ("tabs", "tab"), ";": ("semicolons", "';'"), "|": ("bars", "'|'")}
 _CSV_ERRORS = {
     "new-line character seen": "a carriage return is not at the end of the line. Quote the field, or remove it",
@@ -262,13 +262,10 @@ class _Judge:
             return
         lines = self._lines.between(first, last)
         like_rows = [line.count(self._delimiter) for line in lines].count(self.width - 1)
-        if not like_rows:
+        if like_rows < _LEAST_LIKE_ROWS * len(lines):
             self._is_quoted = True
             return
         are_rows = like_rows == len(lines)
-        if not are_rows and like_rows < _FEWEST_ROWS:
-            self._is_quoted = True
-            return
         if (self._has_quoted_fields() or not are_rows) and not self._is_familiar(lines, row, like_rows):
             self._is_quoted = self._is_quoted or not are_rows
             return
