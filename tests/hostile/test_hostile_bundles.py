@@ -25,7 +25,7 @@ import bothways
 from bothways.bundle import read
 from bothways.bundle.manifest import LARGEST_MANIFEST_BYTES, MANIFEST_FILE, Kind
 from bothways.bundle.read import read_bundle
-from bothways.errors import BundleBroken, BundleError, BundleMissing, BundleTooNew, ConfigError
+from bothways.errors import BundleBroken, BundleError, BundleMissing, BundleTooNew, ConfigError, quoted
 from bothways.text.subword_tokenizer import MAX_PIECE_LENGTH
 from tests.bundles import (
     FILES,
@@ -188,7 +188,7 @@ def test_a_hard_link_is_a_plain_file(bundle: Path, tmp_path: Path) -> None:
 )
 def test_an_unlisted_file_is_refused(bundle: Path, name: str) -> None:
     (bundle / name).write_text("surplus")
-    refuse(bundle, repr(name), "which its manifest does not list. Remove")
+    refuse(bundle, quoted(name), "which its manifest does not list. Remove")
 
 
 def test_an_unlisted_folder_is_refused(bundle: Path) -> None:

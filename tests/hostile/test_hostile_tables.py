@@ -12,19 +12,22 @@ import random
 import subprocess
 import sys
 import tempfile
+import time
 import tracemalloc
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pyarrow
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from pyarrow import parquet
+from pyarrow import feather, parquet
 
-from bothways.data import delimited, json_files, lines
+from bothways import files
+from bothways.data import delimited, excel, json_files, lines
 from bothways.data.dialect import Dialect, Quotes
 from bothways.data.tables import open_table, open_writer
 from bothways.errors import BothwaysError, DataError, OutputExists, TextError
@@ -585,3 +588,111 @@ def test_a_full_standard_output_is_reported(tmp_path: Path, rows: int) -> None:
     with Path("/dev/full").open("w") as full:
         run = in_a_process(COPY_TO_STANDARD_OUTPUT, str(tmp_path / "a.csv"), stdout=full)
     assert (run.returncode, run.stderr) == (1, "standard output can't be written: the disk is full")
+
+
+# ------------------------------------------------------------------------------------ D: small files, large effects
+
+
+def workbook(sheet: bytes, strings: bytes = b"") -> bytes:
+    """Return an Excel file with the given rows and shared strings, as XML."""
+    stream = io.BytesIO()
+    openpyxl.Workbook().save(stream)
+    main = b'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+    out = io.BytesIO()
+    with zipfile.ZipFile(stream) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name == "xl/worksheets/sheet1.xml":
+                content = b"<worksheet " + main + b"><sheetData>" + sheet + b"</sheetData></worksheet>"
+            if name == "xl/sharedStrings.xml":
+                content = b"<sst " + main + b">" + strings + b"</sst>"
+            new.writestr(name, content)
+    return out.getvalue()
+
+
+def cell(place: str, text: str = "text") -> bytes:
+    return f'<c r="{place}" t="inlineStr"><is><t>{text}</t></is></c>'.encode()
+
+
+HEAD = b'<row r="1">' + cell("A1") + cell("B1", "id") + b"</row>"
+WIDE = b'<row r="1">' + cell("A1") + cell("XFD1") + b"</row>" + b"<row/>" * 10_000
+BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
+    "rows": ("a.csv.gz", lambda: gzip.compress(b"a,b\n" * 200_000), "expands to more than 32 times its size"),
+    "zip": ("a.csv.zip", lambda: compressed(b"a,b\n" * 200_000, ".zip"), "expands to more than 32 times its size"),
+    "line": ("a.csv.xz", lambda: lzma.compress(b"a" * 900_000), "line 1: longer than 100,000 characters"),
+    "json": ("a.json.bz2", lambda: bz2.compress(b'{"a":[' + b"[]," * 100_000), "row 1: longer than 100,000"),
+    "deep json": ("a.json", lambda: b"[" * 1_000_000, "nested too deeply|expected a JSON object"),
+    "names": ("a.zip", lambda: zip_of_many(3_000), "contains 3000 files, expected one: 0.csv, 1.csv"),
+    "cells": ("a.xlsx", lambda: workbook(WIDE), "has too many empty cells"),
+    "parts": ("a.xlsx", lambda: workbook(HEAD + b" " * 9_000_000), "which is not plausible for a table"),
+    "rows of Parquet": ("a.parquet", lambda: parquet_of(["a"] * 1_100_000), "expands from .* and 1,100,000 rows"),
+}
+"""Name, content and refusal of small files that would expand."""
+
+
+def zip_of_many(count: int) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for number in range(count):
+            archive.writestr(f"{number}.csv", b"")
+    return stream.getvalue()
+
+
+def parquet_of(texts: list[str]) -> bytes:
+    stream = io.BytesIO()
+    parquet.write_table(pyarrow.table({"text": texts}), stream, compression="zstd")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_d3_a_small_file_that_expands_is_refused_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bomb: str
+) -> None:
+    monkeypatch.setattr(files, "_FREE_BYTES", 200_000)  # small limits, for small files
+    monkeypatch.setattr(lines, "LARGEST_LINE_CHARACTERS", 100_000)
+    monkeypatch.setattr(json_files, "LARGEST_LINE_BYTES", 100_000)
+    monkeypatch.setattr(excel, "_MOST_EMPTY_CELLS", 5_000_000)
+    name, make, problem = BOMBS[bomb]
+    (tmp_path / name).write_bytes(make())
+    start = time.process_time()
+    with pytest.raises(DataError, match=problem):
+        rows_of(tmp_path / name)
+    assert time.process_time() - start < 3
+
+
+def test_d3_far_cells_of_a_workbook_need_no_memory(tmp_path: Path) -> None:
+    far = b'<row r="99999">' + cell("XFD99999") + b"</row>"
+    (tmp_path / "a.xlsx").write_bytes(workbook(HEAD + far))
+    assert rows_of(tmp_path / "a.xlsx") == []
+
+
+def seeds(folder: Path) -> dict[str, bytes]:
+    table = pyarrow.table({"text": ["a, b", "\u00e9\nf"] * 4, "label": ["x", "y"] * 4})
+    parquet.write_table(table, folder / "a.parquet")
+    feather.write_feather(table, str(folder / "a.feather"), compression="zstd")
+    with pyarrow.ipc.new_stream(folder / "a.arrow", table.schema) as writer:
+        writer.write_table(table)
+    (folder / "a.xlsx").write_bytes(workbook(HEAD + b'<row r="2">' + cell("A2") + cell("B2", "1") + b"</row>"))
+    rows = [{"text": "a, b", "label": "x"}, {"text": "\u00e9", "label": "y"}]
+    (folder / "a.json").write_text(json.dumps(rows))
+    (folder / "b.json").write_text(json.dumps({"text": ["a", "b"], "label": ["x", "y"]}))
+    (folder / "a.csv.zip").write_bytes(compressed(b'text,id\n"a, b",1\n', ".zip"))
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_d3_nothing_but_one_clear_error_leaves_a_damaged_table(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    refused = set()
+    for name, good in seeds(tmp_path).items():
+        for number in range(60):
+            data = bytearray(good)
+            for _ in range(rng.choice([1, 2, 8])):
+                position = rng.randrange(len(data))
+                data[position : position + rng.choice([0, 1, 9])] = rng.randbytes(rng.choice([0, 1, 4]))
+            path = tmp_path / f"{number}{name}"
+            path.write_bytes(data)
+            try:
+                copied(path, tmp_path / f"out{number}{name}")
+            except BothwaysError:
+                refused.add(name)
+    assert refused == {"a.parquet", "a.feather", "a.arrow", "a.xlsx", "a.json", "b.json", "a.csv.zip"}

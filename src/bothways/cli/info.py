@@ -13,6 +13,7 @@ from bothways.cli.metrics import metric_text, metric_texts
 from bothways.cli.options import BundlePath, output_console
 from bothways.errors import path_text, quoted
 from bothways.tasks.classification import thresholds_text
+from bothways.tasks.labels import kind_text
 
 
 def info(bundle: BundlePath) -> None:
@@ -40,7 +41,7 @@ def _predictions(manifest: Manifest) -> Iterator[tuple[str, str]]:
     """Yield what the models predict."""
     yield "task", manifest.task
     if manifest.labels:
-        yield "labels", ", ".join(manifest.labels)
+        yield "labels", f"{', '.join(manifest.labels)}{kind_text(manifest.label_kind)}"
         if manifest.label_kind != "text":
             yield "label type", manifest.label_kind
     if manifest.target is not None:

@@ -14,7 +14,7 @@ from typing import IO, Any
 from bothways import strict_json
 from bothways.data.dialect import Dialect, TableFormat
 from bothways.data.table import CHUNK_ROWS, Chunk, Numbered, Table, TableWriter, Values
-from bothways.errors import DataError
+from bothways.errors import DataError, shown
 from bothways.files import library_errors, require_pyarrow
 
 ClassNames = dict[str, list[str]]
@@ -66,15 +66,15 @@ class ArrowTable(Table):
         while True:
             with library_errors(f"{self.name}, after row {number}: {_DAMAGED}"):
                 batch = next(batches, None)
-            if batch is None:
-                return
-            names = batch.schema.names
-            values = [self._values(name, column) for name, column in zip(names, batch.columns, strict=True)]
-            for column, found in zip(batch.columns, values, strict=True):
-                if hasattr(column, "dictionary"):
-                    content += sum(len(value) for value in found if isinstance(value, str))
-                else:
-                    content += column.nbytes
+                if batch is None:
+                    return
+                names = batch.schema.names
+                values = [self._values(name, column) for name, column in zip(names, batch.columns, strict=True)]
+                for column, found in zip(batch.columns, values, strict=True):
+                    if hasattr(column, "dictionary"):
+                        content += sum(len(value) for value in found if isinstance(value, str))
+                    else:
+                        content += column.nbytes
             self._refuse_expansion(number + batch.num_rows, content)
             rows: list[Values] = list(zip(*values, strict=True)) if values else [()] * batch.num_rows
             yield Chunk(names, rows, Numbered(number, batch.num_rows), source=batch)
@@ -101,9 +101,10 @@ class ParquetTable(ArrowTable):
             if texts and content > _LIKELY_EXPANSION * _size(stream):
                 # As dictionaries, in which equal texts are stored once. This is ten times slower.
                 self._file = parquet.ParquetFile(stream, read_dictionary=texts)
-        super().__init__(name, "parquet", schema, class_names(schema))
+            super().__init__(name, "parquet", schema, class_names(schema))
+            rows = metadata.num_rows
         self._size = _size(stream)
-        self._refuse_expansion(metadata.num_rows, content)
+        self._refuse_expansion(rows, content)
 
     def batches(self, columns: Sequence[str] | None) -> Iterator[Any]:
         """Yield the record batches."""
@@ -132,7 +133,7 @@ class ArrowFileTable(ArrowTable):
         with library_errors(f"{name} is not a valid Arrow or Feather file"):
             self._reader = (arrow.ipc.open_file if self._is_file else arrow.ipc.open_stream)(stream)
             schema = self._reader.schema
-        super().__init__(name, "arrow", schema, class_names(schema))
+            super().__init__(name, "arrow", schema, class_names(schema))
         self._size = _size(stream)
 
     def batches(self, columns: Sequence[str] | None) -> Iterator[Any]:
@@ -170,12 +171,16 @@ class _ParquetWriter(TableWriter):
             self._begin(
                 [self._arrow.string() if values.type == self._arrow.null() else values.type for values in arrays]
             )
-        with library_errors(f"{self._name} can't be written again in its format"):
+        try:
             types = [self._schema.field(name).type for name in self._added]
             read = zip(chunk.source.columns, self._schema, strict=False)
             known = [column if column.type == field.type else column.cast(field.type) for column, field in read]
             columns = [*known, *(values.cast(kind) for values, kind in zip(arrays, types, strict=True))]
             self._file.write_batch(self._arrow.RecordBatch.from_arrays(columns, schema=self._schema))
+        except self._arrow.ArrowException as error:
+            if isinstance(error, OSError):  # of the disk
+                raise
+            raise DataError(f"{self._name} can't be written again in its format: {shown(str(error))}") from None
 
     def close(self) -> None:
         """Write the footer of the file."""

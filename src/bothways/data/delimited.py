@@ -11,8 +11,7 @@ import contextlib
 import csv
 import itertools
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import IO, Protocol
 
@@ -22,6 +21,7 @@ from bothways.data.table import CHUNK_ROWS, Chunk, Table, TableWriter, Values
 from bothways.errors import DataError, quoted
 
 _NUMBER = re.compile(r"\s*[-+]?\d+(\.\d+)?\s*")
+_LONGEST_NAME_WORDS = 3
 _NO_QUOTES = "If quotation marks are ordinary characters in this file, pass --quotes none"
 _DELIMITERS = {",": ("commas", "','"), "\t": ("tabs", "tab"), ";": ("semicolons", "';'"), "|": ("bars", "'|'")}
 _CSV_ERRORS = {
@@ -177,7 +177,8 @@ class DelimitedTable(Table):
             for delimiter, (name, option) in _DELIMITERS.items():
                 if delimiter != self._delimiter and delimiter in self.columns[0]:
                     return f" (its columns seem to be separated by {name}: pass --delimiter {option})"
-        return " (if its first line is a row, pass --no-header)" if self._dialect.header else ""
+        like_row = any(_NUMBER.fullmatch(name) or len(name.split()) > _LONGEST_NAME_WORDS for name in self.columns)
+        return " (if its first line is a row, pass --no-header)" if self._dialect.header and like_row else ""
 
 
 class Places(Sequence[str]):
@@ -235,7 +236,7 @@ class _Judge:
         self._lines = lines
         self._delimiter = delimiter
         self._is_quoted = False
-        self._known: tuple[int, list[Counter[str]]] = (0, [])
+        self._known: tuple[int, list[set[str]]] = (0, [])
 
     def begin(self, width: int) -> None:
         """Set the number of columns, after the first row. A quoted name shows that quotation marks enclose fields."""
@@ -306,7 +307,7 @@ class _Judge:
         if 2 * like_rows < candidates or not candidates:
             return False
         known = self._known_values()
-        alike: list[list[tuple[int, str]]] = []
+        familiar = 0
         for number, line in enumerate(lines):
             first = within[0] + 1 if number == 0 else 0
             end = within[-1] if number == len(lines) - 1 else self.width
@@ -314,30 +315,24 @@ class _Judge:
             if chosen and line.count(self._delimiter) == self.width - 1:
                 fields = line.split(self._delimiter)
                 kinds = [(column, _kind(fields[column])) for column in chosen]
-                if found := [(column, kind) for column, kind in kinds if kind and known[column][kind]]:
-                    alike.append(found)
-        if not alike or 2 * len(alike) < candidates:
-            return False
-        own = self._values(lines)
-        return 2 * sum(any(known[c][kind] > own[c][kind] for c, kind in found) for found in alike) >= candidates
+                familiar += any(kind in known[column] for column, kind in kinds if kind)
+        return 2 * familiar >= candidates
 
-    def _known_values(self) -> list[Counter[str]]:
-        """Return the values by column of the lines in the blocks that are held."""
-        block = self._lines.blocks[-1]
-        if self._known[0] != block.first:
-            lines = itertools.chain.from_iterable(block.lines for block in self._lines.blocks)
-            self._known = (block.first, self._values(lines))
+    def _known_values(self) -> list[set[str]]:
+        """Return the values by column of the rows without quotation marks, in the blocks that are held."""
+        if self._known[0] != self._lines.blocks[-1].first:
+            lines = [line for block in self._lines.blocks for line in block.lines]
+            found: list[set[str]] = [set() for _ in range(self.width)]
+            read = lines[: self._lines.done - self._lines.blocks[0].first + 1]
+            is_inside = sum(line.count('"') for line in read) % 2  # the first block may begin within a field
+            for line in lines:
+                if '"' in line:
+                    is_inside = (is_inside + line.count('"')) % 2
+                elif not is_inside and len(fields := line.split(self._delimiter)) == self.width:
+                    for values, field in zip(found, fields, strict=True):
+                        values.add(_kind(field))
+            self._known = (self._lines.blocks[-1].first, found)
         return self._known[1]
-
-    def _values(self, lines: Iterable[str]) -> list[Counter[str]]:
-        """Return how often each value occurs in each column, in lines that are rows without quotation marks."""
-        found = [Counter[str]() for _ in range(self.width)]
-        for line in lines:
-            fields = line.split(self._delimiter)
-            if len(fields) == self.width and '"' not in line:
-                for values, field in zip(found, fields, strict=True):
-                    values[_kind(field)] += 1
-        return found
 
 
 def _kind(value: str) -> str:

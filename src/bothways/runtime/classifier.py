@@ -286,7 +286,7 @@ class Classifier:
         )
 
 
-@checked(path=as_path, threads=optional(as_integer), early_exit=as_flag, precision=as_text)
+@checked(path=as_path, threads=optional(as_integer), early_exit=as_flag, precision=as_text, key=optional(as_path))
 def load(
     path: str | os.PathLike[str],
     *,

@@ -260,6 +260,11 @@ def label_value(label: str, kind: LabelKind) -> LabelValue:
     return label == "true" if kind == "boolean" else label
 
 
+def kind_text(kind: LabelKind) -> str:
+    """Return the type of labels in parentheses, or an empty string for text."""
+    return "" if kind == "text" else f" ({kind})"
+
+
 def label_text(value: LabelValue) -> str:
     """Return the text of a value, as files hold it."""
     return str(value).lower() if isinstance(value, bool) else str(value)

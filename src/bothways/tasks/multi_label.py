@@ -25,6 +25,7 @@ from bothways.tasks.labels import (
     extended_kind,
     in_order,
     kind_of,
+    kind_text,
     label_text,
     label_value,
     listed,
@@ -430,7 +431,7 @@ class MultiLabel(Task):
     def card(self) -> list[str]:
         """Return the labels, the thresholds and the calibration."""
         lines = [
-            f"Labels, in order: {', '.join(f'`{label}`' for label in self.labels)}",
+            f"Labels, in order{kind_text(self.label_kind)}: {', '.join(f'`{label}`' for label in self.labels)}",
             "",
             "A text has any number of them: each whose probability is at least its threshold.",
             "",

@@ -23,6 +23,7 @@ from bothways.tasks.labels import (
     extended_kind,
     in_order,
     kind_of,
+    kind_text,
     label_value,
     parse_label,
     printed_items,
@@ -290,7 +291,10 @@ class SingleLabel(Task):
 
     def card(self) -> list[str]:
         """Return the labels and the calibration."""
-        lines = [f"Labels, in order: {', '.join(f'`{label}`' for label in self.labels)}", ""]
+        lines = [
+            f"Labels, in order{kind_text(self.label_kind)}: {', '.join(f'`{label}`' for label in self.labels)}",
+            "",
+        ]
         if self.temperature != 1:
             lines += [f"The ensemble's probabilities are calibrated with temperature {self.temperature:.4g}.", ""]
         return lines

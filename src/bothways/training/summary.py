@@ -45,7 +45,7 @@ def data_reports(split: Split, unlabeled: int) -> Iterator[StageReport]:
     classes = {label: {"training": count, "validation": valid[label]} for label, count in train.items()}
     rarest = min(train, key=lambda label: (train[label], label))
     largest = max(train, key=lambda label: (train[label], label))
-    message += f" rows; {len(train):,} classes; rarest {_short(rarest)} with {train[rarest]:,} training rows"
+    message += f" rows; {len(train):,} classes; rarest {_short(rarest)} with {_rows(train[rarest])}"
     if len(train) <= _MOST_IN_TABLE:
         table = [("class", "training", "validation")]
         table += [(_short(label), f"{train[label]:,}", f"{valid[label]:,}") for label in classes]
@@ -120,6 +120,10 @@ def _label_counts(rows: LabeledTexts) -> Counter[str]:
     """Return the number of rows of each label, in the order of the labels."""
     counts = Counter(label for labels in rows.label_sets for label in labels)
     return Counter({label: counts[label] for label in in_order(counts)})
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} training row{'s' * (count != 1)}"
 
 
 def _title(metric: str) -> str:

@@ -212,3 +212,11 @@ def test_loading_without_a_key_does_not_import_the_library(bundle_path: Path) ->
     code = "import sys, bothways; bothways.load(sys.argv[1]); print('cryptography' in sys.modules)"
     finished = run_python(code, str(bundle_path))
     assert finished.stdout == "False\n", finished.stderr
+
+
+@pytest.mark.parametrize("key", [b"x", 3, "", ["a"]], ids=repr)
+def test_what_is_not_a_path_of_a_key_is_refused_in_one_line(bundle: Path, key: Any) -> None:
+    functions: list[Any] = [bothways.sign, bothways.verify, bothways.load]
+    for function in functions:
+        with pytest.raises(ConfigError, match=r"key is .*, expected a path"):
+            function(bundle, key=key)

@@ -173,6 +173,15 @@ def test_a1_real_fields_over_several_lines_are_read(data: bytes) -> None:
     assert read(data, ",") == list(csv.reader(io.StringIO(data.decode(), newline="")))[1:]
 
 
+def test_a1_texts_over_several_lines_with_the_same_few_words_are_read() -> None:
+    rng = random.Random(0)
+    words = ["film,", "a", "story", "with", "people;", "in", "it\nand"]
+    rows = [
+        [str(n), " ".join(rng.choices(words, k=rng.randint(1, 40))), rng.choice(["pos", "neg"])] for n in range(2_000)
+    ]
+    assert read(by_csv(rows, ",", 0, "\n"), ",") == rows
+
+
 def test_a1_a_stray_mark_in_a_quoted_file_does_not_swallow_rows_with_known_labels() -> None:
     data = b'text,label\n"Hello, friend",ham\n"where are you,ham\nwin now,spam\nsee you",ham\nbye,spam\n'
     with pytest.raises(DataError, match=r"row 2: .* line 3 .* line 5"):

@@ -249,6 +249,14 @@ def test_a4_only_the_columns_that_are_needed_must_be_unique(tmp_path: Path) -> N
         table.require_column("", "--text")
 
 
+def test_a7_a_missing_header_is_suspected_where_the_names_look_like_a_row(tmp_path: Path) -> None:
+    for header, is_suspected in (("ham,Ok see you then", True), ("1,text", True), ("v1,v2", False)):
+        (tmp_path / "t.csv").write_text(f"{header}\n")
+        with open_table(tmp_path / "t.csv") as table, pytest.raises(DataError) as caught:
+            table.require_column("label", "--label")
+        assert ("(if its first line is a row, pass --no-header)" in str(caught.value)) == is_suspected
+
+
 def test_a5_excel_mistakes_are_named(tmp_path: Path) -> None:
     rows: list[list[object]] = [["text", "label"], ["a", "x"]]
     several = excel(tmp_path / "s.xlsx", {"2023": rows, "2024": rows, "empty": []})

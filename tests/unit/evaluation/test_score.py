@@ -390,7 +390,7 @@ def test_checkpoints_are_some_seconds_apart(model: Classifier, tmp_path: Path, m
     assert written == [0, 0, 768, 1536]  # the first two before any row
 
 
-# Texts that a model cannot read.
+# B5: texts that a model cannot read.
 
 UNREADABLE = ["a lovely film", "", "12 345", "味道一般", "the film", " \t "]
 REASONS = [(2, "empty"), (3, "only digits or punctuation"), (4, "mostly unknown"), (6, "empty")]

@@ -314,3 +314,9 @@ def test_decimal_numbers_are_targets() -> None:
     assert are_decimal_numbers(["3.5", "4", "nan"])
     assert not are_decimal_numbers(["3", "4.0"])
     assert not are_decimal_numbers(["3.5", "x"])
+
+
+def test_the_card_names_the_type_of_labels() -> None:
+    """A3: a reader of the card knows what predictions are."""
+    assert SingleLabel(("2", "10"), label_kind="integer").card()[0] == "Labels, in order (integer): `2`, `10`"
+    assert SingleLabel(("a", "b")).card()[0] == "Labels, in order: `a`, `b`"

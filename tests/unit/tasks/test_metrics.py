@@ -1,4 +1,4 @@
-"""Metrics are those of scikit-learn and SciPy, by property tests against them."""
+"""Metrics are those of scikit-learn and SciPy, by property tests against them (B2: macro F1 of absent classes)."""
 
 from __future__ import annotations
 
