@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from functools import cache
+from unittest.mock import patch
 
 import atheris
 
@@ -15,6 +16,7 @@ with atheris.instrument_imports(include=["bothways", "tarfile", "zipfile", "toml
 
 from bothways.errors import BothwaysError
 from bothways.interop import fastai_file
+from bothways.interop.spacy_tables import tables_from_spacy
 
 LONGEST_MESSAGE = 2000
 
@@ -22,8 +24,8 @@ LONGEST_MESSAGE = 2000
 def main(name: str, options: list[str]) -> None:
     """Read inputs of libFuzzer through a target until an option of libFuzzer ends it."""
     target = TARGETS[name]
-    fastai_file.tables_from_spacy = cache(fastai_file.tables_from_spacy)  # a tenth of a second each
-    with target.entrance.place() as path:
+    cached = patch.object(fastai_file, "tables_from_spacy", cache(tables_from_spacy))  # a tenth of a second each
+    with cached, target.entrance.place() as path:
 
         def read(data: bytes) -> None:
             path.write_bytes(target.wrap(data))

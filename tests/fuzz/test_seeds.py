@@ -13,12 +13,13 @@ import pytest
 
 from bothways.errors import BothwaysError
 from bothways.interop import fastai_file
+from bothways.interop.spacy_tables import tables_from_spacy
 from tests.fuzz.targets import SEEDS, TARGETS, Target
 
 BY_FOLDER = {target.folder: target for target in TARGETS.values()}
 SEED_FILES = sorted(path for path in SEEDS.glob("*/*") if path.is_file())
 CHANGES = 150
-_TABLES = cache(fastai_file.tables_from_spacy)
+_TABLES = cache(tables_from_spacy)
 
 
 @pytest.fixture(autouse=True)
