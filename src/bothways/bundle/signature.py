@@ -161,11 +161,11 @@ def _public_key(path: Path) -> Ed25519PublicKey:
 def _cryptography() -> tuple[ModuleType, tuple[type[Exception], ...]]:
     """Return the module that reads keys, and what it raises for those that it can't read."""
     try:
-        from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415  (an extra)
+        from cryptography.exceptions import InternalError, UnsupportedAlgorithm  # noqa: PLC0415  (an extra)
         from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
     except ImportError:
         raise DependencyMissing("signatures need cryptography: pip install 'bothways[sign]'") from None
-    return serialization, (ValueError, TypeError, UnsupportedAlgorithm)
+    return serialization, (ValueError, TypeError, UnsupportedAlgorithm, InternalError)
 
 
 def _read_key(path: Path) -> bytes:

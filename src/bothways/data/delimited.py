@@ -312,7 +312,7 @@ class _Judge:
         familiar = 0
         for number, line in enumerate(lines):
             first = within[0] + 1 if number == 0 else 0
-            end = within[-1] if number == len(lines) - 1 else self.width
+            end = min(within[-1], self.width) if number == len(lines) - 1 else self.width
             chosen = [column for column in range(first, end) if column not in within]
             if chosen and line.count(self._delimiter) == self.width - 1:
                 fields = line.split(self._delimiter)
