@@ -78,6 +78,12 @@ def tables(**values: str) -> bytes:
     return words(tables=changed(json.dumps(document["tables"]).encode(), **values).decode())
 
 
+def pattern(name: str, part: str, count: int = 0, flags: int = 32) -> Content:
+    """Return a word tokenizer with a pattern of so many equal parts, a megabyte of them by default."""
+    text = json.dumps({"pattern": part * (count or MB // len(part)), "flags": flags}, ensure_ascii=False)
+    return lambda: tables(**{name: text})
+
+
 def header(content: str) -> bytes:
     """Return a safetensors file with a header and no weights."""
     return len(content.encode()).to_bytes(8, "little") + content.encode()
@@ -133,6 +139,19 @@ DOCUMENTS: list[tuple[str, str, Content]] = [
     ("word tokenizer", "exceptions of numbers", lambda: tables(exceptions=keys("[1]"))),
     ("word tokenizer", "one exception of numbers", lambda: tables(exceptions=f'{{"a":{elements("1")}}}')),
     ("word tokenizer", "unknown keys", lambda: tables(**json.loads(keys('"1"')))),
+    *(
+        ("word tokenizer", f"a megabyte of {part}", pattern("token_match", part))
+        for part in ("a", "a|", "a*", "[a]", "(?=a)", "[", "(", "(a+)+$")
+    ),
+    ("word tokenizer", "wide classes", pattern("token_match", "[\0-\uffff]", 380, 34)),
+    ("word tokenizer", "wide classes beside letters", pattern("token_match", f"[a-{'b' * 1000}\uf000]", 400, 34)),
+    ("word tokenizer", "narrow classes", pattern("token_match", "[a-z]", 1_900, 34)),
+    ("word tokenizer", "letters", pattern("token_match", "a", 9_900)),
+    ("word tokenizer", "alternatives", pattern("suffix", "a$|", 3_300)),
+    ("word tokenizer", "counted repeats", pattern("token_match", "a{9000}", 1)),
+    ("word tokenizer", "nested counted repeats", pattern("token_match", "((a{90}){90}){90}", 1)),
+    ("word tokenizer", "many ways", pattern("token_match", "(?:ab|cd|ef|[a-f]{3})?", 30)),
+    ("word tokenizer", "many different parts", pattern("suffix", "".join(map(chr, range(0x4E00, 0x7000))), 1)),
     ("weights", "tensors", lambda: header(keys("{}"))),
     ("weights", "a shape", lambda: header(f'{{"encoder.embedding":{{"dtype":"F32","shape":{elements("1")}}}}}')),
     ("weights", "types", lambda: header(f'{{"encoder.embedding":{{"dtype":{elements("[]")},"shape":[]}}}}')),

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from bothways.errors import ForeignModelError
 from bothways.interop.spacy_tables import tables_from_spacy
+from bothways.text import pattern_limits
 from bothways.text.fastai_cleaning import FASTAI_CONTROL_TOKENS, FASTAI_V1, FASTAI_V2, clean_before
 from bothways.text.word_rules import WordSplitter
 from tests.parity.nasty_texts import NASTY_TEXTS
@@ -84,6 +85,16 @@ def drawn_texts(language: str, count: int) -> Iterator[str]:
 
 def test_most_languages_are_tested() -> None:
     assert len(LANGUAGES) >= 70  # a rule that checks nothing must fail
+
+
+@pytest.mark.slow
+def test_the_patterns_of_every_language_are_accepted() -> None:
+    """Half of each limit is enough for all languages, so that small changes in a new version of spaCy are accepted."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MOST_PLAIN_CHARACTERS", "MOST_CLASSES", "LONGEST_CLASSES", "MOST_POSITIONS"):
+            patch.setattr(pattern_limits, name, getattr(pattern_limits, name) // 2)
+        for language in LANGUAGES:
+            tables_from_spacy(language, ())
 
 
 @pytest.mark.slow

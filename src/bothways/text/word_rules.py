@@ -20,14 +20,15 @@ for URLs and its loop over affixes take quadratic time (docs/decisions/009).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, TypeVar
 
 from pydantic import Field, model_validator
 
 from bothways.errors import quoted, shown
 from bothways.schema import Document, Entries, Items
+from bothways.text.pattern_limits import PatternCost, check_cost
 from bothways.text.word_patterns import (
     Affixes,
     Pattern,
@@ -52,7 +53,13 @@ LONGEST_AFFIX_RULES = 100_000
 """Maximum number of characters of the patterns of prefixes, suffixes and infixes together. Their alternatives are
 analyzed one by one. The longest known ones (Swedish) have 50,000."""
 
-ALLOWED_FLAGS = int(re.UNICODE | re.IGNORECASE | re.VERBOSE | re.MULTILINE | re.DOTALL)
+WIDEST_AFFIX_CLASSES = 2_000_000
+"""Maximum number of code points of the character classes of all patterns but ``token_match``. The widest known ones
+have 1.2 million."""
+
+ALLOWED_FLAGS = int(re.UNICODE | re.IGNORECASE)
+
+_Read = TypeVar("_Read")
 
 _MAX_CACHED_CHUNKS = 100_000
 _MAX_CACHED_CHUNK_LENGTH = 40
@@ -72,8 +79,7 @@ Span = tuple[int, int]
 class WordTables(Document):
     """The complete rules of a word tokenizer.
 
-    The patterns are executed as they are, so a hostile pattern can run for a very long time. Tables must be trusted as
-    much as the model itself.
+    Patterns that could run for a long time are refused (``pattern_limits``).
     """
 
     exceptions: Annotated[Entries[Items[str]], Field(max_length=MOST_EXCEPTIONS)]
@@ -98,19 +104,34 @@ class WordTables(Document):
             raise ValueError(
                 f"the patterns of affixes have {affixes} characters, expected at most {LONGEST_AFFIX_RULES}"
             )
-        for name in ("prefix", "suffix", "infix", "token_match", "url_match"):
-            rule: Pattern | None = getattr(self, name)
-            if rule is not None:
-                _check_pattern(name, rule)
+        names = ("prefix", "suffix", "infix", "url_match", "token_match")
+        rules = {name: rule for name in names if (rule := getattr(self, name)) is not None}
+        widths = {name: _checked_width(name, rule) for name, rule in rules.items()}
+        width = sum(width for name, width in widths.items() if name != "token_match")
+        if width > WIDEST_AFFIX_CLASSES:
+            raise ValueError(
+                f"the character classes of the patterns have {width} characters, expected at most "
+                f"{WIDEST_AFFIX_CLASSES}"
+            )
+        for name, rule in rules.items():
+            _refuse_invalid(name, rule.compiled)
         return self
 
 
-def _check_pattern(name: str, rule: Pattern) -> None:
+def _checked_width(name: str, rule: Pattern) -> int:
+    """Return the number of code points of a pattern's character classes, or raise if it could take long."""
     if rule.flags & ~ALLOWED_FLAGS:
         raise ValueError(f"the {name} pattern has the flags {rule.flags}, expected a subset of {ALLOWED_FLAGS}")
     try:
-        rule.compiled()
-    except (re.error, OverflowError, RecursionError, ValueError) as error:
+        return _refuse_invalid(name, lambda: check_cost(rule.pattern, rule.flags))
+    except PatternCost as error:
+        raise ValueError(f"the {name} pattern can't be used safely: {error}") from None
+
+
+def _refuse_invalid(name: str, read: Callable[[], _Read]) -> _Read:
+    try:
+        return read()
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"the {name} pattern is not a valid regular expression: {shown(str(error))}") from error
 
 

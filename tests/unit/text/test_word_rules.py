@@ -150,9 +150,9 @@ ODD_RULES = [
     {"suffix": SUFFIX + r"|(?<!a)'$|(?<=[0-9])(?:km||s)$|\)\.$"},
     {"prefix": PREFIX + r"|<a[^>]+>|^'[a-z]+'|^(?:1|2){1,2}a"},
     {"prefix": PREFIX + r"|(?<=a)b", "suffix": "a|b$"},  # can't be analyzed: all is searched
-    {"prefix": PREFIX + r"|^^m", "suffix": r"(?x)a$ # [|", "infix": r"(?#[)-"},
+    {"prefix": PREFIX + r"|^^m", "suffix": r"a$|\Bm$", "infix": r"(?#-)-"},
     {"infix": INFIX + r"|(?=k)|(?<=a)(?=[bl])"},
-    {"infix": r"(?<=a)|1+2+|[^a-z0-9]", "token_match": r"(?i)l[kl]", "url_match": r"^\S+\.\S+$"},
+    {"infix": r"(?<=a)|1+2+|[^a-z0-9]", "token_match": r"(?i)l[kl]", "url_match": r"^[^\s.]+\.\S+$"},
 ]
 
 
@@ -282,6 +282,9 @@ def test_longer_chunks_are_cut_first() -> None:
         ({"infix": Pattern(pattern="a{99999999999}", flags=32)}, "the infix pattern is not a valid regular expression"),
         ({"prefix": Pattern(pattern="a", flags=32 | int(re.DEBUG))}, "flags"),
         ({"prefix": Pattern(pattern="a", flags=int(re.LOCALE))}, "flags"),
+        ({"prefix": Pattern(pattern="(?x)a", flags=32)}, "the prefix pattern can't be used safely: it has flags"),
+        ({"suffix": Pattern(pattern="(a+)+$", flags=32)}, "the suffix pattern can't be used safely"),
+        ({"suffix": Pattern(pattern="[a-\uffff]" * 50, flags=32)}, "the character classes of the patterns have"),
     ],
 )
 def test_tables_that_make_no_sense_are_named(changed: dict[str, Any], said: str) -> None:
