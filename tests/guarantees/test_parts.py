@@ -40,11 +40,17 @@ PIECES = [
     "\t",
 ]
 PIECES += ["the cat", "sat ", "!!!", "a" * 300, "\x00", "▁", "\xa0", "\u2028", "no no no", "Σ", "x"]
+LONG_PIECES = ["a" * 300, "ab" * 400, "A" * 256, "a" * 256, "é" * 700, "你好" * 400, "a" * 4000]
+LONG_PIECES += ["no " * 14, " " * 20, "\n" * 9, "e\u0301" * 300, "&amp;" * 60, "😀" * 600, "no\n" * 13, "/> " * 13]
+LONG_PIECES += ["<br ", "<br", "\u0301", "&", ";", "x", " ", "/>", "\t", "a" * 255, "ᄀ", "ᅡ" * 256, "Σ" * 800]
+LONG_PIECES += ["".join(map(chr, range(0x4E00, 0x5100)))]
 TEXTS = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=4)), max_size=25)
 
 
-@given(parts=TEXTS)
+@given(parts=TEXTS | st.lists(st.sampled_from(LONG_PIECES), max_size=12))
 @example(parts=["x<br", " />x y"])
+@example(parts=["x<br ", "/>" + "ab" * 600])
+@example(parts=["ab" * 600, "\u0301" * 300, "x"])
 @example(parts=["no no", " no no ", "no"])
 @example(parts=["x x<br", " /> no"])
 @example(parts=["<br />x x ", "x y"])
@@ -61,6 +67,7 @@ def test_settled_characters_have_the_tokens_that_they_have_in_the_whole_text(
         if count:
             found.append(tiny_tokenizer.tokenize(pending[:count]))
             pending = pending[count:]
+        pending = tiny_tokenizer.without_repetitions(pending)
     together = concatenate([*found, tiny_tokenizer.tokenize(pending)])
     for name in ("ids", "group_starts", "special_token_counts"):
         np.testing.assert_array_equal(getattr(together, name), getattr(whole, name))
@@ -157,10 +164,21 @@ def test_an_error_leaves_the_reader_unchanged(model: Classifier) -> None:
     reader = model.open()
     before = reader.append("the c")
     for wrong in ("half \ud83d", b"bytes", None):
-        with pytest.raises(TextError, match="part 1 "):
+        with pytest.raises(TextError, match="part 1"):
             reader.append(wrong)  # type: ignore[arg-type]
     assert reader.append("").tolist() == before.tolist()
     reader.close()
     for use in (reader.close, lambda: reader.append("more")):
         with pytest.raises(ConfigError, match="this reader is closed"):
             use()
+
+
+@pytest.mark.parametrize("unit", ["a", "no ", "你好世界", " ", "".join(map(chr, range(0x4E00, 0x9000)))])
+def test_d_many_tiny_parts_take_linear_time(tiny_tokenizer: SubwordTokenizer, unit: str) -> None:
+    """Findings D: what is read again with each part is bounded, also without white space and in repetitions."""
+    text, pending, longest = (unit * 8_000)[:8_000], "", 0
+    for character in text:
+        pending += character
+        pending = tiny_tokenizer.without_repetitions(pending[tiny_tokenizer.stable_length(pending) :])
+        longest = max(longest, len(pending))
+    assert longest < 16 * 256

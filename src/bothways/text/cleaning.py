@@ -42,6 +42,11 @@ _LONGEST_UNFINISHED_TAG = 6
 _LINE_BREAK_TAG = re.compile(r"<br\s{0,3}/?>", re.IGNORECASE)
 _ENDLESS_ENTITY = re.compile(r"&#[0-9]{100,};?")  # not a character, and Python rejects integers that are too long
 _REPEATED_CHARACTER = re.compile(r"([^\s\d])\1{2,}")
+_KEPT_REPETITIONS = REPEAT_THRESHOLDS[-1] + 2
+_KEPT_SPACES = 4
+_LONG_SPACE = re.compile(rf"[ \n]{{{2 * _KEPT_SPACES + 1},}}")
+_REPEATED_WORD = re.compile(rf"(?:^|(?<=[ \n]))([^\s&<]{{1,{MAX_WORD_LENGTH}}}[ \n])\1{{{_KEPT_REPETITIONS},}}")
+_NOT_INERT = re.compile(r"[\s&<\u1100-\u11ff\U00011000-\U00016fff]")
 _compose = NFC()
 
 
@@ -123,6 +128,8 @@ def stable_length(text: str, rules: str) -> int:
     The prefix ends before a complete chunk that differs from the chunk before it. Otherwise the two could be part of a
     longer repetition. Apart from repetitions, only the rule for ``<br />`` looks across a space or a line break.
     """
+    if len(text) > 3 * MAX_WORD_LENGTH and (length := _stable_length_in_word(text, rules)):
+        return length
     words = _words_from_the_end(text)
     for (start, end), before in itertools.pairwise(words):
         if end == len(text):
@@ -135,6 +142,58 @@ def stable_length(text: str, rules: str) -> int:
         if last and first and last[-1].lower() != first[0].lower():
             return start
     return 0
+
+
+def _stable_length_in_word(text: str, rules: str) -> int:
+    """Return where the last complete chunk of a long last word begins, if it differs from the one before it, or 0."""
+    start, count = _chunks_of_last_word(text)
+    cut = start + (count - 1) * MAX_WORD_LENGTH
+    before, behind = text[cut - MAX_WORD_LENGTH : cut], text[cut : cut + MAX_WORD_LENGTH]
+    if count < 2 or before.lower() == behind.lower():
+        return 0
+    return cut if _is_inert(text[start : cut + 2 * MAX_WORD_LENGTH], rules) else 0
+
+
+def _chunks_of_last_word(text: str) -> tuple[int, int]:
+    """Return the start of the last word, and the number of its complete chunks if it is inert.
+
+    One more chunk follows them, so that nothing that follows the text can be composed with their last character.
+    """
+    start = max(text.rfind(" "), text.rfind("\n")) + 1
+    if _UNFINISHED_TAG.search(text, max(0, start - _LONGEST_UNFINISHED_TAG), start):
+        return start, 0
+    return start, max(0, (len(text) - start) // MAX_WORD_LENGTH - 1)
+
+
+def _is_inert(characters: str, rules: str) -> bool:
+    """Return whether cleaning keeps these characters of a word, whatever is around them. False in case of doubt."""
+    if _NOT_INERT.search(characters) or clean(characters, rules) != characters:
+        return False
+    return characters.isascii() or not any(unicodedata.category(character)[0] == "M" for character in set(characters))
+
+
+def without_repetitions(text: str, rules: str) -> str:
+    """Return a shorter text with the same words, whatever follows: some repetitions are left out.
+
+    Repetitions beyond ``REPEAT_THRESHOLDS[-1]`` change no special token. They may be of a word, of the chunks of a long
+    last word, or of the space between words.
+    """
+    if len(text) <= 2 * _KEPT_SPACES:
+        return text
+    text = _LONG_SPACE.sub(lambda match: match.group()[:_KEPT_SPACES] + match.group()[-_KEPT_SPACES:], text)
+    repeated = _REPEATED_WORD.search(text)
+    if repeated and _is_inert(repeated.group(1)[:-1], rules):
+        text = text[: repeated.start()] + repeated.group(1) * _KEPT_REPETITIONS + text[repeated.end() :]
+    if len(text) <= _KEPT_REPETITIONS * MAX_WORD_LENGTH:
+        return text
+    start, count = _chunks_of_last_word(text)
+    stop = start + count * MAX_WORD_LENGTH
+    begin, chunk = stop, text[stop - MAX_WORD_LENGTH : stop]
+    while begin > start and text[begin - MAX_WORD_LENGTH : begin] == chunk:
+        begin -= MAX_WORD_LENGTH
+    kept = begin + _KEPT_REPETITIONS * MAX_WORD_LENGTH
+    is_shorter = kept < stop and _is_inert(text[start : stop + MAX_WORD_LENGTH], rules)
+    return text[:kept] + text[stop:] if is_shorter else text
 
 
 def _words_from_the_end(text: str) -> Iterator[tuple[int, int]]:

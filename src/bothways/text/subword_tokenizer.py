@@ -26,6 +26,7 @@ from bothways.text.cleaning import (
     mark_chunk,
     split_chunks,
     stable_length,
+    without_repetitions,
     word_repeat_tokens,
 )
 from bothways.text.fields import FIELD, Text, fields_of
@@ -194,6 +195,10 @@ class SubwordTokenizer:
     def stable_length(self, text: str) -> int:
         """Return the length of a prefix whose tokens do not depend on what follows the text."""
         return stable_length(text, self._document.cleaning)
+
+    def without_repetitions(self, text: str) -> str:
+        """Return a shorter text with the same tokens, whatever follows."""
+        return without_repetitions(text, self._document.cleaning)
 
     def _tokenize_chunk(self, chunk: str) -> tuple[int, tuple[int, ...]]:
         """Return the number of special tokens of a chunk, and the ids of its special tokens and pieces."""

@@ -56,6 +56,9 @@ class Tokenizer(Protocol):
             A number of characters, possibly 0, or None if the rules of this tokenizer always need the whole text.
         """
 
+    def without_repetitions(self, text: str) -> str:
+        """Return a text with the same tokens, whatever follows it, but without repetitions that change no token."""
+
     def decode(self, ids: Sequence[int]) -> str:
         """Return a text made of these tokens, without special tokens."""
 

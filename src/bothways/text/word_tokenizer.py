@@ -143,6 +143,10 @@ class WordTokenizer:
     def stable_length(self, text: str) -> None:
         """Return None: fastai's rules for repeated words and spaCy's exceptions need the whole text."""
 
+    def without_repetitions(self, text: str) -> str:
+        """Return the text: fastai's rules count every repetition."""
+        return text
+
     def _cleaned(self, text: Text) -> str:
         document = self.document
         if not document.marks_field and len(fields_of(text)) > 1:
