@@ -115,15 +115,15 @@ def test_a_kind_of_string_becomes_the_plain_string_it_holds(value: str, expected
 NO_TEXTS: list[tuple[object, str]] = [
     (b"abc", "bytes b'abc', expected a string. Decode it first"),
     (bytearray(b"abc"), "bytearray bytearray(b'abc'), expected a string"),
-    (None, "NoneType None, expected a string"),
+    (None, "missing (null). Leave it out, or write an empty text"),
     (7, "int 7, expected a string"),
     (True, "bool True, expected a string"),
-    (float("nan"), "float nan, expected a string"),
+    (float("nan"), "missing (null). Leave it out, or write an empty text"),
     (["a"], "list ['a'], expected a string"),
     ({"text": "a"}, "dict {'text': 'a'}, expected a string"),
-    (pandas.NA, "NAType <NA>, expected a string"),
-    (pandas.NaT, "NaTType NaT, expected a string"),
-    (np.float64("nan"), "float64 np.float64(nan), expected a string"),
+    (pandas.NA, "missing (null). Leave it out, or write an empty text"),
+    (pandas.NaT, "missing (null). Leave it out, or write an empty text"),
+    (np.float64("nan"), "missing (null). Leave it out, or write an empty text"),
     (np.array(["a"]), "ndarray array(['a'], dtype='<U1'), expected a string"),
 ]
 
