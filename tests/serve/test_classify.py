@@ -58,7 +58,7 @@ def test_a_bad_text_gets_an_error_of_its_own(server: RunningServer, model: Class
     texts = ["a film", None, "\ud800", 3, ["a"], {"other": "a"}, True, {"text": "the cat"}]
     results = server.classify(texts).value["results"]
     assert [list(result) == ["error"] for result in results] == [False, *[True] * 6, False]
-    assert results[1]["error"].startswith("text 1 is missing (null)")
+    assert results[1]["error"].startswith("text 1: the text is missing (null)")
     assert "lone surrogate" in results[2]["error"]
     assert [results[0]["label"], results[-1]["label"]] == model.predict(["a film", "the cat"]).tolist()
 

@@ -139,9 +139,9 @@ def test_descriptions_name_the_columns(fields_server: RunningServer) -> None:
         ("a plain string", "text 0 is str 'a plain string', but this model reads the text columns 'title' and 'body'"),
         ({"title": "a"}, "text 0 has no column 'body', expected the text columns 'title' and 'body'"),
         (["a"], "text 0 has 1 values, expected 2"),
-        ({"title": None, "body": None}, "text 0, column 'title' is missing (null)"),
+        ({"title": None, "body": None}, "text 0, column 'title': the text is missing (null)"),
         ({"title": "a", "body": 5}, "text 0, column 'body' is int 5, expected a string"),
-        (None, "text 0 is missing (null)"),
+        (None, "text 0: the text is missing (null)"),
     ],
 )
 def test_a_text_without_its_columns_gets_an_error_of_its_own(

@@ -40,7 +40,7 @@ def check_text(value: object, where: str) -> str:
     """
     if not isinstance(value, str):
         if is_missing(value):
-            raise TextError(f"{where} is missing (null). Leave it out, or write an empty text")
+            raise TextError(f"{where}: the text is missing (null). Leave it out, or write an empty text")
         hint = ". Decode it first" if isinstance(value, bytes) else ""
         raise TextError(f"{where} is {_describe(value)}, expected a string{hint}")
     text = str.__str__(value)  # a plain string, even if a subclass overrides __str__
