@@ -30,7 +30,7 @@ def fuzz(name: str, target: Target, seconds: int) -> int:
         folder.mkdir(parents=True, exist_ok=True)
     for number, seed in enumerate(target.seeds):
         (corpus / f"seed-{number}").write_bytes(seed)
-    quoted = ("".join(f"\\x{byte:02x}" for byte in word) for word in target.words)
+    quoted = ["".join(f"\\x{byte:02x}" for byte in word) for word in target.words or (b"\0",)]  # no empty dictionary
     words.write_text("".join(f'"{word}"\n' for word in quoted), encoding="ascii")
     options = [
         f"-max_total_time={seconds}",
