@@ -69,12 +69,12 @@ class ArrowTable(Table):
                 if batch is None:
                     return
                 names = batch.schema.names
+                self._refuse_expansion(number + batch.num_rows, content + _plain_bytes(batch))
                 values = [self._values(name, column) for name, column in zip(names, batch.columns, strict=True)]
                 for column, found in zip(batch.columns, values, strict=True):
                     if hasattr(column, "dictionary"):
                         content += sum(len(value) for value in found if isinstance(value, str))
-                    else:
-                        content += column.nbytes
+                content += _plain_bytes(batch)
             self._refuse_expansion(number + batch.num_rows, content)
             rows: list[Values] = list(zip(*values, strict=True)) if values else [()] * batch.num_rows
             yield Chunk(names, rows, Numbered(number, batch.num_rows), source=batch)
@@ -245,6 +245,11 @@ def _class_name(value: object, names: Sequence[str]) -> object:
     if not isinstance(value, int) or value >= len(names):
         return value
     return names[value] if value >= 0 else None
+
+
+def _plain_bytes(batch: Any) -> int:
+    """Return the size of the columns that are no dictionaries."""
+    return sum(column.nbytes for column in batch.columns if not hasattr(column, "dictionary"))
 
 
 def _size(stream: IO[bytes]) -> int:
