@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import Workplace, cells
 from tests.processes import CommandServer
 
@@ -20,6 +22,7 @@ def test_bench_prints_a_table(cli: CommandServer, place: Workplace) -> None:
     assert "Advice: " in finished.out.decode()
 
 
+@pytest.mark.slow
 def test_json_and_synthetic_texts(cli: CommandServer, place: Workplace) -> None:
     finished = cli.run("bench", place.bundle, "--texts", 10, "--json")
     assert (finished.status, finished.err) == (0, "")

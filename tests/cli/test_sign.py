@@ -66,8 +66,7 @@ def test_a_wrong_key_is_one_line(cli: CommandServer, bundle: Path, tmp_path: Pat
 def test_info_shows_the_type_of_labels_and_all_columns(cli: CommandServer) -> None:
     golden = Path(__file__).parents[1] / "golden" / "format_2"
     found = cells(cli.run("info", golden / "numbers.bundle").out)
-    assert found["labels"] == ["1, 2, 10"]
-    assert found["label type"] == ["integer"]
+    assert found["labels"] == ["1, 2, 10 (integer)"]
     assert found["columns"] == ["text 'text', label 'stars', weight 'weight'"]
     found = cells(cli.run("info", golden / "topics.bundle").out)
     assert found["columns"] == ["text 'title', 'body', labels 'acting', 'music', 'plot', 'price'"]

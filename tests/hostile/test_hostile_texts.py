@@ -113,18 +113,18 @@ def test_a_kind_of_string_becomes_the_plain_string_it_holds(value: str, expected
 
 
 NO_TEXTS: list[tuple[object, str]] = [
-    (b"abc", "bytes b'abc', expected a string. Decode it first"),
-    (bytearray(b"abc"), "bytearray bytearray(b'abc'), expected a string"),
-    (None, "NoneType None, expected a string"),
-    (7, "int 7, expected a string"),
-    (True, "bool True, expected a string"),
-    (float("nan"), "float nan, expected a string"),
-    (["a"], "list ['a'], expected a string"),
-    ({"text": "a"}, "dict {'text': 'a'}, expected a string"),
-    (pandas.NA, "NAType <NA>, expected a string"),
-    (pandas.NaT, "NaTType NaT, expected a string"),
-    (np.float64("nan"), "float64 np.float64(nan), expected a string"),
-    (np.array(["a"]), "ndarray array(['a'], dtype='<U1'), expected a string"),
+    (b"abc", " is bytes b'abc', expected a string. Decode it first"),
+    (bytearray(b"abc"), " is bytearray bytearray(b'abc'), expected a string"),
+    (None, ": the text is missing (null). Leave it out, or write an empty text"),
+    (7, " is int 7, expected a string"),
+    (True, " is bool True, expected a string"),
+    (float("nan"), ": the text is missing (null). Leave it out, or write an empty text"),
+    (["a"], " is list ['a'], expected a string"),
+    ({"text": "a"}, " is dict {'text': 'a'}, expected a string"),
+    (pandas.NA, ": the text is missing (null). Leave it out, or write an empty text"),
+    (pandas.NaT, ": the text is missing (null). Leave it out, or write an empty text"),
+    (np.float64("nan"), ": the text is missing (null). Leave it out, or write an empty text"),
+    (np.array(["a"]), " is ndarray array(['a'], dtype='<U1'), expected a string"),
 ]
 
 
@@ -132,7 +132,7 @@ NO_TEXTS: list[tuple[object, str]] = [
 def test_a_value_that_is_not_a_text_is_reported_with_its_number(value: object, problem: str) -> None:
     with pytest.raises(TextError) as caught:
         list(check_texts(["fine", value]))
-    assert str(caught.value) == f"text 1 is {problem}"
+    assert str(caught.value) == f"text 1{problem}"
 
 
 @pytest.mark.parametrize("value", [None, 7, 1.5, float("nan"), pandas.NA, object], ids=repr)
@@ -159,5 +159,5 @@ def test_columns_of_pandas_and_numpy_are_lists_of_texts() -> None:
 
 
 def test_a_missing_value_in_a_series_is_reported_with_its_number() -> None:
-    with pytest.raises(TextError, match=r"^text 2 is "):
+    with pytest.raises(TextError, match=r"^text 2: "):
         list(check_texts(pandas.Series(["a", "b", None])))

@@ -42,8 +42,6 @@ def _predictions(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "task", manifest.task
     if manifest.labels:
         yield "labels", f"{', '.join(manifest.labels)}{kind_text(manifest.label_kind)}"
-        if manifest.label_kind != "text":
-            yield "label type", manifest.label_kind
     if manifest.target is not None:
         yield "target", f"mean {manifest.target.center:.6g}, standard deviation {manifest.target.scale:.6g} in training"
     if manifest.thresholds is not None:

@@ -20,7 +20,7 @@ from bothways.data.lines import UTF_16_MARKS, not_in_encoding
 from bothways.data.table import CHUNK_ROWS, Chunk, Table, TableWriter, Values
 from bothways.errors import DataError, quoted
 
-LARGEST_LINE_BYTES = 8 * 1024 * 1024
+LARGEST_LINE_BYTES = 64 * 1024 * 1024
 """A longer line or object is refused: it would need too much memory."""
 LARGEST_DOCUMENT_CHARACTERS = 256 * 1024 * 1024
 """Limit for an object with a list per column, which is read as a whole."""

@@ -16,7 +16,7 @@ from typing import IO
 from bothways.errors import DataError
 
 BLOCK_BYTES = 1 << 16
-LARGEST_LINE_CHARACTERS = 8 * 1024 * 1024
+LARGEST_LINE_CHARACTERS = 64 * 1024 * 1024
 """A longer line, or a longer field over several lines, is refused: it would need too much memory."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)

@@ -61,6 +61,7 @@ def test_a_failed_memory_measurement_reports_the_reason(tmp_path: Path) -> None:
         peak_mib(tmp_path / "x", [], "float32", early_exit=False)
 
 
+@pytest.mark.slow
 def test_early_exit_is_measured_if_the_bundle_has_one(bundle_path: Path, tmp_path: Path) -> None:
     texts = ["The cat sat on the mat.", "no", "dog", "it"] * 3
     found = benchmark(write_with_early_exit(bundle_path, tmp_path / "m.bundle", Direction.FORWARD, texts), texts)
@@ -112,6 +113,7 @@ def test_synthetic_texts_are_reproducible_and_vary_in_length(tiny_tokenizer: Sub
     assert lengths[20] < 100 < lengths[180]
 
 
+@pytest.mark.slow
 def test_a_regression_has_no_labels_that_could_change(regression_bundle_path: Path) -> None:
     found = benchmark(regression_bundle_path, ["a", "b c"] * 5, max_texts=10)
     assert [speed.changed_labels for speed in found.speeds] == [None, None]
