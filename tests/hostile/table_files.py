@@ -36,7 +36,7 @@ def zipped(entries: Mapping[str, bytes], compression: int = zipfile.ZIP_DEFLATED
 
 
 @cache
-def _parts() -> dict[str, bytes]:
+def parts_of_workbook() -> dict[str, bytes]:
     """Return the parts of a workbook with one text in its shared strings."""
     stream, made = io.BytesIO(), openpyxl.Workbook()
     made.active.append(["label", "text"])
@@ -51,7 +51,7 @@ def _parts() -> dict[str, bytes]:
 
 def workbook_with(parts: Mapping[str, bytes | None]) -> bytes:
     """Return a workbook with other parts, or without the parts that are None."""
-    merged = {**_parts(), **parts}
+    merged = {**parts_of_workbook(), **parts}
     return zipped({name: content for name, content in merged.items() if content is not None})
 
 
@@ -152,7 +152,7 @@ def many_runs(count: int = 300_000) -> bytes:
 
 def many_sheets(count: int) -> bytes:
     """Return a workbook that names one sheet many times."""
-    old = _parts()[WORKBOOK]
+    old = parts_of_workbook()[WORKBOOK]
     start, end = old.index(b"<sheet "), old.index(b"</sheets>")
     sheet = old[start:end]
     sheets = b"".join(sheet.replace(b'"Sheet"', b'"S%d"' % n).replace(b'sheetId="1"', b'sheetId="%d"' % n)

@@ -379,6 +379,7 @@ TABLES: list[tuple[str, str, Callable[[], bytes]]] = [
     ("parquet", "a compressed text", lambda: tables.parquet_of({"text": ["a" * (60 * MB)]}, compression="zstd")),
     ("parquet", "many compressed texts", tables.compressible_texts),
     ("arrow", "a compressed text", lambda: tables.compressed_arrow(["a" * (60 * MB)])),
+    ("arrow", "a large compressed text", lambda: tables.compressed_arrow(["a" * (400 * MB)])),
     ("arrow", "one text of a megabyte in 20,000 rows", tables.arrow_dictionary),
 ]  # fmt: skip
 HOSTILE += TABLES

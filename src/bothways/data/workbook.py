@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pyexpat import ParserCreate, XMLParserType
 from typing import IO, Final
 
+from bothways.errors import quoted
+
 _MAIN = ("http://schemas.openxmlformats.org/spreadsheetml/2006/main", "http://purl.oclc.org/ooxml/spreadsheetml/main")
 _RELATIONSHIPS = "http://schemas.openxmlformats.org/package/2006/relationships"
 _ID = re.compile(r"http://(schemas\.openxmlformats\.org|purl\.oclc\.org)/\S*relationships id")
@@ -344,7 +346,7 @@ def _column(place: str) -> int:
     """Return the number of the column of a place such as ``B7``."""
     match = _PLACE.fullmatch(place)
     if match is None:
-        raise ValueError(f"{place[:20]!r} is not the place of a cell")
+        raise ValueError(f"{quoted(place)} is not the place of a cell")
     number = 0
     for letter in match[1].upper():
         number = number * 26 + ord(letter) - 64
