@@ -302,7 +302,7 @@ FAR = partial(tables.many_cells, count=200_000)
 ROWS = b"label,text\n" + b"pos,x\n" * 1000
 TABLES: list[tuple[str, str, Callable[[], bytes]]] = [
     ("excel", "a sheet of 4 MB of spaces", lambda: tables.workbook(tables.HEAD + b" " * (4 * MB))),
-    ("excel", "a sheet of 200 MB", lambda: tables.workbook(tables.HEAD + b"<row/>" * (33 * MB))),
+    ("excel", "a sheet of 30 MB", lambda: tables.workbook(tables.HEAD + b"<row/>" * (5 * MB))),
     ("excel", "rows without cells", lambda: tables.workbook(tables.HEAD + b"<row/>" * (MB * 2 // 3))),
     ("excel", "a row of empty cells", partial(tables.many_cells, b"<c/>", 900_000)),
     ("excel", "a row of cells with one place", partial(tables.many_cells, tables.cell("A2"), 120_000)),
@@ -362,7 +362,7 @@ TABLES: list[tuple[str, str, Callable[[], bytes]]] = [
     ("csv gz", "a row of commas", lambda: gzip.compress(b"," * (16 * MB))),
     ("csv gz", "empty lines", lambda: gzip.compress(b"a\n" + b"\n" * (16 * MB))),
     ("csv gz", "rows of quotation marks", lambda: gzip.compress(b"a,b\n" + b'"",""\n' * (2 * MB))),
-    ("csv bz2", "50 MB of rows", lambda: bz2.compress(b"label,text\n" + b"a,b\n" * (12 * MB))),
+    ("csv bz2", "50 MB of rows", lambda: bz2.compress(b"label,text\n" + b"a,b\n" * (3 * MB))),
     ("csv bz2", "many empty streams", repeated(bz2.compress(b""))),
     ("csv xz", "50 MB of rows", lambda: lzma.compress(b"label,text\n" + b"a,b\n" * (12 * MB), preset=0)),
     ("csv xz", "a dictionary of 1.5 GB", tables.large_dictionary),
@@ -376,10 +376,10 @@ TABLES: list[tuple[str, str, Callable[[], bytes]]] = [
     ("parquet", "a page that claims 1 byte", partial(tables.lying_pages, 1)),
     ("parquet", "a page that claims -1 bytes", partial(tables.lying_pages, 2**31)),
     ("parquet", "many columns", lambda: tables.parquet_of({f"c{n}": ["x"] for n in range(3000)})),
-    ("parquet", "a compressed text", lambda: tables.parquet_of({"text": ["a" * (60 * MB)]}, compression="zstd")),
+    ("parquet", "a compressed text", lambda: tables.parquet_of({"text": ["a" * (40 * MB)]}, compression="zstd")),
     ("parquet", "many compressed texts", tables.compressible_texts),
     ("arrow", "a compressed text", lambda: tables.compressed_arrow(["a" * (60 * MB)])),
-    ("arrow", "a large compressed text", lambda: tables.compressed_arrow(["a" * (400 * MB)])),
+    ("arrow", "a large compressed text", lambda: tables.compressed_arrow(["a" * (150 * MB)])),
     ("arrow", "one text of a megabyte in 20,000 rows", tables.arrow_dictionary),
 ]  # fmt: skip
 HOSTILE += TABLES
