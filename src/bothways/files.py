@@ -39,7 +39,7 @@ COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst", ".zip")
 STANDARD_STREAM = "-"
 LARGEST_EXPANSION = 32
 """Compressed content may have at most this many times the size of its file, or ``_FREE_BYTES``."""
-_FREE_BYTES = 16 * 1024 * 1024
+_FREE_BYTES = 8 * 1024 * 1024
 
 
 def split_suffix(path: str) -> tuple[str, str]:

@@ -7,9 +7,12 @@ keys, numbers that do not fit into 64 bits, and documents nested too deeply. Bun
 from __future__ import annotations
 
 import codecs
+import contextlib
+import gc
 import json
 import math
 import re
+from collections.abc import Iterator
 from itertools import accumulate
 from typing import Final, NoReturn
 
@@ -18,6 +21,7 @@ from bothways.errors import quoted, shown
 LARGEST_INTEGER = 2**63
 """Integers must be smaller than this in absolute value."""
 DEEPEST_NESTING: Final = 100
+_LONG: Final = 1 << 17
 """Most lists and objects around a value."""
 
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)  # an incomplete one matches too, so it is linear
@@ -78,12 +82,26 @@ def parse_at(text: str, position: int) -> tuple[object, int]:
     Raises:
         ValueError: There is no complete strict JSON value at the position.
     """
+    pause = without_collection() if len(text) - position > _LONG else contextlib.nullcontext()
     try:
-        return _DECODER.raw_decode(text, position)
+        with pause:
+            return _DECODER.raw_decode(text, position)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except StopIteration:
         raise ValueError("a value is missing") from None
+
+
+@contextlib.contextmanager
+def without_collection() -> Iterator[None]:
+    """Pause Python's search for garbage, which visits all values again and again while millions of them are created."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _check_structure(data: bytes, most_values: int | None) -> None:

@@ -1,24 +1,36 @@
-"""Fuzz all readers, one after the other: ``python -m tests.fuzz [READER ...]``.
+"""Fuzz the readers, one after the other: ``python -m tests.fuzz [READER ...]``.
 
 Coverage-guided mutation by atheris (libFuzzer). ``FUZZ_SECONDS`` limits the time per reader and defaults to 20. The
-inputs that reach new code are kept in ``build/fuzz`` and used by the next run, and the number of cases is added up in
-``build/fuzz/counts.json``. An input that ends in anything but a value or a ``BothwaysError`` stops its reader, and is
-stored in ``build/fuzz/found``. After the fix it goes to ``tests/fuzz/seeds``, which ``make test`` replays.
+inputs that reach new code are kept in ``build/fuzz`` and used by the next run. The number of cases is added up in
+``tests/fuzz/counts.json``, per reader and version of its code: a reader that changed begins again at 0. Without names,
+the readers with the fewest cases come first, and those with ``GOAL`` cases are skipped.
+
+``python -m tests.fuzz --report`` writes the counts into the table of ``docs/security.md``.
+
+An input that ends in anything but a value or a ``BothwaysError`` stops its reader, and is stored in
+``build/fuzz/found``. After the fix it goes to ``tests/fuzz/seeds``, which ``make test`` replays.
 """
 
 from __future__ import annotations
 
+import ast
+import hashlib
 import json
 import os
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
+import bothways
 from tests.fuzz.targets import SEEDS, TARGETS, Target
 
 BUILD = Path("build/fuzz")
-COUNTS = BUILD / "counts.json"
+COUNTS = Path(__file__).with_name("counts.json")
+PAGE = Path(__file__).parents[2] / "docs" / "security.md"
+BEGIN, END = "<!-- python -m tests.fuzz --report: begin -->\n", "<!-- end -->\n"
+GOAL = 1_000_000
 MEMORY_LIMIT_MB = 3000
 LONGEST_CASE_S = 60
 
@@ -30,7 +42,7 @@ def fuzz(name: str, target: Target, seconds: int) -> int:
         folder.mkdir(parents=True, exist_ok=True)
     for number, seed in enumerate(target.seeds):
         (corpus / f"seed-{number}").write_bytes(seed)
-    quoted = ("".join(f"\\x{byte:02x}" for byte in word) for word in target.words)
+    quoted = ["".join(f"\\x{byte:02x}" for byte in word) for word in target.words or (b"\0",)]  # no empty dictionary
     words.write_text("".join(f'"{word}"\n' for word in quoted), encoding="ascii")
     options = [
         f"-max_total_time={seconds}",
@@ -47,21 +59,74 @@ def fuzz(name: str, target: Target, seconds: int) -> int:
         options.append(str(SEEDS / target.folder))
     command = [sys.executable, "-m", "tests.fuzz.one", name, *options]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    match = re.search(r"stat::number_of_executed_units:\s+(\d+)", done.stderr)
-    cases = int(match[1]) if match else 0
-    counts = json.loads(COUNTS.read_text(encoding="utf-8")) if COUNTS.exists() else {}
-    counts[name] = counts.get(name, 0) + cases
-    COUNTS.write_text(json.dumps(counts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    print(f"{name}: {cases} cases, {counts[name]} in all", flush=True)
+    found_cases = re.findall(r"stat::number_of_executed_units:\s+(\d+)|^#(\d+)\s", done.stderr, re.MULTILINE)
+    cases = max((int(total or line) for total, line in found_cases), default=0)
+    add(name, cases)
+    print(f"{name}: {cases:,} cases, {cases_of(name):,} with the present code", flush=True)
     if done.returncode:
         print(done.stderr[-6000:], flush=True)
     return done.returncode
 
 
+def counts() -> dict[str, dict[str, str | int]]:
+    """Return the stored counts: per reader, its code, the cases with this code and those with earlier code."""
+    return dict(json.loads(COUNTS.read_text(encoding="utf-8"))) if COUNTS.exists() else {}
+
+
+@cache
+def code_of(name: str) -> str:
+    """Return a digest of the code that a reader consists of, without comments and formatting."""
+    digest, source = hashlib.sha256(), Path(bothways.__file__).parent
+    for pattern in TARGETS[name].code:
+        for path in sorted(source.glob(pattern)):
+            digest.update(ast.dump(ast.parse(path.read_text(encoding="utf-8"))).encode())
+    return digest.hexdigest()[:16]
+
+
+def cases_of(name: str) -> int:
+    """Return the number of cases that the present code of a reader has had."""
+    stored = counts().get(name, {})
+    return int(stored["cases"]) if stored.get("code") == code_of(name) else 0
+
+
+def earlier_cases_of(name: str) -> int:
+    """Return the number of cases that earlier code of a reader has had."""
+    stored = counts().get(name, {})
+    return int(stored.get("earlier", 0)) + int(stored.get("cases", 0)) - cases_of(name)
+
+
+def add(name: str, cases: int) -> None:
+    """Add cases to the stored count of a reader."""
+    stored = counts()
+    stored[name] = {"code": code_of(name), "cases": cases_of(name) + cases, "earlier": earlier_cases_of(name)}
+    COUNTS.write_text(json.dumps(stored, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def report() -> str:
+    """Return the counts as a table in Markdown, the largest first."""
+    rows = sorted(((cases_of(name), earlier_cases_of(name), name) for name in TARGETS), reverse=True)
+    lines = [f"| {name} | {cases:,} | {earlier:,} |" for cases, earlier, name in rows]
+    total = f"| all | {sum(row[0] for row in rows):,} | {sum(row[1] for row in rows):,} |"
+    return "\n".join(["| reader | cases | with earlier code |", "|---|---|---|", *lines, total]) + "\n"
+
+
+def write_report() -> None:
+    """Write the counts into the page, and print them."""
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    after = rest.partition(END)[2]
+    PAGE.write_text(f"{before}{BEGIN}{report()}{END}{after}", encoding="utf-8")
+    print(report(), end="")
+
+
 def main() -> None:
-    """Fuzz the readers that the command line names, or all of them."""
+    """Fuzz the readers that the command line names, or all that need more cases. ``--report`` updates the page."""
+    if sys.argv[1:] == ["--report"]:
+        write_report()
+        return
     seconds = int(os.environ.get("FUZZ_SECONDS", "20"))
-    names = sys.argv[1:] or list(TARGETS)
+    names = sys.argv[1:] or sorted((name for name in TARGETS if cases_of(name) < GOAL), key=cases_of)
+    if unknown := [name for name in names if name not in TARGETS]:
+        sys.exit(f"no reader {unknown[0]!r}, expected one of: {', '.join(TARGETS)}")
     if failed := [name for name in names if fuzz(name, TARGETS[name], seconds)]:
         sys.exit(f"inputs that are neither read nor refused: {', '.join(failed)}. See {BUILD}/found")
 

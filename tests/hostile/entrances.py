@@ -8,10 +8,12 @@ values are left.
 from __future__ import annotations
 
 import atexit
+import bz2
 import contextlib
 import gzip
 import io
 import json
+import lzma
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -47,6 +49,7 @@ from bothways.text.tokenizer_document import parse_tokenizer
 from bothways.toml_file import LARGEST_FILE_BYTES
 from bothways.training.hyperparameters import load_hyperparameters
 from tests.hostile import foreign_files as foreign
+from tests.hostile.table_files import plain_workbook, zipped, zstandard
 from tests.unit.interop.exports import vocabulary
 from tests.words import make_word_tokenizer
 
@@ -262,8 +265,13 @@ def _arrow(size: int) -> bytes:
     return file.getvalue()
 
 
-def _compressed(size: int) -> bytes:
-    return gzip.compress(b"label,text\n" + b"".join(b"pos,%x\n" % (number * 7919**3) for number in range(size // 6)))
+def _rows(size: int) -> bytes:
+    return b"label,text\n" + b"".join(b"pos,%x\n" % (number * 7919**3) for number in range(max(1, size // 6)))
+
+
+def _objects(size: int) -> bytes:
+    rows = (b'{"label":"pos","text":"%x"}' % (number * 7919**3) for number in range(max(1, size // 8)))
+    return b"[" + b",".join(rows) + b"]"
 
 
 ENTRANCES: dict[str, Entrance] = {
@@ -302,5 +310,12 @@ ENTRANCES: dict[str, Entrance] = {
     "json": Entrance("x.json", _read_table, _json),
     "arrow": Entrance("x.arrow", _read_table, _arrow),
     "parquet": Entrance("x.parquet", _read_table, _parquet),
-    "csv gz": Entrance("x.csv.gz", _read_table, _compressed),
+    "excel": Entrance("x.xlsx", _read_table, plain_workbook),
+    "csv gz": Entrance("x.csv.gz", _read_table, lambda size: gzip.compress(_rows(size))),
+    "csv bz2": Entrance("x.csv.bz2", _read_table, lambda size: bz2.compress(_rows(size))),
+    "csv xz": Entrance("x.csv.xz", _read_table, lambda size: lzma.compress(_rows(size), preset=0)),
+    "csv zst": Entrance("x.csv.zst", _read_table, lambda size: zstandard(_rows(size))),
+    "csv zip": Entrance("x.csv.zip", _read_table, lambda size: zipped({"x.csv": _rows(size)})),
+    "json gz": Entrance("x.json.gz", _read_table, lambda size: gzip.compress(_objects(size))),
+    "json lines gz": Entrance("x.jsonl.gz", _read_table, lambda size: gzip.compress(_json_lines(size))),
 }  # fmt: skip

@@ -6,6 +6,7 @@ bounds for a harmless file of a megabyte. The only outcomes are a value and a ``
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
@@ -24,8 +25,10 @@ import pytest
 
 from bothways.interop.pickle_reader import Record
 from tests.hostile import foreign_files as foreign
+from tests.hostile import table_files as tables
 from tests.hostile.entrances import ENTRANCES
 from tests.hostile.measure import Measurer, measurer
+from tests.hostile.table_files import zipped
 from tests.unit.interop.exports import an_object
 
 MB = 1_000_000
@@ -177,14 +180,6 @@ def tar_of(*blocks: bytes) -> Callable[[], bytes]:
     return lambda: b"".join(blocks) + bytes(1024)
 
 
-def zipped(entries: dict[str, bytes], **options: Any) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", **options) as archive:
-        for name, content in entries.items():
-            archive.writestr(name, content)
-    return file.getvalue()
-
-
 def zip_with_comment() -> bytes:
     return zipped({"a/data.pkl": PROTO + b"N."})[:-2] + struct.pack("<H", 60_000) + b"PK\5\6" * 15_000
 
@@ -302,6 +297,92 @@ HOSTILE: list[tuple[str, str, Callable[[], bytes]]] = [
     ("public key", "a megabyte", repeated(b"A", b"-----BEGIN PUBLIC KEY-----\n")),
     ("signature", "nested", repeated(b"[")),
 ]  # fmt: skip
+
+FAR = partial(tables.many_cells, count=200_000)
+ROWS = b"label,text\n" + b"pos,x\n" * 1000
+TABLES: list[tuple[str, str, Callable[[], bytes]]] = [
+    ("excel", "a sheet of 4 MB of spaces", lambda: tables.workbook(tables.HEAD + b" " * (4 * MB))),
+    ("excel", "a sheet of 30 MB", lambda: tables.workbook(tables.HEAD + b"<row/>" * (5 * MB))),
+    ("excel", "rows without cells", lambda: tables.workbook(tables.HEAD + b"<row/>" * (MB * 2 // 3))),
+    ("excel", "a row of empty cells", partial(tables.many_cells, b"<c/>", 900_000)),
+    ("excel", "a row of cells with one place", partial(tables.many_cells, tables.cell("A2"), 120_000)),
+    ("excel", "a row of cells in the last column", partial(tables.many_cells, tables.cell("XFD2"), 120_000)),
+    ("excel", "rows of cells in the last column", partial(tables.far_cells, 60_000)),
+    ("excel", "rows that go back to the first", partial(tables.far_rows, 40_000)),
+    ("excel", "cells with a long place", lambda: tables.many_cells(tables.cell("A" * 4000 + "2"), 1000)),
+    ("excel", "cells with a large number", lambda: tables.many_cells(b"<c><v>" + b"9" * 4000 + b"</v></c>", 1000)),
+    ("excel", "cells with an exponent", partial(tables.many_rows, b"<c><v>1e999999999</v></c>", 90_000)),
+    ("excel", "cells of an unknown type", partial(tables.many_rows, b'<c t="zz"><v>1</v></c>', 90_000)),
+    ("excel", "cells of a string that is not there", partial(tables.many_cells, b'<c t="s"><v>7</v></c>', 200_000)),
+    ("excel", "formulas", partial(tables.many_rows, b"<c><f>A1</f><v>1</v></c>", 90_000)),
+    ("excel", "shared formulas", lambda: tables.many_rows(b'<c><f t="shared" si="0" ref="A1:XFD9">A1</f></c>', 60_000)),
+    ("excel", "a shared string of 3 MB in many cells", partial(tables.shared_string, 3 * MB, 20_000)),
+    ("excel", "a shared string of 30 kB in many cells", partial(tables.shared_string, 30_000, 100_000)),
+    ("excel", "many shared strings", partial(tables.shared_strings, 200_000)),
+    ("excel", "many empty shared strings", partial(tables.shared_strings, 800_000, b"<si/>")),
+    ("excel", "a shared string of many runs", tables.many_runs),
+    ("excel", "entities in entities", lambda: tables.with_entities(tables.LAUGHS, b"&p;")),
+    ("excel", "a long entity", lambda: tables.with_entities(tables.LONG_ENTITY, b"&p;" * 300_000)),
+    ("excel", "an entity of another file", lambda: tables.with_entities(tables.OUTSIDE, b"&p;")),
+    *[("excel", f"entities in {part}", partial(tables.laughing_part, part)) for part in tables.PARTS],
+    *[("excel", f"deep XML in {part}", partial(tables.nested_part, part)) for part in tables.PARTS],
+    *[("excel", f"without {part}", partial(tables.workbook_with, {part: None})) for part in tables.PARTS],
+    *[("excel", f"no XML in {part}", partial(tables.workbook_with, {part: b"\0" * 1000})) for part in tables.PARTS],
+    ("excel", "a cell of great depth", tables.nested_sheet),
+    ("excel", "many names of one sheet", partial(tables.many_sheets, 2000)),
+    ("excel", "many formats of cells", partial(tables.many_styles, b"<cellXfs><xf/></cellXfs>", 150_000)),
+    ("excel", "many fonts", lambda: tables.many_styles(b"<fonts>" + b"<font/>" * 90_000 + b"</fonts>", 5)),
+    ("excel", "9,000 parts", lambda: tables.workbook_with({f"x{n}.xml": b"" for n in range(9_000)})),
+    ("excel", "no zip archive", lambda: b"PK\3\4" + bytes(MB)),
+    ("excel", "a member that claims 4 GB", lambda: tables.lying_sizes(ROWS, 2**32 - 2)),
+    ("csv zip", "50 MB of rows", lambda: zipped({"x.csv": b"label,text\n" + b"a,b\n" * (12 * MB)})),
+    ("csv zip", "archives in archives", partial(tables.nested_archive, 20)),
+    ("csv zip", "several members", lambda: zipped({f"{n}.csv": ROWS for n in range(2000)})),
+    ("csv zip", "60,000 members", lambda: zipped({f"{n}": b"" for n in range(60_000)})),
+    ("csv zip", "a size that is too small", lambda: tables.lying_sizes(ROWS, 12)),
+    ("csv zip", "a size of 4 GB", lambda: tables.lying_sizes(ROWS, 2**32 - 2)),
+    ("csv zip", "an encrypted member", lambda: tables.encrypted(ROWS)),
+    *[("csv zip", f"method {number}", partial(tables.of_method, number)) for number in (1, 9, 12, 14, 93, 99)],
+    ("csv zip", "a comment", zip_with_comment),
+    ("csv zip", "entries of one place", partial(entries_of_one_place, 20_000)),
+    ("json gz", "objects", lambda: gzip.compress(b"[" + b"{}," * (5 * MB) + b"{}]")),
+    ("json gz", "other keys in each object", lambda: gzip.compress(tables.other_keys(1_000_000))),
+    ("json gz", "a sequence of objects", lambda: gzip.compress(b"{}" * (8 * MB))),
+    ("json gz", "a list per column", lambda: gzip.compress(b'{"a":[' + b"{}," * (2 * MB) + b"{}]}")),
+    ("json gz", "empty lists in a column", lambda: gzip.compress(b'{"a":[' + b"[]," * (2 * MB) + b"[]]}")),
+    ("json gz", "spaces", lambda: gzip.compress(b"[" + b" " * (16 * MB))),
+    ("json gz", "a text that does not end", lambda: gzip.compress(b'[{"a":"' + b"a" * (16 * MB))),
+    ("json", "a list per column", repeated(b"{},", b'{"a":[', b"{}]}")),
+    ("json", "other keys in each object", partial(tables.other_keys, 70_000)),
+    ("json", "an object that does not end", repeated(b'{"a":', b"[")),
+    ("json lines", "other keys in each object", lambda: tables.other_keys(70_000)[1:-1].replace(b"},", b"}\n")),
+    ("json lines gz", "empty objects", lambda: gzip.compress(b"{}\n" * (5 * MB))),
+    ("json lines gz", "a line that does not end", lambda: gzip.compress(b'{"a":"' + b"a" * (16 * MB))),
+    ("json lines gz", "empty lines", lambda: gzip.compress(b"\n" * (16 * MB))),
+    ("csv gz", "a row of commas", lambda: gzip.compress(b"," * (16 * MB))),
+    ("csv gz", "empty lines", lambda: gzip.compress(b"a\n" + b"\n" * (16 * MB))),
+    ("csv gz", "rows of quotation marks", lambda: gzip.compress(b"a,b\n" + b'"",""\n' * (2 * MB))),
+    ("csv bz2", "12 MB of rows", lambda: bz2.compress(b"label,text\n" + b"a,b\n" * (3 * MB))),
+    ("csv bz2", "many empty streams", repeated(bz2.compress(b""))),
+    ("csv xz", "50 MB of rows", lambda: lzma.compress(b"label,text\n" + b"a,b\n" * (12 * MB), preset=0)),
+    ("csv xz", "a dictionary of 1.5 GB", tables.large_dictionary),
+    ("csv xz", "many empty streams", repeated(lzma.compress(b""))),
+    ("csv zst", "50 MB of rows", lambda: tables.zstandard(b"label,text\n" + b"a,b\n" * (12 * MB))),
+    ("csv zst", "a window of 2 GB", lambda: b"\x28\xb5\x2f\xfd\x00\xa8" + b"\x01\x00\x00" + b"a" * 100),
+    ("parquet", "one text without pattern in 20,000 rows", partial(tables.repeated_random_text, 20_000)),
+    ("parquet", "one text without pattern in 500 rows", partial(tables.repeated_random_text, 500)),
+    ("parquet", "a page that claims 2 GB", partial(tables.lying_pages, 2**31 - 1)),
+    ("parquet", "a page that claims 200 MB", partial(tables.lying_pages, 200 * MB)),
+    ("parquet", "a page that claims 1 byte", partial(tables.lying_pages, 1)),
+    ("parquet", "a page that claims -1 bytes", partial(tables.lying_pages, 2**31)),
+    ("parquet", "many columns", lambda: tables.parquet_of({f"c{n}": ["x"] for n in range(3000)})),
+    ("parquet", "a compressed text", lambda: tables.parquet_of({"text": ["a" * (40 * MB)]}, compression="zstd")),
+    ("parquet", "many compressed texts", tables.compressible_texts),
+    ("arrow", "a compressed text", lambda: tables.compressed_arrow(["a" * (60 * MB)])),
+    ("arrow", "a large compressed text", lambda: tables.compressed_arrow(["a" * (150 * MB)])),
+    ("arrow", "one text of a megabyte in 20,000 rows", tables.arrow_dictionary),
+]  # fmt: skip
+HOSTILE += TABLES
 
 
 @pytest.mark.parametrize("entrance", ENTRANCES)

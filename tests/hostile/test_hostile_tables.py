@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import openpyxl
 import pyarrow
 import pytest
 from hypothesis import example, given, settings
@@ -33,6 +32,7 @@ from bothways.data.tables import open_table, open_writer
 from bothways.errors import BothwaysError, DataError, OutputExists, TextError
 from bothways.files import COMPRESSIONS
 from bothways.text.validation import check_text
+from tests.hostile.table_files import cell, workbook
 
 NOBODY = 65_534
 
@@ -592,29 +592,8 @@ def test_a_full_standard_output_is_reported(tmp_path: Path, rows: int) -> None:
 # ------------------------------------------------------------------------------------ D: small files, large effects
 
 
-def workbook(sheet: bytes, strings: bytes = b"") -> bytes:
-    """Return an Excel file with the given rows and shared strings, as XML."""
-    stream = io.BytesIO()
-    openpyxl.Workbook().save(stream)
-    main = b'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
-    out = io.BytesIO()
-    with zipfile.ZipFile(stream) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as new:
-        for name in old.namelist():
-            content = old.read(name)
-            if name == "xl/worksheets/sheet1.xml":
-                content = b"<worksheet " + main + b"><sheetData>" + sheet + b"</sheetData></worksheet>"
-            if name == "xl/sharedStrings.xml":
-                content = b"<sst " + main + b">" + strings + b"</sst>"
-            new.writestr(name, content)
-    return out.getvalue()
-
-
-def cell(place: str, text: str = "text") -> bytes:
-    return f'<c r="{place}" t="inlineStr"><is><t>{text}</t></is></c>'.encode()
-
-
 HEAD = b'<row r="1">' + cell("A1") + cell("B1", "id") + b"</row>"
-WIDE = b'<row r="1">' + cell("A1") + cell("XFD1") + b"</row>" + b"<row/>" * 10_000
+WIDE = b'<row r="1">' + cell("A1") + cell("XFD1") + b"</row>" + b"<row><c><v>1</v></c></row>" * 10_000
 BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "rows": ("a.csv.gz", lambda: gzip.compress(b"a,b\n" * 200_000), "expands to more than 32 times its size"),
     "zip": ("a.csv.zip", lambda: compressed(b"a,b\n" * 200_000, ".zip"), "expands to more than 32 times its size"),
@@ -650,6 +629,7 @@ def test_d3_a_small_file_that_expands_is_refused_early(
     monkeypatch.setattr(files, "_FREE_BYTES", 200_000)  # small limits, for small files
     monkeypatch.setattr(lines, "LARGEST_LINE_CHARACTERS", 100_000)
     monkeypatch.setattr(json_files, "LARGEST_LINE_BYTES", 100_000)
+    monkeypatch.setattr(json_files, "_FREE_CHARACTERS", 100_000)
     monkeypatch.setattr(excel, "_MOST_EMPTY_CELLS", 5_000_000)
     name, make, problem = BOMBS[bomb]
     (tmp_path / name).write_bytes(make())
@@ -663,6 +643,28 @@ def test_d3_far_cells_of_a_workbook_need_no_memory(tmp_path: Path) -> None:
     far = b'<row r="99999">' + cell("XFD99999") + b"</row>"
     (tmp_path / "a.xlsx").write_bytes(workbook(HEAD + far))
     assert rows_of(tmp_path / "a.xlsx") == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        (b'<row r="3">%b</row><row r="2">%b</row>', "row 3 is followed by a row with the number 2"),
+        (b"<row>%b%b</row>", "row 2 has two values in column 1"),
+        (b'<row><c r="A2"><f>B1</f></c></row>', "a formula has no stored value"),
+    ],
+)
+def test_d3_no_value_of_a_workbook_is_lost_or_replaced(tmp_path: Path, rows: bytes, problem: str) -> None:
+    cells = (cell("A2"),) * rows.count(b"%b")
+    (tmp_path / "a.xlsx").write_bytes(workbook(HEAD + rows % cells))
+    with pytest.raises(DataError, match=problem):
+        rows_of(tmp_path / "a.xlsx")
+
+
+def test_d3_texts_of_a_workbook_have_their_runs_and_not_their_pronunciation(tmp_path: Path) -> None:
+    strings = b"<si><r><t>good </t></r><r><t>film</t></r><rPh><t>guud</t></rPh></si>"
+    shared = b'<row><c r="A2" t="s"><v>0</v></c><c r="B2" t="str"><f>A9</f><v></v></c></row>'
+    (tmp_path / "a.xlsx").write_bytes(workbook(HEAD + shared, strings))
+    assert rows_of(tmp_path / "a.xlsx") == [["good film", ""]]
 
 
 def seeds(folder: Path) -> dict[str, bytes]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import struct
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
@@ -26,6 +27,9 @@ _LARGEST_EXPANSION = 64
 _LIKELY_EXPANSION = 8
 """What a file may expand to, and what it may in proportion to its size. A dictionary stores equal values once."""
 _ARROW_FILE = b"ARROW1"
+_FILE_HEAD_BYTES = 8
+_LENGTH_BYTES = 8
+"""A compressed buffer begins with its decompressed size."""
 _DAMAGED = "the file is damaged. Copy or download it again"
 
 
@@ -50,8 +54,9 @@ class ArrowTable(Table):
         if size is None:  # a table in memory
             return
         if rows > max(_FREE_ROWS, _MOST_ROWS_PER_BYTE * size) or content > max(_FREE_BYTES, _LARGEST_EXPANSION * size):
+            amount = f"{rows:,} rows and " if rows else ""
             raise DataError(
-                f"{self.name} has {size:,} bytes, but expands to {rows:,} rows and {content:,} bytes. If you trust it, "
+                f"{self.name} has {size:,} bytes, but expands to {amount}{content:,} bytes. If you trust it, "
                 "write it again as CSV"
             )
 
@@ -69,12 +74,12 @@ class ArrowTable(Table):
                 if batch is None:
                     return
                 names = batch.schema.names
+                self._refuse_expansion(number + batch.num_rows, content + _plain_bytes(batch))
                 values = [self._values(name, column) for name, column in zip(names, batch.columns, strict=True)]
                 for column, found in zip(batch.columns, values, strict=True):
                     if hasattr(column, "dictionary"):
                         content += sum(len(value) for value in found if isinstance(value, str))
-                    else:
-                        content += column.nbytes
+                content += _plain_bytes(batch)
             self._refuse_expansion(number + batch.num_rows, content)
             rows: list[Values] = list(zip(*values, strict=True)) if values else [()] * batch.num_rows
             yield Chunk(names, rows, Numbered(number, batch.num_rows), source=batch)
@@ -131,10 +136,13 @@ class ArrowFileTable(ArrowTable):
         self._is_file = stream.read(len(_ARROW_FILE)) == _ARROW_FILE
         stream.seek(0)
         with library_errors(f"{name} is not a valid Arrow or Feather file"):
+            content = max((_decompressed_bytes(message) for message in _messages(stream, self._is_file)), default=0)
+            stream.seek(0)
             self._reader = (arrow.ipc.open_file if self._is_file else arrow.ipc.open_stream)(stream)
             schema = self._reader.schema
             super().__init__(name, "arrow", schema, class_names(schema))
         self._size = _size(stream)
+        self._refuse_expansion(0, content)
 
     def batches(self, columns: Sequence[str] | None) -> Iterator[Any]:
         """Yield slices of the record batches."""
@@ -245,6 +253,57 @@ def _class_name(value: object, names: Sequence[str]) -> object:
     if not isinstance(value, int) or value >= len(names):
         return value
     return names[value] if value >= 0 else None
+
+
+def _messages(stream: IO[bytes], is_file: bool) -> Iterator[Any]:
+    """Yield the messages of an Arrow file or stream: its schema, dictionaries and batches, still compressed."""
+    arrow = require_pyarrow("Arrow")
+    stream.seek(_FILE_HEAD_BYTES if is_file else 0)
+    reader = arrow.ipc.MessageReader.open_stream(arrow.PythonFile(stream, mode="r"))
+    with contextlib.suppress(StopIteration, EOFError, arrow.ArrowInvalid):  # the reader of batches reports damage
+        while True:
+            yield reader.read_next_message()
+
+
+def _decompressed_bytes(message: Any) -> int:
+    """Return the size of a compressed batch after it is decompressed, or 0. pyarrow decompresses a batch as a whole.
+
+    A batch is described by a flatbuffer, in which a table begins with the distance to the places of its fields.
+    """
+    data, body = message.metadata.to_pybytes(), message.body
+
+    def number(kind: str, place: int) -> int:
+        return int(struct.unpack_from(f"<{kind}", data, place)[0])
+
+    def field(table: int, index: int) -> int:
+        fields = table - number("i", table)
+        place = 4 + 2 * index
+        distance = number("H", fields + place) if place < number("H", fields) else 0
+        return table + distance if distance else 0
+
+    def inner(table: int, index: int) -> int:
+        place = field(table, index)
+        return place + number("I", place) if place else 0
+
+    batch = inner(number("I", 0), 2)
+    if message.type == "dictionary":
+        batch = inner(batch, 1)
+    elif message.type != "record batch":
+        return 0
+    buffers = inner(batch, 2)
+    if body is None or not buffers or not inner(batch, 3):
+        return 0
+    total, view = 0, memoryview(body)
+    for index in range(number("I", buffers)):
+        start, length = (number("q", buffers + 4 + 16 * index + part) for part in (0, 8))
+        if length >= _LENGTH_BYTES:
+            total += max(length, int.from_bytes(view[start : start + _LENGTH_BYTES], "little", signed=True))
+    return total
+
+
+def _plain_bytes(batch: Any) -> int:
+    """Return the size of the columns that are no dictionaries."""
+    return sum(column.nbytes for column in batch.columns if not hasattr(column, "dictionary"))
 
 
 def _size(stream: IO[bytes]) -> int:

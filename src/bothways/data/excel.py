@@ -1,4 +1,4 @@
-"""Read and write Excel workbooks (.xlsx) with openpyxl.
+"""Read and write Excel workbooks (.xlsx).
 
 The rows of the only sheet with data are read. Formulas are read as their last values. Formats are not kept.
 """
@@ -6,11 +6,10 @@ The rows of the only sheet with data are read. Formulas are read as their last v
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
-import re
 import shutil
 import tempfile
-import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
@@ -18,19 +17,18 @@ from typing import IO, Any
 from bothways.data.delimited import Places
 from bothways.data.dialect import Dialect
 from bothways.data.table import CHUNK_ROWS, Chunk, Table, TableWriter, Values
-from bothways.errors import DataError, DependencyMissing, quoted
+from bothways.data.workbook import NO_VALUE, Row, Sheet, Workbook
+from bothways.errors import DataError, DependencyMissing, quoted, shown
 from bothways.files import library_errors
 
-_LAST_ROW = 1_048_576
 _MOST_FILES = 10_000
-_FREE_BYTES = 8 * 1024 * 1024
+_FREE_BYTES = 4 * 1024 * 1024
 _LARGEST_EXPANSION = 30
 _LONGEST_CELL = 32_767
-_MOST_EMPTY_CELLS = 50_000_000
+_MOST_EMPTY_CELLS = 20_000_000
+_EMPTY_CELLS_PER_BYTE = 20
 """A few bytes can stand for many empty cells."""
-_BLOCK_BYTES = 1 << 20
-_LONGEST_TAG = 16
-_FORMULA = re.compile(rb"<(\w+:)?f[ />]")
+_SHEETS_TO_NAME = 10
 _ERRORS = {"#NULL!", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#N/A"}
 
 
@@ -39,29 +37,25 @@ class ExcelTable(Table):
 
     def __init__(self, name: str, stream: IO[bytes], dialect: Dialect) -> None:
         super().__init__(name, "excel")
-        openpyxl = _openpyxl()
+        _openpyxl()  # for dates, and to write
         self._has_header = dialect.header
-        problem = f"{name} is not a valid Excel file (.xlsx)"
-        with library_errors(problem):
-            _refuse_bomb(name, stream)
-            with warnings.catch_warnings():  # about styles and other parts that are not read
-                warnings.simplefilter("ignore")
-                workbook = openpyxl.load_workbook(stream, read_only=True, data_only=True, keep_links=False)
-            sheets = [sheet for sheet in workbook.worksheets if sheet.sheet_state == "visible"]
-            filled = [(sheet, *top) for sheet in sheets if (top := _first_row(sheet)) is not None]
+        self._problem = f"{name} is not a valid Excel file (.xlsx)"
+        filled: list[tuple[Sheet, int, list[object]]] = []
+        with library_errors(self._problem):
+            size = _refuse_bomb(name, stream)
+            self._most_empty = max(_MOST_EMPTY_CELLS, _EMPTY_CELLS_PER_BYTE * size)
+            self._workbook = Workbook(stream)
+            for sheet in {sheet.path: sheet for sheet in self._workbook.sheets if sheet.is_visible}.values():
+                if len(filled) < _SHEETS_TO_NAME and (top := _first_row(self._workbook.rows(sheet))) is not None:
+                    filled.append((sheet, *top))
         if len(filled) != 1:
-            found = ", ".join(repr(sheet.title) for sheet, *_ in filled[:10])
+            found = ", ".join(repr(shown(sheet.title, 40)) for sheet, *_ in filled)
             raise DataError(
                 f"{name} has several sheets with data: {found}. Save the one to read as a file of its own"
                 if filled
                 else f"{name} is empty, expected a sheet with column names and rows"
             )
         ((self._sheet, self._line, first),) = filled
-        self._formulas: Any = None
-        with library_errors(problem):
-            if _has_formulas(stream):
-                self._formulas = openpyxl.load_workbook(stream, read_only=True)[self._sheet.title]
-                self._formulas.reset_dimensions()
         if self._has_header:
             self.columns = tuple("" if value is None else str(value) for value in first)
         else:
@@ -69,25 +63,22 @@ class ExcelTable(Table):
 
     def chunks(self, columns: Sequence[str] | None = None) -> Iterator[Chunk]:
         """Yield all rows. Rows without any value are skipped."""
-        first = self._line + 1 if self._has_header else self._line
-        width = len(self.columns) + 1
-        formulas = _rows(self._formulas, first, width) if self._formulas is not None else itertools.repeat(())
-        numbered = enumerate(zip(_rows(self._sheet, first, width), formulas, strict=False), start=first)
+        width = len(self.columns)
+        numbered = self._workbook.rows(self._sheet)
         number, empty = 0, 0
         while True:
             rows: list[Values] = []
             lines: list[int] = []
             with library_errors(f"{self.name}, after row {number}: the file is damaged"):
-                for line, (values, formula) in numbered:
-                    if any(cell is not None and value is None for value, cell in zip(values, formula, strict=False)):
-                        raise DataError(
-                            f"{self.name}, row {line}: a formula has no stored value. Open the file in Excel and save "
-                            "it, or save texts that begin with = as CSV"
-                        )
-                    empty += values.count(None)
-                    if empty > _MOST_EMPTY_CELLS:
+                for line, cells in numbered:
+                    if line < self._line + self._has_header:
+                        continue
+                    self._refuse(cells, f"{self.name}, row {number + len(rows) + 1} (line {line})")
+                    values = [_plain(cells.get(column)) for column in range(1, width + 1)]
+                    empty += max(0, width - len(cells))
+                    if empty > self._most_empty:
                         raise DataError(f"{self.name}, row {line}: has too many empty cells before it. Save it as CSV")
-                    if values.count(None) < len(values):
+                    if any(column <= width for column in cells):
                         rows.append(values)
                         lines.append(line)
                     if len(rows) == CHUNK_ROWS:
@@ -95,14 +86,18 @@ class ExcelTable(Table):
             if not rows:
                 return
             places = Places(number, lines)
-            for position, values in enumerate(rows):
-                if len(values) > len(self.columns) and values[-1] is not None:
-                    raise DataError(
-                        f"{self.name}, {places[position]}: has a value beyond the last column "
-                        f"{quoted(self.columns[-1])}"
-                    )
             number += len(rows)
-            yield Chunk(self.columns, [_plain(values, len(self.columns)) for values in rows], places)
+            yield Chunk(self.columns, rows, places)
+
+    def _refuse(self, cells: Mapping[int, object], place: str) -> None:
+        """Raise an error if a row has a formula without a value, or a value next to the last column."""
+        if any(value is NO_VALUE for column, value in cells.items() if column <= len(self.columns)):
+            raise DataError(
+                f"{place}: a formula has no stored value. Open the file in Excel and save it, or save texts that begin "
+                "with = as CSV"
+            )
+        if len(self.columns) + 1 in cells:
+            raise DataError(f"{place}: has a value beyond the last column {quoted(self.columns[-1])}")
 
     @contextlib.contextmanager
     def writer(self, stream: IO[bytes], added: Sequence[str]) -> Iterator[TableWriter]:
@@ -180,46 +175,26 @@ def _openpyxl() -> Any:
     return openpyxl
 
 
-def _refuse_bomb(name: str, stream: IO[bytes]) -> None:
-    """Raise an error if a workbook expands to far more than its size. openpyxl reads some of its parts as a whole."""
+def _refuse_bomb(name: str, stream: IO[bytes]) -> int:
+    """Return the size of a workbook in bytes. Raise an error if it expands to far more."""
     with zipfile.ZipFile(stream) as archive:
         parts = archive.infolist()
-        size = sum(part.file_size for part in parts)
-        largest = max(_FREE_BYTES, _LARGEST_EXPANSION * sum(part.compress_size for part in parts))
+        content = sum(part.file_size for part in parts)
+    size = stream.seek(0, io.SEEK_END)
     stream.seek(0)
-    if size > largest or len(parts) > _MOST_FILES:
-        raise DataError(f"{name} expands to {size:,} bytes, which is not plausible for a table. Save it as CSV")
+    if content > max(_FREE_BYTES, _LARGEST_EXPANSION * size) or len(parts) > _MOST_FILES:
+        raise DataError(f"{name} expands to {content:,} bytes, which is not plausible for a table. Save it as CSV")
+    return size
 
 
-def _has_formulas(stream: IO[bytes]) -> bool:
-    """Return whether a workbook has formulas. A program that does not compute them stores no values with them."""
-    with zipfile.ZipFile(stream) as archive:
-        for part in archive.namelist():
-            if part.startswith("xl/worksheets/") and part.endswith(".xml"):
-                tail = b""
-                with archive.open(part) as content:
-                    while data := content.read(_BLOCK_BYTES):
-                        if _FORMULA.search(tail + data):
-                            return True
-                        tail = data[-_LONGEST_TAG:]
-    return False
-
-
-def _first_row(sheet: Any) -> tuple[int, list[object]] | None:
+def _first_row(rows: Iterator[Row]) -> tuple[int, list[object]] | None:
     """Return the first row with a value, up to its last value, and its number."""
-    sheet.reset_dimensions()  # they may be wrong
-    for line, values in enumerate(_rows(sheet, 1, None), start=1):
-        width = max((column for column, value in enumerate(values, start=1) if value is not None), default=0)
-        if width:
-            return line, list(values[:width])
+    for line, cells in rows:
+        values = [cells.get(column) for column in range(1, max(cells) + 1)]
+        return line, [None if value is NO_VALUE else value for value in values]
     return None
 
 
-def _rows(sheet: Any, first: int, width: int | None) -> Iterator[Sequence[object]]:
-    rows = sheet.iter_rows(min_row=first, max_col=width, values_only=True)
-    return itertools.islice(rows, _LAST_ROW)  # a row may claim any number
-
-
-def _plain(values: Sequence[object], width: int) -> Values:
-    row = ["" if value is None else None if value in _ERRORS else value for value in values[:width]]
-    return row + [""] * (width - len(row))
+def _plain(value: object) -> object:
+    """Return the value of a cell. Empty cells are empty strings, and cells with an error None."""
+    return "" if value is None else None if value in _ERRORS else value

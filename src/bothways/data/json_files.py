@@ -24,6 +24,12 @@ LARGEST_LINE_BYTES = 64 * 1024 * 1024
 """A longer line or object is refused: it would need too much memory."""
 LARGEST_DOCUMENT_CHARACTERS = 256 * 1024 * 1024
 """Limit for an object with a list per column, which is read as a whole."""
+_FREE_CHARACTERS = 3 * 1024 * 1024
+_CHARACTERS_PER_BYTE = 3
+_FREE_ROWS = 500_000
+_ROWS_PER_BYTE = 1
+"""What a compressed file may contain, and what it may in proportion to its size. Lists of empty lists compress well."""
+_MOST_KEYS = 10_000
 _BLOCK_BYTES = 1 << 16
 _SPACE = " \t\r\n"
 _UTF_16 = "looks like UTF-16, expected UTF-8. Pass --encoding utf-16"
@@ -37,22 +43,27 @@ Records = Iterator[tuple[str, Record]]
 class JsonTable(Table):
     """JSON objects, one per row. Objects may have different keys."""
 
-    def __init__(self, name: str, stream: IO[bytes], dialect: Dialect, is_compressed: bool = False) -> None:
+    def __init__(self, name: str, stream: IO[bytes], dialect: Dialect, compressed_bytes: int | None = None) -> None:
         """Read the first object.
 
         Args:
             name: What the file is called in messages.
             stream: The content.
             dialect: Its format, ``json`` or ``jsonl``, and its encoding.
-            is_compressed: Whether the content may be much larger than the file.
+            compressed_bytes: Size of the file if it is compressed.
         """
         super().__init__(name, dialect.format)
         self._encoding = dialect.encoding or "utf-8"
         self._is_array = False
+        self._most_rows: int | None = None
+        if compressed_bytes is not None:
+            self._most_rows = max(_FREE_ROWS, _ROWS_PER_BYTE * compressed_bytes)
         if dialect.format == "jsonl":
             self._records = _json_lines(name, stream, dialect.encoding)
         else:
-            largest = LARGEST_LINE_BYTES if is_compressed else LARGEST_DOCUMENT_CHARACTERS
+            largest = LARGEST_DOCUMENT_CHARACTERS
+            if compressed_bytes is not None:
+                largest = min(largest, max(_FREE_CHARACTERS, _CHARACTERS_PER_BYTE * compressed_bytes))
             document = _Document(name, stream, dialect.encoding, largest)
             self._records = document.records()
             self._is_array = not document.is_sequence
@@ -68,9 +79,19 @@ class JsonTable(Table):
 
     def chunks(self, columns: Sequence[str] | None = None) -> Iterator[Chunk]:
         """Yield all objects as rows. A chunk has every column that at least one of its objects has."""
+        number, keys = 0, set(self.columns)
         while batch := list(itertools.islice(self._records, CHUNK_ROWS)):
+            number += len(batch)
+            if self._most_rows is not None and number > self._most_rows:
+                raise DataError(
+                    f"{self.name} expands to more than {self._most_rows:,} rows, which is not plausible for its size. "
+                    "If you trust it, decompress it first"
+                )
             if columns is None:
                 names = tuple(dict.fromkeys(itertools.chain(self.columns, *(value for _, value in batch))))
+                keys.update(names)
+                if len(keys) > _MOST_KEYS:
+                    raise DataError(f"{self.name}, up to {batch[-1][0]}: has more than {_MOST_KEYS:,} different keys")
             else:
                 names = tuple(columns)
             rows: list[Values] = [[value.get(name) for name in names] for _, value in batch]
@@ -208,12 +229,13 @@ class _Document:
             try:
                 value, end = strict_json.parse_at(self._text, self._position)
             except ValueError as error:
-                if len(self._text) - self._position > largest:
+                pending = len(self._text) - self._position
+                if pending > largest:
                     problem = f"longer than {largest:,} characters, or not strict JSON: {error}. {_JSON_LINES}"
                 elif self._is_complete:
                     problem = f"not strict JSON: {error}"
                 else:
-                    self._read_more(max(_BLOCK_BYTES, len(self._text) - self._position))
+                    self._read_more(min(max(_BLOCK_BYTES, pending), largest + 1 - pending))
                     continue
                 raise DataError(f"{self._name}, {place}: {problem}") from None
             self._position = end

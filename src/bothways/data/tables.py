@@ -126,7 +126,7 @@ def open_file(path: str, dialect: Dialect | None = None) -> Iterator[Table]:
         if table_format in _TEXT_FORMATS:
             yield DelimitedTable(name, stream, stated)
         else:
-            yield JsonTable(name, stream, stated, is_compressed=bool(compression) or path == STANDARD_STREAM)
+            yield JsonTable(name, stream, stated, os.path.getsize(path) if compression else None)  # noqa: PTH202
 
 
 _BINARY_TABLES: dict[TableFormat, type[ParquetTable | ArrowFileTable | ExcelTable]] = {

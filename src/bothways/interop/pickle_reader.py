@@ -15,12 +15,10 @@ The opcodes are decoded here and not by ``pickletools.genops``: docs/decisions/0
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import math
 import re
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, TypeVar
@@ -29,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bothways.errors import ForeignModelError
+from bothways.strict_json import without_collection
 
 MAX_OPCODES: Final = 10_000_000
 """Opcodes in a stream. The largest exports of fastai have fewer than 5 million. Each creates at most one object."""
@@ -149,7 +148,7 @@ def read_pickle(
     """
     data = data if isinstance(data, bytes) else bytes(data)
     machine = _Machine(data, source, constructors or {}, persistent_load, offset)
-    with _without_collection():
+    with without_collection():
         return machine.run(), machine.at
 
 
@@ -190,18 +189,6 @@ def array_from(
     )
     array.flags.writeable = False
     return array
-
-
-@contextlib.contextmanager
-def _without_collection() -> Iterator[None]:
-    """Pause Python's search for garbage, which visits all values again and again while millions of them are created."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 class _Machine:
