@@ -65,7 +65,7 @@ def test_the_commands_run_in_their_order(place: Path) -> None:
                 env=python_environment(),
             )
             assert pack.returncode == 0, pack.stderr
-            arguments += ["--config", "quick.toml"]
+            arguments += ["--config", "quick.toml", "--force"]  # one epoch learns nothing
         finished = run_bothways(*arguments, cwd=place, env=python_environment())
         abstained = arguments[0] == "direction" and "No verdict" in finished.stdout  # too small a model to tell
         assert finished.returncode == (1 if abstained else 0), finished.stderr
