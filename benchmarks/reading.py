@@ -2,7 +2,7 @@
 
     python -m benchmarks.reading [SOURCES ...]
 
-``SOURCES`` are folders that contain the package, such as ``/tmp/other/src``. All versions read the same texts in turns,
+``SOURCES`` are folders that contain the package, such as ``../other/src``. All versions read the same texts in turns,
 in fresh processes, because other programs may slow the machine down. Printed are the best of five rounds: all rows of
 the table, and labeled rows as a training reads them.
 """

@@ -19,7 +19,7 @@ from bothways.tasks.task import InvalidRow
 from bothways.text.fields import Text
 
 _MOST_REPORTED = 100_000
-"""Reading stops at so many invalid rows."""
+"""Reading stops at this number of invalid rows."""
 
 
 def valid_chunks(

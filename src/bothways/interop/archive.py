@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from bothways.errors import ForeignModelError, path_text, quoted, shown
-from bothways.interop.library_errors import library_errors
+from bothways.interop.damaged_file import damaged_file_errors
 
 SUFFIXES: Final = (".pth", ".pkl")
 MAX_UNPACKED_BYTES: Final = 4 * 2**30
@@ -94,7 +94,7 @@ def extract_models(archive: Path, folder: Path) -> None:
         ForeignModelError: The archive is damaged, of another kind, unpacks to too much, or contains two files of one
             name.
     """
-    with library_errors(path_text(archive), "can't be read as an archive"):
+    with damaged_file_errors(path_text(archive), "can't be read as an archive"):
         limit_bytes = min(MAX_UNPACKED_BYTES, FREE_BYTES + MAX_RATIO * archive.stat().st_size)
         with archive.open("rb") as raw:
             start = raw.read(2)

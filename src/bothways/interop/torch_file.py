@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bothways.errors import ForeignModelError, path_text, quoted
-from bothways.interop.library_errors import library_errors
+from bothways.interop.damaged_file import damaged_file_errors
 from bothways.interop.pickle_reader import MAX_DIMENSIONS, Constructor, GlobalName, Record, array_from, read_pickle
 
 MAX_FILE_BYTES: Final = 4 * 2**30
@@ -76,7 +76,7 @@ def read_foreign_file(path: Path) -> object:
         ForeignModelError: The file does not exist, is of another kind, is damaged or cut short, or exceeds a limit.
     """
     source = path_text(path)
-    with library_errors(source), _open_regular_file(path) as file:
+    with damaged_file_errors(source), _open_regular_file(path) as file:
         size_bytes = os.fstat(file.fileno()).st_size
         if file.peek(2).startswith(b"PK"):
             return _read_container(file, size_bytes, source)

@@ -144,7 +144,7 @@ def _timed(reports: Generator[Report, None, object]) -> Iterator[tuple[StepRepor
 
 
 def _sampled(rows: ClassRows, most_texts: int, most_tokens: int) -> ClassRows:
-    """Return rows from all parts of the order, at most so many texts and about so many tokens."""
+    """Return rows from all parts of the order, at most ``most_texts`` and with about ``most_tokens``."""
     count = min(most_texts, len(rows.ids), 1 + most_tokens * len(rows.ids) // max(1, _tokens(rows)))
     numbers = np.linspace(0, len(rows.ids) - 1, count).astype(np.int64)
     return ClassRows([rows.ids[number] for number in numbers.tolist()], rows.targets[numbers])

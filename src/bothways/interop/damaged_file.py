@@ -1,7 +1,8 @@
 """Turn the errors of the libraries that read foreign files into one clear error.
 
 Which exceptions ``zipfile``, ``gzip`` and ``zlib`` raise for damaged files is not documented completely. Among them are
-``OverflowError`` and ``struct.error``. This is the only place that lists them.
+``OverflowError`` and ``struct.error``. This is the only place that lists them. Unlike
+``files.library_errors``, it lets other exceptions through, because its blocks also contain code of ours.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from bothways.errors import BothwaysError, ForeignModelError, shown
 
 
 @contextlib.contextmanager
-def library_errors(source: str, problem: str = "is damaged") -> Iterator[None]:
-    """Raise ``ForeignModelError`` for any error of a library that reads a damaged or hostile file in this block.
+def damaged_file_errors(source: str, problem: str = "is damaged") -> Iterator[None]:
+    """Raise ``ForeignModelError`` for the errors of a library that reads a damaged or hostile file in this block.
 
     Args:
         source: Name of the file in error messages.
