@@ -21,7 +21,7 @@ $(SETUP): pyproject.toml constraints.txt
 demo: $(SETUP)       ## train on the demo's messages, verify the bundle, classify new texts
 	$(BIN)/python demo/demo.py
 
-test: $(SETUP)       ## run the fast tests on all cores (3.5 minutes on two cores with AVX-512)
+test: $(SETUP)       ## run the fast tests on all cores (5 minutes on two cores with AVX-512)
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not real_data and not oracle and not server and not soak"
 
 test-slow: $(SETUP)  ## run the slow tests
