@@ -104,7 +104,7 @@ def refusal(path: Path | str) -> str:
         (
             "a.csv",
             b'id,text\n1,"a"b\n',
-            ", line 2: a field that begins with a quotation mark goes on after the closing one",
+            ", line 2: a field that begins with a quotation mark continues after the closing one",
         ),
         ("a.csv", b"", " is empty, expected a header line with column names"),
         ("a.csv", b"\n\r\n\n", " is empty, expected a header line"),

@@ -31,7 +31,7 @@ _CSV_ERRORS = {
     "field larger": f"a field has more than {LARGEST_LINE_CHARACTERS:,} characters. Is a quotation mark never closed? "
     f"{_NO_QUOTES}",
     "unexpected end of data": f"a quotation mark opens a field that is never closed. {_NO_QUOTES}",
-    "expected after": "a field that begins with a quotation mark goes on after the closing one. Double the quotation "
+    "expected after": "a field that begins with a quotation mark continues after the closing one. Double the quotation "
     f"marks inside a quoted field. {_NO_QUOTES}",
 }
 
