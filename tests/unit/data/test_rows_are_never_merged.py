@@ -216,7 +216,11 @@ def test_a1_rows_are_neither_lost_nor_made(data: bytes, quotes: Quotes | None, e
             None,
             "lines 2 to 3: a quotation mark opens a field that is never closed.*--quotes none",
         ),
-        (b'text,id\n"a"b,1\n', None, "line 2: a field that begins with a quotation mark continues after.*--quotes none"),
+        (
+            b'text,id\n"a"b,1\n',
+            None,
+            "line 2: a field that begins with a quotation mark continues after the closing one.*--quotes none",
+        ),
         (b'text,id\n"a,1\n', None, "line 2: a quotation mark opens a field that is never closed"),
         (b"text,id\na,b,1\n", None, r"row 1 \(line 2\): found 3 fields, expected 2"),
         (b'text,id\na,"b,1\n', "none", r"row 1 \(line 2\): found 3 fields, expected 2.*--delimiter"),
