@@ -19,8 +19,9 @@ from bothways.errors import ConfigError, ForeignModelError, path_text, quoted, s
 from bothways.interop.archive import extract_models
 from bothways.interop.download import PUBLISHED, fetch_published
 from bothways.interop.facts import is_encodable
-from bothways.interop.fastai_learner import LearnerFacts, labels_of, learner_facts, vocabulary_of, without_fillers
+from bothways.interop.fastai_learner import learner_facts
 from bothways.interop.fastai_weights import FoundWeights, find_weights
+from bothways.interop.learner_facts import LearnerFacts, labels_of, vocabulary_of, without_fillers
 from bothways.interop.spacy_tables import tables_from_spacy
 from bothways.interop.torch_file import read_foreign_file
 from bothways.schema import Faults, validated

@@ -13,7 +13,8 @@ import pytest
 
 from bothways.bundle.manifest import FastaiPooling
 from bothways.errors import ForeignModelError
-from bothways.interop.fastai_learner import labels_of, learner_facts, vocabulary_of
+from bothways.interop.fastai_learner import learner_facts
+from bothways.interop.learner_facts import labels_of, vocabulary_of
 from bothways.interop.pickle_reader import GlobalName, Record
 from bothways.text.reading import Direction
 from tests.bundles import LABELS, TinyClassifiers, TinyLanguageModels
