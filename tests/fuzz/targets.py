@@ -43,33 +43,6 @@ class Target:
     wrap: Callable[[bytes], bytes] = bytes
     longest: int = 4096
 
-    @property
-    def code(self) -> tuple[str, ...]:
-        """The code of the reader, as patterns of paths in the package."""
-        return next(code for kinds, code in CODE if any(self.folder.startswith(kind) for kind in kinds))
-
-
-_TABLES = ("files.py", "data/table.py", "data/tables.py", "data/dialect.py")
-_BUNDLES = ("bundle/read.py", "bundle/manifest.py", "bundle/format_1.py", "strict_json.py", "schema.py", "tasks/*.py")
-_DELIMITED = (*_TABLES, "data/delimited.py", "data/lines.py")
-CODE: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
-    (("pickle", "torch", "fastai"), ("interop/pickle_reader.py", "interop/torch_file.py", "interop/f*.py")),
-    (("tar",), ("interop/archive.py",)),
-    (("manifest",), _BUNDLES),
-    (("subword", "word"), ("text/*token*.py", "text/word_*.py", "strict_json.py")),
-    (("parity",), ("bundle/parity.py", *_BUNDLES)),
-    (("weights",), ("bundle/weights.py",)),
-    (("private", "public", "signature"), ("bundle/sign*.py",)),
-    (("classify", "hugging", "embeddings", "invocations", "infer"), ("serve/protocols/*.py", "strict_json.py")),
-    (("hyperparameters",), ("toml_file.py", "training/hyperparameters.py")),
-    (("settings",), ("toml_file.py", "serve/settings.py")),
-    (("csv", "tsv"), _DELIMITED),
-    (("json",), (*_TABLES, "data/json_files.py", "strict_json.py")),
-    (("arrow", "parquet"), (*_TABLES, "data/arrow_files.py")),
-    (("excel",), (*_TABLES, "data/excel.py", "data/workbook.py")),
-)
-"""Beginnings of names of targets, and the code that they test. A change of the code begins their count again."""
-
 
 def _target(
     name: str,
