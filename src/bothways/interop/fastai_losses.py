@@ -1,7 +1,8 @@
 """Tell what fastai's ``predict`` makes of a classifier's scores, which depends on the loss that the learner has.
 
-Input: the fact of a loss. Output: the name of an activation. fastai v1 looks up the name of the loss's class or function
-in a table, wherever it is defined. fastai v2 calls the loss's ``activation``. Without one, both return raw scores.
+Input: the fact of a loss. Output: the name of an activation. fastai v1 looks up the name of the loss's class or
+function in a table, wherever it is defined. fastai v2 calls the loss's ``activation``. Without one, both return raw
+scores.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ import numpy as np
 
 from bothways.bundle.manifest import FastaiPooling
 from bothways.errors import ForeignModelError, shown
-from bothways.interop.facts import LONGEST_NAME, MISSING, Fact, Work, is_encodable
-from bothways.interop.known_objects import Known, called, is_code, path_of, require, state_of
+from bothways.interop.facts import LONGEST_NAME, Fact, Work, is_encodable
+from bothways.interop.known_objects import Known, called, path_of, require, state_of
 from bothways.interop.pickle_reader import Record
 
 MOST_TENSORS = 10_000
@@ -80,7 +80,6 @@ _WRAPPERS: Final = {
 _QRNN: Final = ("AWD_QRNN", "QRNN", "QRNNLayer")
 
 _HOOKS: Final = ("_forward_hooks", "_forward_pre_hooks")
-_PLUMBING: Final = frozenset({"_parameters", "_buffers", "_modules", "training"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -289,7 +288,9 @@ def _range(layer: Fact) -> tuple[float, float]:
 
 
 def _number(fact: Fact) -> float:
-    value = fact.value.item() if isinstance(fact.value, np.generic | np.ndarray) and fact.value.size == 1 else fact.value
+    value = (
+        fact.value.item() if isinstance(fact.value, np.generic | np.ndarray) and fact.value.size == 1 else fact.value
+    )
     if isinstance(value, int | float) and abs(value) < math.inf and not isinstance(value, bool):
         return float(value)
     raise fact.refusal("a number")

@@ -110,7 +110,9 @@ def require(fact: Fact, known: Mapping[str, Known], what: str, expected: str = "
     path = path_of(fact.value) if isinstance(fact.value, Record) else ""
     if path not in known:
         expected = expected or f"fastai's {' or '.join(_last_names(known))}"
-        raise ForeignModelError(f"{fact.work.source}: {what} is {called(fact.value)}, expected {expected}")
+        raise ForeignModelError(
+            f"{fact.work.source}: {what} is {called(fact.value)}, expected {expected}: it can't be imported"
+        )
     check(fact, known[path], what)
     return path
 
@@ -137,16 +139,17 @@ def check(fact: Fact, known: Known, what: str) -> None:
             )
 
 
-def state_of(fact: Fact) -> dict[object, object]:
+def state_of(fact: Fact) -> Mapping[str, object]:
     """Return the attributes of an object. Empty if it has none."""
     state = fact.value.state if isinstance(fact.value, Record) else None
     if isinstance(state, tuple) and len(state) == 2:  # attributes, and those in slots
-        state = state[0]
+        parts = [part for part in state if isinstance(part, dict)]
+        state = {name: value for part in parts for name, value in part.items()}
     return state if isinstance(state, dict) else {}
 
 
 def is_code(value: object) -> bool:
-    """Return whether a value can be called, as far as can be told: it is a name, or an object that is not plain data."""
+    """Return whether a value may be called: it is a name, or an object that is not plain data."""
     return isinstance(value, GlobalName) or (isinstance(value, Record) and path_of(value) not in _PLAIN)
 
 
