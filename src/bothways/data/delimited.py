@@ -123,15 +123,16 @@ class DelimitedTable(Table):
 
     def _read_rows(self, rows: list[Values], lines: list[int]) -> None:
         """Append rows and the numbers of their first lines, until there are enough for a chunk."""
-        width, reader, source = len(self.columns), self._reader, self._lines
+        width, reader, source, judge = len(self.columns), self._reader, self._lines, self._judge
+        is_judged = self._dialect.quotes is None
         before = source.done
         try:
             for row in reader:
                 line, last = before + 1, reader.line_num
-                if last > line and self._dialect.quotes is None:
-                    self._judge.check(line, last, row, self._row + len(rows) + 1)
-                if source.has_mixed_ends and self._dialect.quotes is None and (row or width == 1):
-                    self._judge.check_end(last)
+                if last > line and is_judged:
+                    judge.check(line, last, row, self._row + len(rows) + 1)
+                if source.has_mixed_ends and is_judged and (row or width == 1):
+                    judge.check_end(last)
                 before = source.done = last
                 if not row:
                     if width > 1:
@@ -257,7 +258,7 @@ class _Judge:
         Raises:
             DataError: The lines also read as rows.
         """
-        if self.width > 1 and not any(self._delimiter in value for value in row):
+        if self.width > 1 and self._delimiter not in "".join(row):
             self._is_quoted = True  # the delimiters of one row are spread over several lines
             return
         lines = self._lines.between(first, last)

@@ -93,7 +93,7 @@ class Lines:
             pending, size = [text[end:]], len(text) - end
             if number == 1:
                 self._is_lf = bool(block.lines) and not block.lines[0].endswith("\r\n")
-            if self._is_lf and "\r\n" in block.text:
+            if self._is_lf and "\r" in block.text and "\r\n" in block.text:  # a search for one character is faster
                 self.has_mixed_ends = True
             number += len(block.lines)
             while self.blocks and self.blocks[0].last <= self.done:
