@@ -26,7 +26,8 @@ from bothways.interop.spacy_tables import tables_from_spacy
 from bothways.interop.torch_file import read_foreign_file
 from bothways.schema import Faults, validated
 from bothways.tasks.labels import LONGEST_LABEL
-from bothways.text.fastai_cleaning import FASTAI_CONTROL_TOKENS, FASTAI_V2
+from bothways.text.fastai_cleaning import FASTAI_CONTROL_TOKENS, FASTAI_V1, FASTAI_V2
+from bothways.text.piece_model import WORD_START, PieceModel
 from bothways.text.reading import Direction
 from bothways.text.word_tokenizer import WordTokenizerDocument
 
@@ -35,6 +36,10 @@ _V2_POOLING = FastaiPooling(window_tokens=72, tail_tokens=1440, last_skips_paddi
 """fastai's default pooling. Saved weights do not record it."""
 
 _LABELS_LISTED = 20
+_FEW_PIECES = 3
+"""A vocabulary of words can have a few that begin like a piece, because someone typed them."""
+_ANY_LANGUAGE = "any"
+"""Language of a tokenizer whose file does not record one."""
 _ARCHIVES = (".tgz", ".tar.gz", ".tar")
 
 
@@ -202,7 +207,7 @@ def model_of(
         found=found,
         pooling=(facts.pooling or (_V1_POOLING if found.is_version_1 else _V2_POOLING)) if is_classifier else None,
         labels=_labels(found_labels, found.classes, name) if is_classifier and needs_labels else [],
-        tokenizer=_tokenizer(facts, words, name, language, requested.rules),
+        tokenizer=_tokenizer(facts, words, name, language, requested),
         has_vocabulary=facts.vocabulary is not None,
         direction=facts.direction,
         text_column=facts.text_column,
@@ -255,12 +260,22 @@ def _labels(labels: Sequence[str], classes: int, name: str) -> list[str]:
 
 
 def _tokenizer(
-    facts: LearnerFacts, words: list[str], name: str, language: str | None, rules: Sequence[str] | None
+    facts: LearnerFacts, words: list[str], name: str, language: str | None, requested: Requested
 ) -> WordTokenizerDocument:
-    cleaning = facts.cleaning or _cleaning_of(words, name)
+    pieces = facts.sentencepiece or requested.sentencepiece
+    if facts.vocabulary is None:
+        _check_pieces(words, pieces, name)
+    has_ids_of_pieces = pieces is not None and words == [piece for piece, _ in pieces.pieces]
+    cleaning = facts.cleaning or (FASTAI_V1 if has_ids_of_pieces else _cleaning_of(words, name))
+    if pieces is not None and cleaning == FASTAI_V1 and not has_ids_of_pieces:
+        raise ConfigError(
+            f"{name}: its vocabulary is not the pieces of the SentencePiece model: pass the model that it was trained "
+            "with"
+        )
     if facts.cleaning is None and cleaning == FASTAI_V2:
         words = without_fillers(words)
-    trained_on = facts.language or language or "en"
+    rules = requested.rules
+    trained_on = facts.language or language or ("en" if pieces is None else _ANY_LANGUAGE)
     if language is not None and trained_on != language:
         raise ConfigError(f"{name} records the language {quoted(trained_on)}: drop --language")
     fields: dict[str, object] = {
@@ -275,6 +290,8 @@ def _tokenizer(
     }
     if facts.separator is not None:
         fields |= {"words": "split", "separator": facts.separator, "source": f"BaseTokenizer of {facts.library}"}
+    elif pieces is not None:
+        fields |= {"words": "sentencepiece", "sentencepiece": pieces, "source": f"SentencePiece of {facts.library}"}
     elif facts.tables is not None:
         fields |= {"tables": facts.tables, "source": "spaCy, as exported with the model"}
     else:
@@ -285,6 +302,18 @@ def _tokenizer(
         return validated(WordTokenizerDocument, fields)
     except Faults as error:
         raise ForeignModelError(f"{name}: {error}") from None
+
+
+def _check_pieces(words: Sequence[str], pieces: PieceModel | None, name: str) -> None:
+    """Refuse weights whose vocabulary has pieces without a SentencePiece model, or a model without pieces."""
+    found = sum(word.startswith(WORD_START) and word.strip(WORD_START).isalpha() for word in words)
+    if pieces is None and found > _FEW_PIECES:
+        raise ConfigError(
+            f"{name}: its vocabulary has {found} pieces of SentencePiece (words that begin with {WORD_START}): pass "
+            "the model, usually spm.model, with --sentencepiece"
+        )
+    if pieces is not None and found <= _FEW_PIECES:
+        raise ConfigError(f"{name}: its vocabulary has no pieces of SentencePiece: drop --sentencepiece")
 
 
 def _cleaning_of(words: list[str], name: str) -> str:
