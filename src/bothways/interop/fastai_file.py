@@ -312,8 +312,16 @@ def _check_pieces(words: Sequence[str], pieces: PieceModel | None, name: str) ->
             f"{name}: its vocabulary has {found} pieces of SentencePiece (words that begin with {WORD_START}): pass "
             "the model, usually spm.model, with --sentencepiece"
         )
-    if pieces is not None and found <= _FEW_PIECES:
+    if pieces is None:
+        return
+    if found <= _FEW_PIECES:
         raise ConfigError(f"{name}: its vocabulary has no pieces of SentencePiece: drop --sentencepiece")
+    known = {piece for piece, _ in pieces.pieces}
+    if WORD_START in known and (other := [word for word in words if word.startswith(WORD_START) and word not in known]):
+        raise ConfigError(
+            f"{name}: its vocabulary has the word {quoted(other[0], 40)}, which is not a piece of the SentencePiece "
+            "model: pass the model that it was trained with"
+        )
 
 
 def _cleaning_of(words: list[str], name: str) -> str:
