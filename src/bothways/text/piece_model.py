@@ -87,10 +87,8 @@ class PieceModel(Document):
         texts = {piece for piece, _ in self.pieces}
         if len(texts) != len(self.pieces):
             raise ValueError("a piece occurs twice")
-        if wrong := next((piece for piece in texts if not 0 < len(piece) <= LONGEST_PIECE), None):
-            raise ValueError(f"a piece has {len(wrong)} characters, expected 1 to {LONGEST_PIECE}")
-        if "" in texts:
-            raise ValueError("a piece is empty")
+        if wrong := [len(piece) for piece in texts if not 0 < len(piece) <= LONGEST_PIECE]:
+            raise ValueError(f"a piece has {wrong[0]} characters, expected 1 to {LONGEST_PIECE}")
         if not all(abs(score) <= _LARGEST_SCORE for _, score in self.pieces):
             raise ValueError(f"a score is larger than {_LARGEST_SCORE:g}")
         return self
