@@ -3,7 +3,7 @@
 Coverage-guided mutation by atheris (libFuzzer). ``FUZZ_SECONDS`` limits the time per reader and defaults to 20. The
 inputs that reach new code are kept in ``build/fuzz`` and used by the next run. The number of cases is added up in
 ``tests/fuzz/counts.json``, per reader and version of its code: a reader that changed begins again at 0. Without names,
-the readers with the fewest cases come first, and those with ``GOAL`` cases are skipped.
+the readers with the fewest cases come first, and those with ``GOAL`` cases are skipped unless all have as many.
 
 ``python -m tests.fuzz --report`` writes the counts into the table of ``docs/security.md``.
 
@@ -13,17 +13,15 @@ An input that ends in anything but a value or a ``BothwaysError`` stops its read
 
 from __future__ import annotations
 
-import ast
-import hashlib
+import fcntl
 import json
 import os
 import re
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 
-import bothways
+from tests.fuzz.code import code_of
 from tests.fuzz.targets import SEEDS, TARGETS, Target
 
 BUILD = Path("build/fuzz")
@@ -36,7 +34,7 @@ LONGEST_CASE_S = 60
 
 
 def fuzz(name: str, target: Target, seconds: int) -> int:
-    """Fuzz a reader for some seconds, and return libFuzzer's exit status: 0 if nothing was found."""
+    """Fuzz a reader for some seconds or up to the goal, and return libFuzzer's exit status: 0 if nothing was found."""
     corpus, found, words = BUILD / "corpus" / target.folder, BUILD / "found", BUILD / f"{target.folder}.words"
     for folder in (corpus, found):
         folder.mkdir(parents=True, exist_ok=True)
@@ -44,8 +42,10 @@ def fuzz(name: str, target: Target, seconds: int) -> int:
         (corpus / f"seed-{number}").write_bytes(seed)
     quoted = ["".join(f"\\x{byte:02x}" for byte in word) for word in target.words or (b"\0",)]  # no empty dictionary
     words.write_text("".join(f'"{word}"\n' for word in quoted), encoding="ascii")
+    missing = GOAL - cases_of(name)
     options = [
         f"-max_total_time={seconds}",
+        f"-runs={missing if missing > 0 else -1}",
         f"-max_len={target.longest}",
         f"-rss_limit_mb={MEMORY_LIMIT_MB}",
         f"-timeout={LONGEST_CASE_S}",
@@ -62,7 +62,9 @@ def fuzz(name: str, target: Target, seconds: int) -> int:
     found_cases = re.findall(r"stat::number_of_executed_units:\s+(\d+)|^#(\d+)\s", done.stderr, re.MULTILINE)
     cases = max((int(total or line) for total, line in found_cases), default=0)
     add(name, cases)
-    print(f"{name}: {cases:,} cases, {cases_of(name):,} with the present code", flush=True)
+    speed = re.search(r"stat::average_exec_per_sec:\s+(\d+)", done.stderr)
+    per_second = f" ({int(speed[1]):,} cases/s)" if speed else ""
+    print(f"{name}: {cases:,} cases{per_second}, {cases_of(name):,} with the present code", flush=True)
     if done.returncode:
         print(done.stderr[-6000:], flush=True)
     return done.returncode
@@ -70,17 +72,7 @@ def fuzz(name: str, target: Target, seconds: int) -> int:
 
 def counts() -> dict[str, dict[str, str | int]]:
     """Return the stored counts: per reader, its code, the cases with this code and those with earlier code."""
-    return dict(json.loads(COUNTS.read_text(encoding="utf-8"))) if COUNTS.exists() else {}
-
-
-@cache
-def code_of(name: str) -> str:
-    """Return a digest of the code that a reader consists of, without comments and formatting."""
-    digest, source = hashlib.sha256(), Path(bothways.__file__).parent
-    for pattern in TARGETS[name].code:
-        for path in sorted(source.glob(pattern)):
-            digest.update(ast.dump(ast.parse(path.read_text(encoding="utf-8"))).encode())
-    return digest.hexdigest()[:16]
+    return dict(json.loads(COUNTS.read_text(encoding="utf-8")))
 
 
 def cases_of(name: str) -> int:
@@ -96,7 +88,13 @@ def earlier_cases_of(name: str) -> int:
 
 
 def add(name: str, cases: int) -> None:
-    """Add cases to the stored count of a reader."""
+    """Add cases to the stored count of a reader. Two runs may do so at the same time."""
+    with COUNTS.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        _add(name, cases)
+
+
+def _add(name: str, cases: int) -> None:
     stored = counts()
     stored[name] = {"code": code_of(name), "cases": cases_of(name) + cases, "earlier": earlier_cases_of(name)}
     COUNTS.write_text(json.dumps(stored, indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -119,14 +117,17 @@ def write_report() -> None:
 
 
 def main() -> None:
-    """Fuzz the readers that the command line names, or all that need more cases. ``--report`` updates the page."""
+    """Fuzz the readers that the command line names, or all that need more cases. ``--report`` updates the page.
+
+    If none needs more, all are fuzzed.
+    """
     if sys.argv[1:] == ["--report"]:
         write_report()
         return
     seconds = int(os.environ.get("FUZZ_SECONDS", "20"))
-    names = sys.argv[1:] or sorted((name for name in TARGETS if cases_of(name) < GOAL), key=cases_of)
+    names = sys.argv[1:] or sorted((name for name in TARGETS if cases_of(name) < GOAL), key=cases_of) or [*TARGETS]
     if unknown := [name for name in names if name not in TARGETS]:
-        sys.exit(f"no reader {unknown[0]!r}, expected one of: {', '.join(TARGETS)}")
+        sys.exit(f"no reader {unknown[0]}, expected one of: {', '.join(TARGETS)}")
     if failed := [name for name in names if fuzz(name, TARGETS[name], seconds)]:
         sys.exit(f"inputs that are neither read nor refused: {', '.join(failed)}. See {BUILD}/found")
 

@@ -6,41 +6,51 @@ Not for use by hand: ``python -m tests.fuzz`` starts it, with a time limit, and 
 from __future__ import annotations
 
 import sys
-from functools import cache
-from unittest.mock import patch
+from pathlib import Path
+from typing import cast
 
 import atheris
 
-# Python's code for zip is slow to explore, so that is done only where the archive itself is changed.
-with atheris.instrument_imports(
-    include=["bothways", "tomllib", *(["zipfile"] if sys.argv[1] in ("torch zip", "csv zip", "excel") else [])]
-):
-    from tests.fuzz.targets import TARGETS
+from tests.fuzz.code import instrumented
+
+with atheris.instrument_imports(*instrumented(sys.argv[1])):
+    from tests.fuzz.targets import TARGETS, Target
 
 from bothways.errors import BothwaysError
-from bothways.interop import fastai_file
-from bothways.interop.spacy_tables import tables_from_spacy
+from tests.fuzz.quick import KeptFile, quick_readers
 
 LONGEST_MESSAGE = 2000
+
+
+def refusal(target: Target, path: Path) -> str:
+    """Read a file, and return the message of the error, or an empty string."""
+    try:
+        target.entrance.read(path)
+    except BothwaysError as error:
+        message = str(error)
+        assert message.isprintable(), ascii(message)
+        assert len(message) <= LONGEST_MESSAGE, message
+        return message
+    return ""
 
 
 def main(name: str, options: list[str]) -> None:
     """Read inputs of libFuzzer through a target until an option of libFuzzer ends it."""
     target = TARGETS[name]
-    cached = patch.object(fastai_file, "tables_from_spacy", cache(tables_from_spacy))  # a tenth of a second each
-    with cached, target.entrance.place() as path:
+    with target.entrance.place() as path:
+        file = KeptFile(path)
 
-        def read(data: bytes) -> None:
+        def read(data: bytes) -> str:
+            file.keep(target.wrap(data))
+            return refusal(target, cast("Path", file))
+
+        for data in (target.seeds[0], target.seeds[0][:-9]):  # also imports what is imported when it is needed
             path.write_bytes(target.wrap(data))
-            try:
-                target.entrance.read(path)
-            except BothwaysError as error:
-                message = str(error)
-                assert message.isprintable(), ascii(message)
-                assert len(message) <= LONGEST_MESSAGE, message
-
-        atheris.Setup([sys.argv[0], *options], read)
-        atheris.Fuzz()
+            expected = refusal(target, path)
+            assert read(data) == expected, "a kept file is read in another way than a file on the disk"
+        with quick_readers():
+            atheris.Setup([sys.argv[0], *options], read)
+            atheris.Fuzz()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from bothways.interop.fastai_learner import without_fillers
+from bothways.interop.learner_facts import without_fillers
 from bothways.interop.spacy_tables import tables_from_spacy
 from bothways.text.fastai_cleaning import FASTAI_CONTROL_TOKENS
 from bothways.text.word_tokenizer import WordTokenizer, WordTokenizerDocument
