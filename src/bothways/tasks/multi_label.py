@@ -44,6 +44,7 @@ from bothways.tasks.task import (
     Decision,
     Label,
     LabeledTexts,
+    Operation,
     Split,
     Targets,
     Task,
@@ -328,6 +329,10 @@ class MultiLabel(Task):
     def activation(self, logits: NDArray[np.float64]) -> Scores:
         """Return the sigmoid of each logit."""
         return classification.sigmoid(logits)
+
+    def operations(self) -> list[Operation]:
+        """Return the sigmoid."""
+        return [Operation("Sigmoid")]
 
     def with_temperature(self, scores: Scores, temperature: float) -> Scores:
         """Return the sigmoid of the log odds over the temperature (Guo et al., arXiv 1706.04599)."""
