@@ -137,7 +137,7 @@ class OldRandom(types.ModuleType):
 
     def permutation(self, rows: Any) -> Any:
         """Shuffle the rows, drawing the same numbers as numpy 1."""
-        if isinstance(rows, list) and len({len(row) for row in rows}) > 1:
+        if isinstance(rows, list) and len({len(row) for row in rows if hasattr(row, "__len__")}) > 1:
             return [rows[index] for index in self._numpy.random.permutation(len(rows))]
         return self._numpy.random.permutation(rows)
 

@@ -12,8 +12,8 @@ from bothways.text.word_tokenizer import WordTokenizer, WordTokenizerDocument
 WORDS = ["the", "a", "cat", "dog", "sat", "on", "mat", "good", "bad", ".", ",", "!"]
 
 
-def make_word_tokenizer(cleaning: str, words: Sequence[str] = WORDS, **options: bool) -> WordTokenizer:
-    """Return a tokenizer that splits off punctuation and has these words in its vocabulary."""
+def make_word_tokenizer(cleaning: str, words: Sequence[str] = WORDS, **options: object) -> WordTokenizer:
+    """Return a tokenizer that has these words in its vocabulary. By default it splits off punctuation."""
     control = FASTAI_CONTROL_TOKENS[cleaning]
     tables = WordTables(
         exceptions={**{token: [token] for token in control}, "don't": ["do", "n't"]},
@@ -29,7 +29,7 @@ def make_word_tokenizer(cleaning: str, words: Sequence[str] = WORDS, **options: 
                 "cleaning": cleaning,
                 "language": "en",
                 "source": "a test",
-                "tables": tables,
+                **({"words": "split"} if "separator" in options else {"tables": tables}),
                 "vocabulary": [*control, *words],
                 **options,
             }

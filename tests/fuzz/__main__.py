@@ -13,17 +13,15 @@ An input that ends in anything but a value or a ``BothwaysError`` stops its read
 
 from __future__ import annotations
 
-import ast
-import hashlib
+import fcntl
 import json
 import os
 import re
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 
-import bothways
+from tests.fuzz.code import code_of
 from tests.fuzz.targets import SEEDS, TARGETS, Target
 
 BUILD = Path("build/fuzz")
@@ -70,17 +68,7 @@ def fuzz(name: str, target: Target, seconds: int) -> int:
 
 def counts() -> dict[str, dict[str, str | int]]:
     """Return the stored counts: per reader, its code, the cases with this code and those with earlier code."""
-    return dict(json.loads(COUNTS.read_text(encoding="utf-8"))) if COUNTS.exists() else {}
-
-
-@cache
-def code_of(name: str) -> str:
-    """Return a digest of the code that a reader consists of, without comments and formatting."""
-    digest, source = hashlib.sha256(), Path(bothways.__file__).parent
-    for pattern in TARGETS[name].code:
-        for path in sorted(source.glob(pattern)):
-            digest.update(ast.dump(ast.parse(path.read_text(encoding="utf-8"))).encode())
-    return digest.hexdigest()[:16]
+    return dict(json.loads(COUNTS.read_text(encoding="utf-8")))
 
 
 def cases_of(name: str) -> int:
@@ -96,7 +84,13 @@ def earlier_cases_of(name: str) -> int:
 
 
 def add(name: str, cases: int) -> None:
-    """Add cases to the stored count of a reader."""
+    """Add cases to the stored count of a reader. Two runs may do so at the same time."""
+    with COUNTS.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        _add(name, cases)
+
+
+def _add(name: str, cases: int) -> None:
     stored = counts()
     stored[name] = {"code": code_of(name), "cases": cases_of(name) + cases, "earlier": earlier_cases_of(name)}
     COUNTS.write_text(json.dumps(stored, indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -6,20 +6,16 @@ Not for use by hand: ``python -m tests.fuzz`` starts it, with a time limit, and 
 from __future__ import annotations
 
 import sys
-from functools import cache
-from unittest.mock import patch
 
 import atheris
 
-# Python's code for zip is slow to explore, so that is done only where the archive itself is changed.
-with atheris.instrument_imports(
-    include=["bothways", "tomllib", *(["zipfile"] if sys.argv[1] in ("torch zip", "csv zip", "excel") else [])]
-):
+from tests.fuzz.code import instrumented
+
+with atheris.instrument_imports(*instrumented(sys.argv[1])):
     from tests.fuzz.targets import TARGETS
 
 from bothways.errors import BothwaysError
-from bothways.interop import fastai_file
-from bothways.interop.spacy_tables import tables_from_spacy
+from tests.fuzz.quick import quick_readers
 
 LONGEST_MESSAGE = 2000
 
@@ -27,8 +23,7 @@ LONGEST_MESSAGE = 2000
 def main(name: str, options: list[str]) -> None:
     """Read inputs of libFuzzer through a target until an option of libFuzzer ends it."""
     target = TARGETS[name]
-    cached = patch.object(fastai_file, "tables_from_spacy", cache(tables_from_spacy))  # a tenth of a second each
-    with cached, target.entrance.place() as path:
+    with target.entrance.place() as path:
 
         def read(data: bytes) -> None:
             path.write_bytes(target.wrap(data))
@@ -39,8 +34,11 @@ def main(name: str, options: list[str]) -> None:
                 assert message.isprintable(), ascii(message)
                 assert len(message) <= LONGEST_MESSAGE, message
 
-        atheris.Setup([sys.argv[0], *options], read)
-        atheris.Fuzz()
+        for seed in target.seeds:
+            read(seed)  # imports what is imported only when it is needed
+        with quick_readers():
+            atheris.Setup([sys.argv[0], *options], read)
+            atheris.Fuzz()
 
 
 if __name__ == "__main__":

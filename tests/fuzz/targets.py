@@ -15,6 +15,7 @@ from bothways import strict_json
 from bothways.bundle.manifest import digest_of
 from bothways.interop import pickle_reader
 from bothways.interop.archive import extract_models
+from tests.fuzz.workbook_parts import SHEET_SEED, STRINGS_SEED, STYLES_SEED, part_entrance, parts_with
 from tests.hostile import foreign_files as foreign
 from tests.hostile import table_files as tables
 from tests.hostile.entrances import ENTRANCES, Entrance
@@ -42,33 +43,6 @@ class Target:
     words: tuple[bytes, ...] = ()
     wrap: Callable[[bytes], bytes] = bytes
     longest: int = 4096
-
-    @property
-    def code(self) -> tuple[str, ...]:
-        """The code of the reader, as patterns of paths in the package."""
-        return next(code for kinds, code in CODE if any(self.folder.startswith(kind) for kind in kinds))
-
-
-_TABLES = ("files.py", "data/table.py", "data/tables.py", "data/dialect.py")
-_BUNDLES = ("bundle/read.py", "bundle/manifest.py", "bundle/format_1.py", "strict_json.py", "schema.py", "tasks/*.py")
-_DELIMITED = (*_TABLES, "data/delimited.py", "data/lines.py")
-CODE: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
-    (("pickle", "torch", "fastai"), ("interop/pickle_reader.py", "interop/torch_file.py", "interop/f*.py")),
-    (("tar",), ("interop/archive.py",)),
-    (("manifest",), _BUNDLES),
-    (("subword", "word"), ("text/*token*.py", "text/word_*.py", "strict_json.py")),
-    (("parity",), ("bundle/parity.py", *_BUNDLES)),
-    (("weights",), ("bundle/weights.py",)),
-    (("private", "public", "signature"), ("bundle/sign*.py",)),
-    (("classify", "hugging", "embeddings", "invocations", "infer"), ("serve/protocols/*.py", "strict_json.py")),
-    (("hyperparameters",), ("toml_file.py", "training/hyperparameters.py")),
-    (("settings",), ("toml_file.py", "serve/settings.py")),
-    (("csv", "tsv"), _DELIMITED),
-    (("json",), (*_TABLES, "data/json_files.py", "strict_json.py")),
-    (("arrow", "parquet"), (*_TABLES, "data/arrow_files.py")),
-    (("excel",), (*_TABLES, "data/excel.py", "data/workbook.py")),
-)
-"""Beginnings of names of targets, and the code that they test. A change of the code begins their count again."""
 
 
 def _target(
@@ -127,18 +101,6 @@ TABLE_WORDS = (
 )
 
 
-STRINGS_SEED = b"<sst " + tables.MAIN + b"><si><t>good</t></si><si><r><t>film</t></r><rPh><t>x</t></rPh></si></sst>"
-SHEET_SEED = tables.sheet_of(
-    tables.HEAD
-    + b'<row r="2"><c r="A2" t="s"><v>0</v></c><c r="B2"><v>1.5</v></c></row>'
-    + b'<row r="4"><c r="A4" t="b"><v>1</v></c><c r="B4" t="str"><f>A1</f><v>x</v></c></row>'
-)
-STYLES_SEED = (
-    b"<styleSheet " + tables.MAIN + b'><numFmts><numFmt numFmtId="164" formatCode="[h]:mm"/></numFmts>'
-    b'<cellXfs><xf numFmtId="0"/><xf numFmtId="14"/><xf numFmtId="164"/></cellXfs></styleSheet>'
-)
-
-
 def with_tar_checksums(data: bytes) -> bytes:
     """Return a tar file whose headers have the right checksums, so that their content is read."""
     blocks = bytearray(data + bytes(-len(data) % 512) + bytes(1024))
@@ -147,20 +109,6 @@ def with_tar_checksums(data: bytes) -> bytes:
             blocks[start + 148 : start + 156] = b" " * 8
             blocks[start + 148 : start + 156] = b"%06o\0 " % sum(blocks[start : start + 512])
     return bytes(blocks)
-
-
-def _as_part(name: str, style: int = 0) -> Callable[[bytes], bytes]:
-    """Return what makes a workbook of the content of a part."""
-    row = b'<row><c t="s"><v>0</v></c><c s="%d"><v>45000.5</v></c></row>' % style
-    sheet = tables.sheet_of(tables.HEAD + row)
-    kept = tables.parts_of_workbook()
-    parts = {part: kept[part] for part in ("_rels/.rels", tables.WORKBOOK, tables.RELATIONSHIPS, tables.STYLES)}
-    parts |= {tables.SHEET: sheet, tables.STRINGS: STRINGS_SEED}
-    return lambda data: tables.zipped({**parts, name: data}, zipfile.ZIP_STORED)
-
-
-as_sheet, as_strings = _as_part(tables.SHEET), _as_part(tables.STRINGS)
-as_styles = _as_part(tables.STYLES, style=1)
 
 
 def in_torch_zip(data: bytes) -> bytes:
@@ -189,6 +137,7 @@ def _extracted(path: Path) -> object:
 
 
 _PARITY = ENTRANCES["parity record"].benign(1).splitlines()[3]
+_WORKBOOK = tables.zipped(parts_with({}), zipfile.ZIP_STORED)
 _TENSOR = foreign.pickled({"weight": foreign.tiny_state(words=2)["0.module.encoder.weight"]}, [])
 _TAR = foreign.tar({"x.pth": b"\x80\x02N.", "x.pkl": b"\x80\x02]."}, "w")
 
@@ -220,8 +169,8 @@ TARGETS: dict[str, Target] = {
     "signature": _target("signature", JSON_WORDS),
     **{name: _target(name, TABLE_WORDS) for name in ("csv gz", "csv bz2", "csv xz", "csv zst", "csv zip")},
     **{name: _target(name, JSON_WORDS) for name in ("json gz", "json lines gz")},
-    "excel": _target("excel", ZIP_WORDS, seeds=(as_sheet(SHEET_SEED),), longest=10_000),
-    "excel sheet": Target(ENTRANCES["excel"], "excel_sheet", (SHEET_SEED,), XML_WORDS, as_sheet),
-    "excel strings": Target(ENTRANCES["excel"], "excel_strings", (STRINGS_SEED,), XML_WORDS, as_strings),
-    "excel styles": Target(ENTRANCES["excel"], "excel_styles", (STYLES_SEED,), XML_WORDS, as_styles),
+    "excel": _target("excel", ZIP_WORDS, seeds=(_WORKBOOK,), longest=10_000),
+    "excel sheet": Target(part_entrance(tables.SHEET), "excel_sheet", (SHEET_SEED,), XML_WORDS),
+    "excel strings": Target(part_entrance(tables.STRINGS), "excel_strings", (STRINGS_SEED,), XML_WORDS),
+    "excel styles": Target(part_entrance(tables.STYLES), "excel_styles", (STYLES_SEED,), XML_WORDS),
 }  # fmt: skip

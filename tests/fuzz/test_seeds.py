@@ -6,25 +6,17 @@
 from __future__ import annotations
 
 import random
-from functools import cache
 from pathlib import Path
 
 import pytest
 
 from bothways.errors import BothwaysError
-from bothways.interop import fastai_file
-from bothways.interop.spacy_tables import tables_from_spacy
+from tests.fuzz.quick import quick_readers
 from tests.fuzz.targets import SEEDS, TARGETS, Target
 
 BY_FOLDER = {target.folder: target for target in TARGETS.values()}
 SEED_FILES = sorted(path for path in SEEDS.glob("*/*") if path.is_file())
 CHANGES = 150
-_TABLES = cache(tables_from_spacy)
-
-
-@pytest.fixture(autouse=True)
-def _tables_of_spacy_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fastai_file, "tables_from_spacy", _TABLES)
 
 
 def read_or_refuse(target: Target, path: Path, data: bytes) -> bool:
@@ -67,7 +59,7 @@ def changed(data: bytes, words: tuple[bytes, ...], rng: random.Random) -> bytes:
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_file_with_random_changes_is_read_or_refused(name: str) -> None:
     target, rng = TARGETS[name], random.Random(name)
-    with target.entrance.place() as path:
+    with quick_readers(), target.entrance.place() as path:
         for seed in target.seeds:
             read_or_refuse(target, path, seed)
         refused = sum(

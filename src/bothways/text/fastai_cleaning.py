@@ -5,7 +5,8 @@ r"""Clean texts exactly as fastai does, with the rule sets ``fastai-v1`` and ``f
 
 The rules are those of fastai 1.0.61 and 2.8.12, including their bugs, because models were trained with them: ``xxmaj``
 typed by a user becomes a control token, ``&amp;`` becomes two tokens, and ``fastai-v2`` ignores capitals after a
-bracket.
+bracket. A model may have been trained with some of the rules, or in another order. They are then listed by the names of
+fastai's functions.
 
 **Deviation.** fastai raises an error for a decimal entity of more than 4,300 digits. Here it becomes U+FFFD, like every
 other number that is not a character.
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from bothways.text.fields import FIELD, Text, fields_of
 
@@ -47,58 +48,70 @@ _ENDLESS_ENTITY = re.compile(rf"&#[0-9]{{{_MAX_DIGITS + 1},}};?")
 _SPACES = re.compile(r" {2,}")
 
 
-def clean_before(text: Text, rules: str, *, marks_field: bool = False, ends: bool = False) -> str:
+def clean_before(
+    text: Text,
+    cleaning: str,
+    rules: Sequence[str] | None = None,
+    *,
+    begins: bool = True,
+    marks_field: bool = False,
+    ends: bool = False,
+) -> str:
     """Return the input of the word tokenizer: the start token and the cleaned text.
 
     Args:
         text: A validated text. Several fields need ``marks_field``.
-        rules: ``fastai-v1`` or ``fastai-v2``.
+        cleaning: ``fastai-v1`` or ``fastai-v2``.
+        rules: Names of the rules in their order. Defaults to those of the version. In ``fastai-v2`` the rule
+            ``lowercase`` adds the start token and the token at the end.
+        begins: Whether the model was trained with the start token.
         marks_field: Whether the model was trained with marked fields. Each field is then preceded by ``xxfld`` and its
             number, and the rules apply to the joined text.
         ends: Whether the model was trained with a control token at the end of each text.
     """
     fields = fields_of(text)
-    if rules == FASTAI_V1:
+    if cleaning == FASTAI_V1:
         fields = tuple(field.rstrip("\0") for field in fields)  # fastai puts them into a numpy array, which strips them
     if marks_field:
         fields = tuple(f"{FIELD} {number} {field}" for number, field in enumerate(fields, start=1))
     text = " ".join(fields)
-    if rules == FASTAI_V1:  # the rules apply to the control tokens as they do to typed words
-        text = f"{START} {text}"
-        if ends:
-            text = f"{text} {END}"
-    for rule in _RULES[rules]:
-        text = rule(text)
-    if rules == FASTAI_V2:
-        text = f"{START} {text.lower().strip()}"
-        if ends:
-            text = f"{text} {END}"
+    if cleaning == FASTAI_V1:  # the rules apply to the control tokens as they do to typed words
+        text = _framed(text, begins=begins, ends=ends)
+    known = RULES[cleaning]
+    for name in DEFAULT_RULES[cleaning] if rules is None else rules:
+        text = known[name](text)
+        if name == LOWERCASE:
+            text = _framed(text, begins=begins, ends=ends)
     return text
 
 
-def mark_token(token: str, rules: str) -> tuple[str, ...]:
+def mark_token(token: str, cleaning: str, post_rules: Sequence[str] | None = None) -> tuple[str, ...]:
     """Return the tokens that a token of the word tokenizer becomes, control tokens first.
 
     fastai 2 marks nothing at this point. It replaces spaces in a token with ``▁`` (its rule ``replace_space``) only
     when it tokenizes training texts. ``predict`` skips that rule, so a token such as two line breaks and a space is
     unknown even to a model that has it in its vocabulary.
+
+    Args:
+        token: A token of the word tokenizer.
+        cleaning: ``fastai-v1`` or ``fastai-v2``.
+        post_rules: Names of the rules in their order. Defaults to those of the version.
     """
-    if rules == FASTAI_V2:
-        return (token,)
-    if token.isupper() and len(token) > 1:
-        return ALL_CAPITALS, *_with_capital_marked(token.lower())  # some capitals have no lower form
-    return _with_capital_marked(token)
+    tokens: tuple[str, ...] = (token,)
+    for name in DEFAULT_POST_RULES[cleaning] if post_rules is None else post_rules:
+        rule = POST_RULES[cleaning][name]
+        tokens = tuple(marked for each in tokens for marked in rule(each))
+    return tokens
 
 
-def _with_capital_marked(token: str) -> tuple[str, ...]:
-    if not token:
-        return ()
-    if token[0].isupper() and token[1:].islower():
-        return CAPITALIZED, token.lower()
-    return (token.lower(),)
+def _framed(text: str, *, begins: bool, ends: bool) -> str:
+    """Return a text with the start token before it and the end token after it, if the model was trained with them."""
+    if begins:
+        text = f"{START} {text}"
+    return f"{text} {END}" if ends else text
 
 
-# The rules, in the order in which they are applied --------------------------------------------------------------------
+# The rules ------------------------------------------------------------------------------------------------------------
 
 _BOTH_REPLACE = (
     ("#39;", "'"),
@@ -212,21 +225,61 @@ def _mark_capitalized(text: str) -> str:
     return _CAPITALIZED_CHUNK.sub(_lower_capitalized, text)
 
 
-_RULES: dict[str, tuple[Rule, ...]] = {
-    FASTAI_V1: (
-        _decode_v1,
-        _mark_repeated_characters_v1,
-        _mark_repeated_words_v1,
-        _isolate_characters_v1,
-        _join_spaces,
-    ),
-    FASTAI_V2: (
-        _decode_v2,
-        _mark_repeated_characters_v2,
-        _mark_repeated_words_v2,
-        _isolate_characters_v2,
-        _join_spaces,
-        _mark_all_capitals,
-        _mark_capitalized,
-    ),
+def _lower_and_strip(text: str) -> str:
+    return text.lower().strip()
+
+
+def _replace_spaces(text: str) -> str:
+    return text.replace(" ", "▁")
+
+
+def _mark_all_capitals_token(token: str) -> tuple[str, ...]:
+    return (ALL_CAPITALS, token.lower()) if token.isupper() and len(token) > 1 else (token,)
+
+
+def _mark_capitalized_token(token: str) -> tuple[str, ...]:
+    if not token:
+        return ()
+    if token[0].isupper() and token[1:].islower():
+        return CAPITALIZED, token.lower()
+    return (token.lower(),)
+
+
+LOWERCASE = "lowercase"
+
+RULES: dict[str, dict[str, Rule]] = {
+    FASTAI_V1: {
+        "fix_html": _decode_v1,
+        "replace_rep": _mark_repeated_characters_v1,
+        "replace_wrep": _mark_repeated_words_v1,
+        "spec_add_spaces": _isolate_characters_v1,
+        "rm_useless_spaces": _join_spaces,
+    },
+    FASTAI_V2: {
+        "fix_html": _decode_v2,
+        "replace_rep": _mark_repeated_characters_v2,
+        "replace_wrep": _mark_repeated_words_v2,
+        "spec_add_spaces": _isolate_characters_v2,
+        "rm_useless_spaces": _join_spaces,
+        "replace_all_caps": _mark_all_capitals,
+        "replace_maj": _mark_capitalized,
+        LOWERCASE: _lower_and_strip,
+        "replace_space": _replace_spaces,
+    },
 }
+"""The rules that apply to a text, by fastai's names."""
+
+DEFAULT_RULES: dict[str, tuple[str, ...]] = {
+    FASTAI_V1: tuple(RULES[FASTAI_V1]),
+    FASTAI_V2: tuple(name for name in RULES[FASTAI_V2] if name != "replace_space"),
+}
+"""fastai's own rules, in the order in which they are applied."""
+
+POST_RULES: dict[str, dict[str, Callable[[str], tuple[str, ...]]]] = {
+    FASTAI_V1: {"replace_all_caps": _mark_all_capitals_token, "deal_caps": _mark_capitalized_token},
+    FASTAI_V2: {},
+}
+"""The rules that apply to each token, by fastai's names."""
+
+DEFAULT_POST_RULES: dict[str, tuple[str, ...]] = {cleaning: tuple(rules) for cleaning, rules in POST_RULES.items()}
+"""fastai's own rules for tokens, in the order in which they are applied."""

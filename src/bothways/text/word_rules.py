@@ -188,6 +188,10 @@ class WordSplitter:
                     finals[place] = entry.final
         return list(chain.from_iterable(finals))  # type: ignore[arg-type]
 
+    def can_return(self, word: str) -> bool:
+        """Return whether a word could be a token: tokens are not empty."""
+        return bool(word)
+
     def _entry(self, chunk: str) -> _Entry:
         entry = self._entries.get(chunk)
         if entry is None:

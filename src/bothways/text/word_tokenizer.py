@@ -1,8 +1,9 @@
-"""Tokenize texts into words by the rules of spaCy and fastai, stored as one JSON document, for imported models.
+"""Tokenize texts as fastai does, by rules stored as one JSON document, for imported models.
 
-The input is a validated string, the output a ``TokenizedText`` in written order. Words that are not in the vocabulary
-become the unknown token. As in fastai, and unlike in the subword tokenizer, ``xxpad`` or ``xxfld`` typed by a user
-becomes the control token, because the model was trained that way.
+The input is a validated string, the output a ``TokenizedText`` in written order. fastai's rules clean the text, a
+splitter splits it into words, and words that are not in the vocabulary become the unknown token. As in fastai, and
+unlike in the subword tokenizer, ``xxpad`` or ``xxfld`` typed by a user becomes the control token, because the model was
+trained that way.
 """
 
 from __future__ import annotations
@@ -16,11 +17,19 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from bothways import strict_json
-from bothways.errors import TextError, shown
+from bothways.errors import TextError, quoted, shown
 from bothways.schema import Document, Items
-from bothways.text.fastai_cleaning import FASTAI_CONTROL_TOKENS, clean_before, mark_token
+from bothways.text.fastai_cleaning import (
+    FASTAI_CONTROL_TOKENS,
+    POST_RULES,
+    RULES,
+    START,
+    clean_before,
+    mark_token,
+)
 from bothways.text.fields import Text, fields_of
 from bothways.text.reading import TokenizedText
+from bothways.text.splitters import SeparatorSplitter, Splitter
 from bothways.text.tokenizer import UNKNOWN_ID
 from bothways.text.word_rules import WordSplitter, WordTables
 
@@ -31,6 +40,9 @@ MIN_OCCURRENCES = 3
 MAX_VOCABULARY = 60_000
 """fastai's limits of a new vocabulary: rarer words, and the rarest words beyond this size, are unknown."""
 
+MOST_RULES = 20
+"""Maximum number of cleaning rules that a document may list. fastai has at most 9, but a rule may be listed again."""
+
 _FIRST_TOKENS = ("xxunk", "xxpad", "xxbos")
 _SPECIAL_TOKENS = frozenset({"xxmaj", "xxup", "xxrep", "xxwrep"})
 _REPEAT_TOKENS = frozenset({"xxrep", "xxwrep"})
@@ -38,30 +50,45 @@ _MAX_CACHED_TOKENS = 200_000
 _MAX_CACHED_TOKEN_LENGTH = 40
 
 _WordText = Annotated[str, Field(max_length=10_000)]
+_RuleNames = Annotated[Items[Annotated[str, Field(max_length=100)]], Field(max_length=MOST_RULES)]
+
+_DATA_OF_ENGINES = {"spacy": "tables", "split": "separator"}
+"""The field that holds the data of each engine."""
+
+_OPTIONAL_FIELDS = ("rules", "post_rules", "begins", *_DATA_OF_ENGINES.values())
+"""Fields that a document contains only if they differ from their defaults."""
 
 
 class WordTokenizerDocument(Document):
     """The content of ``tokenizer.json`` for words.
 
     Attributes:
-        words: The engine that applies the tables.
+        words: The engine that splits texts: ``spacy`` or ``split``. Each has its own data: ``tables`` or ``separator``.
         cleaning: The version of fastai's cleaning rules.
+        rules: fastai's names of the rules for texts, in order. None for the rules of the version.
+        post_rules: fastai's names of the rules for tokens, in order. None for the rules of the version.
+        begins: Whether every text begins with ``xxbos``. In ``fastai-v2`` the rule ``lowercase`` adds it.
         marks_field: Whether ``xxfld`` and a number precede each field, so that every text begins with ``xxfld 1``.
-        ends: Whether every text ends with ``xxeos``.
-        language: The language of the tables, for information only.
-        source: The library that the tables were read from, for information only.
+        ends: Whether every text ends with ``xxeos``. In ``fastai-v2`` the rule ``lowercase`` adds it.
+        language: The language of the texts, for information only.
+        source: The library that the data of the engine was read from, for information only.
         tables: spaCy's rules as data.
-        vocabulary: The word of each id. The last one of equal words is used. An empty word is a filler that no text
-            contains.
+        separator: The text between two words. Empty for any white space.
+        vocabulary: The word of each id. The last one of equal words is used. A word that the engine never returns is a
+            filler: an empty one for ``spacy``, one with the separator for ``split``.
     """
 
-    words: Literal["spacy"] = "spacy"
+    words: Literal["spacy", "split"] = "spacy"
     cleaning: Literal["fastai-v1", "fastai-v2"]
+    rules: _RuleNames | None = None
+    post_rules: _RuleNames | None = None
+    begins: bool = True
     marks_field: bool = False
     ends: bool = False
     language: Annotated[str, Field(max_length=100)]
     source: Annotated[str, Field(max_length=200)]
-    tables: WordTables
+    tables: WordTables | None = None
+    separator: Annotated[str, Field(max_length=100)] | None = None
     vocabulary: Annotated[Items[_WordText], Field(min_length=len(_FIRST_TOKENS), max_length=MAX_DOCUMENT_VOCABULARY)]
 
     @model_validator(mode="after")
@@ -70,17 +97,36 @@ class WordTokenizerDocument(Document):
             raise ValueError(
                 f"the vocabulary begins with {shown(', '.join(found))}, expected {', '.join(_FIRST_TOKENS)}"
             )
+        for engine, data in _DATA_OF_ENGINES.items():
+            if (getattr(self, data) is not None) is not (engine == self.words):
+                expected = "is missing" if engine == self.words else f"is present, but the engine is {self.words}"
+                raise ValueError(f"the field {data} {expected}")
+        for key, names, known in (
+            ("rules", self.rules, RULES[self.cleaning]),
+            ("post_rules", self.post_rules, POST_RULES[self.cleaning]),
+        ):
+            if unknown := [name for name in names or () if name not in known]:
+                raise ValueError(f"{key}: unknown rule {quoted(unknown[0])}, expected {', '.join(known) or 'none'}")
         return self
+
+    def splitter(self) -> Splitter:
+        """Return the engine with its data."""
+        if self.separator is not None:
+            return SeparatorSplitter(self.separator)
+        assert self.tables is not None
+        return WordSplitter(self.tables)
 
 
 class WordTokenizer:
-    """A tokenizer that produces the same words as fastai with spaCy, without either. Safe to share between threads."""
+    """A tokenizer that produces the same words as fastai and its tokenizers. Safe to share between threads."""
 
     def __init__(self, document: WordTokenizerDocument) -> None:
         self.document = document
-        self._splitter = WordSplitter(document.tables)
+        self._splitter = document.splitter()
         vocabulary = document.vocabulary
-        self._ids = _IdsOfTokens({word: i for i, word in enumerate(vocabulary) if word}, document.cleaning)
+        known = {word: i for i, word in enumerate(vocabulary) if self._splitter.can_return(word)}
+        self._ids = _IdsOfTokens(known, document)
+        self._start_id = known.get(START)
         self._is_special = np.array([word in _SPECIAL_TOKENS for word in vocabulary])
         self._is_repeat = np.array([word in _REPEAT_TOKENS for word in vocabulary])
 
@@ -100,7 +146,7 @@ class WordTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """Return a text made of these words, without control tokens and fillers."""
         control = {*FASTAI_CONTROL_TOKENS[self.document.cleaning], "", "xxfake"}
-        return " ".join(word for word in self.tokens(ids) if word not in control)
+        return " ".join(word for word in self.tokens(ids) if word not in control and word in self._ids.known)
 
     @property
     def has_field_token(self) -> bool:
@@ -118,11 +164,15 @@ class WordTokenizer:
 
     def words_of(self, text: Text) -> list[str]:
         """Return the tokens of a text before they are looked up in the vocabulary."""
-        cleaning = self.document.cleaning
-        return [word for token in self._splitter.split(self._cleaned(text)) for word in mark_token(token, cleaning)]
+        cleaning, post_rules = self.document.cleaning, self.document.post_rules
+        tokens = self._splitter.split(self._cleaned(text))
+        return [word for token in tokens for word in mark_token(token, cleaning, post_rules)]
 
     def tokenize(self, text: Text) -> TokenizedText:
         """Return the tokens of a text in written order: ``xxbos``, then the special tokens and the word of each group.
+
+        A text that has no tokens, because the model was trained without ``xxbos``, is one unknown word. fastai raises
+        an error for it.
 
         Guarantee 3: an ensemble calls this once per text, regardless of the number of its members.
 
@@ -138,10 +188,10 @@ class WordTokenizer:
         found = array("i")
         for token in self._splitter.split(self._cleaned(text)):
             found.extend(cached_ids[token])
-        return self._grouped(np.frombuffer(found, dtype=np.int32))
+        return self._grouped(np.frombuffer(found or array("i", [UNKNOWN_ID]), dtype=np.int32))
 
     def stable_length(self, text: str) -> None:
-        """Return None: fastai's rules for repeated words and spaCy's exceptions need the whole text."""
+        """Return None: fastai's rules for repeated words need the whole text."""
 
     def without_repetitions(self, text: str) -> str:
         """Return the text: fastai's rules count every repetition."""
@@ -151,20 +201,30 @@ class WordTokenizer:
         document = self.document
         if not document.marks_field and len(fields_of(text)) > 1:
             raise TextError(f"a text has {len(fields_of(text))} fields, but this tokenizer does not mark fields")
-        return clean_before(text, document.cleaning, marks_field=document.marks_field, ends=document.ends)
+        return clean_before(
+            text,
+            document.cleaning,
+            document.rules,
+            begins=document.begins,
+            marks_field=document.marks_field,
+            ends=document.ends,
+        )
 
     def _grouped(self, ids: np.ndarray[tuple[int], np.dtype[np.int32]]) -> TokenizedText:
         """Group special tokens, and the counts that follow repeat tokens, with the next word."""
         joins_next = self._is_special[ids]
         joins_next[1:] |= self._is_repeat[ids[:-1]]
-        joins_next[0] = False  # the start token is a group of its own
+        begins = ids[0] == self._start_id
+        if begins:
+            joins_next[0] = False  # the start token is a group of its own
         is_start = np.ones(len(ids), dtype=bool)
         is_start[1:] = ~joins_next[:-1]
         starts = np.flatnonzero(is_start).astype(np.int32)
         sizes = np.diff(starts, append=len(ids))
         counts = sizes - 1
-        counts[0] = 1
-        if joins_next[-1] and len(counts) > 1:
+        if begins:
+            counts[0] = 1
+        if joins_next[-1]:
             counts[-1] = sizes[-1]  # special tokens at the end of the text, without a word
         return TokenizedText(ids, starts, counts.astype(np.int32))
 
@@ -183,24 +243,27 @@ class WordTokenizer:
 
     def to_bytes(self) -> bytes:
         """Return the JSON document that ``parse_tokenizer`` reads. Equal tokenizers produce equal bytes."""
-        fields = self.document.model_dump()
-        tables, vocabulary = fields.pop("tables"), fields.pop("vocabulary")
+        document = self.document
+        fields = document.model_dump(exclude={"vocabulary"})
+        for name in _OPTIONAL_FIELDS:
+            if fields[name] == WordTokenizerDocument.model_fields[name].default:
+                del fields[name]
         lines = [f" {strict_json.dump(key)}: {strict_json.dump(value)}" for key, value in fields.items()]
-        lines.append(f' "tables": {strict_json.dump(tables)}')
-        words = ",\n".join(f"  {strict_json.dump(word)}" for word in vocabulary)
+        words = ",\n".join(f"  {strict_json.dump(word)}" for word in document.vocabulary)
         return ("{\n" + ",\n".join(lines) + ',\n "vocabulary": [\n' + words + "\n ]\n}\n").encode()
 
 
 class _IdsOfTokens(dict[str, tuple[int, ...]]):
     """The ids of each token of the splitter with its special tokens, computed when the token first occurs."""
 
-    def __init__(self, known: dict[str, int], cleaning: str) -> None:
+    def __init__(self, known: dict[str, int], document: WordTokenizerDocument) -> None:
         super().__init__()
         self.known = known
-        self._cleaning = cleaning
+        self._cleaning, self._post_rules = document.cleaning, document.post_rules
 
     def __missing__(self, token: str) -> tuple[int, ...]:
-        ids = tuple(self.known.get(word, UNKNOWN_ID) for word in mark_token(token, self._cleaning))
+        words = mark_token(token, self._cleaning, self._post_rules)
+        ids = tuple(self.known.get(word, UNKNOWN_ID) for word in words)
         if len(token) <= _MAX_CACHED_TOKEN_LENGTH:
             self[token] = ids
         return ids

@@ -111,7 +111,10 @@ def test_a_vocabulary_is_learnt_as_fastai_does() -> None:
 
 
 def test_a_document_comes_back_as_it_was_written() -> None:
-    for tokenizer in (V1, V2, make_word_tokenizer("fastai-v1", ends=True, marks_field=True)):
+    for tokenizer in (
+        *(V1, V2, make_word_tokenizer("fastai-v1", ends=True, marks_field=True)),
+        make_word_tokenizer("fastai-v1", separator="", begins=False, rules=[], post_rules=["deal_caps"]),
+    ):
         data = tokenizer.to_bytes()
         again = parse_tokenizer(data)
         assert isinstance(again, WordTokenizer)
@@ -132,7 +135,12 @@ def changed(**changes: object) -> bytes:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (changed(words="regex"), "Input should be 'spacy'"),
+        (changed(words="regex"), "Input should be 'spacy' or 'split'"),
+        (changed(words="split", separator=" "), "the field tables is present, but the engine is split"),
+        (changed(separator=" "), "the field separator is present, but the engine is spacy"),
+        (changed(rules=["lowercase"]), "rules: unknown rule 'lowercase', expected fix_html, replace_rep"),
+        (changed(post_rules=["fix_html"]), "unknown rule 'fix_html', expected replace_all_caps, deal_caps"),
+        (changed(rules=["fix_html"] * 21), "at most 20 items"),
         (changed(cleaning="bothways-1"), "Input should be 'fastai-v1' or 'fastai-v2'"),
         (changed(vocabulary=["xxunk", "xxpad"]), "at least 3 items"),
         (
@@ -176,3 +184,37 @@ def test_fields_without_marks_are_refused() -> None:
 def test_a_new_vocabulary_is_made_of_all_fields() -> None:
     found = V2.with_field_token().adapted([("cat", "mat")] * 3)
     assert {"xxfld", "1", "2", "cat", "mat"} <= set(found.document.vocabulary)
+
+
+# Rules and splitters other than the defaults.
+
+
+@pytest.mark.parametrize(
+    ("cleaning", "options", "text", "expected"),
+    [
+        ("fastai-v2", {}, "The  cat.", ["xxbos", "xxmaj", "the", "cat."]),
+        ("fastai-v2", {}, "", ["xxbos", ""]),
+        ("fastai-v2", {"rules": []}, "The  cat", ["The", "", "cat"]),
+        ("fastai-v2", {"rules": ["lowercase", "replace_rep"], "begins": False}, "AAA", ["", "xxrep", "3", "a", ""]),
+        ("fastai-v2", {"rules": ["lowercase", "replace_space"], "ends": True}, "A b", ["xxbos▁a▁b▁xxeos"]),
+        ("fastai-v1", {}, "The  CAT.", ["xxbos", "xxmaj", "the", "xxup", "cat."]),
+        ("fastai-v1", {"rules": [], "post_rules": []}, "The  cat", ["xxbos", "The", "", "cat"]),
+        ("fastai-v1", {"rules": [], "post_rules": ["deal_caps"]}, "The  CAT", ["xxbos", "xxmaj", "the", "cat"]),
+        ("fastai-v1", {"rules": [], "begins": False, "ends": True}, "", ["xxeos"]),
+        ("fastai-v1", {"rules": [], "post_rules": [], "separator": ""}, " a\n b ", ["xxbos", "a", "b"]),
+    ],
+)  # fmt: skip
+def test_words_between_separators_and_rules_by_name(
+    cleaning: str, options: dict[str, object], text: str, expected: list[str]
+) -> None:
+    tokenizer = make_word_tokenizer(cleaning, ["", "a", " "], **{"separator": " ", **options})
+    assert tokenizer.words_of(text) == expected
+    known = tokenizer.document.vocabulary
+    assert tokenizer.tokenize(text).ids.tolist() == [known.index(word) if word in known else 0 for word in expected]
+
+
+def test_a_text_without_tokens_is_one_unknown_word() -> None:
+    tokenizer = make_word_tokenizer("fastai-v1", begins=False)
+    assert tokenizer.tokenize("").ids.tolist() == [UNKNOWN_ID]
+    assert groups_of(tokenizer, "Cat sat") == [(["xxmaj"], ["cat"]), ([], ["sat"])]
+    assert groups_of(tokenizer, "xxmaj") == [(["xxmaj"], [])]
