@@ -32,6 +32,7 @@ import bothways
 from bothways.bundle.manifest import Kind
 from bothways.bundle.read import read_bundle
 from bothways.errors import ConfigError, DirectionError, ForeignModelError
+from bothways.interop import fastai_import
 from bothways.interop.reference import hidden_states
 from bothways.runtime.language_model import LanguageModel
 from bothways.text.reading import Direction, SpecialTokenPlacement, read
@@ -90,24 +91,33 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], metavar="PATTERN", help="learners; all by default")
     parser.add_argument("--messages", action="store_true", help="print the message of every refusal")
     parser.add_argument("--processes", type=int, default=1, help="imports at a time")
+    parser.add_argument("--verify", action="store_true", help="let each import verify its bundle in a fresh process")
     parser.add_argument("--json", type=Path, help="also write the outcomes to this file")
+    parser.add_argument("--quiet", action="store_true", help="do not print each outcome")
     arguments = parser.parse_args()
-    outcomes = compare_all(arguments.folder, arguments.only, arguments.processes)
+    if not arguments.verify:  # the comparison does what the verification does, and more
+        fastai_import.verify_in_fresh_process = lambda *_: None
+    outcomes = []
+    for outcome in compare_all(arguments.folder, arguments.only, arguments.processes):
+        outcomes.append(outcome)
+        if not arguments.quiet:
+            print(f"{outcome.learner}: {outcome.found} {outcome.message}"[:200], file=sys.stderr, flush=True)
     print("\n".join(report(outcomes, messages=arguments.messages)))
     if arguments.json:
         arguments.json.write_text(json.dumps([vars(outcome) for outcome in outcomes], indent=1), encoding="utf-8")
     sys.exit(1 if not outcomes or any(outcome.is_wrong for outcome in outcomes) else 0)
 
 
-def compare_all(folder: Path, patterns: Sequence[str] = (), processes: int = 1) -> list[Outcome]:
-    """Return the outcomes of all learners of a folder whose names match."""
+def compare_all(folder: Path, patterns: Sequence[str] = (), processes: int = 1) -> Iterator[Outcome]:
+    """Yield the outcomes of all learners of a folder whose names match."""
     names = sorted(path.parent.name for path in folder.glob("[!.]*/case.json"))
     wanted = [name for name in names if not patterns or any(fnmatch.fnmatch(name, each) for each in patterns)]
     folders = [folder / name for name in wanted]
     if processes == 1:
-        return [outcome for each in folders for outcome in compare(each)]
-    with ProcessPoolExecutor(processes) as pool:
-        return [outcome for found in pool.map(compare, folders) for outcome in found]
+        yield from (outcome for each in folders for outcome in compare(each))
+        return
+    with ProcessPoolExecutor(processes) as pool:  # forked, so that they do not verify either
+        yield from (outcome for found in pool.map(compare, folders) for outcome in found)
 
 
 def compare(folder: Path) -> list[Outcome]:
@@ -173,8 +183,8 @@ def found_differences(
     if case["task"] in ("language-model", "encoder"):
         yield from differences_of_pack(case, rows, out)
         return
-    yield from other_ids(read_bundle(out, Kind.CLASSIFIER), rows)
     model = bothways.load(out)
+    yield from other_ids(model.tokenizer, rows)
     theirs = np.array([as_scores(row["scores"], way["scores"]) for row in rows])
     ours = model.scores_by_direction([row["text"] for row in rows])["ensemble"]
     if ours.shape != theirs.shape:
@@ -222,11 +232,11 @@ def as_scores(scores: list[float], how: str) -> Any:
     return 1 / (1 + np.exp(-found)) if how == "sigmoid" else found
 
 
-def other_ids(bundle: Any, rows: list[dict[str, Any]]) -> Iterator[str]:
+def other_ids(tokenizer: Any, rows: list[dict[str, Any]]) -> Iterator[str]:
     """Yield whether ids differ."""
     wrong = []
     for row in rows:
-        if "ids" in row and bundle.tokenizer.tokenize(row["text"]).ids.tolist() != row["ids"]:
+        if "ids" in row and tokenizer.tokenize(row["text"]).ids.tolist() != row["ids"]:
             wrong.append(row["text"])
     if wrong:
         yield f"ids of {len(wrong)} of {len(rows)} texts ({wrong[0][:30]!r})"
@@ -236,7 +246,7 @@ def differences_of_pack(case: dict[str, Any], rows: list[dict[str, Any]], out: P
     """Yield what an imported language model or encoder computes in another way than fastai."""
     pack = read_bundle(out, Kind.LANGUAGE_MODEL)
     direction = Direction(case["direction"])
-    yield from other_ids(pack, rows)
+    yield from other_ids(pack.tokenizer, rows)
     if case["task"] == "encoder":
         ids = [read(pack.tokenizer.tokenize(row["text"]), direction, SpecialTokenPlacement.AS_WRITTEN) for row in rows]
         architecture = pack.manifest.members[0].architecture

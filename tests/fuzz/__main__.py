@@ -34,7 +34,7 @@ LONGEST_CASE_S = 60
 
 
 def fuzz(name: str, target: Target, seconds: int) -> int:
-    """Fuzz a reader for some seconds, and return libFuzzer's exit status: 0 if nothing was found."""
+    """Fuzz a reader for some seconds or up to the goal, and return libFuzzer's exit status: 0 if nothing was found."""
     corpus, found, words = BUILD / "corpus" / target.folder, BUILD / "found", BUILD / f"{target.folder}.words"
     for folder in (corpus, found):
         folder.mkdir(parents=True, exist_ok=True)
@@ -42,8 +42,10 @@ def fuzz(name: str, target: Target, seconds: int) -> int:
         (corpus / f"seed-{number}").write_bytes(seed)
     quoted = ["".join(f"\\x{byte:02x}" for byte in word) for word in target.words or (b"\0",)]  # no empty dictionary
     words.write_text("".join(f'"{word}"\n' for word in quoted), encoding="ascii")
+    missing = GOAL - cases_of(name)
     options = [
         f"-max_total_time={seconds}",
+        f"-runs={missing if missing > 0 else -1}",
         f"-max_len={target.longest}",
         f"-rss_limit_mb={MEMORY_LIMIT_MB}",
         f"-timeout={LONGEST_CASE_S}",

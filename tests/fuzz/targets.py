@@ -5,11 +5,15 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import pickletools
 import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bothways import strict_json
 from bothways.bundle.manifest import digest_of
@@ -19,6 +23,7 @@ from tests.fuzz.workbook_parts import SHEET_SEED, STRINGS_SEED, STYLES_SEED, par
 from tests.hostile import foreign_files as foreign
 from tests.hostile import table_files as tables
 from tests.hostile.entrances import ENTRANCES, Entrance
+from tests.unit.interop.exports import v1_export, v2_export, vocabulary
 
 SEEDS = Path(__file__).parent / "seeds"
 """Inputs that once did harm, in a folder per target. ``test_seeds.py`` replays them."""
@@ -136,18 +141,28 @@ def _extracted(path: Path) -> object:
     return None
 
 
+def _small_export(version: int) -> bytes:
+    """Return the pickle of an export of fastai without words of its own, in which equal weights are stored once."""
+    words, arrays = vocabulary(version, []), dict[tuple[int, ...], NDArray[np.float32]]()
+    weights = foreign.tiny_state(words=len(words))
+    weights = {name: arrays.setdefault(array.shape, array) for name, array in weights.items()}
+    export = {1: v1_export, 2: v2_export}[version](weights, words, foreign.LABELS)
+    return pickletools.optimize(foreign.pickled(export))
+
+
 _PARITY = ENTRANCES["parity record"].benign(1).splitlines()[3]
 _WORKBOOK = tables.zipped(parts_with({}), zipfile.ZIP_STORED)
-_TENSOR = foreign.pickled({"weight": foreign.tiny_state(words=2)["0.module.encoder.weight"]}, [])
+_WEIGHT = {"weight": foreign.tiny_state(words=2)["0.module.encoder.weight"]}
+_TENSOR = foreign.pickled(_WEIGHT, [])
 _TAR = foreign.tar({"x.pth": b"\x80\x02N.", "x.pkl": b"\x80\x02]."}, "w")
 
 TARGETS: dict[str, Target] = {
     "pickle": _target("pickle", PICKLE_WORDS),
     "torch pickle": Target(ENTRANCES["torch zip"], "torch_pickle", (_TENSOR,), TORCH_WORDS, in_torch_zip),
     "torch zip": _target("torch zip", ZIP_WORDS, seeds=(in_torch_zip(_TENSOR),), longest=4096),
-    "torch legacy": _target("torch legacy", TORCH_WORDS, longest=8000),
-    "fastai 1": _target("fastai 1", PICKLE_WORDS, longest=10_000),
-    "fastai 2": _target("fastai 2", PICKLE_WORDS, longest=10_000),
+    "torch legacy": _target("torch legacy", TORCH_WORDS, seeds=(foreign.torch_legacy(_WEIGHT),)),
+    "fastai 1": _target("fastai 1", PICKLE_WORDS, seeds=(_small_export(1),), longest=8000),
+    "fastai 2": _target("fastai 2", PICKLE_WORDS, seeds=(_small_export(2),), longest=8000),
     "tar": Target(Entrance("x.tar", _extracted, bytes), "tar", (_TAR,), TAR_WORDS, with_tar_checksums, 8192),
     "tar gz": Target(Entrance("x.tgz", _extracted, bytes), "tar_gz", (gzip.compress(_TAR),), (b"\x1f\x8b\x08",)),
     "manifest": _target("manifest", JSON_WORDS, wrap=with_digest, longest=8000),

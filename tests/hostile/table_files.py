@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import lzma
 import struct
@@ -279,6 +280,51 @@ def arrow_dictionary(rows: int = 20_000, characters: int = MB) -> bytes:
     texts = pyarrow.DictionaryArray.from_arrays(pyarrow.array(np.zeros(rows, np.int32)), [random_text(characters)])
     file, table = io.BytesIO(), pyarrow.table({"label": ["x"] * rows, "text": texts})
     with pyarrow.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+    return file.getvalue()
+
+
+def _last_batch(arrow_file: bytes) -> tuple[int, bytes]:
+    """Return the place of the reference to the last batch in the footer of an Arrow file, and the batch."""
+    file, begin, end = io.BytesIO(arrow_file), 0, 8
+    file.seek(end)
+    messages = pyarrow.ipc.MessageReader.open_stream(file)
+    with contextlib.suppress(StopIteration):
+        while messages.read_next_message():
+            begin, end = end, file.tell()
+    block = arrow_file.rindex(struct.pack("<q", begin))
+    _, metadata, _, body = struct.unpack_from("<qiiq", arrow_file, block)
+    assert metadata + body == end - begin
+    return block, arrow_file[begin:end]
+
+
+def hidden_batch(texts: list[str]) -> bytes:
+    """Return an Arrow file with a batch behind the end of its stream, so that only the footer refers to it."""
+    content, hidden = compressed_arrow(["a"]), compressed_arrow(texts)
+    footer = len(content) - 10 - int.from_bytes(content[-10:-6], "little")
+    (block, _), (reference, batch) = _last_batch(content), _last_batch(hidden)
+    changed = struct.pack("<q", footer) + hidden[reference + 8 : reference + 24]
+    return content[:footer] + batch + content[footer:block] + changed + content[block + 24 :]
+
+
+def repeated_batch(texts: list[str]) -> bytes:
+    """Return an Arrow file whose footer refers to one of two batches twice."""
+    file, schema = io.BytesIO(), pyarrow.schema({"text": pyarrow.string()})
+    options = pyarrow.ipc.IpcWriteOptions(compression="zstd")
+    with pyarrow.ipc.new_file(file, schema, options=options) as writer:
+        for _ in range(2):
+            writer.write_batch(pyarrow.record_batch({"text": texts}))
+    content = file.getvalue()
+    block, _ = _last_batch(content)
+    return content[:block] + content[block - 24 : block] + content[block + 24 :]
+
+
+def compressed_dictionaries(columns: int, characters: int) -> bytes:
+    """Return an Arrow file with one row of texts that are stored as compressed dictionaries."""
+    text = pyarrow.array(["a" * characters]).dictionary_encode()
+    file, table = io.BytesIO(), pyarrow.table({f"c{number}": text for number in range(columns)})
+    options = pyarrow.ipc.IpcWriteOptions(compression="zstd")
+    with pyarrow.ipc.new_file(file, table.schema, options=options) as writer:
         writer.write_table(table)
     return file.getvalue()
 

@@ -381,6 +381,9 @@ TABLES: list[tuple[str, str, Callable[[], bytes]]] = [
     ("arrow", "a compressed text", lambda: tables.compressed_arrow(["a" * (60 * MB)])),
     ("arrow", "a large compressed text", lambda: tables.compressed_arrow(["a" * (150 * MB)])),
     ("arrow", "one text of a megabyte in 20,000 rows", tables.arrow_dictionary),
+    ("arrow", "a batch that only the footer refers to", lambda: tables.hidden_batch(["a" * (150 * MB)])),
+    ("arrow", "a batch twice", lambda: tables.repeated_batch(["a" * (20 * MB)])),
+    ("arrow", "compressed dictionaries", lambda: tables.compressed_dictionaries(20, 30 * MB)),
 ]  # fmt: skip
 HOSTILE += TABLES
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -43,6 +43,18 @@ def import_fastai(
         typer.Option(metavar="LABEL", help="Label of a classifier's .pth file. Repeat for each class, in order."),
     ] = None,
     language: Language = None,
+    probabilities: Annotated[
+        Literal["softmax"] | None,
+        typer.Option(help="Import with a softmax if learn.predict returns raw scores, because of the learner's loss."),
+    ] = None,
+    rules: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="fastai's cleaning rules of a .pth file, separated by commas. Defaults to all rules of its version. "
+            "For an export that first calls functions of yours: the rules after those, which you then call yourself.",
+        ),
+    ] = None,
 ) -> None:
     """Convert fastai models to a bundle or pack.
 
@@ -60,6 +72,8 @@ def import_fastai(
         vocabulary=vocabulary or (),
         labels=label or (),
         language=language,
+        probabilities=probabilities,
+        rules=None if rules is None else [name for name in rules.split(",") if name],
     )
     table = Table(title=f"{path_text(out)}: {result.kind}", title_justify="left")
     for name in ("file", "saved by", "reads", "known by", "weights show", "|z|"):

@@ -27,7 +27,10 @@ _LARGEST_EXPANSION = 64
 _LIKELY_EXPANSION = 8
 """What a file may expand to, and what it may in proportion to its size. A dictionary stores equal values once."""
 _ARROW_FILE = b"ARROW1"
-_FILE_HEAD_BYTES = 8
+_FILE_TAIL_BYTES = 10
+"""An Arrow file ends with the size of its footer and ``ARROW1``."""
+_BLOCK_BYTES, _BUFFER_BYTES = 24, 16
+"""Sizes of what refers to a message in the footer of a file, and to a buffer in the metadata of a message."""
 _LENGTH_BYTES = 8
 """A compressed buffer begins with its decompressed size."""
 _DAMAGED = "the file is damaged. Copy or download it again"
@@ -136,13 +139,21 @@ class ArrowFileTable(ArrowTable):
         self._is_file = stream.read(len(_ARROW_FILE)) == _ARROW_FILE
         stream.seek(0)
         with library_errors(f"{name} is not a valid Arrow or Feather file"):
-            content = max((_decompressed_bytes(message) for message in _messages(stream, self._is_file)), default=0)
-            stream.seek(0)
             self._reader = (arrow.ipc.open_file if self._is_file else arrow.ipc.open_stream)(stream)
             schema = self._reader.schema
             super().__init__(name, "arrow", schema, class_names(schema))
-        self._size = _size(stream)
-        self._refuse_expansion(0, content)
+            self._size = _size(stream)
+            self._check_messages(stream)
+            if not self._is_file:
+                stream.seek(0)
+                self._reader = arrow.ipc.open_stream(stream)
+
+    def _check_messages(self, stream: IO[bytes]) -> None:
+        """Refuse dictionaries and batches that are large together, before any of them is decompressed."""
+        content = 0
+        for message in _messages_of_file(stream) if self._is_file else _messages_of_stream(stream):
+            content += _decompressed_bytes(message)
+            self._refuse_expansion(0, content)
 
     def batches(self, columns: Sequence[str] | None) -> Iterator[Any]:
         """Yield slices of the record batches."""
@@ -255,47 +266,78 @@ def _class_name(value: object, names: Sequence[str]) -> object:
     return names[value] if value >= 0 else None
 
 
-def _messages(stream: IO[bytes], is_file: bool) -> Iterator[Any]:
-    """Yield the messages of an Arrow file or stream: its schema, dictionaries and batches, still compressed."""
+def _messages_of_stream(stream: IO[bytes]) -> Iterator[Any]:
+    """Yield the messages of an Arrow stream: its schema, dictionaries and batches, still compressed."""
     arrow = require_pyarrow("Arrow")
-    stream.seek(_FILE_HEAD_BYTES if is_file else 0)
+    stream.seek(0)
     reader = arrow.ipc.MessageReader.open_stream(arrow.PythonFile(stream, mode="r"))
     with contextlib.suppress(StopIteration, EOFError, arrow.ArrowInvalid):  # the reader of batches reports damage
         while True:
             yield reader.read_next_message()
 
 
-def _decompressed_bytes(message: Any) -> int:
-    """Return the size of a compressed batch after it is decompressed, or 0. pyarrow decompresses a batch as a whole.
+def _messages_of_file(stream: IO[bytes]) -> Iterator[Any]:
+    """Yield the dictionaries and batches that the footer of an Arrow file refers to, still compressed.
 
-    A batch is described by a flatbuffer, in which a table begins with the distance to the places of its fields.
+    Raises:
+        ValueError: The footer refers to a message twice.
     """
-    data, body = message.metadata.to_pybytes(), message.body
+    arrow = require_pyarrow("Arrow")
+    end = stream.seek(-_FILE_TAIL_BYTES, os.SEEK_END)
+    length = int.from_bytes(stream.read(_FILE_TAIL_BYTES)[:4], "little")
+    stream.seek(end - length)
+    footer = _Flatbuffer(stream.read(length))
+    places = [footer.number("q", place) for field in (2, 3) for place in footer.items(footer.root, field, _BLOCK_BYTES)]
+    if len(set(places)) < len(places):
+        raise ValueError("its footer refers to a message twice")
+    for place in places:
+        stream.seek(place)
+        yield arrow.ipc.read_message(arrow.PythonFile(stream, mode="r"))
 
-    def number(kind: str, place: int) -> int:
-        return int(struct.unpack_from(f"<{kind}", data, place)[0])
 
-    def field(table: int, index: int) -> int:
-        fields = table - number("i", table)
-        place = 4 + 2 * index
-        distance = number("H", fields + place) if place < number("H", fields) else 0
-        return table + distance if distance else 0
+class _Flatbuffer:
+    """The fields of a flatbuffer. A table in it begins with the distance to the places of its fields."""
 
-    def inner(table: int, index: int) -> int:
-        place = field(table, index)
-        return place + number("I", place) if place else 0
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.root = self.number("I", 0)
 
-    batch = inner(number("I", 0), 2)
+    def number(self, kind: str, place: int) -> int:
+        """Return a number of a kind of ``struct`` at a place."""
+        return int(struct.unpack_from(f"<{kind}", self._data, place)[0])
+
+    def inner(self, table: int, index: int) -> int:
+        """Return the place of a table or list in a field of a table, or 0 if the field is absent."""
+        fields = table - self.number("i", table)
+        entry = 4 + 2 * index
+        distance = self.number("H", fields + entry) if entry < self.number("H", fields) else 0
+        place = table + distance
+        return place + self.number("I", place) if distance else 0
+
+    def items(self, table: int, index: int, size_bytes: int) -> range:
+        """Return the places of the items of a list, each of a fixed size."""
+        place = self.inner(table, index)
+        count = self.number("I", place) if place else 0
+        if count * size_bytes > len(self._data):
+            raise ValueError("a list of its metadata is longer than the metadata")
+        return range(place + 4, place + 4 + count * size_bytes, size_bytes)
+
+
+def _decompressed_bytes(message: Any) -> int:
+    """Return the size of a dictionary or batch after it is decompressed. pyarrow decompresses it as a whole."""
+    data, body = _Flatbuffer(message.metadata.to_pybytes()), message.body
+    batch = data.inner(data.root, 2)
     if message.type == "dictionary":
-        batch = inner(batch, 1)
+        batch = data.inner(batch, 1)
     elif message.type != "record batch":
         return 0
-    buffers = inner(batch, 2)
-    if body is None or not buffers or not inner(batch, 3):
+    if body is None:
         return 0
+    if not data.inner(batch, 3):  # not compressed
+        return int(body.size)
     total, view = 0, memoryview(body)
-    for index in range(number("I", buffers)):
-        start, length = (number("q", buffers + 4 + 16 * index + part) for part in (0, 8))
+    for place in data.items(batch, 2, _BUFFER_BYTES):
+        start, length = data.number("q", place), data.number("q", place + 8)
         if length >= _LENGTH_BYTES:
             total += max(length, int.from_bytes(view[start : start + _LENGTH_BYTES], "little", signed=True))
     return total

@@ -21,7 +21,7 @@ from bothways.interop.download import PUBLISHED, fetch_published
 from bothways.interop.facts import is_encodable
 from bothways.interop.fastai_learner import learner_facts
 from bothways.interop.fastai_weights import FoundWeights, find_weights
-from bothways.interop.learner_facts import LearnerFacts, labels_of, vocabulary_of, without_fillers
+from bothways.interop.learner_facts import LearnerFacts, Requested, labels_of, vocabulary_of, without_fillers
 from bothways.interop.spacy_tables import tables_from_spacy
 from bothways.interop.torch_file import read_foreign_file
 from bothways.schema import Faults, validated
@@ -81,6 +81,7 @@ def open_model(
     vocabulary: str | None = None,
     labels: Sequence[str] = (),
     language: str | None = None,
+    requested: Requested | None = None,
     needs_labels: bool = True,
 ) -> ForeignModel:
     """Return the model at a path, or a published model by its name.
@@ -92,6 +93,7 @@ def open_model(
         vocabulary: Vocabulary file (pickle or JSON), for saved weights without one.
         labels: Labels in the order of the classes, for the saved weights of a classifier.
         language: spaCy's code of the language, for files that do not record it. Defaults to English.
+        requested: What to do where the file leaves a choice.
         needs_labels: Whether to refuse a classifier without labels.
 
     Raises:
@@ -102,7 +104,7 @@ def open_model(
     path = Path(source)
     if source in PUBLISHED and not path.exists():
         path = fetch_published(source)
-    options = _Options(vocabulary, tuple(labels), language, needs_labels)
+    options = _Options(vocabulary, tuple(labels), language, requested or Requested(), needs_labels)
     if os.path.isdir(path):  # noqa: PTH112  (Path.is_dir raises if the path is too long)
         return _from_folder(path, source, options)
     if path.name.endswith(_ARCHIVES):
@@ -119,6 +121,7 @@ class _Options:
     vocabulary: str | None
     labels: tuple[str, ...]
     language: str | None
+    requested: Requested
     needs_labels: bool
 
 
@@ -142,6 +145,7 @@ def _from_file(path: Path, name: str, file_name: str, options: _Options) -> Fore
         read_vocabulary=lambda: _read_vocabulary(_vocabulary_path(path, name, options.vocabulary)),
         labels=options.labels,
         language=options.language,
+        requested=options.requested,
         needs_labels=options.needs_labels,
     )
     if options.vocabulary is not None and model.has_vocabulary:
@@ -156,6 +160,7 @@ def model_of(
     read_vocabulary: Callable[[], tuple[list[str], list[str]]],
     labels: Sequence[str] = (),
     language: str | None = None,
+    requested: Requested | None = None,
     needs_labels: bool = True,
 ) -> ForeignModel:
     """Return the model that an inert value describes.
@@ -166,6 +171,7 @@ def model_of(
         read_vocabulary: Returns words and labels, for weights without them. Called only if they are needed.
         labels: See ``open_model``.
         language: See ``open_model``.
+        requested: See ``open_model``.
         needs_labels: See ``open_model``.
 
     Raises:
@@ -174,7 +180,8 @@ def model_of(
         ConfigError: The vocabulary or the labels are missing or do not fit the model.
         DependencyMissing: The model needs spaCy for its tokenizer, and spaCy is not installed.
     """
-    facts = learner_facts(value, name)
+    requested = requested or Requested()
+    facts = learner_facts(value, name, requested)
     found = find_weights(facts.state, name)
     words, found_labels = facts.vocabulary, facts.labels or list(labels)
     if words is None:
@@ -195,7 +202,7 @@ def model_of(
         found=found,
         pooling=(facts.pooling or (_V1_POOLING if found.is_version_1 else _V2_POOLING)) if is_classifier else None,
         labels=_labels(found_labels, found.classes, name) if is_classifier and needs_labels else [],
-        tokenizer=_tokenizer(facts, words, name, language),
+        tokenizer=_tokenizer(facts, words, name, language, requested.rules),
         has_vocabulary=facts.vocabulary is not None,
         direction=facts.direction,
         text_column=facts.text_column,
@@ -247,30 +254,35 @@ def _labels(labels: Sequence[str], classes: int, name: str) -> list[str]:
     return list(labels)
 
 
-def _tokenizer(facts: LearnerFacts, words: list[str], name: str, language: str | None) -> WordTokenizerDocument:
+def _tokenizer(
+    facts: LearnerFacts, words: list[str], name: str, language: str | None, rules: Sequence[str] | None
+) -> WordTokenizerDocument:
     cleaning = facts.cleaning or _cleaning_of(words, name)
     if facts.cleaning is None and cleaning == FASTAI_V2:
         words = without_fillers(words)
     trained_on = facts.language or language or "en"
     if language is not None and trained_on != language:
         raise ConfigError(f"{name} records the language {quoted(trained_on)}: drop --language")
-    tables, source = facts.tables, "spaCy, as exported with the model"
-    if tables is None:
-        tables, version = tables_from_spacy(trained_on, facts.control_tokens or FASTAI_CONTROL_TOKENS[cleaning])
-        source = f"spaCy {version}"
+    fields: dict[str, object] = {
+        "cleaning": cleaning,
+        "rules": facts.rules if facts.cleaning is not None or rules is None else list(rules),
+        "post_rules": facts.post_rules,
+        "begins": facts.begins,
+        "marks_field": facts.marks_field,
+        "ends": facts.ends,
+        "language": trained_on,
+        "vocabulary": words,
+    }
+    if facts.separator is not None:
+        fields |= {"words": "split", "separator": facts.separator, "source": f"BaseTokenizer of {facts.library}"}
+    elif facts.tables is not None:
+        fields |= {"tables": facts.tables, "source": "spaCy, as exported with the model"}
+    else:
+        control = FASTAI_CONTROL_TOKENS[cleaning] if facts.control_tokens is None else facts.control_tokens
+        tables, version = tables_from_spacy(trained_on, control)
+        fields |= {"tables": tables, "source": f"spaCy {version}"}
     try:
-        return validated(
-            WordTokenizerDocument,
-            {
-                "cleaning": cleaning,
-                "marks_field": facts.marks_field,
-                "ends": facts.ends,
-                "language": trained_on,
-                "source": source,
-                "tables": tables,
-                "vocabulary": words,
-            },
-        )
+        return validated(WordTokenizerDocument, fields)
     except Faults as error:
         raise ForeignModelError(f"{name}: {error}") from None
 

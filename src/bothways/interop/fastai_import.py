@@ -25,13 +25,29 @@ from bothways.files import refuse_existing
 from bothways.interop.direction import DirectionVerdict, infer
 from bothways.interop.fastai_file import ForeignModel, open_model
 from bothways.interop.fastai_weights import Arrays
+from bothways.interop.learner_facts import Requested
 from bothways.interop.reference import reference_record
 from bothways.runtime.verify import verify_in_fresh_process
 from bothways.tasks.single_label import SingleLabel
+from bothways.text.fastai_cleaning import RULES
 from bothways.text.reading import Direction, SpecialTokenPlacement
 from bothways.text.tokenizer import UNKNOWN_ID
 from bothways.text.word_tokenizer import WordTokenizer, WordTokenizerDocument
 from bothways.version import __version__
+
+_SHARED = (
+    "words",
+    "cleaning",
+    "rules",
+    "post_rules",
+    "begins",
+    "marks_field",
+    "ends",
+    "language",
+    "tables",
+    "separator",
+)
+"""What two models of a bundle must have in common, of the fields of their tokenizers' documents."""
 
 KnownBy = Literal["recorded", "inferred", "given"]
 
@@ -103,6 +119,7 @@ def infer_direction(
     direction=optional(as_text),
     vocabulary=as_paths,
     language=optional(as_text),
+    probabilities=optional(as_text),
 )
 def import_fastai(
     forward: str | os.PathLike[str],
@@ -113,6 +130,8 @@ def import_fastai(
     vocabulary: Sequence[str | os.PathLike[str]] = (),
     labels: Sequence[str] = (),
     language: str | None = None,
+    probabilities: str | None = None,
+    rules: Sequence[str] | None = None,
 ) -> FastaiImport:
     """Convert one or two fastai models to a bundle, or to a pack if they are language models or encoders.
 
@@ -127,6 +146,11 @@ def import_fastai(
         vocabulary: Vocabulary files, for saved weights without them: one for all models, or one per model.
         labels: Labels in the order of the classes, for the saved weights of a classifier.
         language: spaCy's code of the language, for files that do not record it. Defaults to English.
+        probabilities: ``softmax`` to import a classifier with a softmax although ``learn.predict`` does not apply one,
+            because of the learner's loss.
+        rules: Names of fastai's cleaning rules in order. For saved weights, whose files do not record them. For an
+            export that first calls functions of its own: the rules after those, which you then call yourself. Defaults
+            to all rules of the version.
 
     Raises:
         ForeignModelError: A file is not a fastai model, is damaged, or is of a kind that is not supported.
@@ -137,12 +161,13 @@ def import_fastai(
     """
     refuse_existing(Path(out))
     sources = [os.fspath(source) for source in (forward, backward) if source is not None]
+    requested = _requested(probabilities, rules)
     words: list[str | None] = [os.fspath(path) for path in vocabulary] or [None]
     if len(words) not in (1, len(sources)):
         raise ConfigError(f"{len(words)} vocabularies for {len(sources)} models, expected one for all or one per model")
     words = words * len(sources) if len(words) == 1 else words
     models = [
-        open_model(source, vocabulary=path, labels=labels, language=language)
+        open_model(source, vocabulary=path, labels=labels, language=language, requested=requested)
         for source, path in zip(sources, words, strict=True)
     ]
     given = _given_directions(direction, len(models))
@@ -233,6 +258,15 @@ def _given_directions(direction: str | None, models: int) -> list[Direction | No
     return [Direction(direction)]
 
 
+def _requested(probabilities: str | None, rules: Sequence[str] | None) -> Requested:
+    if probabilities not in (None, "softmax"):
+        raise ConfigError(f"unknown probabilities {quoted(probabilities)}, expected softmax")
+    known = {name for by_name in RULES.values() for name in by_name}
+    if unknown := [rule for rule in rules or () if rule not in known]:
+        raise ConfigError(f"unknown rule {quoted(unknown[0])}, expected rules of fastai: {', '.join(sorted(known))}")
+    return Requested(softmax=probabilities is not None, rules=None if rules is None else tuple(rules))
+
+
 def _verdict(model: ForeignModel, texts: Sequence[str] | None) -> DirectionVerdict:
     with np.errstate(all="ignore"):  # weights that overflow show no direction
         return infer(model.found.architecture, model.found.arrays, WordTokenizer(model.tokenizer), texts)
@@ -253,7 +287,7 @@ def _require_compatible(models: Sequence[ForeignModel]) -> None:
             raise ForeignModelError(
                 f"{first.name} is a {first.kind}, but {other.name} is a {other.kind}: expected two models of one kind"
             )
-        for part in ("cleaning", "marks_field", "ends", "language", "tables"):
+        for part in _SHARED:
             if getattr(first.tokenizer, part) != getattr(other.tokenizer, part):
                 raise ForeignModelError(
                     f"{first.name} and {other.name} split texts into words in different ways ({part} of the tokenizer) "

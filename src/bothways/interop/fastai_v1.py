@@ -1,86 +1,208 @@
 """Extract what an export of fastai v1 records of its model.
 
-Input: the inert value of the file. Output: ``LearnerFacts``. Such a file does not record the direction.
+Input: the inert value of the file. Output: ``LearnerFacts``. Such a file does not record the direction. It records the
+classes of the learner, of its lists and of its callbacks, and the processors of its texts and labels in order.
 """
 
 from __future__ import annotations
 
-from bothways.errors import ForeignModelError
+from typing import Final
+
+from bothways.errors import ForeignModelError, shown
 from bothways.interop.facts import LONGEST_NAME, Fact, described
-from bothways.interop.fastai_modules import module_state, pooling_of
+from bothways.interop.fastai_losses import loss_of_v1, require_softmax
+from bothways.interop.fastai_modules import match_model
+from bothways.interop.fastai_rules import read_rules
+from bothways.interop.known_objects import Known, called, path_of, require
 from bothways.interop.learner_facts import (
     MOST_LABELS,
     MOST_PARTS,
     LearnerFacts,
+    Requested,
     control_tokens,
-    model_of_export,
-    require_rules,
-    require_softmax,
     words_of,
 )
+from bothways.interop.pickle_reader import GlobalName
 from bothways.tasks.labels import LONGEST_LABEL
-from bothways.text.fastai_cleaning import FASTAI_V1
+from bothways.text.fastai_cleaning import DEFAULT_POST_RULES, DEFAULT_RULES, FASTAI_V1, POST_RULES, RULES
 
-_RULES = ("fix_html", "replace_rep", "replace_wrep", "spec_add_spaces", "rm_useless_spaces")
-_POST_RULES = ("replace_all_caps", "deal_caps")
+_DATA, _TRANSFORM, _BLOCK = "fastai.text.data", "fastai.text.transform", "fastai.data_block"
+
+_LEARNERS: Final = (
+    "fastai.text.learner.RNNLearner",
+    "fastai.text.learner.LanguageLearner",
+    "fastai.basic_train.Learner",
+)
+_TEXT_LISTS: Final = (f"{_DATA}.TextList", f"{_DATA}.LMTextList")
+_LABEL_LISTS: Final = (
+    f"{_BLOCK}.CategoryList",
+    f"{_BLOCK}.MultiCategoryList",
+    f"{_BLOCK}.FloatList",
+    f"{_BLOCK}.EmptyLabelList",
+    f"{_DATA}.LMLabelList",
+)
+_TEXT_PROCESSORS: Final = {
+    f"{_DATA}.OpenFileProcessor": Known(parts=frozenset({"ref_ds"})),
+    f"{_DATA}.TokenizeProcessor": Known(parts=frozenset({"tokenizer"})),
+    f"{_DATA}.NumericalizeProcessor": Known(parts=frozenset({"vocab"})),
+    f"{_DATA}.SPProcessor": Known(parts=frozenset({"train_func", "vocab", "sp_model", "sp_vocab"})),
+}
+_TOKENIZERS: Final = {
+    f"{_TRANSFORM}.Tokenizer": Known(parts=frozenset({"tok_func", "pre_rules", "post_rules", "special_cases"}))
+}
+_VOCABULARIES: Final = {f"{_TRANSFORM}.Vocab": Known(parts=frozenset({"stoi"}))}
+_SPLITTERS: Final = {f"{_TRANSFORM}.SpacyTokenizer": None, f"{_TRANSFORM}.BaseTokenizer": " "}
+"""Classes of ``tok_func``, and the separator at which they split. None for spaCy."""
+_LABEL_PROCESSORS: Final = {
+    f"{_BLOCK}.CategoryProcessor": Known(),
+    f"{_BLOCK}.MultiCategoryProcessor": Known(),
+    f"{_BLOCK}.PreProcessor": Known(parts=frozenset({"ref_ds"})),
+}
+_CALLBACKS: Final = tuple(
+    f"fastai.{name}"
+    for name in (
+        "basic_train.Recorder",
+        "callbacks.csv_logger.CSVLogger",
+        "callbacks.flat_cos_anneal.FlatCosAnnealScheduler",
+        "callbacks.fp16.MixedPrecision",
+        "callbacks.general_sched.GeneralScheduler",
+        "callbacks.lr_finder.LRFinder",
+        "callbacks.mem.PeakMemMetric",
+        "callbacks.cpu_mem.CpuPeakMemMetric",
+        "callbacks.misc.StopAfterNBatches",
+        "callbacks.mixup.MixUpCallback",
+        "callbacks.mlflow.MLFlowTracker",
+        "callbacks.one_cycle.OneCycleScheduler",
+        "callbacks.oversampling.OverSamplingCallback",
+        "callbacks.rnn.RNNTrainer",
+        "callbacks.tensorboard.LearnerTensorboardWriter",
+        "callbacks.tracker.EarlyStoppingCallback",
+        "callbacks.tracker.ReduceLROnPlateauCallback",
+        "callbacks.tracker.SaveModelCallback",
+        "callbacks.tracker.TerminateOnNaNCallback",
+        "callbacks.tracker.TrackEpochCallback",
+        "callbacks.tracker.TrackerCallback",
+        "train.BnFreeze",
+        "train.GradientClipping",
+        "train.ShowGraph",
+    )
+)
+"""fastai's callbacks that do nothing in ``learn.predict``."""
 
 
-def from_v1_export(root: Fact) -> LearnerFacts:
+def from_v1_export(root: Fact, requested: Requested) -> LearnerFacts:
     """Return what an export of fastai v1 records of its model.
+
+    Args:
+        root: The fact of the whole file.
+        requested: What the caller requests where the file leaves a choice.
 
     Raises:
         ForeignModelError: The model is of a kind that is not supported, or a field has a value that can't be true.
+        ConfigError: Something is requested that the file records.
     """
     source, data = root.work.source, root.part("data")
     if not isinstance(data.value, dict):
         raise ForeignModelError(f"{source}: its data is {described(data.value)}, expected the processors of fastai v1")
-    processors = {processor.class_name: processor for processor in data.part("x_proc").records(MOST_PARTS)}
-    if "SPProcessor" in processors:
-        raise ForeignModelError(
-            f"{source} uses a SentencePiece tokenizer, expected spaCy's: other tokenizers can't be imported"
-        )
-    if unknown := processors.keys() - {"TokenizeProcessor", "NumericalizeProcessor", "OpenFileProcessor"}:
-        raise ForeignModelError(
-            f"{source} processes its texts with {min(unknown)}, expected only fastai's own processors of texts"
-        )
-    for name in ("TokenizeProcessor", "NumericalizeProcessor"):
-        if name not in processors:
-            raise ForeignModelError(f"{source} is not a text model: it has no {name}")
-    tokenize, numericalize = processors["TokenizeProcessor"], processors["NumericalizeProcessor"]
+    _require_one_of(root.part("cls"), _LEARNERS, "its learner")
+    _require_one_of(data.part("x_cls"), _TEXT_LISTS, "its list of texts")
+    _require_one_of(data.part("y_cls"), _LABEL_LISTS, "its list of labels")
+    for name in ("tfms", "normalize"):
+        if (found := data.part(name)).value and not found.is_missing:
+            raise ForeignModelError(
+                f"{source}: its texts are changed by {name} ({described(found.value)}), expected none"
+            )
+    _check_callbacks(root.part("cb_state"))
+    tokenize, numericalize = _processors(data.part("x_proc"))
     tokenizer = tokenize.part("tokenizer")
-    require_rules(tokenizer.part("pre_rules").parts(MOST_PARTS), _RULES, "pre_rules", source)
-    require_rules(tokenizer.part("post_rules").parts(MOST_PARTS), _POST_RULES, "post_rules", source)
-    if tokenizer.part("tok_func").class_name != "SpacyTokenizer":
-        raise ForeignModelError(
-            f"{source} uses the tokenizer {tokenizer.part('tok_func').class_name}, expected SpacyTokenizer"
+    require(tokenizer, _TOKENIZERS, "its tokenizer")
+    splitter = _require_one_of(tokenizer.part("tok_func"), _SPLITTERS, "its tokenizer")
+    rules = read_rules(tokenizer.part("pre_rules"), _TRANSFORM, RULES[FASTAI_V1], requested=requested.rules)
+    post_rules = read_rules(tokenizer.part("post_rules"), _TRANSFORM, POST_RULES[FASTAI_V1], is_last=True)
+    require(numericalize.part("vocab"), _VOCABULARIES, "its vocabulary")
+    model, language = match_model(Fact(root.part("model").value, "its model", root.work)), tokenizer.part("lang")
+    labels, remarks = _labels(data, root.part("loss_func"), requested)
+    if not model.masks_padding:
+        remarks.append(
+            f"{source} was saved by fastai 1.0.46 or older: predictions can differ for texts that contain the word "
+            "xxpad or ' @,@ '"
         )
-    if not tokenize.part("include_bos").flag(default=True):
-        raise ForeignModelError(f"{source} has texts without xxbos (include_bos=False), which can't be imported")
-    model, language = model_of_export(root), tokenizer.part("lang")
     return LearnerFacts(
         "fastai 1",
-        module_state(model, root.work),
+        model.state,
         vocabulary=words_of(numericalize.part("vocab")),
         cleaning=FASTAI_V1,
+        rules=rules.unless(DEFAULT_RULES[FASTAI_V1]),
+        post_rules=post_rules.unless(DEFAULT_POST_RULES[FASTAI_V1]),
+        begins=tokenize.part("include_bos").flag(default=True),
         marks_field=tokenize.part("mark_fields").flag(default=False),
         ends=tokenize.part("include_eos").flag(default=False),
         language="en" if language.is_missing else language.text(longest=LONGEST_NAME),
         control_tokens=control_tokens(tokenizer.part("special_cases"), FASTAI_V1),
-        labels=_v1_labels(data, root.part("loss_func")),
-        pooling=pooling_of(model, root.work),
+        separator=_SPLITTERS[splitter],
+        labels=labels,
+        pooling=model.pooling,
+        remarks=[*rules.remarks, *remarks],
     )
 
 
-def _v1_labels(data: Fact, loss: Fact) -> list[str]:
-    source = data.work.source
-    processors = {processor.class_name: processor for processor in data.part("y_proc").records(MOST_PARTS)}
-    if "MultiCategoryProcessor" in processors:
+def _require_one_of(fact: Fact, paths: tuple[str, ...] | dict[str, str | None], what: str) -> str:
+    """Return the path of a class, which must be one of these."""
+    path = path_of(fact.value) if isinstance(fact.value, GlobalName) else ""
+    if path not in paths:
+        names = " or ".join(name.rpartition(".")[2] for name in paths)
+        raise ForeignModelError(f"{fact.work.source}: {what} is {called(fact.value)}, expected fastai's {names}")
+    return path
+
+
+def _check_callbacks(callbacks: Fact) -> None:
+    """Refuse callbacks that may change predictions. ``learn.predict`` does not call those in ``callback_fns``."""
+    if not isinstance(callbacks.value, dict):
+        return
+    callbacks.work.charge(len(callbacks.value))
+    for kind in callbacks.value:
+        if path_of(kind) not in _CALLBACKS:
+            raise ForeignModelError(
+                f"{callbacks.work.source} has the callback {called(kind)}, which may change predictions, expected only "
+                "fastai's own: remove it from learn.callbacks and export the learner again"
+            )
+
+
+def _processors(fact: Fact) -> tuple[Fact, Fact]:
+    """Return the processors that tokenize and numericalize texts. Only one that opens files may precede them."""
+    source, found = fact.work.source, fact.records(MOST_PARTS)
+    names = []
+    for processor in found:
+        path = require(processor, _TEXT_PROCESSORS, "a processor of its texts")
+        names.append(path.rpartition(".")[2])
+    if "SPProcessor" in names:
+        raise ForeignModelError(
+            f"{source} uses a SentencePiece tokenizer, expected spaCy's: other tokenizers can't be imported"
+        )
+    if names[-2:] != ["TokenizeProcessor", "NumericalizeProcessor"] or names[:-2] not in ([], ["OpenFileProcessor"]):
+        raise ForeignModelError(
+            f"{source} is not a text model: its texts have the processors {shown(', '.join(names[:9])) or 'none'}, "
+            "expected TokenizeProcessor, NumericalizeProcessor"
+        )
+    return found[-2], found[-1]
+
+
+def _labels(data: Fact, loss: Fact, requested: Requested) -> tuple[list[str], list[str]]:
+    """Return the labels in the order of the classes, and remarks."""
+    source, kind = data.work.source, path_of(data.part("y_cls").value)
+    if kind.endswith(".MultiCategoryList"):
         raise ForeignModelError(
             f"{source} is a multi-label classifier, expected one label per text: it can't be imported"
         )
-    if "CategoryProcessor" not in processors:
-        if data.part("y_cls").class_name == "FloatList":
-            raise ForeignModelError(f"{source} is a regression model, expected a classifier: it can't be imported")
-        return []
-    require_softmax(loss)
-    return processors["CategoryProcessor"].part("classes").labels(most=MOST_LABELS, longest=LONGEST_LABEL)
+    if kind.endswith(".FloatList"):
+        raise ForeignModelError(f"{source} is a regression model, expected a classifier: it can't be imported")
+    if not kind.endswith(".CategoryList"):
+        return [], []
+    processors = data.part("y_proc").records(MOST_PARTS)
+    for processor in processors:
+        require(processor, _LABEL_PROCESSORS, "a processor of its labels")
+    found = [processor for processor in processors if path_of(processor.value) == f"{_BLOCK}.CategoryProcessor"]
+    if len(found) != 1:
+        raise ForeignModelError(f"{source} has {len(found)} lists of labels (CategoryProcessor), expected one")
+    remarks = require_softmax(loss_of_v1(loss), source, is_requested=requested.softmax)
+    return found[0].part("classes").labels(most=MOST_LABELS, longest=LONGEST_LABEL), remarks

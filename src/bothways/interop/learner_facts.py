@@ -24,17 +24,19 @@ MOST_PARTS = 1000
 """Items of a pipeline, of a list of rules, and of other short lists. Real ones have at most a few dozen."""
 
 FILLER = "xxfake"
-_SOFTMAX_LOSSES = frozenset(
-    {
-        "CrossEntropyLoss",
-        "CrossEntropyLossFlat",
-        "FocalLoss",
-        "FocalLossFlat",
-        "LabelSmoothingCrossEntropy",
-        "LabelSmoothingCrossEntropyFlat",
-        "cross_entropy",
-    }
-)
+
+
+@dataclass(frozen=True)
+class Requested:
+    """What a caller requests where a file leaves a choice.
+
+    Attributes:
+        softmax: Whether to return a softmax whatever ``learn.predict`` returns.
+        rules: Names of the cleaning rules to apply, in order. None for those that the file records.
+    """
+
+    softmax: bool = False
+    rules: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,11 +48,15 @@ class LearnerFacts:
         state: Arrays by fastai's names.
         vocabulary: The word of each id.
         cleaning: Name of the set of cleaning rules.
+        rules: Names of the cleaning rules in order. None for those of the version.
+        post_rules: Names of the rules for tokens in order. None for those of the version.
+        begins: Whether texts begin with ``xxbos``.
         marks_field: Whether texts begin with ``xxfld 1``.
         ends: Whether texts end with ``xxeos``.
         language: Language of the spaCy tokenizer.
         control_tokens: Words that the tokenizer never splits.
         tables: spaCy's rules.
+        separator: Text between two words, for fastai's BaseTokenizer. None for spaCy.
         labels: Labels in the order of the classes. Empty for a language model.
         direction: Direction in which the model reads.
         pooling: The part of a text that a classifier pools.
@@ -63,11 +69,15 @@ class LearnerFacts:
     state: Mapping[str, object]
     vocabulary: list[str] | None = None
     cleaning: str | None = None
+    rules: list[str] | None = None
+    post_rules: list[str] | None = None
+    begins: bool = True
     marks_field: bool = False
     ends: bool = False
     language: str | None = None
     control_tokens: tuple[str, ...] | None = None
     tables: WordTables | None = None
+    separator: str | None = None
     labels: list[str] = field(default_factory=list)
     direction: Direction | None = None
     pooling: FastaiPooling | None = None
@@ -121,51 +131,14 @@ def words_of(fact: Fact) -> list[str]:
     return Fact(fact.value, fact.name or "vocabulary", fact.work).texts(most=MOST_WORDS, may_be_empty=True)
 
 
-def model_of_export(root: Fact) -> Record:
-    """Return the record of an export's torch module.
-
-    Raises:
-        ForeignModelError: There is no module.
-    """
-    model = root.part("model").value
-    if not isinstance(model, Record):
-        raise ForeignModelError(f"{root.work.source}: its model is {described(model)}, expected a torch module")
-    return model
-
-
 def control_tokens(fact: Fact, cleaning: str) -> tuple[str, ...]:
-    """Return the words that the tokenizer never splits. Defaults to those of a version of fastai."""
-    return tuple(fact.texts(most=MOST_PARTS)) or FASTAI_CONTROL_TOKENS[cleaning]
-
-
-def require_rules(rules: Sequence[Fact], expected: Sequence[str], what: str, source: str) -> None:
-    """Check that rules are fastai's own, in order.
+    """Return the words that the tokenizer never splits. Defaults to those of a version of fastai.
 
     Raises:
-        ForeignModelError: They are not.
+        ForeignModelError: The value is not a list of words.
     """
-    found = [rule.class_name for rule in rules]
-    if found != list(expected):
-        listed = ", ".join(found[: 2 * len(expected)]) or "none"
-        raise ForeignModelError(
-            f"{source} has the {what} {listed}, expected fastai's own ({', '.join(expected)}): "
-            "models with other cleaning rules can't be imported"
-        )
-
-
-def require_softmax(loss: Fact) -> None:
-    """Check that fastai computes probabilities with a softmax after this loss.
-
-    Raises:
-        ForeignModelError: It does not.
-    """
-    names = {loss.class_name}
-    for _ in range(4):  # v1's FlattenedLoss contains the loss
-        if isinstance(loss.value, Record) and isinstance(loss.value.state, dict) and "func" in loss.value.state:
-            loss = loss.part("func")
-            names.add(loss.class_name)
-    if not names & _SOFTMAX_LOSSES:
-        raise ForeignModelError(
-            f"{loss.work.source} was trained with the loss {' of '.join(sorted(names))}, expected a loss whose "
-            "probabilities are a softmax, such as cross entropy"
-        )
+    if fact.is_missing:
+        return FASTAI_CONTROL_TOKENS[cleaning]
+    if not isinstance(fact.value, Record | list | tuple):
+        raise fact.refusal("a list of words")
+    return tuple(fact.texts(most=MOST_PARTS))

@@ -117,7 +117,10 @@ def split_chunks(cleaned: str) -> Iterator[tuple[str, int]]:
             if count < 3:
                 pending.append(chunk)
             continue
-        yield from _counted(pending, count)
+        if count == 1:
+            yield pending[0], 1
+        else:
+            yield from _counted(pending, count)
         pending, count, folded = [chunk], 1, lower
     yield from _counted(pending, count)
 

@@ -183,10 +183,12 @@ class SubwordTokenizer:
                 ids.append(len(self) - 1)
             for chunk, count in split_chunks(clean(field, self._document.cleaning)):
                 special_token_count, word_ids = self._cache.get(chunk) or self._tokenize_chunk(chunk)
-                repeat_tokens = word_repeat_tokens(count)
                 group_starts.append(len(ids))
-                special_token_counts.append(special_token_count + len(repeat_tokens))
-                ids.extend(CONTROL_TOKENS.index(token) for token in repeat_tokens)
+                if count > 1:
+                    repeat_ids = [CONTROL_TOKENS.index(token) for token in word_repeat_tokens(count)]
+                    special_token_count += len(repeat_ids)
+                    ids.extend(repeat_ids)
+                special_token_counts.append(special_token_count)
                 ids.extend(word_ids)
         return TokenizedText(
             *(np.frombuffer(column, dtype=np.int32) for column in (ids, group_starts, special_token_counts))

@@ -12,7 +12,6 @@ from bothways.interop.pickle_reader import GlobalName, Record
 from bothways.text.fastai_cleaning import FASTAI_CONTROL_TOKENS
 
 State = dict[str, NDArray[np.float32]]
-ModuleState = tuple[str, dict[str, object]]
 
 V1_RULES = ["fix_html", "replace_rep", "replace_wrep", "spec_add_spaces", "rm_useless_spaces"]
 V2_RULES = [*V1_RULES, "replace_all_caps", "replace_maj", "lowercase"]
@@ -28,25 +27,76 @@ def an_object(name: str, state: object = None, *arguments: object, items: Sequen
     return Record(GlobalName(module, last), arguments, {}, state, list(items), [])
 
 
-def modules_of(state: State, module_states: dict[str, ModuleState] | None = None) -> Record:
-    """Return the record of a module tree with these tensors. ``module_states`` gives names and states to modules."""
-    named = module_states or {}
+def modules_of(state: State, version: int = 2, **window: int | None) -> Record:
+    """Return the record of a classifier, or of a language model, with the modules of fastai and these tensors."""
+    core = "fastai.text.models.awd_lstm" if version == 1 else "fastai.text.models.core"
+    is_classifier = any(name.startswith("0.module.") for name in state)
+    if not is_classifier:
+        linear = _module("torch.nn.modules.linear.Linear", _tensors(state, "1.decoder."))
+        children = {"decoder": linear, "output_dp": _dropout(version)}
+        parts = {"0": _encoder(state, "0.", version), "1": _module(f"{core}.LinearDecoder", children=children)}
+        return _module(f"{core}.SequentialRNN", children=parts)
+    sentences = "fastai.text.learner.MultiBatchEncoder" if version == 1 else f"{core}.SentenceEncoder"
+    head = "fastai.text.learner" if version == 1 else core
+    usual = {"bptt": 70, "max_len": 1400} if version == 1 else {"bptt": 72, "max_len": 1440}
+    encoder = _module(sentences, None, {"module": _encoder(state, "0.module.", version)}, pad_idx=1, **(usual | window))
+    layers = _module("torch.nn.modules.container.Sequential", children=_head(state))
+    parts = {"0": encoder, "1": _module(f"{head}.PoolingLinearClassifier", children={"layers": layers})}
+    return _module(f"{core}.SequentialRNN", children=parts)
 
-    def build(prefix: str) -> Record:
-        here = {name[len(prefix) :]: array for name, array in state.items() if name.startswith(prefix)}
-        children = dict.fromkeys(name.split(".")[0] for name in here if "." in name)
-        name, more = named.get(prefix, ("torch.nn.modules.container.Sequential", {}))
-        return an_object(
-            name,
-            {
-                "_parameters": {name: array for name, array in here.items() if "." not in name},
-                "_buffers": {},
-                "_modules": {child: build(f"{prefix}{child}.") for child in children},
-                **more,
-            },
-        )
 
-    return build("")
+def _encoder(state: State, before: str, version: int) -> Record:
+    awd = "fastai.text.models.awd_lstm" if version == 1 else "fastai.text.models.awdlstm"
+    embedding = _module("torch.nn.modules.sparse.Embedding", _tensors(state, f"{before}encoder."), max_norm=None)
+    rnns, dropouts = {}, {}
+    for layer in range(sum(name.endswith("module.weight_ih_l0") for name in state)):
+        place = f"{before}rnns.{layer}."
+        lstm = _module("torch.nn.modules.rnn.LSTM", _tensors(state, f"{place}module."), batch_first=True, num_layers=1)
+        raw = _tensors(state, place)
+        rnns[str(layer)] = _module(f"{awd}.WeightDropout", raw, {"module": lstm}, layer_names=["weight_hh_l0"])
+        dropouts[str(layer)] = _dropout(version)
+    children = {
+        "encoder": embedding,
+        "encoder_dp": _module(f"{awd}.EmbeddingDropout", children={"emb": embedding}),
+        "rnns": _module("torch.nn.modules.container.ModuleList", children=rnns),
+        "input_dp": _dropout(version),
+        "hidden_dps": _module("torch.nn.modules.container.ModuleList", children=dropouts),
+    }
+    return _module(f"{awd}.AWD_LSTM", children=children, n_layers=len(rnns), n_dir=1)
+
+
+def _head(state: State) -> dict[str, Record]:
+    """Return the layers of a head: one after the other as in v1, or in the blocks of v2, as the tensors are named."""
+    norms = sorted(name.removesuffix("running_mean") for name in state if name.endswith("running_mean"))
+    blocks = []
+    for norm in norms:
+        linear = norm[: norm[:-1].rindex(".") + 1] + f"{int(norm.split('.')[-2]) + 2}."
+        layers = [
+            _module("torch.nn.modules.batchnorm.BatchNorm1d", _tensors(state, norm), eps=1e-5, affine=True),
+            _module("torch.nn.modules.dropout.Dropout", p=0.1),
+            _module("torch.nn.modules.linear.Linear", _tensors(state, linear)),
+            *([_module("torch.nn.modules.activation.ReLU")] if norm != norms[-1] else []),
+        ]
+        blocks.append(layers)
+    if norms[0].count(".") == 3:
+        return {str(place): layer for place, layer in enumerate(layer for block in blocks for layer in block)}
+    named = [{str(place): layer for place, layer in enumerate(block)} for block in blocks]
+    return {str(place): _module("fastai.layers.LinBnDrop", children=block) for place, block in enumerate(named)}
+
+
+def _tensors(state: State, before: str) -> State:
+    return {n.removeprefix(before): a for n, a in state.items() if n.startswith(before) and "." not in n[len(before) :]}
+
+
+def _module(
+    name: str, tensors: State | None = None, children: dict[str, Record] | None = None, **options: object
+) -> Record:
+    state = {"training": False, "_parameters": tensors or {}, "_buffers": {}, "_modules": children or {}, **options}
+    return an_object(name, state)
+
+
+def _dropout(version: int) -> Record:
+    return _module(f"fastai.text.models.{'awd_lstm' if version == 1 else 'awdlstm'}.RNNDropout", p=0.1)
 
 
 def v1_export(
@@ -74,11 +124,11 @@ def v1_export(
     }
     vocab = an_object("fastai.text.transform.Vocab", {"itos": list(words)})
     numericalize = {"vocab": vocab, "max_vocab": 60000, "min_freq": 2}
-    encoder: ModuleState = ("fastai.text.learner.MultiBatchEncoder", {"bptt": window, "max_len": longest, "pad_idx": 1})
     loss = an_object("fastai.layers.FlattenedLoss", {"func": an_object("torch.nn.modules.loss.CrossEntropyLoss", {})})
     return {
-        "model": modules_of(state, {"0.": encoder} if labels is not None else {}),
+        "model": modules_of(state, 1, bptt=window, max_len=longest),
         "loss_func": loss,
+        "cb_state": {GlobalName("fastai.callbacks.rnn", "RNNTrainer"): {"alpha": 2.0}},
         "data": {
             "x_cls": GlobalName(data, "TextList"),
             "x_proc": [
@@ -111,32 +161,48 @@ def v2_export(state: State, words: Sequence[str], labels: Sequence[str] | None, 
         an_object("fastai.text.data.Numericalize", numericalize),
     ]
     if is_backward:
-        turn = an_object("plum.Function", {"methods": [GlobalName("fastai.text.data", "reverse_text")]})
-        transforms.append(an_object("fasttransform.transform.Transform", {"encodes": turn}))
+        turn = GlobalName("fastai.text.data", "reverse_text")
+        transforms.append(of_function(turn))
     pipelines = [transforms]
     if labels is not None:
         category_map = an_object("fastai.data.transforms.CategoryMap", {"items": a_list(*labels), "sort": True})
         categorize = an_object("fastai.data.transforms.Categorize", {"vocab": category_map})
         pipelines.append([an_object("fastai.data.transforms.ColReader", {"cols": a_list("mood")}), categorize])
+    text = (GlobalName("__builtin__", "unicode"), GlobalName("__builtin__", "list"))
     lists = [
         an_object(
             "fastai.data.core.TfmdLists",
-            {"tfms": an_object("fasttransform.transform.Pipeline", {"fs": a_list(*transforms)})},
+            {"tfms": a_pipeline(*transforms), "types": [GlobalName("pandas", "Series"), text]},
         )
         for transforms in pipelines
     ]
-    dataset = an_object("fastai.data.core.Datasets", {"tls": a_list(*lists)})
-    loader = an_object("fastai.text.data.SortedDL", {"dataset": dataset})
-    encoder: ModuleState = ("fastai.text.models.core.SentenceEncoder", {"bptt": 72, "max_len": 1440, "pad_idx": 1})
+    dataset = an_object("fastai.data.core.Datasets", {"tls": a_list(*lists), "n_inp": 1})
+    stages = {
+        "after_item": a_pipeline(an_object("fastai.data.transforms.ToTensor", {"order": 5})),
+        "before_batch": a_pipeline(an_object("fastai.text.data.Pad_Chunk", {"pad_idx": 1, "seq_len": 72})),
+        "after_batch": a_pipeline(),
+    }
+    loader = an_object("fastai.text.data.SortedDL", {"dataset": dataset, **stages})
     return an_object(
         "fastai.text.learner.TextLearner",
         {
             "dls": an_object("fastai.data.core.DataLoaders", {"loaders": [loader, loader]}),
-            "model": modules_of(state, {"0.": encoder} if labels is not None else {}),
-            "loss_func": an_object("fastai.losses.CrossEntropyLossFlat", {}),
+            "model": modules_of(state),
+            "loss_func": an_object("fastai.losses.CrossEntropyLossFlat", {"axis": -1}),
+            "cbs": a_list(an_object("fastai.callback.rnn.RNNCallback", {})),
         },
     )
 
 
 def a_list(*items: object) -> Record:
     return an_object("fastcore.foundation.L", {"items": list(items)})
+
+
+def a_pipeline(*transforms: Record) -> Record:
+    return an_object("fasttransform.transform.Pipeline", {"fs": a_list(*transforms), "split_idx": 1})
+
+
+def of_function(function: object, **options: object) -> Record:
+    """Return the transform that fastai 2.8 makes of a function."""
+    choice = an_object("plum._function.Function", {"_f": function, "_resolved": [(function, None, 0)], "_pending": []})
+    return an_object("fasttransform.transform.Transform", {"encodes": choice, "split_idx": None, **options})

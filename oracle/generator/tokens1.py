@@ -1,0 +1,347 @@
+"""Kinds of learners of fastai 1.0.61: rules, tokenizers, languages and data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import own1
+from making1 import bunch, fastai_text
+from rows1 import BOTH, POST, PRE, row
+from table import EXACT, Import, Learner, either, refused
+from texts import LANGUAGES, TEXTS, rows_in, texts_in, training_rows
+
+
+def rules() -> Iterator[Learner]:
+    """Yield lists of cleaning rules, and options of the tokenizer."""
+
+    def one(
+        name: str,
+        finding: str,
+        what: str,
+        imports: tuple[Import, ...] = EXACT,
+        *,
+        ways: tuple[str, ...] = ("forward",),
+        in_sample: bool = False,
+        rows: Any = None,
+        texts: Any = TEXTS,
+        **given: Any,
+    ) -> Iterator[Learner]:
+        def data(direction: str) -> Any:
+            options = {key: value() if callable(value) and key != "tok_func" else value for key, value in given.items()}
+            return bunch(rows=rows, backwards=direction == "backward", tokenizer=fastai_text.Tokenizer(**options))
+
+        return row("rules", name, finding, what, imports, data=data, ways=ways, in_sample=in_sample, texts=texts)
+
+    yield from one(
+        "notebook-fix-html",
+        "E1",
+        "An own rule called fix_html in the notebook.",
+        refused("__main__|fix_html"),
+        pre_rules=lambda: [own1.rule("fix_html"), *PRE[1:]],
+        in_sample=True,
+    )
+    yield from one(
+        "module-replace-rep",
+        "E1",
+        "An own rule called replace_rep in a module.",
+        refused("my_rules"),
+        pre_rules=lambda: [PRE[0], own1.rule("replace_rep", "my_rules"), *PRE[2:]],
+    )
+    yield from one(
+        "notebook-deal-caps",
+        "E1",
+        "An own post rule called deal_caps in the notebook.",
+        refused("__main__|deal_caps"),
+        post_rules=lambda: [POST[0], own1.rule("deal_caps")],
+    )
+    yield from one(
+        "own-extra",
+        "E1",
+        "An own rule before fastai's.",
+        refused("no_urls"),
+        pre_rules=lambda: [own1.rule("no_urls"), *PRE],
+    )
+    yield from one(
+        "own-post",
+        "E1",
+        "An own rule after fastai's.",
+        refused("drop_short"),
+        post_rules=lambda: [*POST, own1.rule("drop_short")],
+    )
+    yield from one(
+        "reordered",
+        "E6",
+        "fastai's rules in another order.",
+        pre_rules=lambda: [PRE[1], PRE[2], PRE[0], PRE[4], PRE[3]],
+        in_sample=True,
+    )
+    yield from one("reversed", "E6", "fastai's rules in reverse.", pre_rules=lambda: PRE[::-1], ways=BOTH)
+    yield from one("post-reversed", "E6", "fastai's post rules in reverse.", post_rules=lambda: POST[::-1])
+    yield from one("subset", "E6", "Two of fastai's rules.", pre_rules=lambda: [PRE[0], PRE[4]])
+    yield from one("no-pre", "E6", "No rules before the tokenizer.", pre_rules=lambda: [])
+    yield from one("no-post", "E6", "No rules after the tokenizer.", post_rules=lambda: [])
+    yield from one("none", "E6", "No rules.", pre_rules=lambda: [], post_rules=lambda: [])
+    yield from one("only-caps", "E6", "Only deal_caps after the tokenizer.", post_rules=lambda: [POST[1]])
+    for without in PRE:
+        yield from one(
+            f"without-{without.__name__.replace('_', '-')}",
+            "E6",
+            f"All rules but {without.__name__}.",
+            pre_rules=lambda without=without: [each for each in PRE if each is not without],
+        )
+    spec = list(fastai_text.defaults.text_spec_tok)
+    yield from one("special-cases", "plain", "special_cases: fastai's own.", special_cases=spec)
+    yield from one(
+        "special-cases-more",
+        "E6",
+        "special_cases with two more words.",
+        either("special|control"),
+        special_cases=[*spec, "don't", "U.S."],
+    )
+    yield from one(
+        "special-cases-fewer",
+        "E6",
+        "special_cases without two words.",
+        either("special|control"),
+        special_cases=spec[:-2],
+    )
+    yield from one(
+        "base-tokenizer",
+        "E6",
+        "BaseTokenizer: splits at spaces.",
+        tok_func=fastai_text.BaseTokenizer,
+        ways=BOTH,
+        in_sample=True,
+    )
+    yield from one(
+        "tokenizer-subclass",
+        "E1",
+        "A subclass of SpacyTokenizer with its name.",
+        refused("__main__|SpacyTokenizer"),
+        tok_func=own1.tokenizer_class("SpacyTokenizer"),
+    )
+    yield from one(
+        "tokenizer-own-name",
+        "E1",
+        "A subclass of SpacyTokenizer.",
+        refused("WordsOnly"),
+        tok_func=own1.tokenizer_class("WordsOnly"),
+        in_sample=True,
+    )
+    yield from one(
+        "tokenizer-in-module",
+        "E1",
+        "A subclass of SpacyTokenizer in a module of the user's.",
+        refused("my_text"),
+        tok_func=own1.tokenizer_class("SpacyTokenizer", "my_text.transform"),
+    )
+    for language in LANGUAGES:
+        expected = either("language|spaCy|split") if language in ("zh", "ja", "ko", "th", "vi") else EXACT
+        if language in ("de", "fr", "es", "it", "nl", "pl", "tr", "ru", "ar", "zh", "ja", "fi", "sv", "xx"):
+            for learner in one(
+                f"language-{language}",
+                "plain",
+                f"spaCy's tokenizer of {language}.",
+                expected,
+                lang=language,
+                rows=rows_in(language),
+                texts=texts_in(language),
+                ways=("backward" if language == "de" else "forward",),
+            ):
+                yield Learner(
+                    **{
+                        **vars(learner),
+                        "name": learner.name.replace("rules-language", "languages"),
+                        "kind": "languages",
+                    }
+                )
+
+
+def text_options() -> Iterator[Learner]:
+    """Yield options of `TextClasDataBunch.from_df`."""
+    for name, given in {
+        "max-vocab": {"max_vocab": 100},
+        "max-vocab-8": {"max_vocab": 96},
+        "min-freq-1": {"min_freq": 1},
+        "min-freq-5": {"min_freq": 5},
+        "chunksize": {"chunksize": 7},
+        "eos": {"include_eos": True},
+        "fields-one": {"mark_fields": True},
+        "fields-eos": {"mark_fields": True, "include_eos": True},
+    }.items():
+        yield from row(
+            "text-options", name, "plain", f"{given}.", loading=given, ways=BOTH if "eos" in name else ("forward",)
+        )
+    yield from row("text-options", "no-bos", "E6", "include_bos=False.", either("bos"), loading={"include_bos": False})
+    yield from row(
+        "text-options",
+        "no-bos-eos",
+        "E6",
+        "include_bos=False, include_eos=True.",
+        either("bos"),
+        loading={"include_bos": False, "include_eos": True},
+    )
+
+    def vocabulary(direction: str) -> Any:
+        words = [*fastai_text.defaults.text_spec_tok, "the", "parcel", "lamp", ".", ",", "was", "i"]
+        return bunch(vocab=fastai_text.Vocab(words))
+
+    yield from row("text-options", "vocab-given", "plain", "A vocabulary that was passed.", data=vocabulary)
+
+    def twice(direction: str) -> Any:
+        words = [*fastai_text.defaults.text_spec_tok, "the", "parcel", "the", ".", ",", "was", "i"]
+        return bunch(vocab=fastai_text.Vocab(words))
+
+    yield from row(
+        "text-options",
+        "vocab-twice",
+        "E1",
+        "A vocabulary with a word that occurs twice.",
+        either("twice|duplicate|several"),
+        data=twice,
+    )
+
+    def no_specials(direction: str) -> Any:
+        return bunch(vocab=fastai_text.Vocab(["xxunk", "xxpad", "the", "parcel", ".", ",", "was", "i", "xxbos"]))
+
+    yield from row(
+        "text-options",
+        "vocab-few-specials",
+        "E1",
+        "A vocabulary without most special tokens.",
+        either("vocabulary|special|control"),
+        data=no_specials,
+    )
+
+    def pad_elsewhere(direction: str) -> Any:
+        words = [*fastai_text.defaults.text_spec_tok]
+        words[1], words[2] = words[2], words[1]
+        return bunch(vocab=fastai_text.Vocab([*words, "the", "parcel", ".", ",", "was", "i"]))
+
+    yield from row(
+        "text-options",
+        "vocab-pad-elsewhere",
+        "E1",
+        "A vocabulary whose xxpad is not id 1.",
+        either("xxpad|vocabulary|pad"),
+        data=pad_elsewhere,
+    )
+
+
+def lists() -> Iterator[Learner]:
+    """Yield data made in other ways: from_csv, from_folder, the data block, subclasses."""
+
+    def by_block(
+        cls: Any = None, processor: Any = None, label: Any = "label", rows: Any = None, **labeling: Any
+    ) -> Callable[[str], Any]:
+        def data(direction: str) -> Any:
+            from making1 import quietly, scratch
+
+            fastai_text.set_all_seed(7)
+            given = {} if processor is None else {"processor": processor()}
+            items = (cls or fastai_text.TextList).from_df(
+                training_rows() if rows is None else rows, scratch(), cols="text", **given
+            )
+            labeled = quietly(items.split_by_rand_pct(0.1, seed=3).label_from_df, cols=label, **labeling)
+            return quietly(labeled.databunch, bs=16, num_workers=0, backwards=direction == "backward")
+
+        return data
+
+    yield from row("lists", "data-block", "plain", "The data block API.", data=by_block(), ways=BOTH)
+    yield from row(
+        "lists",
+        "subclass",
+        "E1",
+        "A subclass of TextList that truncates.",
+        refused("TextListOfMine"),
+        data=by_block(own1.TextListOfMine),
+        in_sample=True,
+    )
+    yield from row(
+        "lists",
+        "subclass-quiet",
+        "E1",
+        "A subclass of TextList that changes nothing.",
+        either("QuietTextList"),
+        data=by_block(own1.QuietTextList),
+    )
+
+    def with_truncation() -> Any:
+        return [fastai_text.TokenizeProcessor(), fastai_text.NumericalizeProcessor(), own1.TruncateProcessor()]
+
+    yield from row(
+        "lists",
+        "own-processor",
+        "E2",
+        "A processor that truncates.",
+        refused("TruncateProcessor"),
+        data=by_block(processor=with_truncation),
+    )
+
+    def own_tokenize() -> Any:
+        return [own1.OwnTokenizeProcessor(), fastai_text.NumericalizeProcessor()]
+
+    yield from row(
+        "lists",
+        "own-tokenize-processor",
+        "E1",
+        "A subclass of TokenizeProcessor.",
+        refused("OwnTokenizeProcessor"),
+        data=by_block(processor=own_tokenize),
+    )
+
+    def csv(direction: str) -> Any:
+        from making1 import quietly, scratch
+
+        fastai_text.set_all_seed(7)
+        training_rows()[["label", "text"]].to_csv(scratch() / "texts.csv", index=False)
+        return quietly(
+            fastai_text.TextClasDataBunch.from_csv,
+            scratch(),
+            "texts.csv",
+            bs=16,
+            num_workers=0,
+            backwards=direction == "backward",
+        )
+
+    yield from row("lists", "from-csv", "plain", "TextClasDataBunch.from_csv.", data=csv, ways=BOTH)
+
+    def folder(direction: str) -> Any:
+        from making1 import quietly, scratch
+
+        fastai_text.set_all_seed(7)
+        place = scratch() / "folders"
+        for index, (text, label) in enumerate(training_rows()[["text", "label"]].itertuples(index=False)):
+            file = place / ("valid" if index % 10 == 0 else "train") / label / f"{index:03}.txt"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        return quietly(
+            fastai_text.TextClasDataBunch.from_folder, place, bs=16, num_workers=0, backwards=direction == "backward"
+        )
+
+    yield from row(
+        "lists", "from-folder", "plain", "TextClasDataBunch.from_folder.", data=folder, ways=BOTH, in_sample=True
+    )
+    for name, values in {
+        "ints": lambda rows: rows["label"].astype("category").cat.codes.astype("int64"),
+        "bools": lambda rows: rows["is_question"],
+        "strings-of-ints": lambda rows: rows["label"].astype("category").cat.codes.astype(str),
+        "letters": lambda rows: rows["label"].str[0].str.upper() + ' ü, "x"',
+    }.items():
+        rows = training_rows()
+        yield from row(
+            "labels", name, "plain", f"Labels that are {name}.", loading={"rows": rows.assign(label=values(rows))}
+        )
+    whole = training_rows().assign(kind=lambda rows: rows["length"].round().clip(1, 3))
+    yield from row(
+        "labels",
+        "float-classes",
+        "plain",
+        "Floats that are classes.",
+        data=by_block(rows=whole, label="kind", label_cls=fastai_text.CategoryList),
+    )
+    yield from row("labels", "bools-by-block", "plain", "Booleans, by the data block.", data=by_block(label="is_long"))
+
+
+KINDS = (rules, text_options, lists)
