@@ -43,15 +43,15 @@ def import_fastai(
         list[str] | None,
         typer.Option(
             metavar="LABEL",
-            help="Label of a classifier's .pth file, or the name of a target. Repeat for each class or target, in order.",
+            help="Label of a classifier's .pth file, or name of a target. Repeat for each class or target, in order.",
         ),
     ] = None,
     language: Language = None,
     probabilities: Annotated[
         Literal["softmax", "sigmoid"] | None,
         typer.Option(
-            help="Import with a softmax, or with a sigmoid for multi-label, if learn.predict returns raw scores, because "
-            "of the learner's loss."
+            help="Import with a softmax, or a sigmoid for multi-label, if learn.predict returns raw scores, because of "
+            "the learner's loss."
         ),
     ] = None,
     task: Annotated[
@@ -61,7 +61,7 @@ def import_fastai(
         float | None,
         typer.Option(
             metavar="NUMBER",
-            help="Probability from which on a multi-label classifier assigns a label. Defaults to that of learn.predict.",
+            help="Probability from which on a label is assigned, for multi-label. Defaults to that of learn.predict.",
         ),
     ] = None,
     y_range: Annotated[

@@ -188,10 +188,6 @@ def model_of(
             f"{found.architecture.vocabulary_size} rows: pass the vocabulary that this model was trained with"
         )
     is_classifier = found.widths_head is not None
-    if not is_classifier and (requested.task or requested.labels or requested.threshold or requested.y_range):
-        raise ConfigError(
-            f"{name} is a language model, which has no labels: drop --task, --label, --threshold and --y-range"
-        )
     return ForeignModel(
         name=name,
         file_name=name,
@@ -255,7 +251,7 @@ def _task(
         ):
             if is_wrong:
                 raise ConfigError(f"{name} records another value than {option}: drop {option}")
-    labels = tuple(facts.labels) or given
+    labels = facts.labels or given
     if wrong := [label for label in labels if not 0 < len(label) <= LONGEST_LABEL or not is_encodable(label)]:
         raise ConfigError(f"{name} has the label {quoted(wrong[0])}, expected 1 to {LONGEST_LABEL} characters")
     try:
@@ -263,7 +259,7 @@ def _task(
             facts.name,
             labels,
             found.classes,
-            threshold=facts.threshold if requested.threshold is None else requested.threshold,
+            threshold=requested.threshold or facts.threshold,
             value_range=facts.value_range,
             separator=facts.separator,
             label_columns=facts.label_columns,

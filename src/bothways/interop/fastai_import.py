@@ -191,6 +191,10 @@ def import_fastai(
     given = _given_directions(direction, len(models))
     imported = [resolve_direction(model, way, _verdict(model, None)) for model, way in zip(models, given, strict=True)]
     _require_compatible(models)
+    if models[0].task is None and (requested.task or requested.labels or requested.threshold or requested.y_range):
+        raise ConfigError(
+            f"{models[0].name} is a language model without labels: drop --task, --label, --threshold and --y-range"
+        )
 
     document = models[0].tokenizer.model_copy(update={"vocabulary": merged_vocabulary([m.tokenizer for m in models])})
     tokenizer = WordTokenizer(document)

@@ -7,6 +7,7 @@ for the user. Scores and decisions are those of ``learn.predict``, whatever the 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -72,7 +73,7 @@ def task_of_v1(root: Fact, value_range: ValueRange | None, requested: Requested)
     found = [processor for processor in processors if path_of(processor.value) == f"{_BLOCK}.{name}"]
     if len(found) != 1:
         raise ForeignModelError(f"{source} has {len(found)} lists of labels ({name}), expected one")
-    labels = found[0].part("classes").labels(most=MOST_LABELS, longest=LONGEST_LABEL)
+    labels = tuple(found[0].part("classes").labels(most=MOST_LABELS, longest=LONGEST_LABEL))
     if name == "CategoryProcessor":
         return TaskFacts("single-label", labels), require_activation(loss, "softmax", source, requested)
     remarks = require_activation(loss, "sigmoid", source, requested)
@@ -106,10 +107,10 @@ def task_of_v2(
     if path in _NUMBERS:
         _refuse_steps([each for each in readers if path_of(each.value) not in _READERS and not _is_function(each)], {})
         remarks = require_activation(loss_of_v2(loss), "none", source, requested)
-        several = columns if len(columns) > 1 else []
-        return TaskFacts("regression", several, None, value_range, None, column, tuple(several)), remarks
+        several = tuple(columns) if len(columns) > 1 else ()
+        return TaskFacts("regression", several, None, value_range, None, column, several), remarks
     _refuse_range(value_range, source)
-    labels = kind.part("vocab").labels(most=MOST_LABELS, longest=LONGEST_LABEL)
+    labels = tuple(kind.part("vocab").labels(most=MOST_LABELS, longest=LONGEST_LABEL))
     if path in _CATEGORIES:
         remarks = require_activation(loss_of_v2(loss), "softmax", source, requested)
         return TaskFacts("single-label", labels, label_column=column), remarks
@@ -139,8 +140,8 @@ def _above(threshold: float) -> float:
 def _refuse_range(value_range: ValueRange | None, source: str) -> None:
     if value_range is not None:
         raise ForeignModelError(
-            f"{source} is a classifier, but its head ends with a SigmoidRange (y_range), which is for numbers: it can't "
-            "be imported"
+            f"{source} is a classifier, but its head ends with a SigmoidRange (y_range), which is for numbers: it "
+            "can't be imported"
         )
 
 
@@ -200,12 +201,14 @@ def _other_thresholds(metrics: Fact, threshold: float, requested: Requested) -> 
     """Return a remark per metric with another threshold than that of the decisions."""
     if requested.threshold is not None:
         return []
-    found = dict(_thresholds(metrics))
+    found: dict[float, list[str]] = defaultdict(list)
+    for name, other in _thresholds(metrics):
+        if abs(other - threshold) > _SAME_THRESHOLD:
+            found[other].append(name)
     return [
         f"{metrics.work.source}: learn.predict assigns a label from a probability of {threshold:g} on, and so does the "
-        f"bundle. Its metric {name} measures labels from {other:g} on: add --threshold {other:g} to decide so"
-        for name, other in found.items()
-        if abs(other - threshold) > _SAME_THRESHOLD
+        f"bundle. Its metrics use {other:g} ({', '.join(dict.fromkeys(names))}): add --threshold {other:g} to decide so"
+        for other, names in found.items()
     ]
 
 

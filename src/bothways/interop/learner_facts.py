@@ -47,7 +47,7 @@ class TaskFacts:
     """
 
     name: TaskName
-    labels: Sequence[str] = ()
+    labels: tuple[str, ...] = ()
     threshold: float | None = None
     value_range: ValueRange | None = None
     separator: str | None = None

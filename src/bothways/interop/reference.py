@@ -103,10 +103,15 @@ def _applied(operation: Operation, values: NDArray[np.float64]) -> NDArray[np.fl
         case "Sigmoid":
             found = 0.5 * (1 + np.tanh(0.5 * values))
         case "Mul":
-            found = values * operation.operand
+            found = values * _operand(operation)
         case "Add":
-            found = values + operation.operand
+            found = values + _operand(operation)
     return np.asarray(found, dtype=np.float64)
+
+
+def _operand(operation: Operation) -> NDArray[np.float64]:
+    assert operation.operand is not None
+    return operation.operand
 
 
 def _losses(member: Member, weights: Weights, texts: Sequence[TokenizedText]) -> list[float]:

@@ -10,7 +10,7 @@ from typing import get_args
 
 from bothways.errors import ConfigError, quoted
 from bothways.tasks.labels import KNOWN_SHOWN, listed
-from bothways.tasks.multi_label import MultiLabel
+from bothways.tasks.multi_label import DEFAULT_THRESHOLD, MultiLabel
 from bothways.tasks.regression import Regression
 from bothways.tasks.single_label import SingleLabel
 from bothways.tasks.task import Target, Task, TaskName, TaskRecord
@@ -51,7 +51,7 @@ def imported_task(
     labels: Sequence[str],
     outputs: int,
     *,
-    threshold: float = 0.5,
+    threshold: float | None = None,
     value_range: tuple[float, float] | None = None,
     separator: str | None = None,
     label_columns: Sequence[str] = (),
@@ -63,7 +63,7 @@ def imported_task(
         labels: Labels in the order of the outputs. For several targets their names, which default to ``target_1`` and
             so on. Empty for a single target, whose name is always ``value``.
         outputs: The number of outputs of the model.
-        threshold: Probability from which on each label is assigned, for multi-label.
+        threshold: Probability from which on each label is assigned, for multi-label. Defaults to 0.5.
         value_range: The lowest and highest value, for regression.
         separator: The string between two labels in a cell, for multi-label.
         label_columns: The columns with 0 or 1 per label, or with a number per target.
@@ -86,7 +86,7 @@ def imported_task(
     if is_regression:
         targets = tuple(map(Target, labels))
         return task_of(TaskRecord(name, targets=targets, value_range=value_range, label_columns=columns))
-    thresholds = (threshold,) * outputs if name == MultiLabel.name else None
+    thresholds = (threshold or DEFAULT_THRESHOLD,) * outputs if name == MultiLabel.name else None
     return task_of(TaskRecord(name, tuple(labels), 1.0, thresholds, separator=separator, label_columns=columns))
 
 
