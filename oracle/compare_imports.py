@@ -38,7 +38,7 @@ from bothways.runtime.language_model import LanguageModel
 from bothways.text.reading import Direction, SpecialTokenPlacement, read
 
 LARGEST_DIFFERENCE = 1e-5
-ORDER = ("exact", "refused", "different")
+ORDER = ("exact", "refused", "not in the file", "different")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Outcome:
         finding: E1 to E6, or ``plain``.
         what: A description of the learner.
         options: Options of the import.
-        expect: ``exact``, ``refused`` or ``either``.
+        expect: ``exact``, ``refused``, ``either``, or ``unknowable`` where the file does not show the difference.
         found: ``exact``, ``refused``, ``different`` or ``failed``.
         message: Message of a refusal, or what differs.
         is_named: Whether a refusal names its cause.
@@ -70,7 +70,15 @@ class Outcome:
     @property
     def is_wrong(self) -> bool:
         """Whether the import breaks the promise: right or refused."""
-        return self.found in ("different", "failed") or (self.expect == "exact" and self.found == "refused")
+        is_different = self.found == "different" and self.expect != "unknowable"
+        return is_different or self.found == "failed" or (self.expect == "exact" and self.found == "refused")
+
+    @property
+    def column(self) -> str:
+        """The column of the table that counts this import."""
+        if self.found == "different" and self.expect == "unknowable":
+            return "not in the file"
+        return "different" if self.found == "failed" else self.found
 
     @property
     def is_remarkable(self) -> bool:
@@ -265,8 +273,8 @@ def differences_of_pack(case: dict[str, Any], rows: list[dict[str, Any]], out: P
 
 def report(outcomes: Sequence[Outcome], *, messages: bool) -> Iterator[str]:
     """Yield the lines of the report, in Markdown."""
-    yield "| kind | count | exact | refused | different |"
-    yield "|---|---|---|---|---|"
+    yield "| kind | count | " + " | ".join(ORDER) + " |"
+    yield "|---" * (len(ORDER) + 2) + "|"
     kinds = list(dict.fromkeys((outcome.learner[:2], outcome.kind) for outcome in outcomes))
     for version, kind in kinds:
         yield table_row(f"{version} {kind}", [o for o in outcomes if (o.learner[:2], o.kind) == (version, kind)])
@@ -287,7 +295,7 @@ def report(outcomes: Sequence[Outcome], *, messages: bool) -> Iterator[str]:
 
 def table_row(title: str, outcomes: Sequence[Outcome]) -> str:
     """Return a row of the table. An import that failed counts as different."""
-    counts = Counter("different" if outcome.found == "failed" else outcome.found for outcome in outcomes)
+    counts = Counter(outcome.column for outcome in outcomes)
     return f"| {title} | {len(outcomes)} | " + " | ".join(str(counts[name]) for name in ORDER) + " |"
 
 

@@ -15,6 +15,8 @@ The shims, each the smallest that lets the package run, all applied before it is
    the pipeline of a language is made once. fastai 1 makes a new one, and adds its special cases, for each text that
    `predict` gets: 0.2 s per text. Adding the same special cases again changes nothing.
 4. `torch.load`: `weights_only=False` by default, as it was up to torch 2.5.
+5. `sentencepiece.SentencePieceTrainer.Train`, where it is installed: fastai 1 puts paths between quotation marks, which
+   versions after 2020 take for a part of the path. They are taken out, and the trainer's log is turned off.
 
 Not shimmed because it runs as it is: the data block, `TextList`, `TextLMDataBunch` and `TextClasDataBunch`,
 `Learner.fit`, the optimizer wrapper, `WeightDropout` (it keeps nn.LSTM's `_flat_weights` itself),
@@ -64,6 +66,8 @@ def load_fastai1(folder: str | Path | None = None) -> types.ModuleType:
     spacy.blank = without_disable(spacy.blank)
     torch.load = with_pickles(torch.load)
 
+    without_quotation_marks()
+
     import fastai.imports.core
 
     fastai.imports.core.np = OldNumpy(np)  # every module of fastai 1 takes `np` from here, by a star import
@@ -98,6 +102,16 @@ def with_pickles(load: Callable[..., Any]) -> Callable[..., Any]:
         return load(*arguments, **{"weights_only": False, **options})
 
     return old_load
+
+
+def without_quotation_marks() -> None:
+    """Let sentencepiece, if it is installed, train with the paths that fastai 1 passes."""
+    try:
+        from sentencepiece import SentencePieceTrainer
+    except ImportError:
+        return
+    train = SentencePieceTrainer.Train
+    SentencePieceTrainer.Train = lambda arguments: train(arguments.replace('"', "") + " --minloglevel=2")
 
 
 class OldNumpy(types.ModuleType):

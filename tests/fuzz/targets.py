@@ -146,7 +146,7 @@ def _small_export(version: int) -> bytes:
     words, arrays = vocabulary(version, []), dict[tuple[int, ...], NDArray[np.float32]]()
     weights = foreign.tiny_state(words=len(words))
     weights = {name: arrays.setdefault(array.shape, array) for name, array in weights.items()}
-    export = {1: v1_export, 2: v2_export}[version](weights, words, foreign.LABELS)
+    export = (v1_export if version == 1 else v2_export)(weights, words, foreign.LABELS)
     return pickletools.optimize(foreign.pickled(export))
 
 

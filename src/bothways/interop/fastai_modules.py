@@ -185,7 +185,7 @@ def _module(
     state = state_of(fact)
     for hooks in _HOOKS:
         found = state.get(hooks)
-        if found:
+        if found is not None and not (isinstance(found, dict) and not found):
             first = next(iter(found.values())) if isinstance(found, dict) else found
             raise ForeignModelError(
                 f"{fact.work.source}: {what} has a hook ({called(first)} in {hooks}), which may change predictions: "
@@ -229,9 +229,9 @@ def _match_encoder(encoder: Fact) -> None:
         _module(dropouts[number], _STATE_DROPOUTS, f"dropout {number} of its encoder", ())
         name = f"layer {number} of its encoder"
         inner = _module(layer, _WEIGHT_DROPOUTS, name, ("module",))["module"]
-        names = [part.value for part in layer.part("layer_names").parts(4)]
-        if names != ["weight_hh_l0"] and layer.part("layer_names").value != "weight_hh_l0":
-            raise layer.part("layer_names").refusal("weight_hh_l0")
+        dropped = layer.part("layer_names")
+        if dropped.texts(most=MOST_TENSORS) != ["weight_hh_l0"]:
+            raise dropped.refusal("weight_hh_l0")
         _module(inner, _LSTMS, name, ())
     count = state_of(encoder).get("n_layers", len(layers))
     if type(count) is not int or count != len(layers):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import numpy as np
 from pydantic import Field, FiniteFloat, field_validator, model_validator
@@ -100,6 +100,8 @@ class SubwordTokenizer:
     ``train_tokenizer`` creates it from pieces, ``parse_tokenizer`` from ``tokenizer.json``. It is safe to share between
     threads.
     """
+
+    unknown_id: Final = UNKNOWN_ID
 
     def __init__(self, document: SubwordTokenizerDocument) -> None:
         self._document = document
