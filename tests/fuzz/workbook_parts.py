@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -74,9 +74,26 @@ class PartEntrance(Entrance):
             parts[self.part] = stream.read()
             return _Archive(parts)
 
-        zips = SimpleNamespace(ZipFile=opened)
-        with patch.object(workbook, "zipfile", zips), patch.object(excel, "zipfile", zips), super().place() as path:
-            yield path
+        zips, book = SimpleNamespace(ZipFile=opened), workbook.Workbook
+        with contextlib.ExitStack() as stack:
+            for module in (workbook, excel):
+                stack.enter_context(patch.object(module, "zipfile", zips))
+            for name in ("_elements", "_texts"):
+                stack.enter_context(patch.object(book, name, self._once(getattr(book, name))))
+            yield stack.enter_context(super().place())
+
+    def _once(self, read: Callable[[workbook.Workbook, str], object]) -> Callable[[workbook.Workbook, str], object]:
+        """Return a function that reads each of the other parts only once."""
+        known: dict[str, object] = {}
+
+        def read_once(book: workbook.Workbook, part: str) -> object:
+            if part == self.part:
+                return read(book, part)
+            if part not in known:
+                known[part] = read(book, part)
+            return known[part]
+
+        return read_once
 
 
 def part_entrance(part: str) -> PartEntrance:

@@ -124,7 +124,10 @@ def require_activation(loss: Loss, expected: Activation, source: str, requested:
             "MSELossFlat: it can't be imported"
         )
     if requested.probabilities == expected:
-        return [f"{source}: its loss is {loss.name}, {returned}. The bundle returns a {expected}, as requested."]
+        decides = "" if expected == "softmax" else ", and assigns labels from a probability of 0.5 on"
+        return [
+            f"{source}: its loss is {loss.name}, {returned}. The bundle returns a {expected}, as requested{decides}."
+        ]
     raise ForeignModelError(
         f"{source}: its loss is {loss.name}, {returned}, expected a loss with fastai's {expected}, such as "
         f"{_USUAL[expected]}. To import the model with a {expected}, add --probabilities {expected}"
