@@ -212,7 +212,8 @@ def found_differences(
             f"{np.abs(ours - theirs).max():.2g} (text {rows[number]['text'][:30]!r})"
         )
         return
-    yield from other_decisions(case, rows, ours, model)
+    if way["scores"] != "sigmoid":  # of raw scores, fastai 2 assigns no label, and fastai 1 those of scores above 0.5
+        yield from other_decisions(case, rows, ours, model)
 
 
 def other_decisions(case: dict[str, Any], rows: list[dict[str, Any]], ours: Any, model: Any) -> Iterator[str]:

@@ -44,6 +44,7 @@ from bothways.tasks.task import (
     Decision,
     Label,
     LabeledTexts,
+    Operation,
     Split,
     Targets,
     Task,
@@ -59,7 +60,7 @@ from bothways.text.validation import is_missing
 DEFAULT_SEPARATOR = "|"
 _SEPARATORS = ("|", ";", ",")
 _THRESHOLDS = np.linspace(0.05, 0.95, 91)
-_DEFAULT_THRESHOLD = 0.5
+DEFAULT_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
@@ -239,7 +240,7 @@ class MultiLabel(Task):
         return replace(
             self,
             labels=(*self.labels, *labels),
-            thresholds=(*self.thresholds, *(_DEFAULT_THRESHOLD for _ in labels)),
+            thresholds=(*self.thresholds, *(DEFAULT_THRESHOLD for _ in labels)),
             label_kind=extended_kind(self.label_kind, labels),
         )
 
@@ -304,7 +305,7 @@ class MultiLabel(Task):
         Whole numbers are sorted by value and text alphabetically; named columns keep their order.
         """
         labels = self._named or in_order(label for labels in rows.label_sets for label in labels)
-        thresholds = (_DEFAULT_THRESHOLD,) * len(labels)
+        thresholds = (DEFAULT_THRESHOLD,) * len(labels)
         return replace(self, labels=labels, thresholds=thresholds, label_kind=kind_of(labels))
 
     def targets(self, rows: LabeledTexts) -> Targets:
@@ -328,6 +329,10 @@ class MultiLabel(Task):
     def activation(self, logits: NDArray[np.float64]) -> Scores:
         """Return the sigmoid of each logit."""
         return classification.sigmoid(logits)
+
+    def operations(self) -> list[Operation]:
+        """Return the sigmoid."""
+        return [Operation("Sigmoid")]
 
     def with_temperature(self, scores: Scores, temperature: float) -> Scores:
         """Return the sigmoid of the log odds over the temperature (Guo et al., arXiv 1706.04599)."""
@@ -360,7 +365,7 @@ class MultiLabel(Task):
     def epoch_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
         """Return the loss, without class weights, and the headline metrics of decisions at one half."""
         loss = metrics.binary_log_loss(scores, targets > 0.5)
-        at_half = replace(self, thresholds=(_DEFAULT_THRESHOLD,) * len(self.labels))
+        at_half = replace(self, thresholds=(DEFAULT_THRESHOLD,) * len(self.labels))
         return {"loss": loss, **at_half.headline_metrics(scores, targets)}
 
     def validation_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
@@ -455,13 +460,13 @@ def best_thresholds(probabilities: Scores, is_true: NDArray[np.bool_]) -> tuple[
     found = []
     for column, is_present in zip(probabilities.T, is_true.T, strict=True):
         if not is_present.any():
-            found.append(_DEFAULT_THRESHOLD)
+            found.append(DEFAULT_THRESHOLD)
             continue
         is_chosen = column[None, :] >= _THRESHOLDS[:, None]
         correct = (is_chosen & is_present).sum(axis=1)
         f1 = 2 * correct / (is_chosen.sum(axis=1) + is_present.sum())
         best = _THRESHOLDS[f1 >= f1.max() - 1e-12]
-        found.append(float(best[np.argmin(np.abs(best - _DEFAULT_THRESHOLD))]))
+        found.append(float(best[np.argmin(np.abs(best - DEFAULT_THRESHOLD))]))
     return tuple(found)
 
 
