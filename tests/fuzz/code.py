@@ -20,7 +20,11 @@ _OBJECTS = (*_TABLES, "data/json_files.py", "data/lines.py", "strict_json.py")
 _ARROW = (*_TABLES, "data/arrow_files.py")
 _EXCEL = (*_TABLES, "data/excel.py", "data/workbook.py")
 _PICKLES = ("interop/pickle_reader.py", "interop/torch_file.py", "interop/damaged_file.py")
-_WORD_RULES = ("text/word_tokenizer.py", "text/word_rules.py", "text/word_patterns.py", "text/pattern_limits.py")
+_PIECES = ("text/piece_*.py",)
+_WORD_RULES = (
+    *("text/word_tokenizer.py", "text/word_rules.py", "text/word_patterns.py", "text/pattern_limits.py"),
+    *("text/splitters.py", *_PIECES),
+)
 _EXPORTS = (*_PICKLES, "interop/facts.py", "interop/fastai_[flw]*.py", *_WORD_RULES, "schema.py")
 _ARCHIVES = ("interop/archive.py", "interop/damaged_file.py")
 _SIGNATURES = ("bundle/sign*.py", "bundle/regular_file.py", *_JSON)
@@ -34,6 +38,8 @@ CODE: dict[str, tuple[str, ...]] = {
     "parity record": ("bundle/parity.py", *_TASKS),
     "weights": ("bundle/weights.py", "strict_json.py"),
     "subword tokenizer": ("text/tokenizer_document.py", "text/subword_tokenizer.py", *_JSON),
+    "piece tokenizer": ("text/tokenizer_document.py", *_WORD_RULES, *_JSON),
+    "sentencepiece": ("interop/sentencepiece_file.py", *_PIECES, "schema.py"),
     "word tokenizer": ("text/tokenizer_document.py", *_WORD_RULES, *_JSON),
     **dict.fromkeys(("private key", "public key", "signature"), _SIGNATURES),
     "classify": ("serve/protocols/own.py", *_PROTOCOL),

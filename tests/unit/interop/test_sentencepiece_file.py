@@ -16,9 +16,22 @@ from bothways.interop.learner_facts import Requested
 from bothways.interop.pickle_reader import Record
 from bothways.interop.sentencepiece_file import read_piece_file, read_piece_model
 from bothways.text.piece_model import PieceModel
+from bothways.text.piece_splitter import PieceSplitter
 from bothways.text.word_tokenizer import WordTokenizer
 from tests.hostile.foreign_files import LABELS, tiny_state
-from tests.pieces import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED, field, made, reference, trained
+from tests.pieces import (
+    BYTE,
+    CONTROL,
+    NORMAL,
+    UNKNOWN,
+    UNUSED,
+    USER_DEFINED,
+    field,
+    made,
+    reference,
+    small_table,
+    trained,
+)
 from tests.unit.interop.exports import an_object, v1_export, v2_export, vocabulary
 
 PIECES = [("<unk>", 0.0, UNKNOWN), ("▁", -1.0, NORMAL), ("a", -2.5, NORMAL), ("▁xxbos", 0.0, USER_DEFINED)]
@@ -44,6 +57,11 @@ def test_the_kinds_of_pieces_and_the_settings_are_read() -> None:
     assert (model.algorithm, model.starts_with_space, model.joins_spaces) == ("bpe", False, False)
     assert (model.unknown, model.user_defined, model.control, model.unused) == (0, [3], [4], [5])
     assert model.ids_of_pieces() == {"▁": 1, "a": 2, "▁xxbos": 3}
+
+
+def test_a_table_is_that_of_sentencepiece() -> None:
+    data = made([*PIECES, ("x", -1.0, NORMAL)], charsmap=small_table())
+    assert PieceSplitter(read_piece_model(data, "x")).split("ba a") == reference(data).EncodeAsPieces("ba a")
 
 
 def trie(*units: int) -> bytes:
@@ -95,7 +113,8 @@ def test_what_is_not_supported_is_refused_by_name(name: str) -> None:
 
 
 def test_a_damaged_model_is_read_or_refused() -> None:
-    data = made(PIECES, {3: 1}, prefix=1) + made([], charsmap=trie(0, *[0] * 96, ord("a") | 256, *[0] * 200) + b"x\0")
+    data = made(PIECES, {3: 1}, prefix=1, charsmap=small_table())
+    assert read_piece_model(data, "spm.model").replacements == [([""], "a", "x")]
     for stop in range(len(data)):
         for damaged in (data[:stop], data[:stop] + bytes([data[stop] ^ 0x55]) + data[stop + 1 :]):
             with contextlib.suppress(ForeignModelError):
