@@ -27,6 +27,7 @@ from bothways.interop.torch_file import read_foreign_file
 from bothways.schema import Faults, validated
 from bothways.tasks.labels import LONGEST_LABEL
 from bothways.text.fastai_cleaning import FASTAI_CONTROL_TOKENS, FASTAI_V1, FASTAI_V2
+from bothways.text.piece_model import WORD_START, PieceModel
 from bothways.text.reading import Direction
 from bothways.text.word_tokenizer import WordTokenizerDocument
 
@@ -35,8 +36,10 @@ _V2_POOLING = FastaiPooling(window_tokens=72, tail_tokens=1440, last_skips_paddi
 """fastai's default pooling. Saved weights do not record it."""
 
 _LABELS_LISTED = 20
-_MOST_PIECES = 0.1
-"""Share of words that begin with the mark of a SentencePiece model, in a vocabulary of words."""
+_FEW_PIECES = 3
+"""A vocabulary of words can have a few that begin like a piece, because someone typed them."""
+_ANY_LANGUAGE = "any"
+"""Language of a tokenizer whose file does not record one."""
 _ARCHIVES = (".tgz", ".tar.gz", ".tar")
 
 
@@ -199,7 +202,7 @@ def model_of(
     is_classifier = found.widths_head is not None
     version = found.is_version_1 if is_classifier else None
     pooling = (facts.pooling or (_V1_POOLING if found.is_version_1 else _V2_POOLING)) if is_classifier else None
-    tokenizer = _tokenizer(facts, words, name, language, requested.rules, version)
+    tokenizer = _tokenizer(facts, words, name, language, requested, version)
     remarks = list(facts.remarks)
     if facts.vocabulary is None and name not in PUBLISHED:
         assumed = _assumptions(facts, tokenizer, pooling, is_language_given=language is not None)
@@ -271,13 +274,23 @@ def _tokenizer(
     words: list[str],
     name: str,
     language: str | None,
-    rules: Sequence[str] | None,
+    requested: Requested,
     is_version_1: bool | None,
 ) -> WordTokenizerDocument:
-    cleaning = facts.cleaning or _cleaning_of(words, name, is_version_1)
+    pieces = facts.sentencepiece or requested.sentencepiece
+    if facts.vocabulary is None:
+        _check_pieces(words, pieces, name)
+    has_ids_of_pieces = pieces is not None and words == [piece for piece, _ in pieces.pieces]
+    cleaning = facts.cleaning or (FASTAI_V1 if has_ids_of_pieces else _cleaning_of(words, name, is_version_1))
+    if pieces is not None and cleaning == FASTAI_V1 and not has_ids_of_pieces:
+        raise ConfigError(
+            f"{name}: its vocabulary is not the pieces of the SentencePiece model: pass the model that it was trained "
+            "with"
+        )
     if facts.cleaning is None and cleaning == FASTAI_V2:
         words = without_fillers(words)
-    trained_on = facts.language or language or "en"
+    rules = requested.rules
+    trained_on = facts.language or language or ("en" if pieces is None else _ANY_LANGUAGE)
     if language is not None and trained_on != language:
         raise ConfigError(f"{name} records the language {quoted(trained_on)}: drop --language")
     fields: dict[str, object] = {
@@ -292,6 +305,8 @@ def _tokenizer(
     }
     if facts.separator is not None:
         fields |= {"words": "split", "separator": facts.separator, "source": f"BaseTokenizer of {facts.library}"}
+    elif pieces is not None:
+        fields |= {"words": "sentencepiece", "sentencepiece": pieces, "source": f"SentencePiece of {facts.library}"}
     elif facts.tables is not None:
         fields |= {"tables": facts.tables, "source": "spaCy, as exported with the model"}
     else:
@@ -304,13 +319,28 @@ def _tokenizer(
         raise ForeignModelError(f"{name}: {error}") from None
 
 
+def _check_pieces(words: Sequence[str], pieces: PieceModel | None, name: str) -> None:
+    """Refuse weights whose vocabulary has pieces without a SentencePiece model, or a model without pieces."""
+    found = sum(word.startswith(WORD_START) and word.strip(WORD_START).isalpha() for word in words)
+    if pieces is None and found > _FEW_PIECES:
+        raise ConfigError(
+            f"{name}: its vocabulary has {found} pieces of SentencePiece (words that begin with {WORD_START}): pass "
+            "the model, usually spm.model, with --sentencepiece"
+        )
+    if pieces is None:
+        return
+    if found <= _FEW_PIECES:
+        raise ConfigError(f"{name}: its vocabulary has no pieces of SentencePiece: drop --sentencepiece")
+    known = {piece for piece, _ in pieces.pieces}
+    if WORD_START in known and (other := [word for word in words if word.startswith(WORD_START) and word not in known]):
+        raise ConfigError(
+            f"{name}: its vocabulary has the word {quoted(other[0], 40)}, which is not a piece of the SentencePiece "
+            "model: pass the model that it was trained with"
+        )
+
+
 def _cleaning_of(words: list[str], name: str, is_version_1: bool | None) -> str:
     """Return the cleaning rules of fastai v1 or v2, as the head shows the version, or the order of control tokens."""
-    if sum(word.startswith("\u2581") for word in words) > _MOST_PIECES * len(words):
-        raise ForeignModelError(
-            f"{name}: its vocabulary consists of the pieces of a SentencePiece model, such as {quoted(_piece(words))}, "
-            "expected words: it can't be imported"
-        )
     by_order = {control: cleaning for cleaning, control in FASTAI_CONTROL_TOKENS.items()}
     found = by_order.get(tuple(words[: len(FASTAI_CONTROL_TOKENS[FASTAI_V1])]))
     if found is not None:
@@ -326,10 +356,6 @@ def _cleaning_of(words: list[str], name: str, is_version_1: bool | None) -> str:
         f"{name}: its vocabulary begins with {shown(', '.join(words[:9]))}, expected the control tokens of fastai v1 "
         "or v2 in their order: models with other control tokens can't be imported"
     )
-
-
-def _piece(words: Sequence[str]) -> str:
-    return next(word for word in words if word.startswith("\u2581"))
 
 
 def _assumptions(

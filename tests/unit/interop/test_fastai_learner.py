@@ -227,7 +227,7 @@ OWN_OBJECT = an_object("__main__.Own", {})
 V1_REFUSED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "SentencePiece": (
         lambda e: e["data"].update(x_proc=[an_object("fastai.text.data.SPProcessor", {})]),
-        "uses a SentencePiece tokenizer",
+        "uses a SentencePiece model",
     ),
     "a processor of one's own": (
         lambda e: e["data"]["x_proc"].append(an_object("__main__.Cleaner", {})),
@@ -425,11 +425,11 @@ V2_REFUSED: dict[str, tuple[Callable[[Any], object], str]] = {
     ),
     "subwords": (
         lambda e: transform(e, "Tokenizer").update(tok=an_object("fastai.text.core.SentencePieceTokenizer", {})),
-        "its tokenizer is fastai.text.core.SentencePieceTokenizer",
+        "its SentencePiece tokenizer is missing",
     ),
     "a tokenizer of one's own": (
         lambda e: transform(e, "Tokenizer").update(tok=in_notebook("SpacyTokenizer")),
-        "its tokenizer is __main__.SpacyTokenizer, expected fastai's SpacyTokenizer or BaseTokenizer",
+        "its tokenizer is __main__.SpacyTokenizer, expected fastai's SpacyTokenizer or",
     ),
     "a tokenizer's method of one's own": (
         lambda e: transform(e, "Tokenizer").update(encodes=OWN_FUNCTION),
