@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import pickletools
+import struct
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -19,6 +20,10 @@ from bothways import strict_json
 from bothways.bundle.manifest import digest_of
 from bothways.interop import pickle_reader
 from bothways.interop.archive import extract_models
+from bothways.interop.sentencepiece_file import read_piece_model
+from bothways.text.fastai_cleaning import FASTAI_CONTROL_TOKENS
+from bothways.text.word_tokenizer import WordTokenizer, WordTokenizerDocument
+from tests import pieces
 from tests.fuzz.workbook_parts import SHEET_SEED, STRINGS_SEED, STYLES_SEED, part_entrance, parts_with
 from tests.hostile import foreign_files as foreign
 from tests.hostile import table_files as tables
@@ -79,6 +84,11 @@ TORCH_WORDS = (
 )
 JSON_WORDS = tuple(
     b'{ } [ ] , : " \\ \\u0000 \\ud800 null true false 0 -1 1e400 9223372036854775808 0.5 NaN ""'.split()
+)
+PIECE_WORDS = (
+    *(pieces.field(number, value) for number in (2, 3, 4, 5, 24, 35) for value in (0, 1, 2)),
+    *(pieces.field(1, pieces.field(3, kind)) for kind in range(1, 7)),
+    *(b"\x0a\x03abc", b"\x15\0\0\x80\x7f", b"\x15\0\0\xc0\x7f", b"\xff" * 9 + b"\x01"),
 )
 PEM_WORDS = (b"-----BEGIN PRIVATE KEY-----", b"-----END PRIVATE KEY-----", b"PUBLIC", b"ENCRYPTED ", b"EC ", b"RSA ")
 TAR_WORDS = (b"ustar", b"././@LongLink", b"GNU.sparse.", b"30 path=x\n")
@@ -146,10 +156,40 @@ def _small_export(version: int) -> bytes:
     words, arrays = vocabulary(version, []), dict[tuple[int, ...], NDArray[np.float32]]()
     weights = foreign.tiny_state(words=len(words))
     weights = {name: arrays.setdefault(array.shape, array) for name, array in weights.items()}
-    export = {1: v1_export, 2: v2_export}[version](weights, words, foreign.LABELS)
+    export = (v1_export if version == 1 else v2_export)(weights, words, foreign.LABELS)
     return pickletools.optimize(foreign.pickled(export))
 
 
+def _table_of_replacements() -> bytes:
+    """Return the table of a SentencePiece model that replaces "a" with "b": a trie with a leaf, and the texts."""
+    root, node, leaf = 0, 256 ^ ord("a"), 511
+    units = [0] * 512
+    units[root] = 256 << 10
+    units[node] = (node ^ leaf) << 10 | 1 << 8 | ord("a")
+    units[leaf] = 1 << 31
+    return struct.pack("<513I", 4 * len(units), *units) + b"b\0"
+
+
+def _read_pieces(path: Path) -> object:
+    return read_piece_model(path.read_bytes(), str(path))
+
+
+def _piece_tokenizer() -> bytes:
+    fields = {"cleaning": "fastai-v2", "language": "en", "source": "a test", "words": "sentencepiece"}
+    model = read_piece_model(_PIECES, "a test")
+    vocabulary = [*FASTAI_CONTROL_TOKENS["fastai-v2"], *model.ids_of_pieces()]
+    document = WordTokenizerDocument.model_validate({**fields, "vocabulary": vocabulary, "sentencepiece": model})
+    return WordTokenizer(document).to_bytes()
+
+
+_KINDS = (("<unk>", 0.0, pieces.UNKNOWN), ("▁xxbos", 0.0, pieces.USER_DEFINED), ("<s>", 0.0, pieces.CONTROL))
+_PIECES = pieces.made(
+    [*_KINDS, *((piece, -1.5, pieces.NORMAL) for piece in ("▁", "b", "▁b", "film"))],
+    {3: 1},
+    charsmap=_table_of_replacements(),
+    prefix=1,
+    spaces=1,
+)
 _PARITY = ENTRANCES["parity record"].benign(1).splitlines()[3]
 _WORKBOOK = tables.zipped(parts_with({}), zipfile.ZIP_STORED)
 _WEIGHT = {"weight": foreign.tiny_state(words=2)["0.module.encoder.weight"]}
@@ -167,6 +207,10 @@ TARGETS: dict[str, Target] = {
     "tar gz": Target(Entrance("x.tgz", _extracted, bytes), "tar_gz", (gzip.compress(_TAR),), (b"\x1f\x8b\x08",)),
     "manifest": _target("manifest", JSON_WORDS, wrap=with_digest, longest=8000),
     **{name: _target(name, JSON_WORDS) for name in ("subword tokenizer", "word tokenizer")},
+    "piece tokenizer": Target(
+        ENTRANCES["word tokenizer"], "piece_tokenizer", (_piece_tokenizer(),), (*JSON_WORDS, "▁".encode())
+    ),
+    "sentencepiece": Target(Entrance("x.model", _read_pieces, bytes), "sentencepiece", (_PIECES,), PIECE_WORDS),
     "parity record": _target("parity record", JSON_WORDS, seeds=(_PARITY,)),
     "weights": _target("weights", JSON_WORDS, longest=40_000),
     **{name: _target(name, JSON_WORDS) for name in ("classify", "hugging face", "embeddings", "invocations", "infer")},

@@ -19,7 +19,6 @@ from bothways.bundle.weights import Weights
 from bothways.interop.reference import hidden_states
 from bothways.interop.sample_texts import SAMPLE_TEXTS
 from bothways.text.reading import Direction, Ids, SpecialTokenPlacement, TokenizedText, read
-from bothways.text.tokenizer import UNKNOWN_ID
 from bothways.text.word_tokenizer import WordTokenizer
 
 MIN_Z_SCORE = 4.0
@@ -95,7 +94,7 @@ def infer(
     sample, tokens = ("given", _tokenized(tokenizer, texts)) if texts is not None else _sample(tokenizer)
     count = sum(len(text) - 1 for text in tokens)
     if count < _MIN_TOKENS:
-        return DirectionVerdict(0.0, 0.0, 0.0, 0.0, count, sample, _coverage(tokens), None)
+        return DirectionVerdict(0.0, 0.0, 0.0, 0.0, count, sample, _coverage(tokens, tokenizer.unknown_id), None)
     embedding = weights["encoder.embedding.weight"]
     read_both_ways = [_read(architecture, weights, tokens, direction) for direction in Direction]
     forward, backward = (_loss(reading, embedding, None) for reading in read_both_ways)
@@ -115,7 +114,7 @@ def infer(
         z_score=z_score,
         tokens=count,
         sample=sample,
-        coverage=_coverage(tokens),
+        coverage=_coverage(tokens, tokenizer.unknown_id),
         direction=(Direction.FORWARD if z_score > 0 else Direction.BACKWARD) if is_clear else None,
     )
 
@@ -166,8 +165,8 @@ def _document_order(text: TokenizedText, direction: Direction) -> Ids:
 def _sample(tokenizer: WordTokenizer) -> tuple[str, list[TokenizedText]]:
     """Return the sample that the vocabulary covers best, or texts composed from the vocabulary if it covers none."""
     by_language = {language: _tokenized(tokenizer, texts) for language, texts in SAMPLE_TEXTS.items()}
-    best = max(by_language, key=lambda language: _coverage(by_language[language]))
-    if _coverage(by_language[best]) >= _MIN_COVERAGE:
+    best = max(by_language, key=lambda language: _coverage(by_language[language], tokenizer.unknown_id))
+    if _coverage(by_language[best], tokenizer.unknown_id) >= _MIN_COVERAGE:
         return best, by_language[best]
     return "composed", _tokenized(tokenizer, _composed(tokenizer))
 
@@ -198,6 +197,6 @@ def _tokenized(tokenizer: WordTokenizer, texts: Iterable[str]) -> list[Tokenized
     return found
 
 
-def _coverage(tokens: Sequence[TokenizedText]) -> float:
+def _coverage(tokens: Sequence[TokenizedText], unknown_id: int) -> float:
     count = sum(len(text) for text in tokens)
-    return 1 - sum(int((text.ids == UNKNOWN_ID).sum()) for text in tokens) / count if count else 0.0
+    return 1 - sum(int((text.ids == unknown_id).sum()) for text in tokens) / count if count else 0.0

@@ -26,7 +26,7 @@ from bothways.interop.spacy_tables import tables_from_spacy
 from bothways.interop.torch_file import read_foreign_file
 from bothways.schema import Faults, validated
 from bothways.tasks.labels import LONGEST_LABEL
-from bothways.text.fastai_cleaning import FASTAI_CONTROL_TOKENS, FASTAI_V2
+from bothways.text.fastai_cleaning import FASTAI_CONTROL_TOKENS, FASTAI_V1, FASTAI_V2
 from bothways.text.reading import Direction
 from bothways.text.word_tokenizer import WordTokenizerDocument
 
@@ -35,6 +35,8 @@ _V2_POOLING = FastaiPooling(window_tokens=72, tail_tokens=1440, last_skips_paddi
 """fastai's default pooling. Saved weights do not record it."""
 
 _LABELS_LISTED = 20
+_MOST_PIECES = 0.1
+"""Share of words that begin with the mark of a SentencePiece model, in a vocabulary of words."""
 _ARCHIVES = (".tgz", ".tar.gz", ".tar")
 
 
@@ -57,6 +59,7 @@ class ForeignModel:
         text_column: Column from which the learner took its texts, if recorded.
         label_column: Column from which the learner took its labels, if recorded.
         remarks: Notes for the user.
+        language_is_assumed: Whether neither the file nor the caller names the language.
     """
 
     name: str
@@ -73,6 +76,7 @@ class ForeignModel:
     text_column: str | None
     label_column: str | None
     remarks: list[str]
+    language_is_assumed: bool = False
 
 
 def open_model(
@@ -193,6 +197,13 @@ def model_of(
             f"{found.architecture.vocabulary_size} rows: pass the vocabulary that this model was trained with"
         )
     is_classifier = found.widths_head is not None
+    version = found.is_version_1 if is_classifier else None
+    pooling = (facts.pooling or (_V1_POOLING if found.is_version_1 else _V2_POOLING)) if is_classifier else None
+    tokenizer = _tokenizer(facts, words, name, language, requested.rules, version)
+    remarks = list(facts.remarks)
+    if facts.vocabulary is None and name not in PUBLISHED:
+        assumed = _assumptions(facts, tokenizer, pooling, is_language_given=language is not None)
+        remarks.append(f"{name} records only weights. Assumed: {assumed}. If the learner has others, import its export")
     return ForeignModel(
         name=name,
         file_name=name,
@@ -200,14 +211,15 @@ def model_of(
         library=facts.library,
         kind=Kind.CLASSIFIER if is_classifier else Kind.LANGUAGE_MODEL,
         found=found,
-        pooling=(facts.pooling or (_V1_POOLING if found.is_version_1 else _V2_POOLING)) if is_classifier else None,
+        pooling=pooling,
         labels=_labels(found_labels, found.classes, name) if is_classifier and needs_labels else [],
-        tokenizer=_tokenizer(facts, words, name, language, requested.rules),
+        tokenizer=tokenizer,
         has_vocabulary=facts.vocabulary is not None,
         direction=facts.direction,
         text_column=facts.text_column,
         label_column=facts.label_column,
-        remarks=facts.remarks,
+        remarks=remarks,
+        language_is_assumed=facts.language is None and language is None and tokenizer.words == "spacy",
     )
 
 
@@ -255,9 +267,14 @@ def _labels(labels: Sequence[str], classes: int, name: str) -> list[str]:
 
 
 def _tokenizer(
-    facts: LearnerFacts, words: list[str], name: str, language: str | None, rules: Sequence[str] | None
+    facts: LearnerFacts,
+    words: list[str],
+    name: str,
+    language: str | None,
+    rules: Sequence[str] | None,
+    is_version_1: bool | None,
 ) -> WordTokenizerDocument:
-    cleaning = facts.cleaning or _cleaning_of(words, name)
+    cleaning = facts.cleaning or _cleaning_of(words, name, is_version_1)
     if facts.cleaning is None and cleaning == FASTAI_V2:
         words = without_fillers(words)
     trained_on = facts.language or language or "en"
@@ -287,18 +304,46 @@ def _tokenizer(
         raise ForeignModelError(f"{name}: {error}") from None
 
 
-def _cleaning_of(words: list[str], name: str) -> str:
-    """Return the cleaning rules of fastai v1 or v2, recognized by the order of their control tokens."""
-    for cleaning, control in FASTAI_CONTROL_TOKENS.items():
-        if tuple(words[: len(control)]) == control:
-            return cleaning
-    older = [word for word in FASTAI_CONTROL_TOKENS["fastai-v1"] if word in words[:20]]  # for example from before xxeos
-    if words[: len(older)] == older and len(older) > 4:
-        return "fastai-v1"
+def _cleaning_of(words: list[str], name: str, is_version_1: bool | None) -> str:
+    """Return the cleaning rules of fastai v1 or v2, as the head shows the version, or the order of control tokens."""
+    if sum(word.startswith("\u2581") for word in words) > _MOST_PIECES * len(words):
+        raise ForeignModelError(
+            f"{name}: its vocabulary consists of the pieces of a SentencePiece model, such as {quoted(_piece(words))}, "
+            "expected words: it can't be imported"
+        )
+    by_order = {control: cleaning for cleaning, control in FASTAI_CONTROL_TOKENS.items()}
+    found = by_order.get(tuple(words[: len(FASTAI_CONTROL_TOKENS[FASTAI_V1])]))
+    if found is not None:
+        return found if is_version_1 is None else FASTAI_V1 if is_version_1 else FASTAI_V2
+    older = [word for word in FASTAI_CONTROL_TOKENS[FASTAI_V1] if word in words[:20]]  # from before xxeos
+    if words[: len(older)] == older and len(older) > 4 and is_version_1 is not False:
+        if "\n" in words and "\n " not in words:
+            raise ForeignModelError(
+                f"{name}: its vocabulary has line breaks as fastai 1.0.42 and older split them, which can't be imported"
+            )
+        return FASTAI_V1
     raise ForeignModelError(
         f"{name}: its vocabulary begins with {shown(', '.join(words[:9]))}, expected the control tokens of fastai v1 "
         "or v2 in their order: models with other control tokens can't be imported"
     )
+
+
+def _piece(words: Sequence[str]) -> str:
+    return next(word for word in words if word.startswith("\u2581"))
+
+
+def _assumptions(
+    facts: LearnerFacts, tokenizer: WordTokenizerDocument, pooling: FastaiPooling | None, *, is_language_given: bool
+) -> str:
+    """Return what is assumed of saved weights, whose file does not record it."""
+    language = f"the language {quoted(tokenizer.language)}"
+    assumed = ["spaCy's tokenizer" + ("" if is_language_given else f" for {language}")]
+    if tokenizer.rules is None:
+        assumed.append("all cleaning rules of fastai")
+    if pooling is not None and facts.pooling is None:
+        longest = pooling.tail_tokens + (1 if not pooling.last_skips_padding else 0) if pooling.tail_tokens else None
+        assumed.append(f"fastai's windows of {pooling.window_tokens} tokens (bptt) and max_len={longest}")
+    return ", ".join(assumed)
 
 
 def _sha256(path: Path) -> str:

@@ -108,7 +108,7 @@ def from_v1_export(root: Fact, requested: Requested) -> LearnerFacts:
     _require_one_of(data.part("x_cls"), _TEXT_LISTS, "its list of texts")
     _require_one_of(data.part("y_cls"), _LABEL_LISTS, "its list of labels")
     for name in ("tfms", "normalize"):
-        if (found := data.part(name)).value and not found.is_missing:
+        if not _is_empty(found := data.part(name)):
             raise ForeignModelError(
                 f"{source}: its texts are changed by {name} ({described(found.value)}), expected none"
             )
@@ -153,6 +153,10 @@ def _require_one_of(fact: Fact, paths: tuple[str, ...] | dict[str, str | None], 
         names = " or ".join(name.rpartition(".")[2] for name in paths)
         raise ForeignModelError(f"{fact.work.source}: {what} is {called(fact.value)}, expected fastai's {names}")
     return path
+
+
+def _is_empty(fact: Fact) -> bool:
+    return fact.is_missing or (isinstance(fact.value, list | tuple | dict) and not fact.value)
 
 
 def _check_callbacks(callbacks: Fact) -> None:

@@ -177,7 +177,7 @@ def from_v2_export(root: Fact, requested: Requested) -> LearnerFacts:
     """
     _check_learner(root)
     texts, targets = _pipelines(root)
-    tokenizer, numericalize, is_backward = _text_steps(texts)
+    tokenizer, numericalize, is_backward = _text_steps(texts, root.work.source)
     rules = read_rules(tokenizer.part("rules"), _CORE, RULES[FASTAI_V2], requested=requested.rules)
     splitting = _splitting(tokenizer.part("tok"))
     model = match_model(Fact(root.part("model").value, "its model", root.work))
@@ -323,7 +323,8 @@ def _dispatched(encodes: Fact) -> list[object]:
     if path.startswith("plum.") and path.endswith(".Function"):
         found = [state.get("_f")]
         for name in ("_pending", "_resolved"):
-            found += [each.parts(MOST_PARTS)[0].value for each in encodes.part(name).parts(MOST_PARTS) if each.value]
+            registered = (each.parts(MOST_PARTS) for each in encodes.part(name).parts(MOST_PARTS))
+            found += [parts[0].value for parts in registered if parts]
         return [each for each in found if each is not None]
     if path == "fastcore.dispatch.TypeDispatch":
         return [*_leaves(encodes.part("funcs")), *(each.value for each in encodes.part("bases").parts(MOST_PARTS))]
@@ -341,13 +342,11 @@ def _leaves(types: Fact) -> list[object]:
     return found
 
 
-def _text_steps(texts: _Pipeline) -> tuple[Fact, Fact, bool]:
+def _text_steps(texts: _Pipeline, source: str) -> tuple[Fact, Fact, bool]:
     """Return the tokenizer, the vocabulary's transform, and whether the ids are reversed."""
     tokenizer = numericalize = None
     is_backward = False
-    source = "the file"
     for transform in texts.applied:
-        source = transform.work.source
         path, functions = path_of(transform.value), _functions(transform)
         if _is_for_training(transform) or (functions and all(_is_harmless(each, ()) for each in functions)):
             continue
@@ -363,7 +362,6 @@ def _text_steps(texts: _Pipeline) -> tuple[Fact, Fact, bool]:
             _refuse_step(transform, functions, tokenizer, numericalize)
     for step, name in ((tokenizer, "Tokenizer"), (numericalize, "Numericalize")):
         if step is None:
-            source = (texts.applied or texts.before)[0].work.source if texts.applied or texts.before else source
             raise ForeignModelError(f"{source} is not a text model: its pipeline has no {name}")
     assert tokenizer is not None
     assert numericalize is not None
@@ -410,7 +408,7 @@ def _vocabulary(numericalize: Fact, filler: str) -> list[str]:
         found = known.get(word, 0)
         if type(found) is not int or found not in (0, i):
             raise Fact(found, f"{numericalize.name}.o2i[{shown(word, 40)}]", numericalize.work).refusal(f"{i}")
-    unknown = [word for word, i in known.items() if i and last.get(word) != i]
+    unknown = [word for word, i in known.items() if type(i) is not int or (i and last.get(word) != i)]
     if unknown:
         raise Fact(unknown[0], f"a word of {numericalize.name}.o2i", numericalize.work).refusal(
             "a word of its vocabulary"

@@ -358,11 +358,6 @@ V2_MODULES: dict[str, tuple[tuple[str, ...], dict[str, object], str]] = {
     "dropout of other weights": ((*AWD, "rnns", "0"), {"layer_names": ["weight_ih_l0"]}, "layer_names is a list of 1"),
     "layers left out": (AWD, {"n_layers": 1}, "n_layers is an int.*, expected 2, the number"),
     "dropouts left out": ((*AWD, "hidden_dps"), {"_modules": {}}, "its list of dropouts .* has the modules none"),
-    "windows of another length": (
-        ("1",),
-        {"bptt": 10},
-        "the bptt of its head is an int .*, expected that of its encoder",
-    ),
     "another norm": (("1", "layers", "0", "0"), {"eps": 0.1}, "layer 0 of its head has eps=0.1, expected 1e-05"),
     "half precision": (LAYER, {"_parameters": {"x": np.zeros(3, np.float16)}}, r"half precision \(float16\)"),
 }
