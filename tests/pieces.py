@@ -66,9 +66,9 @@ def varint(value: int) -> bytes:
 
 def small_table() -> bytes:
     """Return a precompiled table that replaces ``a`` by ``x``."""
-    units = [0] * 256  # sentencepiece accepts no smaller table
-    units[ord("a") - 1 : ord("a") + 1] = 0x80000000, ord("a") | 256 | 1 << 10  # the leaf, and the edge that leads to it
-    return struct.pack("<I256I", 4 * len(units), *units) + b"x\0"
+    units = [0] * 98
+    units[96:98] = 0x80000000, ord("a") | 256 | 1 << 10  # the leaf, and the edge that leads to it
+    return struct.pack("<I98I", 4 * len(units), *units) + b"x\0"
 
 
 def made(

@@ -16,7 +16,6 @@ from bothways.interop.learner_facts import Requested
 from bothways.interop.pickle_reader import Record
 from bothways.interop.sentencepiece_file import read_piece_file, read_piece_model
 from bothways.text.piece_model import PieceModel
-from bothways.text.piece_splitter import PieceSplitter
 from bothways.text.word_tokenizer import WordTokenizer
 from tests.hostile.foreign_files import LABELS, tiny_state
 from tests.pieces import (
@@ -57,11 +56,6 @@ def test_the_kinds_of_pieces_and_the_settings_are_read() -> None:
     assert (model.algorithm, model.starts_with_space, model.joins_spaces) == ("bpe", False, False)
     assert (model.unknown, model.user_defined, model.control, model.unused) == (0, [3], [4], [5])
     assert model.ids_of_pieces() == {"▁": 1, "a": 2, "▁xxbos": 3}
-
-
-def test_a_table_is_that_of_sentencepiece() -> None:
-    data = made([*PIECES, ("x", -1.0, NORMAL)], charsmap=small_table())
-    assert PieceSplitter(read_piece_model(data, "x")).split("ba a") == reference(data).EncodeAsPieces("ba a")
 
 
 def trie(*units: int) -> bytes:
