@@ -62,7 +62,6 @@ class ForeignModel:
         text_column: Column from which the learner took its texts, if recorded.
         label_column: Column from which the learner took its labels, if recorded.
         remarks: Notes for the user.
-        language_is_assumed: Whether neither the file nor the caller names the language.
     """
 
     name: str
@@ -79,7 +78,6 @@ class ForeignModel:
     text_column: str | None
     label_column: str | None
     remarks: list[str]
-    language_is_assumed: bool = False
 
 
 def open_model(
@@ -202,11 +200,21 @@ def model_of(
     is_classifier = found.widths_head is not None
     version = found.is_version_1 if is_classifier else None
     pooling = (facts.pooling or (_V1_POOLING if found.is_version_1 else _V2_POOLING)) if is_classifier else None
-    tokenizer = _tokenizer(facts, words, name, language, requested, version)
+    tokenizer = _tokenizer(
+        facts,
+        words,
+        name,
+        language,
+        requested,
+        is_version_1=version,
+        may_assume_english=not needs_labels or _is_published(name),
+    )
     remarks = list(facts.remarks)
-    if facts.vocabulary is None and name not in PUBLISHED:
-        assumed = _assumptions(facts, tokenizer, pooling, is_language_given=language is not None)
-        remarks.append(f"{name} records only weights. Assumed: {assumed}. If the learner has others, import its export")
+    assumed = _assumptions(tokenizer, pooling if facts.pooling is None else None)
+    if facts.vocabulary is None and not _is_published(name) and assumed:
+        remarks.append(
+            f"{name} records only weights. Assumed: {assumed}. If its learner had others, import an export of it"
+        )
     return ForeignModel(
         name=name,
         file_name=name,
@@ -222,7 +230,6 @@ def model_of(
         text_column=facts.text_column,
         label_column=facts.label_column,
         remarks=remarks,
-        language_is_assumed=facts.language is None and language is None and tokenizer.words == "spacy",
     )
 
 
@@ -275,7 +282,9 @@ def _tokenizer(
     name: str,
     language: str | None,
     requested: Requested,
+    *,
     is_version_1: bool | None,
+    may_assume_english: bool,
 ) -> WordTokenizerDocument:
     pieces = facts.sentencepiece or requested.sentencepiece
     if facts.vocabulary is None:
@@ -286,6 +295,11 @@ def _tokenizer(
         raise ConfigError(
             f"{name}: its vocabulary is not the pieces of the SentencePiece model: pass the model that it was trained "
             "with"
+        )
+    if facts.vocabulary is None and language is None and pieces is None and not may_assume_english:
+        raise ConfigError(
+            f"{name} records only weights, not how texts were split: add --language with spaCy's code of their "
+            "language, such as en. If they were not split by spaCy, import the learner's export instead"
         )
     if facts.cleaning is None and cleaning == FASTAI_V2:
         words = without_fillers(words)
@@ -358,17 +372,17 @@ def _cleaning_of(words: list[str], name: str, is_version_1: bool | None) -> str:
     )
 
 
-def _assumptions(
-    facts: LearnerFacts, tokenizer: WordTokenizerDocument, pooling: FastaiPooling | None, *, is_language_given: bool
-) -> str:
-    """Return what is assumed of saved weights, whose file does not record it."""
-    language = f"the language {quoted(tokenizer.language)}"
-    assumed = ["spaCy's tokenizer" + ("" if is_language_given else f" for {language}")]
-    if tokenizer.rules is None:
-        assumed.append("all cleaning rules of fastai")
-    if pooling is not None and facts.pooling is None:
-        longest = pooling.tail_tokens + (1 if not pooling.last_skips_padding else 0) if pooling.tail_tokens else None
-        assumed.append(f"fastai's windows of {pooling.window_tokens} tokens (bptt) and max_len={longest}")
+def _is_published(name: str) -> bool:
+    """Return whether a name is that of a published model, or of its archive."""
+    return any(part.split(".")[0] in PUBLISHED for part in Path(name).parts)
+
+
+def _assumptions(tokenizer: WordTokenizerDocument, pooling: FastaiPooling | None) -> str:
+    """Return what is assumed of saved weights, because their file does not record it."""
+    assumed = ["fastai's cleaning rules"] if tokenizer.rules is None else []
+    if pooling is not None:
+        longest = (pooling.tail_tokens or 0) + (0 if pooling.last_skips_padding else 1)
+        assumed.append(f"bptt={pooling.window_tokens}, max_len={longest}")
     return ", ".join(assumed)
 
 

@@ -27,7 +27,6 @@ from bothways.interop.fastai_file import ForeignModel, open_model
 from bothways.interop.fastai_weights import Arrays
 from bothways.interop.learner_facts import Requested
 from bothways.interop.reference import reference_record
-from bothways.interop.sample_texts import SAMPLE_TEXTS
 from bothways.interop.sentencepiece_file import read_piece_file
 from bothways.runtime.verify import verify_in_fresh_process
 from bothways.tasks.single_label import SingleLabel
@@ -187,8 +186,6 @@ def import_fastai(
     ]
     given = _given_directions(direction, len(models))
     verdicts = [_verdict(model, None) for model in models]
-    for model, verdict in zip(models, verdicts, strict=True):
-        _check_language(model, verdict)
     imported = [resolve_direction(*each) for each in zip(models, given, verdicts, strict=True)]
     _require_compatible(models)
 
@@ -294,15 +291,6 @@ def _requested(
 def _verdict(model: ForeignModel, texts: Sequence[str] | None) -> DirectionVerdict:
     with np.errstate(all="ignore"):  # weights that overflow show no direction
         return infer(model.found.architecture, model.found.arrays, WordTokenizer(model.tokenizer), texts)
-
-
-def _check_language(model: ForeignModel, verdict: DirectionVerdict) -> None:
-    """Refuse a vocabulary that covers the sample of another language best than the one that is assumed."""
-    if model.language_is_assumed and verdict.sample in SAMPLE_TEXTS and verdict.sample != model.tokenizer.language:
-        raise ConfigError(
-            f"{model.name} does not record its language, and its vocabulary is that of {quoted(verdict.sample)}, not "
-            f"{quoted(model.tokenizer.language)}: add --language {verdict.sample}"
-        )
 
 
 def _losses(verdict: DirectionVerdict) -> str:

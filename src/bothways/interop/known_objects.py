@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from bothways.errors import ForeignModelError, quoted, shown
-from bothways.interop.facts import MISSING, Fact, class_name, described
+from bothways.interop.facts import MISSING, Fact, class_name
 from bothways.interop.pickle_reader import GlobalName, Record
 
 _NEW: Final = frozenset(
@@ -84,7 +84,7 @@ def called(value: object) -> str:
     """
     value = _inner(value)
     if not isinstance(value, Record):
-        return shown(path_of(value)) or described(value)
+        return shown(path_of(value)) or ("missing" if value is MISSING else class_name(value))
     kind: object = value.function
     if isinstance(kind, GlobalName) and kind.path in _NEW and value.arguments:
         kind = value.arguments[0]
