@@ -55,7 +55,7 @@ test-server: $(SETUP) .clients/.complete  ## test the server under load, with of
 test-soak: $(SETUP)  ## send the server 200,000 requests, some of them hostile (10 minutes)
 	$(BIN)/python -m pytest -s -m soak
 
-test-fuzz: $(SETUP)  ## fuzz readers with fewer than 1,000,000 cases, FUZZ_SECONDS (20) each; adds up the cases
+test-fuzz: $(SETUP)  ## fuzz readers with fewer than 1,000,000 cases, or all, FUZZ_SECONDS (20) each (up to 20 minutes)
 	$(BIN)/python -m tests.fuzz
 
 parity: $(SETUP) .oracle/.environment  ## train with fastai on real texts, import the models, compare 1,000 predictions

@@ -1,9 +1,9 @@
 """Import every generated learner and compare it with the real fastai: python oracle/compare_imports.py FOLDER.
 
-FOLDER holds what `generate.py` made. Prints a Markdown table: per kind the number of imports, and how many are exact (the
-same ids and every probability within 1e-5 of `learn.predict`), refused with the cause, or different. Then the
-imports that are not as expected. Exits with 1 if one is different, if one fails in another way, or if one is refused
-that must be exact.
+FOLDER holds what `generate.py` made. Prints a Markdown table: per kind the number of imports, and how many are exact
+(the same ids and every probability within 1e-5 of `learn.predict`), refused, or different. An import is counted as "not
+in the file" if it differs by something that the file does not show and the user did not say. Then the imports that are
+not as expected. Exits with 1 if one is different, if one fails in another way, or if one is refused that must be exact.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from bothways.runtime.language_model import LanguageModel
 from bothways.text.reading import Direction, SpecialTokenPlacement, read
 
 LARGEST_DIFFERENCE = 1e-5
-ORDER = ("exact", "refused", "different")
+ORDER = ("exact", "refused", "not in the file", "different")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Outcome:
         finding: E1 to E6, or ``plain``.
         what: A description of the learner.
         options: Options of the import.
-        expect: ``exact``, ``refused`` or ``either``.
+        expect: ``exact``, ``refused``, ``either``, or ``unknowable`` where the file does not show the difference.
         found: ``exact``, ``refused``, ``different`` or ``failed``.
         message: Message of a refusal, or what differs.
         is_named: Whether a refusal names its cause.
@@ -70,7 +70,15 @@ class Outcome:
     @property
     def is_wrong(self) -> bool:
         """Whether the import breaks the promise: right or refused."""
-        return self.found in ("different", "failed") or (self.expect == "exact" and self.found == "refused")
+        is_different = self.found == "different" and self.expect != "unknowable"
+        return is_different or self.found == "failed" or (self.expect == "exact" and self.found == "refused")
+
+    @property
+    def column(self) -> str:
+        """The column of the table that counts this import."""
+        if self.found == "different" and self.expect == "unknowable":
+            return "not in the file"
+        return "different" if self.found == "failed" else self.found
 
     @property
     def is_remarkable(self) -> bool:
@@ -204,7 +212,8 @@ def found_differences(
             f"{np.abs(ours - theirs).max():.2g} (text {rows[number]['text'][:30]!r})"
         )
         return
-    yield from other_decisions(case, rows, ours, model)
+    if way["scores"] == "as predicted":  # fastai decides by raw scores in another way, which means nothing
+        yield from other_decisions(case, rows, ours, model)
 
 
 def other_decisions(case: dict[str, Any], rows: list[dict[str, Any]], ours: Any, model: Any) -> Iterator[str]:
@@ -265,8 +274,8 @@ def differences_of_pack(case: dict[str, Any], rows: list[dict[str, Any]], out: P
 
 def report(outcomes: Sequence[Outcome], *, messages: bool) -> Iterator[str]:
     """Yield the lines of the report, in Markdown."""
-    yield "| kind | count | exact | refused | different |"
-    yield "|---|---|---|---|---|"
+    yield "| kind | count | " + " | ".join(ORDER) + " |"
+    yield "|---" * (len(ORDER) + 2) + "|"
     kinds = list(dict.fromkeys((outcome.learner[:2], outcome.kind) for outcome in outcomes))
     for version, kind in kinds:
         yield table_row(f"{version} {kind}", [o for o in outcomes if (o.learner[:2], o.kind) == (version, kind)])
@@ -282,12 +291,13 @@ def report(outcomes: Sequence[Outcome], *, messages: bool) -> Iterator[str]:
             yield f"\n{title} ({len(found)}):\n"
             for o in found:
                 options = "" if not o.options else f" with {json.dumps(o.options)}"
-                yield f"- `{o.learner}`{options} ({o.finding}, expected {o.expect}): **{o.found}**. {o.what} {o.message}"
+                expected = f"{o.finding}, expected {o.expect}"
+                yield f"- `{o.learner}`{options} ({expected}): **{o.found}**. {o.what} {o.message}"
 
 
 def table_row(title: str, outcomes: Sequence[Outcome]) -> str:
     """Return a row of the table. An import that failed counts as different."""
-    counts = Counter("different" if outcome.found == "failed" else outcome.found for outcome in outcomes)
+    counts = Counter(outcome.column for outcome in outcomes)
     return f"| {title} | {len(outcomes)} | " + " | ".join(str(counts[name]) for name in ORDER) + " |"
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from fastai.text.all import (
     AWD_LSTM,
+    BCEWithLogitsLossFlat,
     Callback,
     CrossEntropyLossFlat,
     Module,
@@ -158,6 +159,13 @@ class SecondLabelLoss(CrossEntropyLossFlat):
 
     def decodes(self, x):
         return x.topk(2, dim=-1).indices[..., 1]
+
+
+class HalfSigmoid(BCEWithLogitsLossFlat):
+    """A multi-label loss with its own activation."""
+
+    def activation(self, x):
+        return torch.sigmoid(x) / 2
 
 
 class QuietLoss(CrossEntropyLossFlat):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from making1 import bunch, classifier, export, fastai_text, plain_bunch
@@ -37,6 +38,7 @@ def row(
     labels: Any = None,
     is_loaded: bool = True,
     in_sample: bool = False,
+    copied: Callable[[Any, Path], dict[str, str]] | None = None,
     **options: Any,
 ) -> Iterator[Learner]:
     """Yield an exported classifier for each direction.
@@ -57,6 +59,7 @@ def row(
         labels: Labels, if the learner does not show them.
         is_loaded: Whether predictions are those of `load_learner`.
         in_sample: Whether the quick test includes it.
+        copied: Copies more files of the learner.
         options: Options of `making1.classifier`.
     """
     for direction in ways:
@@ -80,5 +83,6 @@ def row(
             ids=ids,
             labels=labels,
             is_loaded=is_loaded,
+            copied=copied,
         )
         yield Learner(full, kind, finding, what, made, imports, direction, in_sample and direction == ways[-1])

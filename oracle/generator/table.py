@@ -10,8 +10,10 @@ and a list of imports: options of `bothways.import_fastai`, what is expected of 
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import hashlib
+import io
 import json
 import shutil
 import time
@@ -21,7 +23,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-Expectation = Literal["exact", "refused", "either"]
+Expectation = Literal["exact", "refused", "either", "unknowable"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Import:
     """One way to import a learner.
 
     Attributes:
-        expect: ``exact``, ``refused``, or ``either`` where both are right.
+        expect: ``exact``, ``refused``, ``either`` where both are right, or ``unknowable`` where the file does not show the
+            difference and the user did not say it.
         cause: Pattern that the message of a refusal must contain, case-insensitive.
         options: Options of `bothways.import_fastai`. Values that name a file of the learner begin with ``file:``.
         scores: How the scores of `learn.predict` become those of the import: ``as predicted``, or ``softmax`` for raw
@@ -129,8 +132,9 @@ def generate_one(learner: Learner, out: Path, fastai: str) -> None:
     folder.mkdir(parents=True)
     started = time.monotonic()
     try:
-        made = learner.make(folder)
-        lines = list(expected_lines(made))
+        with contextlib.redirect_stdout(io.StringIO()):  # progress bars
+            made = learner.make(folder)
+            lines = list(expected_lines(made))
     except Exception:  # noqa: BLE001  one learner must not stop the others
         print(f"FAILED {learner.name}\n{traceback.format_exc(limit=-6)}", flush=True)
         shutil.rmtree(folder)

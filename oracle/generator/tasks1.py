@@ -8,9 +8,10 @@ from typing import Any
 
 import own1
 import torch
-from making1 import fastai_text
-from rows1 import SOFTMAX, row
-from table import Learner, either, refused
+from making1 import bunch, fastai_text, quietly, scratch, seed_all
+from rows1 import BOTH, SOFTMAX, row
+from table import EXACT, Import, Learner, either, refused
+from texts import training_rows
 from torch import nn
 
 
@@ -94,4 +95,115 @@ def losses() -> Iterator[Learner]:
     )
 
 
-KINDS = (losses,)
+def by_block(label: Any, rows: Any = None, **labeling: Any) -> Callable[[str], Any]:
+    """Return a function that makes data by the data block."""
+
+    def data(direction: str) -> Any:
+        seed_all(7)
+        items = fastai_text.TextList.from_df(training_rows() if rows is None else rows, scratch(), cols="text")
+        labeled = quietly(items.split_by_rand_pct(0.1, seed=3).label_from_df, cols=label, **labeling)
+        return quietly(labeled.databunch, bs=16, num_workers=0, backwards=direction == "backward")
+
+    return data
+
+
+def multi_label() -> Iterator[Learner]:
+    """Yield classifiers with several labels per text."""
+
+    def one(
+        name: str, what: str, data: Any, imports: Any = EXACT, finding: str = "E6", **more: Any
+    ) -> Iterator[Learner]:
+        return row("multi-label", name, finding, what, imports, data=data, task="multi-label", **more)
+
+    tags = by_block("tags", label_delim=";")
+    yield from one("delim", "label_delim.", tags, ways=BOTH, in_sample=True)
+    columns = ["is_long", "is_question"]
+    yield from one("columns", "Columns that are one-hot encoded.", by_block(columns, rows=flags()), ways=BOTH)
+
+    def from_df(direction: str) -> Any:
+        return bunch(rows=flags(), label_cols=columns, backwards=direction == "backward")
+
+    yield from one("from-df-columns", "from_df(label_cols=[…]).", from_df)
+
+    def from_df_delim(direction: str) -> Any:
+        return bunch(label_cols="tags", label_delim=";", backwards=direction == "backward")
+
+    yield from one("from-df-delim", "from_df(label_delim=…).", from_df_delim, ways=BOTH)
+    weight = torch.tensor([1.0, 2.0, 0.5, 1.0, 3.0])
+    losses = {
+        "bce-flat": fastai_text.BCEWithLogitsFlat(),
+        "torch-bce": nn.BCEWithLogitsLoss(),
+        "torch-bce-weight": nn.BCEWithLogitsLoss(pos_weight=weight),
+        "functional": torch.nn.functional.binary_cross_entropy_with_logits,
+    }
+    for name, loss in losses.items():
+        yield from one(f"loss-{name}", f"The loss {name}.", tags, loss_func=loss)
+    raw = (
+        Import("refused", "raw scores|sigmoid|loss"),
+        Import("either", "sigmoid|softmax|probabilities", options={"probabilities": "sigmoid"}, scores="sigmoid"),
+    )
+    yield from one("own-loss", "An own loss: raw scores.", tags, raw, "E3", loss_func=own1.own_loss)
+    yield from one(
+        "cross-entropy", "A softmax.", tags, refused("CrossEntropy|loss|softmax"), "E3", loss_func=nn.CrossEntropyLoss()
+    )
+    metrics = [partial(fastai_text.accuracy_thresh, thresh=0.2), partial(fastai_text.fbeta, thresh=0.7)]
+    yield from one("metrics", "Metrics with thresholds.", tags, metrics=metrics)
+
+
+def flags() -> Any:
+    """Return the rows with labels as 0 and 1."""
+    rows = training_rows()
+    return rows.assign(is_long=rows["is_long"].astype(int), is_question=rows["is_question"].astype(int))
+
+
+def regression() -> Iterator[Learner]:
+    """Yield regressions with one and several targets."""
+
+    def one(
+        name: str, what: str, data: Any, imports: Any = EXACT, finding: str = "E6", **more: Any
+    ) -> Iterator[Learner]:
+        return row("regression", name, finding, what, imports, data=data, task="regression", **more)
+
+    target = by_block("length", label_cls=fastai_text.FloatList)
+    yield from one("plain", "FloatList, one target.", target, ways=BOTH, in_sample=True)
+    yield from one(
+        "two", "FloatList, two targets.", by_block(["length", "words"], label_cls=fastai_text.FloatList), ways=BOTH
+    )
+    yield from one(
+        "log",
+        "FloatList(log=True): the model predicts logarithms.",
+        by_block("length", label_cls=fastai_text.FloatList, log=True),
+    )
+
+    def from_df(direction: str) -> Any:
+        return bunch(label_cols="length", backwards=direction == "backward")
+
+    yield from one("from-df", "from_df with a column of floats.", from_df)
+    losses = {
+        "l1": nn.L1Loss(),
+        "mse": nn.MSELoss(),
+        "smooth-l1": nn.SmoothL1Loss(),
+        "mse-flat": fastai_text.MSELossFlat(),
+    }
+    for name, loss in losses.items():
+        yield from one(f"loss-{name}", f"The loss {name}.", target, either("loss"), "E3", loss_func=loss)
+    yield from one(
+        "bce",
+        "A sigmoid in a regression.",
+        target,
+        either("BCE|loss|sigmoid"),
+        "E3",
+        loss_func=fastai_text.BCEWithLogitsFlat(),
+    )
+
+    def with_range(learn: Any) -> None:
+        from fastai.layers import SigmoidRange  # type: ignore[attr-defined]
+
+        learn.model[1].layers.add_module("range", SigmoidRange(0, 9))
+
+    yield from one(
+        "sigmoid-range", "SigmoidRange at the end of the head.", target, either("SigmoidRange"), "E1", change=with_range
+    )
+
+
+KINDS = (losses, multi_label, regression)

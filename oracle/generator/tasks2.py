@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -10,14 +11,29 @@ import own2
 import torch
 from fastai.text.all import (
     BaseLoss,
+    BCEWithLogitsLossFlat,
+    CategoryBlock,
     CrossEntropyLossFlat,
+    F1ScoreMulti,
     FocalLossFlat,
+    L1LossFlat,
     LabelSmoothingCrossEntropy,
     LabelSmoothingCrossEntropyFlat,
+    MSELossFlat,
+    MultiCategoryBlock,
+    RegressionBlock,
+    SentencePieceTokenizer,
+    SigmoidRange,
+    TextDataLoaders,
+    accuracy_multi,
+    mae,
+    rmse,
+    set_seed,
 )
-from making2 import in_notebook
-from rows2 import SOFTMAX, row
-from table import Learner, either, refused
+from making2 import in_notebook, loaders, scratch
+from rows2 import BOTH, SOFTMAX, row
+from table import EXACT, Import, Learner, either, refused
+from texts import training_rows
 from torch import nn
 
 
@@ -148,4 +164,211 @@ def own_argmin(scores: Any) -> Any:
     return scores.argmin(dim=-1)
 
 
-KINDS = (losses,)
+def labels() -> Iterator[Learner]:
+    """Yield labels of every type, and options of the block of categories."""
+    rows = training_rows()
+    codes = rows["label"].astype("category").cat.codes
+    values = {
+        "ints": codes.astype("int64"),
+        "ints-7": codes.astype("int64") * 7 - 5,
+        "int8": codes.astype("int8"),
+        "strings-of-ints": codes.astype(str),
+        "bools": rows["is_question"],
+        "floats": codes.astype("float64") + 0.5,
+        "whole-floats": codes.astype("float64"),
+        "letters": rows["label"].str[0].str.upper() + ' ü, "x"; <b>',
+        "categories": rows["label"].astype("category"),
+        "spaces": " " + rows["label"] + " ",
+        "mixed-case": rows["label"].str.title(),
+    }
+    for name, column in values.items():
+        yield from row("labels", name, "plain", f"Labels that are {name}.", loading={"rows": rows.assign(label=column)})
+    blocks = {
+        "vocab-order": CategoryBlock(vocab=["fault", "account", "billing"], sort=False),
+        "vocab-sorted": CategoryBlock(vocab=["fault", "account", "billing"]),
+        "vocab-more": CategoryBlock(vocab=["account", "billing", "fault", "never"]),
+        "add-na": CategoryBlock(add_na=True),
+    }
+    for name, block in blocks.items():
+        yield from row("labels", name, "plain", "Options of CategoryBlock.", loading={"block": block})
+    yield from row(
+        "labels", "one-class", "plain", "A single label.", either("label"), loading={"rows": rows.assign(label="only")}
+    )
+    yield from row("labels", "get-y", "plain", "Labels by a lambda.", loading={"get_y": lambda row: row["label"][:1]})
+
+
+MULTI = {"block": MultiCategoryBlock, "label": "tags", "label_delim": ";"}
+
+
+def multi_label() -> Iterator[Learner]:
+    """Yield classifiers with several labels per text."""
+
+    def one(name: str, what: str, imports: Any = EXACT, finding: str = "E6", **more: Any) -> Iterator[Learner]:
+        more.setdefault("loading", MULTI)
+        return row("multi-label", name, finding, what, imports, task="multi-label", **more)
+
+    yield from one("plain", "MultiCategoryBlock, label_delim.", ways=BOTH, in_sample=True)
+    yield from one(
+        "add-na", "MultiCategoryBlock(add_na=True).", loading={**MULTI, "block": MultiCategoryBlock(add_na=True)}
+    )
+    given = MultiCategoryBlock(vocab=["question", "long", "fault", "billing", "account"])
+    yield from one("vocab", "MultiCategoryBlock(vocab=…).", loading={**MULTI, "block": given})
+    columns = ["is_long", "is_question"]
+    encoded = {"block": MultiCategoryBlock(encoded=True, vocab=columns), "label": columns}
+    yield from one("encoded", "Columns that are one-hot encoded.", ways=BOTH, loading=encoded, in_sample=True)
+    for thresh in (0.2, 0.5, 0.8, 0.0, 1.0):
+        yield from one(
+            f"thresh-{thresh}",
+            f"BCEWithLogitsLossFlat(thresh={thresh}).",
+            loss_func=BCEWithLogitsLossFlat(thresh=thresh),
+        )
+    weight = torch.tensor([1.0, 2.0, 0.5, 1.0, 3.0])
+    yield from one(
+        "pos-weight", "BCEWithLogitsLossFlat(pos_weight=…).", loss_func=BCEWithLogitsLossFlat(pos_weight=weight)
+    )
+    yield from one(
+        "metrics",
+        "A metric with another threshold than the loss.",
+        metrics=[partial(accuracy_multi, thresh=0.3), F1ScoreMulti(thresh=0.7)],
+    )
+    raw = (
+        Import("refused", "raw scores|sigmoid|softmax|loss"),
+        Import("either", "sigmoid|softmax|probabilities", options={"probabilities": "sigmoid"}, scores="sigmoid"),
+    )
+    yield from one("torch-bce", "nn.BCEWithLogitsLoss: raw scores.", raw, "E3", loss_func=nn.BCEWithLogitsLoss())
+    yield from one(
+        "base-loss",
+        "BaseLoss(nn.BCEWithLogitsLoss): raw scores.",
+        raw,
+        "E3",
+        loss_func=BaseLoss(nn.BCEWithLogitsLoss, floatify=True, is_2d=False),
+    )
+    yield from one(
+        "mse", "MSELossFlat in a multi-label classifier.", refused("MSE|loss"), "E3", loss_func=MSELossFlat()
+    )
+    yield from one(
+        "y-range", "y_range in a multi-label classifier.", refused("y_range|SigmoidRange"), "E1", y_range=(0, 1)
+    )
+
+    def thresh_after(learn: Any) -> None:
+        learn.loss_func.thresh = 0.9
+
+    yield from one(
+        "thresh-after", "thresh changed after training.", loss_func=BCEWithLogitsLossFlat(), before=thresh_after
+    )
+    yield from one(
+        "own-loss",
+        "A subclass of the loss with its own activation.",
+        refused("HalfSigmoid"),
+        "E3",
+        loss_func=own2.HalfSigmoid(),
+    )
+    yield from one(
+        "label-smoothing",
+        "Labels that are floats.",
+        loading={**MULTI, "get_y": lambda row: [float(len(tag)) for tag in row["tags"].split(";")]},
+    )
+    yield from one(
+        "ints",
+        "Labels that are whole numbers.",
+        loading={**MULTI, "get_y": lambda row: [len(tag) for tag in row["tags"].split(";")]},
+    )
+    yield from one("sentencepiece", "With sentencepiece.", data=multi_of_sentencepiece, ways=BOTH)
+
+    def factory(**options: Any) -> Callable[[str], Any]:
+        def data(direction: str) -> Any:
+            set_seed(7, reproducible=True)
+            given = {"text_col": "text", "backwards": direction == "backward", "bs": 16, "num_workers": 0, "seed": 3}
+            return TextDataLoaders.from_df(training_rows(), **{**given, **options})
+
+        return data
+
+    yield from one(
+        "factory-delim",
+        "from_df(label_delim=…, y_block=MultiCategoryBlock).",
+        data=factory(label_col="tags", label_delim=";", y_block=MultiCategoryBlock),
+    )
+    block = MultiCategoryBlock(encoded=True, vocab=columns)
+    yield from one(
+        "factory-columns", "from_df(label_col=[…], y_block=…).", data=factory(label_col=columns, y_block=block)
+    )
+
+
+def multi_of_sentencepiece(direction: str) -> Any:
+    """Return data with several labels, tokenized by sentencepiece."""
+    tokenizer = SentencePieceTokenizer(vocab_sz=300, cache_dir=str(scratch()))
+    return loaders(text={"tok": tokenizer, "min_freq": 1, "backwards": direction == "backward"}, **MULTI)
+
+
+def regression() -> Iterator[Learner]:
+    """Yield regressions with one and several targets."""
+    one_target, two = (
+        {"block": RegressionBlock, "label": "length"},
+        {"block": RegressionBlock, "label": ["length", "words"]},
+    )
+
+    def one(name: str, what: str, imports: Any = EXACT, finding: str = "E6", **more: Any) -> Iterator[Learner]:
+        more.setdefault("loading", one_target)
+        return row("regression", name, finding, what, imports, task="regression", **more)
+
+    yield from one("plain", "RegressionBlock, one target.", ways=BOTH, n_out=1, in_sample=True)
+    yield from one("y-range", "y_range=(0, 9).", ways=BOTH, n_out=1, y_range=(0, 9))
+    yield from one("y-range-negative", "y_range=(-1.5, 200).", n_out=1, y_range=(-1.5, 200))
+    yield from one("two", "Two targets.", ways=BOTH, loading=two, in_sample=True)
+    yield from one("two-y-range", "Two targets and y_range.", loading=two, y_range=(0, 300))
+    yield from one("n-out", "RegressionBlock(n_out=2).", loading={**two, "block": RegressionBlock(n_out=2)})
+    losses = {
+        "mse": MSELossFlat(),
+        "l1": L1LossFlat(),
+        "huber": nn.HuberLoss(),
+        "smooth-l1": BaseLoss(nn.SmoothL1Loss, floatify=True, is_2d=False),
+        "torch-mse": nn.MSELoss(),
+        "functional": torch.nn.functional.mse_loss,
+    }
+    for name, loss in losses.items():
+        expected = EXACT if name in ("mse", "l1") else either("loss|Huber|mse")
+        yield from one(f"loss-{name}", f"The loss {name}.", expected, "E3", n_out=1, loss_func=loss)
+    yield from one(
+        "cross-entropy",
+        "A softmax in a regression.",
+        refused("CrossEntropy|loss|softmax"),
+        "E3",
+        loading=two,
+        loss_func=CrossEntropyLossFlat(),
+    )
+    yield from one(
+        "bce",
+        "A sigmoid in a regression.",
+        either("BCE|loss|sigmoid"),
+        "E3",
+        n_out=1,
+        loss_func=BCEWithLogitsLossFlat(),
+    )
+    logs = {**one_target, "get_y": lambda row: math.log(row["length"])}
+    yield from one("log", "The logarithm of the target, by a lambda.", n_out=1, loading=logs)
+    yield from one(
+        "y-range-class",
+        "A subclass of SigmoidRange.",
+        refused("__main__|SigmoidRange"),
+        "E1",
+        n_out=1,
+        y_range=(0, 9),
+        change=own_range,
+    )
+    yield from one("metrics", "Metrics of a regression.", n_out=1, metrics=[rmse, mae])
+    ints = {**one_target, "label": "is_long"}
+    yield from one("bools", "A target that is a boolean.", n_out=1, loading=ints)
+
+
+def own_range(learn: Any) -> None:
+    """Replace SigmoidRange by a subclass with its name."""
+    layers = learn.model[1].layers
+    layers[-1].__class__ = in_notebook(type("SigmoidRange", (SigmoidRange,), {"forward": half_range}))
+
+
+def half_range(self: Any, x: Any) -> Any:
+    """Return the lower half of the range."""
+    return torch.sigmoid(x) * (self.high - self.low) / 2 + self.low
+
+
+KINDS = (losses, labels, multi_label, regression)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import own1
-from making1 import bunch, fastai_text
+from making1 import bunch, fastai_text, kept, quietly, scratch, seed_all
 from rows1 import BOTH, POST, PRE, row
 from table import EXACT, Import, Learner, either, refused
 from texts import LANGUAGES, TEXTS, rows_in, texts_in, training_rows
@@ -238,7 +240,7 @@ def lists() -> Iterator[Learner]:
         def data(direction: str) -> Any:
             from making1 import quietly, scratch
 
-            fastai_text.set_all_seed(7)
+            seed_all(7)
             given = {} if processor is None else {"processor": processor()}
             items = (cls or fastai_text.TextList).from_df(
                 training_rows() if rows is None else rows, scratch(), cols="text", **given
@@ -294,7 +296,7 @@ def lists() -> Iterator[Learner]:
     def csv(direction: str) -> Any:
         from making1 import quietly, scratch
 
-        fastai_text.set_all_seed(7)
+        seed_all(7)
         training_rows()[["label", "text"]].to_csv(scratch() / "texts.csv", index=False)
         return quietly(
             fastai_text.TextClasDataBunch.from_csv,
@@ -310,7 +312,7 @@ def lists() -> Iterator[Learner]:
     def folder(direction: str) -> Any:
         from making1 import quietly, scratch
 
-        fastai_text.set_all_seed(7)
+        seed_all(7)
         place = scratch() / "folders"
         for index, (text, label) in enumerate(training_rows()[["text", "label"]].itertuples(index=False)):
             file = place / ("valid" if index % 10 == 0 else "train") / label / f"{index:03}.txt"
@@ -344,4 +346,101 @@ def lists() -> Iterator[Learner]:
     yield from row("labels", "bools-by-block", "plain", "Booleans, by the data block.", data=by_block(label="is_long"))
 
 
-KINDS = (rules, text_options, lists)
+def sentencepiece() -> Iterator[Learner]:
+    """Yield tokenizers of sentencepiece, whose export holds only the path of the model."""
+    missing = Import("refused", "sentencepiece|SPProcessor", note="the export holds only the path of the model")
+
+    def one(
+        name: str,
+        what: str,
+        given_model: tuple[Import, ...] = (),
+        *,
+        language: str = "en",
+        ways: tuple[str, ...] = ("forward",),
+        in_sample: bool = False,
+        **given: Any,
+    ) -> Iterator[Learner]:
+        def data(direction: str) -> Any:
+            return kept(f"{name}-{direction}", lambda: pieces(direction, language, **given))
+
+        imports = given_model or (Import(options={"sentencepiece": "file:spm.model"}), missing)
+        return row(
+            "sentencepiece",
+            name,
+            "E6",
+            what,
+            imports,
+            data=data,
+            ways=ways,
+            texts=texts_in(language),
+            in_sample=in_sample,
+            copied=copied_model,
+        )
+
+    yield from one("unigram", "A unigram model.", ways=BOTH, in_sample=True)
+    yield from one("bpe", "A BPE model.", ways=BOTH, model_type="bpe", in_sample=True)
+    for size in (120, 800):
+        yield from one(f"unigram-{size}", f"vocab_sz={size}.", vocab_sz=size)
+        yield from one(f"bpe-{size}", f"A BPE model with vocab_sz={size}.", vocab_sz=size, model_type="bpe")
+    yield from one("default-size", "vocab_sz by fastai.", vocab_sz=None)
+    for language in ("de", "fr", "tr", "ru", "zh", "ja", "hi"):
+        ways = ("backward",) if language in ("de", "ja") else ("forward",)
+        yield from one(f"language-{language}", f"Texts in {language}.", language=language, ways=ways, vocab_sz=400)
+    yield from one("bpe-de", "A BPE model of texts in German.", language="de", model_type="bpe")
+    char = (Import("either", "char|model type", {"sentencepiece": "file:spm.model"}), missing)
+    yield from one("char", "A model of characters.", char, model_type="char")
+    yield from one("eos", "include_eos=True.", include_eos=True)
+    yield from one("fields", "mark_fields=True.", mark_fields=True)
+    no_bos = (Import("either", "bos", {"sentencepiece": "file:spm.model"}), missing)
+    yield from one("no-bos", "include_bos=False.", no_bos, include_bos=False)
+    yield from one("pre-subset", "Two rules before.", pre_rules=[PRE[0], PRE[4]])
+    yield from one("no-post", "No rules after.", post_rules=[])
+    yield from one("none", "No rules.", pre_rules=[], post_rules=[])
+    own = (Import("refused", "no_urls", {"sentencepiece": "file:spm.model"}), missing)
+    yield from one("own-rule", "An own rule.", own, pre_rules=[own1.rule("no_urls"), *PRE])
+    wrong = (Import("refused", "sentencepiece|vocabulary|pieces", {"sentencepiece": "file:other.model"}),)
+    yield from one("other-model", "The model of another learner, with other pieces.", wrong, vocab_sz=250)
+
+
+def pieces(direction: str, language: str, **given: Any) -> Any:
+    """Return data tokenized by a SPProcessor, in a folder of its own."""
+    seed_all(7)
+    place = scratch() / f"pieces-{len(list(scratch().iterdir()))}"
+    place.mkdir()
+    rows = training_rows() if language == "en" else rows_in(language)
+    processor = fastai_text.SPProcessor(
+        lang=language, n_cpus=1, **{"vocab_sz": 300, "max_sentence_len": 20480, **given}
+    )
+    items = fastai_text.TextList.from_df(rows, place, cols="text", processor=[processor])
+    labeled = quietly(items.split_by_rand_pct(0.1, seed=3).label_from_df, cols="label")
+    return quietly(labeled.databunch, bs=16, num_workers=0, backwards=direction == "backward")
+
+
+def copied_model(learn: Any, folder: Path) -> dict[str, str]:
+    """Copy the model of sentencepiece, as users have it next to the export; and one that is another's."""
+    processor = next(each for each in learn.data.train_ds.x.processor if hasattr(each, "sp_model"))
+    shutil.copy(processor.sp_model, folder / "spm.model")
+    import sentencepiece as library
+
+    words = [text[::-1] for text in training_rows()["text"]]
+    (scratch() / "other.txt").write_text("\n".join(words), encoding="utf-8")
+    library.SentencePieceTrainer.train(
+        input=str(scratch() / "other.txt"), model_prefix=str(folder / "other"), vocab_size=250, minloglevel=2
+    )
+    return {"sentencepiece": "spm.model"}
+
+
+def fields() -> Iterator[Learner]:
+    """Yield several text columns."""
+    columns = ["subject", "text"]
+    pairs = [["Lamp Broken", text] for text in TEXTS[:4]]
+    for name, marked in (("marked", True), ("unmarked", False)):
+        loading = {"text_cols": columns, "mark_fields": marked}
+        what = f"Two text columns, mark_fields={marked}"
+        yield from row("fields", f"two-{name}", "E5", f"{what}, one text each.", loading=loading, ways=BOTH)
+        yield from row(
+            "fields", f"two-{name}-pairs", "E5", f"{what}, both texts.", either("column"), loading=loading, texts=pairs
+        )
+
+
+KINDS = (rules, text_options, lists, sentencepiece, fields)

@@ -17,6 +17,7 @@ from fastai.text.all import (
     ItemGetter,
     L,
     Pad_Chunk,
+    Pipeline,
     RandomSplitter,
     SentencePieceTokenizer,
     SpacyTokenizer,
@@ -42,7 +43,7 @@ from fastai.text.data import Numericalize as fastai_numericalize
 from making2 import in_notebook, kept, loaders, scratch, text_block
 from rows2 import BOTH, RULES, row
 from table import EXACT, Import, Learner, either, refused
-from texts import LANGUAGES, TEXTS, rows_in, texts_in, training_rows
+from texts import LANGUAGES, rows_in, texts_in, training_rows
 
 
 def rules() -> Iterator[Learner]:
@@ -458,7 +459,6 @@ def vocabularies() -> Iterator[Learner]:
 
 def fields() -> Iterator[Learner]:
     """Yield several text columns, and texts that come from elsewhere than a column."""
-    pairs = [{"subject": "Lamp Broken", "text": text} for text in TEXTS[:4]] + [{"subject": "", "text": "x"}]
     columns = ["subject", "text"]
     yield from row(
         "fields",
@@ -470,31 +470,10 @@ def fields() -> Iterator[Learner]:
     )
     yield from row(
         "fields",
-        "two-rows",
-        "E5",
-        "from_df(['subject', 'text']), a row of both.",
-        either("column"),
-        loading={"text": {"columns": columns}},
-        texts=pairs,
-        is_spread=False,
-        in_sample=True,
-    )
-    yield from row(
-        "fields",
         "two-unmarked",
         "E5",
         "Two columns, mark_fields=False.",
         loading={"text": {"columns": columns, "mark_fields": False}},
-    )
-    yield from row(
-        "fields",
-        "two-unmarked-rows",
-        "E5",
-        "Two columns, mark_fields=False, a row of both.",
-        either("column"),
-        loading={"text": {"columns": columns, "mark_fields": False}},
-        texts=pairs,
-        is_spread=False,
     )
     yield from row(
         "fields", "one-marked", "plain", "One column, mark_fields=True.", loading={"text": {"mark_fields": True}}
@@ -588,21 +567,21 @@ def fields() -> Iterator[Learner]:
     )
     yield from row(
         "fields",
-        "get-x-list",
+        "get-x-pipeline",
         "E2",
-        "get_x is a list of functions.",
+        "get_x is a pipeline of a column and a function that cuts the text.",
         either("cut_text|function"),
-        data=with_function([ColReader("text"), in_notebook(cut_string)]),
+        data=with_function(Pipeline([ColReader("text"), in_notebook(cut_string)])),
         in_sample=True,
     )
 
 
-def cut_text(row: Any) -> Any:
+def cut_text(row):
     """Return the first characters of a row's text."""
     return row["text"][:20]
 
 
-def cut_string(text: Any) -> Any:
+def cut_string(text):
     """Return the first characters of a text."""
     return text[:20]
 
@@ -885,32 +864,32 @@ def reverse_ids() -> Any:
     return Transform(reverse_text)
 
 
-def turn_around(x: Any) -> Any:
+def turn_around(x):
     """Reverse a text."""
     return x.flip(0) if getattr(x, "ndim", 0) == 1 else x
 
 
-def first_half(x: Any) -> Any:
+def first_half(x):
     """Drop the second half of a text."""
     return x[: max(1, len(x) // 2)]
 
 
-def cut_samples(samples: Any) -> Any:
+def cut_samples(samples):
     """Truncate the texts of a batch."""
     return [(sample[0][:20], *sample[1:]) for sample in samples]
 
 
-def turn_samples(samples: Any) -> Any:
+def turn_samples(samples):
     """Reverse the texts of a batch."""
     return [(sample[0].flip(0), *sample[1:]) for sample in samples]
 
 
-def cut_tokens(tokens: Any) -> Any:
+def cut_tokens(tokens):
     """Drop tokens."""
     return tokens[:20]
 
 
-def cut_batch(samples: Any) -> Any:
+def cut_batch(samples):
     """Truncate the texts of a batch and collate them."""
     return fa_collate([(sample[0][:20], *sample[1:]) for sample in samples])
 
@@ -962,7 +941,7 @@ def sentencepiece() -> Iterator[Learner]:
     yield from one("max-vocab-sz", "max_vocab_sz=200.", vocab_sz=None, max_vocab_sz=200)
     yield from one("char", "A model of characters.", either("char|model type"), model_type="char")
     yield from one("word", "A model of words.", either("word|model type"), model_type="word")
-    yield from one("coverage", "char_coverage=0.95.", char_coverage=0.95)
+    yield from one("coverage", "char_coverage=0.98.", char_coverage=0.98)
     for language in ("de", "fr", "tr", "ru", "zh", "ja", "ko", "th", "hi", "ar", "pl"):
         ways = ("backward",) if language in ("de", "ja") else ("forward",)
         yield from one(f"language-{language}", f"Texts in {language}.", language=language, ways=ways, vocab_sz=400)

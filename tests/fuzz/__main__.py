@@ -3,7 +3,7 @@
 Coverage-guided mutation by atheris (libFuzzer). ``FUZZ_SECONDS`` limits the time per reader and defaults to 20. The
 inputs that reach new code are kept in ``build/fuzz`` and used by the next run. The number of cases is added up in
 ``tests/fuzz/counts.json``, per reader and version of its code: a reader that changed begins again at 0. Without names,
-the readers with the fewest cases come first, and those with ``GOAL`` cases are skipped.
+the readers with the fewest cases come first, and those with ``GOAL`` cases are skipped unless all have as many.
 
 ``python -m tests.fuzz --report`` writes the counts into the table of ``docs/security.md``.
 
@@ -62,7 +62,9 @@ def fuzz(name: str, target: Target, seconds: int) -> int:
     found_cases = re.findall(r"stat::number_of_executed_units:\s+(\d+)|^#(\d+)\s", done.stderr, re.MULTILINE)
     cases = max((int(total or line) for total, line in found_cases), default=0)
     add(name, cases)
-    print(f"{name}: {cases:,} cases, {cases_of(name):,} with the present code", flush=True)
+    speed = re.search(r"stat::average_exec_per_sec:\s+(\d+)", done.stderr)
+    per_second = f" ({int(speed[1]):,} cases/s)" if speed else ""
+    print(f"{name}: {cases:,} cases{per_second}, {cases_of(name):,} with the present code", flush=True)
     if done.returncode:
         print(done.stderr[-6000:], flush=True)
     return done.returncode
@@ -115,14 +117,17 @@ def write_report() -> None:
 
 
 def main() -> None:
-    """Fuzz the readers that the command line names, or all that need more cases. ``--report`` updates the page."""
+    """Fuzz the readers that the command line names, or all that need more cases. ``--report`` updates the page.
+
+    If none needs more, all are fuzzed.
+    """
     if sys.argv[1:] == ["--report"]:
         write_report()
         return
     seconds = int(os.environ.get("FUZZ_SECONDS", "20"))
-    names = sys.argv[1:] or sorted((name for name in TARGETS if cases_of(name) < GOAL), key=cases_of)
+    names = sys.argv[1:] or sorted((name for name in TARGETS if cases_of(name) < GOAL), key=cases_of) or [*TARGETS]
     if unknown := [name for name in names if name not in TARGETS]:
-        sys.exit(f"no reader {unknown[0]!r}, expected one of: {', '.join(TARGETS)}")
+        sys.exit(f"no reader {unknown[0]}, expected one of: {', '.join(TARGETS)}")
     if failed := [name for name in names if fuzz(name, TARGETS[name], seconds)]:
         sys.exit(f"inputs that are neither read nor refused: {', '.join(failed)}. See {BUILD}/found")
 

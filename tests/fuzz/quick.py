@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import io
+import os
 from collections.abc import Iterator, Sequence
 from functools import cache
+from pathlib import Path
+from typing import IO
 from unittest.mock import patch
 
 import pyarrow
@@ -48,3 +52,41 @@ def quick_readers() -> Iterator[None]:
         finally:
             gc.unfreeze()
             pyarrow.set_cpu_count(threads)
+
+
+class KeptFile(os.PathLike[str]):
+    """A path whose content is kept in memory, and written to the file only for a reader that opens it by its name."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._content, self._is_written = b"", False
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+
+    def keep(self, content: bytes) -> None:
+        """Replace the content."""
+        self._content, self._is_written = content, False
+
+    def read_bytes(self) -> bytes:
+        """Return the content."""
+        return self._content
+
+    def open(self, mode: str) -> IO[bytes]:
+        """Return the content as a stream."""
+        assert mode == "rb", mode
+        return io.BytesIO(self._content)
+
+    def __str__(self) -> str:
+        return str(self._written())
+
+    def __fspath__(self) -> str:
+        return str(self._written())
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._written(), name)
+
+    def _written(self) -> Path:
+        if not self._is_written:
+            self._is_written = True
+            os.ftruncate(self._descriptor, len(self._content))
+            os.pwrite(self._descriptor, self._content, 0)
+        return self._path

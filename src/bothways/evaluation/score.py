@@ -172,7 +172,7 @@ def _scored_chunks(
     def tokenized() -> Iterator[TokenizedText]:
         for row, text in enumerate(texts(), start=skip + 1):
             tokens = model.tokenizer.tokenize(text)
-            reason = unreadable(text, tokens)
+            reason = unreadable(text, tokens, model.tokenizer.unknown_id)
             reasons.append(reason)
             if reason is not None:
                 on_unreadable(row, reason)

@@ -27,8 +27,10 @@ from bothways.interop.learner_facts import (
 )
 from bothways.interop.pickle_reader import GlobalName, Record
 from bothways.interop.pickled_spacy import pickled_spacy
+from bothways.interop.sentencepiece_file import pickled_piece_model
 from bothways.tasks.labels import LONGEST_LABEL
 from bothways.text.fastai_cleaning import DEFAULT_RULES, FASTAI_V2, RULES
+from bothways.text.piece_model import PieceModel
 from bothways.text.reading import Direction
 from bothways.text.word_rules import WordTables
 
@@ -77,6 +79,7 @@ _NUMERICALIZE: Final = {
 _SPLITTERS: Final = {
     f"{_CORE}.SpacyTokenizer": Known(parts=frozenset({"pipe"})),
     f"{_CORE}.BaseTokenizer": Known(),
+    f"{_CORE}.SentencePieceTokenizer": Known(parts=frozenset({"tok", "sp_model", "cache_dir"})),
 }
 _STEPS: Final = {
     "after_item": {f"{_TRANSFORMS}.ToTensor": Known(parts=_OWN_PARTS)},
@@ -161,6 +164,7 @@ class _Splitting:
     language: str | None = None
     tables: WordTables | None = None
     separator: str | None = None
+    sentencepiece: PieceModel | None = None
     control_tokens: tuple[str, ...] | None = None
 
 
@@ -177,9 +181,11 @@ def from_v2_export(root: Fact, requested: Requested) -> LearnerFacts:
     """
     _check_learner(root)
     texts, targets = _pipelines(root)
-    tokenizer, numericalize, is_backward = _text_steps(texts)
+    tokenizer, numericalize, is_backward = _text_steps(texts, root.work.source)
     rules = read_rules(tokenizer.part("rules"), _CORE, RULES[FASTAI_V2], requested=requested.rules)
     splitting = _splitting(tokenizer.part("tok"))
+    reason = "splits texts without SentencePiece" if splitting.sentencepiece is None else "contains its own model"
+    requested.refuse_sentencepiece(root.work.source, reason)
     model = match_model(Fact(root.part("model").value, "its model", root.work))
     labels, label_column, remarks = _labels(targets, root.part("loss_func"), requested)
     return LearnerFacts(
@@ -194,6 +200,7 @@ def from_v2_export(root: Fact, requested: Requested) -> LearnerFacts:
         control_tokens=splitting.control_tokens,
         tables=splitting.tables,
         separator=splitting.separator,
+        sentencepiece=splitting.sentencepiece,
         labels=labels,
         direction=Direction.BACKWARD if is_backward else Direction.FORWARD,
         text_column=_column(texts.before),
@@ -323,7 +330,8 @@ def _dispatched(encodes: Fact) -> list[object]:
     if path.startswith("plum.") and path.endswith(".Function"):
         found = [state.get("_f")]
         for name in ("_pending", "_resolved"):
-            found += [each.parts(MOST_PARTS)[0].value for each in encodes.part(name).parts(MOST_PARTS) if each.value]
+            registered = (each.parts(MOST_PARTS) for each in encodes.part(name).parts(MOST_PARTS))
+            found += [parts[0].value for parts in registered if parts]
         return [each for each in found if each is not None]
     if path == "fastcore.dispatch.TypeDispatch":
         return [*_leaves(encodes.part("funcs")), *(each.value for each in encodes.part("bases").parts(MOST_PARTS))]
@@ -341,13 +349,11 @@ def _leaves(types: Fact) -> list[object]:
     return found
 
 
-def _text_steps(texts: _Pipeline) -> tuple[Fact, Fact, bool]:
+def _text_steps(texts: _Pipeline, source: str) -> tuple[Fact, Fact, bool]:
     """Return the tokenizer, the vocabulary's transform, and whether the ids are reversed."""
     tokenizer = numericalize = None
     is_backward = False
-    source = "the file"
     for transform in texts.applied:
-        source = transform.work.source
         path, functions = path_of(transform.value), _functions(transform)
         if _is_for_training(transform) or (functions and all(_is_harmless(each, ()) for each in functions)):
             continue
@@ -363,7 +369,6 @@ def _text_steps(texts: _Pipeline) -> tuple[Fact, Fact, bool]:
             _refuse_step(transform, functions, tokenizer, numericalize)
     for step, name in ((tokenizer, "Tokenizer"), (numericalize, "Numericalize")):
         if step is None:
-            source = (texts.applied or texts.before)[0].work.source if texts.applied or texts.before else source
             raise ForeignModelError(f"{source} is not a text model: its pipeline has no {name}")
     assert tokenizer is not None
     assert numericalize is not None
@@ -387,6 +392,8 @@ def _splitting(tok: Fact) -> _Splitting:
     path = require(tok, _SPLITTERS, "its tokenizer")
     if path.endswith(".BaseTokenizer"):
         return _Splitting(separator=_separator(tok.part("split_char")))
+    if path.endswith(".SentencePieceTokenizer"):
+        return _Splitting(sentencepiece=pickled_piece_model(tok.part("tok")))
     language, tables = pickled_spacy(tok.part("pipe"))
     return _Splitting(language, tables, control_tokens=control_tokens(tok.part("special_toks"), FASTAI_V2))
 
@@ -410,7 +417,7 @@ def _vocabulary(numericalize: Fact, filler: str) -> list[str]:
         found = known.get(word, 0)
         if type(found) is not int or found not in (0, i):
             raise Fact(found, f"{numericalize.name}.o2i[{shown(word, 40)}]", numericalize.work).refusal(f"{i}")
-    unknown = [word for word, i in known.items() if i and last.get(word) != i]
+    unknown = [word for word, i in known.items() if type(i) is not int or (i and last.get(word) != i)]
     if unknown:
         raise Fact(unknown[0], f"a word of {numericalize.name}.o2i", numericalize.work).refusal(
             "a word of its vocabulary"

@@ -65,7 +65,7 @@ def coverage(tokenizer: Tokenizer, texts: Sequence[Text]) -> Coverage:
     vocabulary = tokenizer.tokens(range(len(tokenizer)))
     whole = {token.removeprefix(WORD_START) for token in vocabulary if token.startswith(WORD_START)} or set(vocabulary)
     is_fragment = np.array([len(token) == 1 and token.upper() != token.lower() for token in vocabulary])
-    is_fragment[UNKNOWN_ID] = True
+    is_fragment[tokenizer.unknown_id] = True
     known = letters = fragments = tokens = 0
     for text in texts[:: len(texts) // _MOST_TEXTS + 1]:
         part = _ADDRESS.sub(" ", clean(" ".join(fields_of(text))[:_MOST_CHARACTERS], "bothways-1"))
@@ -88,7 +88,7 @@ class Unreadable(StrEnum):
     UNKNOWN = "mostly unknown"
 
 
-def unreadable(text: Text, tokens: TokenizedText) -> Unreadable | None:
+def unreadable(text: Text, tokens: TokenizedText, unknown_id: int = UNKNOWN_ID) -> Unreadable | None:
     """Return why a model cannot read a text, or None if it can.
 
     A text is mostly unknown if more than half of its words contain an unknown token.
@@ -96,6 +96,7 @@ def unreadable(text: Text, tokens: TokenizedText) -> Unreadable | None:
     Args:
         text: The text.
         tokens: Its tokens.
+        unknown_id: The tokenizer's id of unknown characters or words.
     """
     is_word = np.diff(tokens.group_starts, append=len(tokens)) > tokens.special_token_counts
     if not is_word.any():
@@ -103,5 +104,5 @@ def unreadable(text: Text, tokens: TokenizedText) -> Unreadable | None:
     characters = itertools.chain.from_iterable(fields_of(text))
     if all(unicodedata.category(character).startswith(_WORDLESS_CATEGORIES) for character in characters):
         return Unreadable.WORDLESS
-    is_unknown = np.logical_or.reduceat(tokens.ids == UNKNOWN_ID, tokens.group_starts)
+    is_unknown = np.logical_or.reduceat(tokens.ids == unknown_id, tokens.group_starts)
     return Unreadable.UNKNOWN if is_unknown[is_word].mean() > 0.5 else None

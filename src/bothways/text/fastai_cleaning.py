@@ -56,6 +56,7 @@ def clean_before(
     begins: bool = True,
     marks_field: bool = False,
     ends: bool = False,
+    strips: bool = False,
 ) -> str:
     """Return the input of the word tokenizer: the start token and the cleaned text.
 
@@ -68,6 +69,7 @@ def clean_before(
         marks_field: Whether the model was trained with marked fields. Each field is then preceded by ``xxfld`` and its
             number, and the rules apply to the joined text.
         ends: Whether the model was trained with a control token at the end of each text.
+        strips: Whether spaces at the ends are removed before the rules apply.
     """
     fields = fields_of(text)
     if cleaning == FASTAI_V1:
@@ -77,6 +79,8 @@ def clean_before(
     text = " ".join(fields)
     if cleaning == FASTAI_V1:  # the rules apply to the control tokens as they do to typed words
         text = _framed(text, begins=begins, ends=ends)
+    if strips:
+        text = text.strip(" ")
     known = RULES[cleaning]
     for name in DEFAULT_RULES[cleaning] if rules is None else rules:
         text = known[name](text)

@@ -15,7 +15,7 @@ from bothways.text.reading import TokenizedText
 UNKNOWN_ID = 0
 PADDING_ID = 1
 START_ID = 2
-"""The first three ids are the same in every tokenizer."""
+"""The first three ids are the same in every tokenizer, except in one that has the ids of a SentencePiece model."""
 
 
 class Tokenizer(Protocol):
@@ -26,6 +26,10 @@ class Tokenizer(Protocol):
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
         """Return the token of each id."""
+
+    @property
+    def unknown_id(self) -> int:
+        """The id of unknown characters or words."""
 
     @property
     def has_field_token(self) -> bool:

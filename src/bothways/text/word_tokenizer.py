@@ -21,6 +21,7 @@ from bothways.errors import TextError, quoted, shown
 from bothways.schema import Document, Items
 from bothways.text.fastai_cleaning import (
     FASTAI_CONTROL_TOKENS,
+    FASTAI_V1,
     POST_RULES,
     RULES,
     START,
@@ -28,6 +29,8 @@ from bothways.text.fastai_cleaning import (
     mark_token,
 )
 from bothways.text.fields import Text, fields_of
+from bothways.text.piece_model import WORD_START, PieceModel
+from bothways.text.piece_splitter import PieceSplitter
 from bothways.text.reading import TokenizedText
 from bothways.text.splitters import SeparatorSplitter, Splitter
 from bothways.text.tokenizer import UNKNOWN_ID
@@ -46,13 +49,15 @@ MOST_RULES = 20
 _FIRST_TOKENS = ("xxunk", "xxpad", "xxbos")
 _SPECIAL_TOKENS = frozenset({"xxmaj", "xxup", "xxrep", "xxwrep"})
 _REPEAT_TOKENS = frozenset({"xxrep", "xxwrep"})
+"""Tokens that belong to the next word. As pieces they begin with ``▁``, and a ``▁`` alone belongs to the next piece."""
+
 _MAX_CACHED_TOKENS = 200_000
 _MAX_CACHED_TOKEN_LENGTH = 40
 
 _WordText = Annotated[str, Field(max_length=10_000)]
 _RuleNames = Annotated[Items[Annotated[str, Field(max_length=100)]], Field(max_length=MOST_RULES)]
 
-_DATA_OF_ENGINES = {"spacy": "tables", "split": "separator"}
+_DATA_OF_ENGINES = {"spacy": "tables", "sentencepiece": "sentencepiece", "split": "separator"}
 """The field that holds the data of each engine."""
 
 _OPTIONAL_FIELDS = ("rules", "post_rules", "begins", *_DATA_OF_ENGINES.values())
@@ -63,7 +68,7 @@ class WordTokenizerDocument(Document):
     """The content of ``tokenizer.json`` for words.
 
     Attributes:
-        words: The engine that splits texts: ``spacy`` or ``split``. Each has its own data: ``tables`` or ``separator``.
+        words: The engine that splits texts. Each has its own data: ``tables``, ``sentencepiece`` or ``separator``.
         cleaning: The version of fastai's cleaning rules.
         rules: fastai's names of the rules for texts, in order. None for the rules of the version.
         post_rules: fastai's names of the rules for tokens, in order. None for the rules of the version.
@@ -73,12 +78,14 @@ class WordTokenizerDocument(Document):
         language: The language of the texts, for information only.
         source: The library that the data of the engine was read from, for information only.
         tables: spaCy's rules as data.
+        sentencepiece: A SentencePiece model as data.
         separator: The text between two words. Empty for any white space.
         vocabulary: The word of each id. The last one of equal words is used. A word that the engine never returns is a
-            filler: an empty one for ``spacy``, one with the separator for ``split``.
+            filler: one with the separator for ``split``, else an empty one. ``fastai-v1`` with ``sentencepiece`` has
+            the pieces of the model, in their order.
     """
 
-    words: Literal["spacy", "split"] = "spacy"
+    words: Literal["spacy", "sentencepiece", "split"] = "spacy"
     cleaning: Literal["fastai-v1", "fastai-v2"]
     rules: _RuleNames | None = None
     post_rules: _RuleNames | None = None
@@ -88,19 +95,26 @@ class WordTokenizerDocument(Document):
     language: Annotated[str, Field(max_length=100)]
     source: Annotated[str, Field(max_length=200)]
     tables: WordTables | None = None
+    sentencepiece: PieceModel | None = None
     separator: Annotated[str, Field(max_length=100)] | None = None
     vocabulary: Annotated[Items[_WordText], Field(min_length=len(_FIRST_TOKENS), max_length=MAX_DOCUMENT_VOCABULARY)]
 
     @model_validator(mode="after")
     def _agree(self) -> WordTokenizerDocument:
-        if (found := tuple(self.vocabulary[: len(_FIRST_TOKENS)])) != _FIRST_TOKENS:
-            raise ValueError(
-                f"the vocabulary begins with {shown(', '.join(found))}, expected {', '.join(_FIRST_TOKENS)}"
-            )
         for engine, data in _DATA_OF_ENGINES.items():
             if (getattr(self, data) is not None) is not (engine == self.words):
                 expected = "is missing" if engine == self.words else f"is present, but the engine is {self.words}"
                 raise ValueError(f"the field {data} {expected}")
+        if self.has_ids_of_pieces:
+            assert self.sentencepiece is not None
+            if self.vocabulary != [piece for piece, _ in self.sentencepiece.pieces]:
+                raise ValueError(
+                    "the vocabulary is not the pieces of the SentencePiece model, as expected for fastai-v1"
+                )
+        elif (found := tuple(self.vocabulary[: len(_FIRST_TOKENS)])) != _FIRST_TOKENS:
+            raise ValueError(
+                f"the vocabulary begins with {shown(', '.join(found))}, expected {', '.join(_FIRST_TOKENS)}"
+            )
         for key, names, known in (
             ("rules", self.rules, RULES[self.cleaning]),
             ("post_rules", self.post_rules, POST_RULES[self.cleaning]),
@@ -109,10 +123,17 @@ class WordTokenizerDocument(Document):
                 raise ValueError(f"{key}: unknown rule {quoted(unknown[0])}, expected {', '.join(known) or 'none'}")
         return self
 
+    @property
+    def has_ids_of_pieces(self) -> bool:
+        """Whether ids are those of the SentencePiece model, as in fastai v1. In v2 they are those of a vocabulary."""
+        return self.sentencepiece is not None and self.cleaning == FASTAI_V1
+
     def splitter(self) -> Splitter:
         """Return the engine with its data."""
         if self.separator is not None:
             return SeparatorSplitter(self.separator)
+        if self.sentencepiece is not None:
+            return PieceSplitter(self.sentencepiece)
         assert self.tables is not None
         return WordSplitter(self.tables)
 
@@ -125,10 +146,16 @@ class WordTokenizer:
         self._splitter = document.splitter()
         vocabulary = document.vocabulary
         known = {word: i for i, word in enumerate(vocabulary) if self._splitter.can_return(word)}
-        self._ids = _IdsOfTokens(known, document)
-        self._start_id = known.get(START)
-        self._is_special = np.array([word in _SPECIAL_TOKENS for word in vocabulary])
-        self._is_repeat = np.array([word in _REPEAT_TOKENS for word in vocabulary])
+        self.unknown_id = UNKNOWN_ID
+        if document.has_ids_of_pieces and document.sentencepiece is not None:
+            known = document.sentencepiece.ids_of_pieces()
+            self.unknown_id = document.sentencepiece.unknown
+        self._ids = _IdsOfTokens(known, self.unknown_id, document)
+        prefix = WORD_START if document.sentencepiece is not None else ""
+        self._start_id = known.get(prefix + START)
+        special = {*(prefix + token for token in _SPECIAL_TOKENS), prefix}
+        self._is_special = np.array([bool(word) and word in special for word in vocabulary])
+        self._is_repeat = np.array([word.removeprefix(prefix) in _REPEAT_TOKENS for word in vocabulary])
 
     def __len__(self) -> int:
         """Return the size of the vocabulary. All ids are smaller than this."""
@@ -143,10 +170,25 @@ class WordTokenizer:
         """Return the id of a word, or None if it is not in the vocabulary."""
         return self._ids.known.get(word)
 
+    @property
+    def has_pieces(self) -> bool:
+        """Whether tokens are pieces of words."""
+        return self.document.sentencepiece is not None
+
+    def whole_words(self) -> list[str]:
+        """Return the words of the vocabulary that texts can contain, in the order of their ids, without pieces."""
+        prefix = WORD_START if self.has_pieces else ""
+        control = {*FASTAI_CONTROL_TOKENS[self.document.cleaning], "xxfake", ""}
+        words = [word.removeprefix(prefix) for word in self._ids.known if word.startswith(prefix)]
+        return [word for word in words if word not in control]
+
     def decode(self, ids: Sequence[int]) -> str:
         """Return a text made of these words, without control tokens and fillers."""
         control = {*FASTAI_CONTROL_TOKENS[self.document.cleaning], "", "xxfake"}
-        return " ".join(word for word in self.tokens(ids) if word not in control and word in self._ids.known)
+        if self.has_pieces:
+            control |= {WORD_START + word for word in control if word}
+        words = [word for word in self.tokens(ids) if word in self._ids.known and word not in control]
+        return "".join(words).replace(WORD_START, " ").strip() if self.has_pieces else " ".join(words)
 
     @property
     def has_field_token(self) -> bool:
@@ -164,9 +206,8 @@ class WordTokenizer:
 
     def words_of(self, text: Text) -> list[str]:
         """Return the tokens of a text before they are looked up in the vocabulary."""
-        cleaning, post_rules = self.document.cleaning, self.document.post_rules
         tokens = self._splitter.split(self._cleaned(text))
-        return [word for token in tokens for word in mark_token(token, cleaning, post_rules)]
+        return [word for token in tokens for word in self._ids.words_of(token)]
 
     def tokenize(self, text: Text) -> TokenizedText:
         """Return the tokens of a text in written order: ``xxbos``, then the special tokens and the word of each group.
@@ -188,7 +229,7 @@ class WordTokenizer:
         found = array("i")
         for token in self._splitter.split(self._cleaned(text)):
             found.extend(cached_ids[token])
-        return self._grouped(np.frombuffer(found or array("i", [UNKNOWN_ID]), dtype=np.int32))
+        return self._grouped(np.frombuffer(found or array("i", [self.unknown_id]), dtype=np.int32))
 
     def stable_length(self, text: str) -> None:
         """Return None: fastai's rules for repeated words need the whole text."""
@@ -201,14 +242,19 @@ class WordTokenizer:
         document = self.document
         if not document.marks_field and len(fields_of(text)) > 1:
             raise TextError(f"a text has {len(fields_of(text))} fields, but this tokenizer does not mark fields")
-        return clean_before(
+        cleaned = clean_before(
             text,
             document.cleaning,
             document.rules,
             begins=document.begins,
             marks_field=document.marks_field,
             ends=document.ends,
+            strips=document.has_ids_of_pieces,
         )
+        if document.has_ids_of_pieces:  # fastai v1 marks capitals between white space, before there are pieces
+            words = cleaned.split()
+            return " ".join(marked for word in words for marked in mark_token(word, FASTAI_V1, document.post_rules))
+        return cleaned
 
     def _grouped(self, ids: np.ndarray[tuple[int], np.dtype[np.int32]]) -> TokenizedText:
         """Group special tokens, and the counts that follow repeat tokens, with the next word."""
@@ -232,7 +278,10 @@ class WordTokenizer:
         """Return a tokenizer with the same rules and a vocabulary of the words of these texts, most frequent first.
 
         As in fastai, the vocabulary has at most ``MAX_VOCABULARY`` words that occur at least ``MIN_OCCURRENCES`` times.
+        A tokenizer with a SentencePiece model stays the same, because its pieces can represent the words of any text.
         """
+        if self.document.sentencepiece is not None:
+            return self
         counts: Counter[str] = Counter()
         for text in texts:
             counts.update(self.words_of(text))
@@ -256,14 +305,19 @@ class WordTokenizer:
 class _IdsOfTokens(dict[str, tuple[int, ...]]):
     """The ids of each token of the splitter with its special tokens, computed when the token first occurs."""
 
-    def __init__(self, known: dict[str, int], document: WordTokenizerDocument) -> None:
+    def __init__(self, known: dict[str, int], unknown_id: int, document: WordTokenizerDocument) -> None:
         super().__init__()
         self.known = known
-        self._cleaning, self._post_rules = document.cleaning, document.post_rules
+        self._unknown_id = unknown_id
+        self._cleaning = document.cleaning
+        self._post_rules = [] if document.has_ids_of_pieces else document.post_rules
+
+    def words_of(self, token: str) -> tuple[str, ...]:
+        """Return the token with its special tokens."""
+        return mark_token(token, self._cleaning, self._post_rules)
 
     def __missing__(self, token: str) -> tuple[int, ...]:
-        words = mark_token(token, self._cleaning, self._post_rules)
-        ids = tuple(self.known.get(word, UNKNOWN_ID) for word in words)
+        ids = tuple(self.known.get(word, self._unknown_id) for word in self.words_of(token))
         if len(token) <= _MAX_CACHED_TOKEN_LENGTH:
             self[token] = ids
         return ids

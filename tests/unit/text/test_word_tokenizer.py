@@ -135,7 +135,7 @@ def changed(**changes: object) -> bytes:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (changed(words="regex"), "Input should be 'spacy' or 'split'"),
+        (changed(words="regex"), "Input should be 'spacy', 'sentencepiece' or 'split'"),
         (changed(words="split", separator=" "), "the field tables is present, but the engine is split"),
         (changed(separator=" "), "the field separator is present, but the engine is spacy"),
         (changed(rules=["lowercase"]), "rules: unknown rule 'lowercase', expected fix_html, replace_rep"),
