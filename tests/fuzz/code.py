@@ -20,7 +20,7 @@ _OBJECTS = (*_TABLES, "data/json_files.py", "strict_json.py")
 _ARROW = (*_TABLES, "data/arrow_files.py")
 _EXCEL = (*_TABLES, "data/excel.py", "data/workbook.py")
 _PICKLES = ("interop/pickle_reader.py", "interop/torch_file.py", "interop/damaged_file.py")
-_WORD_RULES = ("text/word_*.py", "text/splitters.py", "text/pattern_limits.py")
+_WORD_RULES = ("text/word_*.py", "text/splitters.py", "text/piece_*.py", "text/pattern_limits.py")
 _EXPORTS = (
     *(*_PICKLES, "interop/*facts.py", "interop/fastai_[!i]*.py", "interop/known_objects.py"),
     *("interop/pickled_spacy.py", *_WORD_RULES, "schema.py"),
@@ -37,7 +37,8 @@ CODE: dict[str, tuple[str, ...]] = {
     "parity record": ("bundle/parity.py", *_TASKS),
     "weights": ("bundle/weights.py", "strict_json.py"),
     "subword tokenizer": ("text/tokenizer_document.py", "text/subword_tokenizer.py", *_JSON),
-    "word tokenizer": ("text/tokenizer_document.py", *_WORD_RULES, *_JSON),
+    **dict.fromkeys(("word tokenizer", "piece tokenizer"), ("text/tokenizer_document.py", *_WORD_RULES, *_JSON)),
+    "sentencepiece": ("interop/sentencepiece_file.py", "text/piece_model.py", "schema.py"),
     **dict.fromkeys(("private key", "public key", "signature"), _SIGNATURES),
     "classify": ("serve/protocols/own.py", *_PROTOCOL),
     "hugging face": ("serve/protocols/hugging_face.py", *_PROTOCOL),

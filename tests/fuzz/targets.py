@@ -19,11 +19,15 @@ from bothways import strict_json
 from bothways.bundle.manifest import digest_of
 from bothways.interop import pickle_reader
 from bothways.interop.archive import extract_models
+from bothways.interop.sentencepiece_file import read_piece_model
+from tests.fuzz.table_streams import stream_entrance
 from tests.fuzz.workbook_parts import SHEET_SEED, STRINGS_SEED, STYLES_SEED, part_entrance, parts_with
 from tests.hostile import foreign_files as foreign
 from tests.hostile import table_files as tables
 from tests.hostile.entrances import ENTRANCES, Entrance
+from tests.pieces import NORMAL, UNKNOWN, USER_DEFINED, made, small_table
 from tests.unit.interop.exports import v1_export, v2_export, vocabulary
+from tests.words import make_word_tokenizer
 
 SEEDS = Path(__file__).parent / "seeds"
 """Inputs that once did harm, in a folder per target. ``test_seeds.py`` replays them."""
@@ -62,6 +66,11 @@ def _target(
     return Target(entrance, name.replace(" ", "_"), seeds or (entrance.benign(200),), words, wrap, longest)
 
 
+def _table(name: str, words: tuple[bytes, ...] = ()) -> Target:
+    entrance = stream_entrance(name)
+    return Target(entrance, name.replace(" ", "_"), (entrance.benign(200),), words)
+
+
 def _named(path: str) -> bytes:
     module, _, name = path.rpartition(".")
     return f"c{module}\n{name}\n".encode()
@@ -76,6 +85,17 @@ TORCH_WORDS = (
     *PICKLE_WORDS,
     b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\0" + b"0X\x03\0\0\0cpuK\x08tQ",
     *map(_named, ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter", "torch.Size")),
+)
+PIECE_WORDS = (
+    *(
+        b"\x0a\x05\x0a\x01b\x18\x01",
+        b"\x15\x00\x00\x80\xbf",
+        b"\x18\x02",
+        b"\x18\x04",
+        b"\x12\x02\x18\x02",
+        b"\x1a\x02\x18\x00",
+    ),
+    *(b"\xc0\x02\x01", b"\xe2\x96\x81", b"\x61\x01\x00\x00", b"\x00\x00\x00\x80", b"\xff\xff\xff\xff\x0f"),
 )
 JSON_WORDS = tuple(
     b'{ } [ ] , : " \\ \\u0000 \\ud800 null true false 0 -1 1e400 9223372036854775808 0.5 NaN ""'.split()
@@ -156,6 +176,22 @@ _WEIGHT = {"weight": foreign.tiny_state(words=2)["0.module.encoder.weight"]}
 _TENSOR = foreign.pickled(_WEIGHT, [])
 _TAR = foreign.tar({"x.pth": b"\x80\x02N.", "x.pkl": b"\x80\x02]."}, "w")
 
+_PIECES = made(
+    [("<unk>", 0.0, UNKNOWN), ("▁", -1.0, NORMAL), ("▁xxbos", 0.0, USER_DEFINED), ("a", -2.5, NORMAL)],
+    {3: 1},
+    prefix=1,
+    spaces=1,
+    charsmap=small_table(),
+)
+_PIECE_TOKENIZER = json.dumps(
+    {
+        **json.loads(make_word_tokenizer("fastai-v2").to_bytes()),
+        "words": "sentencepiece",
+        "tables": None,
+        "sentencepiece": json.loads(read_piece_model(_PIECES, "a seed").model_dump_json()),
+    }
+).encode()
+
 TARGETS: dict[str, Target] = {
     "pickle": _target("pickle", PICKLE_WORDS),
     "torch pickle": Target(ENTRANCES["torch zip"], "torch_pickle", (_TENSOR,), TORCH_WORDS, in_torch_zip),
@@ -167,23 +203,21 @@ TARGETS: dict[str, Target] = {
     "tar gz": Target(Entrance("x.tgz", _extracted, bytes), "tar_gz", (gzip.compress(_TAR),), (b"\x1f\x8b\x08",)),
     "manifest": _target("manifest", JSON_WORDS, wrap=with_digest, longest=8000),
     **{name: _target(name, JSON_WORDS) for name in ("subword tokenizer", "word tokenizer")},
+    "piece tokenizer": _target("piece tokenizer", JSON_WORDS, seeds=(_PIECE_TOKENIZER,), longest=8000),
+    "sentencepiece": _target("sentencepiece", PIECE_WORDS, seeds=(_PIECES,)),
     "parity record": _target("parity record", JSON_WORDS, seeds=(_PARITY,)),
     "weights": _target("weights", JSON_WORDS, longest=40_000),
     **{name: _target(name, JSON_WORDS) for name in ("classify", "hugging face", "embeddings", "invocations", "infer")},
     "invocations csv": _target("invocations csv", TABLE_WORDS),
     "hyperparameters": _target("hyperparameters", TOML_WORDS),
     "settings": _target("settings", TOML_WORDS),
-    "csv": _target("csv", TABLE_WORDS),
-    "tsv": _target("tsv", TABLE_WORDS),
-    "json lines": _target("json lines", JSON_WORDS),
-    "json": _target("json", JSON_WORDS),
-    "parquet": _target("parquet", longest=8000),
-    "arrow": _target("arrow", longest=8000),
+    **{name: _table(name, TABLE_WORDS) for name in ("csv", "tsv")},
+    **{name: _table(name, JSON_WORDS) for name in ("json", "json lines", "json gz", "json lines gz")},
+    **{name: _table(name, TABLE_WORDS) for name in ("csv gz", "csv bz2", "csv xz", "csv zst", "csv zip")},
+    **{name: _table(name) for name in ("parquet", "arrow")},
     "private key": _target("private key", PEM_WORDS),
     "public key": _target("public key", PEM_WORDS),
     "signature": _target("signature", JSON_WORDS),
-    **{name: _target(name, TABLE_WORDS) for name in ("csv gz", "csv bz2", "csv xz", "csv zst", "csv zip")},
-    **{name: _target(name, JSON_WORDS) for name in ("json gz", "json lines gz")},
     "excel": _target("excel", ZIP_WORDS, seeds=(_WORKBOOK,), longest=10_000),
     "excel sheet": Target(part_entrance(tables.SHEET), "excel_sheet", (SHEET_SEED,), XML_WORDS),
     "excel strings": Target(part_entrance(tables.STRINGS), "excel_strings", (STRINGS_SEED,), XML_WORDS),

@@ -7,13 +7,12 @@ written.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -26,14 +25,12 @@ from bothways.files import refuse_existing
 from bothways.interop.direction import DirectionVerdict, infer
 from bothways.interop.fastai_file import ForeignModel, open_model
 from bothways.interop.fastai_weights import Arrays
-from bothways.interop.learner_facts import Requested, ValueRange
+from bothways.interop.import_options import requested_of
 from bothways.interop.output_scales import with_scaled_outputs
 from bothways.interop.reference import reference_record
-from bothways.interop.sample_texts import SAMPLE_TEXTS
 from bothways.runtime.verify import verify_in_fresh_process
 from bothways.tasks.labels import KNOWN_SHOWN, listed
-from bothways.tasks.task import Task, TaskName, TaskRecord
-from bothways.text.fastai_cleaning import RULES
+from bothways.tasks.task import Task, TaskRecord
 from bothways.text.reading import Direction, SpecialTokenPlacement
 from bothways.text.tokenizer import UNKNOWN_ID
 from bothways.text.word_tokenizer import WordTokenizer, WordTokenizerDocument
@@ -50,6 +47,7 @@ _SHARED = (
     "language",
     "tables",
     "separator",
+    "sentencepiece",
 )
 """What two models of a bundle must have in common, of the fields of their tokenizers' documents."""
 
@@ -94,12 +92,13 @@ class FastaiImport:
     models: list[ImportedModel]
 
 
-@checked(model=as_path, vocabulary=optional(as_path), language=optional(as_text))
+@checked(model=as_path, vocabulary=optional(as_path), language=optional(as_text), sentencepiece=optional(as_path))
 def infer_direction(
     model: str | os.PathLike[str],
     *,
     vocabulary: str | os.PathLike[str] | None = None,
     language: str | None = None,
+    sentencepiece: str | os.PathLike[str] | None = None,
     texts: Sequence[str] | None = None,
 ) -> DirectionVerdict:
     """Infer from a model's weights which way it reads. Abstains rather than guesses.
@@ -108,6 +107,7 @@ def infer_direction(
         model: A file of fastai: an export, saved weights, a folder or an archive.
         vocabulary: Vocabulary file, for saved weights without one.
         language: spaCy's code of the language, for files that do not record it. Defaults to English.
+        sentencepiece: SentencePiece model file of a model that was trained with one and does not contain it.
         texts: Texts in the model's language. Defaults to built-in samples.
 
     Raises:
@@ -115,7 +115,13 @@ def infer_direction(
         ConfigError: The vocabulary is missing or does not fit the model.
         DependencyMissing: The model needs spaCy for its tokenizer, and spaCy is not installed.
     """
-    opened = open_model(os.fspath(model), vocabulary=_path(vocabulary), language=language, needs_task=False)
+    opened = open_model(
+        os.fspath(model),
+        vocabulary=_path(vocabulary),
+        language=language,
+        requested=requested_of(sentencepiece=sentencepiece),
+        needs_task=False,
+    )
     return _verdict(opened, texts)
 
 
@@ -129,6 +135,7 @@ def infer_direction(
     probabilities=optional(as_text),
     task=optional(as_text),
     threshold=optional(as_number),
+    sentencepiece=optional(as_path),
 )
 def import_fastai(
     forward: str | os.PathLike[str],
@@ -144,6 +151,7 @@ def import_fastai(
     task: str | None = None,
     threshold: float | None = None,
     y_range: str | tuple[float, float] | None = None,
+    sentencepiece: str | os.PathLike[str] | None = None,
 ) -> FastaiImport:
     """Convert one or two fastai models to a bundle, or to a pack if they are language models or encoders.
 
@@ -170,6 +178,8 @@ def import_fastai(
             ``learn.predict``.
         y_range: The lowest and highest number of a regression, for saved weights, which do not record it; ``none`` if
             the learner was made without ``y_range``.
+        sentencepiece: SentencePiece model file of a model that was trained with one. An export of v1 contains only its
+            path, and saved weights not even that.
 
     Raises:
         ForeignModelError: A file is not a fastai model, is damaged, or is of a kind that is not supported.
@@ -180,7 +190,7 @@ def import_fastai(
     """
     refuse_existing(Path(out))
     sources = [os.fspath(source) for source in (forward, backward) if source is not None]
-    requested = _requested(probabilities, rules, task, tuple(labels), threshold, y_range)
+    requested = requested_of(probabilities, rules, sentencepiece, task, labels, threshold, y_range)
     words: list[str | None] = [os.fspath(path) for path in vocabulary] or [None]
     if len(words) not in (1, len(sources)):
         raise ConfigError(f"{len(words)} vocabularies for {len(sources)} models, expected one for all or one per model")
@@ -191,8 +201,6 @@ def import_fastai(
     ]
     given = _given_directions(direction, len(models))
     verdicts = [_verdict(model, None) for model in models]
-    for model, verdict in zip(models, verdicts, strict=True):
-        _check_language(model, verdict)
     imported = [resolve_direction(*each) for each in zip(models, given, verdicts, strict=True)]
     _require_compatible(models)
     if models[0].task is None and (requested.task or requested.labels or requested.threshold or requested.y_range):
@@ -284,62 +292,9 @@ def _given_directions(direction: str | None, models: int) -> list[Direction | No
     return [Direction(direction)]
 
 
-def _requested(
-    probabilities: str | None,
-    rules: Sequence[str] | None,
-    task: str | None,
-    labels: tuple[str, ...],
-    threshold: float | None,
-    y_range: object,
-) -> Requested:
-    if threshold is not None and not 0 < threshold < 1:
-        raise ConfigError(f"threshold is {threshold:g}, expected a number between 0 and 1")
-    known = {name for by_name in RULES.values() for name in by_name}
-    if unknown := [rule for rule in rules or () if rule not in known]:
-        raise ConfigError(f"unknown rule {quoted(unknown[0])}, expected rules of fastai: {', '.join(sorted(known))}")
-    return Requested(
-        probabilities=_one_of("probabilities", probabilities, "softmax", "sigmoid"),
-        rules=None if rules is None else tuple(rules),
-        task=_one_of("task", task, *get_args(TaskName)),
-        labels=labels,
-        threshold=threshold,
-        y_range=_range_of(y_range),
-    )
-
-
-def _one_of(name: str, value: str | None, *known: _Name) -> _Name | None:
-    if value is None:
-        return None
-    for each in known:
-        if each == value:
-            return each
-    raise ConfigError(f"unknown {name} {quoted(value)}, expected {' or '.join(known)}")
-
-
-def _range_of(value: object) -> ValueRange | Literal["none"] | None:
-    """Return a range that is given as text, such as ``0,5`` or ``none``, or as a tuple of two numbers."""
-    if value is None or value == "none":
-        return None if value is None else "none"
-    numbers: list[float] = []
-    with contextlib.suppress(TypeError, ValueError):
-        numbers = list(map(float, value.split(",") if isinstance(value, str) else value))  # type: ignore[call-overload]
-    if len(numbers) != 2 or not all(map(math.isfinite, numbers)) or not numbers[0] < numbers[1]:
-        raise ConfigError(f"y_range is {quoted(value, 40)}, expected the lowest and highest number: LOW,HIGH or none")
-    return numbers[0], numbers[1]
-
-
 def _verdict(model: ForeignModel, texts: Sequence[str] | None) -> DirectionVerdict:
     with np.errstate(all="ignore"):  # weights that overflow show no direction
         return infer(model.found.architecture, model.found.arrays, WordTokenizer(model.tokenizer), texts)
-
-
-def _check_language(model: ForeignModel, verdict: DirectionVerdict) -> None:
-    """Refuse a vocabulary that covers the sample of another language best than the one that is assumed."""
-    if model.language_is_assumed and verdict.sample in SAMPLE_TEXTS and verdict.sample != model.tokenizer.language:
-        raise ConfigError(
-            f"{model.name} does not record its language, and its vocabulary is that of {quoted(verdict.sample)}, not "
-            f"{quoted(model.tokenizer.language)}: add --language {verdict.sample}"
-        )
 
 
 def _losses(verdict: DirectionVerdict) -> str:

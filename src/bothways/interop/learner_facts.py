@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from bothways.bundle.manifest import FastaiPooling
-from bothways.errors import ForeignModelError
+from bothways.errors import ConfigError, ForeignModelError
 from bothways.interop.facts import Fact, Work, described
 from bothways.interop.pickle_reader import Record
 from bothways.tasks.labels import LONGEST_LABEL
 from bothways.tasks.task import TaskName
 from bothways.text.fastai_cleaning import FASTAI_CONTROL_TOKENS
+from bothways.text.piece_model import PieceModel
 from bothways.text.reading import Direction
 from bothways.text.word_rules import WordTables
 
@@ -66,6 +67,7 @@ class Requested:
         labels: Labels in the order of the outputs, or the names of targets. Empty for those that the file records.
         threshold: Probability from which on a label is assigned, for multi-label. None for that of ``learn.predict``.
         y_range: Range of the numbers of saved weights. ``none`` if they have no range, None if the caller does not say.
+        sentencepiece: The SentencePiece model of a file that does not contain it.
     """
 
     probabilities: Literal["softmax", "sigmoid"] | None = None
@@ -74,6 +76,16 @@ class Requested:
     threshold: float | None = None
     y_range: ValueRange | Literal["none"] | None = None
     rules: tuple[str, ...] | None = None
+    sentencepiece: PieceModel | None = None
+
+    def refuse_sentencepiece(self, source: str, reason: str) -> None:
+        """Refuse a SentencePiece model that the caller passed for a file that needs none.
+
+        Raises:
+            ConfigError: A model was passed.
+        """
+        if self.sentencepiece is not None:
+            raise ConfigError(f"{source} {reason}: drop --sentencepiece")
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +105,8 @@ class LearnerFacts:
         language: Language of the spaCy tokenizer.
         control_tokens: Words that the tokenizer never splits.
         tables: spaCy's rules.
-        separator: Text between two words, for fastai's BaseTokenizer. None for spaCy.
+        separator: Text between two words, for fastai's BaseTokenizer.
+        sentencepiece: The model of a SentencePiece tokenizer. Without it and a separator, spaCy splits texts.
         task: What it predicts. None for a language model, and for saved weights.
         direction: Direction in which the model reads.
         pooling: The part of a text that a classifier pools.
@@ -114,6 +127,7 @@ class LearnerFacts:
     control_tokens: tuple[str, ...] | None = None
     tables: WordTables | None = None
     separator: str | None = None
+    sentencepiece: PieceModel | None = None
     task: TaskFacts | None = None
     direction: Direction | None = None
     pooling: FastaiPooling | None = None

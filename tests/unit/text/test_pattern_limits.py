@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -119,6 +120,6 @@ def test_a_match_with_few_characters_per_class_is_that_of_the_whole_pattern(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pattern_limits, "_WIDE_CLASSES", 0)
-        found = start_match.__wrapped__(pattern + end, int(flags))(text)
+        found: Any = start_match.__wrapped__(pattern + end, int(flags))(text)
     expected = re.compile(pattern + end, flags).match(text)
     assert (found and found.span()) == (expected and expected.span())
