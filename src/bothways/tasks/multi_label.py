@@ -184,7 +184,7 @@ class MultiLabel(Task):
         if flags is None and isinstance(value, str):
             flags = list(printed_items(value) or ()) or None
         if flags is None or len(flags) != len(self._named):
-            found = f"{len(flags)} values" if flags is not None else repr(value)[:40]
+            found = f"{len(flags)} values" if flags is not None else quoted(value, 40)
             raise DataError(f"found {found}, expected a list of {len(self._named)} values, 0 or 1 per label")
         return tuple(label for label, flag in zip(self._named, flags, strict=True) if self._is_set(label, flag))
 
@@ -209,12 +209,15 @@ class MultiLabel(Task):
             raise DataError("the labels are missing (null); write an empty value if the text has no label")
         if parts is None and isinstance(value, str):
             parts = list[object](items) if (items := printed_items(value)) is not None else None
+            if parts is None and self.separator is None:
+                parts = self._known_parts(value)
             if parts is None and self.separator is None and value.strip():
-                raise DataError(
-                    f"the labels are the string {quoted(value, 40)}, expected a list of labels; give "
-                    "the separator of the "
-                    "labels with --label-separator"
+                expected = (
+                    "labels that the model knows, as a list or with | ; or , between them"
+                    if self.labels
+                    else "a list of labels; give the separator of the labels with --label-separator"
                 )
+                raise DataError(f"the labels are the string {quoted(value, 40)}, expected {expected}")
             if parts is None:
                 parts = list[object](value.split(self.separator)) if self.separator else []
         if parts is None:
@@ -226,6 +229,17 @@ class MultiLabel(Task):
                 "(labels= in Python)"
             )
         return parts
+
+    def _known_parts(self, cell: str) -> list[object] | None:
+        """Return the labels in a cell of a model without a separator, if a usual one leaves only labels that it knows.
+
+        A model that was imported does not record the separator.
+        """
+        for parts in ([cell], *(cell.split(separator) for separator in (*_SEPARATORS, None))):
+            named = [part for part in parts if clean_label(part)]
+            if named and all(self._known.find(clean_label(part)) in self._known for part in named):
+                return [*named]
+        return None
 
     def unknown(self, label: Label) -> list[str]:
         """Return the labels of a row that are unknown."""

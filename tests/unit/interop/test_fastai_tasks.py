@@ -191,7 +191,7 @@ def test_numbers_of_any_size_are_those_of_torch(
     numbers: TinyClassifiers, tokenizer: WordTokenizer, tmp_path: Path, y_range: Any, version: int
 ) -> None:
     paths = saved(numbers, tmp_path, version)
-    bothways.import_fastai(*paths, language="en", out=tmp_path / "b", task="regression", labels=NAMES, y_range=y_range)
+    bothways.import_fastai(*paths, out=tmp_path / "b", language="en", task="regression", labels=NAMES, y_range=y_range)
     model = bothways.load(tmp_path / "b")
     found = model.scores_by_direction(TEXTS)
     for direction, network in numbers.models.items():
@@ -211,7 +211,7 @@ def test_numbers_of_any_size_are_those_of_torch(
 
 def test_several_labels_are_those_of_torch(topics: TinyClassifiers, tokenizer: WordTokenizer, tmp_path: Path) -> None:
     paths = saved(topics, tmp_path, 1)
-    bothways.import_fastai(*paths, language="en", out=tmp_path / "b", task="multi-label", labels=TOPICS, threshold=0.4)
+    bothways.import_fastai(*paths, out=tmp_path / "b", language="en", task="multi-label", labels=TOPICS, threshold=0.4)
     model = bothways.load(tmp_path / "b")
     found = model.predict_proba_by_direction(TEXTS)
     for direction, network in topics.models.items():
@@ -287,7 +287,7 @@ def test_what_saved_weights_do_not_record_is_asked_for(
 ) -> None:
     forward, _ = saved(numbers, tmp_path, 2)
     with pytest.raises((ConfigError, ForeignModelError), match=message):
-        bothways.import_fastai(forward, out=tmp_path / "b", **options)
+        bothways.import_fastai(forward, out=tmp_path / "b", language="en", **options)
     assert not (tmp_path / "b").exists()
 
 

@@ -18,7 +18,19 @@ from bothways.interop.sentencepiece_file import read_piece_file, read_piece_mode
 from bothways.text.piece_model import PieceModel
 from bothways.text.word_tokenizer import WordTokenizer
 from tests.hostile.foreign_files import LABELS, tiny_state
-from tests.pieces import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED, field, made, reference, trained
+from tests.pieces import (
+    BYTE,
+    CONTROL,
+    NORMAL,
+    UNKNOWN,
+    UNUSED,
+    USER_DEFINED,
+    field,
+    made,
+    reference,
+    small_table,
+    trained,
+)
 from tests.unit.interop.exports import an_object, v1_export, v2_export, vocabulary
 
 PIECES = [("<unk>", 0.0, UNKNOWN), ("▁", -1.0, NORMAL), ("a", -2.5, NORMAL), ("▁xxbos", 0.0, USER_DEFINED)]
@@ -95,7 +107,8 @@ def test_what_is_not_supported_is_refused_by_name(name: str) -> None:
 
 
 def test_a_damaged_model_is_read_or_refused() -> None:
-    data = made(PIECES, {3: 1}, prefix=1) + made([], charsmap=trie(0, *[0] * 96, ord("a") | 256, *[0] * 200) + b"x\0")
+    data = made(PIECES, {3: 1}, prefix=1, charsmap=small_table())
+    assert read_piece_model(data, "spm.model").replacements == [([""], "a", "x")]
     for stop in range(len(data)):
         for damaged in (data[:stop], data[:stop] + bytes([data[stop] ^ 0x55]) + data[stop + 1 :]):
             with contextlib.suppress(ForeignModelError):
@@ -141,13 +154,12 @@ def of_v2(model: PieceModel, state: object) -> Record:
 
 
 def opened(export: object, model: PieceModel | None = None, words: list[str] | None = None) -> ForeignModel:
-    requested = Requested(sentencepiece=model, labels=() if words is None else tuple(LABELS))
+    requested = Requested(sentencepiece=model, labels=tuple(LABELS))
     return model_of(export, "x.pkl", read_vocabulary=lambda: (words or [], []), requested=requested)
 
 
 def ids(found: ForeignModel, text: str) -> list[int]:
-    found_ids: list[int] = WordTokenizer(found.tokenizer).tokenize(text).ids.tolist()
-    return found_ids
+    return list(map(int, WordTokenizer(found.tokenizer).tokenize(text).ids))
 
 
 @pytest.mark.parametrize("keeps_options", [True, False])
