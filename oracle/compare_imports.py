@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--quiet", action="store_true", help="do not print each outcome")
     arguments = parser.parse_args()
     if not arguments.verify:  # the comparison does what the verification does, and more
-        fastai_import.verify_in_fresh_process = lambda *_: None
+        fastai_import.verify_in_fresh_process = lambda *_: None  # type: ignore[attr-defined]
     outcomes = []
     for outcome in compare_all(arguments.folder, arguments.only, arguments.processes):
         outcomes.append(outcome)
