@@ -64,6 +64,13 @@ def varint(value: int) -> bytes:
     return bytes([*found, value])
 
 
+def small_table() -> bytes:
+    """Return a precompiled table that replaces ``a`` by ``x``."""
+    units = [0] * 98
+    units[96:98] = 0x80000000, ord("a") | 256 | 1 << 10  # the leaf, and the edge that leads to it
+    return struct.pack("<I98I", 4 * len(units), *units) + b"x\0"
+
+
 def made(
     pieces: Iterable[tuple[str, float, int]], training: dict[int, int] | None = None, **normalization: bytes | int
 ) -> bytes:

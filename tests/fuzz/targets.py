@@ -6,7 +6,6 @@ import gzip
 import io
 import json
 import pickletools
-import struct
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -21,14 +20,14 @@ from bothways.bundle.manifest import digest_of
 from bothways.interop import pickle_reader
 from bothways.interop.archive import extract_models
 from bothways.interop.sentencepiece_file import read_piece_model
-from bothways.text.fastai_cleaning import FASTAI_CONTROL_TOKENS
-from bothways.text.word_tokenizer import WordTokenizer, WordTokenizerDocument
-from tests import pieces
+from tests.fuzz.table_streams import stream_entrance
 from tests.fuzz.workbook_parts import SHEET_SEED, STRINGS_SEED, STYLES_SEED, part_entrance, parts_with
 from tests.hostile import foreign_files as foreign
 from tests.hostile import table_files as tables
 from tests.hostile.entrances import ENTRANCES, Entrance
+from tests.pieces import NORMAL, UNKNOWN, USER_DEFINED, made, small_table
 from tests.unit.interop.exports import v1_export, v2_export, vocabulary
+from tests.words import make_word_tokenizer
 
 SEEDS = Path(__file__).parent / "seeds"
 """Inputs that once did harm, in a folder per target. ``test_seeds.py`` replays them."""
@@ -67,6 +66,11 @@ def _target(
     return Target(entrance, name.replace(" ", "_"), seeds or (entrance.benign(200),), words, wrap, longest)
 
 
+def _table(name: str, words: tuple[bytes, ...] = ()) -> Target:
+    entrance = stream_entrance(name)
+    return Target(entrance, name.replace(" ", "_"), (entrance.benign(200),), words)
+
+
 def _named(path: str) -> bytes:
     module, _, name = path.rpartition(".")
     return f"c{module}\n{name}\n".encode()
@@ -82,13 +86,19 @@ TORCH_WORDS = (
     b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\0" + b"0X\x03\0\0\0cpuK\x08tQ",
     *map(_named, ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter", "torch.Size")),
 )
+PIECE_WORDS = (
+    *(
+        b"\x0a\x05\x0a\x01b\x18\x01",
+        b"\x15\x00\x00\x80\xbf",
+        b"\x18\x02",
+        b"\x18\x04",
+        b"\x12\x02\x18\x02",
+        b"\x1a\x02\x18\x00",
+    ),
+    *(b"\xc0\x02\x01", b"\xe2\x96\x81", b"\x61\x01\x00\x00", b"\x00\x00\x00\x80", b"\xff\xff\xff\xff\x0f"),
+)
 JSON_WORDS = tuple(
     b'{ } [ ] , : " \\ \\u0000 \\ud800 null true false 0 -1 1e400 9223372036854775808 0.5 NaN ""'.split()
-)
-PIECE_WORDS = (
-    *(pieces.field(number, value) for number in (2, 3, 4, 5, 24, 35) for value in (0, 1, 2)),
-    *(pieces.field(1, pieces.field(3, kind)) for kind in range(1, 7)),
-    *(b"\x0a\x03abc", b"\x15\0\0\x80\x7f", b"\x15\0\0\xc0\x7f", b"\xff" * 9 + b"\x01"),
 )
 PEM_WORDS = (b"-----BEGIN PRIVATE KEY-----", b"-----END PRIVATE KEY-----", b"PUBLIC", b"ENCRYPTED ", b"EC ", b"RSA ")
 TAR_WORDS = (b"ustar", b"././@LongLink", b"GNU.sparse.", b"30 path=x\n")
@@ -160,41 +170,27 @@ def _small_export(version: int) -> bytes:
     return pickletools.optimize(foreign.pickled(export))
 
 
-def _table_of_replacements() -> bytes:
-    """Return the table of a SentencePiece model that replaces "a" with "b": a trie with a leaf, and the texts."""
-    root, node, leaf = 0, 256 ^ ord("a"), 511
-    units = [0] * 512
-    units[root] = 256 << 10
-    units[node] = (node ^ leaf) << 10 | 1 << 8 | ord("a")
-    units[leaf] = 1 << 31
-    return struct.pack("<513I", 4 * len(units), *units) + b"b\0"
-
-
-def _read_pieces(path: Path) -> object:
-    return read_piece_model(path.read_bytes(), str(path))
-
-
-def _piece_tokenizer() -> bytes:
-    fields = {"cleaning": "fastai-v2", "language": "en", "source": "a test", "words": "sentencepiece"}
-    model = read_piece_model(_PIECES, "a test")
-    vocabulary = [*FASTAI_CONTROL_TOKENS["fastai-v2"], *model.ids_of_pieces()]
-    document = WordTokenizerDocument.model_validate({**fields, "vocabulary": vocabulary, "sentencepiece": model})
-    return WordTokenizer(document).to_bytes()
-
-
-_KINDS = (("<unk>", 0.0, pieces.UNKNOWN), ("▁xxbos", 0.0, pieces.USER_DEFINED), ("<s>", 0.0, pieces.CONTROL))
-_PIECES = pieces.made(
-    [*_KINDS, *((piece, -1.5, pieces.NORMAL) for piece in ("▁", "b", "▁b", "film"))],
-    {3: 1},
-    charsmap=_table_of_replacements(),
-    prefix=1,
-    spaces=1,
-)
 _PARITY = ENTRANCES["parity record"].benign(1).splitlines()[3]
 _WORKBOOK = tables.zipped(parts_with({}), zipfile.ZIP_STORED)
 _WEIGHT = {"weight": foreign.tiny_state(words=2)["0.module.encoder.weight"]}
 _TENSOR = foreign.pickled(_WEIGHT, [])
 _TAR = foreign.tar({"x.pth": b"\x80\x02N.", "x.pkl": b"\x80\x02]."}, "w")
+
+_PIECES = made(
+    [("<unk>", 0.0, UNKNOWN), ("▁", -1.0, NORMAL), ("▁xxbos", 0.0, USER_DEFINED), ("a", -2.5, NORMAL)],
+    {3: 1},
+    prefix=1,
+    spaces=1,
+    charsmap=small_table(),
+)
+_PIECE_TOKENIZER = json.dumps(
+    {
+        **json.loads(make_word_tokenizer("fastai-v2").to_bytes()),
+        "words": "sentencepiece",
+        "tables": None,
+        "sentencepiece": json.loads(read_piece_model(_PIECES, "a seed").model_dump_json()),
+    }
+).encode()
 
 TARGETS: dict[str, Target] = {
     "pickle": _target("pickle", PICKLE_WORDS),
@@ -207,27 +203,21 @@ TARGETS: dict[str, Target] = {
     "tar gz": Target(Entrance("x.tgz", _extracted, bytes), "tar_gz", (gzip.compress(_TAR),), (b"\x1f\x8b\x08",)),
     "manifest": _target("manifest", JSON_WORDS, wrap=with_digest, longest=8000),
     **{name: _target(name, JSON_WORDS) for name in ("subword tokenizer", "word tokenizer")},
-    "piece tokenizer": Target(
-        ENTRANCES["word tokenizer"], "piece_tokenizer", (_piece_tokenizer(),), (*JSON_WORDS, "▁".encode())
-    ),
-    "sentencepiece": Target(Entrance("x.model", _read_pieces, bytes), "sentencepiece", (_PIECES,), PIECE_WORDS),
+    "piece tokenizer": _target("piece tokenizer", JSON_WORDS, seeds=(_PIECE_TOKENIZER,), longest=8000),
+    "sentencepiece": _target("sentencepiece", PIECE_WORDS, seeds=(_PIECES,)),
     "parity record": _target("parity record", JSON_WORDS, seeds=(_PARITY,)),
     "weights": _target("weights", JSON_WORDS, longest=40_000),
     **{name: _target(name, JSON_WORDS) for name in ("classify", "hugging face", "embeddings", "invocations", "infer")},
     "invocations csv": _target("invocations csv", TABLE_WORDS),
     "hyperparameters": _target("hyperparameters", TOML_WORDS),
     "settings": _target("settings", TOML_WORDS),
-    "csv": _target("csv", TABLE_WORDS),
-    "tsv": _target("tsv", TABLE_WORDS),
-    "json lines": _target("json lines", JSON_WORDS),
-    "json": _target("json", JSON_WORDS),
-    "parquet": _target("parquet", longest=8000),
-    "arrow": _target("arrow", longest=8000),
+    **{name: _table(name, TABLE_WORDS) for name in ("csv", "tsv")},
+    **{name: _table(name, JSON_WORDS) for name in ("json", "json lines", "json gz", "json lines gz")},
+    **{name: _table(name, TABLE_WORDS) for name in ("csv gz", "csv bz2", "csv xz", "csv zst", "csv zip")},
+    **{name: _table(name) for name in ("parquet", "arrow")},
     "private key": _target("private key", PEM_WORDS),
     "public key": _target("public key", PEM_WORDS),
     "signature": _target("signature", JSON_WORDS),
-    **{name: _target(name, TABLE_WORDS) for name in ("csv gz", "csv bz2", "csv xz", "csv zst", "csv zip")},
-    **{name: _target(name, JSON_WORDS) for name in ("json gz", "json lines gz")},
     "excel": _target("excel", ZIP_WORDS, seeds=(_WORKBOOK,), longest=10_000),
     "excel sheet": Target(part_entrance(tables.SHEET), "excel_sheet", (SHEET_SEED,), XML_WORDS),
     "excel strings": Target(part_entrance(tables.STRINGS), "excel_strings", (STRINGS_SEED,), XML_WORDS),

@@ -39,6 +39,7 @@ from bothways.bundle.write import write_bundle
 from bothways.data.tables import open_table
 from bothways.errors import BundleUntrusted
 from bothways.interop.fastai_file import open_model
+from bothways.interop.sentencepiece_file import read_piece_file
 from bothways.interop.torch_file import read_foreign_file
 from bothways.runtime.classifier import load
 from bothways.serve.protocols import hugging_face, mlflow, open_inference, own, text_embeddings_inference
@@ -50,6 +51,7 @@ from bothways.toml_file import LARGEST_FILE_BYTES
 from bothways.training.hyperparameters import load_hyperparameters
 from tests.hostile import foreign_files as foreign
 from tests.hostile.table_files import plain_workbook, zipped, zstandard
+from tests.pieces import NORMAL, UNKNOWN, made, make_piece_tokenizer
 from tests.unit.interop.exports import vocabulary
 from tests.words import make_word_tokenizer
 
@@ -161,6 +163,17 @@ def _benign_subwords(size: int) -> bytes:
     document = json.loads((GOLDEN / TOKENIZER_FILE).read_bytes())
     document["pieces"] += [[f"▁x{number}", -20.5] for number in range(size // 25)]
     return json.dumps(document).encode()
+
+
+def _benign_pieces(size: int) -> bytes:
+    pieces = [("<unk>", 0.0, UNKNOWN), *((f"▁x{number}", -20.5, NORMAL) for number in range(size // 25))]
+    return made([*pieces, ("▁", -1.0, NORMAL)])
+
+
+def _benign_piece_words(size: int) -> bytes:
+    document = json.loads(make_piece_tokenizer("fastai-v2").to_bytes())
+    document["sentencepiece"]["pieces"] += [[f"▁x{number}", -20.5] for number in range(size // 25)]
+    return json.dumps(document, ensure_ascii=False).encode()
 
 
 def _benign_words(size: int) -> bytes:
@@ -281,6 +294,7 @@ ENTRANCES: dict[str, Entrance] = {
     "torch legacy": Entrance("x.pth", read_foreign_file, lambda size: foreign.torch_legacy(_weights(size))),
     "fastai 1": Entrance("x.pkl", _open_export, lambda size: foreign.pickled(foreign.export_v1(size // 30))),
     "fastai 2": Entrance("x.pkl", _open_export, lambda size: foreign.pickled(foreign.export_v2(size // 40))),
+    "sentencepiece": Entrance("spm.model", read_piece_file, _benign_pieces),
     "tar": Entrance("x.tar", _open_export, partial(_archive, mode="w")),
     "tar gz": Entrance("x.tgz", _open_export, partial(_archive, mode="w:gz")),
     # Bundles
@@ -288,6 +302,7 @@ ENTRANCES: dict[str, Entrance] = {
     "parity record": Entrance(PARITY_FILE, _read_parity, _benign_parity),
     "subword tokenizer": Entrance(TOKENIZER_FILE, lambda path: parse_tokenizer(path.read_bytes()), _benign_subwords),
     "word tokenizer": Entrance(TOKENIZER_FILE, lambda path: parse_tokenizer(path.read_bytes()), _benign_words),
+    "piece tokenizer": Entrance(TOKENIZER_FILE, lambda path: parse_tokenizer(path.read_bytes()), _benign_piece_words),
     "weights": Entrance("forward.safetensors", _read_weights, _benign_weights),
     # Signatures
     "private key": Entrance("private.pem", partial(make_signature, "0" * 64), lambda _: _keys()[0]),

@@ -29,6 +29,7 @@ from tests.hostile import table_files as tables
 from tests.hostile.entrances import ENTRANCES
 from tests.hostile.measure import Measurer, measurer
 from tests.hostile.table_files import zipped
+from tests.pieces import UNKNOWN, field, made, varint
 from tests.unit.interop.exports import an_object
 
 MB = 1_000_000
@@ -215,8 +216,31 @@ def rows_of_nothing(rows: int) -> bytes:
     return file.getvalue()
 
 
+def large_table() -> bytes:
+    """A SentencePiece model with a table of units that lead nowhere."""
+    return made([], charsmap=struct.pack("<I", MB) + b"a\1\0\0" * (MB // 4) + b"x\0")
+
+
+def endless_table() -> bytes:
+    """A SentencePiece model with a table that replaces every text of ASCII characters."""
+    units = [256, *(label | 256 | label << 10 for label in range(1, 128))]
+    return made(
+        [("<unk>", 0.0, UNKNOWN), ("a", 0.0, 1)], charsmap=struct.pack("<129I", 512, *units) + b"x\0" * (MB // 2)
+    )
+
+
 HOSTILE: list[tuple[str, str, Callable[[], bytes]]] = [
     # entrance, what is hostile about it, content
+    ("sentencepiece", "pieces of nothing", repeated(field(1, b""))),
+    ("sentencepiece", "short pieces", lambda: b"".join(field(1, field(1, b"%x" % n)) for n in range(100_000))),
+    ("sentencepiece", "equal pieces", repeated(field(1, field(1, b"a")), made([("<unk>", 0.0, UNKNOWN)]))),
+    ("sentencepiece", "fields of pieces", repeated(field(3, 1), before=varint(10) + varint(MB))),
+    ("sentencepiece", "unknown fields", repeated(field(9, 1))),
+    ("sentencepiece", "settings", repeated(field(2, field(35, 0)))),
+    ("sentencepiece", "long integers", repeated(b"\x08" + b"\xff" * 9 + b"\x01")),
+    ("sentencepiece", "a table without an end", endless_table),
+    ("sentencepiece", "a large table", large_table),
+    ("sentencepiece", "a long piece", lambda: made([("<unk>", 0.0, UNKNOWN), ("a" * MB, 0.0, 1)])),
     ("pickle", "lists", stream(b"]")),
     ("pickle", "dicts", stream(b"}")),
     ("pickle", "dicts with an item", stream(b"}NNs")),

@@ -17,6 +17,7 @@ from bothways.bundle.format_1 import upgraded
 from bothways.bundle.manifest import FORMAT, MANIFEST_FILE, TOKENIZER_FILE, digest_of
 from tests.hostile.entrances import ENTRANCES, GOLDEN, golden_parity
 from tests.hostile.measure import Measurer, measurer
+from tests.pieces import make_piece_tokenizer
 from tests.words import make_word_tokenizer
 
 MB = 1_000_000
@@ -71,6 +72,12 @@ def subwords(**values: str) -> bytes:
 
 def words(**values: str) -> bytes:
     return changed(make_word_tokenizer("fastai-v1").to_bytes(), **values)
+
+
+def pieces(**values: str) -> bytes:
+    document = json.loads(make_piece_tokenizer("fastai-v2").to_bytes())
+    model = changed(json.dumps(document["sentencepiece"]).encode(), **values).decode()
+    return changed(json.dumps(document).encode(), sentencepiece=model)
 
 
 def tables(**values: str) -> bytes:
@@ -134,6 +141,23 @@ DOCUMENTS: list[tuple[str, str, Content]] = [
     ("subword tokenizer", "long pieces", lambda: subwords(pieces=LONG_PIECES)),
     ("subword tokenizer", "control tokens", lambda: subwords(control_tokens=elements("1"))),
     ("subword tokenizer", "unknown keys", lambda: subwords(**json.loads(keys('"1"')))),
+    ("piece tokenizer", "pieces that are lists", lambda: pieces(pieces=elements("[]"))),
+    ("piece tokenizer", "equal pieces", lambda: pieces(pieces=elements('["a",-1]'))),
+    ("piece tokenizer", "long pieces", lambda: pieces(pieces=LONG_PIECES)),
+    ("piece tokenizer", "positions", lambda: pieces(control=elements("1"))),
+    ("piece tokenizer", "replacements", lambda: pieces(replacements=elements('[["a"],"b","c"]'))),
+    ("piece tokenizer", "prefixes", lambda: pieces(replacements=f'[[{elements(chr(34) + "a" + chr(34))},"b","c"]]')),
+    (
+        "piece tokenizer",
+        "last characters",
+        lambda: pieces(replacements=f'[[["a"],"{"b" * (MB // 2)}","{"c" * (MB // 2)}"]]'),
+    ),
+    (
+        "piece tokenizer",
+        "replacements by nothing",
+        lambda: pieces(replacements=f'[[["a"],"{"b" * (MB // 4)}",{elements(chr(34) * 2, 3 * MB // 4)}]]'),
+    ),
+    ("piece tokenizer", "unknown keys", lambda: pieces(**json.loads(keys('"1"')))),
     ("word tokenizer", "words that are numbers", lambda: words(vocabulary=elements("1"))),
     ("word tokenizer", "exceptions that are text", lambda: tables(exceptions=keys('""'))),
     ("word tokenizer", "exceptions of numbers", lambda: tables(exceptions=keys("[1]"))),

@@ -29,6 +29,7 @@ from bothways.training import one_direction, pipeline
 from bothways.training.models import adapted_pack
 from bothways.training.run_folder import run_folder
 from tests.bundles import make_language_models, write_pack
+from tests.pieces import make_piece_tokenizer
 from tests.processes import ENVIRONMENT, CommandServer, wait_for
 from tests.training_runs.conftest import CONFIG, WORDS, some_rows, write_rows
 from tests.words import make_word_tokenizer
@@ -687,6 +688,21 @@ def test_embeddings_are_matched_as_in_ulmfit_for_each_direction_its_own(word_pac
     assert {m.architecture.vocabulary_size for m in adapted.manifest.members} == {len(new)}
     forward, backward = (adapted.weights[direction]["decoder.bias"] for direction in Direction)
     assert not np.array_equal(forward, backward)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cleaning", ["fastai-v1", "fastai-v2"])
+def test_a_classifier_starts_from_a_pack_of_pieces_with_the_same_pieces(
+    tmp_path: Path, data: Path, config: Path, cleaning: str
+) -> None:
+    tokenizer, out = make_piece_tokenizer(cleaning), tmp_path / "m.bundle"
+    placements = dict.fromkeys(Direction, SpecialTokenPlacement.AS_WRITTEN)
+    write_pack(tmp_path / "pieces.pack", make_language_models(tokenizer, placements))
+    change(config, "epochs = 3", "epochs = 1")
+    model = train(data, out, config, pretrained=tmp_path / "pieces.pack")
+    assert model.tokenizer.to_bytes() == tokenizer.to_bytes()
+    assert {member.special_tokens for member in model.manifest.members} == {SpecialTokenPlacement.AS_WRITTEN}
+    assert bothways.verify(out).passed
 
 
 def test_a_pack_of_subwords_is_used_unchanged(pack_path: Path) -> None:

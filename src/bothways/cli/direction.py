@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 import bothways
-from bothways.cli.options import Language, output_console
+from bothways.cli.options import Language, SentencePiece, output_console
 from bothways.data.corpus import Corpus
 from bothways.errors import quoted
 from bothways.interop.direction import MIN_Z_SCORE
@@ -35,6 +35,7 @@ def direction(
         ),
     ] = None,
     language: Language = None,
+    sentencepiece: SentencePiece = None,
 ) -> None:
     """Infer which way a fastai model reads.
 
@@ -44,7 +45,9 @@ def direction(
     Example: bothways direction bwd/export.pkl
     """
     own = list(Corpus([texts], "text").read()) if texts is not None else None
-    verdict = bothways.infer_direction(model, vocabulary=vocabulary, language=language, texts=own)
+    verdict = bothways.infer_direction(
+        model, vocabulary=vocabulary, language=language, sentencepiece=sentencepiece, texts=own
+    )
     table = Table(title=f"{model}: {verdict.tokens} tokens read in both directions", title_justify="left")
     table.add_column("read")
     table.add_column("loss (nats per token)", justify="right")

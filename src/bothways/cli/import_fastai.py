@@ -10,7 +10,7 @@ from rich.table import Table
 
 import bothways
 from bothways.cli.direction import verdict_row
-from bothways.cli.options import Language, output_console
+from bothways.cli.options import Language, SentencePiece, output_console
 from bothways.errors import path_text
 from bothways.text.reading import Direction
 
@@ -55,6 +55,7 @@ def import_fastai(
             "For an export that first calls functions of yours: the rules after those, which you then call yourself.",
         ),
     ] = None,
+    sentencepiece: SentencePiece = None,
 ) -> None:
     """Convert fastai models to a bundle or pack.
 
@@ -74,6 +75,7 @@ def import_fastai(
         language=language,
         probabilities=probabilities,
         rules=None if rules is None else [name for name in rules.split(",") if name],
+        sentencepiece=sentencepiece,
     )
     table = Table(title=f"{path_text(out)}: {result.kind}", title_justify="left")
     for name in ("file", "saved by", "reads", "known by", "weights show", "|z|"):

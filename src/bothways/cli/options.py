@@ -76,6 +76,12 @@ Language = Annotated[
     str | None,
     typer.Option(metavar="CODE", help="spaCy language code, if the file does not record it. Defaults to en."),
 ]
+SentencePiece = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="SentencePiece model (spm.model), if the file needs one and does not contain it."
+    ),
+]
 
 
 def output_console() -> SafeConsole:

@@ -27,6 +27,7 @@ from bothways.interop.torch_file import read_foreign_file
 from bothways.schema import Faults, validated
 from bothways.tasks.labels import LONGEST_LABEL
 from bothways.text.fastai_cleaning import FASTAI_CONTROL_TOKENS, FASTAI_V1, FASTAI_V2
+from bothways.text.piece_model import WORD_START, PieceModel
 from bothways.text.reading import Direction
 from bothways.text.word_tokenizer import WordTokenizerDocument
 
@@ -35,8 +36,10 @@ _V2_POOLING = FastaiPooling(window_tokens=72, tail_tokens=1440, last_skips_paddi
 """fastai's default pooling. Saved weights do not record it."""
 
 _LABELS_LISTED = 20
-_MOST_PIECES = 0.1
-"""Share of words that begin with the mark of a SentencePiece model, in a vocabulary of words."""
+_FEW_PIECES = 3
+"""A vocabulary of words can have a few that begin like a piece, because someone typed them."""
+_ANY_LANGUAGE = "any"
+"""Language of a tokenizer whose file does not record one."""
 _ARCHIVES = (".tgz", ".tar.gz", ".tar")
 
 
@@ -59,7 +62,6 @@ class ForeignModel:
         text_column: Column from which the learner took its texts, if recorded.
         label_column: Column from which the learner took its labels, if recorded.
         remarks: Notes for the user.
-        language_is_assumed: Whether neither the file nor the caller names the language.
     """
 
     name: str
@@ -76,7 +78,6 @@ class ForeignModel:
     text_column: str | None
     label_column: str | None
     remarks: list[str]
-    language_is_assumed: bool = False
 
 
 def open_model(
@@ -199,11 +200,21 @@ def model_of(
     is_classifier = found.widths_head is not None
     version = found.is_version_1 if is_classifier else None
     pooling = (facts.pooling or (_V1_POOLING if found.is_version_1 else _V2_POOLING)) if is_classifier else None
-    tokenizer = _tokenizer(facts, words, name, language, requested.rules, version)
+    tokenizer = _tokenizer(
+        facts,
+        words,
+        name,
+        language,
+        requested,
+        is_version_1=version,
+        may_assume_english=not needs_labels or _is_published(name),
+    )
     remarks = list(facts.remarks)
-    if facts.vocabulary is None and name not in PUBLISHED:
-        assumed = _assumptions(facts, tokenizer, pooling, is_language_given=language is not None)
-        remarks.append(f"{name} records only weights. Assumed: {assumed}. If the learner has others, import its export")
+    assumed = _assumptions(tokenizer, pooling if facts.pooling is None else None)
+    if facts.vocabulary is None and not _is_published(name) and assumed:
+        remarks.append(
+            f"{name} records only weights. Assumed: {assumed}. If its learner had others, import an export of it"
+        )
     return ForeignModel(
         name=name,
         file_name=name,
@@ -219,7 +230,6 @@ def model_of(
         text_column=facts.text_column,
         label_column=facts.label_column,
         remarks=remarks,
-        language_is_assumed=facts.language is None and language is None and tokenizer.words == "spacy",
     )
 
 
@@ -271,13 +281,30 @@ def _tokenizer(
     words: list[str],
     name: str,
     language: str | None,
-    rules: Sequence[str] | None,
+    requested: Requested,
+    *,
     is_version_1: bool | None,
+    may_assume_english: bool,
 ) -> WordTokenizerDocument:
-    cleaning = facts.cleaning or _cleaning_of(words, name, is_version_1)
+    pieces = facts.sentencepiece or requested.sentencepiece
+    if facts.vocabulary is None:
+        _check_pieces(words, pieces, name)
+    has_ids_of_pieces = pieces is not None and words == [piece for piece, _ in pieces.pieces]
+    cleaning = facts.cleaning or (FASTAI_V1 if has_ids_of_pieces else _cleaning_of(words, name, is_version_1))
+    if pieces is not None and cleaning == FASTAI_V1 and not has_ids_of_pieces:
+        raise ConfigError(
+            f"{name}: its vocabulary is not the pieces of the SentencePiece model: pass the model that it was trained "
+            "with"
+        )
+    if facts.vocabulary is None and language is None and pieces is None and not may_assume_english:
+        raise ConfigError(
+            f"{name} records only weights, not how texts were split: add --language with spaCy's code of their "
+            "language, such as en. If they were not split by spaCy, import the learner's export instead"
+        )
     if facts.cleaning is None and cleaning == FASTAI_V2:
         words = without_fillers(words)
-    trained_on = facts.language or language or "en"
+    rules = requested.rules
+    trained_on = facts.language or language or ("en" if pieces is None else _ANY_LANGUAGE)
     if language is not None and trained_on != language:
         raise ConfigError(f"{name} records the language {quoted(trained_on)}: drop --language")
     fields: dict[str, object] = {
@@ -292,6 +319,8 @@ def _tokenizer(
     }
     if facts.separator is not None:
         fields |= {"words": "split", "separator": facts.separator, "source": f"BaseTokenizer of {facts.library}"}
+    elif pieces is not None:
+        fields |= {"words": "sentencepiece", "sentencepiece": pieces, "source": f"SentencePiece of {facts.library}"}
     elif facts.tables is not None:
         fields |= {"tables": facts.tables, "source": "spaCy, as exported with the model"}
     else:
@@ -304,13 +333,28 @@ def _tokenizer(
         raise ForeignModelError(f"{name}: {error}") from None
 
 
+def _check_pieces(words: Sequence[str], pieces: PieceModel | None, name: str) -> None:
+    """Refuse weights whose vocabulary has pieces without a SentencePiece model, or a model without pieces."""
+    found = sum(word.startswith(WORD_START) and word.strip(WORD_START).isalpha() for word in words)
+    if pieces is None and found > _FEW_PIECES:
+        raise ConfigError(
+            f"{name}: its vocabulary has {found} pieces of SentencePiece (words that begin with {WORD_START}): pass "
+            "the model, usually spm.model, with --sentencepiece"
+        )
+    if pieces is None:
+        return
+    if found <= _FEW_PIECES:
+        raise ConfigError(f"{name}: its vocabulary has no pieces of SentencePiece: drop --sentencepiece")
+    known = {piece for piece, _ in pieces.pieces}
+    if WORD_START in known and (other := [word for word in words if word.startswith(WORD_START) and word not in known]):
+        raise ConfigError(
+            f"{name}: its vocabulary has the word {quoted(other[0], 40)}, which is not a piece of the SentencePiece "
+            "model: pass the model that it was trained with"
+        )
+
+
 def _cleaning_of(words: list[str], name: str, is_version_1: bool | None) -> str:
     """Return the cleaning rules of fastai v1 or v2, as the head shows the version, or the order of control tokens."""
-    if sum(word.startswith("\u2581") for word in words) > _MOST_PIECES * len(words):
-        raise ForeignModelError(
-            f"{name}: its vocabulary consists of the pieces of a SentencePiece model, such as {quoted(_piece(words))}, "
-            "expected words: it can't be imported"
-        )
     by_order = {control: cleaning for cleaning, control in FASTAI_CONTROL_TOKENS.items()}
     found = by_order.get(tuple(words[: len(FASTAI_CONTROL_TOKENS[FASTAI_V1])]))
     if found is not None:
@@ -328,21 +372,17 @@ def _cleaning_of(words: list[str], name: str, is_version_1: bool | None) -> str:
     )
 
 
-def _piece(words: Sequence[str]) -> str:
-    return next(word for word in words if word.startswith("\u2581"))
+def _is_published(name: str) -> bool:
+    """Return whether a name is that of a published model, or of its archive."""
+    return any(part.split(".")[0] in PUBLISHED for part in Path(name).parts)
 
 
-def _assumptions(
-    facts: LearnerFacts, tokenizer: WordTokenizerDocument, pooling: FastaiPooling | None, *, is_language_given: bool
-) -> str:
-    """Return what is assumed of saved weights, whose file does not record it."""
-    language = f"the language {quoted(tokenizer.language)}"
-    assumed = ["spaCy's tokenizer" + ("" if is_language_given else f" for {language}")]
-    if tokenizer.rules is None:
-        assumed.append("all cleaning rules of fastai")
-    if pooling is not None and facts.pooling is None:
-        longest = pooling.tail_tokens + (1 if not pooling.last_skips_padding else 0) if pooling.tail_tokens else None
-        assumed.append(f"fastai's windows of {pooling.window_tokens} tokens (bptt) and max_len={longest}")
+def _assumptions(tokenizer: WordTokenizerDocument, pooling: FastaiPooling | None) -> str:
+    """Return what is assumed of saved weights, because their file does not record it."""
+    assumed = ["fastai's cleaning rules"] if tokenizer.rules is None else []
+    if pooling is not None:
+        longest = (pooling.tail_tokens or 0) + (0 if pooling.last_skips_padding else 1)
+        assumed.append(f"bptt={pooling.window_tokens}, max_len={longest}")
     return ", ".join(assumed)
 
 

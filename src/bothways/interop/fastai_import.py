@@ -27,7 +27,7 @@ from bothways.interop.fastai_file import ForeignModel, open_model
 from bothways.interop.fastai_weights import Arrays
 from bothways.interop.learner_facts import Requested
 from bothways.interop.reference import reference_record
-from bothways.interop.sample_texts import SAMPLE_TEXTS
+from bothways.interop.sentencepiece_file import read_piece_file
 from bothways.runtime.verify import verify_in_fresh_process
 from bothways.tasks.single_label import SingleLabel
 from bothways.text.fastai_cleaning import RULES
@@ -47,6 +47,7 @@ _SHARED = (
     "language",
     "tables",
     "separator",
+    "sentencepiece",
 )
 """What two models of a bundle must have in common, of the fields of their tokenizers' documents."""
 
@@ -88,12 +89,13 @@ class FastaiImport:
     models: list[ImportedModel]
 
 
-@checked(model=as_path, vocabulary=optional(as_path), language=optional(as_text))
+@checked(model=as_path, vocabulary=optional(as_path), language=optional(as_text), sentencepiece=optional(as_path))
 def infer_direction(
     model: str | os.PathLike[str],
     *,
     vocabulary: str | os.PathLike[str] | None = None,
     language: str | None = None,
+    sentencepiece: str | os.PathLike[str] | None = None,
     texts: Sequence[str] | None = None,
 ) -> DirectionVerdict:
     """Infer from a model's weights which way it reads. Abstains rather than guesses.
@@ -102,6 +104,7 @@ def infer_direction(
         model: A file of fastai: an export, saved weights, a folder or an archive.
         vocabulary: Vocabulary file, for saved weights without one.
         language: spaCy's code of the language, for files that do not record it. Defaults to English.
+        sentencepiece: SentencePiece model file of a model that was trained with one and does not contain it.
         texts: Texts in the model's language. Defaults to built-in samples.
 
     Raises:
@@ -109,7 +112,13 @@ def infer_direction(
         ConfigError: The vocabulary is missing or does not fit the model.
         DependencyMissing: The model needs spaCy for its tokenizer, and spaCy is not installed.
     """
-    opened = open_model(os.fspath(model), vocabulary=_path(vocabulary), language=language, needs_labels=False)
+    opened = open_model(
+        os.fspath(model),
+        vocabulary=_path(vocabulary),
+        language=language,
+        requested=_requested(None, None, sentencepiece),
+        needs_labels=False,
+    )
     return _verdict(opened, texts)
 
 
@@ -121,6 +130,7 @@ def infer_direction(
     vocabulary=as_paths,
     language=optional(as_text),
     probabilities=optional(as_text),
+    sentencepiece=optional(as_path),
 )
 def import_fastai(
     forward: str | os.PathLike[str],
@@ -133,6 +143,7 @@ def import_fastai(
     language: str | None = None,
     probabilities: str | None = None,
     rules: Sequence[str] | None = None,
+    sentencepiece: str | os.PathLike[str] | None = None,
 ) -> FastaiImport:
     """Convert one or two fastai models to a bundle, or to a pack if they are language models or encoders.
 
@@ -152,6 +163,8 @@ def import_fastai(
         rules: Names of fastai's cleaning rules in order. For saved weights, whose files do not record them. For an
             export that first calls functions of its own: the rules after those, which you then call yourself. Defaults
             to all rules of the version.
+        sentencepiece: SentencePiece model file of a model that was trained with one. An export of v1 contains only its
+            path, and saved weights not even that.
 
     Raises:
         ForeignModelError: A file is not a fastai model, is damaged, or is of a kind that is not supported.
@@ -162,7 +175,7 @@ def import_fastai(
     """
     refuse_existing(Path(out))
     sources = [os.fspath(source) for source in (forward, backward) if source is not None]
-    requested = _requested(probabilities, rules)
+    requested = _requested(probabilities, rules, sentencepiece)
     words: list[str | None] = [os.fspath(path) for path in vocabulary] or [None]
     if len(words) not in (1, len(sources)):
         raise ConfigError(f"{len(words)} vocabularies for {len(sources)} models, expected one for all or one per model")
@@ -173,8 +186,6 @@ def import_fastai(
     ]
     given = _given_directions(direction, len(models))
     verdicts = [_verdict(model, None) for model in models]
-    for model, verdict in zip(models, verdicts, strict=True):
-        _check_language(model, verdict)
     imported = [resolve_direction(*each) for each in zip(models, given, verdicts, strict=True)]
     _require_compatible(models)
 
@@ -262,27 +273,24 @@ def _given_directions(direction: str | None, models: int) -> list[Direction | No
     return [Direction(direction)]
 
 
-def _requested(probabilities: str | None, rules: Sequence[str] | None) -> Requested:
+def _requested(
+    probabilities: str | None, rules: Sequence[str] | None, sentencepiece: str | os.PathLike[str] | None
+) -> Requested:
     if probabilities not in (None, "softmax"):
         raise ConfigError(f"unknown probabilities {quoted(probabilities)}, expected softmax")
     known = {name for by_name in RULES.values() for name in by_name}
     if unknown := [rule for rule in rules or () if rule not in known]:
         raise ConfigError(f"unknown rule {quoted(unknown[0])}, expected rules of fastai: {', '.join(sorted(known))}")
-    return Requested(softmax=probabilities is not None, rules=None if rules is None else tuple(rules))
+    return Requested(
+        softmax=probabilities is not None,
+        rules=None if rules is None else tuple(rules),
+        sentencepiece=None if sentencepiece is None else read_piece_file(Path(sentencepiece)),
+    )
 
 
 def _verdict(model: ForeignModel, texts: Sequence[str] | None) -> DirectionVerdict:
     with np.errstate(all="ignore"):  # weights that overflow show no direction
         return infer(model.found.architecture, model.found.arrays, WordTokenizer(model.tokenizer), texts)
-
-
-def _check_language(model: ForeignModel, verdict: DirectionVerdict) -> None:
-    """Refuse a vocabulary that covers the sample of another language best than the one that is assumed."""
-    if model.language_is_assumed and verdict.sample in SAMPLE_TEXTS and verdict.sample != model.tokenizer.language:
-        raise ConfigError(
-            f"{model.name} does not record its language, and its vocabulary is that of {quoted(verdict.sample)}, not "
-            f"{quoted(model.tokenizer.language)}: add --language {verdict.sample}"
-        )
 
 
 def _losses(verdict: DirectionVerdict) -> str:

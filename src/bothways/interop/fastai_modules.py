@@ -13,14 +13,12 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bothways.bundle.manifest import FastaiPooling
 from bothways.errors import ForeignModelError, shown
-from bothways.interop.facts import LONGEST_NAME, Fact, Work, is_encodable
+from bothways.interop.facts import LONGEST_NAME, Fact, is_encodable
 from bothways.interop.known_objects import Known, called, path_of, require, state_of
 from bothways.interop.pickle_reader import Record
-from bothways.interop.torch_file import half_precision_of
 
 MOST_TENSORS = 10_000
 _DEEPEST_MODULE = 50
@@ -131,7 +129,7 @@ def module_state(module: Fact) -> dict[str, object]:
     """Return the arrays of a module and its submodules by name, like ``state_dict``.
 
     Raises:
-        ForeignModelError: There are too many, a name is not that of a tensor, or the model computes in half precision.
+        ForeignModelError: There are too many, or a name is not that of a tensor.
     """
     found: dict[str, object] = {}
     waiting: list[tuple[str, object, int]] = [("", module.value, 0)]
@@ -153,7 +151,6 @@ def module_state(module: Fact) -> dict[str, object]:
                 if part == "_modules":
                     waiting.append((f"{name}.", value, depth + 1))
                 elif isinstance(value, np.ndarray):
-                    _check_precision(value, work)
                     found[name] = value
         if max(len(found), len(waiting), visited) > MOST_TENSORS:
             raise ForeignModelError(
@@ -165,15 +162,6 @@ def module_state(module: Fact) -> dict[str, object]:
 def is_name(name: str) -> bool:
     """Return whether a text can be the name of a tensor: it is short and can be written to a file and a terminal."""
     return 0 < len(name) <= LONGEST_NAME and name.isprintable() and is_encodable(name)
-
-
-def _check_precision(array: NDArray[np.generic], work: Work) -> None:
-    stored = half_precision_of(array)
-    if stored is not None or array.dtype == np.float16:
-        raise ForeignModelError(
-            f"{work.source}: its model computes in half precision ({stored or array.dtype}), so its predictions are "
-            "rounded, expected float32: call learn.to_fp32() and export it again"
-        )
 
 
 def _module(

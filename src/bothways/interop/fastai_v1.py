@@ -6,13 +6,14 @@ classes of the learner, of its lists and of its callbacks, and the processors of
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from bothways.errors import ForeignModelError, shown
 from bothways.interop.facts import LONGEST_NAME, Fact, described
 from bothways.interop.fastai_losses import loss_of_v1, require_softmax
 from bothways.interop.fastai_modules import match_model
-from bothways.interop.fastai_rules import read_rules
+from bothways.interop.fastai_rules import Rules, read_rules
 from bothways.interop.known_objects import Known, called, path_of, require
 from bothways.interop.learner_facts import (
     MOST_LABELS,
@@ -25,6 +26,7 @@ from bothways.interop.learner_facts import (
 from bothways.interop.pickle_reader import GlobalName
 from bothways.tasks.labels import LONGEST_LABEL
 from bothways.text.fastai_cleaning import DEFAULT_POST_RULES, DEFAULT_RULES, FASTAI_V1, POST_RULES, RULES
+from bothways.text.piece_model import PieceModel
 
 _DATA, _TRANSFORM, _BLOCK = "fastai.text.data", "fastai.text.transform", "fastai.data_block"
 
@@ -90,6 +92,18 @@ _CALLBACKS: Final = tuple(
 """fastai's callbacks that do nothing in ``learn.predict``."""
 
 
+@dataclass(frozen=True)
+class _Splitting:
+    """How texts are cleaned and split into words."""
+
+    rules: Rules
+    post_rules: Rules
+    language: str | None = None
+    control_tokens: tuple[str, ...] | None = None
+    separator: str | None = None
+    sentencepiece: PieceModel | None = None
+
+
 def from_v1_export(root: Fact, requested: Requested) -> LearnerFacts:
     """Return what an export of fastai v1 records of its model.
 
@@ -114,13 +128,13 @@ def from_v1_export(root: Fact, requested: Requested) -> LearnerFacts:
             )
     _check_callbacks(root.part("cb_state"))
     tokenize, numericalize = _processors(data.part("x_proc"))
-    tokenizer = tokenize.part("tokenizer")
-    require(tokenizer, _TOKENIZERS, "its tokenizer")
-    splitter = _require_one_of(tokenizer.part("tok_func"), _SPLITTERS, "its tokenizer")
-    rules = read_rules(tokenizer.part("pre_rules"), _TRANSFORM, RULES[FASTAI_V1], requested=requested.rules)
-    post_rules = read_rules(tokenizer.part("post_rules"), _TRANSFORM, POST_RULES[FASTAI_V1], is_last=True)
+    splitting = (
+        _splitting_into_pieces(tokenize, requested)
+        if tokenize is numericalize
+        else _splitting_into_words(tokenize, requested)
+    )
     require(numericalize.part("vocab"), _VOCABULARIES, "its vocabulary")
-    model, language = match_model(Fact(root.part("model").value, "its model", root.work)), tokenizer.part("lang")
+    model = match_model(Fact(root.part("model").value, "its model", root.work))
     labels, remarks = _labels(data, root.part("loss_func"), requested)
     if not model.masks_padding:
         remarks.append(
@@ -132,17 +146,54 @@ def from_v1_export(root: Fact, requested: Requested) -> LearnerFacts:
         model.state,
         vocabulary=words_of(numericalize.part("vocab")),
         cleaning=FASTAI_V1,
-        rules=rules.unless(DEFAULT_RULES[FASTAI_V1]),
-        post_rules=post_rules.unless(DEFAULT_POST_RULES[FASTAI_V1]),
+        rules=splitting.rules.unless(DEFAULT_RULES[FASTAI_V1]),
+        post_rules=splitting.post_rules.unless(DEFAULT_POST_RULES[FASTAI_V1]),
         begins=tokenize.part("include_bos").flag(default=True),
         marks_field=tokenize.part("mark_fields").flag(default=False),
         ends=tokenize.part("include_eos").flag(default=False),
+        language=splitting.language,
+        control_tokens=splitting.control_tokens,
+        separator=splitting.separator,
+        sentencepiece=splitting.sentencepiece,
+        labels=labels,
+        pooling=model.pooling,
+        remarks=[*splitting.rules.remarks, *remarks],
+    )
+
+
+def _splitting_into_words(tokenize: Fact, requested: Requested) -> _Splitting:
+    """Return how a TokenizeProcessor splits texts."""
+    tokenizer = tokenize.part("tokenizer")
+    require(tokenizer, _TOKENIZERS, "its tokenizer")
+    splitter = _require_one_of(tokenizer.part("tok_func"), _SPLITTERS, "its tokenizer")
+    requested.refuse_sentencepiece(tokenize.work.source, f"splits texts with {splitter.rpartition('.')[2]}")
+    language = tokenizer.part("lang")
+    return _Splitting(
+        read_rules(tokenizer.part("pre_rules"), _TRANSFORM, RULES[FASTAI_V1], requested=requested.rules),
+        read_rules(tokenizer.part("post_rules"), _TRANSFORM, POST_RULES[FASTAI_V1], is_last=True),
         language="en" if language.is_missing else language.text(longest=LONGEST_NAME),
         control_tokens=control_tokens(tokenizer.part("special_cases"), FASTAI_V1),
         separator=_SPLITTERS[splitter],
-        labels=labels,
-        pooling=model.pooling,
-        remarks=[*rules.remarks, *remarks],
+    )
+
+
+def _splitting_into_pieces(processor: Fact, requested: Requested) -> _Splitting:
+    """Return how an SPProcessor splits texts. It has the path of its SentencePiece model, not the model."""
+    source = processor.work.source
+    if requested.sentencepiece is None:
+        raise ForeignModelError(
+            f"{source} uses a SentencePiece model (SPProcessor), of which it contains only the path: pass the file, "
+            "usually spm.model, with --sentencepiece"
+        )
+    pre, post = processor.part("pre_rules"), processor.part("post_rules")
+    return _Splitting(
+        Rules(list(DEFAULT_RULES[FASTAI_V1]))
+        if pre.is_missing
+        else read_rules(pre, _TRANSFORM, RULES[FASTAI_V1], requested=requested.rules),
+        Rules(list(DEFAULT_POST_RULES[FASTAI_V1]))
+        if post.is_missing
+        else read_rules(post, _TRANSFORM, POST_RULES[FASTAI_V1], is_last=True),
+        sentencepiece=requested.sentencepiece,
     )
 
 
@@ -173,16 +224,17 @@ def _check_callbacks(callbacks: Fact) -> None:
 
 
 def _processors(fact: Fact) -> tuple[Fact, Fact]:
-    """Return the processors that tokenize and numericalize texts. Only one that opens files may precede them."""
+    """Return the processors that tokenize and numericalize texts. Only one that opens files may precede them.
+
+    SPProcessor does both.
+    """
     source, found = fact.work.source, fact.records(MOST_PARTS)
     names = []
     for processor in found:
         path = require(processor, _TEXT_PROCESSORS, "a processor of its texts")
         names.append(path.rpartition(".")[2])
-    if "SPProcessor" in names:
-        raise ForeignModelError(
-            f"{source} uses a SentencePiece tokenizer, expected spaCy's: other tokenizers can't be imported"
-        )
+    if names[-1:] == ["SPProcessor"] and names[:-1] in ([], ["OpenFileProcessor"]):
+        return found[-1], found[-1]
     if names[-2:] != ["TokenizeProcessor", "NumericalizeProcessor"] or names[:-2] not in ([], ["OpenFileProcessor"]):
         raise ForeignModelError(
             f"{source} is not a text model: its texts have the processors {shown(', '.join(names[:9])) or 'none'}, "

@@ -27,8 +27,10 @@ from bothways.interop.learner_facts import (
 )
 from bothways.interop.pickle_reader import GlobalName, Record
 from bothways.interop.pickled_spacy import pickled_spacy
+from bothways.interop.sentencepiece_file import pickled_piece_model
 from bothways.tasks.labels import LONGEST_LABEL
 from bothways.text.fastai_cleaning import DEFAULT_RULES, FASTAI_V2, RULES
+from bothways.text.piece_model import PieceModel
 from bothways.text.reading import Direction
 from bothways.text.word_rules import WordTables
 
@@ -77,6 +79,7 @@ _NUMERICALIZE: Final = {
 _SPLITTERS: Final = {
     f"{_CORE}.SpacyTokenizer": Known(parts=frozenset({"pipe"})),
     f"{_CORE}.BaseTokenizer": Known(),
+    f"{_CORE}.SentencePieceTokenizer": Known(parts=frozenset({"tok", "sp_model", "cache_dir"})),
 }
 _STEPS: Final = {
     "after_item": {f"{_TRANSFORMS}.ToTensor": Known(parts=_OWN_PARTS)},
@@ -161,6 +164,7 @@ class _Splitting:
     language: str | None = None
     tables: WordTables | None = None
     separator: str | None = None
+    sentencepiece: PieceModel | None = None
     control_tokens: tuple[str, ...] | None = None
 
 
@@ -180,6 +184,8 @@ def from_v2_export(root: Fact, requested: Requested) -> LearnerFacts:
     tokenizer, numericalize, is_backward = _text_steps(texts, root.work.source)
     rules = read_rules(tokenizer.part("rules"), _CORE, RULES[FASTAI_V2], requested=requested.rules)
     splitting = _splitting(tokenizer.part("tok"))
+    reason = "splits texts without SentencePiece" if splitting.sentencepiece is None else "contains its own model"
+    requested.refuse_sentencepiece(root.work.source, reason)
     model = match_model(Fact(root.part("model").value, "its model", root.work))
     labels, label_column, remarks = _labels(targets, root.part("loss_func"), requested)
     return LearnerFacts(
@@ -194,6 +200,7 @@ def from_v2_export(root: Fact, requested: Requested) -> LearnerFacts:
         control_tokens=splitting.control_tokens,
         tables=splitting.tables,
         separator=splitting.separator,
+        sentencepiece=splitting.sentencepiece,
         labels=labels,
         direction=Direction.BACKWARD if is_backward else Direction.FORWARD,
         text_column=_column(texts.before),
@@ -385,6 +392,8 @@ def _splitting(tok: Fact) -> _Splitting:
     path = require(tok, _SPLITTERS, "its tokenizer")
     if path.endswith(".BaseTokenizer"):
         return _Splitting(separator=_separator(tok.part("split_char")))
+    if path.endswith(".SentencePieceTokenizer"):
+        return _Splitting(sentencepiece=pickled_piece_model(tok.part("tok")))
     language, tables = pickled_spacy(tok.part("pipe"))
     return _Splitting(language, tables, control_tokens=control_tokens(tok.part("special_toks"), FASTAI_V2))
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from bothways.bundle.manifest import Architecture
 from bothways.errors import ForeignModelError, shown
+from bothways.interop.torch_file import half_precision_of
 
 Arrays = dict[str, NDArray[np.float32]]
 
@@ -202,10 +203,15 @@ def _array(value: object, name: str, source: str, shape: tuple[int, ...] | None 
         raise ForeignModelError(
             f"{source} lacks the tensor {name} (expected floating-point numbers): it can't be imported"
         )
+    if (stored := half_precision_of(value)) is not None:
+        raise ForeignModelError(
+            f"{source}: {name} is in half precision ({stored}), with which fastai's predictions are rounded, expected "
+            "float32: load the learner, call learn.to_fp32() or learn.model.float(), and save it again"
+        )
     if shape is not None and value.shape != shape:
         raise ForeignModelError(f"{source}: {name} has shape {value.shape}, expected {shape}")
     with np.errstate(over="ignore"):
-        array = np.asarray(value, dtype=np.float32).view(np.float32)  # without the metadata of half precision
+        array = np.asarray(value, dtype=np.float32)
     if not np.isfinite(array).all():
         raise ForeignModelError(f"{source}: {name} contains values that are not finite: the training diverged")
     return array

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bothways.bundle.manifest import FastaiPooling
-from bothways.errors import ForeignModelError
+from bothways.errors import ConfigError, ForeignModelError
 from bothways.interop.facts import Fact, Work, described
 from bothways.interop.pickle_reader import Record
 from bothways.tasks.labels import LONGEST_LABEL
 from bothways.text.fastai_cleaning import FASTAI_CONTROL_TOKENS
+from bothways.text.piece_model import PieceModel
 from bothways.text.reading import Direction
 from bothways.text.word_rules import WordTables
 
@@ -33,10 +34,21 @@ class Requested:
     Attributes:
         softmax: Whether to return a softmax whatever ``learn.predict`` returns.
         rules: Names of the cleaning rules to apply, in order. None for those that the file records.
+        sentencepiece: The SentencePiece model of a file that does not contain it.
     """
 
     softmax: bool = False
     rules: tuple[str, ...] | None = None
+    sentencepiece: PieceModel | None = None
+
+    def refuse_sentencepiece(self, source: str, reason: str) -> None:
+        """Refuse a SentencePiece model that the caller passed for a file that needs none.
+
+        Raises:
+            ConfigError: A model was passed.
+        """
+        if self.sentencepiece is not None:
+            raise ConfigError(f"{source} {reason}: drop --sentencepiece")
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +68,8 @@ class LearnerFacts:
         language: Language of the spaCy tokenizer.
         control_tokens: Words that the tokenizer never splits.
         tables: spaCy's rules.
-        separator: Text between two words, for fastai's BaseTokenizer. None for spaCy.
+        separator: Text between two words, for fastai's BaseTokenizer.
+        sentencepiece: The model of a SentencePiece tokenizer. Without it and a separator, spaCy splits texts.
         labels: Labels in the order of the classes. Empty for a language model.
         direction: Direction in which the model reads.
         pooling: The part of a text that a classifier pools.
@@ -78,6 +91,7 @@ class LearnerFacts:
     control_tokens: tuple[str, ...] | None = None
     tables: WordTables | None = None
     separator: str | None = None
+    sentencepiece: PieceModel | None = None
     labels: list[str] = field(default_factory=list)
     direction: Direction | None = None
     pooling: FastaiPooling | None = None

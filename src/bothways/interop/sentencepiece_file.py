@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final, NoReturn
 
 import numpy as np
 
-from bothways.errors import ForeignModelError
+from bothways.errors import ForeignModelError, path_text, shown
+from bothways.interop.facts import Fact
+from bothways.interop.known_objects import Known, require
+from bothways.interop.pickle_reader import Record
 from bothways.schema import Faults, validated
 from bothways.text.piece_model import LONGEST_REPLACEMENT, LONGEST_SOURCE, MOST_PIECES, PieceModel
 
@@ -25,6 +29,13 @@ _MOST_PREFIXES: Final = 50_000
 _LONGEST_REPLACEMENT_BYTES: Final = 4 * LONGEST_REPLACEMENT
 """Limits of the table of replacements. SentencePiece's own tables have at most 40,000 edges and 8,000 prefixes."""
 
+_PROCESSORS: Final = {
+    "sentencepiece.SentencePieceProcessor": Known(
+        {f"_{name}": (False,) for name in ("add_bos", "add_eos", "reverse", "emit_unk_piece", "enable_sampling")},
+        frozenset({"_return_type", "_out_type", "model_proto"}),
+    )
+}
+
 _ALGORITHMS: Final = {1: "unigram", 2: "bpe", 3: "word", 4: "char"}
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = range(1, 7)
 _KINDS: Final = {_UNKNOWN: "unknown", _CONTROL: "control", _USER_DEFINED: "user_defined", _UNUSED: "unused"}
@@ -33,6 +44,39 @@ _Row = tuple[list[str], str, str | list[str]]
 
 _Field = tuple[int, int | bytes]
 """The number of a field and its value."""
+
+
+def read_piece_file(path: Path) -> PieceModel:
+    """Return the model in a file, which fastai v1 calls ``spm.model``.
+
+    Raises:
+        ForeignModelError: The file can't be read, is not a SentencePiece model, or uses a setting that is not
+            supported.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(LARGEST_MODEL_BYTES + 1)
+    except OSError as error:
+        raise ForeignModelError(f"{path_text(path)} can't be read: {shown(error.strerror or str(error))}") from None
+    return read_piece_model(data, path_text(path))
+
+
+def pickled_piece_model(processor: Fact) -> PieceModel:
+    """Return the model of a pickled ``SentencePieceProcessor``.
+
+    Its state is the model up to sentencepiece 0.2.2, and a dictionary with the model and the options of the processor
+    since then.
+
+    Raises:
+        ForeignModelError: The object is not a processor, has options that fastai does not use, or its model is not
+            supported.
+    """
+    require(processor, _PROCESSORS, "its SentencePiece tokenizer")
+    state = processor.value.state if isinstance(processor.value, Record) else None
+    data = state.get("model_proto") if isinstance(state, dict) else state
+    if not isinstance(data, bytes):
+        raise Fact(data, f"{processor.name}.model_proto", processor.work).refusal("a SentencePiece model")
+    return read_piece_model(data, processor.work.source)
 
 
 def read_piece_model(data: bytes, source: str) -> PieceModel:

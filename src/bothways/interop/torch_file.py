@@ -88,6 +88,8 @@ def read_foreign_file(path: Path) -> object:
 
 def half_precision_of(array: NDArray[np.generic]) -> str | None:
     """Return ``float16`` or ``bfloat16`` if a tensor was stored in half precision. It is returned as float32."""
+    if array.dtype == np.float16:
+        return "float16"
     metadata = array.dtype.metadata
     return str(metadata[_STORED_AS]) if metadata and _STORED_AS in metadata else None
 

@@ -5,6 +5,7 @@ A model is executed by ``text.piece_splitter``. The document has no patterns and
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, FiniteFloat, field_validator, model_validator
@@ -25,6 +26,8 @@ LONGEST_REPLACEMENT: Final = 32
 """Maximum number of characters of a replacement. SentencePiece's own rules have at most 18."""
 
 MOST_PIECES: Final = 1_000_000
+_MOST_ROWS_PER_PREFIX: Final = 2
+"""One row for replacements by single characters, and one for others."""
 _LARGEST_SCORE: Final = 1e9
 
 Row = tuple[
@@ -79,6 +82,11 @@ class PieceModel(Document):
                     f"{len(targets)} replacements for {len(lasts)} characters after {quoted(prefixes[0])}, expected "
                     "one each"
                 )
+        occurrences = Counter(prefix for prefixes, _, _ in self.replacements for prefix in prefixes)
+        if crowded := [prefix for prefix, count in occurrences.items() if count > _MOST_ROWS_PER_PREFIX]:
+            raise ValueError(
+                f"the prefix {quoted(crowded[0])} is in {occurrences[crowded[0]]} rows, expected at most 2"
+            )
         special = [self.unknown, *self.control, *self.user_defined, *self.unused]
         if len(set(special)) != len(special) or not all(0 <= position < len(self.pieces) for position in special):
             raise ValueError("a special piece does not exist or is of two kinds")
@@ -87,10 +95,8 @@ class PieceModel(Document):
         texts = {piece for piece, _ in self.pieces}
         if len(texts) != len(self.pieces):
             raise ValueError("a piece occurs twice")
-        if wrong := next((piece for piece in texts if not 0 < len(piece) <= LONGEST_PIECE), None):
-            raise ValueError(f"a piece has {len(wrong)} characters, expected 1 to {LONGEST_PIECE}")
-        if "" in texts:
-            raise ValueError("a piece is empty")
+        if wrong := [len(piece) for piece in texts if not 0 < len(piece) <= LONGEST_PIECE]:
+            raise ValueError(f"a piece has {wrong[0]} characters, expected 1 to {LONGEST_PIECE}")
         if not all(abs(score) <= _LARGEST_SCORE for _, score in self.pieces):
             raise ValueError(f"a score is larger than {_LARGEST_SCORE:g}")
         return self

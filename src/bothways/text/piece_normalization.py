@@ -20,10 +20,11 @@ class PieceNormalization:
 
     def __init__(self, model: PieceModel) -> None:
         self._model = model
-        self._targets: dict[str, list[tuple[str, str | list[str]]]] = {}
+        self._targets: dict[str, list[dict[str, str]]] = {}
         for prefixes, lasts, targets in model.replacements:
+            by_last = dict(zip(lasts, targets, strict=True))
             for prefix in prefixes:
-                self._targets.setdefault(prefix, []).append((lasts, targets))
+                self._targets.setdefault(prefix, []).append(by_last)
         self._lengths = sorted({len(prefix) + 1 for prefix in self._targets}, reverse=True)
         self._last_characters = frozenset(last for _, lasts, _ in model.replacements for last in lasts)
         symbols = [model.pieces[position][0] for position in model.user_defined]
@@ -87,7 +88,7 @@ class PieceNormalization:
         for length in self._lengths:
             last = position + length - 1
             if last < len(text) and text[last] in self._last_characters:
-                for lasts, targets in self._targets.get(text[position:last], ()):
-                    if (found := lasts.find(text[last])) >= 0:
-                        return length, targets[found]
+                for by_last in self._targets.get(text[position:last], ()):
+                    if (target := by_last.get(text[last])) is not None:
+                        return length, target
         return 1, text[position]

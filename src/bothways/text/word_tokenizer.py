@@ -170,14 +170,25 @@ class WordTokenizer:
         """Return the id of a word, or None if it is not in the vocabulary."""
         return self._ids.known.get(word)
 
+    @property
+    def has_pieces(self) -> bool:
+        """Whether tokens are pieces of words."""
+        return self.document.sentencepiece is not None
+
+    def whole_words(self) -> list[str]:
+        """Return the words of the vocabulary that texts can contain, in the order of their ids, without pieces."""
+        prefix = WORD_START if self.has_pieces else ""
+        control = {*FASTAI_CONTROL_TOKENS[self.document.cleaning], "xxfake", ""}
+        words = [word.removeprefix(prefix) for word in self._ids.known if word.startswith(prefix)]
+        return [word for word in words if word not in control]
+
     def decode(self, ids: Sequence[int]) -> str:
         """Return a text made of these words, without control tokens and fillers."""
         control = {*FASTAI_CONTROL_TOKENS[self.document.cleaning], "", "xxfake"}
-        has_pieces = self.document.sentencepiece is not None
-        if has_pieces:
+        if self.has_pieces:
             control |= {WORD_START + word for word in control if word}
         words = [word for word in self.tokens(ids) if word in self._ids.known and word not in control]
-        return "".join(words).replace(WORD_START, " ").strip() if has_pieces else " ".join(words)
+        return "".join(words).replace(WORD_START, " ").strip() if self.has_pieces else " ".join(words)
 
     @property
     def has_field_token(self) -> bool:

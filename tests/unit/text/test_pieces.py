@@ -186,6 +186,7 @@ def changed(**changes: object) -> bytes:
         ({"pieces": [["a", 1e10], ["b", 0]], "unknown": 0, "user_defined": []}, "a score is larger than 1e"),
         ({"pieces": [["a", 0], ["b", 0]], "unknown": 0, "user_defined": []}, "the vocabulary is not the pieces"),
         ({"replacements": [[["a"], "bc", "d"]]}, "1 replacements for 2 characters after 'a', expected one each"),
+        ({"replacements": [[["a"], "b", "d"]] * 3}, "the prefix 'a' is in 3 rows, expected at most 2"),
         ({"replacements": [[["a" * 32], "b", "d"]]}, "at most 31 characters"),
         ({"replacements": [[["a"], "b", ["d" * 33]]]}, "sentencepiece.replacements.0"),
     ],
