@@ -187,7 +187,7 @@ def found_differences(
     case: dict[str, Any], lines: list[dict[str, Any]], way: dict[str, Any], out: Path
 ) -> Iterator[str]:
     """Yield what an import does in another way than fastai."""
-    rows = [line for line in lines if "error" not in line]
+    rows = [{**line, "text": line.get("joined", line["text"])} for line in lines if "error" not in line]
     if case["task"] in ("language-model", "encoder"):
         yield from differences_of_pack(case, rows, out)
         return

@@ -5,7 +5,8 @@ This module does not know fastai: `learners1.py` and `learners2.py` use it, each
 A learner becomes a directory with its files, `case.json` and `expected.jsonl`. `case.json` holds the fields of
 `Learner`. Its imports have options of `bothways.import_fastai`, what is expected, and the cause of a refusal.
 `expected.jsonl` has a line per text: `text`, `ids` as written (never reversed), and `scores` and `label` as
-`learn.predict(text)` returns them. Language models have a `loss`, encoders a `last_state` and a `mean_state`.
+`learn.predict(text)` returns them. Texts of two columns also have `joined`, as fastai joins them. Language models have
+a `loss`, encoders a `last_state` and a `mean_state`.
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ def bundles(
             pooling = FastaiPooling(window_tokens=5, tail_tokens=9, last_skips_padding=True)
             members = [member.model_copy(update={"pooling": pooling}) for member in tiny.members]
             weights = {m.direction: weights_of(tiny.models[m.direction], m, tiny.task.outputs) for m in members}
-            rows = short(reference_record(members, weights, tiny.labels, tiny.tokenizer))
+            rows = short(reference_record(members, weights, tiny.task, tiny.tokenizer))
         write_classifiers(paths[kind], tiny, parity_record=rows, members=members, verify=lambda _: None)
     texts = [row.text for row in short(torch_models.parity_record) if isinstance(row.text, str)]
     write_with_early_exit(paths["single-label"], paths["early exit"], Direction.FORWARD, texts)
