@@ -206,13 +206,10 @@ def model_of(
     )
     task = _task(facts.task, requested, more_labels, found, name) if is_classifier and needs_task else None
     remarks = list(facts.remarks)
-    assumed = _assumptions(tokenizer, pooling if facts.pooling is None else None)
-    if facts.task is None:
-        assumed += _task_assumptions(task, requested)
+    assumed = _assumptions(tokenizer, pooling if facts.pooling is None else None, task, requested)
     if facts.vocabulary is None and not _is_published(name) and assumed:
         remarks.append(
-            f"{name} records only weights. Assumed: {', '.join(assumed)}. If its learner had others, import an export "
-            "of it"
+            f"{name} records only weights. Assumed: {assumed}. If its learner had others, import an export of it"
         )
     return ForeignModel(
         name=name,
@@ -404,22 +401,19 @@ def _is_published(name: str) -> bool:
     return any(part.split(".")[0] in PUBLISHED for part in Path(name).parts)
 
 
-def _assumptions(tokenizer: WordTokenizerDocument, pooling: FastaiPooling | None) -> list[str]:
+def _assumptions(
+    tokenizer: WordTokenizerDocument, pooling: FastaiPooling | None, task: Task | None, requested: Requested
+) -> str:
     """Return what is assumed of saved weights, because their file does not record it."""
     assumed = ["fastai's cleaning rules"] if tokenizer.rules is None else []
     if pooling is not None:
         longest = (pooling.tail_tokens or 0) + (0 if pooling.last_skips_padding else 1)
         assumed.append(f"bptt={pooling.window_tokens}, max_len={longest}")
-    return assumed
-
-
-def _task_assumptions(task: Task | None, requested: Requested) -> list[str]:
-    if task is None:
-        return []
-    assumed = [] if requested.task else [f"the task {task.name}"]
-    if task.thresholds is not None and requested.threshold is None:
+    if task is not None and requested.task is None:
+        assumed.append(f"the task {task.name}")
+    if task is not None and task.thresholds is not None and requested.threshold is None:
         assumed.append("the threshold 0.5")
-    return assumed
+    return ", ".join(assumed)
 
 
 def _sha256(path: Path) -> str:

@@ -7,13 +7,12 @@ written.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -26,15 +25,12 @@ from bothways.files import refuse_existing
 from bothways.interop.direction import DirectionVerdict, infer
 from bothways.interop.fastai_file import ForeignModel, open_model
 from bothways.interop.fastai_weights import Arrays
-from bothways.interop.learner_facts import Requested, ValueRange
+from bothways.interop.import_options import requested_of
 from bothways.interop.output_scales import with_scaled_outputs
 from bothways.interop.reference import reference_record
-from bothways.interop.sentencepiece_file import read_piece_file
 from bothways.runtime.verify import verify_in_fresh_process
 from bothways.tasks.labels import KNOWN_SHOWN, listed
-from bothways.tasks.task import Task, TaskName, TaskRecord
-from bothways.text.fastai_cleaning import RULES
-from bothways.text.piece_model import PieceModel
+from bothways.tasks.task import Task, TaskRecord
 from bothways.text.reading import Direction, SpecialTokenPlacement
 from bothways.text.tokenizer import UNKNOWN_ID
 from bothways.text.word_tokenizer import WordTokenizer, WordTokenizerDocument
@@ -123,7 +119,7 @@ def infer_direction(
         os.fspath(model),
         vocabulary=_path(vocabulary),
         language=language,
-        requested=Requested(sentencepiece=_pieces(sentencepiece)),
+        requested=requested_of(sentencepiece=sentencepiece),
         needs_task=False,
     )
     return _verdict(opened, texts)
@@ -137,9 +133,9 @@ def infer_direction(
     vocabulary=as_paths,
     language=optional(as_text),
     probabilities=optional(as_text),
-    sentencepiece=optional(as_path),
     task=optional(as_text),
     threshold=optional(as_number),
+    sentencepiece=optional(as_path),
 )
 def import_fastai(
     forward: str | os.PathLike[str],
@@ -152,10 +148,10 @@ def import_fastai(
     language: str | None = None,
     probabilities: str | None = None,
     rules: Sequence[str] | None = None,
-    sentencepiece: str | os.PathLike[str] | None = None,
     task: str | None = None,
     threshold: float | None = None,
     y_range: str | tuple[float, float] | None = None,
+    sentencepiece: str | os.PathLike[str] | None = None,
 ) -> FastaiImport:
     """Convert one or two fastai models to a bundle, or to a pack if they are language models or encoders.
 
@@ -176,14 +172,14 @@ def import_fastai(
         rules: Names of fastai's cleaning rules in order. For saved weights, whose files do not record them. For an
             export that first calls functions of its own: the rules after those, which you then call yourself. Defaults
             to all rules of the version.
-        sentencepiece: SentencePiece model file of a model that was trained with one. An export of v1 contains only its
-            path, and saved weights not even that.
         task: ``single-label``, ``multi-label`` or ``regression``, for saved weights, which do not record it. Defaults
             to ``single-label``.
         threshold: Probability from which on a multi-label classifier assigns a label. Defaults to that of
             ``learn.predict``.
         y_range: The lowest and highest number of a regression, for saved weights, which do not record it; ``none`` if
             the learner was made without ``y_range``.
+        sentencepiece: SentencePiece model file of a model that was trained with one. An export of v1 contains only its
+            path, and saved weights not even that.
 
     Raises:
         ForeignModelError: A file is not a fastai model, is damaged, or is of a kind that is not supported.
@@ -194,7 +190,7 @@ def import_fastai(
     """
     refuse_existing(Path(out))
     sources = [os.fspath(source) for source in (forward, backward) if source is not None]
-    requested = _requested(probabilities, rules, task, tuple(labels), threshold, y_range, sentencepiece)
+    requested = requested_of(probabilities, rules, sentencepiece, task, labels, threshold, y_range)
     words: list[str | None] = [os.fspath(path) for path in vocabulary] or [None]
     if len(words) not in (1, len(sources)):
         raise ConfigError(f"{len(words)} vocabularies for {len(sources)} models, expected one for all or one per model")
@@ -294,56 +290,6 @@ def _given_directions(direction: str | None, models: int) -> list[Direction | No
     if direction not in tuple(Direction):
         raise ConfigError(f"unknown direction {quoted(direction)}, expected forward or backward")
     return [Direction(direction)]
-
-
-def _requested(
-    probabilities: str | None,
-    rules: Sequence[str] | None,
-    task: str | None,
-    labels: tuple[str, ...],
-    threshold: float | None,
-    y_range: object,
-    sentencepiece: str | os.PathLike[str] | None,
-) -> Requested:
-    if threshold is not None and not 0 < threshold < 1:
-        raise ConfigError(f"threshold is {threshold:g}, expected a number between 0 and 1")
-    known = {name for by_name in RULES.values() for name in by_name}
-    if unknown := [rule for rule in rules or () if rule not in known]:
-        raise ConfigError(f"unknown rule {quoted(unknown[0])}, expected rules of fastai: {', '.join(sorted(known))}")
-    return Requested(
-        probabilities=_one_of("probabilities", probabilities, "softmax", "sigmoid"),
-        rules=None if rules is None else tuple(rules),
-        task=_one_of("task", task, *get_args(TaskName)),
-        labels=labels,
-        threshold=threshold,
-        y_range=_range_of(y_range),
-        sentencepiece=_pieces(sentencepiece),
-    )
-
-
-def _pieces(path: str | os.PathLike[str] | None) -> PieceModel | None:
-    return None if path is None else read_piece_file(Path(path))
-
-
-def _one_of(name: str, value: str | None, *known: _Name) -> _Name | None:
-    if value is None:
-        return None
-    for each in known:
-        if each == value:
-            return each
-    raise ConfigError(f"unknown {name} {quoted(value)}, expected {' or '.join(known)}")
-
-
-def _range_of(value: object) -> ValueRange | Literal["none"] | None:
-    """Return a range that is given as text, such as ``0,5`` or ``none``, or as a tuple of two numbers."""
-    if value is None or value == "none":
-        return None if value is None else "none"
-    numbers: list[float] = []
-    with contextlib.suppress(TypeError, ValueError):
-        numbers = list(map(float, value.split(",") if isinstance(value, str) else value))  # type: ignore[call-overload]
-    if len(numbers) != 2 or not all(map(math.isfinite, numbers)) or not numbers[0] < numbers[1]:
-        raise ConfigError(f"y_range is {quoted(value, 40)}, expected the lowest and highest number: LOW,HIGH or none")
-    return numbers[0], numbers[1]
 
 
 def _verdict(model: ForeignModel, texts: Sequence[str] | None) -> DirectionVerdict:

@@ -63,11 +63,11 @@ class Requested:
     Attributes:
         probabilities: What to apply to the outputs of a classifier whatever ``learn.predict`` applies. None for that.
         rules: Names of the cleaning rules to apply, in order. None for those that the file records.
-        sentencepiece: The SentencePiece model of a file that does not contain it.
         task: What saved weights predict. None if the caller does not say.
         labels: Labels in the order of the outputs, or the names of targets. Empty for those that the file records.
         threshold: Probability from which on a label is assigned, for multi-label. None for that of ``learn.predict``.
         y_range: Range of the numbers of saved weights. ``none`` if they have no range, None if the caller does not say.
+        sentencepiece: The SentencePiece model of a file that does not contain it.
     """
 
     probabilities: Literal["softmax", "sigmoid"] | None = None

@@ -263,7 +263,8 @@ def test_a_direction_is_known_or_refused_and_contradictions_are_refused(
     inferred: Direction | None,
     outcome: tuple[Direction, str] | str,
 ) -> None:
-    opened = fastai_file.open_model(str(files[FORWARD]), language="en", requested=Requested(labels=tuple(LABELS)))
+    requested = Requested(labels=tuple(LABELS))
+    opened = fastai_file.open_model(str(files[FORWARD]), requested=requested, language="en")
     model = dataclasses.replace(opened, direction=recorded)
     if isinstance(outcome, str):
         with pytest.raises(DirectionError, match=outcome):

@@ -154,7 +154,7 @@ def of_v2(model: PieceModel, state: object) -> Record:
 
 
 def opened(export: object, model: PieceModel | None = None, words: list[str] | None = None) -> ForeignModel:
-    requested = Requested(sentencepiece=model, labels=tuple(LABELS) if words else ())
+    requested = Requested(sentencepiece=model, labels=tuple(LABELS))
     return model_of(export, "x.pkl", read_vocabulary=lambda: (words or [], []), requested=requested)
 
 
