@@ -15,7 +15,7 @@ from __future__ import annotations
 import ctypes
 import heapq
 import math
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
 from bothways.text.piece_model import PieceModel
@@ -52,11 +52,12 @@ def _single(number: float) -> float:
     return ctypes.c_float(number).value
 
 
-def _by_first_character(pieces: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Return the lengths of the pieces that begin with each character, in ascending order."""
+def _lengths(pieces: Iterable[str], characters: int) -> dict[str, tuple[int, ...]]:
+    """Return the lengths of the pieces that begin with each sequence of so many characters, in ascending order."""
     lengths: dict[str, set[int]] = {}
     for piece in pieces:
-        lengths.setdefault(piece[0], set()).add(len(piece))
+        if len(piece) >= characters:
+            lengths.setdefault(piece[:characters], set()).add(len(piece))
     return {first: tuple(sorted(found)) for first, found in lengths.items()}
 
 
@@ -79,34 +80,20 @@ class UnigramSegmenter:
         for piece in (model.pieces[position][0] for position in model.user_defined):
             self._scores[piece] = _single((len(piece.encode()) - 1) * _USER_DEFINED_BONUS)
         self._unknown_score = _single(min(normal) - _UNKNOWN_PENALTY)
-        self._lengths = _by_first_character(list(self._scores))
+        self._lengths = _lengths(self._scores, 2)
         self.is_independent = max(normal) <= 0
 
     def segment(self, text: str) -> Segmentation:
         """Return the segmentation of a text as if its scores were added without rounding errors."""
-        scores, lengths, stop = self._scores, self._lengths, len(text)
+        stop = len(text)
         best, second, starts = [-math.inf] * (stop + 1), [-math.inf] * (stop + 1), [0] * (stop + 1)
         best[0] = 0.0
         for start in range(stop):
-            so_far, second_so_far, has_single = best[start], second[start], False
-            for length in lengths.get(text[start], ()):
-                end = start + length
-                if end > stop:
-                    break
-                score = scores.get(text[start:end])
-                if score is None:
-                    continue
-                has_single = has_single or length == 1
+            so_far, second_so_far = best[start], second[start]
+            for end, score in self._candidates(text, start):
                 total = so_far + score
                 if total > best[end]:
                     second[end] = max(best[end], second_so_far + score)
-                    best[end], starts[end] = total, start
-                elif total > second[end]:
-                    second[end] = total
-            if not has_single:
-                end, total = start + 1, so_far + self._unknown_score
-                if total > best[end]:
-                    second[end] = max(best[end], second_so_far + self._unknown_score)
                     best[end], starts[end] = total, start
                 elif total > second[end]:
                     second[end] = total
@@ -120,25 +107,28 @@ class UnigramSegmenter:
             text: The text.
             so_far: The sum of scores before the text, in single precision.
         """
-        scores, lengths, stop = self._scores, self._lengths, len(text)
+        stop = len(text)
         best, starts = [-math.inf] * (stop + 1), [0] * (stop + 1)
         best[0] = so_far
         for start in range(stop):
-            before, has_single = best[start], False
-            for length in lengths.get(text[start], ()):
-                end = start + length
-                if end > stop:
-                    break
-                score = scores.get(text[start:end])
-                if score is None:
-                    continue
-                has_single = has_single or length == 1
+            before = best[start]
+            for end, score in self._candidates(text, start):
                 total = _single(before + score)
                 if total > best[end]:
                     best[end], starts[end] = total, start
-            if not has_single and (total := _single(before + self._unknown_score)) > best[start + 1]:
-                best[start + 1], starts[start + 1] = total, start
         return self._traced(text, starts, math.inf)
+
+    def _candidates(self, text: str, start: int) -> list[tuple[int, float]]:
+        """Return the ends and the scores of the pieces that begin at a place. A character may be unknown."""
+        scores = self._scores
+        found = [(start + 1, scores.get(text[start], self._unknown_score))]
+        for length in self._lengths.get(text[start : start + 2], ()):
+            end = start + length
+            if end > len(text):
+                break
+            if (score := scores.get(text[start:end])) is not None:
+                found.append((end, score))
+        return found
 
     def add(self, so_far: float, scores: Sequence[float]) -> float:
         """Return the sum of scores after some pieces, in single precision."""
@@ -171,7 +161,7 @@ class BpeSegmenter:
         }
         self._unused = frozenset(model.pieces[position][0] for position in model.unused)
         self._symbols = frozenset(model.pieces[position][0] for position in model.user_defined)
-        self._symbol_lengths = _by_first_character(list(self._symbols))
+        self._symbol_lengths = _lengths(self._symbols, 1)
         self._known = self._scores.keys() - self._unused
         self.is_independent = not self._unused
 

@@ -27,6 +27,7 @@ from tests.pieces import (
     USER_DEFINED,
     field,
     made,
+    piece_model_of,
     reference,
     small_table,
     trained,
@@ -125,7 +126,7 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def model() -> PieceModel:
-    return read_piece_model(trained("unigram", "fastai-v1"), "x")
+    return piece_model_of(trained("unigram", "fastai-v1"))
 
 
 def of_v1(model: PieceModel, **options: object) -> dict[str, Any]:
@@ -165,7 +166,7 @@ def ids(found: ForeignModel, text: str) -> list[int]:
 def test_an_export_of_v2_contains_its_model(keeps_options: bool) -> None:
     data = trained("unigram")
     options = {"_add_bos": False, "_reverse": False, "_return_type": None, "model_proto": data}
-    found = opened(of_v2(read_piece_model(data, "x"), options if keeps_options else data))
+    found = opened(of_v2(piece_model_of(data), options if keeps_options else data))
     assert found.tokenizer.words == "sentencepiece"
     pieces = SentencePieceProcessor(model_proto=data).EncodeAsPieces("xxbos xxmaj that film")
     assert ids(found, "That film") == [found.tokenizer.vocabulary.index(piece) for piece in pieces]
@@ -178,7 +179,7 @@ def test_an_export_of_v1_needs_the_model_it_was_trained_with(model: PieceModel) 
     theirs = reference(trained("unigram", "fastai-v1"))
     assert ids(found, "That  film ") == theirs.EncodeAsIds("xxbos xxmaj that film")
     with pytest.raises(ConfigError, match="its vocabulary is not the pieces of the SentencePiece model"):
-        opened(of_v1(model), read_piece_model(trained("bpe", "fastai-v1"), "x"))
+        opened(of_v1(model), piece_model_of(trained("bpe", "fastai-v1")))
 
 
 def test_a_model_that_is_not_needed_is_refused(model: PieceModel) -> None:
@@ -186,7 +187,7 @@ def test_a_model_that_is_not_needed_is_refused(model: PieceModel) -> None:
     with pytest.raises(ConfigError, match="splits texts with SpacyTokenizer: drop --sentencepiece"):
         opened(v1_export(tiny_state(words=len(words)), words, LABELS), model)
     with pytest.raises(ConfigError, match="contains its own model: drop --sentencepiece"):
-        opened(of_v2(read_piece_model(trained("unigram"), "x"), trained("unigram")), model)
+        opened(of_v2(piece_model_of(trained("unigram")), trained("unigram")), model)
     with pytest.raises(ConfigError, match="has no pieces of SentencePiece: drop --sentencepiece"):
         opened(tiny_state(words=len(words)), model, words)
 
