@@ -227,12 +227,15 @@ class BpeSegmenter:
 def _joined(pieces: Sequence[str], known: Container[str]) -> tuple[str, ...]:
     """Return pieces with neighboring unknown ones joined."""
     joined: list[str] = []
-    was_unknown = False
+    unknown: list[str] = []
     for piece in pieces:
-        is_unknown = piece not in known
-        if is_unknown and was_unknown:
-            joined[-1] += piece
-        else:
-            joined.append(piece)
-        was_unknown = is_unknown
+        if piece not in known:
+            unknown.append(piece)
+            continue
+        if unknown:
+            joined.append("".join(unknown))
+            unknown = []
+        joined.append(piece)
+    if unknown:
+        joined.append("".join(unknown))
     return tuple(joined)
