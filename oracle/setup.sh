@@ -10,5 +10,6 @@ python="${PYTHON:-python3}"
 "$python" -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11) and "the oracle needs Python 3.11 or newer")'
 "$python" -m venv "$target"
 install=("$target/bin/python" -m pip install --quiet --disable-pip-version-check)
-"${install[@]}" -c "$here/constraints.txt" fastai==2.8.12 spacy==3.8.18 torch==2.13.0 torchvision==0.28.0 pyarrow==26.0.1 fastapi==0.165.0
+"${install[@]}" -c "$here/constraints.txt" fastai==2.8.12 spacy==3.8.18 torch==2.13.0 torchvision==0.28.0 pyarrow==26.0.1 fastapi==0.165.0 \
+  sentencepiece==0.2.3
 "${install[@]}" --no-deps --upgrade --target "$target/fastai-1" fastai==1.0.61
