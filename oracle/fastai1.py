@@ -30,6 +30,8 @@ classes. `legacy_files()` writes torch's older container, which is all that torc
 
 from __future__ import annotations
 
+import collections
+import collections.abc
 import contextlib
 import functools
 import sys
@@ -44,13 +46,14 @@ def load_fastai1(folder: str | Path | None = None) -> types.ModuleType:
     """Import fastai 1.0.61 and return its module `fastai.text`.
 
     Args:
-        folder: Where its wheel was unpacked; `fastai-1` in the oracle's environment by default.
+        folder: Where its wheel was unpacked; `fastai-1` in the oracle's environment by default. May hold another version
+            of fastai 1; those from 1.0.46 on are known to run.
 
     Returns:
         The module `fastai.text`, which has all names of a notebook's `from fastai.text import *`.
 
     Raises:
-        RuntimeError: Another fastai is imported already, or the folder holds another version.
+        RuntimeError: Another fastai is imported already, or the folder holds no fastai 1.
     """
     if "fastai" in sys.modules:
         raise RuntimeError("a fastai is imported already; fastai 1 needs a process of its own")
@@ -67,6 +70,9 @@ def load_fastai1(folder: str | Path | None = None) -> types.ModuleType:
     torch.load = with_pickles(torch.load)
 
     without_quotation_marks()
+    for name in ("Iterable", "Iterator", "Mapping", "Sequence", "Collection", "Sized", "Callable"):
+        if not hasattr(collections, name):  # versions before 1.0.60 import them from here, as up to Python 3.9
+            setattr(collections, name, getattr(collections.abc, name))
 
     import fastai.imports.core
 
@@ -75,8 +81,9 @@ def load_fastai1(folder: str | Path | None = None) -> types.ModuleType:
     import fastai.text
     import fastai.version
 
-    if fastai.version.__version__ != "1.0.61":
-        raise RuntimeError(f"{fastai.__file__} is fastai {fastai.version.__version__}, not 1.0.61")
+    wanted = "1.0.61" if folder is None else "1.0."
+    if not fastai.version.__version__.startswith(wanted):
+        raise RuntimeError(f"{fastai.__file__} is fastai {fastai.version.__version__}, not {wanted}")
     warnings.filterwarnings("ignore", message=".*pin_memory.*")
     fastai.text.defaults.cpus = 1  # no worker processes: 1 for the tokenizer, 0 is passed to the loaders
     fastai.text.defaults.silent = True

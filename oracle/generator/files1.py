@@ -16,6 +16,7 @@ from making1 import (
     quietly,
     saved_language_model,
     scratch,
+    seed_all,
     weights,
 )
 from rows1 import BOTH, PRE
@@ -207,7 +208,7 @@ def language_models_of_pieces() -> Iterator[Learner]:
         full = f"v1-language-models-sentencepiece-{direction}"
 
         def make(direction: str = direction, full: str = full) -> Any:
-            fastai_text.set_all_seed(7)
+            seed_all(7)
             place = scratch() / full
             place.mkdir(exist_ok=True)
             processor = fastai_text.SPProcessor(n_cpus=1, vocab_sz=300)

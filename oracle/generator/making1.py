@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
+import os
 import pickle
+import random
 import sys
 import types
 from collections.abc import Callable
@@ -13,13 +16,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import numpy as np
 import torch
 from fastai1 import load_fastai1
 from scaling import spread, spread_language_model
 from table import Made, seed_of
 from texts import TEXTS, training_rows
 
-fastai_text: Any = load_fastai1()
+fastai_text: Any = load_fastai1(os.environ.get("FASTAI1_FOLDER"))
 
 SIZES = {"emb_sz": 16, "n_hid": 20, "n_layers": 2}
 _kept: dict[str, Any] = {}
@@ -31,6 +35,13 @@ def quietly(call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         return call(*arguments, **options)
 
 
+def seed_all(seed: int) -> None:
+    """Seed everything that draws random numbers. `set_all_seed` does the same, in the versions that have it."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
 def parts(rows: Any) -> tuple[Any, Any]:
     """Return the training and validation rows."""
     return rows[rows.index % 10 != 0], rows[rows.index % 10 == 0]
@@ -38,7 +49,7 @@ def parts(rows: Any) -> tuple[Any, Any]:
 
 def bunch(*, rows: Any = None, cls: Any = None, backwards: bool = False, **options: Any) -> Any:
     """Return data made by `TextClasDataBunch.from_df`."""
-    fastai_text.set_all_seed(7)
+    seed_all(7)
     train, valid = parts(training_rows() if rows is None else rows)
     given = {"text_cols": "text", "label_cols": "label", "bs": 16, "num_workers": 0, **options}
     cls = cls or fastai_text.TextClasDataBunch
@@ -83,8 +94,8 @@ def classifier(
     **options: Any,
 ) -> Any:
     """Return a classifier with random weights whose scores differ from text to text."""
-    fastai_text.set_all_seed(seed_of(name))
-    sizes = {**fastai_text.awd_lstm_clas_config, **SIZES, **(config or {})}
+    seed_all(seed_of(name))
+    sizes = config if arch else {**fastai_text.awd_lstm_clas_config, **SIZES, **(config or {})}
     learn = fastai_text.text_classifier_learner(
         data, arch or fastai_text.AWD_LSTM, config=sizes, pretrained=False, **options
     )
@@ -97,7 +108,7 @@ def classifier(
 
 def language_model(data: Any, name: str, *, config: Any = None, **options: Any) -> Any:
     """Return a language model with random weights."""
-    fastai_text.set_all_seed(seed_of(name))
+    seed_all(seed_of(name))
     sizes = {**fastai_text.awd_lstm_lm_config, **SIZES, **(config or {})}
     learn = fastai_text.language_model_learner(data, fastai_text.AWD_LSTM, config=sizes, pretrained=False, **options)
     spread_language_model(learn.model)
@@ -171,7 +182,7 @@ def export(
         learn.path = folder
         learn.export("export.pkl")
         more = {} if copied is None else copied(learn, folder)
-        if is_loaded:
+        if is_loaded and "db_kwargs" in inspect.signature(fastai_text.load_learner).parameters:
             given = {"backwards": direction == "backward", **(loading or {})}
             learn = quietly(fastai_text.load_learner, folder, "export.pkl", **given)
         found = labels_of(learn) if labels is None else labels

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import own1
+from making1 import fastai_text
 from rows1 import BOTH, row
 from table import Learner, either, refused
 from torch import nn
@@ -262,4 +263,31 @@ def callbacks() -> Iterator[Learner]:
         )
 
 
-KINDS = (sizes, heads, callbacks)
+def architectures() -> Iterator[Learner]:
+    """Yield other encoders of fastai, and learners whose own methods differ."""
+    small = {"ctx_len": 512, "n_layers": 2, "n_heads": 2, "d_model": 16, "d_head": 8, "d_inner": 32}
+    for name, arch in (("transformer", fastai_text.Transformer), ("transformer-xl", fastai_text.TransformerXL)):
+        base = fastai_text.tfmer_clas_config if name == "transformer" else fastai_text.tfmerXL_clas_config
+        config = {**base, **small}
+        cause = refused("Transformer")
+        yield from row("architectures", name, "E6", f"{arch.__name__}.", cause, arch=arch, config=config)
+
+    def subclass(learn: Any) -> None:
+        learn.__class__ = own1.OwnLearner
+
+    yield from row(
+        "learners",
+        "subclass",
+        "E1",
+        "A subclass of RNNLearner with its own predict.",
+        refused("OwnLearner"),
+        before=subclass,
+    )
+
+    def mixup(learn: Any) -> Any:
+        return learn.mixup()
+
+    yield from row("learners", "mixup", "E1", "mixup().", either("MixUp|loss"), before=mixup)
+
+
+KINDS = (sizes, heads, callbacks, architectures)

@@ -7,13 +7,21 @@ from functools import partial
 from typing import Any
 
 import own2
+import torch
+import torch.nn.utils.prune
 from fastai.text.all import (
     CSVLogger,
     EarlyStoppingCallback,
     GradientClip,
+    MixUp,
     ReduceLROnPlateau,
     SaveModelCallback,
+    TextLearner,
     accuracy,
+    rnn_cbs,
+)
+from fastai.text.all import (
+    Learner as Learner_,
 )
 from making2 import in_notebook
 from rows2 import BOTH, row
@@ -454,4 +462,132 @@ def callbacks() -> Iterator[Learner]:
     )
 
 
-KINDS = (sizes, windows, heads, encoders, callbacks)
+def modules() -> Iterator[Learner]:
+    """Yield torch's ways of changing a module without changing its class."""
+
+    def last_linear(learn: Any, make: Callable[[Any], Any]) -> None:
+        block = learn.model[1].layers[-1]
+        block[len(block) - 1] = make(block[len(block) - 1])
+
+    def one(name: str, what: str, change: Callable[[Any], Any], imports: Any, **more: Any) -> Iterator[Learner]:
+        return row("modules", name, "E1", what, imports, before=change, **more)
+
+    old_norm = torch.nn.utils.spectral_norm
+    yield from one(
+        "spectral-norm-old",
+        "The older spectral_norm.",
+        lambda learn: last_linear(learn, old_norm),
+        refused("hook|spectral|weight"),
+    )
+
+    def pruned(learn: Any) -> None:
+        torch.nn.utils.prune.l1_unstructured(learn.model[1].layers[-1][-1], name="weight", amount=0.5)
+
+    yield from one("pruned", "A pruned linear layer.", pruned, either("hook|prun|weight"))
+
+    def quantized(learn: Any) -> None:
+        learn.model = torch.ao.quantization.quantize_dynamic(learn.model, {nn.Linear}, dtype=torch.qint8)
+
+    yield from one("quantized", "Linear layers quantized to 8 bits.", quantized, refused("quantiz"))
+
+    def data_parallel(learn: Any) -> None:
+        learn.model[1] = nn.DataParallel(learn.model[1])
+
+    yield from one("data-parallel", "A head in nn.DataParallel.", data_parallel, either("DataParallel"))
+
+    def momentum(learn: Any) -> None:
+        learn.model[1].layers[0][0].momentum = 0.5
+
+    yield from one("momentum", "Another momentum of the batch normalization.", momentum, EXACT)
+
+    def padding_row(learn: Any) -> None:
+        learn.model[0].module.encoder.padding_idx = None
+
+    yield from one("padding-idx", "An embedding without padding_idx.", padding_row, EXACT)
+
+    def scaled(learn: Any) -> None:
+        learn.model[0].module.encoder.scale_grad_by_freq = True
+
+    yield from one("scale-grad", "An embedding with scale_grad_by_freq.", scaled, either("scale_grad"))
+
+    def no_bias(learn: Any) -> None:
+        module = learn.model[0].module
+        for wrapped in module.rnns:
+            old = wrapped.module
+            new = nn.LSTM(old.input_size, old.hidden_size, 1, batch_first=True, bias=False)
+            wrapped.weight_hh_l0_raw = nn.Parameter(new.weight_hh_l0.detach().clone())
+            del new._parameters["weight_hh_l0"]
+            wrapped.module = new
+            wrapped._setweights()
+
+    yield from one("lstm-no-bias", "LSTMs without biases.", no_bias, either("bias"))
+
+    def buffer(learn: Any) -> None:
+        learn.model[1].register_buffer("extra", torch.ones(3))
+
+    yield from one("buffer", "A buffer that nothing reads.", buffer, either("extra|buffer"))
+
+    def attribute(learn: Any) -> None:
+        learn.model[1].note = "best of three"
+
+    yield from one("attribute", "An attribute that nothing reads.", attribute, either("note"))
+
+
+def learners() -> Iterator[Learner]:
+    """Yield learners whose own methods differ."""
+
+    def one(name: str, what: str, change: Callable[[Any], Any], imports: Any, **more: Any) -> Iterator[Learner]:
+        return row("learners", name, "E1", what, imports, before=change, **more)
+
+    def subclass(name: str) -> Callable[[Any], None]:
+        def change(learn: Any) -> None:
+            learn.__class__ = in_notebook(type(name, (TextLearner,), {"predict": flat_predict}))
+
+        return change
+
+    yield from one(
+        "subclass",
+        "A subclass of TextLearner with its own predict.",
+        subclass("MyLearner"),
+        refused("MyLearner"),
+        in_sample=True,
+    )
+    yield from one(
+        "subclass-named",
+        "A subclass of TextLearner with its name.",
+        subclass("TextLearner"),
+        refused("__main__|TextLearner"),
+    )
+
+    def plain_subclass(learn: Any) -> None:
+        learn.__class__ = in_notebook(type("QuietLearner", (TextLearner,), {}))
+
+    yield from one(
+        "subclass-plain", "A subclass of TextLearner that changes nothing.", plain_subclass, either("QuietLearner")
+    )
+
+    def general(learn: Any) -> Any:
+        return Learner_(learn.dls, learn.model, loss_func=learn.loss_func, cbs=rnn_cbs())
+
+    yield from one("general", "A plain Learner with fastai's model.", general, either("Learner"))
+
+    def instance(learn: Any) -> None:
+        learn.get_preds = partial(learn.get_preds, act=torch.sigmoid)
+
+    yield from one(
+        "instance-get-preds", "`get_preds` replaced on the learner's instance.", instance, refused("get_preds")
+    )
+
+    def mixup(learn: Any) -> None:
+        learn.add_cb(MixUp())
+
+    yield from one("mixup", "MixUp, which does not touch predictions.", mixup, either("MixUp"))
+
+
+def flat_predict(self: Any, item: Any, **options: Any) -> Any:
+    """Return the predictions of fastai, flattened."""
+    label, number, scores = Learner_.predict(self, item, **options)
+    return label, number, scores**0.5 / (scores**0.5).sum()
+
+
+KINDS = (sizes, windows, heads, encoders, callbacks, modules, learners)

@@ -33,7 +33,7 @@ def spread(model: Any, batches: list[Any], scale: float = 1.5) -> None:
             rows = inputs_of(norm, model, batches)
             if rows is not None:
                 norm.running_mean.copy_(rows.mean(dim=0))
-                norm.running_var.copy_(rows.var(dim=0) + 1e-3)
+                norm.running_var.copy_(rows.var(dim=0) + 0.02)
                 if norm.affine:
                     norm.weight.copy_(1 + torch.randn(norm.weight.shape) / 4)
                     norm.bias.copy_(torch.randn(norm.bias.shape) / 4)

@@ -8,7 +8,7 @@ from typing import Any
 
 import own1
 import torch
-from making1 import bunch, fastai_text, quietly, scratch
+from making1 import bunch, fastai_text, quietly, scratch, seed_all
 from rows1 import BOTH, SOFTMAX, row
 from table import EXACT, Import, Learner, either, refused
 from texts import training_rows
@@ -99,7 +99,7 @@ def by_block(label: Any, rows: Any = None, **labeling: Any) -> Callable[[str], A
     """Return a function that makes data by the data block."""
 
     def data(direction: str) -> Any:
-        fastai_text.set_all_seed(7)
+        seed_all(7)
         items = fastai_text.TextList.from_df(training_rows() if rows is None else rows, scratch(), cols="text")
         labeled = quietly(items.split_by_rand_pct(0.1, seed=3).label_from_df, cols=label, **labeling)
         return quietly(labeled.databunch, bs=16, num_workers=0, backwards=direction == "backward")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import own1
-from making1 import bunch, fastai_text, kept, quietly, scratch
+from making1 import bunch, fastai_text, kept, quietly, scratch, seed_all
 from rows1 import BOTH, POST, PRE, row
 from table import EXACT, Import, Learner, either, refused
 from texts import LANGUAGES, TEXTS, rows_in, texts_in, training_rows
@@ -240,7 +240,7 @@ def lists() -> Iterator[Learner]:
         def data(direction: str) -> Any:
             from making1 import quietly, scratch
 
-            fastai_text.set_all_seed(7)
+            seed_all(7)
             given = {} if processor is None else {"processor": processor()}
             items = (cls or fastai_text.TextList).from_df(
                 training_rows() if rows is None else rows, scratch(), cols="text", **given
@@ -296,7 +296,7 @@ def lists() -> Iterator[Learner]:
     def csv(direction: str) -> Any:
         from making1 import quietly, scratch
 
-        fastai_text.set_all_seed(7)
+        seed_all(7)
         training_rows()[["label", "text"]].to_csv(scratch() / "texts.csv", index=False)
         return quietly(
             fastai_text.TextClasDataBunch.from_csv,
@@ -312,7 +312,7 @@ def lists() -> Iterator[Learner]:
     def folder(direction: str) -> Any:
         from making1 import quietly, scratch
 
-        fastai_text.set_all_seed(7)
+        seed_all(7)
         place = scratch() / "folders"
         for index, (text, label) in enumerate(training_rows()[["text", "label"]].itertuples(index=False)):
             file = place / ("valid" if index % 10 == 0 else "train") / label / f"{index:03}.txt"
@@ -404,7 +404,7 @@ def sentencepiece() -> Iterator[Learner]:
 
 def pieces(direction: str, language: str, **given: Any) -> Any:
     """Return data tokenized by a SPProcessor, in a folder of its own."""
-    fastai_text.set_all_seed(7)
+    seed_all(7)
     place = scratch() / f"pieces-{len(list(scratch().iterdir()))}"
     place.mkdir()
     rows = training_rows() if language == "en" else rows_in(language)

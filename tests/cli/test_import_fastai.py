@@ -43,7 +43,8 @@ def files(classifiers: TinyClassifiers, tmp_path: Path) -> list[Path]:
 
 
 def labels() -> list[str]:
-    return [part for label in LABELS for part in ("--label", label)]
+    """Return the options for what the weights of a classifier do not record."""
+    return ["--language", "en", *(part for label in LABELS for part in ("--label", label))]
 
 
 def test_two_classifiers_become_a_bundle_that_all_commands_accept(
@@ -54,7 +55,7 @@ def test_two_classifiers_become_a_bundle_that_all_commands_accept(
     assert (finished.status, finished.err) == (0, "")
     out = finished.out.decode()
     for row in (("forward.pth", "fastai", "forward", "given"), ("backward.pth", "fastai", "backward", "given")):
-        (line,) = [line for line in out.splitlines() if row[0] in line]
+        (line,) = [line for line in out.splitlines() if row[0] in line and "│" in line]
         name, *cells = (cell.strip() for cell in line.split("│")[1:5])
         assert name.endswith(row[0])
         assert cells == list(row[1:])
@@ -76,8 +77,13 @@ def test_a_language_model_becomes_a_pack(
 ) -> None:
     weights = save_weights(tmp_path / "lm.pth", fastai_state(language_models.models[Direction.BACKWARD]))
     save_vocabulary(tmp_path / "itos.pkl", vocabulary(1, WORDS))
-    finished = cli.run("import-fastai", weights, "--out", tmp_path / "lm.pack", "--direction", "backward")
+    options = ("--out", tmp_path / "lm.pack", "--direction", "backward")
+    refused = cli.run("import-fastai", weights, *options)
+    assert refused.status == 2
+    assert "records only weights, not how texts were split: add --language" in refused.error_line
+    finished = cli.run("import-fastai", weights, *options, "--language", "en")
     assert finished.status == 0, finished.err
+    assert "Assumed: fastai's cleaning rules." in " ".join(finished.out.decode().split())
     assert f"--pretrained {tmp_path / 'lm.pack'}" in finished.out.decode()
     assert b"language-model" in cli.run("info", tmp_path / "lm.pack").out
 
@@ -145,7 +151,7 @@ def test_the_error_for_missing_spacy_says_what_to_install(
 def test_a_language_that_spacy_does_not_split_by_rules_is_refused(
     cli: CommandServer, files: list[Path], tmp_path: Path, language: str, message: str
 ) -> None:
-    finished = cli.run("import-fastai", *files, "--out", tmp_path / "out", *labels(), "--language", language)
+    finished = cli.run("import-fastai", *files, "--out", tmp_path / "out", *labels()[2:], "--language", language)
     assert finished.status == 1
     assert message in finished.error_line
 

@@ -20,6 +20,7 @@ from bothways.bundle.manifest import digest_of
 from bothways.interop import pickle_reader
 from bothways.interop.archive import extract_models
 from bothways.interop.sentencepiece_file import read_piece_model
+from tests.fuzz.table_streams import stream_entrance
 from tests.fuzz.workbook_parts import SHEET_SEED, STRINGS_SEED, STYLES_SEED, part_entrance, parts_with
 from tests.hostile import foreign_files as foreign
 from tests.hostile import table_files as tables
@@ -63,6 +64,11 @@ def _target(
 ) -> Target:
     entrance = ENTRANCES[name]
     return Target(entrance, name.replace(" ", "_"), seeds or (entrance.benign(200),), words, wrap, longest)
+
+
+def _table(name: str, words: tuple[bytes, ...] = ()) -> Target:
+    entrance = stream_entrance(name)
+    return Target(entrance, name.replace(" ", "_"), (entrance.benign(200),), words)
 
 
 def _named(path: str) -> bytes:
@@ -205,17 +211,13 @@ TARGETS: dict[str, Target] = {
     "invocations csv": _target("invocations csv", TABLE_WORDS),
     "hyperparameters": _target("hyperparameters", TOML_WORDS),
     "settings": _target("settings", TOML_WORDS),
-    "csv": _target("csv", TABLE_WORDS),
-    "tsv": _target("tsv", TABLE_WORDS),
-    "json lines": _target("json lines", JSON_WORDS),
-    "json": _target("json", JSON_WORDS),
-    "parquet": _target("parquet", longest=8000),
-    "arrow": _target("arrow", longest=8000),
+    **{name: _table(name, TABLE_WORDS) for name in ("csv", "tsv")},
+    **{name: _table(name, JSON_WORDS) for name in ("json", "json lines", "json gz", "json lines gz")},
+    **{name: _table(name, TABLE_WORDS) for name in ("csv gz", "csv bz2", "csv xz", "csv zst", "csv zip")},
+    **{name: _table(name) for name in ("parquet", "arrow")},
     "private key": _target("private key", PEM_WORDS),
     "public key": _target("public key", PEM_WORDS),
     "signature": _target("signature", JSON_WORDS),
-    **{name: _target(name, TABLE_WORDS) for name in ("csv gz", "csv bz2", "csv xz", "csv zst", "csv zip")},
-    **{name: _target(name, JSON_WORDS) for name in ("json gz", "json lines gz")},
     "excel": _target("excel", ZIP_WORDS, seeds=(_WORKBOOK,), longest=10_000),
     "excel sheet": Target(part_entrance(tables.SHEET), "excel_sheet", (SHEET_SEED,), XML_WORDS),
     "excel strings": Target(part_entrance(tables.STRINGS), "excel_strings", (STRINGS_SEED,), XML_WORDS),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bothways.errors import BothwaysError
+from tests.fuzz.code import CODE, SOURCE
 from tests.fuzz.quick import quick_readers
 from tests.fuzz.targets import SEEDS, TARGETS, Target
 
@@ -66,3 +67,9 @@ def test_a_file_with_random_changes_is_read_or_refused(name: str) -> None:
             read_or_refuse(target, path, changed(rng.choice(target.seeds), target.words, rng)) for _ in range(CHANGES)
         )
     assert refused > 0
+
+
+def test_the_code_of_each_target_is_known_so_that_its_count_begins_again_when_it_changes() -> None:
+    assert CODE.keys() == TARGETS.keys()
+    for pattern in {pattern for patterns in CODE.values() for pattern in patterns}:
+        assert [*SOURCE.glob(pattern)], f"no file has the path {pattern}"

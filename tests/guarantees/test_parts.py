@@ -132,6 +132,14 @@ def test_the_cost_of_a_part_does_not_depend_on_the_text_before_it(
     assert sum(tokens[:100]) == pytest.approx(sum(tokens[-100:]), rel=0.2)
     assert max(tokens) <= 2 * 32 + 20
 
+    reader = model.open()
+    tokens = []
+    for number in range(1000):  # one long word, a letter at a time
+        read.clear()
+        reader.append("abcdefghijklmnopqrstu"[number * number % 21])
+        tokens.append(sum(read))
+    assert sum(tokens[-100:]) <= 100 * 2 * 32
+
 
 def test_a_forward_only_bundle_reads_parts_and_a_backward_only_one_does_not(
     tiny_tokenizer: SubwordTokenizer, tmp_path: Path

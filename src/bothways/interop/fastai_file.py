@@ -198,6 +198,23 @@ def model_of(
             f"{found.architecture.vocabulary_size} rows: pass the vocabulary that this model was trained with"
         )
     is_classifier = found.widths_head is not None
+    version = found.is_version_1 if is_classifier else None
+    pooling = (facts.pooling or (_V1_POOLING if found.is_version_1 else _V2_POOLING)) if is_classifier else None
+    tokenizer = _tokenizer(
+        facts,
+        words,
+        name,
+        language,
+        requested,
+        is_version_1=version,
+        may_assume_english=not needs_labels or _is_published(name),
+    )
+    remarks = list(facts.remarks)
+    assumed = _assumptions(tokenizer, pooling if facts.pooling is None else None)
+    if facts.vocabulary is None and not _is_published(name) and assumed:
+        remarks.append(
+            f"{name} records only weights. Assumed: {assumed}. If its learner had others, import an export of it"
+        )
     return ForeignModel(
         name=name,
         file_name=name,
@@ -205,14 +222,14 @@ def model_of(
         library=facts.library,
         kind=Kind.CLASSIFIER if is_classifier else Kind.LANGUAGE_MODEL,
         found=found,
-        pooling=(facts.pooling or (_V1_POOLING if found.is_version_1 else _V2_POOLING)) if is_classifier else None,
+        pooling=pooling,
         labels=_labels(found_labels, found.classes, name) if is_classifier and needs_labels else [],
-        tokenizer=_tokenizer(facts, words, name, language, requested),
+        tokenizer=tokenizer,
         has_vocabulary=facts.vocabulary is not None,
         direction=facts.direction,
         text_column=facts.text_column,
         label_column=facts.label_column,
-        remarks=facts.remarks,
+        remarks=remarks,
     )
 
 
@@ -260,17 +277,29 @@ def _labels(labels: Sequence[str], classes: int, name: str) -> list[str]:
 
 
 def _tokenizer(
-    facts: LearnerFacts, words: list[str], name: str, language: str | None, requested: Requested
+    facts: LearnerFacts,
+    words: list[str],
+    name: str,
+    language: str | None,
+    requested: Requested,
+    *,
+    is_version_1: bool | None,
+    may_assume_english: bool,
 ) -> WordTokenizerDocument:
     pieces = facts.sentencepiece or requested.sentencepiece
     if facts.vocabulary is None:
         _check_pieces(words, pieces, name)
     has_ids_of_pieces = pieces is not None and words == [piece for piece, _ in pieces.pieces]
-    cleaning = facts.cleaning or (FASTAI_V1 if has_ids_of_pieces else _cleaning_of(words, name))
+    cleaning = facts.cleaning or (FASTAI_V1 if has_ids_of_pieces else _cleaning_of(words, name, is_version_1))
     if pieces is not None and cleaning == FASTAI_V1 and not has_ids_of_pieces:
         raise ConfigError(
             f"{name}: its vocabulary is not the pieces of the SentencePiece model: pass the model that it was trained "
             "with"
+        )
+    if facts.vocabulary is None and language is None and pieces is None and not may_assume_english:
+        raise ConfigError(
+            f"{name} records only weights, not how texts were split: add --language with spaCy's code of their "
+            "language, such as en. If they were not split by spaCy, import the learner's export instead"
         )
     if facts.cleaning is None and cleaning == FASTAI_V2:
         words = without_fillers(words)
@@ -324,18 +353,37 @@ def _check_pieces(words: Sequence[str], pieces: PieceModel | None, name: str) ->
         )
 
 
-def _cleaning_of(words: list[str], name: str) -> str:
-    """Return the cleaning rules of fastai v1 or v2, recognized by the order of their control tokens."""
-    for cleaning, control in FASTAI_CONTROL_TOKENS.items():
-        if tuple(words[: len(control)]) == control:
-            return cleaning
-    older = [word for word in FASTAI_CONTROL_TOKENS["fastai-v1"] if word in words[:20]]  # for example from before xxeos
-    if words[: len(older)] == older and len(older) > 4:
-        return "fastai-v1"
+def _cleaning_of(words: list[str], name: str, is_version_1: bool | None) -> str:
+    """Return the cleaning rules of fastai v1 or v2, as the head shows the version, or the order of control tokens."""
+    by_order = {control: cleaning for cleaning, control in FASTAI_CONTROL_TOKENS.items()}
+    found = by_order.get(tuple(words[: len(FASTAI_CONTROL_TOKENS[FASTAI_V1])]))
+    if found is not None:
+        return found if is_version_1 is None else FASTAI_V1 if is_version_1 else FASTAI_V2
+    older = [word for word in FASTAI_CONTROL_TOKENS[FASTAI_V1] if word in words[:20]]  # from before xxeos
+    if words[: len(older)] == older and len(older) > 4 and is_version_1 is not False:
+        if "\n" in words and "\n " not in words:
+            raise ForeignModelError(
+                f"{name}: its vocabulary has line breaks as fastai 1.0.42 and older split them, which can't be imported"
+            )
+        return FASTAI_V1
     raise ForeignModelError(
         f"{name}: its vocabulary begins with {shown(', '.join(words[:9]))}, expected the control tokens of fastai v1 "
         "or v2 in their order: models with other control tokens can't be imported"
     )
+
+
+def _is_published(name: str) -> bool:
+    """Return whether a name is that of a published model, or of its archive."""
+    return any(part.split(".")[0] in PUBLISHED for part in Path(name).parts)
+
+
+def _assumptions(tokenizer: WordTokenizerDocument, pooling: FastaiPooling | None) -> str:
+    """Return what is assumed of saved weights, because their file does not record it."""
+    assumed = ["fastai's cleaning rules"] if tokenizer.rules is None else []
+    if pooling is not None:
+        longest = (pooling.tail_tokens or 0) + (0 if pooling.last_skips_padding else 1)
+        assumed.append(f"bptt={pooling.window_tokens}, max_len={longest}")
+    return ", ".join(assumed)
 
 
 def _sha256(path: Path) -> str:

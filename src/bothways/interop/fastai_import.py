@@ -185,7 +185,8 @@ def import_fastai(
         for source, path in zip(sources, words, strict=True)
     ]
     given = _given_directions(direction, len(models))
-    imported = [resolve_direction(model, way, _verdict(model, None)) for model, way in zip(models, given, strict=True)]
+    verdicts = [_verdict(model, None) for model in models]
+    imported = [resolve_direction(*each) for each in zip(models, given, verdicts, strict=True)]
     _require_compatible(models)
 
     document = models[0].tokenizer.model_copy(update={"vocabulary": merged_vocabulary([m.tokenizer for m in models])})

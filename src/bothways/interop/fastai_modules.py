@@ -16,7 +16,7 @@ import numpy as np
 
 from bothways.bundle.manifest import FastaiPooling
 from bothways.errors import ForeignModelError, shown
-from bothways.interop.facts import LONGEST_NAME, Fact, Work, is_encodable
+from bothways.interop.facts import LONGEST_NAME, Fact, is_encodable
 from bothways.interop.known_objects import Known, called, path_of, require, state_of
 from bothways.interop.pickle_reader import Record
 
@@ -120,7 +120,7 @@ def match_model(model: Fact) -> FoundModel:
             encoder = _module(first, _WINDOWS, "its encoder", ("module",), _expected_encoder(first))["module"]
             _match_encoder(encoder)
             pooling = _pooling(first)
-            value_range = _match_head(second, pooling)
+            value_range = _match_head(second)
             masks_padding = "pad_idx" in state_of(first)
     return FoundModel(module_state(model), pooling, value_range, masks_padding)
 
@@ -129,7 +129,7 @@ def module_state(module: Fact) -> dict[str, object]:
     """Return the arrays of a module and its submodules by name, like ``state_dict``.
 
     Raises:
-        ForeignModelError: There are too many, a name is not that of a tensor, or the model computes in half precision.
+        ForeignModelError: There are too many, or a name is not that of a tensor.
     """
     found: dict[str, object] = {}
     waiting: list[tuple[str, object, int]] = [("", module.value, 0)]
@@ -151,7 +151,6 @@ def module_state(module: Fact) -> dict[str, object]:
                 if part == "_modules":
                     waiting.append((f"{name}.", value, depth + 1))
                 elif isinstance(value, np.ndarray):
-                    _check_precision(value, work)
                     found[name] = value
         if max(len(found), len(waiting), visited) > MOST_TENSORS:
             raise ForeignModelError(
@@ -163,14 +162,6 @@ def module_state(module: Fact) -> dict[str, object]:
 def is_name(name: str) -> bool:
     """Return whether a text can be the name of a tensor: it is short and can be written to a file and a terminal."""
     return 0 < len(name) <= LONGEST_NAME and name.isprintable() and is_encodable(name)
-
-
-def _check_precision(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]], work: Work) -> None:
-    if array.dtype.kind == "f" and array.dtype.itemsize < 4:
-        raise ForeignModelError(
-            f"{work.source}: its model computes in half precision ({array.dtype}), so its predictions are rounded, "
-            "expected float32: call learn.to_fp32() and export it again"
-        )
 
 
 def _module(
@@ -244,12 +235,9 @@ def _match_decoder(decoder: Fact) -> None:
     _module(children["output_dp"], _STATE_DROPOUTS, "its output dropout", ())
 
 
-def _match_head(head: Fact, pooling: FastaiPooling) -> tuple[float, float] | None:
+def _match_head(head: Fact) -> tuple[float, float] | None:
     """Return the range of values of a regression model, or None."""
     layers = _module(head, _HEADS, "its head", ("layers",))["layers"]
-    window = state_of(head).get("bptt", pooling.window_tokens)  # only v2 has one
-    if type(window) is not int or window != pooling.window_tokens:
-        raise Fact(window, "the bptt of its head", head.work).refusal(f"that of its encoder, {pooling.window_tokens}")
     found, value_range = [], None
     for number, layer in enumerate(_layers(layers)):
         if value_range is not None:

@@ -128,12 +128,12 @@ def from_v1_export(root: Fact, requested: Requested) -> LearnerFacts:
             )
     _check_callbacks(root.part("cb_state"))
     tokenize, numericalize = _processors(data.part("x_proc"))
-    require(numericalize.part("vocab"), _VOCABULARIES, "its vocabulary")
     splitting = (
         _splitting_into_pieces(tokenize, requested)
         if tokenize is numericalize
         else _splitting_into_words(tokenize, requested)
     )
+    require(numericalize.part("vocab"), _VOCABULARIES, "its vocabulary")
     model = match_model(Fact(root.part("model").value, "its model", root.work))
     labels, remarks = _labels(data, root.part("loss_func"), requested)
     if not model.masks_padding:

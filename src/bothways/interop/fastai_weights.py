@@ -15,11 +15,14 @@ from numpy.typing import NDArray
 
 from bothways.bundle.manifest import Architecture
 from bothways.errors import ForeignModelError, shown
+from bothways.interop.torch_file import half_precision_of
 
 Arrays = dict[str, NDArray[np.float32]]
 
 _FIRST_LAYER = re.compile(r"^(?P<before>.*?)rnns\.0\.module\.weight_ih_l0$")
 _HEAD_PART = re.compile(r"^(?:module\.)?1\.layers\.(?P<place>[0-9]{1,4}(?:\.[0-9]{1,4})*)\.(?P<part>[a-z_]+)$")
+_LSTM_PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+_HEAD_PARTS = frozenset({"weight", "bias", "running_mean", "running_var", "num_batches_tracked"})
 _MOST_LAYERS = 64
 _MOST_HIDDEN_LAYERS = 16
 _LARGEST_WIDTH = 65_536
@@ -62,6 +65,11 @@ def find_weights(state: Mapping[str, object], source: str) -> FoundWeights:
         raise ForeignModelError(f"{source} contains no AWD-LSTM of fastai: {_what_instead(state)}")
     encoder, architecture, has_copies = _encoder(state, before, source)
     head, places = _head_modules(state)
+    _refuse_others(state, before, architecture.layers, source)
+    if head and not before.endswith("module."):
+        raise ForeignModelError(
+            f"{source} was saved by fastai 1.0.42 or older, which splits texts in another way: it can't be imported"
+        )
     bias = next((state[name] for name in ("1.decoder.bias", "module.1.decoder.bias") if name in state), None)
     if not head:
         if (decoder := state.get("1.decoder.weight")) is not None:
@@ -79,6 +87,22 @@ def _what_instead(state: Mapping[str, object]) -> str:
     if any("rnns.0.layers" in name for name in state):
         return "its layers are QRNNs, which are not supported"
     return f"its tensors are {shown(', '.join(sorted(state)[:3]))} ..." if state else "it has no tensors"
+
+
+def _refuse_others(state: Mapping[str, object], before: str, layers: int, source: str) -> None:
+    """Refuse tensors that no module of fastai's AWD-LSTM has: those of layers of another kind."""
+    known = {f"{before}encoder.weight", f"{before}encoder_dp.emb.weight"}
+    for layer in range(layers):
+        known.add(f"{before}rnns.{layer}.weight_hh_l0_raw")
+        known.update(f"{before}rnns.{layer}.module.{part}_l0" for part in _LSTM_PARTS)
+    known.update(f"{wrapped}1.decoder.{part}" for wrapped in ("", "module.") for part in ("weight", "bias"))
+    for name in state:
+        found = _HEAD_PART.match(name)
+        if name not in known and not (found and found["part"] in _HEAD_PARTS):
+            raise ForeignModelError(
+                f"{source} has the tensor {shown(name)}, which fastai's AWD-LSTM does not have: models with layers of "
+                "their own can't be imported"
+            )
 
 
 def _encoder(state: Mapping[str, object], before: str, source: str) -> tuple[Arrays, Architecture, bool]:
@@ -178,6 +202,11 @@ def _array(value: object, name: str, source: str, shape: tuple[int, ...] | None 
     if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
         raise ForeignModelError(
             f"{source} lacks the tensor {name} (expected floating-point numbers): it can't be imported"
+        )
+    if (stored := half_precision_of(value)) is not None:
+        raise ForeignModelError(
+            f"{source}: {name} is in half precision ({stored}), with which fastai's predictions are rounded, expected "
+            "float32: load the learner, call learn.to_fp32() or learn.model.float(), and save it again"
         )
     if shape is not None and value.shape != shape:
         raise ForeignModelError(f"{source}: {name} has shape {value.shape}, expected {shape}")

@@ -84,7 +84,7 @@ def called(value: object) -> str:
     """
     value = _inner(value)
     if not isinstance(value, Record):
-        return shown(path_of(value)) or class_name(value)
+        return shown(path_of(value)) or ("missing" if value is MISSING else class_name(value))
     kind: object = value.function
     if isinstance(kind, GlobalName) and kind.path in _NEW and value.arguments:
         kind = value.arguments[0]

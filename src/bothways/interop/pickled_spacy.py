@@ -5,29 +5,70 @@ Input: the record of a spaCy language. Output: the code of the language, and the
 
 from __future__ import annotations
 
+import re
+
 from pydantic import ValidationError
 
-from bothways.errors import shown
-from bothways.interop.facts import LONGEST_NAME, Fact, Work
+from bothways.errors import ForeignModelError, shown
+from bothways.interop.facts import LONGEST_NAME, MISSING, Fact, Work
+from bothways.interop.known_objects import called, path_of, state_of
 from bothways.interop.pickle_reader import Record
 from bothways.text.word_patterns import Pattern
 from bothways.text.word_rules import LONGEST_EXCEPTION, WordTables
 
+_LANGUAGE = re.compile(r"spacy\.lang\.([a-z]{2,8})\.[A-Za-z]+")
 _ORTH = 65
 """spaCy's number for the attribute that holds a token's text, in the rules that it pickles."""
 
 
 def pickled_spacy(pipe: Fact) -> tuple[str | None, WordTables | None]:
-    """Return the language and the rules of a pickled spaCy tokenizer, as far as the file has them."""
-    language, tokenizer = None, None
-    for record in pipe.work.everything_below(pipe.value):
-        if isinstance(record, Record):
-            if tokenizer is None and record.name == "spacy.tokenizer.Tokenizer":
-                tokenizer = record
-            parts = record.name.split(".", 4)
-            if language is None and parts[:2] == ["spacy", "lang"] and len(parts) > 2:
-                language = Fact(parts[2], "the language of spaCy", pipe.work).text(longest=LONGEST_NAME)
-    return language, _tables(tokenizer, pipe.work) if tokenizer else None
+    """Return the code and the rules of the language that fastai's SpacyTokenizer calls. None if there is none.
+
+    Raises:
+        ForeignModelError: The method is not that of a spaCy language, its texts go through more than its tokenizer, or
+            that has rules of its own.
+    """
+    if pipe.is_missing:
+        return None, None
+    language = _owner(pipe)
+    path = path_of(language.value) if isinstance(language.value, Record) else ""
+    found = _LANGUAGE.fullmatch(path)
+    if found is None:
+        raise ForeignModelError(
+            f"{pipe.work.source}: its tokenizer calls {called(pipe.value)}, expected the pipe of a spaCy language: it "
+            "can't be imported"
+        )
+    for name in ("_components", "pipeline"):  # the latter is that of spaCy 2
+        components = state_of(language).get(name)
+        if isinstance(components, list | tuple) and components:
+            raise ForeignModelError(
+                f"{pipe.work.source}: its spaCy pipeline has {len(components)} components, which may change its "
+                "tokens, expected a blank one: it can't be imported"
+            )
+    tokenizer = language.part("tokenizer")
+    tables = None
+    if isinstance(tokenizer.value, Record) and path_of(tokenizer.value) == "spacy.tokenizer.Tokenizer":
+        tables = _tables(tokenizer.value, pipe.work)
+    if tables is None:
+        raise ForeignModelError(
+            f"{pipe.work.source}: spaCy splits its texts with {called(tokenizer.value)}, expected the rules of spaCy "
+            "2.3 or later: it can't be imported"
+        )
+    return Fact(found[1], "the language of spaCy", pipe.work).text(longest=LONGEST_NAME), tables
+
+
+def _owner(method: Fact) -> Fact:
+    """Return the object that a bound method belongs to. Missing if it is not the method ``pipe``."""
+    value = method.value
+    if isinstance(value, Record) and path_of(value) == "builtins.getattr":
+        match value.arguments:
+            case (owner, "pipe"):
+                return Fact(owner, method.name, method.work)
+    if isinstance(value, Record) and isinstance(value.function, Record) and len(value.arguments) == 2:
+        function, owner = value.arguments  # as cloudpickle writes it
+        if value.function.arguments == ("MethodType",) and called(function) == "spacy.language.Language.pipe":
+            return Fact(owner, method.name, method.work)
+    return Fact(MISSING, method.name, method.work)
 
 
 def _tables(tokenizer: Record, work: Work) -> WordTables | None:

@@ -52,6 +52,9 @@ STORAGE_DTYPES: Final = {
 }
 """Numpy's type for the raw items of each storage class of torch. Other classes (complex, quantized) stay records."""
 
+_HALVES: Final = {"HalfStorage": "float16", "BFloat16Storage": "bfloat16"}
+_STORED_AS: Final = "stored as"
+
 OTHER_KINDS: Final = (
     (rb"version https://git-lfs", "a Git LFS pointer and not the file itself: fetch it with git lfs pull"),
     (rb"\s*<", "a web page: download the file itself"),
@@ -81,6 +84,14 @@ def read_foreign_file(path: Path) -> object:
         if file.peek(2).startswith(b"PK"):
             return _read_container(file, size_bytes, source)
         return _read_stream(file.read(size_bytes), source)
+
+
+def half_precision_of(array: NDArray[np.generic]) -> str | None:
+    """Return ``float16`` or ``bfloat16`` if a tensor was stored in half precision. It is returned as float32."""
+    if array.dtype == np.float16:
+        return "float16"
+    metadata = array.dtype.metadata
+    return str(metadata[_STORED_AS]) if metadata and _STORED_AS in metadata else None
 
 
 def _open_regular_file(path: Path) -> BufferedReader:
@@ -175,7 +186,10 @@ class _Storages:
         if type(count) is not int or count < 0 or self.left_bytes < 0:
             raise ValueError(f"storage {quoted(key, 99)} claims {count} items, which are not in the file")
         is_float = dtype.kind == "f" or storage_class == "BFloat16Storage"
-        storage = _Storage(np.empty(count, np.float32 if is_float else dtype.newbyteorder("=")))
+        returned = np.dtype(np.float32) if is_float else dtype.newbyteorder("=")
+        if storage_class in _HALVES:
+            returned = np.dtype(returned.str, metadata={_STORED_AS: _HALVES[storage_class]})
+        storage = _Storage(np.empty(count, returned))
         self.by_key[key] = storage_class, count, storage
         if self.raw_of is not None:
             self.fill(key, self.raw_of(key))

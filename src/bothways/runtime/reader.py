@@ -20,6 +20,9 @@ from bothways.text.reading import Ids, TokenizedText, concatenate
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.validation import check_text
 
+_MOST_KEPT_WINDOWS = 128
+"""More windows are needed only where combining marks, entities or tags follow each other without a space."""
+
 
 class TextReader:
     """Read a text as its parts arrive. Created by ``Classifier.open``. Not to be shared between threads.
@@ -44,6 +47,8 @@ class TextReader:
         self._settled = [tokenizer.tokenize("")]
         self._unread: Ids = self._settled[0].ids
         self._read_tokens = 0
+        self._windows: list[tuple[Ids, MemberStates]] = []
+        """The first windows of the unread and pending tokens, as they were read last, each with the states after it."""
         self._pending = ""
         self._parts = 0
         self._is_open = True
@@ -95,17 +100,35 @@ class TextReader:
         """Read the whole windows among tokens that later parts cannot change."""
         self._settled.append(text)
         self._unread = np.concatenate([self._unread, text.ids[1:]])
-        whole = len(self._unread) // WINDOW_TOKENS * WINDOW_TOKENS
-        _advance(self._states, self._unread[:whole])
-        self._unread = self._unread[whole:]
-        self._read_tokens += whole
+        whole = len(self._unread) // WINDOW_TOKENS
+        self._states, known = self._known(self._unread[: whole * WINDOW_TOKENS])
+        _advance(self._states, self._unread[known * WINDOW_TOKENS : whole * WINDOW_TOKENS])
+        self._windows = self._windows[whole:] if known == whole else []
+        self._unread = self._unread[whole * WINDOW_TOKENS :]
+        self._read_tokens += whole * WINDOW_TOKENS
 
     def _pooled(self, rest: TokenizedText) -> Pooled:
         """Return the forward model's pooled vector of the text, given the tokens that are not settled yet."""
-        ids, states = np.concatenate([self._unread, rest.ids[1:]]), self._states.extract(0)
-        _advance(states, ids)
+        ids = np.concatenate([self._unread, rest.ids[1:]])
+        states, known = self._known(ids)
+        del self._windows[known:]
+        whole = min(len(ids) // WINDOW_TOKENS, _MOST_KEPT_WINDOWS)
+        for window in range(known, whole):
+            part = ids[window * WINDOW_TOKENS : (window + 1) * WINDOW_TOKENS]
+            _advance(states, part)
+            self._windows.append((part, states.extract(0)))
+        _advance(states, ids[max(known, whole) * WINDOW_TOKENS :])
         states.take_last(0)
         return states.pooled(0, self._read_tokens + len(ids))
+
+    def _known(self, ids: Ids) -> tuple[MemberStates, int]:
+        """Return a copy of the states after as many windows as were read with the same tokens, and their number."""
+        known, states = 0, self._states
+        for window, after in self._windows:
+            if not np.array_equal(ids[known * WINDOW_TOKENS : (known + 1) * WINDOW_TOKENS], window):
+                break
+            known, states = known + 1, after
+        return states.extract(0), known
 
     def _check_open(self) -> None:
         if not self._is_open:

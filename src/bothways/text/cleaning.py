@@ -216,12 +216,13 @@ def _words_from_the_end(text: str) -> Iterator[tuple[int, int]]:
 def mark_chunk(chunk: str) -> Word:
     """Return a chunk as a lower-case word, with the special tokens for its capitals and repeated characters."""
     special_tokens: list[str] = []
-    letters = [character for character in chunk if character.isupper() or character.islower()]
-    capitals = sum(character.isupper() for character in letters)
-    if len(letters) > 1 and capitals == len(letters):
-        special_tokens.append(ALL_CAPITALS)
-    elif len(letters) > 1 and letters[0].isupper():
-        special_tokens.append(CAPITALIZED)
+    if not chunk.islower():
+        letters = [character for character in chunk if character.isupper() or character.islower()]
+        capitals = sum(character.isupper() for character in letters)
+        if len(letters) > 1 and capitals == len(letters):
+            special_tokens.append(ALL_CAPITALS)
+        elif len(letters) > 1 and letters[0].isupper():
+            special_tokens.append(CAPITALIZED)
     word = chunk.lower()
     longest = max((len(match.group()) for match in _REPEATED_CHARACTER.finditer(word)), default=0)
     if longest:

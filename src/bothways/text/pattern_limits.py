@@ -11,8 +11,9 @@ from __future__ import annotations
 import re
 import warnings
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
 from typing import Any
 
@@ -33,6 +34,7 @@ MOST_PATHS = 200
 """Maximum number of ways to read the beginning of any text. Romanian has more than 100 suffixes of one group."""
 MOST_LASTING_PATHS = 20
 """Maximum number of these ways that are in an unlimited repeat or behind one."""
+_WIDE_CLASSES = 2_000_000
 _MOST_STEPS = 1_000_000
 _MOST_TESTED = 5_000_000
 _LONGEST_LOOK = 100
@@ -40,6 +42,7 @@ _FIRST_STAND_IN = 0x100000
 
 _TOKEN = re.compile(r"\\.|\[\^?\]?(?:[^\]\\]+|\\.)*(?:\]|\\?\Z)", re.DOTALL)
 """An escape or a character class, also one without an end."""
+_BRACKET_IN_COMMENT = re.compile(rf"(?<!\\)(?:\\\\)*\(\?#(?:[^)\\]|\\.)*?[{chr(_FIRST_STAND_IN)}-\U0010ffff]")
 _URL_START, _URL_END = (
     r"(?u)^(?:(?:[\w\+\-\.]{2,})://)?(?:\S+(?::\S*)?@)?(?:(?!(?:10|127)(?:\.\d{1,3}){3})"
     r"(?!(?:169\.254|192\.168)(?:\.\d{1,3}){2})(?!172\.(?:1[6-9]|2\d|3[0-1])(?:\.\d{1,3}){2})"
@@ -66,6 +69,8 @@ def check_cost(pattern: str, flags: int) -> int:
         re.error: The pattern is not a regular expression.
     """
     short, classes = _shortened(pattern)
+    if _BRACKET_IN_COMMENT.search(short):
+        raise PatternCost("it has a bracket in a comment")  # which is no character class
     tests = {_FIRST_STAND_IN + number: text for number, text in enumerate(classes)}
     width = _checked_width(short, classes)
     if not _is_web_address(pattern):
@@ -115,6 +120,7 @@ def _checked_width(short: str, classes: list[str]) -> int:
     return width
 
 
+@lru_cache(maxsize=256)
 def _members(text: str) -> list[tuple[str, Any]]:
     """Return the parsed parts of a character class."""
     tree = list(_parsed(text, 0))
@@ -132,6 +138,103 @@ def _parsed(pattern: str, flags: int) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # "possible nested set": today's meaning is the intended one
         return import_module("re._parser").parse(pattern, flags)
+
+
+# Faster matching ------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=4)
+def start_match(pattern: str, flags: int) -> Callable[[str], object]:
+    """Return a function like ``re.compile(pattern, flags).match``, for a pattern that ``check_cost`` accepts.
+
+    Python visits every code point of every character class to compile a pattern. If there are very many of them, all
+    characters that pass the same classes and literals are replaced by one of them, in the pattern and in each string.
+
+    Raises:
+        re.error: The pattern is not a regular expression.
+    """
+    short, classes = _shortened(pattern)
+    if _checked_width(short, classes) < _WIDE_CLASSES:
+        return _compiled(pattern, flags).match
+    kinds = _Kinds(short, classes, flags)
+    narrow = _compiled(short.translate(kinds.narrow_classes()), flags).match
+    exact: list[Callable[[str], object]] = []
+
+    def match(text: str) -> object:
+        try:
+            return narrow(text.translate(kinds))
+        except _UnknownKind:  # no character is known that has another kind than all in the sample
+            exact[:] = exact or [_compiled(pattern, flags).match]
+            return exact[0](text)
+
+    return match
+
+
+class _UnknownKind(Exception):  # noqa: N818  (not an error: the whole pattern is compiled)
+    """A character is of a kind that the sample does not have."""
+
+
+class _Kinds(dict[int, str]):
+    """A character of the same kind for each character: it passes the same classes, literals and categories."""
+
+    def __init__(self, short: str, classes: list[str], flags: int) -> None:
+        super().__init__()
+        tree = _parsed(short, flags)
+        self._classes = classes
+        literals = {re.escape(chr(code)) for code in _literals(tree) if code < _FIRST_STAND_IN}
+        texts = [*classes, r"\w", r"\d", r"\s", r"\n", *sorted(literals)]
+        flags |= tree.state.flags & int(re.IGNORECASE)
+        self._tests = [_compiled(text, flags) for text in texts]
+        sample = _sample("".join(texts), flags)
+        passed: dict[str, list[int]] = {character: [] for character in sample}
+        for number, test in enumerate(self._tests):
+            for character in test.findall(sample):
+                passed[character].append(number)
+        self._first: dict[tuple[int, ...], str] = {}
+        for character in sample:
+            self._first.setdefault(tuple(passed[character]), character)
+
+    def narrow_classes(self) -> dict[int, str]:
+        """Return for the stand-in of each character class a pattern that has one character of each kind."""
+        members: list[list[str]] = [[] for _ in self._classes]
+        for passed, character in self._first.items():
+            for number in passed:
+                if number < len(members):
+                    members[number].append(re.escape(character))
+        return {
+            _FIRST_STAND_IN + number: f"(?-i:[{''.join(found)}])" if found else r"(?-i:[^\s\S])"
+            for number, found in enumerate(members)
+        }
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        passed = tuple(number for number, test in enumerate(self._tests) if test.match(character))
+        if passed not in self._first:
+            raise _UnknownKind
+        self[code] = self._first[passed]
+        return self[code]
+
+
+def _literals(tree: Any) -> Iterator[int]:
+    """Yield the characters that a parsed pattern names, at any depth."""
+    for part, value in tree:
+        if part.name in {"LITERAL", "NOT_LITERAL"}:
+            yield value
+        elif part.name == "IN":
+            yield from _literals(value)
+        elif part.name == "BRANCH":
+            for branch in value[1]:
+                yield from _literals(branch)
+        elif part.name in {"ASSERT", "ASSERT_NOT"}:
+            yield from _literals(value[1])
+        elif part.name in {"SUBPATTERN", "MAX_REPEAT", "MIN_REPEAT"}:
+            yield from _literals(value[-1])
+
+
+def _compiled(pattern: str, flags: int) -> re.Pattern[str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # "possible nested set": today's meaning is the intended one
+        return re.compile(pattern, flags)
 
 
 # Paths ----------------------------------------------------------------------------------------------------------------
@@ -354,10 +457,11 @@ def _sample(tests: str, flags: int) -> str:
 
 @cache
 def _borders_of_categories() -> frozenset[int]:
-    everything = "".join(map(chr, range(0x110000)))
+    codes = [*range(0x40000), *range(0xE0000, 0xE1000)]  # all others are unassigned or private in Unicode
+    everything = "".join(map(chr, codes))
     return frozenset(
         border
         for category in (r"\w+", r"\d+", r"\s+")
         for run in re.finditer(category, everything)
-        for border in run.span()
+        for border in (codes[run.start()], codes[run.end() - 1] + 1)
     )

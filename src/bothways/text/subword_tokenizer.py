@@ -45,6 +45,7 @@ _UNTYPEABLE = " unknown"
 
 _MAX_CACHED_CHUNKS = 100_000
 _MAX_CACHED_CHUNK_LENGTH = 40
+_MAX_RECENT_CHUNKS = 32
 
 MAX_PIECE_LENGTH = 1000
 """Maximum number of characters per piece. Words are much shorter. Very long pieces crash the library's trie builder."""
@@ -111,6 +112,7 @@ class SubwordTokenizer:
         if document.field_token is not None:
             self._tokens.append(document.field_token)
         self._cache: dict[str, tuple[int, tuple[int, ...]]] = {}
+        self._recent: dict[str, tuple[int, tuple[int, ...]]] = {}  # longer chunks, of texts that arrive in parts
 
     @classmethod
     def from_pieces(cls, pieces: list[tuple[str, float]], cleaning: str = "bothways-1") -> SubwordTokenizer:
@@ -206,15 +208,18 @@ class SubwordTokenizer:
 
     def _tokenize_chunk(self, chunk: str) -> tuple[int, tuple[int, ...]]:
         """Return the number of special tokens of a chunk, and the ids of its special tokens and pieces."""
+        if (recent := self._recent.get(chunk)) is not None:
+            return recent
         special_tokens, word = mark_chunk(chunk)
         pieces = self._subwords.encode(WORD_START + word, add_special_tokens=False).ids
         special_ids = tuple(CONTROL_TOKENS.index(token) for token in special_tokens)
         piece_ids = tuple(FIRST_PIECE_ID - 1 + piece if piece else UNKNOWN_ID for piece in pieces)
-        if len(chunk) <= _MAX_CACHED_CHUNK_LENGTH:
-            if len(self._cache) >= _MAX_CACHED_CHUNKS:
-                self._cache.clear()
-            self._cache[chunk] = len(special_ids), special_ids + piece_ids
-        return len(special_ids), special_ids + piece_ids
+        is_short = len(chunk) <= _MAX_CACHED_CHUNK_LENGTH
+        cache, most = (self._cache, _MAX_CACHED_CHUNKS) if is_short else (self._recent, _MAX_RECENT_CHUNKS)
+        if len(cache) >= most:
+            cache.clear()
+        cache[chunk] = found = len(special_ids), special_ids + piece_ids
+        return found
 
 
 def _is_encodable(piece: str) -> bool:

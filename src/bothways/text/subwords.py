@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from bothways.errors import DataError, DependencyMissing
@@ -23,8 +23,8 @@ _RAREST_CHARACTER = 1e-6
 """Rarer characters get no piece. At most 500 characters are rarer than ``_CHARACTERS_COVERED`` and not rarer than this.
 """
 _MOST_DISTINCT_CHUNKS = 2_000_000
-_RESERVED, _STAND_IN = "▅", "\ufdd0"
-"""sentencepiece skips words with the first. Cleaning removes the second, so no word contains it."""
+_RESERVED, _STAND_IN, _WORD_END = "▅", "\ufdd0", "\ufdd1"
+"""sentencepiece skips words with the first. Cleaning removes the others, so no word contains them."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,12 @@ def train_tokenizer(texts: Iterable[Text], vocabulary_size: int) -> SubwordToken
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=(
-                f"{word.replace(_RESERVED, _STAND_IN)}\t{count}" for word, count in sorted(counts.words.items())
-            ),
+            sentence_iterator=_lines(counts.words),
             model_writer=model,
             input_format="tsv",
             model_type="unigram",
-            vocab_size=max(vocabulary_size, 2 * _characters_needed(counts.characters) + 8),
+            vocab_size=1 + max(vocabulary_size, 2 * _characters_needed(counts.characters) + 8),
+            user_defined_symbols=[_WORD_END],
             hard_vocab_limit=False,
             character_coverage=_CHARACTERS_COVERED,
             normalization_rule_name="identity",
@@ -88,8 +87,22 @@ def train_tokenizer(texts: Iterable[Text], vocabulary_size: int) -> SubwordToken
     pieces = [
         (trained.id_to_piece(i).replace(_STAND_IN, _RESERVED), trained.get_score(i))
         for i in range(1, trained.get_piece_size())
+        if trained.id_to_piece(i) != _WORD_END
     ]
     return SubwordTokenizer.from_pieces([*pieces, *_missing_characters(pieces, counts.characters)], CLEANING)
+
+
+def _lines(words: Mapping[str, int]) -> Iterator[str]:
+    """Yield each word with its count, and one occurrence of each repeated word with an end of its own.
+
+    sentencepiece considers a string for a piece only if different characters follow it in different words. A word that
+    is part of no other word would be cut into pieces, however frequent it is.
+    """
+    for word, count in sorted(words.items()):
+        line = word.replace(_RESERVED, _STAND_IN)
+        if count > 1:
+            yield f"{line}{_WORD_END}\t1"
+        yield f"{line}\t{max(1, count - 1)}"
 
 
 def count_words(texts: Iterable[Text]) -> WordCounts:

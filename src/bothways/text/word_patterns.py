@@ -22,6 +22,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field
 
 from bothways.schema import Document
+from bothways.text.pattern_limits import start_match
 
 LONGEST_PATTERN = 4_000_000
 """Maximum number of characters per pattern. The longest known pattern (French) has 1.5 million."""
@@ -98,7 +99,7 @@ def start_matcher(rule: Pattern | None) -> Callable[[str], bool] | None:
     """Return a function that reports whether a pattern matches at the start of a string. None without a pattern."""
     if rule is None:
         return None
-    match = rule.compiled().match
+    match = start_match(rule.pattern, rule.flags)
     try:
         required = _required_of(_parsed(rule.pattern, rule.flags))
     except (_NotUnderstood, RecursionError):

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from typing import Annotated, NamedTuple, TypeVar
 
@@ -28,7 +29,7 @@ from pydantic import Field, model_validator
 
 from bothways.errors import quoted, shown
 from bothways.schema import Document, Entries, Items
-from bothways.text.pattern_limits import PatternCost, check_cost
+from bothways.text.pattern_limits import PatternCost, check_cost, start_match
 from bothways.text.word_patterns import (
     Affixes,
     Pattern,
@@ -114,7 +115,10 @@ class WordTables(Document):
                 f"{WIDEST_AFFIX_CLASSES}"
             )
         for name, rule in rules.items():
-            _refuse_invalid(name, rule.compiled)
+            if name in {"url_match", "token_match"}:
+                _refuse_invalid(name, partial(start_match, rule.pattern, rule.flags))
+            else:
+                _refuse_invalid(name, rule.compiled)
         return self
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from bothways.data.token_store import Numbers
 from bothways.errors import quoted
-from bothways.tasks.labels import LabelValue, in_order
+from bothways.tasks.labels import LabelValue, in_order, kind_of, label_value
 from bothways.tasks.metrics import SHARES, ClassMetrics, Scores, few_rows_warning
 from bothways.tasks.task import LabeledTexts, Split, Targets, Task
 from bothways.training.reports import StageReport
@@ -45,15 +45,17 @@ def data_reports(split: Split, unlabeled: int) -> Iterator[StageReport]:
     classes = {label: {"training": count, "validation": valid[label]} for label, count in train.items()}
     rarest = min(train, key=lambda label: (train[label], label))
     largest = max(train, key=lambda label: (train[label], label))
-    message += f" rows; {len(train):,} classes; rarest {_short(rarest)} with {_rows(train[rarest])}"
+    kind = kind_of(train)
+    names = {label: _short(label_value(label, kind)) for label in train}
+    message += f" rows; {len(train):,} classes; rarest {names[rarest]} with {_rows(train[rarest])}"
     if len(train) <= _MOST_IN_TABLE:
         table = [("class", "training", "validation")]
-        table += [(_short(label), f"{train[label]:,}", f"{valid[label]:,}") for label in classes]
+        table += [(names[label], f"{train[label]:,}", f"{valid[label]:,}") for label in classes]
         message += "".join(f"\n  {line}" for line in _aligned(table))
     else:
-        message += f", largest {_short(largest)} with {train[largest]:,}"
+        message += f", largest {names[largest]} with {train[largest]:,}"
     yield StageReport(DATA_STAGE, message, facts={"rows": rows, "classes": classes})
-    if missing := [label for label in classes if not valid[label]]:
+    if missing := [label_value(label, kind) for label in classes if not valid[label]]:
         yield StageReport(DATA_STAGE, f"{_named(missing)} without validation rows: not validated", is_warning=True)
 
 

@@ -7,6 +7,7 @@ import json
 import pickle
 import tarfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ TEXTS = ["", "The cat sat on the mat.", "a BAD dog, a good cat!", "zebra zebra",
 LONG = " ".join(WORDS[number % 9] for number in range(3000))
 V1_POOLING = FastaiPooling(window_tokens=70, tail_tokens=1399, last_skips_padding=False)
 V2_POOLING = FastaiPooling(window_tokens=72, tail_tokens=1440, last_skips_padding=True)
+import_fastai = partial(bothways.import_fastai, language="en")
+"""The import of weights, which do not record the language."""
 PLACEMENTS = dict.fromkeys(Direction, SpecialTokenPlacement.AS_WRITTEN)
 
 
@@ -87,7 +90,7 @@ def torch_predictions(
 def test_two_files_become_one_bundle_with_the_predictions_of_torch(
     files: dict[Direction, Path], classifiers: TinyClassifiers, tokenizer: WordTokenizer, tmp_path: Path
 ) -> None:
-    result = bothways.import_fastai(
+    result = import_fastai(
         files[Direction.FORWARD], files[Direction.BACKWARD], out=tmp_path / "b.bundle", labels=LABELS,
         vocabulary=[tmp_path / "itos.pkl"],
     )  # fmt: skip
@@ -113,7 +116,7 @@ def test_v2s_weights_pool_as_v2_does(classifiers: TinyClassifiers, tokenizer: Wo
     words = [*vocabulary(1, WORDS)]  # v2's code, v1's words: the published encoder was trained with v1's rules
     save_vocabulary(tmp_path / "vocab.pkl", words)
     weights = save_weights(tmp_path / "clas.pth", fastai_state(model, version=2), with_optimizer=True, is_legacy=True)
-    bothways.import_fastai(weights, out=tmp_path / "out", labels=LABELS, direction="forward")
+    import_fastai(weights, out=tmp_path / "out", labels=LABELS, direction="forward")
     loaded = bothways.load(tmp_path / "out")
     assert loaded.manifest.members[0].pooling == V2_POOLING
     only = TinyClassifiers({Direction.FORWARD: model}, [], tokenizer)
@@ -126,7 +129,7 @@ def test_language_models_become_a_pack(
 ) -> None:
     paths = [save_weights(tmp_path / f"{way}.pth", fastai_state(language_models.models[way])) for way in Direction]
     save_vocabulary(tmp_path / "itos.pkl", vocabulary(1, WORDS))
-    result = bothways.import_fastai(*paths, out=tmp_path / "lm.pack")
+    result = import_fastai(*paths, out=tmp_path / "lm.pack")
     assert result.kind == "language-model"
     bundle = read_bundle(tmp_path / "lm.pack", Kind.LANGUAGE_MODEL)
     for way, model in language_models.models.items():
@@ -142,7 +145,7 @@ def test_an_encoder_becomes_a_pack_without_a_bias(language_models: TinyLanguageM
     encoder = {name[2:]: array for name, array in state.items() if name.startswith("0.")}
     save_vocabulary(tmp_path / "itos.pkl", vocabulary(1, WORDS))
     weights = save_weights(tmp_path / "enc.pth", encoder)
-    bothways.import_fastai(weights, out=tmp_path / "enc.pack", direction="backward")
+    import_fastai(weights, out=tmp_path / "enc.pack", direction="backward")
     bundle = read_bundle(tmp_path / "enc.pack", Kind.LANGUAGE_MODEL)
     assert bundle.manifest.directions == [Direction.BACKWARD]
     assert not bundle.weights[Direction.BACKWARD]["decoder.bias"].any()
@@ -157,7 +160,7 @@ def test_an_archive_and_a_folder_as_the_published_ones_are(language_models: Tiny
         archive.add(folder, "wt103-bwd")
     for source in (folder, tmp_path / "wt103-bwd.tgz"):
         out = tmp_path / f"{source.name}.pack"
-        result = bothways.import_fastai(source, out=out, direction="backward")
+        result = import_fastai(source, out=out, direction="backward")
         assert result.models[0].name == f"{source}/lstm_bwd.pth"
     ours, theirs = (tmp_path / f"wt103-bwd{suffix}.pack" / "backward.safetensors" for suffix in ("", ".tgz"))
     assert ours.read_bytes() == theirs.read_bytes()
@@ -169,7 +172,7 @@ def test_an_archive_writes_nowhere_else(name: str, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "model.tgz", "w:gz") as archive:
         archive.add(tmp_path / "x", name)
     with pytest.raises(ForeignModelError):
-        bothways.import_fastai(tmp_path / "model.tgz", out=tmp_path / "out")
+        import_fastai(tmp_path / "model.tgz", out=tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.tgz", "x"]
 
 
@@ -177,7 +180,7 @@ def test_an_archive_writes_nowhere_else(name: str, tmp_path: Path) -> None:
 def test_a_broken_archive_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "model.tgz").write_bytes(content)
     with pytest.raises(ForeignModelError, match=r"model\.tgz can't be read as an archive"):
-        bothways.import_fastai(tmp_path / "model.tgz", out=tmp_path / "out")
+        import_fastai(tmp_path / "model.tgz", out=tmp_path / "out")
 
 
 def test_vocabularies_that_differ_are_joined_and_each_model_keeps_its_own_unknown_word(
@@ -191,14 +194,12 @@ def test_vocabularies_that_differ_are_joined_and_each_model_keeps_its_own_unknow
     for way in Direction:
         paths.append(save_weights(tmp_path / f"{way}.pth", fastai_state(classifiers.models[way], version=1)))
         lists.append(save_vocabulary(tmp_path / f"{way}.words", words[way]))
-    bothways.import_fastai(*paths, out=tmp_path / "both", labels=LABELS, vocabulary=lists)
+    import_fastai(*paths, out=tmp_path / "both", labels=LABELS, vocabulary=lists)
     both = bothways.load(tmp_path / "both")
     assert len(both.tokenizer) == len(words[Direction.FORWARD]) + 1
     texts = [*TEXTS, "the zebra sat on the dog"]
     for way, path, words_file in zip(Direction, paths, lists, strict=True):
-        bothways.import_fastai(
-            path, out=tmp_path / f"{way}.bundle", labels=LABELS, vocabulary=[words_file], direction=str(way)
-        )
+        import_fastai(path, out=tmp_path / f"{way}.bundle", labels=LABELS, vocabulary=[words_file], direction=str(way))
         alone = bothways.load(tmp_path / f"{way}.bundle").predict_proba(texts)
         np.testing.assert_allclose(both.predict_proba_by_direction(texts)[str(way)], alone, rtol=0, atol=1e-6)
 
@@ -210,9 +211,9 @@ def test_the_second_models_labels_may_come_in_another_order(tmp_path: Path, clas
         folder.mkdir()
         paths.append(save_weights(folder / "clas.pth", fastai_state(classifiers.models[way], version=1)))
         (folder / "vocab.pkl").write_bytes(pickle.dumps([vocabulary(1, WORDS), labels]))
-    bothways.import_fastai(*paths, out=tmp_path / "both")
+    import_fastai(*paths, out=tmp_path / "both")
     both = bothways.load(tmp_path / "both")
-    bothways.import_fastai(paths[1], out=tmp_path / "alone", direction="backward")
+    import_fastai(paths[1], out=tmp_path / "alone", direction="backward")
     alone = bothways.load(tmp_path / "alone")
     assert (list(both.labels), list(alone.labels)) == (LABELS, LABELS[::-1])
     theirs = alone.predict_proba(TEXTS)[:, ::-1]
@@ -224,7 +225,7 @@ def test_a_vocabulary_may_be_json(files: dict[Direction, Path], tmp_path: Path) 
     options: dict[str, Any] = {"labels": LABELS, "direction": "forward"}
     for name in ("words.json", "itos.pkl"):
         path = files[Direction.FORWARD]
-        bothways.import_fastai(path, out=tmp_path / f"{name}.out", vocabulary=[tmp_path / name], **options)
+        import_fastai(path, out=tmp_path / f"{name}.out", vocabulary=[tmp_path / name], **options)
     contents = [(tmp_path / f"{name}.out" / "bundle.json").read_bytes() for name in ("words.json", "itos.pkl")]
     assert contents[0] == contents[1]
 
@@ -261,7 +262,7 @@ def test_a_direction_is_known_or_refused_and_contradictions_are_refused(
     inferred: Direction | None,
     outcome: tuple[Direction, str] | str,
 ) -> None:
-    opened = fastai_file.open_model(str(files[FORWARD]), labels=LABELS)
+    opened = fastai_file.open_model(str(files[FORWARD]), labels=LABELS, language="en")
     model = dataclasses.replace(opened, direction=recorded)
     if isinstance(outcome, str):
         with pytest.raises(DirectionError, match=outcome):
@@ -277,7 +278,7 @@ def test_files_that_are_mixed_up_are_refused_and_nothing_is_written(
     ways = iter([BACKWARD, FORWARD])
     monkeypatch.setattr(fastai_import, "infer", lambda *_: verdict_for(next(ways)))
     with pytest.raises(DirectionError, match=r"forward\.pth: it was given as the forward model"):
-        bothways.import_fastai(files[FORWARD], files[BACKWARD], out=tmp_path / "out", labels=LABELS)
+        import_fastai(files[FORWARD], files[BACKWARD], out=tmp_path / "out", labels=LABELS)
     assert not (tmp_path / "out").exists()
 
 
@@ -336,14 +337,14 @@ MISTAKES: dict[str, tuple[Callable[[dict[Direction, Path]], dict[str, Any]], typ
 def test_mistakes_are_refused(files: dict[Direction, Path], tmp_path: Path, case: str) -> None:
     make, error, message = MISTAKES[case]
     with pytest.raises(error, match=message):
-        bothways.import_fastai(**make(files), out=tmp_path / "out")
+        import_fastai(**make(files), out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_the_vocabulary_of_another_model_is_refused(files: dict[Direction, Path], tmp_path: Path) -> None:
     save_vocabulary(tmp_path / "itos.pkl", vocabulary(1, WORDS[:-1]))
     with pytest.raises(ConfigError, match="the vocabulary has 20 words, but the embedding has 21 rows"):
-        bothways.import_fastai(files[FORWARD], out=tmp_path / "out", labels=LABELS)
+        import_fastai(files[FORWARD], out=tmp_path / "out", labels=LABELS)
 
 
 @pytest.mark.parametrize("count", [0, 2])
@@ -355,7 +356,7 @@ def test_a_vocabulary_in_the_folder_is_used_only_if_it_is_the_only_one(
     for number in range(count):
         (tmp_path / f"{number}.pkl").write_bytes(words)
     with pytest.raises(ConfigError, match="pass the vocabulary with --vocabulary"):
-        bothways.import_fastai(files[FORWARD], out=tmp_path / "out", labels=LABELS)
+        import_fastai(files[FORWARD], out=tmp_path / "out", labels=LABELS)
 
 
 def test_control_tokens_in_no_order_of_fastai_are_refused(files: dict[Direction, Path], tmp_path: Path) -> None:
@@ -363,12 +364,12 @@ def test_control_tokens_in_no_order_of_fastai_are_refused(files: dict[Direction,
     words[5], words[6] = words[6], words[5]
     save_vocabulary(tmp_path / "itos.pkl", words)
     with pytest.raises(ForeignModelError, match="expected the control tokens of fastai v1 or v2"):
-        bothways.import_fastai(files[FORWARD], out=tmp_path / "out", labels=LABELS)
+        import_fastai(files[FORWARD], out=tmp_path / "out", labels=LABELS)
 
 
 def test_nothing_is_overwritten(files: dict[Direction, Path], tmp_path: Path) -> None:
     with pytest.raises(OutputExists):
-        bothways.import_fastai(files[FORWARD], out=tmp_path, labels=LABELS)
+        import_fastai(files[FORWARD], out=tmp_path, labels=LABELS)
 
 
 def test_models_that_differ_in_kind_or_labels_share_no_bundle(
@@ -376,7 +377,7 @@ def test_models_that_differ_in_kind_or_labels_share_no_bundle(
 ) -> None:
     lm = save_weights(tmp_path / "lm.pth", fastai_state(language_models.models[BACKWARD]))
     with pytest.raises(ForeignModelError, match=r"is a classifier, but .*lm\.pth is a language-model"):
-        bothways.import_fastai(files[FORWARD], lm, out=tmp_path / "out", labels=LABELS)
+        import_fastai(files[FORWARD], lm, out=tmp_path / "out", labels=LABELS)
 
 
 def test_merged_vocabularies_begin_with_the_first_ones_words() -> None:

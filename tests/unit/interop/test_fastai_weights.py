@@ -134,6 +134,17 @@ REFUSED: dict[str, tuple[Callable[[dict[str, object]], object], str]] = {
         change("0.module.rnns.1.module.bias_hh_l0", np.full(64, np.nan, dtype=np.float32)),
         "not finite: the training diverged",
     ),
+    "half precision": (
+        change("1.layers.2.weight", np.zeros((8, 48), dtype=np.float16)),
+        r"layers.0.weight is in half precision \(float16\), .*call learn.to_fp32",
+    ),
+    "another layer": (change("1.attention.weight", np.zeros(3)), "the tensor 1.attention.weight, which fastai's AWD"),
+    "fastai 1.0.42": (
+        lambda state: [
+            state.update({n.replace("0.module.", "0.", 1): state.pop(n)}) for n in list(state) if n[0] == "0"
+        ],
+        "saved by fastai 1.0.42 or older",
+    ),
     "two embeddings": (
         change("0.module.encoder_dp.emb.weight", np.ones((1, 1), dtype=np.float32)),
         "the decoder's weights differ from the embedding's",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bothways.text.pattern_limits import PatternCost, check_cost
+from bothways.text import pattern_limits
+from bothways.text.pattern_limits import PatternCost, check_cost, start_match
 
 HOSTILE = [
     "(a+)+$",
@@ -48,6 +50,7 @@ HOSTILE = [
     "".join(map(chr, range(0x4E00, 0x8000))),
     "\U00100000[a]",
     r"\U00100000[a]",
+    r"(?#[)](a*a*a*a*a*a*a*b$)",
     # like spaCy's pattern of web addresses, but with more in the place of the letters
     r"(?u)^(?:(?:[\w\+\-\.]{2,})://)?(?:\S+(?::\S*)?@)?(?:[a-z]+[a-z]+)+$",
 ]
@@ -103,3 +106,20 @@ def test_every_accepted_pattern_is_fast(pattern: str, unit: str, end: str) -> No
     for tried in (text, text + "c", "b" + text + "!"):
         match(tried)
     assert time.process_time() - started < 0.5
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    pattern=PATTERNS,
+    end=st.sampled_from(["", "$", r"\b[^\Wk]", "[^\0-\uffff]", "[k-s\u1e9e]+", r"(?<=[^b])\n?$"]),
+    flags=st.sampled_from([re.UNICODE, re.IGNORECASE]),
+    text=st.text(st.one_of(st.sampled_from("abAB\n-k\u212aſsßß"), st.characters()), max_size=6),
+)
+def test_a_match_with_few_characters_per_class_is_that_of_the_whole_pattern(
+    pattern: str, end: str, flags: int, text: str
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pattern_limits, "_WIDE_CLASSES", 0)
+        found: Any = start_match.__wrapped__(pattern + end, int(flags))(text)
+    expected = re.compile(pattern + end, flags).match(text)
+    assert (found and found.span()) == (expected and expected.span())

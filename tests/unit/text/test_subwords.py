@@ -54,6 +54,15 @@ def test_frequent_words_become_one_piece(tiny_tokenizer: SubwordTokenizer) -> No
     assert tiny_tokenizer.tokens(tiny_tokenizer.tokenize("film").ids.tolist()) == ["xxbos", "▁film"]
 
 
+def test_frequent_words_that_are_part_of_no_other_word_become_one_piece_too() -> None:
+    words = ["where", "country", "когда", "страна", "नमस्ते", "किताब", "ขอบคุณ"]
+    tokenizer = train_tokenizer([" ".join(words)] * 20, 100)
+    assert tokenizer.tokens(tokenizer.tokenize(" ".join(words)).ids.tolist()) == [
+        "xxbos",
+        *(f"▁{word}" for word in words),
+    ]
+
+
 def test_the_vocabulary_is_no_larger_than_wanted() -> None:
     corpus = [" ".join(f"{a}{b}{c}" for a in "abcdefgh" for b in "ijklm" for c in "nopqr")]
     assert len(train_tokenizer(corpus, 60)) <= FIRST_PIECE_ID + 60
@@ -131,7 +140,7 @@ def test_b4_the_rarest_characters_of_many_get_no_piece() -> None:
 
 def test_b4_a_tokenizer_that_lacks_no_character_is_that_of_sentencepiece(tiny_tokenizer: SubwordTokenizer) -> None:
     digest = hashlib.sha256(tiny_tokenizer.to_bytes()).hexdigest()
-    assert digest == "34e6d251376362a349a6812f8fb930f4ac5d2e895c71b45098b3db60395ee7d4"
+    assert digest == "cd5c04a7ce5e9ccbd9ec16d436a215e60c4d0f4efcbce98c4f60384c637ed324"
 
 
 def test_b4_texts_without_spaces_are_not_forgotten_when_there_are_millions(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ def test_b1_few_classes_are_a_table_and_many_are_named_by_the_rarest_and_largest
     labels = [(str(number),) for number in range(150)]
     (many,) = data_reports(split([*labels, ("7",), ("7",), ("9",)], labels), 0)
     assert many.message == (
-        "153 training, 150 validation rows; 150 classes; rarest '0' with 1 training row, largest '7' with 3"
+        "153 training, 150 validation rows; 150 classes; rarest 0 with 1 training row, largest 7 with 3"
     )
     assert list(many.facts["classes"]) == [str(number) for number in range(150)]  # type: ignore[call-overload]
 
