@@ -1,4 +1,4 @@
-"""Compare pieces with those of sentencepiece, and their speed: ``python -m benchmarks.pieces [--catalogs FOLDER]``.
+"""Compare pieces with those of sentencepiece, and their speed: ``python -m benchmarks.pieces [LANGUAGE ...]``.
 
 Needs BOTHWAYS_DATA. Trains models of both kinds and several sizes with the options of fastai on real texts, and
 compares every text. The texts are cleaned by the rules of fastai 2. ``--catalogs`` adds languages: the messages of the
@@ -42,12 +42,16 @@ def main() -> None:
     """Train, compare and print a row per model."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--catalogs", type=Path, help="folder with translations")
-    folder = parser.parse_args().catalogs
+    parser.add_argument("languages", nargs="*", help="languages of the table, all by default")
+    arguments = parser.parse_args()
+    folder = arguments.catalogs
     data = Path(os.environ["BOTHWAYS_DATA"])
     print("| texts in | model | texts | pieces | different | sentencepiece/s | new/s | seen/s | tokenizers different |")
     print("|---|---|---|---|---|---|---|---|---|")
     total = different = 0
     for language, texts in [*data_sets(data), *(catalogs(folder) if folder else ())]:
+        if arguments.languages and language not in arguments.languages:
+            continue
         cleaned = [clean_before(text, FASTAI_V2) for text in texts]
         for algorithm in ("unigram", "bpe"):
             for size in SIZES.get(language, (SIZE_OF_CATALOGS,)):

@@ -142,7 +142,7 @@ def of_v1(model: PieceModel, **options: object) -> dict[str, Any]:
 def of_v2(model: PieceModel, state: object) -> Record:
     """Return an export of a learner with a SentencePieceTokenizer, whose processor has a state."""
     words = vocabulary(2, [*model.ids_of_pieces(), "xxfake"])
-    export = v2_export(tiny_state(words=len(words)), words, LABELS)
+    export: Any = v2_export(tiny_state(words=len(words)), words, LABELS)
     tokenizer = an_object(
         "fastai.text.core.SentencePieceTokenizer",
         {"sp_model": None, "tok": an_object("sentencepiece.SentencePieceProcessor", state)},
@@ -150,16 +150,22 @@ def of_v2(model: PieceModel, state: object) -> Record:
     loader = export.state["dls"].state["loaders"][0]
     pipeline = loader.state["dataset"].state["tls"].state["items"][0].state["tfms"].state["fs"].state["items"]
     pipeline[1].state["tok"] = tokenizer
+    assert isinstance(export, Record)
     return export
 
 
-def opened(export: object, model: PieceModel | None = None, words: list[str] | None = None) -> ForeignModel:
-    requested = Requested(sentencepiece=model)
+def opened(
+    export: object,
+    model: PieceModel | None = None,
+    words: list[str] | None = None,
+    rules: tuple[str, ...] | None = None,
+) -> ForeignModel:
+    requested = Requested(sentencepiece=model, rules=rules)
     return model_of(export, "x.pkl", read_vocabulary=lambda: (words or [], []), labels=LABELS, requested=requested)
 
 
 def ids(found: ForeignModel, text: str) -> list[int]:
-    return WordTokenizer(found.tokenizer).tokenize(text).ids.tolist()
+    return [int(i) for i in WordTokenizer(found.tokenizer).tokenize(text).ids]
 
 
 @pytest.mark.parametrize("keeps_options", [True, False])
@@ -178,6 +184,8 @@ def test_an_export_of_v1_needs_the_model_it_was_trained_with(model: PieceModel) 
     found = opened(of_v1(model), model)
     theirs = reference(trained("unigram", "fastai-v1"))
     assert ids(found, "That  film ") == theirs.EncodeAsIds("xxbos xxmaj that film")
+    with pytest.raises(ConfigError, match="records its cleaning rules: drop --rules"):
+        opened(of_v1(model), model, rules=("fix_html",))
     with pytest.raises(ConfigError, match="its vocabulary is not the pieces of the SentencePiece model"):
         opened(of_v1(model), piece_model_of(trained("bpe", "fastai-v1")))
 
