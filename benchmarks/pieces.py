@@ -15,6 +15,7 @@ import argparse
 import csv
 import gettext
 import os
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -36,6 +37,41 @@ FULL_COVERAGE = ("English", "German", "fr", "es", "it", "pl", "cs", "el")
 """Languages for which fastai trains with character_coverage=0.99999. It is 0.9998 for others."""
 CATALOGS = ("fr", "es", "ru", "ja", "ko", "ar", "tr", "el", "uk", "vi", "hi", "th")
 FEWEST_MESSAGES = 300
+ODD = [
+    *(
+        "e\u0301",
+        "a\u0323\u0301",
+        "ﬁ",
+        "①",
+        "½",
+        "㍿",
+        "Å",
+        "\u00a8",
+        "ﷺ",
+        "İ",
+        "ﾊﾞ",
+        "\u1100\u1161\u11a8",
+        "\u0bca",
+        "\u0301",
+    ),
+    *(
+        "\t",
+        "\n",
+        "\u3000",
+        "\u00a0",
+        "\u200b",
+        "\u200d",
+        "\u00ad",
+        "\x01",
+        "▁",
+        "😀",
+        "👩\u200d👧",
+        "日本",
+        "нет",
+        "👍🏽",
+    ),
+    *("the", "film", "hahaha", "mmmm", "!!!", "...", "ab", "ba", "1234", "über"),
+]
 
 
 def main() -> None:
@@ -69,6 +105,7 @@ def data_sets(data: Path) -> Iterator[tuple[str, list[str]]]:
     yield "English", distinct([*map(str, reviews.to_pylist()), *rows(data, "trec6/train.csv", "sms_spam/sms.csv")])
     yield "German", distinct(rows(data, "germeval2018/train.csv", "germeval2018/test.csv"))
     yield "Chinese", distinct(rows(data, "waimai/train.csv", "waimai/test.csv"))
+    yield "odd characters", odd_texts()
 
 
 def rows(data: Path, *names: str) -> list[str]:
@@ -78,6 +115,13 @@ def rows(data: Path, *names: str) -> list[str]:
         with (data / name).open(newline="", encoding="utf-8") as file:
             found += [row["text"] for row in csv.DictReader(file)]
     return found
+
+
+def odd_texts() -> list[str]:
+    """Return texts of combining marks, invisible characters and repeated letters, up to 10,000 characters long."""
+    rng = random.Random(0)  # noqa: S311
+    lengths = [*range(1, 40)] * 100 + [2_000] * 20
+    return [rng.choice(["", " "]).join(rng.choices(ODD, k=length)) for length in lengths]
 
 
 def catalogs(folder: Path) -> Iterator[tuple[str, list[str]]]:

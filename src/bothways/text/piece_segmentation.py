@@ -8,6 +8,8 @@ Scores of user-defined pieces are those of sentencepiece 0.2.3. Earlier versions
 two segmentations are equally good.
 
 **Byte-pair encoding.** The neighboring pair with the best score is merged until no merged pair is a piece.
+
+**Characters, words.** Each character, or each word with the space before it, is a piece or unknown.
 """
 
 from __future__ import annotations
@@ -15,15 +17,18 @@ from __future__ import annotations
 import ctypes
 import heapq
 import math
+import re
 from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
-from bothways.text.piece_model import PieceModel
+from bothways.text.piece_model import WORD_START, PieceModel
 
 _UNKNOWN_PENALTY = 10.0
 """How much worse an unknown character is than the worst piece."""
 _USER_DEFINED_BONUS = 0.1
 """Score of a user-defined piece per byte beyond the first."""
+
+_WORD = re.compile(f"{WORD_START}[^{WORD_START}]*|[^{WORD_START}]+")
 
 _ROUNDING = 2.0**-24
 """Largest relative error of a single-precision sum."""
@@ -147,22 +152,66 @@ class UnigramSegmenter:
         return Segmentation(_joined(pieces, self._scores), scores, sum(map(abs, scores)), limit)
 
 
-class BpeSegmenter:
-    """Merges neighboring characters and pieces. Safe to share between threads.
+class CharacterSegmenter:
+    """Splits into characters and user-defined pieces. Safe to share between threads.
 
     Attributes:
         is_independent: Whether the segmentation of a word does not depend on the rest of its text.
     """
 
     def __init__(self, model: PieceModel) -> None:
+        self._known: Container[str] = model.ids_of_pieces().keys()
+        self._symbols = frozenset(model.pieces[position][0] for position in model.user_defined)
+        self._symbol_lengths = _lengths(self._symbols, 1)
+        self.is_independent = True
+
+    def segment(self, text: str) -> Segmentation:
+        """Return the segmentation of a text."""
+        return Segmentation(_joined(self._characters(text)[0], self._known))
+
+    def _characters(self, text: str) -> tuple[list[str], list[bool]]:
+        """Return the characters and user-defined pieces of a text, and which are user-defined pieces."""
+        symbols, is_frozen = [], []
+        position = 0
+        while position < len(text):
+            found = 0
+            for length in self._symbol_lengths.get(text[position], ()):
+                if text[position : position + length] in self._symbols:
+                    found = length
+            symbols.append(text[position : position + (found or 1)])
+            is_frozen.append(found > 0)
+            position += found or 1
+        return symbols, is_frozen
+
+
+class WholeWordSegmenter:
+    """Splits before spaces. Safe to share between threads.
+
+    Attributes:
+        is_independent: Whether the segmentation of a word does not depend on the rest of its text. Unknown words are
+            joined.
+    """
+
+    is_independent = False
+
+    def __init__(self, model: PieceModel) -> None:
+        self._known = model.ids_of_pieces().keys()
+
+    def segment(self, text: str) -> Segmentation:
+        """Return the segmentation of a text."""
+        return Segmentation(_joined(split_before_spaces(text), self._known))
+
+
+class BpeSegmenter(CharacterSegmenter):
+    """Merges neighboring characters and pieces. Safe to share between threads."""
+
+    def __init__(self, model: PieceModel) -> None:
+        super().__init__(model)
         reserved = {model.unknown, *model.control}
         self._scores = {
             piece: _single(score) for position, (piece, score) in enumerate(model.pieces) if position not in reserved
         }
         self._unused = frozenset(model.pieces[position][0] for position in model.unused)
-        self._symbols = frozenset(model.pieces[position][0] for position in model.user_defined)
-        self._symbol_lengths = _lengths(self._symbols, 1)
-        self._known = self._scores.keys() - self._unused
         self.is_independent = not self._unused
 
     def segment(self, text: str) -> Segmentation:
@@ -198,20 +247,6 @@ class BpeSegmenter:
         pieces = [part for symbol in symbols if symbol for part in self._used_parts(symbol, parts_of_unused)]
         return Segmentation(_joined(pieces, self._known))
 
-    def _characters(self, text: str) -> tuple[list[str], list[bool]]:
-        """Return the characters and user-defined pieces of a text, and which are user-defined pieces."""
-        symbols, is_frozen = [], []
-        position = 0
-        while position < len(text):
-            found = 0
-            for length in self._symbol_lengths.get(text[position], ()):
-                if text[position : position + length] in self._symbols:
-                    found = length
-            symbols.append(text[position : position + (found or 1)])
-            is_frozen.append(found > 0)
-            position += found or 1
-        return symbols, is_frozen
-
     def _used_parts(self, symbol: str, parts_of_unused: dict[str, tuple[str, str]]) -> list[str]:
         """Return the pieces of a symbol: those that it was merged from if it must not be used."""
         waiting, found = [symbol], []
@@ -222,6 +257,24 @@ class BpeSegmenter:
             else:
                 found.append(piece)
         return found
+
+
+def split_before_spaces(text: str) -> list[str]:
+    """Return the words of a normalized text, each with the space before it."""
+    return _WORD.findall(text)
+
+
+def segmenter_of(model: PieceModel) -> UnigramSegmenter | CharacterSegmenter | WholeWordSegmenter:
+    """Return what segments texts by a model."""
+    match model.algorithm:
+        case "unigram":
+            return UnigramSegmenter(model)
+        case "bpe":
+            return BpeSegmenter(model)
+        case "char":
+            return CharacterSegmenter(model)
+        case "word":
+            return WholeWordSegmenter(model)
 
 
 def _joined(pieces: Sequence[str], known: Container[str]) -> tuple[str, ...]:

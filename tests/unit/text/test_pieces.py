@@ -32,7 +32,7 @@ from tests.pieces import (
     trained,
 )
 
-ALGORITHMS = ("unigram", "bpe")
+ALGORITHMS = ("unigram", "bpe", "char", "word")
 TRAPS = [
     *("▁", "▁▁", "xxbos", "▁xxbos", "▁xxmaj", "xxmaj", "<unk>", " ", "  ", "\t", "\n", "\r\n", "\u3000", "\u00a0"),
     *("\0", "\x01", "\x7f", "\u200b", "\u200d", "\ufeff", "\u00ad", "\u0301", "e\u0301", "ﬁ", "㍿", "½", "①", "Å", "ǆ"),
@@ -83,7 +83,7 @@ def piece_models() -> st.SearchStrategy[bytes]:
     def models(draw: st.DrawFn) -> bytes:
         offset = draw(st.sampled_from([0.0, 0.0, 3.0]))
         drawn = [(piece, draw(scores) + offset, draw(kinds)) for piece in draw(pieces)]
-        training = {3: draw(st.sampled_from([1, 2]))}
+        training = {3: draw(st.sampled_from([1, 2, 3, 4]))}
         has_spaces = draw(st.booleans())
         all_pieces = [("<unk>", 0.0, UNKNOWN), ("b", -1.5, NORMAL), *(p for p in drawn if p[0] != "b")]
         if has_spaces and "▁" not in {piece for piece, _, _ in all_pieces}:
@@ -113,8 +113,8 @@ def test_every_normalization_is_that_of_sentencepiece(rule: str) -> None:
 def test_pieces_with_spaces_inside_are_those_of_sentencepiece(options: dict[str, object]) -> None:
     rng = random.Random(1)
     words = ["the", "house", "of", "the", "old", "man", "is", "", "the", "first", "thing", "that", "you", "see"]
-    texts = [" ".join(rng.choices(words, k=300)) for _ in range(3)]
-    for algorithm in ALGORITHMS:
+    texts = [" ".join(rng.choices(words, k=300)) for _ in range(2)]
+    for algorithm in ("unigram", "bpe"):
         compare(trained(algorithm, size=200, **options), *texts, *TRAPS)
 
 
@@ -194,7 +194,7 @@ def changed(**changes: object) -> bytes:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"algorithm": "char"}, "Input should be 'unigram' or 'bpe'"),
+        ({"algorithm": "bytes"}, "Input should be 'unigram', 'bpe'"),
         ({"unknown": 1_000}, "does not exist or is of two kinds"),
         ({"user_defined": [0, 0]}, "does not exist or is of two kinds"),
         ({"control": [-1]}, "does not exist or is of two kinds"),
