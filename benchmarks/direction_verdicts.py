@@ -38,7 +38,7 @@ def main() -> None:
         table.add_column(name, justify="left" if name == "model" else "right")
     counts: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
     for model in sorted(models, key=lambda m: (list(KINDS).index(m["kind"]), m["file"])):
-        opened = open_model(str(folder / model["file"]), needs_labels=False)
+        opened = open_model(str(folder / model["file"]), needs_task=False)
         verdict = infer(opened.found.architecture, opened.found.arrays, WordTokenizer(opened.tokenizer))
         outcome = {None: "abstained", model["direction"]: "right"}.get(verdict.direction, "wrong")
         counts[model["kind"]][outcome] += 1
@@ -64,7 +64,7 @@ def main() -> None:
 
 def random_verdicts(path: Path) -> list[str]:
     """Return the outcomes for models of random weights, half of them with the embedding of a trained model."""
-    opened = open_model(str(path), needs_labels=False)
+    opened = open_model(str(path), needs_task=False)
     sizes: Architecture = opened.found.architecture
     tokenizer = WordTokenizer(opened.tokenizer)
     outcomes = []

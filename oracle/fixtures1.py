@@ -123,12 +123,13 @@ def tokens_and_ids(learn: Any, text: str) -> tuple[list[str], list[int]]:
 
 
 def expected_probabilities(learn: Any, direction: str, text: str) -> dict[str, Any]:
-    """Return a classifier's line: the result of `learn.predict` for one text."""
+    """Return a classifier's line: the result of `learn.predict` for one text. A regression has numbers instead."""
     tokens, ids = tokens_and_ids(learn, text)
     read = learn.data.one_item(text)[0][0].tolist()
     assert read == (ids if direction == "forward" else ids[::-1]), "the data reads the other way"
-    _, _, probabilities = learn.predict(text)
-    return {"tokens": tokens, "ids": ids, "probabilities": [float(number) for number in probabilities]}
+    decided, _, probabilities = learn.predict(text)
+    line = {"tokens": tokens, "ids": ids, "probabilities": [float(number) for number in probabilities]}
+    return {**line, "chosen": list(map(str, decided.obj))} if isinstance(decided.obj, list) else line
 
 
 def expected_loss(learn: Any, direction: str, text: str) -> dict[str, Any]:
@@ -371,25 +372,22 @@ def variation_cases(cases: Cases, direction: str) -> None:
             learn, given = make()
             files = {"export": export_as(learn, folder)}
             check_export(learn, folder, direction)
-            refused = {"refused": name} if name == "no-begin-mark" else {}
-            said = case(learn, "classifier", direction, files, what, language=language, **refused)
+            said = case(learn, "classifier", direction, files, what, language=language)
             write(folder, learn, said, given, expected_probabilities, every=language == "de")
 
 
-def refused_cases(cases: Cases) -> None:
-    """Write the cases of exports that bothways does not support."""
+def task_cases(cases: Cases) -> None:
+    """Write the cases of classifiers with several labels per text, and of regressions."""
     rows = training_rows("demo")
     if folder := cases.folder("v1-multi-label"):
         several = rows.assign(label=[f"{label};long" if len(text) > 100 else label for text, label in rows.values])
         learn = classifier(several, "forward", bunch={"label_delim": ";"}, epochs=1)
-        files = {"export": export_as(learn, folder)}
-        said = case(learn, "classifier", "forward", files, "A multi-label classifier.", refused="multi-label")
-        write_case(folder, said, [], lambda text: {})
+        said = case(learn, "classifier", "forward", {"export": export_as(learn, folder)}, "A multi-label classifier.")
+        write(folder, learn, said, rows, expected_probabilities)
     if folder := cases.folder("v1-regression"):
-        learn = classifier(rows.assign(label=[float(len(text)) for text in rows["text"]]), "forward", epochs=1)
-        files = {"export": export_as(learn, folder)}
-        said = case(learn, "classifier", "forward", files, "A regression.", refused="regression")
-        write_case(folder, {**said, "labels": []}, [], lambda text: {})
+        learn = classifier(rows.assign(label=[len(text) / 100 for text in rows["text"]]), "forward")
+        said = case(learn, "classifier", "forward", {"export": export_as(learn, folder)}, "A regression.")
+        write(folder, learn, {**said, "labels": []}, rows, expected_probabilities)
 
 
 def main() -> None:
@@ -402,7 +400,7 @@ def main() -> None:
     for direction in directions():
         language_model_cases(cases, direction)
         variation_cases(cases, direction)
-    refused_cases(cases)
+    task_cases(cases)
 
 
 if __name__ == "__main__":

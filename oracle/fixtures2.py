@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from fastai.text.all import (
     AWD_LSTM,
+    BCEWithLogitsLossFlat,
     CategoryBlock,
     ColReader,
     CrossEntropyLossFlat,
@@ -24,6 +25,7 @@ from fastai.text.all import (
     F1Score,
     LabelSmoothingCrossEntropyFlat,
     MSELossFlat,
+    MultiCategory,
     MultiCategoryBlock,
     RandomSplitter,
     RegressionBlock,
@@ -136,11 +138,12 @@ def tokens_and_ids(learn: Any, direction: str, text: str) -> tuple[list[str], li
 
 
 def expected_probabilities(learn: Any, direction: str, text: str) -> dict[str, Any]:
-    """Return a classifier's line: the result of `learn.predict` for one text."""
+    """Return a classifier's line: the result of `learn.predict` for one text. A regression has numbers instead."""
     tokens, ids = tokens_and_ids(learn, direction, text)
     with learn.no_bar(), learn.no_logging():
-        _, _, probabilities = learn.predict(text)
-    return {"tokens": tokens, "ids": ids, "probabilities": [float(number) for number in probabilities]}
+        decided, _, probabilities = learn.predict(text)
+    line = {"tokens": tokens, "ids": ids, "probabilities": [float(number) for number in probabilities]}
+    return {**line, "chosen": list(map(str, decided))} if isinstance(decided, MultiCategory) else line
 
 
 def expected_loss(learn: Any, direction: str, text: str) -> dict[str, Any]:
@@ -420,23 +423,21 @@ def classifier_of_folders(direction: str) -> tuple[Any, Any]:
     return learn, rows
 
 
-def refused_cases(cases: Cases) -> None:
-    """Write the cases of exports that bothways does not support."""
+def task_cases(cases: Cases) -> None:
+    """Write the cases of classifiers with several labels per text, and of regressions."""
     rows = training_rows("demo")
-    said: dict[str, Any]
     if folder := cases.folder("v2-multi-label"):
         several = rows.assign(label=[[label, "long"] if len(text) > 100 else [label] for text, label in rows.values])
-        learn = classifier(several, "forward", blocks=MultiCategoryBlock, epochs=1, learner={"metrics": None})
-        files = {"export": export_as(learn, folder)}
-        said = case(learn, "classifier", "forward", files, "A multi-label classifier.", refused="multi-label")
-        write_case(folder, said, [], lambda text: {})
+        options = {"metrics": None, "loss_func": BCEWithLogitsLossFlat(thresh=0.3)}
+        learn = classifier(several, "forward", blocks=MultiCategoryBlock, epochs=1, learner=options)
+        said = case(learn, "classifier", "forward", {"export": export_as(learn, folder)}, "A multi-label classifier.")
+        write(folder, learn, said, rows, expected_probabilities)
     if folder := cases.folder("v2-regression"):
         numbers = rows.assign(label=[float(len(text)) for text in rows["text"]])
         options = {"metrics": None, "y_range": (0.0, 900.0), "loss_func": MSELossFlat(), "n_out": 1}
         learn = classifier(numbers, "forward", blocks=RegressionBlock, epochs=1, learner=options)
-        files = {"export": export_as(learn, folder)}
-        said = case(learn, "classifier", "forward", files, "A regression with y_range.", refused="regression")
-        write_case(folder, said, [], lambda text: {})
+        said = case(learn, "classifier", "forward", {"export": export_as(learn, folder)}, "A regression with y_range.")
+        write(folder, learn, said, rows, expected_probabilities)
 
 
 def main() -> None:
@@ -449,7 +450,7 @@ def main() -> None:
     for direction in directions():
         language_model_cases(cases, direction)
         variation_cases(cases, direction)
-    refused_cases(cases)
+    task_cases(cases)
 
 
 if __name__ == "__main__":

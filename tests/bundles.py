@@ -135,7 +135,9 @@ class TinyClassifiers:
 
     def _scores(self, logits: torch.Tensor) -> torch.Tensor:
         if isinstance(self.task, Regression):
-            return logits * self.task.scale + self.task.center
+            values = logits * torch.from_numpy(self.task.scales) + torch.from_numpy(self.task.centers)
+            low, high = self.task.value_range or (0.0, 0.0)
+            return torch.sigmoid(values) * (high - low) + low if self.task.value_range else values
         return torch.sigmoid(logits) if isinstance(self.task, MultiLabel) else functional.softmax(logits, dim=-1)
 
 
@@ -225,7 +227,9 @@ def write_classifiers(path: Path, tiny: TinyClassifiers, **options: Any) -> None
         "weights": {m.direction: weights_of(tiny.models[m.direction], m, tiny.task.outputs) for m in tiny.members},
         "tokenizer": tiny.tokenizer,
         "parity_record": tiny.parity_record,
-        "training": record.model_copy(update={"text_columns": list(tiny.columns)}),
+        "training": record.model_copy(
+            update={"text_columns": list(tiny.columns), "label_columns": list(tiny.task.label_columns)}
+        ),
         "verify": verify_in_fresh_process,
     }
     write_bundle(path, **{**parts, **options})

@@ -11,6 +11,7 @@ from hypothesis import settings
 
 from bothways.runtime.classifier import Classifier, load
 from bothways.tasks.regression import Regression
+from bothways.tasks.task import Target
 from bothways.text.reading import Direction, SpecialTokenPlacement
 from bothways.text.subword_tokenizer import SubwordTokenizer
 from bothways.text.subwords import train_tokenizer
@@ -120,7 +121,7 @@ def multi_label_model(multi_label_bundle_path: Path) -> Classifier:
 def regression_torch_models(tiny_tokenizer: SubwordTokenizer) -> TinyClassifiers:
     """Random regressions of a target with mean 20 and standard deviation 5."""
     placements = dict.fromkeys(Direction, SpecialTokenPlacement.READING_ORDER)
-    return make_classifiers(tiny_tokenizer, placements, task=Regression(center=20.0, scale=5.0))
+    return make_classifiers(tiny_tokenizer, placements, task=Regression((Target(center=20.0, scale=5.0),)))
 
 
 @pytest.fixture(scope="session")
@@ -135,6 +136,28 @@ def regression_bundle_path(regression_torch_models: TinyClassifiers, tmp_path_fa
 def regression_model(regression_bundle_path: Path) -> Classifier:
     """The bundle of ``regression_torch_models``, loaded."""
     return load(regression_bundle_path)
+
+
+@pytest.fixture(scope="session")
+def targets_torch_models(tiny_tokenizer: SubwordTokenizer) -> TinyClassifiers:
+    """Random regressions of two targets, all of whose values are between -1 and 9."""
+    placements = dict.fromkeys(Direction, SpecialTokenPlacement.READING_ORDER)
+    targets = (Target("price", center=0.5, scale=2.0), Target("stars", center=-0.25))
+    return make_classifiers(tiny_tokenizer, placements, task=Regression(targets, (-1.0, 9.0), ("cost", "stars")))
+
+
+@pytest.fixture(scope="session")
+def targets_bundle_path(targets_torch_models: TinyClassifiers, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of ``targets_torch_models``. Tests that modify it copy it first."""
+    path = tmp_path_factory.mktemp("bundles") / "targets.bundle"
+    write_classifiers(path, targets_torch_models)
+    return path
+
+
+@pytest.fixture(scope="session")
+def targets_model(targets_bundle_path: Path) -> Classifier:
+    """The bundle of ``targets_torch_models``, loaded."""
+    return load(targets_bundle_path)
 
 
 @pytest.fixture(scope="session")

@@ -270,9 +270,8 @@ def saved_tasks() -> Iterator[Learner]:
             return loaders(block=RegressionBlock, label=label, text={"backwards": direction == "backward"})
 
         imports = (
-            Import(
-                "either" if name.endswith("two") else "exact", "task|target", options={**SAID, "task": "regression"}
-            ),
+            Import(options={**SAID, "task": "regression", "y_range": "none"}),
+            Import("refused", "y_range", options={**SAID, "task": "regression"}),
             Import("refused", "task|label", options=SAID),
         )
         yield from pth(

@@ -256,7 +256,8 @@ def weights(
             torch.save(learn.model, folder / "clas.pth")
         else:
             learn.save("clas", with_opt=with_opt)
-        words = vocabulary(learn) if vocabulary else list(learn.dls.vocab[0])
+        vocab = learn.dls.vocab  # of words only, or a pair of words and labels
+        words = vocabulary(learn) if vocabulary else list(vocab if isinstance(vocab[0], str) else vocab[0])
         with (folder / "vocab.pkl").open("wb") as file:
             pickle.dump(words, file)
         found = labels_of(learn) if task in ("single-label", "multi-label") else []

@@ -220,6 +220,7 @@ def multi_label() -> Iterator[Learner]:
         yield from one(
             f"thresh-{thresh}",
             f"BCEWithLogitsLossFlat(thresh={thresh}).",
+            EXACT if thresh < 1 else either("thresh"),
             loss_func=BCEWithLogitsLossFlat(thresh=thresh),
         )
     weight = torch.tensor([1.0, 2.0, 0.5, 1.0, 3.0])

@@ -88,6 +88,31 @@ def test_a_language_model_becomes_a_pack(
     assert b"language-model" in cli.run("info", tmp_path / "lm.pack").out
 
 
+def test_a_regression_with_several_targets_is_imported_with_its_range(
+    cli: CommandServer, files: list[Path], tmp_path: Path
+) -> None:
+    bundle, data = tmp_path / "houses.bundle", tmp_path / "d.csv"
+    names = [part for name in ("price", "stars", "rooms") for part in ("--label", name)]
+    options = ("--language", "en", "--task", "regression", "--y-range", "-1,9.5", *names)
+    finished = cli.run("import-fastai", *files, "--out", bundle, *options)
+    assert (finished.status, finished.err) == (0, "")
+    info = cli.run("info", bundle).out.decode()
+    for shown in ("price, stars, rooms", "-1 to 9.5", "text regression model"):
+        assert shown in info
+    assert "Predicts 3 numbers: `price`, `stars`, `rooms` between -1 and 9.5." in (bundle / "README.md").read_text()
+    data.write_text("text,cost,stars,rooms\nthe good cat,1,2,3\na bad dog,4.5,0,1\n")
+    assert b"Passed" in cli.run("verify", bundle).out
+    predicted = cli.run("predict", bundle, data, "--text", "text", "--out", "-")
+    assert predicted.out.startswith(b"text,cost,stars,rooms,predicted_price,predicted_stars,predicted_rooms")
+    columns = [part for name in ("cost", "stars", "rooms") for part in ("--label", name)]
+    evaluated = cli.run("evaluate", bundle, data, "--text", "text", *columns)
+    assert evaluated.status == 0, evaluated.err
+    assert "ensemble, per target" in evaluated.out.decode()
+    wrong = cli.run("evaluate", bundle, data, "--text", "text", *columns[:4])
+    assert wrong.status == 2
+    assert "2 label columns are named, but the model predicts 3 numbers ('price', 'stars', 'rooms')" in wrong.error_line
+
+
 def test_a_model_of_unknown_direction_needs_direction(cli: CommandServer, files: list[Path], tmp_path: Path) -> None:
     finished = cli.run("import-fastai", files[0], "--out", tmp_path / "out", *labels())
     assert finished.status == 1

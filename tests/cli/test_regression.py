@@ -63,7 +63,7 @@ def test_it_is_verified_in_both_precisions(cli: CommandServer, regression: Workp
     finished = cli.run("verify", regression.bundle)
     assert (finished.status, finished.err) == (0, "")
     assert all(float(row[0]) <= float(row[1]) for row in cells(finished.out).values())
-    assert "largest difference of a value (in standard deviations of the target)" in finished.out.decode()
+    assert "largest difference of a value (relative to the scale of its target)" in finished.out.decode()
     finished = cli.run("verify", regression.bundle, regression.data, "--precision", "int8")
     assert (finished.status, finished.err) == (0, "")
     assert {"float32", "int8"} <= cells(finished.out).keys()
@@ -77,6 +77,14 @@ def test_info_shows_the_target(cli: CommandServer, regression: Workplace) -> Non
     assert target is not None
     assert found["target"] == [f"mean {target.center:.6g}, standard deviation {target.scale:.6g} in training"]
     assert not {"labels", "thresholds", "temperature"} & found.keys()
+
+
+def test_a_model_is_trained_on_one_target(cli_with_torch: CommandServer, regression: Workplace, tmp_path: Path) -> None:
+    columns = ("--text", "review", "--label", "stars", "--label", "id", "--task", "regression")
+    finished = cli_with_torch.run("train", regression.data, *columns, "--out", tmp_path / "m.bundle")
+    assert finished.status == 2
+    assert "2 label columns are named ('stars', 'id'), expected one" in finished.error_line
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_needs_labels_is_refused(cli: CommandServer, regression: Workplace, tmp_path: Path) -> None:

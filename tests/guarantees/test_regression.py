@@ -15,7 +15,7 @@ from bothways.bundle.parity import ENSEMBLE, NASTY_TEXTS
 from bothways.errors import ConfigError
 from bothways.runtime.classifier import Classifier
 from bothways.text.reading import Direction
-from tests.bundles import TinyClassifiers, edit_manifest, write_classifiers
+from tests.bundles import Change, TinyClassifiers, edit_manifest, write_classifiers
 from tests.guarantees.test_runtime import lengths_of_texts, text_of_words
 
 TEXTS = [*NASTY_TEXTS, *(text_of_words(words, seed) for seed, words in enumerate([1, 2, 5, 30, 60] * 4))]
@@ -34,6 +34,37 @@ def test_values_are_those_of_the_trainer_in_every_direction(
     assert np.array_equal(ours[ENSEMBLE], 0.5 * ours["forward"] + 0.5 * ours["backward"])
     assert 1 < ours[ENSEMBLE].std() < 50  # values that never change would show nothing
     assert np.abs(ours["forward"] - ours["backward"]).max() > 0.1
+
+
+def test_several_targets_within_a_range_are_those_of_the_trainer(
+    targets_model: Classifier, targets_torch_models: TinyClassifiers
+) -> None:
+    ours, theirs = targets_model.scores_by_direction(TEXTS), targets_torch_models.probabilities(TEXTS)
+    for name in NAMES:
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=0, atol=5e-5, err_msg=name)  # 1e-5 of unit 5
+    assert np.array_equal(ours[ENSEMBLE], 0.5 * ours["forward"] + 0.5 * ours["backward"])  # the mean of values
+    assert (ours[ENSEMBLE].min(axis=0) > -1).all()
+    assert (ours[ENSEMBLE].max(axis=0) < 9).all()
+    assert (ours[ENSEMBLE].std(axis=0) > 0.1).all()
+    assert np.array_equal(targets_model.predict(TEXTS), ours[ENSEMBLE])
+    (prediction,) = targets_model.stream(TEXTS[:1])
+    assert prediction.value == dict(zip(("price", "stars"), ours[ENSEMBLE][0].tolist(), strict=True))
+    assert prediction.value == prediction.values[ENSEMBLE] == prediction.to_dict()["value"]
+    assert (targets_model.targets, targets_model.labels) == (("price", "stars"), ())
+
+
+def test_another_range_or_order_of_targets_does_not_verify(targets_bundle_path: Path, tmp_path: Path) -> None:
+    changes: list[Change] = [
+        lambda fields: fields.update(value_range=[-1.0, 9.001]),
+        lambda fields: fields.update(value_range=None),
+        lambda fields: fields["targets"].reverse(),
+    ]
+    verdicts = []
+    for number, change in enumerate(changes):
+        copy = Path(shutil.copytree(targets_bundle_path, tmp_path / f"{number}.bundle"))
+        edit_manifest(copy, change)
+        verdicts.append(bothways.verify(copy).passed)
+    assert verdicts == [False, False, False]
 
 
 @pytest.mark.parametrize("change", [{"center": 20.001}, {"scale": 5.001}], ids=str)
@@ -83,16 +114,24 @@ def test_a_prediction_is_a_number_and_has_no_label(regression_model: Classifier)
     assert regression_model.predict([]).shape == (0,)
 
 
-def test_the_exported_graph_gives_the_values(regression_bundle_path: Path, tmp_path: Path) -> None:
-    exported = bothways.export_onnx(regression_bundle_path, out=tmp_path / "m.onnx")
-    assert exported.differences.keys() == set(NAMES)
-    assert max(exported.differences.values()) <= 1e-5
+def test_the_exported_graph_gives_the_values(
+    regression_bundle_path: Path, targets_bundle_path: Path, tmp_path: Path
+) -> None:
+    for number, bundle in enumerate((regression_bundle_path, targets_bundle_path)):
+        exported = bothways.export_onnx(bundle, out=tmp_path / f"{number}.onnx")
+        assert exported.differences.keys() == set(NAMES)
+        assert max(exported.differences.values()) <= 1e-5
 
 
-def test_int8_is_near_the_values(regression_bundle_path: Path, regression_model: Classifier) -> None:
-    near = bothways.load(regression_bundle_path, precision="int8").predict(TEXTS)
-    exact = regression_model.predict(TEXTS)
-    assert 0 < np.abs(near - exact).max() < exact.std()
+def test_int8_is_near_the_values(
+    regression_bundle_path: Path,
+    regression_model: Classifier,
+    targets_bundle_path: Path,
+    targets_model: Classifier,
+) -> None:
+    for bundle, model in ((regression_bundle_path, regression_model), (targets_bundle_path, targets_model)):
+        near, exact = bothways.load(bundle, precision="int8").predict(TEXTS), model.predict(TEXTS)
+        assert 0 < np.abs(near - exact).max() < exact.std()
 
 
 # Refused with a reason.
@@ -118,6 +157,13 @@ def test_what_needs_a_probability_is_refused(regression_bundle_path: Path, tmp_p
         ({"thresholds": [0.5]}, "no labels and no thresholds"),
         ({"labels": ["a", "b"]}, "no labels and no thresholds"),
         ({"target": {"center": 0, "scale": 0}}, "greater than 0"),
+        ({"value_range": [1.0, 1.0]}, "the first value of the range is not below the second"),
+        ({"value_range": [1.0]}, "at least 2 items"),
+        ({"targets": [{"name": "a", "center": 0, "scale": 1}] * 2}, "either one target or several"),
+        (
+            {"target": None, "targets": [{"name": "a", "center": 0, "scale": 1}] * 2},
+            "the name of a target occurs twice",
+        ),
         ({"task": "single-label"}, "needs at least 2 labels"),
         ({"label_kind": "integer"}, "there are no labels, but their kind is integer"),
     ],

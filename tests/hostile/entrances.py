@@ -39,6 +39,7 @@ from bothways.bundle.write import write_bundle
 from bothways.data.tables import open_table
 from bothways.errors import BundleUntrusted
 from bothways.interop.fastai_file import open_model
+from bothways.interop.learner_facts import Requested
 from bothways.interop.sentencepiece_file import read_piece_file
 from bothways.interop.torch_file import read_foreign_file
 from bothways.runtime.classifier import load
@@ -88,7 +89,7 @@ class Entrance:
 
 
 def _open_export(path: Path) -> object:
-    return open_model(str(path), labels=foreign.LABELS)
+    return open_model(str(path), requested=Requested(labels=foreign.LABELS))
 
 
 def _words(size: int) -> list[str]:

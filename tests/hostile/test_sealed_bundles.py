@@ -28,6 +28,7 @@ from bothways.bundle.signature import SIGNATURE_FILE
 from bothways.errors import BundleError
 from bothways.interop.reference import reference_record
 from bothways.runtime.language_model import LanguageModel
+from bothways.tasks.regression import Regression
 from bothways.tasks.single_label import SingleLabel
 from bothways.text.fields import Text
 from bothways.text.reading import Direction, SpecialTokenPlacement
@@ -46,7 +47,7 @@ from tests.hostile.bundle_changes import Change, changes_of
 from tests.keys import key_pair
 from tests.words import make_word_tokenizer
 
-KINDS = ["single-label", "multi-label", "regression", "early exit", "integers", "pooled words", "two columns", "pack"]
+KINDS = ["single-label", "multi-label", "targets", "early exit", "integers", "pooled words", "two columns", "pack"]
 ROWS, LONGEST_TOKENS = 12, 80
 
 
@@ -79,8 +80,9 @@ def answers_of(bundle: Path, texts: list[Text]) -> Answers:
         for found in bothways.load(bundle, threads=1, early_exit=early_exit).stream(texts):
             labels.append([found.label, type(found.label), found.chosen, found.read])
             numbers += [number for name in sorted(found.scores) for number in found.scores[name].tolist()]
-    scale = manifest.target.scale if manifest.target else 1
-    return Answers(labels, [number / scale for number in numbers])
+    task = manifest.decisions
+    unit = float(task.units.max()) if isinstance(task, Regression) else 1
+    return Answers(labels, [number / unit for number in numbers])
 
 
 def outcome(bundle: Path, **options: Any) -> str:
@@ -101,7 +103,7 @@ def short(rows: list[ParityRow]) -> list[ParityRow]:
 def bundles(
     torch_models: TinyClassifiers,
     multi_label_torch_models: TinyClassifiers,
-    regression_torch_models: TinyClassifiers,
+    targets_torch_models: TinyClassifiers,
     fields_torch_models: TinyClassifiers,
     torch_language_models: TinyLanguageModels,
     tiny_tokenizer: SubwordTokenizer,
@@ -114,7 +116,7 @@ def bundles(
     classifiers = {
         "single-label": torch_models,
         "multi-label": multi_label_torch_models,
-        "regression": regression_torch_models,
+        "targets": targets_torch_models,
         "integers": make_classifiers(tiny_tokenizer, placements, task=integers),
         "two columns": fields_torch_models,
         "pooled words": make_classifiers(make_word_tokenizer("fastai-v2"), placements),
@@ -126,7 +128,7 @@ def bundles(
             pooling = FastaiPooling(window_tokens=5, tail_tokens=9, last_skips_padding=True)
             members = [member.model_copy(update={"pooling": pooling}) for member in tiny.members]
             weights = {m.direction: weights_of(tiny.models[m.direction], m, tiny.task.outputs) for m in members}
-            rows = short(reference_record(members, weights, tiny.labels, tiny.tokenizer))
+            rows = short(reference_record(members, weights, tiny.task, tiny.tokenizer))
         write_classifiers(paths[kind], tiny, parity_record=rows, members=members, verify=lambda _: None)
     texts = [row.text for row in short(torch_models.parity_record) if isinstance(row.text, str)]
     write_with_early_exit(paths["single-label"], paths["early exit"], Direction.FORWARD, texts)

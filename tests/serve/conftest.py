@@ -127,10 +127,13 @@ def server(bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture(scope="package")
 def regression_server(
-    regression_bundle_path: Path, bundle_path: Path, tmp_path_factory: pytest.TempPathFactory
+    regression_bundle_path: Path,
+    bundle_path: Path,
+    targets_bundle_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[RunningServer]:
-    """A server of a regression model and a classifier. The regression model is the default."""
-    bundles = [f"ratings={regression_bundle_path}", f"tiny={bundle_path}"]
+    """A server of a regression model, which is the default, a classifier, and a regression with two targets."""
+    bundles = [f"ratings={regression_bundle_path}", f"tiny={bundle_path}", f"houses={targets_bundle_path}"]
     with running(*bundles, "--threads", 1, folder=tmp_path_factory.mktemp("serve")) as found:
         yield found
 

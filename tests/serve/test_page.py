@@ -110,7 +110,7 @@ def test_a_regression_model_shows_its_value_and_those_of_both_directions(
         expect(page.locator("#numbers caption")).to_have_text("Value per direction")
         assert page.locator("#labels .bar").count() == 0
         assert "%" not in page.locator("#result").inner_text()
-        apart = abs(prediction.values["forward"] - prediction.values["backward"])
+        apart = abs(prediction.scores["forward"] - prediction.scores["backward"])[0]
         expect(page.locator("#disagreement")).to_contain_text(f"The directions differ by {apart:.6g}")
         page.select_option("#model", "tiny")
         page.click("text=Classify")

@@ -59,19 +59,41 @@ def test_scores_that_a_model_does_not_have_are_rejected(
     assert (reply.status, message in reply.value["error"]) == (400, True), reply.body
 
 
-@pytest.mark.parametrize("model", ["ratings", "tiny"])
+@pytest.mark.parametrize("model", ["ratings", "houses", "tiny"])
 def test_replies_match_their_openapi_schema(regression_server: RunningServer, model: str) -> None:
     reply = regression_server.classify(["a film", None], model=model, tokens=True)
     parsed = ClassifyReply.model_validate_json(reply.body)
     assert parsed.model_dump(mode="json", exclude_unset=True) == reply.value
     kinds = [type(result) for result in parsed.results]
-    assert kinds == [ValueResult if model == "ratings" else LabelResult, TextFault]
+    assert kinds == [LabelResult if model == "tiny" else ValueResult, TextFault]
 
 
 def test_the_list_of_models_has_their_tasks(regression_server: RunningServer) -> None:
-    ratings, tiny = regression_server.request("/v1/models").value["models"]
+    ratings, tiny, houses = regression_server.request("/v1/models").value["models"]
     assert (ratings["task"], ratings["target"], ratings["labels"]) == ("regression", {"center": 20.0, "scale": 5.0}, [])
     assert (tiny["task"], tiny["target"], len(tiny["labels"])) == ("single-label", None, 3)
+    assert (houses["task"], houses["target"], houses["value_range"]) == ("regression", None, [-1.0, 9.0])
+    assert houses["targets"][0] == {"name": "price", "center": 0.5, "scale": 2.0}
+    assert ratings["targets"] == tiny["targets"] == []
+
+
+def test_a_model_with_several_targets_has_a_value_for_each(
+    regression_server: RunningServer, targets_model: Classifier
+) -> None:
+    expected = targets_model.predict(TEXTS)
+    assert expected.shape == (len(TEXTS), 2)
+    results = regression_server.classify(TEXTS, model="houses", values=NAMES).value["results"]
+    assert [list(result["value"].items()) for result in results] == [
+        [("price", price), ("stars", stars)] for price, stars in expected.tolist()
+    ]
+    found = targets_model.scores_by_direction(TEXTS)
+    for name in NAMES:
+        assert [list(result["values"][name].values()) for result in results] == found[name].tolist()
+    path = "/v2/models/houses"
+    (output,) = regression_server.request(f"{path}/infer", {"inputs": [tensor(TEXTS)]}).value["outputs"]
+    assert (output["shape"], output["data"]) == ([len(TEXTS), 2], expected.ravel().tolist())
+    metadata = regression_server.request(path).value
+    assert (metadata["targets"], metadata["outputs"][0]["shape"]) == (["price", "stars"], [-1, 2])
 
 
 def test_mlflow_predictions_are_numbers(regression_server: RunningServer, regression_model: Classifier) -> None:

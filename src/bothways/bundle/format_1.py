@@ -19,7 +19,7 @@ _MANIFEST_KEYS = {"cascade": "early_exit"}
 _MEMBER_KEYS = {"markers": "special_tokens"}
 _TRAINING_KEYS = {"recipe": "hyperparameters", "text_column": "text_columns"}
 _FILE_KEYS = {old: str(new) for new, old in FILE_NAMES.items()}
-_NEW_KEYS = {"digest", "label_kind", "label_columns", "weight_column"}
+_NEW_KEYS = {"digest", "label_kind", "label_columns", "weight_column", "targets", "value_range"}
 
 
 def upgraded(fields: Mapping[str, object], digest: str) -> dict[str, object]:

@@ -14,10 +14,11 @@ from typing import Annotated, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, FiniteFloat, model_validator
+from pydantic import Field, FiniteFloat, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from bothways.errors import quoted
 from bothways.schema import STOP_EARLY, Document, Entries, Items
+from bothways.tasks import task as tasks
 from bothways.tasks.labels import LONGEST_LABEL, LabelKind
 from bothways.tasks.registry import task_of
 from bothways.tasks.task import Task, TaskRecord
@@ -40,6 +41,7 @@ FileName = Literal["tokenizer.json", "forward.safetensors", "backward.safetensor
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Width = Annotated[int, Field(ge=1, le=65_536)]
 _LabelText = Annotated[str, Field(min_length=1, max_length=LONGEST_LABEL)]
+_ABSENT_IF_UNUSED = frozenset({"targets", "value_range"})
 LONGEST_ABOUT = 10_000
 """Limit of ``about``, in characters."""
 Threshold = Annotated[FiniteFloat, Field(gt=0, lt=1)]
@@ -157,15 +159,25 @@ class Calibration(Document):
 
 
 class Target(Document):
-    """The scale of a regression's training targets, which converts outputs to values in the target's unit.
+    """The scale of a regression's target, which converts outputs to values: ``center + scale * output``.
 
     Attributes:
-        center: Mean of the training targets.
-        scale: Standard deviation of the training targets.
+        center: Mean of the training targets; 0 for an imported model.
+        scale: Standard deviation of the training targets; for an imported model the size of its outputs.
     """
 
     center: FiniteFloat
     scale: Annotated[FiniteFloat, Field(gt=0)]
+
+
+class NamedTarget(Target):
+    """One of several targets.
+
+    Attributes:
+        name: Its name, different from those of the others.
+    """
+
+    name: _LabelText
 
 
 class EarlyExitPoint(Document):
@@ -296,7 +308,11 @@ class Manifest(Document):
         calibration: The calibration of the ensemble; None for regression and for a language model.
         thresholds: For multi-label: a label is assigned if its probability is at least its threshold, in the order of
             the labels. None otherwise.
-        target: For regression: the scale of the training targets. None otherwise.
+        target: For a regression with one target: its scale. None otherwise.
+        targets: For a regression with several targets: their names and scales, in the order of the outputs. Absent
+            otherwise.
+        value_range: For a regression whose values have limits: the lowest and the highest value, between which a
+            sigmoid of each scaled output decides. Absent otherwise.
         early_exit: When one direction is enough; None if it was not calibrated. Used only on request.
         training: How the models were made.
         files: All other files.
@@ -313,9 +329,17 @@ class Manifest(Document):
     calibration: Calibration | None
     thresholds: Items[Threshold] | None = None
     target: Target | None = None
+    targets: Annotated[Items[NamedTarget], Field(min_length=2, max_length=100_000)] | None = None
+    value_range: Annotated[Items[FiniteFloat], Field(min_length=2, max_length=2)] | None = None
     early_exit: EarlyExit | None = None
     training: TrainingRecord
     files: Annotated[dict[FileName, FileRecord], STOP_EARLY]
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Leave out the keys that are absent from most manifests, so that these are the same as in earlier versions."""
+        fields: dict[str, object] = serialize(self)
+        return {name: value for name, value in fields.items() if value is not None or name not in _ABSENT_IF_UNUSED}
 
     @model_validator(mode="after")
     def _agree(self) -> Manifest:
@@ -335,10 +359,10 @@ class Manifest(Document):
             raise ValueError(f"there are no labels, but their kind is {self.label_kind}")
         if self.kind is Kind.CLASSIFIER:
             self._check_classifier()
-        elif self.labels or self.combination or self.calibration or self.target or self.task != "next-token":
+        elif self.labels or self.combination or self.calibration or self._targets or self.task != "next-token":
             raise ValueError("a language model has no labels, combination, calibration or target")
-        elif self.thresholds is not None or self.early_exit is not None:
-            raise ValueError("a language model has no thresholds and no early exit")
+        elif self.thresholds is not None or self.early_exit is not None or self.value_range is not None:
+            raise ValueError("a language model has no thresholds, no early exit and no range")
         elif any(member.widths_head is not None for member in self.members):
             raise ValueError("a language model's member has no widths_head")
         elif any(member.pooling is not None for member in self.members):
@@ -348,6 +372,8 @@ class Manifest(Document):
     def _check_classifier(self) -> None:
         if self.task == "next-token":
             raise ValueError(f"a classifier cannot have the task {quoted(self.task)}")
+        if self.target is not None and self.targets is not None:
+            raise ValueError("a regression has either one target or several")
         task = task_of(self._task_record)
         if self.early_exit is not None and (task.no_early_exit or len(self.members) < 2):
             raise ValueError("early exit needs two members and the task single-label")
@@ -368,12 +394,18 @@ class Manifest(Document):
             labels=tuple(self.labels),
             temperature=self.calibration.temperature if self.calibration else None,
             thresholds=None if self.thresholds is None else tuple(self.thresholds),
-            center=self.target.center if self.target else None,
-            scale=self.target.scale if self.target else None,
+            targets=self._targets,
+            value_range=(self.value_range[0], self.value_range[1]) if self.value_range else None,
             separator=self.training.label_separator,
             label_kind=self.label_kind,
             label_columns=tuple(self.training.label_columns),
         )
+
+    @property
+    def _targets(self) -> tuple[tasks.Target, ...]:
+        if self.target is not None:
+            return (tasks.Target(center=self.target.center, scale=self.target.scale),)
+        return tuple(tasks.Target(each.name, each.center, each.scale) for each in self.targets or ())
 
     @property
     def decisions(self) -> Task:

@@ -93,7 +93,8 @@ class ParityRow(Document):
         ids: Its tokens as written, before any reading order.
         probabilities: For a classifier: the probability of each label, by direction and for the calibrated ensemble.
             They are stored by label, so that a changed order of labels is noticed.
-        values: For regression: the predicted value, by direction and for the ensemble, under the name ``value``.
+        values: For regression: the predicted value of each target, by direction and for the ensemble. A single target
+            is called ``value``.
         loss: For a language model: the mean negative log-likelihood (nats per token) by direction.
         decision: For classification: what follows from the ensemble's probabilities.
         early_exit: What early exit does; None if it was not calibrated.

@@ -16,7 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import get_args
+from typing import TypedDict, get_args
 
 from bothways.bundle.card import write_card
 from bothways.bundle.manifest import (
@@ -33,6 +33,7 @@ from bothways.bundle.manifest import (
     Kind,
     Manifest,
     Member,
+    NamedTarget,
     Target,
     TrainingRecord,
     digest_of,
@@ -40,9 +41,16 @@ from bothways.bundle.manifest import (
 from bothways.bundle.parity import ParityRow, dump_parity_record, with_decisions
 from bothways.bundle.weights import Weights, write_weights
 from bothways.files import current_umask, refuse_existing, writing_failed
-from bothways.tasks.task import Task
+from bothways.tasks.task import Task, TaskRecord
 from bothways.text.reading import Direction
 from bothways.text.tokenizer import Tokenizer
+
+
+class _Targets(TypedDict):
+    target: Target | None
+    targets: list[NamedTarget] | None
+    value_range: list[float] | None
+
 
 _UNFINISHED_SUFFIX = ".unfinished"
 _RANDOM_PART = "[a-z0-9_]{8}"
@@ -129,14 +137,26 @@ def _manifest(
         combination=Combination(method="mean", weights=[1 / len(members)] * len(members)) if record else None,
         calibration=Calibration(temperature=record.temperature) if record and record.temperature is not None else None,
         thresholds=list(record.thresholds) if record and record.thresholds is not None else None,
-        target=Target(center=record.center, scale=record.scale)
-        if record and record.center is not None and record.scale is not None
-        else None,
+        **_targets(record),
         early_exit=early_exit,
         training=training,
         files=files,
     )
     return manifest.model_copy(update={"digest": digest_of(json.loads(manifest.model_dump_json()))})
+
+
+def _targets(record: TaskRecord | None) -> _Targets:
+    """Return the fields of a manifest about the targets of a regression."""
+    found: _Targets = {"target": None, "targets": None, "value_range": None}
+    if record is None:
+        return found
+    match record.targets:
+        case [target]:
+            found["target"] = Target(center=target.center, scale=target.scale)
+        case [_, *_]:
+            found["targets"] = [NamedTarget(name=t.name, center=t.center, scale=t.scale) for t in record.targets]
+    found["value_range"] = None if record.value_range is None else list(record.value_range)
+    return found
 
 
 @contextlib.contextmanager

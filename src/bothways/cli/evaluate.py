@@ -60,6 +60,8 @@ def evaluate(
     Prints the metrics of each direction and of the ensemble, with 95 % confidence intervals of the ensemble (bootstrap
     over rows), and precision, recall and F1 per class. ECE is the expected calibration error: how far probabilities are
     from observed frequencies. For multi-label, the thresholds of the ensemble are also applied to single directions.
+    For a regression with several targets, prints the mean of each metric over the targets, and the metrics per target.
+    Repeat --label for several targets, in their order.
 
     Example: bothways evaluate reviews.bundle test.csv
     """
@@ -94,6 +96,9 @@ def evaluate(
     console.print(_summary(evaluation))
     if uncertain := few_rows_warning(evaluation.summary[ENSEMBLE], evaluation.rows, "rows"):
         console.print(f"warning: {uncertain}")
+    if evaluation.targets:
+        each = {name: metric_texts(metrics) for name, metrics in evaluation.targets.items()}
+        console.print(metrics_table("target", each, "ensemble, per target"))
     if evaluation.classes:
         console.print(_classes(evaluation))
 

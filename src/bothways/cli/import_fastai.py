@@ -12,6 +12,7 @@ import bothways
 from bothways.cli.direction import verdict_row
 from bothways.cli.options import Language, SentencePiece, output_console
 from bothways.errors import path_text
+from bothways.tasks.task import TaskName
 from bothways.text.reading import Direction
 
 
@@ -40,12 +41,34 @@ def import_fastai(
     ] = None,
     label: Annotated[
         list[str] | None,
-        typer.Option(metavar="LABEL", help="Label of a classifier's .pth file. Repeat for each class, in order."),
+        typer.Option(
+            metavar="LABEL",
+            help="Label of a classifier's .pth file, or name of a target. Repeat for each class or target, in order.",
+        ),
     ] = None,
     language: Language = None,
     probabilities: Annotated[
-        Literal["softmax"] | None,
-        typer.Option(help="Import with a softmax if learn.predict returns raw scores, because of the learner's loss."),
+        Literal["softmax", "sigmoid"] | None,
+        typer.Option(
+            help="Import with a softmax, or a sigmoid for multi-label, if learn.predict returns raw scores, because of "
+            "the learner's loss."
+        ),
+    ] = None,
+    task: Annotated[
+        TaskName | None, typer.Option(help="What a .pth file with a head predicts. Defaults to single-label.")
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            metavar="NUMBER",
+            help="Probability from which on a label is assigned, for multi-label. Defaults to that of learn.predict.",
+        ),
+    ] = None,
+    y_range: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LOW,HIGH", help="y_range of a regression's .pth file of fastai 2, or none if it was made without."
+        ),
     ] = None,
     rules: Annotated[
         str | None,
@@ -74,6 +97,9 @@ def import_fastai(
         labels=label or (),
         language=language,
         probabilities=probabilities,
+        task=task,
+        threshold=threshold,
+        y_range=y_range,
         rules=None if rules is None else [name for name in rules.split(",") if name],
         sentencepiece=sentencepiece,
     )

@@ -42,7 +42,12 @@ def _predictions(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "task", manifest.task
     if manifest.labels:
         yield "labels", f"{', '.join(manifest.labels)}{kind_text(manifest.label_kind)}"
-    if manifest.target is not None:
+    if manifest.targets:
+        yield "targets", ", ".join(target.name for target in manifest.targets)
+    if manifest.value_range is not None:
+        low, high = manifest.value_range
+        yield "range", f"{low:g} to {high:g}"
+    if manifest.target is not None and manifest.training.imported is None:
         yield "target", f"mean {manifest.target.center:.6g}, standard deviation {manifest.target.scale:.6g} in training"
     if manifest.thresholds is not None:
         yield "thresholds", thresholds_text(tuple(manifest.thresholds))

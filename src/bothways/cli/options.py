@@ -19,7 +19,12 @@ TrainedTextColumns = Annotated[
     typer.Option("--text", metavar="COLUMN", help="Text column, repeatable. Defaults to those used in training."),
 ]
 TrainedLabelColumn = Annotated[
-    str | None, typer.Option("--label", metavar="COLUMN", help="Label column. Defaults to the one used in training.")
+    list[str] | None,
+    typer.Option(
+        "--label",
+        metavar="COLUMN",
+        help="Label column, repeatable for several targets. Defaults to the one used in training.",
+    ),
 ]
 FormatOption = Annotated[
     TableFormat | None,

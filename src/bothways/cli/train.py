@@ -40,7 +40,7 @@ def train(
     ],
     out: Annotated[Path, typer.Option(metavar="BUNDLE", help="Bundle to create. Must not exist yet.")],
     label: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Label column, or the target for regression.")
+        list[str] | None, typer.Option(metavar="COLUMN", help="Label column, or the target for regression.")
     ] = None,
     labels: Annotated[
         str | None,

@@ -27,7 +27,7 @@ from bothways.cli.options import (
 )
 from bothways.errors import ConfigError, path_text
 
-_UNITS = {"probabilities": "a probability", "values": "a value (in standard deviations of the target)"}
+_UNITS = {"probabilities": "a probability", "values": "a value (relative to the scale of its target)"}
 
 
 def verify(

@@ -97,7 +97,8 @@ def read_labeled(
         raise ConfigError("name the label column with --label, or 0/1 columns with --labels")
     text_columns = columns_of(text)
     columns = [*text_columns, *labels, *([weight] if weight is not None else [])]
-    options = ["--text"] * len(text_columns) + ["--label" if label is not None else "--labels"] * len(labels)
+    label_option = "--label" if label is not None or task.target_names else "--labels"
+    options = ["--text"] * len(text_columns) + [label_option] * len(labels)
     options = [*options, "--weight"][: len(columns)]
 
     known: dict[str, Label] = {}  # most labels occur many times

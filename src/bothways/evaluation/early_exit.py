@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bothways.arguments import as_flag, as_names, as_number, as_path, as_text, checked, optional
+from bothways.arguments import as_flag, as_names, as_number, as_path, checked, optional
 from bothways.bundle.manifest import EarlyExit, EarlyExitPoint, Kind
 from bothways.bundle.parity import ENSEMBLE
 from bothways.bundle.read import read_bundle
@@ -25,7 +25,7 @@ from bothways.data.dialect import DIALECT_CHECKS, Dialect, Quotes, TableFormat
 from bothways.data.invalid import write_invalid
 from bothways.data.tables import TableSource
 from bothways.errors import ConfigError, DataError
-from bothways.evaluation.inputs import read_rows
+from bothways.evaluation.inputs import LabelColumns, read_rows
 from bothways.files import refuse_unusable
 from bothways.runtime.classifier import Classifier
 from bothways.runtime.verify import verify_in_fresh_process
@@ -42,7 +42,7 @@ _POINTS = 21
     bundle=as_path,
     out=as_path,
     text=optional(as_names),
-    label=optional(as_text),
+    label=optional(as_names),
     largest_loss=as_number,
     drop_invalid=as_flag,
     **DIALECT_CHECKS,
@@ -53,7 +53,7 @@ def fit_early_exit(
     *,
     out: str | os.PathLike[str],
     text: TextColumns | None = None,
-    label: str | None = None,
+    label: LabelColumns | None = None,
     largest_loss: float = LARGEST_LOSS,
     drop_invalid: bool = False,
     format: TableFormat | None = None,  # noqa: A002  (as the option)

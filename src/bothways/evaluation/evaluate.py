@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from bothways.arguments import as_flag, as_names, as_text, checked, one_of, optional
+from bothways.arguments import as_flag, as_names, checked, one_of, optional
 from bothways.bundle.parity import ENSEMBLE
 from bothways.data.dialect import DIALECT_CHECKS, Dialect, Quotes, TableFormat
 from bothways.data.invalid import as_json
 from bothways.data.tables import TableSource
 from bothways.errors import DependencyMissing
-from bothways.evaluation.inputs import ModelSource, load_model, read_rows
+from bothways.evaluation.inputs import LabelColumns, ModelSource, load_model, read_rows
 from bothways.tasks.labels import LabelValue, in_order
 from bothways.tasks.metrics import ClassMetrics, Scores
 from bothways.tasks.task import InvalidRow, Targets, Task, TaskName
@@ -52,6 +52,8 @@ class Evaluation:
         intervals: Lower and upper bound of the 95 % confidence interval of the ensemble's headline metrics (percentile
             bootstrap over rows, 1,000 resamples, fixed seed).
         classes: Metrics of the ensemble per class, in the order of the labels. Empty for regression.
+        targets: Metrics of the ensemble per target, by its name. Empty unless a regression has several targets. Their
+            means are in ``summary``.
         confusion: Number of rows by true class (outer list) and predicted class (inner list) of the ensemble. None
             unless every text has exactly one label.
         invalid: Rows that were left out.
@@ -67,6 +69,7 @@ class Evaluation:
     summary: dict[str, dict[str, float]]
     intervals: dict[str, tuple[float, float]]
     classes: tuple[ClassMetrics, ...] = ()
+    targets: dict[str, dict[str, float]] = field(default_factory=dict)
     confusion: list[list[int]] | None = None
     invalid: tuple[InvalidRow, ...] = ()
     unknown: int = 0
@@ -93,7 +96,7 @@ class Evaluation:
         }
 
     def to_frame(self) -> pandas.DataFrame:
-        """Return a pandas DataFrame: one row per class, or one row per direction for regression.
+        """Return a pandas DataFrame: one row per class. For regression one row per direction, or per target if several.
 
         Raises:
             DependencyMissing: pandas is not installed.
@@ -104,12 +107,12 @@ class Evaluation:
             raise DependencyMissing("to_frame needs pandas: pip install pandas. to_dict needs nothing") from None
         if self.classes:
             return pandas.DataFrame([asdict(each) for each in self.classes]).set_index("label")
-        return pandas.DataFrame.from_dict(self.summary, orient="index")
+        return pandas.DataFrame.from_dict(self.targets or self.summary, orient="index")
 
 
 @checked(
     text=optional(as_names),
-    label=optional(as_text),
+    label=optional(as_names),
     unknown_labels=one_of("error", "count"),
     drop_invalid=as_flag,
     **DIALECT_CHECKS,
@@ -119,7 +122,7 @@ def evaluate(
     data: TableSource | tuple[Sequence[object], Sequence[object]],
     *,
     text: TextColumns | None = None,
-    label: str | None = None,
+    label: LabelColumns | None = None,
     unknown_labels: UnknownLabels = "error",
     drop_invalid: bool = False,
     format: TableFormat | None = None,  # noqa: A002  (as the option)
@@ -135,7 +138,8 @@ def evaluate(
         data: Labeled rows: a table in a file, or in memory (docs/tables.md). Or a
             tuple of texts and their labels.
         text: Text column, or several. Defaults to those used in training.
-        label: Label column, or the target for regression. Defaults to the one used in training.
+        label: Label column; for regression the column of the target, or one per target in their order. Defaults to the
+            one used in training.
         unknown_labels: ``error`` refuses labels that the model does not know. ``count`` counts their rows as errors.
         drop_invalid: Leave rows without a usable text or label out. The result lists them.
         format: Format of a file. Defaults to that of its suffix.
@@ -183,6 +187,7 @@ def evaluate(
         summary={name: metrics.summary for name, metrics in by_direction.items()},
         intervals=confidence_intervals(task, scores[ENSEMBLE], targets),
         classes=ensemble.classes,
+        targets={name: dict(found) for name, found in ensemble.targets.items()},
         confusion=None if ensemble.confusion is None else ensemble.confusion.tolist(),
         invalid=rows.invalid,
         unknown=sum(map(bool, unknown)),

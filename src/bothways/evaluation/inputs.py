@@ -14,6 +14,9 @@ from bothways.runtime.classifier import Classifier, load
 from bothways.tasks.task import LabeledTexts
 from bothways.text.fields import TextColumns, columns_of, columns_text
 
+LabelColumns = str | Sequence[str]
+"""The label column, or one per target of a regression in their order."""
+
 ModelSource = Classifier | str | os.PathLike[str]
 """A loaded model, or the directory of a bundle."""
 
@@ -71,7 +74,7 @@ def read_rows(
     manifest: Manifest,
     data: object,
     text: TextColumns | None,
-    label: str | None,
+    label: LabelColumns | None,
     dialect: Dialect,
     *,
     drop_invalid: bool = False,
@@ -84,23 +87,29 @@ def read_rows(
         manifest: The manifest of the model.
         data: A path or a table; or a tuple of texts and their labels.
         text: Text column, or several. Defaults to those used in training.
-        label: Label column. Defaults to that, or to the 0/1 columns, used in training.
+        label: Label column, or one per target. Defaults to that, or to the 0/1 columns, used in training.
         dialect: What the user states about a file.
         drop_invalid: Leave invalid rows out.
         keep_unknown: Keep rows with labels that the model does not know.
         unknown_advice: What a user can do about such rows, for the error.
 
     Raises:
-        ConfigError: A column is not named, and the bundle does not record it.
+        ConfigError: A column is not named, and the bundle does not record it; or the label columns are not those of the
+            model's targets.
         DataError: The rows cannot be read; all invalid rows are named.
     """
     record, task = manifest.training, manifest.decisions
     if isinstance(data, tuple):
         source = labeled_source(data, None, record.text_columns or None, None)
     else:
-        column = label or record.label_column
-        if column is None and not task.label_columns:
-            column = choose_label_column(label, record.label_column)
+        given = [label] if isinstance(label, str) else list(label or [])
+        column = given[0] if len(given) == 1 else None
+        if len(given) > 1:
+            task = task.labeled_by(given)
+        elif column is None and not task.label_columns:
+            column = choose_label_column(None, record.label_column)
+        elif column is None:
+            column = record.label_column
         columns = choose_text_columns(text, record.text_columns)
         source = LabeledSource(as_table(data), tuple(columns), column)
     return read_labeled(

@@ -6,11 +6,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bothways.arguments import as_flag, as_names, as_path, as_text, checked, optional
+from bothways.arguments import as_flag, as_names, as_path, checked, optional
 from bothways.bundle.parity import ENSEMBLE
 from bothways.data.dialect import DIALECT_CHECKS, Dialect, Quotes, TableFormat
 from bothways.data.tables import TableSource
-from bothways.evaluation.inputs import read_rows
+from bothways.evaluation.inputs import LabelColumns, read_rows
 from bothways.runtime.classifier import load
 from bothways.tasks.task import InvalidRow
 from bothways.text.fields import TextColumns
@@ -35,13 +35,13 @@ class PrecisionComparison:
     invalid: tuple[InvalidRow, ...] = ()
 
 
-@checked(bundle=as_path, text=optional(as_names), label=optional(as_text), drop_invalid=as_flag, **DIALECT_CHECKS)
+@checked(bundle=as_path, text=optional(as_names), label=optional(as_names), drop_invalid=as_flag, **DIALECT_CHECKS)
 def compare_precision(
     bundle: str | os.PathLike[str],
     data: TableSource | tuple[Sequence[object], Sequence[object]],
     *,
     text: TextColumns | None = None,
-    label: str | None = None,
+    label: LabelColumns | None = None,
     drop_invalid: bool = False,
     format: TableFormat | None = None,  # noqa: A002  (as the option)
     delimiter: str | None = None,
@@ -55,7 +55,8 @@ def compare_precision(
         bundle: Directory of a bundle.
         data: Labeled rows: a table in a file, or in memory (docs/tables.md).
         text: Text column, or several. Defaults to those used in training.
-        label: Label column, or the target for regression. Defaults to the one used in training.
+        label: Label column; for regression the column of the target, or one per target in their order. Defaults to the
+            one used in training.
         drop_invalid: Leave rows without a usable text or label out. The result lists them.
         format: Format of a file. Defaults to that of its suffix.
         delimiter: Character between the fields of a text table, such as ``;``. Defaults to a tab for TSV, or a comma.

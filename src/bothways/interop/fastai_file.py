@@ -20,12 +20,15 @@ from bothways.interop.archive import extract_models
 from bothways.interop.download import PUBLISHED, fetch_published
 from bothways.interop.facts import is_encodable
 from bothways.interop.fastai_learner import learner_facts
+from bothways.interop.fastai_tasks import default_threshold
 from bothways.interop.fastai_weights import FoundWeights, find_weights
-from bothways.interop.learner_facts import LearnerFacts, Requested, labels_of, vocabulary_of, without_fillers
+from bothways.interop.learner_facts import LearnerFacts, Requested, TaskFacts, labels_of, vocabulary_of, without_fillers
 from bothways.interop.spacy_tables import tables_from_spacy
 from bothways.interop.torch_file import read_foreign_file
 from bothways.schema import Faults, validated
 from bothways.tasks.labels import LONGEST_LABEL
+from bothways.tasks.registry import imported_task
+from bothways.tasks.task import Task
 from bothways.text.fastai_cleaning import FASTAI_CONTROL_TOKENS, FASTAI_V1, FASTAI_V2
 from bothways.text.piece_model import WORD_START, PieceModel
 from bothways.text.reading import Direction
@@ -35,7 +38,6 @@ _V1_POOLING = FastaiPooling(window_tokens=70, tail_tokens=1399, last_skips_paddi
 _V2_POOLING = FastaiPooling(window_tokens=72, tail_tokens=1440, last_skips_padding=True)
 """fastai's default pooling. Saved weights do not record it."""
 
-_LABELS_LISTED = 20
 _FEW_PIECES = 3
 """A vocabulary of words can have a few that begin like a piece, because someone typed them."""
 _ANY_LANGUAGE = "any"
@@ -55,7 +57,7 @@ class ForeignModel:
         kind: A classifier or a language model. An encoder is a language model without a decoder.
         found: The weights.
         pooling: The part of a text that a classifier pools. None for a language model.
-        labels: Labels in the order of the classes. Empty for a language model.
+        task: What a classifier predicts. None for a language model.
         tokenizer: Rules and vocabulary.
         has_vocabulary: Whether the file itself contains the vocabulary.
         direction: The direction in which it reads, if the file records it.
@@ -71,7 +73,7 @@ class ForeignModel:
     kind: Kind
     found: FoundWeights
     pooling: FastaiPooling | None
-    labels: list[str]
+    task: Task | None
     tokenizer: WordTokenizerDocument
     has_vocabulary: bool
     direction: Direction | None
@@ -84,10 +86,9 @@ def open_model(
     source: str,
     *,
     vocabulary: str | None = None,
-    labels: Sequence[str] = (),
     language: str | None = None,
     requested: Requested | None = None,
-    needs_labels: bool = True,
+    needs_task: bool = True,
 ) -> ForeignModel:
     """Return the model at a path, or a published model by its name.
 
@@ -96,10 +97,9 @@ def open_model(
             archive with one ``.pth`` and one ``.pkl`` file, like the published models. Or ``wt103-fwd`` or
             ``wt103-bwd``, which are downloaded once.
         vocabulary: Vocabulary file (pickle or JSON), for saved weights without one.
-        labels: Labels in the order of the classes, for the saved weights of a classifier.
         language: spaCy's code of the language, for files that do not record it. Defaults to English.
         requested: What to do where the file leaves a choice.
-        needs_labels: Whether to refuse a classifier without labels.
+        needs_task: Whether to refuse a classifier whose labels or task are not known.
 
     Raises:
         ForeignModelError: The file is not a fastai model, is damaged, or is of a kind that is not supported.
@@ -109,7 +109,7 @@ def open_model(
     path = Path(source)
     if source in PUBLISHED and not path.exists():
         path = fetch_published(source)
-    options = _Options(vocabulary, tuple(labels), language, requested or Requested(), needs_labels)
+    options = _Options(vocabulary, language, requested or Requested(), needs_task)
     if os.path.isdir(path):  # noqa: PTH112  (Path.is_dir raises if the path is too long)
         return _from_folder(path, source, options)
     if path.name.endswith(_ARCHIVES):
@@ -124,10 +124,9 @@ class _Options:
     """Options of the caller for what a file does not record."""
 
     vocabulary: str | None
-    labels: tuple[str, ...]
     language: str | None
     requested: Requested
-    needs_labels: bool
+    needs_task: bool
 
 
 def _from_folder(folder: Path, name: str, options: _Options) -> ForeignModel:
@@ -148,10 +147,9 @@ def _from_file(path: Path, name: str, file_name: str, options: _Options) -> Fore
         read_foreign_file(path),
         path_text(name),
         read_vocabulary=lambda: _read_vocabulary(_vocabulary_path(path, name, options.vocabulary)),
-        labels=options.labels,
         language=options.language,
         requested=options.requested,
-        needs_labels=options.needs_labels,
+        needs_task=options.needs_task,
     )
     if options.vocabulary is not None and model.has_vocabulary:
         raise ConfigError(f"{model.name} contains its own vocabulary: drop --vocabulary")
@@ -163,10 +161,9 @@ def model_of(
     name: str,
     *,
     read_vocabulary: Callable[[], tuple[list[str], list[str]]],
-    labels: Sequence[str] = (),
     language: str | None = None,
     requested: Requested | None = None,
-    needs_labels: bool = True,
+    needs_task: bool = True,
 ) -> ForeignModel:
     """Return the model that an inert value describes.
 
@@ -174,10 +171,9 @@ def model_of(
         value: The value of ``torch_file.read_foreign_file``.
         name: Name of the file in error messages.
         read_vocabulary: Returns words and labels, for weights without them. Called only if they are needed.
-        labels: See ``open_model``.
         language: See ``open_model``.
         requested: See ``open_model``.
-        needs_labels: See ``open_model``.
+        needs_task: See ``open_model``.
 
     Raises:
         ForeignModelError: The value is not a fastai model, is of a kind that is not supported, or has a field with a
@@ -188,10 +184,9 @@ def model_of(
     requested = requested or Requested()
     facts = learner_facts(value, name, requested)
     found = find_weights(facts.state, name)
-    words, found_labels = facts.vocabulary, facts.labels or list(labels)
+    words, more_labels = facts.vocabulary, list[str]()
     if words is None:
         words, more_labels = read_vocabulary()
-        found_labels = found_labels or more_labels
     if len(words) != found.architecture.vocabulary_size:
         raise ConfigError(
             f"{name}: the vocabulary has {len(words)} words, but the embedding has "
@@ -207,10 +202,11 @@ def model_of(
         language,
         requested,
         is_version_1=version,
-        may_assume_english=not needs_labels or _is_published(name),
+        may_assume_english=not needs_task or _is_published(name),
     )
+    task = _task(facts.task, requested, more_labels, found, name) if is_classifier and needs_task else None
     remarks = list(facts.remarks)
-    assumed = _assumptions(tokenizer, pooling if facts.pooling is None else None)
+    assumed = _assumptions(tokenizer, pooling if facts.pooling is None else None, task, requested)
     if facts.vocabulary is None and not _is_published(name) and assumed:
         remarks.append(
             f"{name} records only weights. Assumed: {assumed}. If its learner had others, import an export of it"
@@ -223,12 +219,12 @@ def model_of(
         kind=Kind.CLASSIFIER if is_classifier else Kind.LANGUAGE_MODEL,
         found=found,
         pooling=pooling,
-        labels=_labels(found_labels, found.classes, name) if is_classifier and needs_labels else [],
+        task=task,
         tokenizer=tokenizer,
         has_vocabulary=facts.vocabulary is not None,
         direction=facts.direction,
         text_column=facts.text_column,
-        label_column=facts.label_column,
+        label_column=facts.task.label_column if facts.task else None,
         remarks=remarks,
     )
 
@@ -259,21 +255,49 @@ def _read_vocabulary(path: Path) -> tuple[list[str], list[str]]:
     return vocabulary_of(value, path_text(path)), labels_of(value, path_text(path))
 
 
-def _labels(labels: Sequence[str], classes: int, name: str) -> list[str]:
-    if not labels:
-        raise ConfigError(
-            f"{name} has {classes} classes without labels: pass the labels in class order, one --label each"
-        )
-    listed = shown(", ".join(labels[:_LABELS_LISTED])) + (", ..." if len(labels) > _LABELS_LISTED else "")
-    if len(labels) != classes:
-        raise ConfigError(f"{name} has {classes} classes, but {len(labels)} labels: {listed}")
-    if len(set(labels)) != len(labels):
-        raise ForeignModelError(f"{name}: a label occurs twice: {listed}")
+def _task(
+    facts: TaskFacts | None, requested: Requested, more_labels: Sequence[str], found: FoundWeights, name: str
+) -> Task:
+    """Return what a classifier predicts: as its file records it, or as the caller says for saved weights."""
+    given = requested.labels
+    if facts is None:
+        y_range = requested.y_range if isinstance(requested.y_range, tuple) else None
+        labels = given or tuple(more_labels)
+        facts = TaskFacts(requested.task or "single-label", labels, default_threshold(found.is_version_1), y_range)
+        needs_range = requested.y_range is None and not found.is_version_1
+    else:
+        needs_range = False
+        for option, is_wrong in (
+            ("--task", requested.task not in (None, facts.name)),
+            ("--y-range", requested.y_range not in (None, facts.value_range or "none")),
+            ("--label", bool(given and facts.labels and set(given) != set(facts.labels))),
+        ):
+            if is_wrong:
+                raise ConfigError(f"{name} records another value than {option}: drop {option}")
+    labels = facts.labels or given
     if wrong := [label for label in labels if not 0 < len(label) <= LONGEST_LABEL or not is_encodable(label)]:
         raise ConfigError(f"{name} has the label {quoted(wrong[0])}, expected 1 to {LONGEST_LABEL} characters")
-    if classes < 2:
-        raise ForeignModelError(f"{name} has {classes} class, expected at least 2")
-    return list(labels)
+    try:
+        task = imported_task(
+            facts.name,
+            labels,
+            found.classes,
+            threshold=requested.threshold or facts.threshold,
+            value_range=facts.value_range,
+            separator=facts.separator,
+            label_columns=facts.label_columns,
+        )
+    except ConfigError as error:
+        raise ConfigError(f"{name} has {error}") from None
+    except ValueError as error:
+        raise ForeignModelError(f"{name}: {error}") from None
+    if requested.threshold is not None and task.thresholds is None:
+        raise ConfigError(f"{name} is a {task.title}, which has no threshold: drop --threshold")
+    if not task.labels and needs_range:
+        raise ConfigError(
+            f"{name} does not record y_range, which limits its numbers: add --y-range LOW,HIGH or --y-range none"
+        )
+    return task
 
 
 def _tokenizer(
@@ -377,12 +401,18 @@ def _is_published(name: str) -> bool:
     return any(part.split(".")[0] in PUBLISHED for part in Path(name).parts)
 
 
-def _assumptions(tokenizer: WordTokenizerDocument, pooling: FastaiPooling | None) -> str:
+def _assumptions(
+    tokenizer: WordTokenizerDocument, pooling: FastaiPooling | None, task: Task | None, requested: Requested
+) -> str:
     """Return what is assumed of saved weights, because their file does not record it."""
     assumed = ["fastai's cleaning rules"] if tokenizer.rules is None else []
     if pooling is not None:
         longest = (pooling.tail_tokens or 0) + (0 if pooling.last_skips_padding else 1)
         assumed.append(f"bptt={pooling.window_tokens}, max_len={longest}")
+    if task is not None and requested.task is None:
+        assumed.append(f"the task {task.name}")
+    if task is not None and task.thresholds is not None and requested.threshold is None:
+        assumed.append("the threshold 0.5")
     return ", ".join(assumed)
 
 

@@ -12,11 +12,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from bothways.arguments import as_path, as_paths, as_text, checked, optional
+from bothways.arguments import as_number, as_path, as_paths, as_text, checked, optional
 from bothways.bundle.manifest import ImportedFile, ImportRecord, Kind, Member, TrainingRecord
 from bothways.bundle.weights import matched_rows
 from bothways.bundle.write import write_bundle
@@ -25,12 +25,12 @@ from bothways.files import refuse_existing
 from bothways.interop.direction import DirectionVerdict, infer
 from bothways.interop.fastai_file import ForeignModel, open_model
 from bothways.interop.fastai_weights import Arrays
-from bothways.interop.learner_facts import Requested
+from bothways.interop.import_options import requested_of
+from bothways.interop.output_scales import with_scaled_outputs
 from bothways.interop.reference import reference_record
-from bothways.interop.sentencepiece_file import read_piece_file
 from bothways.runtime.verify import verify_in_fresh_process
-from bothways.tasks.single_label import SingleLabel
-from bothways.text.fastai_cleaning import RULES
+from bothways.tasks.labels import KNOWN_SHOWN, listed
+from bothways.tasks.task import Task, TaskRecord
 from bothways.text.reading import Direction, SpecialTokenPlacement
 from bothways.text.tokenizer import UNKNOWN_ID
 from bothways.text.word_tokenizer import WordTokenizer, WordTokenizerDocument
@@ -50,6 +50,9 @@ _SHARED = (
     "sentencepiece",
 )
 """What two models of a bundle must have in common, of the fields of their tokenizers' documents."""
+
+_SAME_THRESHOLD = 1e-6
+_Name = TypeVar("_Name", bound=str)
 
 KnownBy = Literal["recorded", "inferred", "given"]
 
@@ -116,8 +119,8 @@ def infer_direction(
         os.fspath(model),
         vocabulary=_path(vocabulary),
         language=language,
-        requested=_requested(None, None, sentencepiece),
-        needs_labels=False,
+        requested=requested_of(sentencepiece=sentencepiece),
+        needs_task=False,
     )
     return _verdict(opened, texts)
 
@@ -130,6 +133,8 @@ def infer_direction(
     vocabulary=as_paths,
     language=optional(as_text),
     probabilities=optional(as_text),
+    task=optional(as_text),
+    threshold=optional(as_number),
     sentencepiece=optional(as_path),
 )
 def import_fastai(
@@ -143,6 +148,9 @@ def import_fastai(
     language: str | None = None,
     probabilities: str | None = None,
     rules: Sequence[str] | None = None,
+    task: str | None = None,
+    threshold: float | None = None,
+    y_range: str | tuple[float, float] | None = None,
     sentencepiece: str | os.PathLike[str] | None = None,
 ) -> FastaiImport:
     """Convert one or two fastai models to a bundle, or to a pack if they are language models or encoders.
@@ -156,13 +164,20 @@ def import_fastai(
         out: Bundle to create. Must not exist yet.
         direction: ``forward`` or ``backward``, for a single model whose file and weights do not show its direction.
         vocabulary: Vocabulary files, for saved weights without them: one for all models, or one per model.
-        labels: Labels in the order of the classes, for the saved weights of a classifier.
+        labels: Labels in the order of the classes, for the saved weights of a classifier. For a model that predicts
+            several numbers, the names of its targets.
         language: spaCy's code of the language, for files that do not record it. Defaults to English.
         probabilities: ``softmax`` to import a classifier with a softmax although ``learn.predict`` does not apply one,
-            because of the learner's loss.
+            because of the learner's loss. ``sigmoid`` for a multi-label classifier.
         rules: Names of fastai's cleaning rules in order. For saved weights, whose files do not record them. For an
             export that first calls functions of its own: the rules after those, which you then call yourself. Defaults
             to all rules of the version.
+        task: ``single-label``, ``multi-label`` or ``regression``, for saved weights, which do not record it. Defaults
+            to ``single-label``.
+        threshold: Probability from which on a multi-label classifier assigns a label. Defaults to that of
+            ``learn.predict``.
+        y_range: The lowest and highest number of a regression, for saved weights, which do not record it; ``none`` if
+            the learner was made without ``y_range``.
         sentencepiece: SentencePiece model file of a model that was trained with one. An export of v1 contains only its
             path, and saved weights not even that.
 
@@ -175,32 +190,36 @@ def import_fastai(
     """
     refuse_existing(Path(out))
     sources = [os.fspath(source) for source in (forward, backward) if source is not None]
-    requested = _requested(probabilities, rules, sentencepiece)
+    requested = requested_of(probabilities, rules, sentencepiece, task, labels, threshold, y_range)
     words: list[str | None] = [os.fspath(path) for path in vocabulary] or [None]
     if len(words) not in (1, len(sources)):
         raise ConfigError(f"{len(words)} vocabularies for {len(sources)} models, expected one for all or one per model")
     words = words * len(sources) if len(words) == 1 else words
     models = [
-        open_model(source, vocabulary=path, labels=labels, language=language, requested=requested)
+        open_model(source, vocabulary=path, language=language, requested=requested)
         for source, path in zip(sources, words, strict=True)
     ]
     given = _given_directions(direction, len(models))
     verdicts = [_verdict(model, None) for model in models]
     imported = [resolve_direction(*each) for each in zip(models, given, verdicts, strict=True)]
     _require_compatible(models)
+    if models[0].task is None and (requested.task or requested.labels or requested.threshold or requested.y_range):
+        raise ConfigError(
+            f"{models[0].name} is a language model without labels: drop --task, --label, --threshold and --y-range"
+        )
 
     document = models[0].tokenizer.model_copy(update={"vocabulary": merged_vocabulary([m.tokenizer for m in models])})
     tokenizer = WordTokenizer(document)
-    names = models[0].labels
     members = [_member(m, i.direction, len(tokenizer)) for m, i in zip(models, imported, strict=True)]
-    weights = {i.direction: _rearranged(m, tokenizer, names) for m, i in zip(models, imported, strict=True)}
+    rearranged = {i.direction: _rearranged(m, tokenizer, models[0].task) for m, i in zip(models, imported, strict=True)}
+    decisions, weights = with_scaled_outputs(models[0].task, members, rearranged)
     write_bundle(
         out,
-        task=SingleLabel(tuple(names)) if models[0].kind is Kind.CLASSIFIER else None,
+        task=decisions,
         members=members,
         weights=weights,
         tokenizer=tokenizer,
-        parity_record=reference_record(members, weights, names, tokenizer),
+        parity_record=reference_record(members, weights, decisions, tokenizer),
         training=_record(models, imported),
         verify=verify_in_fresh_process,
     )
@@ -273,21 +292,6 @@ def _given_directions(direction: str | None, models: int) -> list[Direction | No
     return [Direction(direction)]
 
 
-def _requested(
-    probabilities: str | None, rules: Sequence[str] | None, sentencepiece: str | os.PathLike[str] | None
-) -> Requested:
-    if probabilities not in (None, "softmax"):
-        raise ConfigError(f"unknown probabilities {quoted(probabilities)}, expected softmax")
-    known = {name for by_name in RULES.values() for name in by_name}
-    if unknown := [rule for rule in rules or () if rule not in known]:
-        raise ConfigError(f"unknown rule {quoted(unknown[0])}, expected rules of fastai: {', '.join(sorted(known))}")
-    return Requested(
-        softmax=probabilities is not None,
-        rules=None if rules is None else tuple(rules),
-        sentencepiece=None if sentencepiece is None else read_piece_file(Path(sentencepiece)),
-    )
-
-
 def _verdict(model: ForeignModel, texts: Sequence[str] | None) -> DirectionVerdict:
     with np.errstate(all="ignore"):  # weights that overflow show no direction
         return infer(model.found.architecture, model.found.arrays, WordTokenizer(model.tokenizer), texts)
@@ -314,11 +318,40 @@ def _require_compatible(models: Sequence[ForeignModel]) -> None:
                     f"{first.name} and {other.name} split texts into words in different ways ({part} of the tokenizer) "
                     "and can't share a bundle: import each of them to its own bundle"
                 )
-        if set(other.labels) != set(first.labels):
-            raise ForeignModelError(
-                f"{first.name} has the labels {', '.join(first.labels)}, but {other.name} has "
-                f"{', '.join(other.labels)}: expected the same labels in both"
-            )
+        _require_same_task(first, other)
+
+
+def _require_same_task(first: ForeignModel, other: ForeignModel) -> None:
+    """Refuse two classifiers that predict different things. Their outputs can have another order."""
+    if first.task is None or other.task is None:
+        return
+    of_first, of_other = first.task.record(), other.task.record()
+    if of_first.name != of_other.name:
+        raise ForeignModelError(
+            f"{first.name} is a {first.task.title}, but {other.name} is a {other.task.title}: expected two of one kind"
+        )
+    names, other_names = first.task.output_names, other.task.output_names
+    if set(names) != set(other_names):
+        kind = "labels" if first.task.labels else "targets"
+        raise ForeignModelError(
+            f"{first.name} has the {kind} {listed(names, KNOWN_SHOWN)}, but {other.name} has "
+            f"{listed(other_names, KNOWN_SHOWN)}: expected the same {kind} in both"
+        )
+    if of_first.value_range != of_other.value_range:
+        raise ForeignModelError(
+            f"{first.name} has the y_range {_range_text(of_first)}, but {other.name} has {_range_text(of_other)}: "
+            "expected the same range in both"
+        )
+    thresholds, others = of_first.thresholds or (0.5,), of_other.thresholds or (0.5,)
+    if abs(thresholds[0] - others[0]) > _SAME_THRESHOLD:  # one threshold for all labels
+        raise ForeignModelError(
+            f"{first.name} assigns labels from a probability of {thresholds[0]:.4g} on, but {other.name} from "
+            f"{others[0]:.4g} on: choose one with --threshold"
+        )
+
+
+def _range_text(record: TaskRecord) -> str:
+    return "none" if record.value_range is None else "{:g},{:g}".format(*record.value_range)
 
 
 def _member(model: ForeignModel, direction: Direction, vocabulary_size: int) -> Member:
@@ -333,8 +366,8 @@ def _member(model: ForeignModel, direction: Direction, vocabulary_size: int) -> 
     )
 
 
-def _rearranged(model: ForeignModel, tokenizer: WordTokenizer, labels: Sequence[str]) -> Arrays:
-    """Return a model's weights with rows for the common vocabulary, and outputs in the order of the common labels.
+def _rearranged(model: ForeignModel, tokenizer: WordTokenizer, task: Task | None) -> Arrays:
+    """Return a model's weights with rows for the common vocabulary, and outputs in the order of the common task.
 
     A word that is not in a classifier's own vocabulary gets the row of the unknown word. In a language model it gets
     the mean of all rows, as when ULMFiT matches embeddings, so that fine-tuning starts as it would from the model's own
@@ -348,9 +381,9 @@ def _rearranged(model: ForeignModel, tokenizer: WordTokenizer, labels: Sequence[
             if name in arrays:
                 missing = arrays[name][UNKNOWN_ID] if model.kind is Kind.CLASSIFIER else arrays[name].mean(axis=0)
                 arrays[name] = matched_rows(arrays[name], rows, missing)
-    if model.labels != list(labels):
+    if task is not None and model.task is not None and model.task.output_names != task.output_names:
         last = f"head.layers.{len(model.found.widths_head or [])}"
-        order = [model.labels.index(label) for label in labels]
+        order = [model.task.output_names.index(name) for name in task.output_names]
         arrays |= {name: arrays[name][order] for name in (f"{last}.weight", f"{last}.bias")}
     return arrays
 
@@ -379,4 +412,6 @@ def _record(models: Sequence[ForeignModel], imports: Sequence[ImportedModel]) ->
         imported=ImportRecord(library=" and ".join(libraries), files=files),
         text_columns=[] if models[0].text_column is None else [models[0].text_column],
         label_column=models[0].label_column,
+        label_columns=list(models[0].task.label_columns) if models[0].task else [],
+        label_separator=models[0].task.record().separator if models[0].task else None,
     )

@@ -15,6 +15,7 @@ from typing import Final, Literal
 from bothways.errors import ForeignModelError
 from bothways.interop.facts import Fact, class_name
 from bothways.interop.known_objects import called, path_of, state_of
+from bothways.interop.learner_facts import Requested
 from bothways.interop.pickle_reader import GlobalName, Record
 
 Activation = Literal["softmax", "sigmoid", "exp", "none", "unknown"]
@@ -46,6 +47,7 @@ _CAPITAL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=.)(?=[A-Z][a-z])")
 """Where the name of a class is split into words."""
 _TORCH: Final = ("torch.nn.modules.loss.", "torch.nn.functional.")
 _OWN_METHODS: Final = ("activation", "decodes", "__class__")
+_USUAL: Final = {"softmax": "CrossEntropyLossFlat", "sigmoid": "BCEWithLogitsLossFlat"}
 _LAST_AXES: Final = (-1, 1)
 """The axis of the classes, in scores of shape (B, C)."""
 
@@ -96,29 +98,39 @@ def loss_of_v2(fact: Fact) -> Loss:
     return Loss(name, "unknown", "its activation can't be read")
 
 
-def require_softmax(loss: Loss, source: str, *, is_requested: bool) -> list[str]:
-    """Check that fastai applies a softmax, or that the caller requested one, and return remarks for the user.
+def require_activation(loss: Loss, expected: Activation, source: str, requested: Requested) -> list[str]:
+    """Check that fastai applies an activation, or that the caller requested it, and return remarks for the user.
 
     Args:
         loss: The learner's loss.
+        expected: ``softmax`` for one label per text, ``sigmoid`` for any number of labels, ``none`` for numbers.
         source: Name of the file in error messages.
-        is_requested: Whether the caller requested a softmax regardless of the loss.
+        requested: What the caller requests where the file leaves a choice.
 
     Raises:
-        ForeignModelError: ``learn.predict`` does not return a softmax, and none was requested.
+        ForeignModelError: ``learn.predict`` applies another activation, and this one was not requested.
     """
-    if loss.activation == "softmax":
+    if loss.activation == expected:
         return []
     returned = {
+        "softmax": "for which learn.predict returns a softmax",
         "none": "for which learn.predict returns raw scores",
         "sigmoid": "for which learn.predict returns a sigmoid of each score",
         "exp": "for which learn.predict returns the exponential of each score",
-    }.get(loss.activation, f"for which learn.predict may return other numbers than a softmax ({loss.reason})")
-    if is_requested:
-        return [f"{source}: its loss is {loss.name}, {returned}. The bundle returns a softmax, as requested."]
+    }.get(loss.activation, f"for which learn.predict may return other numbers than expected ({loss.reason})")
+    if expected == "none":
+        raise ForeignModelError(
+            f"{source} predicts numbers, but its loss is {loss.name}, {returned}, expected a loss for numbers, such as "
+            "MSELossFlat: it can't be imported"
+        )
+    if requested.probabilities == expected:
+        decides = "" if expected == "softmax" else ", and assigns labels from a probability of 0.5 on"
+        return [
+            f"{source}: its loss is {loss.name}, {returned}. The bundle returns a {expected}, as requested{decides}."
+        ]
     raise ForeignModelError(
-        f"{source}: its loss is {loss.name}, {returned}, expected a loss with fastai's softmax, such as "
-        "CrossEntropyLossFlat. To import the model with a softmax, add --probabilities softmax"
+        f"{source}: its loss is {loss.name}, {returned}, expected a loss with fastai's {expected}, such as "
+        f"{_USUAL[expected]}. To import the model with a {expected}, add --probabilities {expected}"
     )
 
 

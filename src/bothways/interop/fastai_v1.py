@@ -11,12 +11,11 @@ from typing import Final
 
 from bothways.errors import ForeignModelError, shown
 from bothways.interop.facts import LONGEST_NAME, Fact, described
-from bothways.interop.fastai_losses import loss_of_v1, require_softmax
 from bothways.interop.fastai_modules import match_model
 from bothways.interop.fastai_rules import Rules, read_rules
+from bothways.interop.fastai_tasks import task_of_v1
 from bothways.interop.known_objects import Known, called, path_of, require
 from bothways.interop.learner_facts import (
-    MOST_LABELS,
     MOST_PARTS,
     LearnerFacts,
     Requested,
@@ -24,7 +23,6 @@ from bothways.interop.learner_facts import (
     words_of,
 )
 from bothways.interop.pickle_reader import GlobalName
-from bothways.tasks.labels import LONGEST_LABEL
 from bothways.text.fastai_cleaning import DEFAULT_POST_RULES, DEFAULT_RULES, FASTAI_V1, POST_RULES, RULES
 from bothways.text.piece_model import PieceModel
 
@@ -55,11 +53,6 @@ _TOKENIZERS: Final = {
 _VOCABULARIES: Final = {f"{_TRANSFORM}.Vocab": Known(parts=frozenset({"stoi"}))}
 _SPLITTERS: Final = {f"{_TRANSFORM}.SpacyTokenizer": None, f"{_TRANSFORM}.BaseTokenizer": " "}
 """Classes of ``tok_func``, and the separator at which they split. None for spaCy."""
-_LABEL_PROCESSORS: Final = {
-    f"{_BLOCK}.CategoryProcessor": Known(),
-    f"{_BLOCK}.MultiCategoryProcessor": Known(),
-    f"{_BLOCK}.PreProcessor": Known(parts=frozenset({"ref_ds"})),
-}
 _CALLBACKS: Final = tuple(
     f"fastai.{name}"
     for name in (
@@ -135,7 +128,7 @@ def from_v1_export(root: Fact, requested: Requested) -> LearnerFacts:
     )
     require(numericalize.part("vocab"), _VOCABULARIES, "its vocabulary")
     model = match_model(Fact(root.part("model").value, "its model", root.work))
-    labels, remarks = _labels(data, root.part("loss_func"), requested)
+    task, remarks = task_of_v1(root, model.value_range, requested)
     if not model.masks_padding:
         remarks.append(
             f"{source} was saved by fastai 1.0.46 or older: predictions can differ for texts that contain the word "
@@ -155,7 +148,7 @@ def from_v1_export(root: Fact, requested: Requested) -> LearnerFacts:
         control_tokens=splitting.control_tokens,
         separator=splitting.separator,
         sentencepiece=splitting.sentencepiece,
-        labels=labels,
+        task=task,
         pooling=model.pooling,
         remarks=[*splitting.rules.remarks, *remarks],
     )
@@ -238,24 +231,3 @@ def _processors(fact: Fact) -> tuple[Fact, Fact]:
             "expected TokenizeProcessor, NumericalizeProcessor"
         )
     return found[-2], found[-1]
-
-
-def _labels(data: Fact, loss: Fact, requested: Requested) -> tuple[list[str], list[str]]:
-    """Return the labels in the order of the classes, and remarks."""
-    source, kind = data.work.source, path_of(data.part("y_cls").value)
-    if kind.endswith(".MultiCategoryList"):
-        raise ForeignModelError(
-            f"{source} is a multi-label classifier, expected one label per text: it can't be imported"
-        )
-    if kind.endswith(".FloatList"):
-        raise ForeignModelError(f"{source} is a regression model, expected a classifier: it can't be imported")
-    if not kind.endswith(".CategoryList"):
-        return [], []
-    processors = data.part("y_proc").records(MOST_PARTS)
-    for processor in processors:
-        require(processor, _LABEL_PROCESSORS, "a processor of its labels")
-    found = [processor for processor in processors if path_of(processor.value) == f"{_BLOCK}.CategoryProcessor"]
-    if len(found) != 1:
-        raise ForeignModelError(f"{source} has {len(found)} lists of labels (CategoryProcessor), expected one")
-    remarks = require_softmax(loss_of_v1(loss), source, is_requested=requested.softmax)
-    return found[0].part("classes").labels(most=MOST_LABELS, longest=LONGEST_LABEL), remarks

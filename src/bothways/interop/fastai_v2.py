@@ -7,18 +7,17 @@ these are the transforms that must be known. The pipeline of a backward model en
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from bothways.errors import ForeignModelError, shown
 from bothways.interop.facts import Fact
-from bothways.interop.fastai_losses import loss_of_v2, require_softmax
 from bothways.interop.fastai_modules import is_name, match_model
 from bothways.interop.fastai_rules import read_rules
+from bothways.interop.fastai_tasks import task_of_v2
 from bothways.interop.known_objects import Known, called, is_code, path_of, require, state_of
 from bothways.interop.learner_facts import (
-    MOST_LABELS,
     MOST_PARTS,
     LearnerFacts,
     Requested,
@@ -28,7 +27,6 @@ from bothways.interop.learner_facts import (
 from bothways.interop.pickle_reader import GlobalName, Record
 from bothways.interop.pickled_spacy import pickled_spacy
 from bothways.interop.sentencepiece_file import pickled_piece_model
-from bothways.tasks.labels import LONGEST_LABEL
 from bothways.text.fastai_cleaning import DEFAULT_RULES, FASTAI_V2, RULES
 from bothways.text.piece_model import PieceModel
 from bothways.text.reading import Direction
@@ -187,7 +185,8 @@ def from_v2_export(root: Fact, requested: Requested) -> LearnerFacts:
     reason = "splits texts without SentencePiece" if splitting.sentencepiece is None else "contains its own model"
     requested.refuse_sentencepiece(root.work.source, reason)
     model = match_model(Fact(root.part("model").value, "its model", root.work))
-    labels, label_column, remarks = _labels(targets, root.part("loss_func"), requested)
+    transforms = [each for pipeline in targets for each in (*pipeline.before, *pipeline.applied)]
+    task, remarks = task_of_v2(transforms, root, model.value_range, requested)
     return LearnerFacts(
         "fastai 2",
         model.state,
@@ -201,10 +200,9 @@ def from_v2_export(root: Fact, requested: Requested) -> LearnerFacts:
         tables=splitting.tables,
         separator=splitting.separator,
         sentencepiece=splitting.sentencepiece,
-        labels=labels,
+        task=task,
         direction=Direction.BACKWARD if is_backward else Direction.FORWARD,
         text_column=_column(texts.before),
-        label_column=label_column,
         remarks=[*rules.remarks, *_own_functions(texts.before), *_joined_columns(tokenizer), *remarks],
         pooling=model.pooling,
     )
@@ -423,29 +421,6 @@ def _vocabulary(numericalize: Fact, filler: str) -> list[str]:
             "a word of its vocabulary"
         )
     return [word if i == 0 or known.get(word, 0) else filler for i, word in enumerate(words)]
-
-
-def _labels(
-    pipelines: Sequence[_Pipeline], loss: Fact, requested: Requested
-) -> tuple[list[str], str | None, list[str]]:
-    """Return the labels in the order of the classes, the column they come from, and remarks."""
-    source = loss.work.source
-    for pipeline in pipelines:
-        transforms = [*pipeline.before, *pipeline.applied]
-        by_path: Mapping[str, Fact] = {path_of(transform.value): transform for transform in transforms}
-        if any(
-            f"{_TRANSFORMS}.{name}" in by_path for name in ("MultiCategorize", "OneHotEncode", "EncodedMultiCategorize")
-        ):
-            raise ForeignModelError(
-                f"{source} is a multi-label classifier, expected one label per text: it can't be imported"
-            )
-        if f"{_TRANSFORMS}.RegressionSetup" in by_path:
-            raise ForeignModelError(f"{source} is a regression model, expected a classifier: it can't be imported")
-        if (categorize := by_path.get(f"{_TRANSFORMS}.Categorize")) is not None:
-            remarks = require_softmax(loss_of_v2(loss), source, is_requested=requested.softmax)
-            labels = categorize.part("vocab").labels(most=MOST_LABELS, longest=LONGEST_LABEL)
-            return labels, _column(transforms), remarks
-    return [], None, []
 
 
 def _column(transforms: Sequence[Fact]) -> str | None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from bothways.bundle.manifest import FastaiPooling
 from bothways.errors import ConfigError, ForeignModelError
 from bothways.interop.facts import Fact, Work, described
 from bothways.interop.pickle_reader import Record
 from bothways.tasks.labels import LONGEST_LABEL
+from bothways.tasks.task import TaskName
 from bothways.text.fastai_cleaning import FASTAI_CONTROL_TOKENS
 from bothways.text.piece_model import PieceModel
 from bothways.text.reading import Direction
@@ -27,17 +29,52 @@ MOST_PARTS = 1000
 FILLER = "xxfake"
 
 
+ValueRange = tuple[float, float]
+"""The lowest and the highest value of a regression model."""
+
+
+@dataclass(frozen=True)
+class TaskFacts:
+    """What is known of what a model predicts.
+
+    Attributes:
+        name: Which task.
+        labels: Labels in the order of the outputs, or the names of several targets. Empty if they are not known.
+        threshold: Probability from which on a label is assigned, for multi-label.
+        value_range: Range of the numbers, for regression. None if there is none.
+        separator: The string between the labels in a cell.
+        label_column: Column from which the learner took its labels.
+        label_columns: The columns with 0 or 1 per label, or with a number per target. Empty unless there are several.
+    """
+
+    name: TaskName
+    labels: tuple[str, ...] = ()
+    threshold: float | None = None
+    value_range: ValueRange | None = None
+    separator: str | None = None
+    label_column: str | None = None
+    label_columns: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Requested:
     """What a caller requests where a file leaves a choice.
 
     Attributes:
-        softmax: Whether to return a softmax whatever ``learn.predict`` returns.
+        probabilities: What to apply to the outputs of a classifier whatever ``learn.predict`` applies. None for that.
         rules: Names of the cleaning rules to apply, in order. None for those that the file records.
+        task: What saved weights predict. None if the caller does not say.
+        labels: Labels in the order of the outputs, or the names of targets. Empty for those that the file records.
+        threshold: Probability from which on a label is assigned, for multi-label. None for that of ``learn.predict``.
+        y_range: Range of the numbers of saved weights. ``none`` if they have no range, None if the caller does not say.
         sentencepiece: The SentencePiece model of a file that does not contain it.
     """
 
-    softmax: bool = False
+    probabilities: Literal["softmax", "sigmoid"] | None = None
+    task: TaskName | None = None
+    labels: tuple[str, ...] = ()
+    threshold: float | None = None
+    y_range: ValueRange | Literal["none"] | None = None
     rules: tuple[str, ...] | None = None
     sentencepiece: PieceModel | None = None
 
@@ -70,11 +107,10 @@ class LearnerFacts:
         tables: spaCy's rules.
         separator: Text between two words, for fastai's BaseTokenizer.
         sentencepiece: The model of a SentencePiece tokenizer. Without it and a separator, spaCy splits texts.
-        labels: Labels in the order of the classes. Empty for a language model.
+        task: What it predicts. None for a language model, and for saved weights.
         direction: Direction in which the model reads.
         pooling: The part of a text that a classifier pools.
         text_column: Column from which the learner took its texts.
-        label_column: Column from which the learner took its labels.
         remarks: Notes for the user.
     """
 
@@ -92,11 +128,10 @@ class LearnerFacts:
     tables: WordTables | None = None
     separator: str | None = None
     sentencepiece: PieceModel | None = None
-    labels: list[str] = field(default_factory=list)
+    task: TaskFacts | None = None
     direction: Direction | None = None
     pooling: FastaiPooling | None = None
     text_column: str | None = None
-    label_column: str | None = None
     remarks: list[str] = field(default_factory=list)
 
 

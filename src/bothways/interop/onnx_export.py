@@ -67,9 +67,9 @@ def export_onnx(bundle: str | os.PathLike[str], *, out: str | os.PathLike[str]) 
 
     Inputs: ``ids``, (B, T) int64, as the bundle's tokenizer writes them, with any valid id after a text's end, and
     ``lengths``, (B,) int64, each in 1..T. Outputs: ``forward`` and ``backward`` (those that the bundle has) and
-    ``ensemble``, (B, C) float32: probabilities, or the value for regression (C = 1). Metadata: ``labels``, ``task``,
-    ``thresholds``, ``text_columns`` and ``tokenizer`` as JSON, and ``digest``, the bundle's identity. Memory grows with
-    B times T, because a text is read at once, not in windows.
+    ``ensemble``, (B, C) float32: probabilities, or for regression the value of each target. Metadata: ``labels``,
+    ``targets``, ``task``, ``thresholds``, ``text_columns`` and ``tokenizer`` as JSON, and ``digest``, the bundle's
+    identity. Memory grows with B times T, because a text is read at once, not in windows.
 
     Guarantee 1: the file is written only if the graph reproduces the bundle's parity record (≤ 1e-5) on this machine,
     for each text alone and for the short texts in one padded batch.
@@ -137,6 +137,7 @@ def _model(bundle: Bundle) -> ModelProto:
         )
     metadata = {
         "labels": json.dumps(manifest.labels),
+        "targets": json.dumps(manifest.decisions.target_names),
         "task": str(manifest.task),
         "thresholds": json.dumps(manifest.thresholds),
         "text_columns": json.dumps(manifest.training.text_columns),
@@ -274,15 +275,12 @@ def _add_scores(graph: GraphBuilder, logits: dict[str, str], manifest: Manifest)
         return graph.add("Sum", *(graph.add("Mul", row, share) for row, share in zip(rows, shares, strict=True)))
 
     def activation(values: str, out: str | None = None) -> str:
-        match task.activation_name:
-            case "softmax":
-                return graph.add("Softmax", values, out=out, axis=1)
-            case "sigmoid":
-                return graph.add("Sigmoid", values, out=out)
-            case "identity":
-                origin, one = (task.activation(np.array([x])) for x in (0.0, 1.0))
-                scaled = graph.add("Mul", values, graph.constant((one - origin).astype(np.float32)))
-                return graph.add("Add", scaled, graph.constant(origin.astype(np.float32)), out=out)
+        steps = task.operations()
+        for step in steps:
+            operands = [] if step.operand is None else [graph.constant(step.operand.astype(np.float32))]
+            axis = {"axis": 1} if step.operator == "Softmax" else {}
+            values = graph.add(step.operator, values, *operands, out=out if step is steps[-1] else None, **axis)
+        return values
 
     mean = mean_of([activation(values, name) for name, values in logits.items()])
     if task.temperature == 1:

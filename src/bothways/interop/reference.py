@@ -1,6 +1,6 @@
 """Compute the predictions of imported models in plain numpy, as the reference that a bundle is verified against.
 
-Input: arrays by the names that bundles use, and ids in reading order. Output: probabilities and losses. An import has
+Input: arrays by the names that bundles use, and ids in reading order. Output: scores and losses. An import has
 no trainer that could supply the reference, and the runtime can't be compared with itself. This module shares no code
 with the runtime and is not fast. Letters: T tokens, E embedding, H hidden, C classes, V vocabulary.
 """
@@ -16,6 +16,7 @@ from bothways.bundle.manifest import Architecture, Member
 from bothways.bundle.parity import ENSEMBLE, ParityRow, parity_texts
 from bothways.bundle.weights import Weights
 from bothways.errors import ForeignModelError
+from bothways.tasks.task import Operation, Task
 from bothways.text.reading import Direction, Ids, TokenizedText, read
 from bothways.text.tokenizer import PADDING_ID, Tokenizer
 
@@ -25,14 +26,14 @@ _DECODED_AT_ONCE = 256
 
 
 def reference_record(
-    members: Sequence[Member], weights: Mapping[Direction, Weights], labels: Sequence[str], tokenizer: Tokenizer
+    members: Sequence[Member], weights: Mapping[Direction, Weights], task: Task | None, tokenizer: Tokenizer
 ) -> list[ParityRow]:
-    """Return the parity record of imported models: texts with the probabilities or losses that numpy computes.
+    """Return the parity record of imported models: texts with the scores or losses that numpy computes.
 
     Args:
         members: Either all classifiers or all language models.
         weights: Arrays of each member.
-        labels: Labels in the order of the classes. Empty for language models.
+        task: What the outputs mean. None for language models.
         tokenizer: The members' common tokenizer.
 
     Raises:
@@ -41,7 +42,7 @@ def reference_record(
     texts = parity_texts(tokenizer, seed=0)
     tokens = [tokenizer.tokenize(text) for text in texts]
     ids = [row.ids.tolist() for row in tokens]
-    if not labels:
+    if task is None:
         with np.errstate(all="ignore"):
             losses = [_losses(member, weights[member.direction], tokens) for member in members]
         for member, values in zip(members, losses, strict=True):
@@ -52,15 +53,11 @@ def reference_record(
     found = {}
     for member in members:
         with np.errstate(all="ignore"):
-            found[str(member.direction)] = _probabilities(member, weights[member.direction], tokens)
+            found[str(member.direction)] = _scores(member, weights[member.direction], tokens, task.operations())
         _require_finite(found[str(member.direction)], member)
     found[ENSEMBLE] = np.mean(list(found.values()), axis=0)
     return [
-        ParityRow(
-            text=text,
-            ids=ids[number],
-            probabilities={name: dict(zip(labels, rows[number].tolist(), strict=True)) for name, rows in found.items()},
-        )
+        ParityRow.of_scores(text, ids[number], {name: rows[number] for name, rows in found.items()}, task)
         for number, text in enumerate(texts)
     ]
 
@@ -73,8 +70,10 @@ def _require_finite(values: Sequence[float] | NDArray[np.float64], member: Membe
         )
 
 
-def _probabilities(member: Member, weights: Weights, texts: Sequence[TokenizedText]) -> NDArray[np.float64]:
-    """Return a classifier's probabilities, (texts, C)."""
+def _scores(
+    member: Member, weights: Weights, texts: Sequence[TokenizedText], operations: Sequence[Operation]
+) -> NDArray[np.float64]:
+    """Return a classifier's scores after the given operations, (texts, C)."""
     pooled = []
     ids = [read(text, member.direction, member.special_tokens) for text in texts]
     for row, hidden in zip(ids, hidden_states(member.architecture, weights, ids), strict=True):
@@ -91,8 +90,28 @@ def _probabilities(member: Member, weights: Weights, texts: Sequence[TokenizedTe
     for layer in range(len(member.widths_head or []) + 1):
         values = _normed(np.maximum(logits, 0) if layer else logits, weights, f"head.norms.{layer}")
         logits = values @ weights[f"head.layers.{layer}.weight"].T + weights[f"head.layers.{layer}.bias"]
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True), dtype=np.float64)
+    for operation in operations:
+        logits = _applied(operation, logits)
+    return logits
+
+
+def _applied(operation: Operation, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    match operation.operator:
+        case "Softmax":
+            exponentials = np.exp(values - values.max(axis=1, keepdims=True))
+            found = exponentials / exponentials.sum(axis=1, keepdims=True)
+        case "Sigmoid":
+            found = 0.5 * (1 + np.tanh(0.5 * values))
+        case "Mul":
+            found = values * _operand(operation)
+        case "Add":
+            found = values + _operand(operation)
+    return np.asarray(found, dtype=np.float64)
+
+
+def _operand(operation: Operation) -> NDArray[np.float64]:
+    assert operation.operand is not None
+    return operation.operand
 
 
 def _losses(member: Member, weights: Weights, texts: Sequence[TokenizedText]) -> list[float]:

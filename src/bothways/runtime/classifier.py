@@ -29,7 +29,7 @@ from bothways.runtime.sessions import EncoderSession
 from bothways.runtime.slots import SLOTS, EarlyExitRule, Pooled, SlotEngine, Slots, TokenCounts
 from bothways.tasks.labels import LabelValue
 from bothways.tasks.metrics import Scores
-from bothways.tasks.task import Predictions, Task
+from bothways.tasks.task import Predictions, Task, Value
 from bothways.text.fields import columns_text
 from bothways.text.reading import Direction, TokenizedText
 from bothways.text.tokenizer import Tokenizer
@@ -50,6 +50,7 @@ class Classifier:
     Attributes:
         labels: All labels (text, whole numbers or booleans, as in training), in the order of every row of
             probabilities; empty for regression.
+        targets: The names of several targets, in the order of every row of values; empty for any other model.
         task: What the outputs mean.
         manifest: The manifest of the bundle.
         digest: The bundle's identity, a SHA-256.
@@ -71,6 +72,7 @@ class Classifier:
         self.precision = precision
         self.early_exit = early_exit
         self.labels: tuple[LabelValue, ...] = self.task.label_values
+        self.targets: tuple[str, ...] = self.task.target_names
         self.digest: str = bundle.digest
         self.tokenizer: Tokenizer = bundle.tokenizer
         members = bundle.manifest.members
@@ -103,6 +105,8 @@ class Classifier:
             listed = ", ".join(map(reprlib.repr, self.labels[:_LABELS_SHOWN]))
             more = len(self.labels) - _LABELS_SHOWN
             parts.append(f"labels=({listed}, … {more} more)" if more > 0 else f"labels=({listed})")
+        if self.targets:
+            parts.append(f"targets={list(self.targets[:_LABELS_SHOWN])}")
         if len(self.text_columns) > 1:
             parts.append(f"text_columns={list(self.text_columns)}")
         return f"Classifier({', '.join(parts)}, directions={self.directions}, digest='{self.digest[:_DIGEST_SHOWN]}…')"
@@ -127,7 +131,8 @@ class Classifier:
 
         Returns:
             (N,): a label per text for single-label (str, int64 or bool, as the labels in training); a tuple of labels,
-            possibly empty, for multi-label; a number (float64) for regression.
+            possibly empty, for multi-label; a number (float64) for regression. (N, C) float64 for a regression with
+            several targets, columns in the order of ``targets``.
 
         Raises:
             TextError: ``texts`` is a single string, or one of the texts cannot be read.
@@ -163,7 +168,7 @@ class Classifier:
     def scores_by_direction(self, texts: Iterable[object]) -> dict[str, Scores]:
         """Return the scores of each direction and of ``ensemble``, each (N, C) float64.
 
-        Scores are probabilities, or values with C = 1 for regression.
+        Scores are probabilities, or for regression values, one per target.
 
         Raises:
             TextError: ``texts`` is a single string, or one of the texts cannot be read.
@@ -272,16 +277,21 @@ class Classifier:
         ensemble = self.task.with_temperature(mean, temperature)
         decision = self.task.decide(ensemble)
         scores = {**each, ENSEMBLE: ensemble}
-        is_value = decision.value is not None
+        values: dict[str, Value] = {}
+        if decision.value is not None:
+            for name, row in scores.items():
+                value = self.task.decide(row).value
+                assert value is not None
+                values[name] = value
         return Prediction(
             label=decision.label,
             probability=decision.probability,
             chosen=decision.chosen,
             labels=self.labels,
-            probabilities={} if is_value else scores,
+            probabilities={} if values else scores,
             read="both" if len(each) > 1 else next(iter(each)),
             value=decision.value,
-            values={name: float(vector[0]) for name, vector in scores.items()} if is_value else {},
+            values=values,
             scores=scores,
         )
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from bothways.tasks.labels import LabelValue
 from bothways.tasks.metrics import Scores
+from bothways.tasks.task import Value
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,9 +28,10 @@ class Prediction:
             to 1 for single-label; for multi-label each is the probability that the text has the label. After an early
             exit, ``ensemble`` is the calibrated output of the direction that read the text. Empty for regression.
         read: The directions that read the text: ``both``, or the only one.
-        value: The ensemble's value in the target's unit; None unless the model is a regression.
-        values: The value by direction and for ``ensemble``; empty unless the model is a regression.
-        scores: Probabilities, (C,), or the value, (1,), by direction and for ``ensemble``: the same for every task.
+        value: The ensemble's value in the target's unit, for several targets a dict by name; None unless the model is
+            a regression.
+        values: The same by direction and for ``ensemble``; empty unless the model is a regression.
+        scores: Probabilities or values, (C,), by direction and for ``ensemble``: the same for every task.
     """
 
     label: LabelValue | None
@@ -38,8 +40,8 @@ class Prediction:
     labels: tuple[LabelValue, ...]
     probabilities: Mapping[str, Scores]
     read: str
-    value: float | None = None
-    values: Mapping[str, float] = field(default_factory=dict)
+    value: Value | None = None
+    values: Mapping[str, Value] = field(default_factory=dict)
     scores: Mapping[str, Scores] = field(default_factory=dict, repr=False)
 
     def to_dict(self) -> dict[str, object]:
@@ -51,6 +53,10 @@ class Prediction:
             "labels": list(self.labels),
             "probabilities": {name: row.tolist() for name, row in self.probabilities.items()},
             "read": self.read,
-            "value": self.value,
-            "values": dict(self.values),
+            "value": _plain(self.value),
+            "values": {name: _plain(value) for name, value in self.values.items()},
         }
+
+
+def _plain(value: Value | None) -> object:
+    return dict(value) if isinstance(value, Mapping) else value

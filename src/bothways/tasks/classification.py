@@ -54,7 +54,7 @@ def refuse_impossible(record: TaskRecord, least_labels: int) -> None:
             raise ValueError(f"the label {quoted(label)} contains a lone surrogate")
     if record.temperature is None:
         raise ValueError("a classifier needs a calibration")
-    if record.center is not None or record.scale is not None:
+    if record.targets or record.value_range is not None:
         raise ValueError("a classifier has labels and no target")
 
 

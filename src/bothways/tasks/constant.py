@@ -61,6 +61,14 @@ def beats_same_labels(scores: Scores, chosen: Flags, true: Flags) -> bool:
     return area is None or area >= _LEAST_ROC_AUC
 
 
-def beats_mean(values: Scores, true: Scores, mean: float) -> bool:
-    """Return whether predicted values have a smaller squared error than always the mean of the training targets."""
-    return bool(np.square(values - true).sum() < np.square(mean - true).sum()) or bool((true == mean).all())
+def beats_mean(values: Scores, true: Scores, means: Scores, units: Scores) -> bool:
+    """Return whether predicted values have a smaller squared error than always the means of the training targets.
+
+    Args:
+        values: Predicted, (N, C).
+        true: What is true, (N, C).
+        means: Of the training targets, (C,).
+        units: In which the errors of each target are measured, (C,).
+    """
+    of_model, of_means = (float(np.square((found - true) / units).sum()) for found in (values, means))
+    return of_model < of_means or bool((true == means).all())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,11 +60,13 @@ class Metrics:
         summary: Metric by name; a metric that is not defined on these rows is missing.
         classes: One per label, in the order of the labels; empty for regression.
         confusion: Rows by true and predicted class, (C, C) int64; None unless each text has exactly one label.
+        targets: The metrics of each target by its name; empty unless a regression has several.
     """
 
     summary: dict[str, float]
     classes: tuple[ClassMetrics, ...] = ()
     confusion: Confusion | None = None
+    targets: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,6 +44,7 @@ from bothways.tasks.task import (
     Decision,
     Label,
     LabeledTexts,
+    Operation,
     Split,
     Targets,
     Task,
@@ -59,7 +60,7 @@ from bothways.text.validation import is_missing
 DEFAULT_SEPARATOR = "|"
 _SEPARATORS = ("|", ";", ",")
 _THRESHOLDS = np.linspace(0.05, 0.95, 91)
-_DEFAULT_THRESHOLD = 0.5
+DEFAULT_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,7 @@ class MultiLabel(Task):
         if flags is None and isinstance(value, str):
             flags = list(printed_items(value) or ()) or None
         if flags is None or len(flags) != len(self._named):
-            found = f"{len(flags)} values" if flags is not None else repr(value)[:40]
+            found = f"{len(flags)} values" if flags is not None else quoted(value, 40)
             raise DataError(f"found {found}, expected a list of {len(self._named)} values, 0 or 1 per label")
         return tuple(label for label, flag in zip(self._named, flags, strict=True) if self._is_set(label, flag))
 
@@ -208,12 +209,15 @@ class MultiLabel(Task):
             raise DataError("the labels are missing (null); write an empty value if the text has no label")
         if parts is None and isinstance(value, str):
             parts = list[object](items) if (items := printed_items(value)) is not None else None
+            if parts is None and self.separator is None:
+                parts = self._known_parts(value)
             if parts is None and self.separator is None and value.strip():
-                raise DataError(
-                    f"the labels are the string {quoted(value, 40)}, expected a list of labels; give "
-                    "the separator of the "
-                    "labels with --label-separator"
+                expected = (
+                    "labels that the model knows, as a list or with | ; or , between them"
+                    if self.labels
+                    else "a list of labels; give the separator of the labels with --label-separator"
                 )
+                raise DataError(f"the labels are the string {quoted(value, 40)}, expected {expected}")
             if parts is None:
                 parts = list[object](value.split(self.separator)) if self.separator else []
         if parts is None:
@@ -225,6 +229,17 @@ class MultiLabel(Task):
                 "(labels= in Python)"
             )
         return parts
+
+    def _known_parts(self, cell: str) -> list[object] | None:
+        """Return the labels in a cell of a model without a separator, if a usual one leaves only labels that it knows.
+
+        A model that was imported does not record the separator.
+        """
+        for parts in ([cell], *(cell.split(separator) for separator in (*_SEPARATORS, None))):
+            named = [part for part in parts if clean_label(part)]
+            if named and all(self._known.find(clean_label(part)) in self._known for part in named):
+                return [*named]
+        return None
 
     def unknown(self, label: Label) -> list[str]:
         """Return the labels of a row that are unknown."""
@@ -239,7 +254,7 @@ class MultiLabel(Task):
         return replace(
             self,
             labels=(*self.labels, *labels),
-            thresholds=(*self.thresholds, *(_DEFAULT_THRESHOLD for _ in labels)),
+            thresholds=(*self.thresholds, *(DEFAULT_THRESHOLD for _ in labels)),
             label_kind=extended_kind(self.label_kind, labels),
         )
 
@@ -304,7 +319,7 @@ class MultiLabel(Task):
         Whole numbers are sorted by value and text alphabetically; named columns keep their order.
         """
         labels = self._named or in_order(label for labels in rows.label_sets for label in labels)
-        thresholds = (_DEFAULT_THRESHOLD,) * len(labels)
+        thresholds = (DEFAULT_THRESHOLD,) * len(labels)
         return replace(self, labels=labels, thresholds=thresholds, label_kind=kind_of(labels))
 
     def targets(self, rows: LabeledTexts) -> Targets:
@@ -328,6 +343,10 @@ class MultiLabel(Task):
     def activation(self, logits: NDArray[np.float64]) -> Scores:
         """Return the sigmoid of each logit."""
         return classification.sigmoid(logits)
+
+    def operations(self) -> list[Operation]:
+        """Return the sigmoid."""
+        return [Operation("Sigmoid")]
 
     def with_temperature(self, scores: Scores, temperature: float) -> Scores:
         """Return the sigmoid of the log odds over the temperature (Guo et al., arXiv 1706.04599)."""
@@ -360,7 +379,7 @@ class MultiLabel(Task):
     def epoch_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
         """Return the loss, without class weights, and the headline metrics of decisions at one half."""
         loss = metrics.binary_log_loss(scores, targets > 0.5)
-        at_half = replace(self, thresholds=(_DEFAULT_THRESHOLD,) * len(self.labels))
+        at_half = replace(self, thresholds=(DEFAULT_THRESHOLD,) * len(self.labels))
         return {"loss": loss, **at_half.headline_metrics(scores, targets)}
 
     def validation_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
@@ -455,13 +474,13 @@ def best_thresholds(probabilities: Scores, is_true: NDArray[np.bool_]) -> tuple[
     found = []
     for column, is_present in zip(probabilities.T, is_true.T, strict=True):
         if not is_present.any():
-            found.append(_DEFAULT_THRESHOLD)
+            found.append(DEFAULT_THRESHOLD)
             continue
         is_chosen = column[None, :] >= _THRESHOLDS[:, None]
         correct = (is_chosen & is_present).sum(axis=1)
         f1 = 2 * correct / (is_chosen.sum(axis=1) + is_present.sum())
         best = _THRESHOLDS[f1 >= f1.max() - 1e-12]
-        found.append(float(best[np.argmin(np.abs(best - _DEFAULT_THRESHOLD))]))
+        found.append(float(best[np.argmin(np.abs(best - DEFAULT_THRESHOLD))]))
     return tuple(found)
 
 

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from typing import get_args
 
 from bothways.errors import ConfigError, quoted
-from bothways.tasks.multi_label import MultiLabel
+from bothways.tasks.labels import KNOWN_SHOWN, listed
+from bothways.tasks.multi_label import DEFAULT_THRESHOLD, MultiLabel
 from bothways.tasks.regression import Regression
 from bothways.tasks.single_label import SingleLabel
-from bothways.tasks.task import Task, TaskName, TaskRecord
+from bothways.tasks.task import Target, Task, TaskName, TaskRecord
 
 _TASKS: dict[TaskName, type[Task]] = {task.name: task for task in (SingleLabel, MultiLabel, Regression)}
 
@@ -43,6 +44,50 @@ def new_task(name: str | None = None, separator: str | None = None, label_column
     if label_columns:
         raise ConfigError(f"label names need the task multi-label, not {name}; drop one of the two")
     return next(task for task_name, task in _TASKS.items() if task_name == name)()
+
+
+def imported_task(
+    name: TaskName,
+    labels: Sequence[str],
+    outputs: int,
+    *,
+    threshold: float | None = None,
+    value_range: tuple[float, float] | None = None,
+    separator: str | None = None,
+    label_columns: Sequence[str] = (),
+) -> Task:
+    """Return the task of a model that another library trained.
+
+    Args:
+        name: Which task.
+        labels: Labels in the order of the outputs. For several targets their names, which default to ``target_1`` and
+            so on. Empty for a single target, whose name is always ``value``.
+        outputs: The number of outputs of the model.
+        threshold: Probability from which on each label is assigned, for multi-label. Defaults to 0.5.
+        value_range: The lowest and highest value, for regression.
+        separator: The string between two labels in a cell, for multi-label.
+        label_columns: The columns with 0 or 1 per label, or with a number per target.
+
+    Raises:
+        ConfigError: The labels are missing, or are not as many as the outputs. The message says what the model has.
+        ValueError: The parts do not fit together.
+    """
+    is_regression = name == Regression.name
+    if not labels and is_regression:
+        labels = [f"target_{number}" for number in range(1, outputs + 1)] if outputs > 1 else [Target().name]
+    elif outputs == 1 and is_regression:
+        raise ConfigError("1 target, which needs no name: drop --label")
+    if not labels:
+        raise ConfigError(f"{outputs} classes without labels: pass the labels in class order, one --label each")
+    if len(labels) != outputs:
+        kind = "targets" if is_regression else "classes"
+        raise ConfigError(f"{outputs} {kind}, but {len(labels)} labels: {listed(labels, KNOWN_SHOWN)}")
+    columns = tuple(label_columns)
+    if is_regression:
+        targets = tuple(map(Target, labels))
+        return task_of(TaskRecord(name, targets=targets, value_range=value_range, label_columns=columns))
+    thresholds = (threshold or DEFAULT_THRESHOLD,) * outputs if name == MultiLabel.name else None
+    return task_of(TaskRecord(name, tuple(labels), 1.0, thresholds, separator=separator, label_columns=columns))
 
 
 def task_of(record: TaskRecord) -> Task:

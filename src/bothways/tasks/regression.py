@@ -1,11 +1,13 @@
-"""Regression: each text has a number, and a model predicts it in the unit of the training data.
+"""Regression: each text has a number, or several, and a model predicts them in the unit of the training data.
 
 Models learn standardized values (mean 0, standard deviation 1 on the training rows), so that learning rates do not
-depend on the unit. Letters: N texts.
+depend on the unit. Imported models can have several targets, and a range that limits all values. Letters: N texts, C
+targets.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -17,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bothways.errors import ConfigError, DataError, quoted
-from bothways.tasks import constant, metrics
+from bothways.tasks import classification, constant, metrics
+from bothways.tasks.labels import LONGEST_LABEL, as_list, printed_items
 from bothways.tasks.metrics import Metrics, Scores
 from bothways.tasks.stratification import held_texts
 from bothways.tasks.task import (
@@ -25,7 +28,10 @@ from bothways.tasks.task import (
     Decision,
     Label,
     LabeledTexts,
+    Numbers,
+    Operation,
     Split,
+    Target,
     Targets,
     Task,
     TaskName,
@@ -44,15 +50,18 @@ _LARGEST_TARGET = 1e30
 
 @dataclass(frozen=True)
 class Regression(Task):
-    """Each text has a number.
+    """Each text has a number, or one per target.
 
     Attributes:
-        center: Mean of the training rows' targets.
-        scale: Standard deviation of the training rows' targets, above 0.
+        predicted: The targets, in the order of the outputs.
+        value_range: All values are between these two: sigmoid(center + scale * output) of the way from the first to
+            the second. None if values have no limits.
+        label_columns: The columns of several targets; empty if they are not known.
     """
 
-    center: float = 0.0
-    scale: float = 1.0
+    predicted: tuple[Target, ...] = (Target(),)
+    value_range: tuple[float, float] | None = None
+    label_columns: tuple[str, ...] = ()
     labels: tuple[()] = ()
     label_values: tuple[()] = ()
     thresholds: None = None
@@ -66,39 +75,112 @@ class Regression(Task):
     )
     no_probabilities: ClassVar[str] = "a regression model predicts a number and has no probabilities: use predict"
     max_int8_difference: ClassVar[float] = 0.4
-    """In standard deviations of the target, which are logits here. A probability changes by at most a quarter of the
-    change of its logit, so this is the 0.1 that classifiers may differ by."""
+    """In the unit of ``difference``, which is a logit here. A probability changes by at most a quarter of the change of
+    its logit, so this is the 0.1 that classifiers may differ by."""
     score_kind: ClassVar[Literal["probabilities", "values"]] = "values"
     selection_note: ClassVar[str] = ""
     headline: ClassVar[tuple[str, ...]] = ("rmse", "mae", "r2", "spearman")
 
     @property
     def outputs(self) -> int:
-        """The value."""
-        return 1
+        """One per target."""
+        return len(self.predicted)
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """One name, ``value``."""
-        return ("value",)
+        """The names of the targets: ``value`` for a single one."""
+        return tuple(target.name for target in self.predicted)
+
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """The names of several targets; empty for a single one."""
+        return self.output_names if self.outputs > 1 else ()
+
+    @functools.cached_property
+    def centers(self) -> NDArray[np.float64]:
+        """The center of each target, (C,)."""
+        return np.array([target.center for target in self.predicted])
+
+    @functools.cached_property
+    def scales(self) -> NDArray[np.float64]:
+        """The scale of each target, (C,)."""
+        return np.array([target.scale for target in self.predicted])
+
+    @functools.cached_property
+    def units(self) -> NDArray[np.float64]:
+        """By how much each value changes at most if an output changes by 1, (C,)."""
+        if self.value_range is None:
+            return self.scales
+        low, high = self.value_range
+        return np.asarray(self.scales * (high - low) / 4, dtype=np.float64)
 
     def record(self) -> TaskRecord:
-        """Return mean and standard deviation of the training targets."""
-        return TaskRecord(self.name, center=self.center, scale=self.scale)
+        """Return the targets and the range."""
+        return TaskRecord(
+            self.name, targets=self.predicted, value_range=self.value_range, label_columns=self.label_columns
+        )
 
     @classmethod
     def from_record(cls, record: TaskRecord) -> Self:
-        """Return the task with mean and standard deviation of the training targets."""
+        """Return the task with the targets and the range."""
         if record.labels or record.thresholds is not None:
             raise ValueError("a regression model has no labels and no thresholds")
         if record.temperature is not None:
             raise ValueError("a regression model has no calibration: its predictions are not probabilities")
-        if record.center is None or record.scale is None:
+        if not record.targets:
             raise ValueError("a regression model needs a target with center and scale")
-        return cls(record.center, record.scale)
+        names = [target.name for target in record.targets]
+        if len(set(names)) != len(names):
+            raise ValueError("the name of a target occurs twice")
+        for name in names:
+            if not 0 < len(name) <= LONGEST_LABEL or any("\ud800" <= character <= "\udfff" for character in name):
+                raise ValueError(f"the target name {quoted(name)} is not a text of 1 to {LONGEST_LABEL} characters")
+        if record.value_range is not None and not record.value_range[0] < record.value_range[1]:
+            raise ValueError("the first value of the range is not below the second")
+        columns = record.label_columns if len(names) > 1 else ()
+        if columns and len(columns) != len(names):
+            raise ValueError(f"{len(columns)} label columns for {len(names)} targets")
+        return cls(record.targets, record.value_range, columns)
+
+    def labeled_by(self, columns: Sequence[str]) -> Self:
+        """Return the task with a label column per target, in the order of the targets."""
+        if len(columns) != self.outputs:
+            raise ConfigError(
+                f"{len(columns)} label columns are named, but the model predicts {self._what()}. Repeat --label for "
+                "each, in this order"
+            )
+        known = self.label_columns or self.output_names
+        if sorted(columns) == sorted(known) and list(columns) != list(known):
+            raise ConfigError(
+                f"the label columns of this model are {', '.join(map(quoted, known))}. Name them in this order"
+            )
+        return replace(self, label_columns=tuple(columns))
+
+    def _what(self) -> str:
+        return (
+            f"{self.outputs} numbers ({', '.join(map(quoted, self.output_names))})" if self.outputs > 1 else "a number"
+        )
 
     def parse(self, value: object) -> Label:
-        """Return the number in a cell, which may be written as a string."""
+        """Return the number in a cell, which may be written as a string; for several targets those of a list."""
+        if self.outputs == 1:
+            return self._number(value)
+        cells = as_list(value)
+        if cells is None and isinstance(value, str):
+            cells = list(printed_items(value) or ()) or None
+        if cells is None or len(cells) != self.outputs:
+            found = f"{len(cells)} values" if cells is not None else quoted(value, 40)
+            raise DataError(f"found {found}, expected a list of {self.outputs} numbers, one per target")
+        numbers = []
+        for name, cell in zip(self.output_names, cells, strict=True):
+            try:
+                numbers.append(self._number(cell))
+            except DataError as error:
+                raise DataError(f"target {quoted(name)}: {error}") from None
+        return Numbers(tuple(numbers))
+
+    @staticmethod
+    def _number(value: object) -> float:
         if isinstance(value, np.generic):
             value = value.item()
         if is_missing(value) or (isinstance(value, str) and not value.strip()):
@@ -133,7 +215,9 @@ class Regression(Task):
         """Refuse targets that are all equal, and a single distinct text."""
         values = rows.values
         if values.min() == values.max():
-            raise DataError(f"{rows.name}: all {len(rows)} rows have the target {values[0]:g}; nothing can be learned")
+            raise DataError(
+                f"{rows.name}: all {len(rows)} rows have the target {values[0, 0]:g}; nothing can be learned"
+            )
         if len(set(rows.texts)) < 2:
             raise DataError(f"{rows.name}: all {len(rows)} rows have the same text; at least 2 are needed")
         return []
@@ -141,7 +225,7 @@ class Regression(Task):
     def split(self, rows: LabeledTexts, fraction: float, seed: int) -> Split:
         """Set a fraction of the texts aside, about the same fraction in each tenth of the range of targets."""
         values_by_text: dict[Text, list[float]] = defaultdict(list)
-        for text, value in zip(rows.texts, rows.values.tolist(), strict=True):
+        for text, value in zip(rows.texts, rows.values.mean(axis=1).tolist(), strict=True):
             values_by_text[text].append(value)
         texts = sorted(values_by_text, key=fields_of)
         order = metrics.ranks(np.array([float(np.mean(values_by_text[text])) for text in texts]))
@@ -158,12 +242,15 @@ class Regression(Task):
 
     def fitted(self, rows: LabeledTexts) -> Self:
         """Return the task with mean and standard deviation of the training rows' targets."""
-        values = rows.values
-        return replace(self, center=float(values.mean()), scale=float(values.std()) or 1.0)
+        fitted = (
+            replace(target, center=float(values.mean()), scale=float(values.std()) or 1.0)
+            for target, values in zip(self.predicted, rows.values.T, strict=True)
+        )
+        return replace(self, predicted=tuple(fitted))
 
     def targets(self, rows: LabeledTexts) -> Targets:
-        """Return the targets in their unit, (N, 1) float64; the loss standardizes them."""
-        return rows.values[:, None]
+        """Return the targets in their unit, (N, C) float64; the loss standardizes them."""
+        return rows.values
 
     def class_weights(self, wanted: str | Mapping[str, float], targets: Targets) -> list[float] | None:
         """Return None: a regression has no classes."""
@@ -173,8 +260,21 @@ class Regression(Task):
         return None
 
     def activation(self, logits: NDArray[np.float64]) -> Scores:
-        """Return the values in the target's unit."""
-        return np.asarray(logits * self.scale + self.center, dtype=np.float64)
+        """Return the values in the unit of each target."""
+        values = np.asarray(logits * self.scales + self.centers, dtype=np.float64)
+        if self.value_range is None:
+            return values
+        low, high = self.value_range
+        return np.asarray(classification.sigmoid(values) * (high - low) + low, dtype=np.float64)
+
+    def operations(self) -> list[Operation]:
+        """Return the change of scale, and the sigmoid within the range if there is one."""
+        steps = [Operation("Mul", self.scales), Operation("Add", self.centers)]
+        if self.value_range is not None:
+            low, high = self.value_range
+            wide = np.ones(self.outputs)
+            steps += [Operation("Sigmoid"), Operation("Mul", wide * (high - low)), Operation("Add", wide * low)]
+        return steps
 
     def with_temperature(self, scores: Scores, temperature: float) -> Scores:
         """Return the scores as they are: a value has no temperature."""
@@ -187,60 +287,88 @@ class Regression(Task):
         return self
 
     def decide(self, scores: Scores) -> Decision:
-        """Return the value."""
-        return Decision(value=float(scores[0]))
+        """Return the value, for several targets by name."""
+        if self.outputs == 1:
+            return Decision(value=float(scores[0]))
+        return Decision(value=dict(zip(self.output_names, scores.tolist(), strict=True)))
 
     def epoch_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
         """Return the loss (mean squared error of standardized values) and the RMSE in the target's unit."""
-        squared = float(((scores - targets) ** 2).mean())
-        return {"loss": squared / self.scale**2, "rmse": math.sqrt(squared)}
+        squared = ((scores - targets) ** 2).mean(axis=0)
+        return {"loss": float((squared / self.units**2).mean()), "rmse": float(np.sqrt(squared).mean())}
 
     def validation_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
         """Return the loss and all metrics of the values."""
         return {"loss": self.epoch_metrics(scores, targets)["loss"], **self.headline_metrics(scores, targets)}
 
     def headline_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
-        """Return RMSE, MAE, R² and Spearman's rank correlation, those that are defined."""
-        return metrics.regression_metrics(scores[:, 0], targets[:, 0])
+        """Return RMSE, MAE, R² and Spearman's rank correlation, those that are defined.
+
+        For several targets the mean of each over the targets for which it is defined.
+        """
+        by_target = self._metrics_by_target(scores, targets)
+        return {
+            name: float(np.mean(defined))
+            for name in self.headline
+            if (defined := [found[name] for found in by_target if name in found])
+        }
+
+    @staticmethod
+    def _metrics_by_target(scores: Scores, targets: Targets) -> list[dict[str, float]]:
+        columns = zip(np.transpose(scores), np.transpose(targets), strict=True)
+        return [metrics.regression_metrics(values, true) for values, true in columns]
 
     def metrics(self, scores: Scores, targets: Targets) -> Metrics:
-        """Return all metrics, which are those of ``headline_metrics``."""
-        return Metrics(self.headline_metrics(scores, targets))
+        """Return the metrics of ``headline_metrics``, and for several targets those of each."""
+        each = zip(self.target_names, self._metrics_by_target(scores, targets), strict=False)
+        return Metrics(self.headline_metrics(scores, targets), targets=dict(each))
 
     def why_constant(self, scores: Scores, targets: Targets) -> str | None:
         """Compare with always the mean of the training targets."""
-        if constant.beats_mean(scores[:, 0], targets[:, 0], self.center):
+        if constant.beats_mean(scores, targets, self.centers, self.units):
             return None
-        of_model, of_mean = (math.sqrt(float(np.square(v - targets).mean())) for v in (scores, self.center))
-        return f"its RMSE is {of_model:.4g}, and always answering the training mean {self.center:.4g} has {of_mean:.4g}"
+        of_model, of_mean = (float(np.sqrt(np.square(v - targets).mean())) for v in (scores, self.centers))
+        means = ", ".join(f"{center:.4g}" for center in self.centers)
+        return f"its RMSE is {of_model:.4g}, and always answering the training mean {means} has {of_mean:.4g}"
 
     def array(self, scores: Sequence[Scores]) -> NDArray[np.float64]:
-        """Return the value of each text, (N,) float64."""
-        return np.array([row[0] for row in scores], dtype=np.float64)
+        """Return the value of each text, (N,) float64, or those of each target, (N, C)."""
+        values = np.array(scores, dtype=np.float64).reshape(len(scores), self.outputs)
+        return values[:, 0].copy() if self.outputs == 1 else values
 
     def columns(self) -> list[str]:
-        """Return the column of the value."""
-        return ["predicted_value"]
+        """Return the column of each target's value."""
+        return [f"predicted_{name}" for name in self.output_names]
 
     def cells(self, scores: Scores) -> list[object]:
-        """Return the value."""
-        return [self.decide(scores).value]
+        """Return the value of each target."""
+        return [*scores.tolist()]
 
     def difference(self, found: Scores, recorded: Scores) -> float:
-        """Return the largest difference of a value, in standard deviations of the training targets."""
-        return largest_difference(found, recorded) / self.scale
+        """Return the largest difference of a value, in the unit of its target (``units``).
+
+        For a trained model that is the standard deviation of the training targets.
+        """
+        return largest_difference(found / self.units, recorded / self.units)
 
     def card(self) -> list[str]:
-        """Return mean and standard deviation of the training targets."""
-        return [
-            f"Predicts a number. Training targets: mean {self.center:.6g}, standard deviation {self.scale:.6g}.",
-            "",
+        """Return the names of the targets and the range, and mean and standard deviation of the training targets."""
+        several = self.target_names
+        what = f"{len(several)} numbers: {', '.join(f'`{name}`' for name in several)}" if several else "a number"
+        low, high = self.value_range or (0.0, 0.0)
+        within = "" if self.value_range is None else f" between {low:g} and {high:g}"
+        found = [
+            f"mean {target.center:.6g}, standard deviation {target.scale:.6g}"
+            for target in self.predicted
+            if target.center != 0  # 0 for an imported model, which does not record its training targets
         ]
+        lines = [f"Predicts {what}{within}.", ""]
+        return [f"Predicts {what}{within}. Training targets: {'; '.join(found)}.", ""] if found else lines
 
 
 def _warnings(rows: LabeledTexts) -> list[str]:
-    found: dict[Text, set[float]] = defaultdict(set)
-    for text, value in zip(rows.texts, rows.values.tolist(), strict=True):
-        found[text].add(value)
+    found: dict[Text, set[Label]] = defaultdict(set)
+    for text, label in zip(rows.texts, rows.labels, strict=True):
+        found[text].add(label)
     count = sum(len(values) > 1 for values in found.values())
     return [f"{rows.name}: {count} duplicate texts with different targets"] if count else []

@@ -36,6 +36,7 @@ from bothways.tasks.task import (
     Decision,
     Label,
     LabeledTexts,
+    Operation,
     Predictions,
     Split,
     Targets,
@@ -187,6 +188,10 @@ class SingleLabel(Task):
     def activation(self, logits: NDArray[np.float64]) -> Scores:
         """Return the softmax."""
         return classification.softmax(logits)
+
+    def operations(self) -> list[Operation]:
+        """Return the softmax."""
+        return [Operation("Softmax")]
 
     def with_temperature(self, scores: Scores, temperature: float) -> Scores:
         """Return the softmax of the log probabilities over the temperature (Guo et al., arXiv 1706.04599)."""

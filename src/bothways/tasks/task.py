@@ -16,18 +16,33 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from bothways.errors import ConfigError
 from bothways.tasks.labels import LabelKind, LabelValue
 from bothways.tasks.metrics import Metrics, Scores
 from bothways.text.fields import Text
 
 TaskName = Literal["single-label", "multi-label", "regression"]
 Activation = Literal["softmax", "sigmoid", "identity"]
+Operator = Literal["Softmax", "Sigmoid", "Mul", "Add"]
+"""An operator of ONNX. Softmax is over the outputs."""
 Targets = NDArray[Any]
-"""What is true of texts, as the loss takes it: class numbers (N,), 0 and 1 (N, C), or standardized values (N, 1)."""
-Label = tuple[str, ...] | float
-"""What one row is labeled with: a tuple of labels (exactly one for single-label), or a number for regression."""
+"""What is true of texts, as the loss takes it: class numbers (N,), 0 and 1 (N, C), or values in their unit (N, C)."""
+Value = float | Mapping[str, float]
+"""What a regression predicts for a text: a number, or several numbers by the name of their target."""
 Predictions = NDArray[np.object_] | NDArray[np.int64] | NDArray[np.bool_] | NDArray[np.float64]
-"""The predictions for texts, (N,)."""
+"""The predictions for texts, (N,), or (N, C) for a regression with several targets."""
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The label of a row for a regression with several targets: a number per target, in their order."""
+
+    values: tuple[float, ...]
+
+
+Label = tuple[str, ...] | float | Numbers
+"""What one row is labeled with: a tuple of labels (exactly one for single-label), or a number or several for
+regression."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +92,13 @@ class LabeledTexts:
 
     @property
     def values(self) -> NDArray[np.float64]:
-        """The target of each text, (N,) float64, for regression."""
-        return np.array([label for label in self.labels if not isinstance(label, tuple)], dtype=np.float64)
+        """The targets of each text, (N, C) float64, for regression."""
+        rows = [
+            label.values if isinstance(label, Numbers) else (label,)
+            for label in self.labels
+            if not isinstance(label, tuple)
+        ]
+        return np.array(rows, dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -98,13 +118,41 @@ class Decision:
         label: The most probable label, the first one on a tie; None for regression.
         probability: The probability of ``label``; None for regression.
         chosen: The labels assigned to the text; empty for regression.
-        value: The predicted value in the target's unit; None for classification.
+        value: The predicted value in the target's unit, for several targets by name; None for classification.
     """
 
     label: LabelValue | None = None
     probability: float | None = None
     chosen: tuple[LabelValue, ...] = ()
-    value: float | None = None
+    value: Value | None = None
+
+
+@dataclass(frozen=True)
+class Target:
+    """A number that a regression predicts: ``scale`` times an output of the model, plus ``center``.
+
+    Attributes:
+        name: Its name. A single target is called ``value``.
+        center: Mean of the training targets, or 0 for an imported model.
+        scale: Standard deviation of the training targets, or the size of the outputs of an imported model. Above 0.
+    """
+
+    name: str = "value"
+    center: float = 0.0
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One step from logits to scores, for graphs that other runtimes execute.
+
+    Attributes:
+        operator: Its name in ONNX.
+        operand: What is multiplied or added, (C,); None for other operators.
+    """
+
+    operator: Operator
+    operand: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -115,11 +163,12 @@ class TaskRecord:
         name: Which task.
         labels: In the order of the outputs, as text; empty for regression.
         label_kind: The type that users get the labels in.
-        label_columns: The names of 0/1 columns, or of the positions of multi-hot lists; empty unless labels come so.
+        label_columns: The names of 0/1 columns, or of the positions of multi-hot lists, or of the columns of several
+            targets; empty unless labels come so.
         temperature: Of the ensemble's calibration; None where the task has none.
         thresholds: Per label; None where the task has none.
-        center: Mean of the training targets; None unless the task is regression.
-        scale: Standard deviation of the training targets; None unless the task is regression.
+        targets: In the order of the outputs; empty unless the task is regression.
+        value_range: The lowest and highest value that a regression can predict; None if there are no such limits.
         separator: The string between two labels in a cell; None where the task has none.
     """
 
@@ -127,8 +176,8 @@ class TaskRecord:
     labels: tuple[str, ...] = ()
     temperature: float | None = None
     thresholds: tuple[float, ...] | None = None
-    center: float | None = None
-    scale: float | None = None
+    targets: tuple[Target, ...] = ()
+    value_range: tuple[float, float] | None = None
     separator: str | None = None
     label_kind: LabelKind = "text"
     label_columns: tuple[str, ...] = ()
@@ -172,7 +221,7 @@ class Task(ABC):
 
     @property
     def label_columns(self) -> tuple[str, ...]:
-        """The names of 0/1 columns, or of the positions of multi-hot lists; empty unless labels come so."""
+        """The columns with 0 or 1 per label or with a number per target; empty unless labels come so."""
         return ()
 
     @property
@@ -181,9 +230,14 @@ class Task(ABC):
         """The number of outputs of a model, C."""
 
     @property
+    def target_names(self) -> tuple[str, ...]:
+        """The names of several targets, in the order of the outputs; empty for any other model."""
+        return ()
+
+    @property
     @abstractmethod
     def output_names(self) -> tuple[str, ...]:
-        """A name per output: its label, or ``value`` for regression."""
+        """A name per output: its label or its target. A single target is called ``value``."""
 
     @abstractmethod
     def record(self) -> TaskRecord:
@@ -199,6 +253,16 @@ class Task(ABC):
         """
 
     # Rows
+
+    def labeled_by(self, columns: Sequence[str]) -> Self:
+        """Return the task with its labels in several columns, one per target.
+
+        Raises:
+            ConfigError: The labels of this task are not in such columns, or these are not its columns in their order.
+        """
+        raise ConfigError(
+            f"{len(columns)} label columns are named, but a {self.title} reads one. Name the label column"
+        )
 
     @abstractmethod
     def parse(self, value: object) -> Label:
@@ -281,6 +345,10 @@ class Task(ABC):
         """Return one direction's scores for logits, both (C,) or (N, C)."""
 
     @abstractmethod
+    def operations(self) -> list[Operation]:
+        """Return the steps of ``activation``, at least one, for graphs that other runtimes execute."""
+
+    @abstractmethod
     def calibrated(self, scores: Scores, targets: Targets) -> Self:
         """Return this task with temperature and thresholds chosen on the ensemble's validation scores, (N, C)."""
 
@@ -343,7 +411,7 @@ class Task(ABC):
 
     @abstractmethod
     def array(self, scores: Sequence[Scores]) -> Predictions:
-        """Return the predictions for texts, (N,), from the ensemble's scores of each, (C,)."""
+        """Return the predictions for texts from the ensemble's scores of each, (C,)."""
 
     # What is written
 

@@ -53,7 +53,7 @@ _COMMON_CHECKS: dict[str, Check] = {
 
 @checked(
     **_COMMON_CHECKS,
-    label=optional(as_text),
+    label=optional(as_names),
     task=optional(as_text),
     label_separator=optional(as_text),
     weight=optional(as_text),
@@ -66,7 +66,7 @@ def train(
     labels: Sequence[object] | None = None,
     *,
     text: TextColumns | None = None,
-    label: str | None = None,
+    label: str | Sequence[str] | None = None,
     task: TaskName | None = None,
     label_separator: str | None = None,
     weight: str | None = None,
@@ -103,7 +103,7 @@ def train(
             and 1, one per label; or, with ``label``, the names of the positions of its lists of 0 and 1.
         text: Text column of a table, or several in the order in which the model reads them. They are joined with the
             field token of the tokenizer.
-        label: Label column of a table; the target for regression.
+        label: Label column of a table, a single one; the target for regression.
         task: ``single-label`` (one label per text), ``multi-label`` (any number of labels per text) or ``regression``
             (a number per text). Defaults to multi-label if ``label_separator`` or columns of 0 and 1 are given, and to
             single-label otherwise.
@@ -157,11 +157,12 @@ def train(
 
     if processes().count > 1:
         raise ConfigError("torchrun works with pretrain only: run train without it, a classifier trains in one process")
-    source = labeled_source(data, labels, text, label)
+    column = _single_label_column(label)
+    source = labeled_source(data, labels, text, column)
     chosen_task = new_task(task, label_separator, source.label_columns)
     read = read_training_data(
         source,
-        None if valid is None else labeled_source(valid, source.label_columns or None, text, label),
+        None if valid is None else labeled_source(valid, source.label_columns or None, text, column),
         unlabeled,
         chosen_task,
         may_be_numbers=task is not None or label_separator is not None or bool(source.label_columns),
@@ -193,6 +194,22 @@ def train(
     ]
     _run(settings, first, train_bundle(read.split, read.unlabeled, settings), following)
     return load(settings.out)
+
+
+def _single_label_column(label: str | Sequence[str] | None) -> str | None:
+    """Return the label column.
+
+    Raises:
+        ConfigError: Several are named.
+    """
+    if label is None or isinstance(label, str):
+        return label
+    if len(label) > 1:
+        raise ConfigError(
+            f"{len(label)} label columns are named ({', '.join(map(quoted, label))}), expected one. Name columns of 0 "
+            "and 1 with --labels, and train one regression model per target"
+        )
+    return label[0]
 
 
 @checked(**_COMMON_CHECKS, corpus=as_paths, about=optional(as_text), continue_from=optional(as_path))

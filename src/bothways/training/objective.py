@@ -105,8 +105,9 @@ class MeanSquaredError:
     task: Regression
 
     def loss(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Return the mean squared error; targets are in their unit, (B, 1) float64."""
-        standardized = ((targets - self.task.center) / self.task.scale).to(logits.dtype)
+        """Return the mean squared error; targets are in their unit, (B, C) float64."""
+        centers, scales = (torch.from_numpy(row).to(targets.device) for row in (self.task.centers, self.task.scales))
+        standardized = ((targets - centers) / scales).to(logits.dtype)
         if weights is None:
             return functional.mse_loss(logits, standardized)
         return ((logits - standardized) ** 2 * weights[:, None]).mean()

@@ -13,6 +13,7 @@ from sklearn import metrics as theirs
 
 import bothways
 from bothways.bundle.parity import ENSEMBLE
+from bothways.errors import ConfigError, DataError
 from bothways.evaluation.evaluate import confidence_intervals
 from bothways.runtime.classifier import Classifier
 from bothways.tasks.regression import Regression
@@ -75,6 +76,39 @@ def test_a_regression_is_evaluated_in_the_unit_of_the_target(regression_model: C
     assert found.to_frame().loc[ENSEMBLE, "mae"] == found.summary[ENSEMBLE]["mae"]
 
 
+def test_several_targets_are_evaluated_each_and_on_average(targets_model: Classifier, tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    true = rng.uniform(-1, 9, (len(TEXTS), 2))
+    rows = {"text": TEXTS, "cost": true[:, 0].tolist(), "stars": true[:, 1].tolist(), "both": true.tolist()}
+    found = bothways.evaluate(targets_model, rows)  # the recorded columns
+    values = targets_model.predict(TEXTS)
+    for place, name in enumerate(("price", "stars")):
+        of_target = found.targets[name]
+        assert of_target["mae"] == pytest.approx(theirs.mean_absolute_error(true[:, place], values[:, place]))
+    summary = found.summary[ENSEMBLE]
+    assert summary["r2"] == pytest.approx(theirs.r2_score(true, values))  # the mean over targets, as by default
+    assert summary["rmse"] == pytest.approx(theirs.root_mean_squared_error(true, values))
+    assert list(found.to_frame().index) == ["price", "stars"]
+    for label in (["cost", "stars"], "both"):
+        assert bothways.evaluate(targets_model, rows, label=label).summary == found.summary
+    assert bothways.evaluate(targets_model, (TEXTS, true)).summary == found.summary
+    with pytest.raises(ConfigError, match=r"label columns of this model are 'cost', 'stars'. Name them in this order"):
+        bothways.evaluate(targets_model, rows, label=["stars", "cost"])
+    with pytest.raises(ConfigError, match=r"3 label columns are named, but the model predicts 2 numbers"):
+        bothways.evaluate(targets_model, rows, label=["stars", "cost", "both"])
+    with pytest.raises(DataError, match=r"row 1, column 'both': target 'stars': the target is 'x', expected a finite"):
+        bothways.evaluate(targets_model, {"text": ["a"], "both": [[1, "x"]]}, label="both")
+    with pytest.raises(
+        DataError, match=r"row 1, column 'text': found 'a', expected a list of 2 numbers, one per target"
+    ):
+        bothways.evaluate(targets_model, {"text": ["a"]}, label="text")
+
+
+def test_only_a_regression_has_several_label_columns(model: Classifier) -> None:
+    with pytest.raises(ConfigError, match="2 label columns are named, but a text classifier reads one"):
+        bothways.evaluate(model, table(["bad"] * 60), label=["y", "z"])
+
+
 def test_a_path_and_a_file_evaluate_like_a_model_and_a_table(
     model: Classifier, bundle_path: Path, tmp_path: Path
 ) -> None:
@@ -96,7 +130,7 @@ def test_the_dictionary_survives_json_unchanged(which: str, request: pytest.Fixt
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert set(found) == {
         *("data", "rows", "task", "labels", "digest", "summary", "intervals", "classes", "confusion"),
-        *("invalid", "unknown"),
+        *("invalid", "unknown", "targets"),
     }
 
 

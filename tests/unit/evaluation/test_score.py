@@ -53,13 +53,18 @@ def names(folder: Path) -> set[str]:
 
 
 def test_the_columns_are_those_of_the_task(
-    model: Classifier, multi_label_model: Classifier, regression_model: Classifier, tmp_path: Path
+    model: Classifier,
+    multi_label_model: Classifier,
+    regression_model: Classifier,
+    targets_model: Classifier,
+    tmp_path: Path,
 ) -> None:
     source = write_rows(tmp_path / "d.csv", texts(5))
     expected = {
         model: ["predicted_label", "predicted_probability", *(f"probability_{label}" for label in LABELS)],
         multi_label_model: ["predicted_labels", *(f"probability_{topic}" for topic in TOPICS)],
         regression_model: ["predicted_value"],
+        targets_model: ["predicted_price", "predicted_stars"],
     }
     for number, (each, columns) in enumerate(expected.items()):
         out = tmp_path / f"{number}.csv"

@@ -194,6 +194,75 @@ def v2_export(state: State, words: Sequence[str], labels: Sequence[str] | None, 
     )
 
 
+def with_several_labels(
+    export: Any,
+    labels: Sequence[str],
+    *,
+    threshold: object = 0.5,
+    columns: Sequence[str] = ("mood",),
+    is_backward: bool = False,
+) -> Any:
+    """Change an export to that of a multi-label classifier, and return it."""
+    if isinstance(export, dict):
+        processor = an_object("fastai.data_block.MultiCategoryProcessor", {"classes": list(labels), "one_hot": False})
+        kind = GlobalName("fastai.data_block", "MultiCategoryList")
+        export["data"].update(y_cls=kind, y_proc=[processor])
+        loss = an_object("torch.nn.modules.loss.BCEWithLogitsLoss", {})
+        export["loss_func"] = an_object("fastai.layers.FlattenedLoss", {"func": loss})
+        return export
+    path = "fastai.data.transforms"
+    category_map = an_object(f"{path}.CategoryMap", {"items": a_list(*labels), "sort": True})
+    if len(columns) > 1:
+        last = [an_object(f"{path}.EncodedMultiCategorize", {"vocab": category_map, "c": len(labels)})]
+    else:
+        categorize = an_object(f"{path}.MultiCategorize", {"vocab": category_map})
+        last = [categorize, an_object(f"{path}.OneHotEncode", {"c": len(labels)})]
+    separator = ";" if len(columns) == 1 else None
+    _relabel(export, [_reader(columns, separator), *last], is_backward=is_backward)
+    export.state["loss_func"] = an_object("fastai.losses.BCEWithLogitsLossFlat", {"axis": -1, "thresh": threshold})
+    return export
+
+
+def with_numbers(
+    export: Any,
+    columns: Sequence[str] = ("stars",),
+    value_range: tuple[float, float] | None = None,
+    *,
+    before: Sequence[Record] = (),
+    more: Sequence[Record] = (),
+    is_backward: bool = False,
+) -> Any:
+    """Change an export to that of a regression, and return it."""
+    func = an_object("torch.nn.modules.loss.MSELoss", {})
+    if isinstance(export, dict):
+        export["data"].update(y_cls=GlobalName("fastai.data_block", "FloatList"), y_proc=[])
+        export["loss_func"] = an_object("fastai.layers.FlattenedLoss", {"func": func})
+        return export
+    setup = an_object("fastai.data.transforms.RegressionSetup", {"c": len(columns)})
+    _relabel(export, [_reader(columns), *before, setup, *more], is_backward=is_backward)
+    export.state["loss_func"] = an_object("fastai.losses.BaseLoss", {"axis": -1, "func": func})
+    if value_range is not None:
+        layers = export.state["model"].state["_modules"]["1"].state["_modules"]["layers"].state["_modules"]
+        low, high = value_range
+        layers[str(len(layers))] = _module("fastai.layers.SigmoidRange", low=low, high=high)
+    return export
+
+
+def _reader(columns: Sequence[str], separator: str | None = None) -> Record:
+    return an_object("fastai.data.transforms.ColReader", {"cols": a_list(*columns), "label_delim": separator})
+
+
+def _relabel(export: Record, transforms: Sequence[Record], *, is_backward: bool) -> None:
+    """Replace the transforms of the labels."""
+    state: Any = export.state
+    text, labels = state["dls"].state["loaders"][1].state["dataset"].state["tls"].state["items"]
+    labels.state["tfms"] = a_pipeline(*transforms)
+    if is_backward:
+        text.state["tfms"].state["fs"].state["items"].append(
+            of_function(GlobalName("fastai.text.data", "reverse_text"))
+        )
+
+
 def a_list(*items: object) -> Record:
     return an_object("fastcore.foundation.L", {"items": list(items)})
 

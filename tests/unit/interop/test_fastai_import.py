@@ -22,6 +22,7 @@ from bothways.errors import ConfigError, DirectionError, ForeignModelError, Outp
 from bothways.interop import fastai_file, fastai_import
 from bothways.interop.direction import DirectionVerdict
 from bothways.interop.fastai_import import merged_vocabulary, resolve_direction
+from bothways.interop.learner_facts import Requested
 from bothways.nn.classifier import concat_pool
 from bothways.runtime.language_model import LanguageModel
 from bothways.text.reading import Direction, SpecialTokenPlacement, read
@@ -262,7 +263,8 @@ def test_a_direction_is_known_or_refused_and_contradictions_are_refused(
     inferred: Direction | None,
     outcome: tuple[Direction, str] | str,
 ) -> None:
-    opened = fastai_file.open_model(str(files[FORWARD]), labels=LABELS, language="en")
+    requested = Requested(labels=tuple(LABELS))
+    opened = fastai_file.open_model(str(files[FORWARD]), requested=requested, language="en")
     model = dataclasses.replace(opened, direction=recorded)
     if isinstance(outcome, str):
         with pytest.raises(DirectionError, match=outcome):
@@ -287,7 +289,7 @@ MISTAKES: dict[str, tuple[Callable[[dict[Direction, Path]], dict[str, Any]], typ
     "too few labels": (
         lambda f: {"forward": f[FORWARD], "labels": ["a", "b"]},
         ConfigError,
-        "has 3 classes, but 2 labels: a, b",
+        "has 3 classes, but 2 labels: 'a', 'b'",
     ),
     "a label twice": (
         lambda f: {"forward": f[FORWARD], "labels": ["a", "b", "a"]},

@@ -14,7 +14,7 @@ import pytest
 from bothways.bundle.manifest import FastaiPooling
 from bothways.errors import ConfigError, ForeignModelError
 from bothways.interop.fastai_learner import learner_facts
-from bothways.interop.learner_facts import Requested, labels_of, vocabulary_of
+from bothways.interop.learner_facts import Requested, TaskFacts, labels_of, vocabulary_of
 from bothways.interop.pickle_reader import GlobalName, Record
 from bothways.text.reading import Direction
 from tests.bundles import LABELS, TinyClassifiers, TinyLanguageModels
@@ -43,7 +43,7 @@ def test_a_v1_export_records_everything_but_its_direction(state: State) -> None:
     assert facts.library == "fastai 1"
     assert (facts.cleaning, facts.language, facts.marks_field, facts.ends) == ("fastai-v1", "en", False, False)
     assert facts.vocabulary == vocabulary(1, WORDS)
-    assert facts.labels == LABELS
+    assert facts.task == TaskFacts("single-label", tuple(LABELS))
     assert facts.direction is None
     assert facts.pooling == FastaiPooling(window_tokens=70, tail_tokens=1399, last_skips_padding=False)
     assert facts.state.keys() == state.keys()
@@ -54,9 +54,9 @@ def test_a_v2_export_records_its_direction(state: State, is_backward: bool) -> N
     facts = learner_facts(v2_export(state, vocabulary(2, WORDS), LABELS, is_backward=is_backward), "export.pkl")
     assert facts.library == "fastai 2"
     assert facts.direction is (Direction.BACKWARD if is_backward else Direction.FORWARD)
-    assert facts.labels == LABELS
+    assert facts.task == TaskFacts("single-label", tuple(LABELS), label_column="mood")
     assert facts.pooling == FastaiPooling(window_tokens=72, tail_tokens=1440, last_skips_padding=True)
-    assert (facts.text_column, facts.label_column) == ("review", "mood")
+    assert facts.text_column == "review"
     assert facts.state.keys() == state.keys()
 
 
@@ -80,7 +80,7 @@ def test_a_language_model_has_no_labels(torch_language_models: TinyLanguageModel
     state = fastai_state(torch_language_models.models[Direction.BACKWARD])
     for export in (v1_export(state, vocabulary(1, WORDS), None), v2_export(state, vocabulary(2, WORDS), None)):
         facts = learner_facts(export, "x")
-        assert (facts.labels, facts.pooling) == ([], None)
+        assert (facts.task, facts.pooling) == (None, None)
 
 
 def test_weights_are_found_with_an_optimizer_bare_and_as_modules(state: State) -> None:
@@ -146,7 +146,7 @@ def test_raw_scores_become_a_softmax_only_on_request(state: State, version: int)
         fields.update(loss_func=GlobalName("__main__", "focal_loss"))
     with pytest.raises(ForeignModelError, match=r"returns raw scores, .*add --probabilities softmax"):
         learner_facts(export, "export.pkl")
-    (remark,) = learner_facts(export, "export.pkl", Requested(softmax=True)).remarks
+    (remark,) = learner_facts(export, "export.pkl", Requested("softmax")).remarks
     assert "The bundle returns a softmax, as requested" in remark
     fields.update(loss_func=an_object("torch.nn.modules.loss.CrossEntropyLoss", {}))
     if version == 1:
@@ -161,20 +161,25 @@ def test_callbacks_and_transforms_that_do_nothing_in_a_prediction_are_known(stat
     if version == 1:
         first = v1_export(state, vocabulary(1, WORDS), LABELS)
         first["cb_state"][GlobalName("fastai.callbacks.tracker", "SaveModelCallback")] = {"name": "best"}
-        assert learner_facts(first, "x").labels == LABELS
+        assert labels_in(first) == LABELS
         return
     second = v2_export(state, vocabulary(2, WORDS), LABELS)
     second.state["cbs"] = a_list(an_object("fastai.callback.fp16.MixedPrecision", {"autocast": None}))  # type: ignore[index]
     stage(second, "before_batch").append(a_partial_transform("pad_input_chunk", seq_len=72))
     stage(second, "after_item").append(of_function(GlobalName("__main__", "augment"), split_idx=0))
     pipeline(second).append(of_function(GlobalName("fastcore.imports", "noop")))
-    assert learner_facts(second, "x").labels == LABELS
+    assert labels_in(second) == LABELS
 
 
 def test_a_model_with_circular_records_is_read(state: State) -> None:
     export = v2_export(state, vocabulary(2, WORDS), LABELS)
     module(export, "0").state["seen"] = [export]
-    assert learner_facts(export, "x").labels == LABELS
+    assert labels_in(export) == LABELS
+
+
+def labels_in(export: object) -> list[str]:
+    task = learner_facts(export, "x").task
+    return [] if task is None else list(task.labels)
 
 
 def module(export: Record, name: str) -> Any:
@@ -283,11 +288,11 @@ V1_REFUSED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     ),
     "several labels": (
         lambda e: e["data"].update(y_cls=GlobalName("fastai.data_block", "MultiCategoryList")),
-        "is a multi-label classifier",
+        r"has 0 lists of labels \(MultiCategoryProcessor\)",
     ),
     "numbers": (
         lambda e: e["data"].update(y_proc=[], y_cls=GlobalName("fastai.data_block", "FloatList")),
-        "is a regression model",
+        "predicts numbers, but its loss is",
     ),
     "a loss without softmax": (
         lambda e: e.update(loss_func=an_object("torch.nn.modules.loss.BCEWithLogitsLoss", {})),
@@ -486,11 +491,11 @@ V2_REFUSED: dict[str, tuple[Callable[[Any], object], str]] = {
     ),
     "several labels": (
         lambda e: pipeline(e, 1).append(an_object("fastai.data.transforms.MultiCategorize", {})),
-        "is a multi-label classifier",
+        "changes its labels with fastai.data.transforms.MultiCategorize",
     ),
     "numbers": (
         lambda e: pipeline(e, 1).append(an_object("fastai.data.transforms.RegressionSetup", {})),
-        "is a regression model",
+        "changes its labels with fastai.data.transforms.RegressionSetup",
     ),
     "a loss of one's own": (
         lambda e: e.state.update(loss_func=an_object("__main__.CrossEntropyLossFlat", {})),

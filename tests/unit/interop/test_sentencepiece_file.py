@@ -140,15 +140,15 @@ def of_v1(model: PieceModel, **options: object) -> dict[str, Any]:
 def of_v2(model: PieceModel, state: object) -> Record:
     """Return an export of a learner with a SentencePieceTokenizer, whose processor has a state."""
     words = vocabulary(2, [*model.ids_of_pieces(), "xxfake"])
-    export: Any = v2_export(tiny_state(words=len(words)), words, LABELS)
+    export = v2_export(tiny_state(words=len(words)), words, LABELS)
     tokenizer = an_object(
         "fastai.text.core.SentencePieceTokenizer",
         {"sp_model": None, "tok": an_object("sentencepiece.SentencePieceProcessor", state)},
     )
-    loader = export.state["dls"].state["loaders"][0]
+    learner: Any = export.state
+    loader = learner["dls"].state["loaders"][0]
     pipeline = loader.state["dataset"].state["tls"].state["items"][0].state["tfms"].state["fs"].state["items"]
     pipeline[1].state["tok"] = tokenizer
-    assert isinstance(export, Record)
     return export
 
 
@@ -158,12 +158,12 @@ def opened(
     words: list[str] | None = None,
     rules: tuple[str, ...] | None = None,
 ) -> ForeignModel:
-    requested = Requested(sentencepiece=model, rules=rules)
-    return model_of(export, "x.pkl", read_vocabulary=lambda: (words or [], []), labels=LABELS, requested=requested)
+    requested = Requested(sentencepiece=model, rules=rules, labels=tuple(LABELS))
+    return model_of(export, "x.pkl", read_vocabulary=lambda: (words or [], []), requested=requested)
 
 
 def ids(found: ForeignModel, text: str) -> list[int]:
-    return [int(i) for i in WordTokenizer(found.tokenizer).tokenize(text).ids]
+    return list(map(int, WordTokenizer(found.tokenizer).tokenize(text).ids))
 
 
 @pytest.mark.parametrize("keeps_options", [True, False])

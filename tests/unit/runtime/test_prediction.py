@@ -22,7 +22,8 @@ def test_a8_the_repr_of_a_model_is_one_line(model: Classifier, fields_model: Cla
     assert "labels=('bad', 'good', 'so-so'), text_columns=['title', 'body'], directions=" in repr(fields_model)
 
 
-def test_a8_the_repr_of_a_regression_has_no_labels(regression_model: Classifier) -> None:
+def test_a8_the_repr_of_a_regression_has_no_labels(regression_model: Classifier, targets_model: Classifier) -> None:
+    assert repr(targets_model).startswith("Classifier(regression, targets=['price', 'stars'], directions=[")
     assert repr(regression_model).startswith("Classifier(regression, directions=['forward', 'backward'], digest='")
 
 
@@ -37,7 +38,7 @@ def test_a8_many_and_long_labels_are_abbreviated(torch_models: TinyClassifiers, 
     assert "… 90 more)" in found
 
 
-@pytest.mark.parametrize("fixture", ["model", "multi_label_model", "regression_model", "fields_model"])
+@pytest.mark.parametrize("fixture", ["model", "multi_label_model", "regression_model", "targets_model", "fields_model"])
 def test_a8_a_prediction_becomes_json(fixture: str, request: pytest.FixtureRequest) -> None:
     model: Classifier = request.getfixturevalue(fixture)
     text = ("a lovely film", "") if len(model.text_columns) > 1 else "a lovely film"
@@ -54,7 +55,9 @@ def test_a8_a_prediction_becomes_json(fixture: str, request: pytest.FixtureReque
     if model.labels:
         assert found["probabilities"][ENSEMBLE] == model.predict_proba([text])[0].tolist()
     else:
-        assert found["values"][ENSEMBLE] == model.predict([text])[0]
+        found_values = found["values"][ENSEMBLE]
+        values = list(found_values.values()) if model.targets else found_values
+        assert values == model.predict([text])[0].tolist()
 
 
 def test_a8_labels_that_are_numbers_stay_numbers(torch_models: TinyClassifiers, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bothways.tasks.multi_label import MultiLabel
 from bothways.tasks.regression import Regression
 from bothways.tasks.single_label import SingleLabel
+from bothways.tasks.task import Target
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -84,7 +85,7 @@ def test_b4_many_labels_are_compared_with_the_same_ones_for_every_text() -> None
 def test_b4_values_are_compared_with_the_training_mean() -> None:
     rng = np.random.default_rng(0)
     true = rng.normal(20, 5, (100, 1))
-    task = Regression(center=20.0, scale=5.0)
+    task = Regression((Target(center=20.0, scale=5.0),))
     assert task.why_constant(true + rng.normal(0, 4, (100, 1)), true) is None
     for values in (np.full((100, 1), 20.0), rng.normal(20, 5, (100, 1)), -true):
         reason = task.why_constant(values, true)

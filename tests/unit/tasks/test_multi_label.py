@@ -141,6 +141,25 @@ def test_a_string_without_a_separator_is_not_guessed_at(tmp_path: Path) -> None:
         read_multi_labeled(path, "text", "labels", None)
 
 
+def test_a_model_without_a_separator_finds_the_one_that_leaves_labels_it_knows() -> None:
+    """Models of fastai 1 do not record it."""
+    task = MultiLabel(("acting", "music, live", "plot"), thresholds=(0.5,) * 3)
+    cells = ["acting;plot", "plot|music, live", "music, live", "acting plot", "plot ; acting", "", "['plot', 'acting']"]
+    *found, empty, listed = read_labeled({"t": cells, "l": cells}, "t", "l", task).labels
+    assert found == [
+        ("acting", "plot"),
+        ("plot", "music, live"),
+        ("music, live",),
+        ("acting", "plot"),
+        ("plot", "acting"),
+    ]
+    assert (empty, listed) == ((), ("plot", "acting"))
+    with pytest.raises(
+        DataError, match=r"row 1, column 'l': the labels are the string 'acting;price', expected labels"
+    ):
+        read_labeled({"t": ["a"], "l": ["acting;price"]}, "t", "l", task)
+
+
 def test_an_empty_separator_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"^the label separator is empty; give at least one character"):
         read_multi_labeled({"t": ["a"], "l": ["x"]}, "t", "l", "")

@@ -12,9 +12,10 @@ from bothways.data.labeled import read_labeled
 from bothways.errors import ConfigError, DataError
 from bothways.tasks.registry import new_task, task_of
 from bothways.tasks.regression import Regression
-from bothways.tasks.task import LabeledTexts, TaskRecord
+from bothways.tasks.task import LabeledTexts, Target, TaskRecord
 
 TASK = Regression()
+TARGET = (Target(),)
 
 
 def rows(*pairs: tuple[str, float], name: str = "d.csv") -> LabeledTexts:
@@ -26,7 +27,7 @@ MANY = rows(*((f"text {number}", float(number % 50)) for number in range(300)))
 
 def test_numbers_and_their_notations_are_targets() -> None:
     table = {"t": list("abcdef"), "y": [1, 2.5, "3", " -4e1 ", np.float32(0.5), np.int64(7)]}
-    assert read_labeled(table, "t", "y", TASK).values.tolist() == [1, 2.5, 3, -40, 0.5, 7]
+    assert read_labeled(table, "t", "y", TASK).values.ravel().tolist() == [1, 2.5, 3, -40, 0.5, 7]
 
 
 @pytest.mark.parametrize("value", ["good", "nan", "inf", float("-inf"), True, "1,5", [1.0], 1e31, "1" * 400])
@@ -76,7 +77,7 @@ def test_every_row_is_on_one_side_and_rows_of_one_text_stay_together(
 
 def test_scores_are_in_the_unit_of_the_target() -> None:
     task = TASK.fitted(rows(("a", 10.0), ("b", 30.0)))
-    assert (task.center, task.scale) == (20.0, 10.0)
+    assert task.predicted == (Target(center=20.0, scale=10.0),)
     assert task.activation(np.array([[0.0], [1.0], [-0.5]])).ravel().tolist() == [20.0, 30.0, 15.0]
     assert task.decide(np.array([12.5])).value == 12.5
     assert task.cells(np.array([12.5])) == [12.5]
@@ -100,9 +101,9 @@ def test_what_has_no_meaning_is_refused_with_a_reason() -> None:
     assert "no probabilities" in TASK.no_probabilities
     assert "early exit needs" in TASK.no_early_exit
     for record, message in (
-        (TaskRecord("regression", temperature=1.0, center=0.0, scale=1.0), "has no calibration"),
-        (TaskRecord("regression", thresholds=(0.5,), center=0.0, scale=1.0), "no labels and no thresholds"),
-        (TaskRecord("regression", labels=("a",), center=0.0, scale=1.0), "no labels and no thresholds"),
+        (TaskRecord("regression", temperature=1.0, targets=TARGET), "has no calibration"),
+        (TaskRecord("regression", thresholds=(0.5,), targets=TARGET), "no labels and no thresholds"),
+        (TaskRecord("regression", labels=("a",), targets=TARGET), "no labels and no thresholds"),
         (TaskRecord("regression"), "needs a target"),
     ):
         with pytest.raises(ValueError, match=message):

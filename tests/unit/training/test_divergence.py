@@ -12,7 +12,7 @@ from bothways.errors import TrainingDiverged
 from bothways.tasks.multi_label import MultiLabel
 from bothways.tasks.regression import Regression
 from bothways.tasks.single_label import SingleLabel
-from bothways.tasks.task import Targets, Task
+from bothways.tasks.task import Target, Targets, Task
 from bothways.text.reading import Direction
 from bothways.training.divergence import StageSettings, stopped_if_diverged
 from bothways.training.objective import objective_of, untrained_loss
@@ -81,7 +81,7 @@ def test_b3_numbers_of_the_trained_model_must_be_finite() -> None:
         (SingleLabel(("a", "b", "c")), np.array([0, 1, 1, 2]), [3.0, 1.5, 2.0], math.log(3)),
         (MultiLabel(("a", "b")), np.array([[0, 1], [0, 0]], dtype=np.float32), None, 2 * math.log(2)),
         (MultiLabel(("a", "b")), np.array([[0, 1], [0, 0]], dtype=np.float32), [1.0, 9.0], 6 * math.log(2)),
-        (Regression(center=4.0, scale=2.0), np.array([[2.0], [6.0]]), None, 1.0),
+        (Regression((Target(center=4.0, scale=2.0),)), np.array([[2.0], [6.0]]), None, 1.0),
     ],
 )
 def test_an_untrained_model_has_the_loss_of_outputs_of_zero(

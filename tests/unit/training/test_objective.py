@@ -9,10 +9,14 @@ import torch
 from bothways.tasks.multi_label import MultiLabel
 from bothways.tasks.regression import Regression
 from bothways.tasks.single_label import SingleLabel
-from bothways.tasks.task import Task
+from bothways.tasks.task import Target, Task
 from bothways.training.objective import objective_of
 
-TASKS: list[Task] = [SingleLabel(("a", "b", "c")), MultiLabel(("a", "b", "c")), Regression(center=20.0, scale=4.0)]
+TASKS: list[Task] = [
+    SingleLabel(("a", "b", "c")),
+    MultiLabel(("a", "b", "c")),
+    Regression((Target(center=20.0, scale=4.0),)),
+]
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
@@ -35,8 +39,8 @@ def test_weights_and_smoothing_change_the_loss() -> None:
 
 def test_the_loss_of_a_regression_does_not_depend_on_the_unit() -> None:
     logits, targets = torch.tensor([[0.5], [-1.0]]), torch.tensor([[22.0], [15.0]], dtype=torch.float64)
-    meters = objective_of(Regression(center=20.0, scale=4.0)).loss(logits, targets)
-    centimeters = objective_of(Regression(center=2000.0, scale=400.0)).loss(logits, 100 * targets)
+    meters = objective_of(Regression((Target(center=20.0, scale=4.0),))).loss(logits, targets)
+    centimeters = objective_of(Regression((Target(center=2000.0, scale=400.0),))).loss(logits, 100 * targets)
     assert meters.item() == pytest.approx(centimeters.item())
     assert meters.item() == pytest.approx(((0.5 - 0.5) ** 2 + (-1.0 + 1.25) ** 2) / 2)
     assert meters.dtype == torch.float32

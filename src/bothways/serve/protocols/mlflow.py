@@ -128,7 +128,7 @@ def _render(served: ServedModel, answer: Answer) -> Reply:
 
 
 def _prediction(found: Classified) -> object:
-    """Return the predicted number, or the most probable label with its probability."""
+    """Return the predicted number or numbers by target, or the most probable label with its probability."""
     prediction = found.prediction
     if prediction.value is not None:
         return prediction.value

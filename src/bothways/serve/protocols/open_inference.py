@@ -6,8 +6,9 @@ raw bytes follow. An element of type BYTES is its length as a four-byte little-e
 There is one input, ``text`` (BYTES, [n] or [n, 1]). For a model with several text columns there is one such input per
 column, under the column's name and in any order. A classifier has the outputs ``label`` (BYTES, [n]) and
 ``probabilities`` (FP64, [n, C], bit-identical to ``predict_proba``). A regression model has the output ``value`` (FP64,
-[n], bit-identical to ``predict``). On request there are also ``forward`` and ``backward``, with the datatype and shape
-of ``probabilities`` or ``value``. Where early exit skipped a direction, its numbers are NaN, which is null in JSON.
+[n], or [n, C] for several targets, bit-identical to ``predict``). On request there are also ``forward`` and
+``backward``, with the datatype and shape of ``probabilities`` or ``value``. Where early exit skipped a direction, its
+numbers are NaN, which is null in JSON.
 """
 
 from __future__ import annotations
@@ -271,13 +272,14 @@ def _described(name: str, count: int, model: Classifier) -> dict[str, object]:
     """Return the name, datatype and shape of an output for a number of texts, -1 for any number."""
     if name == LABEL:
         return {"name": name, "datatype": "BYTES", "shape": [count]}
-    return {"name": name, "datatype": "FP64", "shape": [count, len(model.labels)] if model.labels else [count]}
+    columns = len(model.labels or model.targets)
+    return {"name": name, "datatype": "FP64", "shape": [count, columns] if columns else [count]}
 
 
 def _rows(found: Sequence[Classified], name: str, model: Classifier) -> NDArray[np.float64]:
     """Return the scores, (n, C), of the ensemble or a direction. Rows are NaN where early exit skipped the direction.
 
-    C is the number of labels, or 1 for a regression model.
+    C is the number of labels, or of targets for a regression model.
     """
     key, unread = (name if name in model.directions else ENSEMBLE), np.full(model.task.outputs, np.nan)
     rows = [item.prediction.scores.get(key, unread) for item in found]
@@ -330,6 +332,8 @@ def _model_metadata(service: Service, path: Mapping[str, str]) -> Reply:
     }
     if model.labels:
         metadata["labels"] = list(model.task.labels)
+    if model.targets:
+        metadata["targets"] = list(model.targets)
     return Reply(metadata)
 
 

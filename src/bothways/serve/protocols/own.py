@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from bothways.bundle.parity import ENSEMBLE
 from bothways.errors import RequestInvalid, ServingError, TextError
 from bothways.runtime.classifier import Classifier
-from bothways.runtime.prediction import Prediction
 from bothways.schema import Items
 from bothways.serve.answers import Answer, Classified
 from bothways.serve.protocols.protocol import (
@@ -30,6 +29,7 @@ from bothways.serve.service import ServedModel, Service
 from bothways.text.reading import Direction, reading_positions
 
 Name = Literal["forward", "backward", "ensemble"]
+_Found = TypeVar("_Found")
 
 
 class ClassifyRequest(Schema):
@@ -74,9 +74,9 @@ class LabelResult(_Result):
 class ValueResult(_Result):
     """The prediction of a regression model for one text."""
 
-    value: float
-    """The ensemble's value, in the unit of the training data."""
-    values: dict[Name, float]
+    value: float | dict[str, float]
+    """The ensemble's value, in the unit of the training data. For several targets an object with a value by name."""
+    values: dict[Name, float | dict[str, float]]
     """The requested values."""
 
 
@@ -130,13 +130,15 @@ def _result(found: Classified, request: ClassifyRequest, model: Classifier) -> d
             "probability": prediction.probability,
             "chosen": list(prediction.chosen),
             "read": prediction.read,
-            "probabilities": _requested(request.probabilities, prediction),
+            "probabilities": {
+                name: row.tolist() for name, row in _wanted(request.probabilities, prediction.probabilities).items()
+            },
         }
     else:
         result = {
             "value": prediction.value,
             "read": prediction.read,
-            "values": {name: value for name, (value,) in _requested(request.values, prediction).items()},
+            "values": _wanted(request.values, prediction.values),
         }
     if request.tokens:
         result["tokens"] = model.tokenizer.tokens(text.ids.tolist())
@@ -147,10 +149,10 @@ def _result(found: Classified, request: ClassifyRequest, model: Classifier) -> d
     return result
 
 
-def _requested(names: Sequence[Name] | None, prediction: Prediction) -> dict[str, list[float]]:
-    """Return the requested scores of a prediction, except those of a direction that did not read the text."""
+def _wanted(names: Sequence[Name] | None, found: Mapping[str, _Found]) -> dict[str, _Found]:
+    """Return the requested part of a prediction, except that of a direction that did not read the text."""
     wanted: Sequence[str] = (ENSEMBLE,) if names is None else names
-    return {name: prediction.scores[name].tolist() for name in wanted if name in prediction.scores}
+    return {name: found[name] for name in wanted if name in found}
 
 
 def _render_error(error: ServingError) -> tuple[int, object]:
@@ -163,11 +165,14 @@ def _models(service: Service, _: Mapping[str, str]) -> Reply:
 
 def _described(served: ServedModel) -> dict[str, object]:
     model, record = served.model, served.model.task.record()
+    targets = [{"center": target.center, "scale": target.scale} for target in record.targets]
     return {
         "name": served.name,
         "digest": model.digest,
         "task": record.name,
-        "target": None if record.center is None else {"center": record.center, "scale": record.scale},
+        "target": targets[0] if len(targets) == 1 else None,
+        "targets": [{"name": name, **target} for name, target in zip(model.targets, targets, strict=False)],
+        "value_range": record.value_range,
         "labels": list(model.labels),
         "text_columns": list(model.text_columns),
         "directions": model.directions,
