@@ -56,7 +56,7 @@ def write_tokenizers(folder: Path, texts: list[str]) -> dict[str, Path]:
     control = FASTAI_CONTROL_TOKENS[FASTAI_V2]
     tables, source = tables_from_spacy("en", control)
     document = WordTokenizerDocument(
-        cleaning=FASTAI_V2, language="en", source=source, tables=tables, vocabulary=list(control)
+        cleaning="fastai-v2", language="en", source=source, tables=tables, vocabulary=list(control)
     )
     words = folder / "words.json"
     words.write_bytes(WordTokenizer(document).adapted(texts).to_bytes())

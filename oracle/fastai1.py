@@ -46,8 +46,8 @@ def load_fastai1(folder: str | Path | None = None) -> types.ModuleType:
     """Import fastai 1.0.61 and return its module `fastai.text`.
 
     Args:
-        folder: Where its wheel was unpacked; `fastai-1` in the oracle's environment by default. May hold another version
-            of fastai 1; those from 1.0.46 on are known to run.
+        folder: Where its wheel was unpacked; `fastai-1` in the oracle's environment by default. It may hold another
+            version of fastai 1: those from 1.0.46 on are known to run.
 
     Returns:
         The module `fastai.text`, which has all names of a notebook's `from fastai.text import *`.

@@ -43,14 +43,16 @@ from __future__ import annotations
 
 import os
 import reprlib
-from itertools import islice
+from bisect import bisect
+from itertools import accumulate, islice
 from typing import ClassVar, Final
 
 LONGEST_SHOWN: Final = 200
 """Foreign text in a message is cut to this many characters."""
 LONGEST_MESSAGE: Final = 10_000
 """A message is cut to this many characters."""
-_LONGEST_PATH: Final = 4096
+_LONGEST_PATH: Final = 4 * 4096
+"""Systems allow 4096 bytes. One that is not UTF-8 is shown as four characters."""
 
 
 def escaped(text: str) -> str:
@@ -69,10 +71,15 @@ def shown(value: object, limit: int = LONGEST_SHOWN) -> str:
 
     Args:
         value: Text is shown without quotes. Any other value is shown as Python writes it, large ones in part.
-        limit: Longest text, in characters. Longer text ends in ``...``.
+        limit: Longest text, in characters after escaping. Longer text ends in ``...``.
     """
     text = str.__str__(value) if isinstance(value, str) else _REPRESENTATION.repr(value)
-    return escaped(text) if len(text) <= limit else f"{escaped(text[:limit])}..."
+    if len(text) <= limit and text.isprintable():
+        return text
+    characters = [escaped(character) for character in text[:limit]]
+    ends = [*accumulate(map(len, characters))]
+    fitting = bisect(ends, limit)
+    return "".join(characters[:fitting]) + ("..." if fitting < len(text) else "")
 
 
 def quoted(value: object, limit: int = LONGEST_SHOWN) -> str:

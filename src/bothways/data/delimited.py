@@ -166,7 +166,7 @@ class DelimitedTable(Table):
 
     def _check_encoding(self, row: Sequence[object], place: str) -> None:
         for column, value in enumerate(row):
-            name = repr(self.columns[column]) if column < len(self.columns) else str(column + 1)
+            name = quoted(self.columns[column]) if column < len(self.columns) else str(column + 1)
             self._lines.check(str(value), f"{place}, column {name}")
 
     def _check_returns(self, rows: Sequence[Values], places: Sequence[str]) -> None:

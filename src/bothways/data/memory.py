@@ -25,7 +25,7 @@ def open_memory(source: Any) -> Table:
     """
     kind = type(source).__name__
     if kind in ("DatasetDict", "IterableDatasetDict"):
-        splits = ", ".join(map(repr, source))
+        splits = ", ".join(map(quoted, source))
         raise DataError(f"got a {kind} with the splits {splits}, expected one of them, such as data['train']")
     if isinstance(source, list | tuple):
         return _from_rows(source)

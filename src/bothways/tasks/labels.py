@@ -314,7 +314,7 @@ def warnings_about_similar(name: str, labels: Iterable[str]) -> list[str]:
     for label in labels:
         groups["".join(label.split()).casefold()].append(label)
     return [
-        f"{name}: the labels {' and '.join(map(repr, sorted(group)))} differ only by white space or case; "
+        f"{name}: the labels {' and '.join(map(quoted, sorted(group)))} differ only by white space or case; "
         "they are treated as different labels"
         for group in groups.values()
         if len(group) > 1

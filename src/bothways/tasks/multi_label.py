@@ -184,7 +184,7 @@ class MultiLabel(Task):
         if flags is None and isinstance(value, str):
             flags = list(printed_items(value) or ()) or None
         if flags is None or len(flags) != len(self._named):
-            found = f"{len(flags)} values" if flags is not None else repr(value)[:40]
+            found = f"{len(flags)} values" if flags is not None else quoted(value, 40)
             raise DataError(f"found {found}, expected a list of {len(self._named)} values, 0 or 1 per label")
         return tuple(label for label, flag in zip(self._named, flags, strict=True) if self._is_set(label, flag))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,8 +24,11 @@ _RAREST_CHARACTER = 1e-6
 """Rarer characters get no piece. At most 500 characters are rarer than ``_CHARACTERS_COVERED`` and not rarer than this.
 """
 _MOST_DISTINCT_CHUNKS = 2_000_000
-_RESERVED, _STAND_IN, _WORD_END = "▅", "\ufdd0", "\ufdd1"
+_RESERVED, _STAND_IN, _PART_END = "▅", "\ufdd0", "\ufdd1"
 """sentencepiece skips words with the first. Cleaning removes the others, so no word contains them."""
+_JOINERS = "\u200c\u200d"
+_FREQUENT_WORD = 4
+"""Number of occurrences from which on a word that is part of no other word is considered for a piece."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ def train_tokenizer(texts: Iterable[Text], vocabulary_size: int) -> SubwordToken
             input_format="tsv",
             model_type="unigram",
             vocab_size=1 + max(vocabulary_size, 2 * _characters_needed(counts.characters) + 8),
-            user_defined_symbols=[_WORD_END],
+            user_defined_symbols=[_PART_END],
             hard_vocab_limit=False,
             character_coverage=_CHARACTERS_COVERED,
             normalization_rule_name="identity",
@@ -87,22 +91,28 @@ def train_tokenizer(texts: Iterable[Text], vocabulary_size: int) -> SubwordToken
     pieces = [
         (trained.id_to_piece(i).replace(_STAND_IN, _RESERVED), trained.get_score(i))
         for i in range(1, trained.get_piece_size())
-        if trained.id_to_piece(i) != _WORD_END
+        if trained.id_to_piece(i) != _PART_END
     ]
     return SubwordTokenizer.from_pieces([*pieces, *_missing_characters(pieces, counts.characters)], CLEANING)
 
 
 def _lines(words: Mapping[str, int]) -> Iterator[str]:
-    """Yield each word with its count, and one occurrence of each repeated word with an end of its own.
+    """Yield each word with its count, and one occurrence of each frequent word with an end after each of its parts.
 
     sentencepiece considers a string for a piece only if different characters follow it in different words. A word that
     is part of no other word would be cut into pieces, however frequent it is.
     """
     for word, count in sorted(words.items()):
-        line = word.replace(_RESERVED, _STAND_IN)
-        if count > 1:
-            yield f"{line}{_WORD_END}\t1"
-        yield f"{line}\t{max(1, count - 1)}"
+        is_frequent = count >= _FREQUENT_WORD
+        if is_frequent:
+            parts = ("".join(part) for _, part in itertools.groupby(word, _is_letter))
+            yield f"{_PART_END.join(parts)}{_PART_END}\t1".replace(_RESERVED, _STAND_IN)
+        yield f"{word}\t{count - is_frequent}".replace(_RESERVED, _STAND_IN)
+
+
+def _is_letter(character: str) -> bool:
+    """Return whether a character is a letter, or a mark or joiner within a word. No piece mixes them with others."""
+    return character.isalpha() or unicodedata.category(character)[0] == "M" or character in _JOINERS
 
 
 def count_words(texts: Iterable[Text]) -> WordCounts:

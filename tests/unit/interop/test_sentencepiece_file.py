@@ -146,7 +146,8 @@ def of_v2(model: PieceModel, state: object) -> Record:
         "fastai.text.core.SentencePieceTokenizer",
         {"sp_model": None, "tok": an_object("sentencepiece.SentencePieceProcessor", state)},
     )
-    loader = export.state["dls"].state["loaders"][0]
+    learner: Any = export.state
+    loader = learner["dls"].state["loaders"][0]
     pipeline = loader.state["dataset"].state["tls"].state["items"][0].state["tfms"].state["fs"].state["items"]
     pipeline[1].state["tok"] = tokenizer
     return export
@@ -158,7 +159,7 @@ def opened(export: object, model: PieceModel | None = None, words: list[str] | N
 
 
 def ids(found: ForeignModel, text: str) -> list[int]:
-    return WordTokenizer(found.tokenizer).tokenize(text).ids.tolist()
+    return list(map(int, WordTokenizer(found.tokenizer).tokenize(text).ids))
 
 
 @pytest.mark.parametrize("keeps_options", [True, False])
