@@ -112,6 +112,7 @@ def opened(value: object) -> ForeignModel:
         value,
         "x.pkl",
         read_vocabulary=lambda: (words, []),
+        language="en" if isinstance(value, dict) and "data" not in value else None,
         requested=Requested(task="single-label", labels=foreign.LABELS),
     )
 
