@@ -59,9 +59,7 @@ def import_fastai(
             "the learner's loss."
         ),
     ] = None,
-    task: Annotated[
-        TaskName | None, typer.Option(help="What a .pth file with a head predicts. Defaults to single-label.")
-    ] = None,
+    task: Annotated[TaskName | None, typer.Option(help="What a classifier's .pth file predicts.")] = None,
     threshold: Annotated[
         float | None,
         typer.Option(

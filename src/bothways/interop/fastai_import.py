@@ -173,8 +173,8 @@ def import_fastai(
         rules: Names of fastai's cleaning rules in order. For saved weights, whose files do not record them. For an
             export that first calls functions of its own: the rules after those, which you then call yourself. Defaults
             to all rules of the version.
-        task: ``single-label``, ``multi-label`` or ``regression``, for saved weights, which do not record it. Defaults
-            to ``single-label``.
+        task: ``single-label``, ``multi-label`` or ``regression``, for the saved weights of a classifier, which do not
+            record it.
         threshold: Probability from which on a multi-label classifier assigns a label. Defaults to that of
             ``learn.predict``.
         y_range: The lowest and highest number of a regression, for saved weights, which do not record it; ``none`` if

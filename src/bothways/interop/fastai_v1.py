@@ -174,14 +174,11 @@ def _splitting_into_pieces(processor: Fact, requested: Requested) -> _Splitting:
             f"{source} uses a SentencePiece model (SPProcessor), of which it contains only the path: pass the file, "
             "usually spm.model, with --sentencepiece"
         )
+    rules, post_rules = DEFAULT_RULES[FASTAI_V1], DEFAULT_POST_RULES[FASTAI_V1]
     pre, post = processor.part("pre_rules"), processor.part("post_rules")
     return _Splitting(
-        Rules(list(DEFAULT_RULES[FASTAI_V1]))
-        if pre.is_missing
-        else read_rules(pre, _TRANSFORM, RULES[FASTAI_V1], requested=requested.rules),
-        Rules(list(DEFAULT_POST_RULES[FASTAI_V1]))
-        if post.is_missing
-        else read_rules(post, _TRANSFORM, POST_RULES[FASTAI_V1], is_last=True),
+        read_rules(pre, _TRANSFORM, RULES[FASTAI_V1], requested=requested.rules, default=rules),
+        read_rules(post, _TRANSFORM, POST_RULES[FASTAI_V1], is_last=True, default=post_rules),
         sentencepiece=requested.sentencepiece,
     )
 
