@@ -123,6 +123,14 @@ REFUSED: dict[str, tuple[Callable[[TinyClassifiers], Any], str]] = {
         lambda t: with_several_labels(an_export(t, 2), TOPICS, threshold="half"),
         "thresh is a str .*, expected a threshold",
     ),
+    "a threshold beyond all floats": (
+        lambda t: with_several_labels(an_export(t, 2), TOPICS, threshold=2**2000),
+        "thresh is an int .*, expected a threshold",
+    ),
+    "a range beyond all floats": (
+        lambda t: with_numbers(an_export(t, 2), value_range=(0, 2**2000)),
+        "high is an int .*, expected a number",
+    ),
     "several labels with a softmax": (
         lambda t: replaced(with_several_labels(an_export(t, 2), TOPICS), loss_func=SOFTMAX),
         "returns a softmax, expected a loss with fastai's sigmoid.*add --probabilities sigmoid",
