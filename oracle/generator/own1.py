@@ -167,7 +167,9 @@ class TemperatureCallback(fastai_text.Callback):
         self.by = by
 
     def on_loss_begin(self, last_output, **kwargs):
-        return {"last_output": (last_output[0] if isinstance(last_output, tuple) else last_output) / self.by}
+        if isinstance(last_output, tuple):  # before fastai has taken the states off the scores
+            return {"last_output": (last_output[0] / self.by, *last_output[1:])}
+        return {"last_output": last_output / self.by}
 
 
 class HarmlessCallback(fastai_text.Callback):
