@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--quiet", action="store_true", help="do not print each outcome")
     arguments = parser.parse_args()
     if not arguments.verify:  # the comparison does what the verification does, and more
-        fastai_import.verify_in_fresh_process = lambda *_: None
+        fastai_import.verify_in_fresh_process = lambda *_: None  # type: ignore[attr-defined]
     outcomes = []
     for outcome in compare_all(arguments.folder, arguments.only, arguments.processes):
         outcomes.append(outcome)
@@ -162,7 +162,7 @@ def imported(folder: Path, case: dict[str, Any], way: dict[str, Any], out: Path)
     if "vocabulary" in files:
         options["vocabulary"] = [folder / files["vocabulary"]]
     if "weights" in files and case["task"] == "single-label":
-        options["labels"] = [str(label) for label in case["labels"]]
+        options |= {"task": "single-label", "labels": [str(label) for label in case["labels"]]}
     options |= {name: with_folder(value, folder) for name, value in way["options"].items()}
     options = {name: value for name, value in options.items() if value is not None}
     if missing := options.keys() - inspect.signature(bothways.import_fastai).parameters.keys():
@@ -187,7 +187,7 @@ def found_differences(
     case: dict[str, Any], lines: list[dict[str, Any]], way: dict[str, Any], out: Path
 ) -> Iterator[str]:
     """Yield what an import does in another way than fastai."""
-    rows = [line for line in lines if "error" not in line]
+    rows = [{**line, "text": line.get("joined", line["text"])} for line in lines if "error" not in line]
     if case["task"] in ("language-model", "encoder"):
         yield from differences_of_pack(case, rows, out)
         return

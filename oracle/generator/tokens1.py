@@ -438,9 +438,7 @@ def fields() -> Iterator[Learner]:
         loading = {"text_cols": columns, "mark_fields": marked}
         what = f"Two text columns, mark_fields={marked}"
         yield from row("fields", f"two-{name}", "E5", f"{what}, one text each.", loading=loading, ways=BOTH)
-        yield from row(
-            "fields", f"two-{name}-pairs", "E5", f"{what}, both texts.", either("column"), loading=loading, texts=pairs
-        )
+        yield from row("fields", f"two-{name}-pairs", "E5", f"{what}, both texts.", EXACT, loading=loading, texts=pairs)
 
 
 KINDS = (rules, text_options, lists, sentencepiece, fields)

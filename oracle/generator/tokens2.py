@@ -16,6 +16,7 @@ from fastai.text.all import (
     DataBlock,
     ItemGetter,
     L,
+    Numericalize,
     Pad_Chunk,
     Pipeline,
     RandomSplitter,
@@ -39,7 +40,6 @@ from fastai.text.all import (
     spec_add_spaces,
 )
 from fastai.text.core import fix_html, lowercase
-from fastai.text.data import Numericalize as fastai_numericalize
 from making2 import in_notebook, kept, loaders, scratch, text_block
 from rows2 import BOTH, RULES, row
 from table import EXACT, Import, Learner, either, refused
@@ -192,7 +192,7 @@ def rules() -> Iterator[Learner]:
     yield from one("l", lambda: L(RULES), "plain", "The rules as an L.", exact)
 
     def changed_after(learn: Any) -> None:
-        learn.dls.tokenizer.rules = learn.dls.tokenizer.rules[:-1] + [own2.rule_in_notebook("lowercase")]
+        learn.dls.tokenizer.rules = [*learn.dls.tokenizer.rules[:-1], own2.rule_in_notebook("lowercase")]
 
     def after(direction: str) -> Any:
         return loaders(text={"rules": list(RULES)})
@@ -298,7 +298,7 @@ def tokenizers() -> Iterator[Learner]:
     )
     yield from one(
         "notebook-spacy",
-        lambda: own2.tokenizer_in_notebook("SpacyTokenizer")(),
+        partial(own2.tokenizer_in_notebook, "SpacyTokenizer"),
         "E1",
         "An own tokenizer called SpacyTokenizer.",
         refused("__main__|SpacyTokenizer"),
@@ -306,35 +306,35 @@ def tokenizers() -> Iterator[Learner]:
     )
     yield from one(
         "notebook-word",
-        lambda: own2.tokenizer_in_notebook("WordTokenizer")(),
+        partial(own2.tokenizer_in_notebook, "WordTokenizer"),
         "E1",
         "An own tokenizer called WordTokenizer.",
         refused("__main__|WordTokenizer"),
     )
     yield from one(
         "notebook-base",
-        lambda: own2.tokenizer_in_notebook("BaseTokenizer")(),
+        partial(own2.tokenizer_in_notebook, "BaseTokenizer"),
         "E1",
         "An own tokenizer called BaseTokenizer.",
         refused("__main__|BaseTokenizer"),
     )
     yield from one(
         "notebook-own",
-        lambda: own2.tokenizer_in_notebook("WordsOnly")(),
+        partial(own2.tokenizer_in_notebook, "WordsOnly"),
         "E1",
         "An own tokenizer.",
         refused("WordsOnly"),
     )
     yield from one(
         "spacy-subclass",
-        lambda: own2.spacy_subclass()(),
+        own2.spacy_subclass,
         "E1",
         "A subclass of SpacyTokenizer.",
         refused("MySpacyTokenizer"),
     )
     yield from one(
         "spacy-subclass-named",
-        lambda: own2.spacy_subclass("SpacyTokenizer")(),
+        partial(own2.spacy_subclass, "SpacyTokenizer"),
         "E1",
         "A subclass of SpacyTokenizer with its name.",
         refused("__main__|SpacyTokenizer"),
@@ -825,12 +825,12 @@ def transforms() -> Iterator[Learner]:
     )
 
     def numericalize_class(direction: str) -> Any:
-        class Numericalize(fastai_numericalize):  # type: ignore[misc, valid-type]
+        class Own(Numericalize):  # type: ignore[misc, valid-type]
             def encodes(self, o):
                 return super().encodes(o[:10])
 
         block = text_block()
-        block.type_tfms[1] = in_notebook(Numericalize)(min_freq=2)
+        block.type_tfms[1] = in_notebook(Own, "Numericalize")(min_freq=2)
         return loaders(text=block)
 
     yield from row(

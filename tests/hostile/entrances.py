@@ -89,7 +89,7 @@ class Entrance:
 
 
 def _open_export(path: Path) -> object:
-    return open_model(str(path), language="en", requested=Requested(labels=foreign.LABELS))
+    return open_model(str(path), language="en", requested=Requested(task="single-label", labels=foreign.LABELS))
 
 
 def _words(size: int) -> list[str]:
