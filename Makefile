@@ -4,7 +4,7 @@ BIN := .venv/bin
 SETUP := .venv/.complete
 unexport PYTHONDONTWRITEBYTECODE  # the tests start hundreds of processes, each of which would compile all modules
 
-.PHONY: demo test test-all test-slow test-server test-soak test-fuzz test-real test-oracle oracle parity check fix bench bench-accuracy bench-speed bench-serve bench-special-tokens
+.PHONY: demo test test-all test-slow test-server test-soak test-fuzz test-real test-oracle oracle oracle-all parity check fix bench bench-accuracy bench-speed bench-serve bench-special-tokens
 .PHONY: setup clean help
 
 help:                ## list all commands
@@ -43,6 +43,13 @@ oracle: .oracle/.fixtures  ## install fastai 1 and 2 in .oracle and train small 
 
 test-oracle: $(SETUP) oracle  ## compare imported models with the fastai versions that trained them
 	$(BIN)/python -m pytest -n auto --dist worksteal -m oracle
+
+.oracle/.generated: .oracle/.environment demo/messages.csv oracle/generate.py oracle/fastai1.py $(wildcard oracle/generator/*.py)
+	.oracle/bin/python oracle/generate.py --out .oracle/generated
+	touch $@
+
+oracle-all: $(SETUP) .oracle/.generated  ## make 750 learners of many kinds with the real fastai, import and compare all (40 minutes)
+	$(BIN)/python oracle/compare_imports.py .oracle/generated --quiet
 
 .clients/.complete: clients/constraints.txt
 	$(PYTHON) -m venv .clients

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import functools
 import inspect
 import json
 import os
@@ -22,7 +23,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from bothways.errors import ConfigError, DirectionError, ForeignModelError
 from bothways.interop import fastai_import
 from bothways.interop.reference import hidden_states
 from bothways.runtime.language_model import LanguageModel
+from bothways.text import word_rules
 from bothways.text.reading import Direction, SpecialTokenPlacement, read
 
 LARGEST_DIFFERENCE = 1e-5
@@ -103,8 +104,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the outcomes to this file")
     parser.add_argument("--quiet", action="store_true", help="do not print each outcome")
     arguments = parser.parse_args()
+    make_faster()
     if not arguments.verify:  # the comparison does what the verification does, and more
-        fastai_import.verify_in_fresh_process = lambda *_: None
+        fastai_import.verify_in_fresh_process = lambda *_: None  # type: ignore[attr-defined]
     outcomes = []
     for outcome in compare_all(arguments.folder, arguments.only, arguments.processes):
         outcomes.append(outcome)
@@ -114,6 +116,21 @@ def main() -> None:
     if arguments.json:
         arguments.json.write_text(json.dumps([vars(outcome) for outcome in outcomes], indent=1), encoding="utf-8")
     sys.exit(1 if not outcomes or any(outcome.is_wrong for outcome in outcomes) else 0)
+
+
+def make_faster() -> None:
+    """Keep what bothways computes of spaCy's patterns: it is the same for all learners of a language."""
+    for name in ("check_cost", "start_match"):
+        setattr(word_rules, name, functools.cache(getattr(word_rules, name)))
+    analyzed, known = word_rules.analyzed, {}
+
+    def kept(rule: Any) -> Any:
+        key = None if rule is None else (rule.pattern, rule.flags)
+        if key not in known:
+            known[key] = analyzed(rule)
+        return known[key]
+
+    word_rules.analyzed = kept
 
 
 def compare_all(folder: Path, patterns: Sequence[str] = (), processes: int = 1) -> Iterator[Outcome]:
@@ -137,7 +154,9 @@ def compare(folder: Path) -> list[Outcome]:
 
 def outcome(folder: Path, case: dict[str, Any], lines: list[dict[str, Any]], way: dict[str, Any]) -> Outcome:
     """Import a learner in one way, and compare."""
-    made = partial(Outcome, folder.name, case["kind"], case["finding"], case["what"], way["options"], way["expect"])
+    made = functools.partial(
+        Outcome, folder.name, case["kind"], case["finding"], case["what"], way["options"], way["expect"]
+    )
     scratch = Path(tempfile.mkdtemp(prefix="compare-"))
     try:
         imported(folder, case, way, scratch / "out")
@@ -162,7 +181,7 @@ def imported(folder: Path, case: dict[str, Any], way: dict[str, Any], out: Path)
     if "vocabulary" in files:
         options["vocabulary"] = [folder / files["vocabulary"]]
     if "weights" in files and case["task"] == "single-label":
-        options["labels"] = [str(label) for label in case["labels"]]
+        options |= {"task": "single-label", "labels": [str(label) for label in case["labels"]]}
     options |= {name: with_folder(value, folder) for name, value in way["options"].items()}
     options = {name: value for name, value in options.items() if value is not None}
     if missing := options.keys() - inspect.signature(bothways.import_fastai).parameters.keys():
@@ -187,7 +206,7 @@ def found_differences(
     case: dict[str, Any], lines: list[dict[str, Any]], way: dict[str, Any], out: Path
 ) -> Iterator[str]:
     """Yield what an import does in another way than fastai."""
-    rows = [line for line in lines if "error" not in line]
+    rows = [{**line, "text": line.get("joined", line["text"])} for line in lines if "error" not in line]
     if case["task"] in ("language-model", "encoder"):
         yield from differences_of_pack(case, rows, out)
         return

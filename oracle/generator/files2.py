@@ -157,6 +157,10 @@ def saved_classifiers() -> Iterator[Learner]:
         config={"n_layers": 3, "n_hid": 33},
         lin_ftrs=[20, 10],
     )
+
+
+def unclear_classifiers() -> Iterator[Learner]:
+    """Yield saved classifiers whose file does not show everything."""
     unasked = Import("refused", "language|tokenizer", note="must be asked for")
     for language in ("de", "fr", "tr", "ru"):
         ways = ("backward",) if language == "de" else ("forward",)
@@ -441,6 +445,7 @@ def archives_and_wrong_files() -> Iterator[Learner]:
 
 KINDS = (
     saved_classifiers,
+    unclear_classifiers,
     saved_with_rules,
     saved_with_sentencepiece,
     saved_tasks,

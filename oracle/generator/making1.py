@@ -133,6 +133,11 @@ def predictions(learn: Any, direction: str, *, ids: bool = True) -> Callable[[An
     def expect(text: Any) -> dict[str, Any]:
         label, _, scores = learn.predict(text)
         found = {"scores": [float(number) for number in scores.flatten()], "label": listed(label)}
+        if isinstance(text, list):
+            marks = learn.data.single_ds.x.processor[0].mark_fields
+            found["joined"] = " ".join(
+                [text[0], *(f"xxfld {n} {t}" if marks else t for n, t in enumerate(text[1:], 2))]
+            )
         if not ids:
             return found
         read = reading(learn, text)[0].tolist()

@@ -30,6 +30,10 @@ def sizes() -> Iterator[Learner]:
     yield from row("sizes", "drop-mult-0", "plain", "drop_mult=0.", ways=BOTH, drop_mult=0.0)
     yield from row("sizes", "bidir", "E1", "bidir=True.", refused("bidir|both|directions"), config={"bidir": True})
     yield from row("sizes", "qrnn", "E6", "qrnn=True.", refused("QRNN"), config={"qrnn": True}, in_sample=True)
+
+
+def windows() -> Iterator[Learner]:
+    """Yield windows, and lengths that are pooled."""
     for bptt in (50, 7, 200):
         yield from row(
             "windows", f"bptt-{bptt}", "plain", "Another bptt.", ways=BOTH if bptt == 50 else ("forward",), bptt=bptt
@@ -101,6 +105,10 @@ def heads() -> Iterator[Learner]:
         cause = type(made()).__name__
         yield from row("heads", name, "E1", f"{cause} at the end of the head.", refused(cause), change=appended(made))
 
+
+def classes() -> Iterator[Learner]:
+    """Yield heads and encoders of other classes."""
+
     def of_class(place: int, make: Callable[[], Any]) -> Callable[[Any], None]:
         def change(learn: Any) -> None:
             learn.model[place].__class__ = make()
@@ -171,6 +179,10 @@ def heads() -> Iterator[Learner]:
         refused("MyLSTM"),
         change=inner(partial(own1.encoder_class, "MyLSTM")),
     )
+
+
+def states() -> Iterator[Learner]:
+    """Yield hooks, precisions and modes."""
 
     def hook(learn: Any) -> None:
         learn.model[1].register_forward_hook(own1.halving_hook)
@@ -290,4 +302,4 @@ def architectures() -> Iterator[Learner]:
     yield from row("learners", "mixup", "E1", "mixup().", either("MixUp|loss"), before=mixup)
 
 
-KINDS = (sizes, heads, callbacks, architectures)
+KINDS = (sizes, windows, heads, classes, states, callbacks, architectures)

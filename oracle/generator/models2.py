@@ -104,8 +104,8 @@ def windows() -> Iterator[Learner]:
     )
 
 
-def heads() -> Iterator[Learner]:
-    """Yield heads that resemble fastai's."""
+def activations() -> Iterator[Learner]:
+    """Yield heads with other activations."""
 
     def replaced(old: type, new: Callable[[], Any]) -> Callable[[Any], None]:
         def change(learn: Any) -> None:
@@ -138,6 +138,10 @@ def heads() -> Iterator[Learner]:
             in_sample=name == "gelu",
         )
 
+
+def last_layers() -> Iterator[Learner]:
+    """Yield heads with one more layer at the end."""
+
     def appended(make: Callable[[], Any]) -> Callable[[Any], None]:
         def change(learn: Any) -> None:
             learn.model[1].layers.append(make())
@@ -156,6 +160,10 @@ def heads() -> Iterator[Learner]:
         cause = type(made()).__name__
         expected = either(cause) if name in ("dropout-last", "identity-last", "linear-last") else refused(cause)
         yield from row("heads", name, "E1", f"{cause} at the end of the head.", expected, change=appended(made))
+
+
+def norms() -> Iterator[Learner]:
+    """Yield heads with other normalizations and biases."""
 
     def layer_norm(learn: Any) -> None:
         block = learn.model[1].layers[0]
@@ -190,6 +198,10 @@ def heads() -> Iterator[Learner]:
         block[-1] = nn.Linear(block[-1].in_features, block[-1].out_features, bias=True)
 
     yield from row("heads", "bias", "E1", "A last linear layer with a bias.", either("bias"), change=biased)
+
+
+def head_classes() -> Iterator[Learner]:
+    """Yield heads whose class or structure is not fastai's."""
 
     def of_class(make: Callable[[], Any]) -> Callable[[Any], None]:
         def change(learn: Any) -> None:
@@ -308,21 +320,16 @@ def encoders() -> Iterator[Learner]:
         change=inner(partial(own2.encoder_class, "MyLSTM")),
     )
 
-    def gru(learn: Any) -> None:
-        module = learn.model[0].module
-        for place, wrapped in enumerate(module.rnns):
-            old = wrapped.module
-            module.rnns[place] = nn.GRU(old.input_size, old.hidden_size, batch_first=True)
-
-        def reset(self):
-            pass
-
     def embedding_norm(learn: Any) -> None:
         learn.model[0].module.encoder.max_norm = 0.5
 
     yield from row(
         "encoders", "max-norm", "E1", "An embedding with max_norm.", refused("max_norm"), change=embedding_norm
     )
+
+
+def hooks() -> Iterator[Learner]:
+    """Yield hooks and methods that were replaced on an instance."""
 
     def hook_forward(learn: Any) -> None:
         learn.model[0].module.register_forward_hook(in_notebook(halving_hook))
@@ -353,6 +360,10 @@ def encoders() -> Iterator[Learner]:
         refused("forward"),
         before=instance_forward,
     )
+
+
+def states() -> Iterator[Learner]:
+    """Yield models in other precisions and modes."""
 
     def half(learn: Any) -> None:
         learn.model.half()
@@ -590,4 +601,17 @@ def flat_predict(self: Any, item: Any, **options: Any) -> Any:
     return label, number, scores**0.5 / (scores**0.5).sum()
 
 
-KINDS = (sizes, windows, heads, encoders, callbacks, modules, learners)
+KINDS = (
+    sizes,
+    windows,
+    activations,
+    last_layers,
+    norms,
+    head_classes,
+    encoders,
+    hooks,
+    states,
+    callbacks,
+    modules,
+    learners,
+)

@@ -52,7 +52,7 @@ def rule_in_module(module: str, name: str = "fix_html") -> Any:
 
 
 def tokenizer_in_notebook(name: str = "SpacyTokenizer") -> Any:
-    """Return an own tokenizer class with fastai's name: splits at spaces."""
+    """Return an own tokenizer whose class has fastai's name: finds words only."""
 
     class Own:
         def __init__(self, lang="en", special_toks=None, buf_sz=5000):
@@ -61,18 +61,17 @@ def tokenizer_in_notebook(name: str = "SpacyTokenizer") -> Any:
         def __call__(self, items):
             return (re.findall(r"\w+", text) for text in items)
 
-    return in_notebook(Own, name)
+    return in_notebook(Own, name)()
 
 
 def spacy_subclass(name: str = "MySpacyTokenizer") -> Any:
-    """Return a subclass of fastai's tokenizer that drops punctuation."""
+    """Return a tokenizer of a subclass of fastai's that drops punctuation."""
 
     class Own(SpacyTokenizer):
         def __call__(self, items):
             return ([token for token in tokens if re.search(r"\w", token)] for tokens in super().__call__(items))
 
-    # zero-argument super needs the class cell, which in_notebook leaves alone
-    return in_notebook(Own, name)
+    return in_notebook(Own, name)()
 
 
 def head_class(name: str = "PoolingLinearClassifier", *, in_fastai: bool = False) -> Any:

@@ -2,10 +2,11 @@
 
 This module does not know fastai: `learners1.py` and `learners2.py` use it, each in a process of its own.
 
-A learner becomes a directory with its files, `case.json` and `expected.jsonl`. `case.json` holds the fields of `Learner`
-and a list of imports: options of `bothways.import_fastai`, what is expected of it, and the reason of a refusal.
+A learner becomes a directory with its files, `case.json` and `expected.jsonl`. `case.json` holds the fields of
+`Learner`. Its imports have options of `bothways.import_fastai`, what is expected, and the cause of a refusal.
 `expected.jsonl` has a line per text: `text`, `ids` as written (never reversed), and `scores` and `label` as
-`learn.predict(text)` returns them. Language models have a `loss`, encoders a `last_state` and a `mean_state`.
+`learn.predict(text)` returns them. Texts of two columns also have `joined`, as fastai joins them. Language models have
+a `loss`, encoders a `last_state` and a `mean_state`.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ class Import:
     """One way to import a learner.
 
     Attributes:
-        expect: ``exact``, ``refused``, ``either`` where both are right, or ``unknowable`` where the file does not show the
-            difference and the user did not say it.
+        expect: ``exact``, ``refused``, ``either`` where both are right, or ``unknowable`` where the file does not show
+            the difference and the user did not say it.
         cause: Pattern that the message of a refusal must contain, case-insensitive.
         options: Options of `bothways.import_fastai`. Values that name a file of the learner begin with ``file:``.
         scores: How the scores of `learn.predict` become those of the import: ``as predicted``, or ``softmax`` for raw

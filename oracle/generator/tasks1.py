@@ -53,6 +53,10 @@ def losses() -> Iterator[Learner]:
             loss_func=made(),
             in_sample=name == "label-smoothing",
         )
+
+
+def other_losses() -> Iterator[Learner]:
+    """Yield losses that fastai 1 takes for others, or that do not fit."""
     yield from row(
         "losses",
         "own-named-like-torch",
@@ -206,4 +210,4 @@ def regression() -> Iterator[Learner]:
     )
 
 
-KINDS = (losses, multi_label, regression)
+KINDS = (losses, other_losses, multi_label, regression)

@@ -81,6 +81,10 @@ def losses() -> Iterator[Learner]:
             loss_func=made(),
             in_sample=name == "torch-cross-entropy",
         )
+
+
+def own_losses() -> Iterator[Learner]:
+    """Yield losses with activations and decisions of the user's."""
     yield from row(
         "losses",
         "temperature",
@@ -197,84 +201,93 @@ def labels() -> Iterator[Learner]:
     yield from row("labels", "get-y", "plain", "Labels by a lambda.", loading={"get_y": lambda row: row["label"][:1]})
 
 
+FLAGS = ["is_long", "is_question"]
 MULTI = {"block": MultiCategoryBlock, "label": "tags", "label_delim": ";"}
+
+
+def several(name: str, what: str, imports: Any = EXACT, finding: str = "E6", **more: Any) -> Iterator[Learner]:
+    """Yield classifiers with several labels per text."""
+    more.setdefault("loading", MULTI)
+    return row("multi-label", name, finding, what, imports, task="multi-label", **more)
 
 
 def multi_label() -> Iterator[Learner]:
     """Yield classifiers with several labels per text."""
-
-    def one(name: str, what: str, imports: Any = EXACT, finding: str = "E6", **more: Any) -> Iterator[Learner]:
-        more.setdefault("loading", MULTI)
-        return row("multi-label", name, finding, what, imports, task="multi-label", **more)
-
-    yield from one("plain", "MultiCategoryBlock, label_delim.", ways=BOTH, in_sample=True)
-    yield from one(
+    yield from several("plain", "MultiCategoryBlock, label_delim.", ways=BOTH, in_sample=True)
+    yield from several(
         "add-na", "MultiCategoryBlock(add_na=True).", loading={**MULTI, "block": MultiCategoryBlock(add_na=True)}
     )
     given = MultiCategoryBlock(vocab=["question", "long", "fault", "billing", "account"])
-    yield from one("vocab", "MultiCategoryBlock(vocab=…).", loading={**MULTI, "block": given})
-    columns = ["is_long", "is_question"]
-    encoded = {"block": MultiCategoryBlock(encoded=True, vocab=columns), "label": columns}
-    yield from one("encoded", "Columns that are one-hot encoded.", ways=BOTH, loading=encoded, in_sample=True)
+    yield from several("vocab", "MultiCategoryBlock(vocab=…).", loading={**MULTI, "block": given})
+    encoded = {"block": MultiCategoryBlock(encoded=True, vocab=FLAGS), "label": FLAGS}
+    yield from several("encoded", "Columns that are one-hot encoded.", ways=BOTH, loading=encoded, in_sample=True)
     for thresh in (0.2, 0.5, 0.8, 0.0, 1.0):
-        yield from one(
+        yield from several(
             f"thresh-{thresh}",
             f"BCEWithLogitsLossFlat(thresh={thresh}).",
             EXACT if thresh < 1 else either("thresh"),
             loss_func=BCEWithLogitsLossFlat(thresh=thresh),
         )
     weight = torch.tensor([1.0, 2.0, 0.5, 1.0, 3.0])
-    yield from one(
+    yield from several(
         "pos-weight", "BCEWithLogitsLossFlat(pos_weight=…).", loss_func=BCEWithLogitsLossFlat(pos_weight=weight)
     )
-    yield from one(
+    yield from several(
         "metrics",
         "A metric with another threshold than the loss.",
         metrics=[partial(accuracy_multi, thresh=0.3), F1ScoreMulti(thresh=0.7)],
     )
+
+
+def losses_of_several() -> Iterator[Learner]:
+    """Yield other losses of classifiers with several labels."""
     raw = (
         Import("refused", "raw scores|sigmoid|softmax|loss"),
         Import("either", "sigmoid|softmax|probabilities", options={"probabilities": "sigmoid"}, scores="sigmoid"),
     )
-    yield from one("torch-bce", "nn.BCEWithLogitsLoss: raw scores.", raw, "E3", loss_func=nn.BCEWithLogitsLoss())
-    yield from one(
+    yield from several("torch-bce", "nn.BCEWithLogitsLoss: raw scores.", raw, "E3", loss_func=nn.BCEWithLogitsLoss())
+    yield from several(
         "base-loss",
         "BaseLoss(nn.BCEWithLogitsLoss): raw scores.",
         raw,
         "E3",
         loss_func=BaseLoss(nn.BCEWithLogitsLoss, floatify=True, is_2d=False),
     )
-    yield from one(
+    yield from several(
         "mse", "MSELossFlat in a multi-label classifier.", refused("MSE|loss"), "E3", loss_func=MSELossFlat()
     )
-    yield from one(
+    yield from several(
         "y-range", "y_range in a multi-label classifier.", refused("y_range|SigmoidRange"), "E1", y_range=(0, 1)
     )
 
     def thresh_after(learn: Any) -> None:
         learn.loss_func.thresh = 0.9
 
-    yield from one(
+    yield from several(
         "thresh-after", "thresh changed after training.", loss_func=BCEWithLogitsLossFlat(), before=thresh_after
     )
-    yield from one(
+    yield from several(
         "own-loss",
         "A subclass of the loss with its own activation.",
         refused("HalfSigmoid"),
         "E3",
         loss_func=own2.HalfSigmoid(),
     )
-    yield from one(
+
+
+def kinds_of_several() -> Iterator[Learner]:
+    """Yield other labels, tokenizers and factory methods of classifiers with several labels."""
+    yield from several(
         "label-smoothing",
         "Labels that are floats.",
         loading={**MULTI, "get_y": lambda row: [float(len(tag)) for tag in row["tags"].split(";")]},
     )
-    yield from one(
+    yield from several(
         "ints",
         "Labels that are whole numbers.",
         loading={**MULTI, "get_y": lambda row: [len(tag) for tag in row["tags"].split(";")]},
     )
-    yield from one("sentencepiece", "With sentencepiece.", data=multi_of_sentencepiece, ways=BOTH)
+    yield from several("sentencepiece", "With sentencepiece.", data=multi_of_sentencepiece, ways=BOTH)
 
     def factory(**options: Any) -> Callable[[str], Any]:
         def data(direction: str) -> Any:
@@ -284,14 +297,14 @@ def multi_label() -> Iterator[Learner]:
 
         return data
 
-    yield from one(
+    yield from several(
         "factory-delim",
         "from_df(label_delim=…, y_block=MultiCategoryBlock).",
         data=factory(label_col="tags", label_delim=";", y_block=MultiCategoryBlock),
     )
-    block = MultiCategoryBlock(encoded=True, vocab=columns)
-    yield from one(
-        "factory-columns", "from_df(label_col=[…], y_block=…).", data=factory(label_col=columns, y_block=block)
+    block = MultiCategoryBlock(encoded=True, vocab=FLAGS)
+    yield from several(
+        "factory-columns", "from_df(label_col=[…], y_block=…).", data=factory(label_col=FLAGS, y_block=block)
     )
 
 
@@ -372,4 +385,4 @@ def half_range(self: Any, x: Any) -> Any:
     return torch.sigmoid(x) * (self.high - self.low) / 2 + self.low
 
 
-KINDS = (losses, labels, multi_label, regression)
+KINDS = (losses, own_losses, labels, multi_label, losses_of_several, kinds_of_several, regression)

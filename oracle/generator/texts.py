@@ -79,6 +79,8 @@ LANGUAGES = {
     "bn": ("আমি গতকাল যে প্যাকেজটি অর্ডার করেছি তা কোথায়?", "বাতিটি ভেঙে গেছে।"),
 }
 """Two sentences per language, by spaCy's code."""
+NEED_LIBRARIES = frozenset({"zh", "ja", "ko", "th", "vi"})
+"""Languages that spaCy splits with other libraries. fastai can't add its special tokens to them."""
 
 
 def training_rows() -> pd.DataFrame:

@@ -11,31 +11,33 @@ import own1
 from making1 import bunch, fastai_text, kept, quietly, scratch, seed_all
 from rows1 import BOTH, POST, PRE, row
 from table import EXACT, Import, Learner, either, refused
-from texts import LANGUAGES, TEXTS, rows_in, texts_in, training_rows
+from texts import TEXTS, rows_in, texts_in, training_rows
 
 
-def rules() -> Iterator[Learner]:
-    """Yield lists of cleaning rules, and options of the tokenizer."""
+def with_tokenizer(
+    name: str,
+    finding: str,
+    what: str,
+    imports: tuple[Import, ...] = EXACT,
+    *,
+    ways: tuple[str, ...] = ("forward",),
+    in_sample: bool = False,
+    rows: Any = None,
+    texts: Any = TEXTS,
+    **given: Any,
+) -> Iterator[Learner]:
+    """Yield learners with options of the tokenizer."""
 
-    def one(
-        name: str,
-        finding: str,
-        what: str,
-        imports: tuple[Import, ...] = EXACT,
-        *,
-        ways: tuple[str, ...] = ("forward",),
-        in_sample: bool = False,
-        rows: Any = None,
-        texts: Any = TEXTS,
-        **given: Any,
-    ) -> Iterator[Learner]:
-        def data(direction: str) -> Any:
-            options = {key: value() if callable(value) and key != "tok_func" else value for key, value in given.items()}
-            return bunch(rows=rows, backwards=direction == "backward", tokenizer=fastai_text.Tokenizer(**options))
+    def data(direction: str) -> Any:
+        options = {key: value() if callable(value) and key != "tok_func" else value for key, value in given.items()}
+        return bunch(rows=rows, backwards=direction == "backward", tokenizer=fastai_text.Tokenizer(**options))
 
-        return row("rules", name, finding, what, imports, data=data, ways=ways, in_sample=in_sample, texts=texts)
+    return row("rules", name, finding, what, imports, data=data, ways=ways, in_sample=in_sample, texts=texts)
 
-    yield from one(
+
+def own_rules() -> Iterator[Learner]:
+    """Yield rules of the user's, with fastai's names."""
+    yield from with_tokenizer(
         "notebook-fix-html",
         "E1",
         "An own rule called fix_html in the notebook.",
@@ -43,72 +45,80 @@ def rules() -> Iterator[Learner]:
         pre_rules=lambda: [own1.rule("fix_html"), *PRE[1:]],
         in_sample=True,
     )
-    yield from one(
+    yield from with_tokenizer(
         "module-replace-rep",
         "E1",
         "An own rule called replace_rep in a module.",
         refused("my_rules"),
         pre_rules=lambda: [PRE[0], own1.rule("replace_rep", "my_rules"), *PRE[2:]],
     )
-    yield from one(
+    yield from with_tokenizer(
         "notebook-deal-caps",
         "E1",
         "An own post rule called deal_caps in the notebook.",
         refused("__main__|deal_caps"),
         post_rules=lambda: [POST[0], own1.rule("deal_caps")],
     )
-    yield from one(
+    yield from with_tokenizer(
         "own-extra",
         "E1",
         "An own rule before fastai's.",
         refused("no_urls"),
         pre_rules=lambda: [own1.rule("no_urls"), *PRE],
     )
-    yield from one(
+    yield from with_tokenizer(
         "own-post",
         "E1",
         "An own rule after fastai's.",
         refused("drop_short"),
         post_rules=lambda: [*POST, own1.rule("drop_short")],
     )
-    yield from one(
+
+
+def lists_of_rules() -> Iterator[Learner]:
+    """Yield lists of fastai's own rules."""
+    yield from with_tokenizer(
         "reordered",
         "E6",
         "fastai's rules in another order.",
         pre_rules=lambda: [PRE[1], PRE[2], PRE[0], PRE[4], PRE[3]],
         in_sample=True,
     )
-    yield from one("reversed", "E6", "fastai's rules in reverse.", pre_rules=lambda: PRE[::-1], ways=BOTH)
-    yield from one("post-reversed", "E6", "fastai's post rules in reverse.", post_rules=lambda: POST[::-1])
-    yield from one("subset", "E6", "Two of fastai's rules.", pre_rules=lambda: [PRE[0], PRE[4]])
-    yield from one("no-pre", "E6", "No rules before the tokenizer.", pre_rules=lambda: [])
-    yield from one("no-post", "E6", "No rules after the tokenizer.", post_rules=lambda: [])
-    yield from one("none", "E6", "No rules.", pre_rules=lambda: [], post_rules=lambda: [])
-    yield from one("only-caps", "E6", "Only deal_caps after the tokenizer.", post_rules=lambda: [POST[1]])
+    yield from with_tokenizer("reversed", "E6", "fastai's rules in reverse.", pre_rules=lambda: PRE[::-1], ways=BOTH)
+    yield from with_tokenizer("post-reversed", "E6", "fastai's post rules in reverse.", post_rules=lambda: POST[::-1])
+    yield from with_tokenizer("subset", "E6", "Two of fastai's rules.", pre_rules=lambda: [PRE[0], PRE[4]])
+    yield from with_tokenizer("no-pre", "E6", "No rules before the tokenizer.", pre_rules=lambda: [])
+    yield from with_tokenizer("no-post", "E6", "No rules after the tokenizer.", post_rules=lambda: [])
+    yield from with_tokenizer("none", "E6", "No rules.", pre_rules=lambda: [], post_rules=lambda: [])
+    yield from with_tokenizer("only-caps", "E6", "Only deal_caps after the tokenizer.", post_rules=lambda: [POST[1]])
     for without in PRE:
-        yield from one(
+        yield from with_tokenizer(
             f"without-{without.__name__.replace('_', '-')}",
             "E6",
             f"All rules but {without.__name__}.",
             pre_rules=lambda without=without: [each for each in PRE if each is not without],
         )
+
+
+def tokenizers() -> Iterator[Learner]:
+    """Yield special cases, BaseTokenizer, and subclasses of fastai's tokenizer."""
     spec = list(fastai_text.defaults.text_spec_tok)
-    yield from one("special-cases", "plain", "special_cases: fastai's own.", special_cases=spec)
-    yield from one(
+    yield from with_tokenizer("special-cases", "plain", "special_cases: fastai's own.", special_cases=spec)
+    yield from with_tokenizer(
         "special-cases-more",
         "E6",
         "special_cases with two more words.",
         either("special|control"),
         special_cases=[*spec, "don't", "U.S."],
     )
-    yield from one(
+    yield from with_tokenizer(
         "special-cases-fewer",
         "E6",
         "special_cases without two words.",
         either("special|control"),
         special_cases=spec[:-2],
     )
-    yield from one(
+    yield from with_tokenizer(
         "base-tokenizer",
         "E6",
         "BaseTokenizer: splits at spaces.",
@@ -116,14 +126,14 @@ def rules() -> Iterator[Learner]:
         ways=BOTH,
         in_sample=True,
     )
-    yield from one(
+    yield from with_tokenizer(
         "tokenizer-subclass",
         "E1",
         "A subclass of SpacyTokenizer with its name.",
         refused("__main__|SpacyTokenizer"),
         tok_func=own1.tokenizer_class("SpacyTokenizer"),
     )
-    yield from one(
+    yield from with_tokenizer(
         "tokenizer-own-name",
         "E1",
         "A subclass of SpacyTokenizer.",
@@ -131,33 +141,26 @@ def rules() -> Iterator[Learner]:
         tok_func=own1.tokenizer_class("WordsOnly"),
         in_sample=True,
     )
-    yield from one(
+    yield from with_tokenizer(
         "tokenizer-in-module",
         "E1",
         "A subclass of SpacyTokenizer in a module of the user's.",
         refused("my_text"),
         tok_func=own1.tokenizer_class("SpacyTokenizer", "my_text.transform"),
     )
-    for language in LANGUAGES:
-        expected = either("language|spaCy|split") if language in ("zh", "ja", "ko", "th", "vi") else EXACT
-        if language in ("de", "fr", "es", "it", "nl", "pl", "tr", "ru", "ar", "zh", "ja", "fi", "sv", "xx"):
-            for learner in one(
-                f"language-{language}",
-                "plain",
-                f"spaCy's tokenizer of {language}.",
-                expected,
-                lang=language,
-                rows=rows_in(language),
-                texts=texts_in(language),
-                ways=("backward" if language == "de" else "forward",),
-            ):
-                yield Learner(
-                    **{
-                        **vars(learner),
-                        "name": learner.name.replace("rules-language", "languages"),
-                        "kind": "languages",
-                    }
-                )
+
+
+def languages() -> Iterator[Learner]:
+    """Yield languages of spaCy."""
+    for language in ("de", "fr", "es", "it", "nl", "pl", "tr", "ru", "ar", "fi", "sv", "xx"):
+
+        def data(direction: str, language: str = language) -> Any:
+            tokenizer = fastai_text.Tokenizer(lang=language)
+            return bunch(rows=rows_in(language), tokenizer=tokenizer, backwards=direction == "backward")
+
+        way = "backward" if language == "de" else "forward"
+        what, texts = f"spaCy's tokenizer of {language}.", texts_in(language)
+        yield from row("languages", language, "plain", what, EXACT, data=data, ways=(way,), texts=texts)
 
 
 def text_options() -> Iterator[Learner]:
@@ -231,25 +234,27 @@ def text_options() -> Iterator[Learner]:
     )
 
 
+def by_block(
+    cls: Any = None, processor: Any = None, label: Any = "label", rows: Any = None, **labeling: Any
+) -> Callable[[str], Any]:
+    """Return a function that makes data by the data block."""
+
+    def data(direction: str) -> Any:
+        from making1 import quietly, scratch
+
+        seed_all(7)
+        given = {} if processor is None else {"processor": processor()}
+        items = (cls or fastai_text.TextList).from_df(
+            training_rows() if rows is None else rows, scratch(), cols="text", **given
+        )
+        labeled = quietly(items.split_by_rand_pct(0.1, seed=3).label_from_df, cols=label, **labeling)
+        return quietly(labeled.databunch, bs=16, num_workers=0, backwards=direction == "backward")
+
+    return data
+
+
 def lists() -> Iterator[Learner]:
     """Yield data made in other ways: from_csv, from_folder, the data block, subclasses."""
-
-    def by_block(
-        cls: Any = None, processor: Any = None, label: Any = "label", rows: Any = None, **labeling: Any
-    ) -> Callable[[str], Any]:
-        def data(direction: str) -> Any:
-            from making1 import quietly, scratch
-
-            seed_all(7)
-            given = {} if processor is None else {"processor": processor()}
-            items = (cls or fastai_text.TextList).from_df(
-                training_rows() if rows is None else rows, scratch(), cols="text", **given
-            )
-            labeled = quietly(items.split_by_rand_pct(0.1, seed=3).label_from_df, cols=label, **labeling)
-            return quietly(labeled.databunch, bs=16, num_workers=0, backwards=direction == "backward")
-
-        return data
-
     yield from row("lists", "data-block", "plain", "The data block API.", data=by_block(), ways=BOTH)
     yield from row(
         "lists",
@@ -293,6 +298,10 @@ def lists() -> Iterator[Learner]:
         data=by_block(processor=own_tokenize),
     )
 
+
+def factories() -> Iterator[Learner]:
+    """Yield the factory methods of TextClasDataBunch."""
+
     def csv(direction: str) -> Any:
         from making1 import quietly, scratch
 
@@ -325,6 +334,10 @@ def lists() -> Iterator[Learner]:
     yield from row(
         "lists", "from-folder", "plain", "TextClasDataBunch.from_folder.", data=folder, ways=BOTH, in_sample=True
     )
+
+
+def labels() -> Iterator[Learner]:
+    """Yield labels of several types."""
     for name, values in {
         "ints": lambda rows: rows["label"].astype("category").cat.codes.astype("int64"),
         "bools": lambda rows: rows["is_question"],
@@ -438,9 +451,18 @@ def fields() -> Iterator[Learner]:
         loading = {"text_cols": columns, "mark_fields": marked}
         what = f"Two text columns, mark_fields={marked}"
         yield from row("fields", f"two-{name}", "E5", f"{what}, one text each.", loading=loading, ways=BOTH)
-        yield from row(
-            "fields", f"two-{name}-pairs", "E5", f"{what}, both texts.", either("column"), loading=loading, texts=pairs
-        )
+        yield from row("fields", f"two-{name}-pairs", "E5", f"{what}, both texts.", EXACT, loading=loading, texts=pairs)
 
 
-KINDS = (rules, text_options, lists, sentencepiece, fields)
+KINDS = (
+    own_rules,
+    lists_of_rules,
+    tokenizers,
+    languages,
+    text_options,
+    lists,
+    factories,
+    labels,
+    sentencepiece,
+    fields,
+)
