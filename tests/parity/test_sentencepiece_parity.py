@@ -17,7 +17,7 @@ from bothways.text.word_tokenizer import WordTokenizer, WordTokenizerDocument
 from tests.pieces import piece_model_of, reference, train
 
 LANGUAGES = Path(__file__).parents[2] / "benchmarks" / "coverage" / "languages.txt"
-SIZES = {"English": 8_000, "German": 1_000, "Chinese": 5_000, "62 languages": 2_000}
+SIZES = {"English": 8_000, "German": 1_000, "Chinese": 5_000, "odd characters": 4_000, "62 languages": 2_000}
 
 pytestmark = [
     pytest.mark.slow,

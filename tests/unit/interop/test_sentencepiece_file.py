@@ -158,7 +158,8 @@ def opened(
     words: list[str] | None = None,
     rules: tuple[str, ...] | None = None,
 ) -> ForeignModel:
-    requested = Requested(sentencepiece=model, rules=rules, labels=tuple(LABELS))
+    task: dict[str, Any] = {} if words is None else {"task": "single-label", "labels": tuple(LABELS)}
+    requested = Requested(sentencepiece=model, rules=rules, **task)
     return model_of(export, "x.pkl", read_vocabulary=lambda: (words or [], []), requested=requested)
 
 
