@@ -74,6 +74,7 @@ def windows() -> Iterator[Learner]:
             seq_len=seq_len,
         )
     yield from row("windows", "mixed", "plain", "seq_len 50 in the data, 72 in the model.", loading={"seq_len": 50})
+    yield from row("windows", "max-len-60", "E2", "max_len below the window.", either("max_len"), max_len=60)
     for max_len in (None, 72, 500, 1000):
         yield from row("windows", f"max-len-{max_len}", "plain", "Another max_len.", max_len=max_len)
 
@@ -81,7 +82,7 @@ def windows() -> Iterator[Learner]:
         learn.model[0].bptt = 30
 
     def max_len_after(learn: Any) -> None:
-        learn.model[0].max_len = 60
+        learn.model[0].max_len = 150
 
     def head_bptt_after(learn: Any) -> None:
         learn.model[1].bptt = 30
