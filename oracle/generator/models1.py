@@ -105,7 +105,9 @@ def heads() -> Iterator[Learner]:
         ("log-softmax-last", lambda: nn.LogSoftmax(dim=-1)),
     ):
         cause = type(made()).__name__
-        yield from row("heads", name, "E1", f"{cause} at the end of the head.", refused(cause), change=appended(made))
+        yield from row(
+            "heads", name, "E1", f"{cause} at the end of the head.", refused(f"{cause}|modules"), change=appended(made)
+        )
 
 
 def classes() -> Iterator[Learner]:

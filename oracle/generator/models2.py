@@ -159,7 +159,11 @@ def last_layers() -> Iterator[Learner]:
         ("relu-last", nn.ReLU),
     ):
         cause = type(made()).__name__
-        expected = either(cause) if name in ("dropout-last", "identity-last", "linear-last") else refused(cause)
+        expected = (
+            either(f"{cause}|modules")
+            if name in ("dropout-last", "identity-last", "linear-last")
+            else refused(f"{cause}|modules")
+        )
         yield from row("heads", name, "E1", f"{cause} at the end of the head.", expected, change=appended(made))
 
 
@@ -268,7 +272,7 @@ def head_classes() -> Iterator[Learner]:
         learn.model.add_module("2", in_notebook(Halve)())
 
     yield from row(
-        "heads", "third-module", "E1", "A third module after the head.", refused("Halve"), change=third_module
+        "heads", "third-module", "E1", "A third module after the head.", refused("Halve|modules"), change=third_module
     )
 
 
