@@ -181,7 +181,7 @@ def imported(folder: Path, case: dict[str, Any], way: dict[str, Any], out: Path)
     if "vocabulary" in files:
         options["vocabulary"] = [folder / files["vocabulary"]]
     if "weights" in files and case["task"] == "single-label":
-        options["labels"] = [str(label) for label in case["labels"]]
+        options |= {"task": "single-label", "labels": [str(label) for label in case["labels"]]}
     options |= {name: with_folder(value, folder) for name, value in way["options"].items()}
     options = {name: value for name, value in options.items() if value is not None}
     if missing := options.keys() - inspect.signature(bothways.import_fastai).parameters.keys():

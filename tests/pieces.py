@@ -13,6 +13,7 @@ import sentencepiece
 from bothways.interop.sample_texts import SAMPLE_TEXTS
 from bothways.interop.sentencepiece_file import read_piece_model
 from bothways.text.fastai_cleaning import FASTAI_CONTROL_TOKENS
+from bothways.text.piece_model import PieceModel
 from bothways.text.word_tokenizer import WordTokenizer, WordTokenizerDocument
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
@@ -88,9 +89,15 @@ def reference(data: bytes) -> sentencepiece.SentencePieceProcessor:
     return sentencepiece.SentencePieceProcessor(model_proto=data)
 
 
+@functools.cache
+def piece_model_of(data: bytes) -> PieceModel:
+    """Return a model as data."""
+    return read_piece_model(data, "a test")
+
+
 def make_piece_tokenizer(cleaning: str, algorithm: str = "unigram", **options: object) -> WordTokenizer:
     """Return a tokenizer with a trained model. In v2 its vocabulary has all pieces that a text can contain."""
-    model = read_piece_model(trained(algorithm, cleaning), "a test")
+    model = piece_model_of(trained(algorithm, cleaning))
     pieces = [piece for piece, _ in model.pieces]
     vocabulary = pieces if cleaning == "fastai-v1" else [*FASTAI_CONTROL_TOKENS[cleaning], *model.ids_of_pieces(), ""]
     fields = {"cleaning": cleaning, "language": "en", "source": "a test", "vocabulary": vocabulary}

@@ -44,7 +44,7 @@ def files(classifiers: TinyClassifiers, tmp_path: Path) -> list[Path]:
 
 def labels() -> list[str]:
     """Return the options for what the weights of a classifier do not record."""
-    return ["--language", "en", *(part for label in LABELS for part in ("--label", label))]
+    return ["--language", "en", "--task", "single-label", *(part for label in LABELS for part in ("--label", label))]
 
 
 def test_two_classifiers_become_a_bundle_that_all_commands_accept(

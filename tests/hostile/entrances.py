@@ -89,7 +89,8 @@ class Entrance:
 
 
 def _open_export(path: Path) -> object:
-    return open_model(str(path), requested=Requested(labels=foreign.LABELS))
+    requested = Requested(task="single-label", labels=foreign.LABELS)
+    return open_model(str(path), language="en", requested=requested)
 
 
 def _words(size: int) -> list[str]:

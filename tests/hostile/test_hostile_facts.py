@@ -109,7 +109,11 @@ def labels_in(model: ForeignModel) -> tuple[str, ...]:
 def opened(value: object) -> ForeignModel:
     words = vocabulary(1, [f"word{number}" for number in range(20)])
     return model_of(
-        value, "x.pkl", read_vocabulary=lambda: (words, []), requested=Requested(labels=tuple(foreign.LABELS))
+        value,
+        "x.pkl",
+        read_vocabulary=lambda: (words, []),
+        language="en" if isinstance(value, dict) and "data" not in value else None,
+        requested=Requested(task="single-label", labels=foreign.LABELS),
     )
 
 

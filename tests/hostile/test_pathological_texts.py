@@ -8,8 +8,10 @@ from __future__ import annotations
 import pytest
 from benchmarks.pathological import seconds, subword_tokenizer, texts, word_tokenizer
 
-from bothways.text.fastai_cleaning import FASTAI_V1, FASTAI_V2
+from bothways.text.fastai_cleaning import FASTAI_V1, FASTAI_V2, RULES
 from bothways.text.tokenizer import Tokenizer
+from tests.pieces import make_piece_tokenizer
+from tests.words import make_word_tokenizer
 
 LARGEST_US_PER_CHARACTER = 20
 """Ordinary English takes 0.1 to 1 µs per character."""
@@ -38,6 +40,20 @@ def test_the_subword_tokenizer_is_linear() -> None:
 def test_the_word_tokenizer_is_linear(cleaning: str) -> None:
     pytest.importorskip("spacy")
     check_linear(word_tokenizer("en", cleaning), 20_000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["unigram", "bpe"])
+def test_the_piece_tokenizer_is_linear(algorithm: str) -> None:
+    check_linear(make_piece_tokenizer("fastai-v2", algorithm), 20_000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cleaning", [FASTAI_V1, FASTAI_V2])
+@pytest.mark.parametrize("rule", sorted({rule for rules in RULES.values() for rule in rules}))
+def test_every_rule_alone_is_linear(cleaning: str, rule: str) -> None:
+    if rule in RULES[cleaning]:
+        check_linear(make_word_tokenizer(cleaning, separator=" ", rules=[rule], post_rules=[]), 60_000)
 
 
 @pytest.mark.slow

@@ -64,6 +64,7 @@ class Case:
             options["vocabulary"] = [self.folder / files["vocabulary"]]
         if "weights" in files:
             options |= {"labels": self.facts["labels"], "language": self.facts["language"]}
+            options |= {"task": "single-label"} if self.facts["kind"] == "classifier" else {}
         return options
 
     @property

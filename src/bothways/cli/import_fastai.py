@@ -10,7 +10,7 @@ from rich.table import Table
 
 import bothways
 from bothways.cli.direction import verdict_row
-from bothways.cli.options import Language, SentencePiece, output_console
+from bothways.cli.options import SentencePiece, output_console
 from bothways.errors import path_text
 from bothways.tasks.task import TaskName
 from bothways.text.reading import Direction
@@ -46,7 +46,12 @@ def import_fastai(
             help="Label of a classifier's .pth file, or name of a target. Repeat for each class or target, in order.",
         ),
     ] = None,
-    language: Language = None,
+    language: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CODE", help="spaCy's code of the language, such as en. Needed for a .pth file without pieces."
+        ),
+    ] = None,
     probabilities: Annotated[
         Literal["softmax", "sigmoid"] | None,
         typer.Option(
@@ -54,9 +59,7 @@ def import_fastai(
             "the learner's loss."
         ),
     ] = None,
-    task: Annotated[
-        TaskName | None, typer.Option(help="What a .pth file with a head predicts. Defaults to single-label.")
-    ] = None,
+    task: Annotated[TaskName | None, typer.Option(help="What a classifier's .pth file predicts.")] = None,
     threshold: Annotated[
         float | None,
         typer.Option(

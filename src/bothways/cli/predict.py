@@ -68,7 +68,7 @@ def predict(
     Multi-label: predicted_labels, joined with the separator used in training (or |), and one probability_LABEL per
     label.
 
-    Regression: predicted_value.
+    Regression: predicted_value. For several targets one predicted_TARGET per target.
 
     The last line states how many texts the model cannot read: empty ones, those of digits and punctuation only, and
     those with mostly unknown words. With --abstain their label and its probability, or their value, are left empty.

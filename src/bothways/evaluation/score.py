@@ -69,7 +69,8 @@ def score(
 
     The columns are ``predicted_label``, ``predicted_probability`` and one ``probability_LABEL`` per label for
     single-label; ``predicted_labels`` and one ``probability_LABEL`` per label for multi-label; ``predicted_value`` for
-    regression. With early exit, ``predicted_read`` reports which directions read the text.
+    regression, or one ``predicted_TARGET`` per target if it has several. With early exit, ``predicted_read`` reports
+    which directions read the text.
 
     If the process is killed, the same call continues where it stopped and ends with the same bytes. Until then, the
     content is in ``OUT.part`` with a journal in ``OUT.part.json``. The call starts over if the input, the model or its

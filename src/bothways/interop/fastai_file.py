@@ -260,10 +260,15 @@ def _task(
 ) -> Task:
     """Return what a classifier predicts: as its file records it, or as the caller says for saved weights."""
     given = requested.labels
+    if facts is None and requested.task is None:
+        raise ConfigError(
+            f"{name} records only weights, not what they predict: add --task single-label, multi-label or regression"
+        )
     if facts is None:
+        assert requested.task is not None
         y_range = requested.y_range if isinstance(requested.y_range, tuple) else None
         labels = given or tuple(more_labels)
-        facts = TaskFacts(requested.task or "single-label", labels, default_threshold(found.is_version_1), y_range)
+        facts = TaskFacts(requested.task, labels, default_threshold(found.is_version_1), y_range)
         needs_range = requested.y_range is None and not found.is_version_1
     else:
         needs_range = False
@@ -409,8 +414,6 @@ def _assumptions(
     if pooling is not None:
         longest = (pooling.tail_tokens or 0) + (0 if pooling.last_skips_padding else 1)
         assumed.append(f"bptt={pooling.window_tokens}, max_len={longest}")
-    if task is not None and requested.task is None:
-        assumed.append(f"the task {task.name}")
     if task is not None and task.thresholds is not None and requested.threshold is None:
         assumed.append("the threshold 0.5")
     return ", ".join(assumed)

@@ -166,14 +166,15 @@ def import_fastai(
         vocabulary: Vocabulary files, for saved weights without them: one for all models, or one per model.
         labels: Labels in the order of the classes, for the saved weights of a classifier. For a model that predicts
             several numbers, the names of its targets.
-        language: spaCy's code of the language, for files that do not record it. Defaults to English.
+        language: spaCy's code of the language, such as ``en``. Needed for saved weights, which do not record it, unless
+            a SentencePiece model is passed.
         probabilities: ``softmax`` to import a classifier with a softmax although ``learn.predict`` does not apply one,
             because of the learner's loss. ``sigmoid`` for a multi-label classifier.
         rules: Names of fastai's cleaning rules in order. For saved weights, whose files do not record them. For an
             export that first calls functions of its own: the rules after those, which you then call yourself. Defaults
             to all rules of the version.
-        task: ``single-label``, ``multi-label`` or ``regression``, for saved weights, which do not record it. Defaults
-            to ``single-label``.
+        task: ``single-label``, ``multi-label`` or ``regression``, for the saved weights of a classifier, which do not
+            record it.
         threshold: Probability from which on a multi-label classifier assigns a label. Defaults to that of
             ``learn.predict``.
         y_range: The lowest and highest number of a regression, for saved weights, which do not record it; ``none`` if

@@ -7,7 +7,6 @@ that fastai uses. Dropouts of any probability are known, because they do nothing
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -24,6 +23,7 @@ MOST_TENSORS = 10_000
 _DEEPEST_MODULE = 50
 _LARGEST_WINDOW = 1_000_000
 _LONGEST_TAIL = 1_000_000_000
+_LARGEST_NUMBER = 1e30
 
 _TORCH, _V1, _V2 = "torch.nn.modules", "fastai.text.models.awd_lstm", "fastai.text.models.awdlstm"
 _PADDING = {"pad_idx": (1,), "pad_token": (1,)}
@@ -279,7 +279,7 @@ def _number(fact: Fact) -> float:
     value = (
         fact.value.item() if isinstance(fact.value, np.generic | np.ndarray) and fact.value.size == 1 else fact.value
     )
-    if isinstance(value, int | float) and abs(value) < math.inf and not isinstance(value, bool):
+    if isinstance(value, int | float) and abs(value) < _LARGEST_NUMBER and not isinstance(value, bool):
         return float(value)
     raise fact.refusal("a number")
 

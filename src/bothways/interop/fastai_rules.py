@@ -40,7 +40,13 @@ class Rules:
 
 
 def read_rules(
-    fact: Fact, module: str, known: Collection[str], *, requested: Sequence[str] | None = None, is_last: bool = False
+    fact: Fact,
+    module: str,
+    known: Collection[str],
+    *,
+    requested: Sequence[str] | None = None,
+    is_last: bool = False,
+    default: Sequence[str] | None = None,
 ) -> Rules:
     """Return the rules of a tokenizer.
 
@@ -50,12 +56,17 @@ def read_rules(
         known: Names of the functions that are known.
         requested: The rules that the caller requests. They must be those that follow own functions.
         is_last: Whether the rules apply to tokens. The user can't apply these before the import.
+        default: The rules if the file has no list of them. None if it must have one.
 
     Raises:
         ForeignModelError: A rule is not fastai's, or has unknown options.
         ConfigError: Other rules are requested than those that follow own functions.
     """
     source = fact.work.source
+    if fact.is_missing and default is not None:
+        if requested is not None:
+            _check_request(requested, default, source, is_own=False)
+        return Rules(list(default))
     if not isinstance(fact.value, Record | list | tuple):
         raise fact.refusal("a list of functions")
     names: list[str] = []

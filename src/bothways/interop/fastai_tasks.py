@@ -6,7 +6,6 @@ for the user. Scores and decisions are those of ``learn.predict``, whatever the 
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -46,6 +45,7 @@ _METRIC_THRESHOLDS: Final = {
 """Default thresholds of metrics that are functions."""
 _DEFAULT_THRESHOLD: Final = 0.5
 _SAME_THRESHOLD: Final = 1e-6
+_LARGEST: Final = 1e30
 
 
 def task_of_v1(root: Fact, value_range: ValueRange | None, requested: Requested) -> tuple[TaskFacts | None, list[str]]:
@@ -194,7 +194,7 @@ def _number(value: object) -> float | None:
     if isinstance(value, np.generic | np.ndarray) and value.size == 1:
         value = value.item()
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and isinstance(value, int | float) and math.isfinite(value) else None
+    return float(value) if is_number and isinstance(value, int | float) and abs(value) < _LARGEST else None
 
 
 def _other_thresholds(metrics: Fact, threshold: float, requested: Requested) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Final
 
 from bothways.errors import ForeignModelError, shown
 from bothways.interop.facts import LONGEST_NAME, Fact, described
-from bothways.interop.fastai_modules import match_model
+from bothways.interop.fastai_modules import FoundModel, match_model
 from bothways.interop.fastai_rules import Rules, read_rules
 from bothways.interop.fastai_tasks import task_of_v1
 from bothways.interop.known_objects import Known, called, path_of, require
@@ -129,11 +129,7 @@ def from_v1_export(root: Fact, requested: Requested) -> LearnerFacts:
     require(numericalize.part("vocab"), _VOCABULARIES, "its vocabulary")
     model = match_model(Fact(root.part("model").value, "its model", root.work))
     task, remarks = task_of_v1(root, model.value_range, requested)
-    if not model.masks_padding:
-        remarks.append(
-            f"{source} was saved by fastai 1.0.46 or older: predictions can differ for texts that contain the word "
-            "xxpad or ' @,@ '"
-        )
+    remarks += _remarks(source, tokenize, model)
     return LearnerFacts(
         "fastai 1",
         model.state,
@@ -178,16 +174,28 @@ def _splitting_into_pieces(processor: Fact, requested: Requested) -> _Splitting:
             f"{source} uses a SentencePiece model (SPProcessor), of which it contains only the path: pass the file, "
             "usually spm.model, with --sentencepiece"
         )
+    rules, post_rules = DEFAULT_RULES[FASTAI_V1], DEFAULT_POST_RULES[FASTAI_V1]
     pre, post = processor.part("pre_rules"), processor.part("post_rules")
     return _Splitting(
-        Rules(list(DEFAULT_RULES[FASTAI_V1]))
-        if pre.is_missing
-        else read_rules(pre, _TRANSFORM, RULES[FASTAI_V1], requested=requested.rules),
-        Rules(list(DEFAULT_POST_RULES[FASTAI_V1]))
-        if post.is_missing
-        else read_rules(post, _TRANSFORM, POST_RULES[FASTAI_V1], is_last=True),
+        read_rules(pre, _TRANSFORM, RULES[FASTAI_V1], requested=requested.rules, default=rules),
+        read_rules(post, _TRANSFORM, POST_RULES[FASTAI_V1], is_last=True, default=post_rules),
         sentencepiece=requested.sentencepiece,
     )
+
+
+def _remarks(source: str, tokenize: Fact, model: FoundModel) -> list[str]:
+    remarks = []
+    if tokenize.part("mark_fields").flag(default=False):
+        remarks.append(
+            f"{source}: the learner marks text columns (mark_fields). If it has several, pass a text as "
+            "'FIRST xxfld 2 SECOND', which is what learn.predict makes of a list of them"
+        )
+    if not model.masks_padding:
+        remarks.append(
+            f"{source} was saved by fastai 1.0.46 or older: predictions can differ for texts that contain the word "
+            "xxpad or ' @,@ '"
+        )
+    return remarks
 
 
 def _require_one_of(fact: Fact, paths: tuple[str, ...] | dict[str, str | None], what: str) -> str:

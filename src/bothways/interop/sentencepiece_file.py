@@ -126,9 +126,9 @@ def read_piece_model(data: bytes, source: str) -> PieceModel:
 
 def _algorithm(training: dict[int, int | bytes], normalization: dict[int, int | bytes], source: str) -> str:
     """Return the name of the algorithm. Refuse settings that are not supported."""
-    algorithm = _ALGORITHMS.get(_integer(training.get(3, 1), source), "unknown")
-    if algorithm not in ("unigram", "bpe"):
-        _refuse(source, f"the model type {algorithm}", "unigram or bpe")
+    number = _integer(training.get(3, 1), source)
+    if number not in _ALGORITHMS:
+        _refuse(source, f"the unknown model type {number}", "unigram, bpe, word or char")
     if training.get(24, 0):
         _refuse(source, "treat_whitespace_as_suffix", "spaces before words")
     if training.get(35, 0):
@@ -137,7 +137,7 @@ def _algorithm(training: dict[int, int | bytes], normalization: dict[int, int | 
         _refuse(source, "escape_whitespaces=false", "▁ for spaces")
     if unknown := [number for number in normalization if number > 6]:
         _refuse(source, f"the setting {unknown[0]} of the normalization", "those of sentencepiece 0.2")
-    return algorithm
+    return _ALGORITHMS[number]
 
 
 def _piece(data: bytes, source: str) -> tuple[str, float, int]:

@@ -58,7 +58,7 @@ class PieceModel(Document):
         pieces: Each piece with its score, in the order of their ids.
     """
 
-    algorithm: Literal["unigram", "bpe"]
+    algorithm: Literal["unigram", "bpe", "char", "word"]
     starts_with_space: bool
     joins_spaces: bool
     replacements: Annotated[Items[Row], Field(max_length=MOST_PIECES)]

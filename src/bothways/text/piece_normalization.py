@@ -44,7 +44,22 @@ class PieceNormalization:
         """Return a text with its replacements made. Spaces are not joined."""
         if self._last_characters.isdisjoint(text):
             return text
-        return "".join(self._parts(text))
+        if not self._symbol_lengths.keys().isdisjoint(text):
+            return "".join(self._parts(text))
+        kept: list[str] = []
+        position, longest = 0, self._lengths[0]
+        for place, character in enumerate(text):
+            if place < position or character not in self._last_characters:
+                continue
+            start = max(position, place + 1 - longest)  # nothing that begins earlier is replaced
+            kept.append(text[position:start])
+            position = start
+            while position <= place:
+                length, part = self._replacement(text, position)
+                kept.append(part)
+                position += length
+        kept.append(text[position:])
+        return "".join(kept)
 
     def normalized(self, text: str) -> str:
         """Return a text as it is segmented."""

@@ -8,6 +8,8 @@ Scores of user-defined pieces are those of sentencepiece 0.2.3. Earlier versions
 two segmentations are equally good.
 
 **Byte-pair encoding.** The neighboring pair with the best score is merged until no merged pair is a piece.
+
+**Characters, words.** Each character, or each word with the space before it, is a piece or unknown.
 """
 
 from __future__ import annotations
@@ -15,15 +17,18 @@ from __future__ import annotations
 import ctypes
 import heapq
 import math
-from collections.abc import Container, Sequence
+import re
+from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
-from bothways.text.piece_model import PieceModel
+from bothways.text.piece_model import WORD_START, PieceModel
 
 _UNKNOWN_PENALTY = 10.0
 """How much worse an unknown character is than the worst piece."""
 _USER_DEFINED_BONUS = 0.1
 """Score of a user-defined piece per byte beyond the first."""
+
+_WORD = re.compile(f"{WORD_START}[^{WORD_START}]*|[^{WORD_START}]+")
 
 _ROUNDING = 2.0**-24
 """Largest relative error of a single-precision sum."""
@@ -52,11 +57,12 @@ def _single(number: float) -> float:
     return ctypes.c_float(number).value
 
 
-def _by_first_character(pieces: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Return the lengths of the pieces that begin with each character, in ascending order."""
+def _lengths(pieces: Iterable[str], characters: int) -> dict[str, tuple[int, ...]]:
+    """Return the lengths of the pieces that begin with each sequence of so many characters, in ascending order."""
     lengths: dict[str, set[int]] = {}
     for piece in pieces:
-        lengths.setdefault(piece[0], set()).add(len(piece))
+        if len(piece) >= characters:
+            lengths.setdefault(piece[:characters], set()).add(len(piece))
     return {first: tuple(sorted(found)) for first, found in lengths.items()}
 
 
@@ -79,34 +85,20 @@ class UnigramSegmenter:
         for piece in (model.pieces[position][0] for position in model.user_defined):
             self._scores[piece] = _single((len(piece.encode()) - 1) * _USER_DEFINED_BONUS)
         self._unknown_score = _single(min(normal) - _UNKNOWN_PENALTY)
-        self._lengths = _by_first_character(list(self._scores))
+        self._lengths = _lengths(self._scores, 2)
         self.is_independent = max(normal) <= 0
 
     def segment(self, text: str) -> Segmentation:
         """Return the segmentation of a text as if its scores were added without rounding errors."""
-        scores, lengths, stop = self._scores, self._lengths, len(text)
+        stop = len(text)
         best, second, starts = [-math.inf] * (stop + 1), [-math.inf] * (stop + 1), [0] * (stop + 1)
         best[0] = 0.0
         for start in range(stop):
-            so_far, second_so_far, has_single = best[start], second[start], False
-            for length in lengths.get(text[start], ()):
-                end = start + length
-                if end > stop:
-                    break
-                score = scores.get(text[start:end])
-                if score is None:
-                    continue
-                has_single = has_single or length == 1
+            so_far, second_so_far = best[start], second[start]
+            for end, score in self._candidates(text, start):
                 total = so_far + score
                 if total > best[end]:
                     second[end] = max(best[end], second_so_far + score)
-                    best[end], starts[end] = total, start
-                elif total > second[end]:
-                    second[end] = total
-            if not has_single:
-                end, total = start + 1, so_far + self._unknown_score
-                if total > best[end]:
-                    second[end] = max(best[end], second_so_far + self._unknown_score)
                     best[end], starts[end] = total, start
                 elif total > second[end]:
                     second[end] = total
@@ -120,25 +112,28 @@ class UnigramSegmenter:
             text: The text.
             so_far: The sum of scores before the text, in single precision.
         """
-        scores, lengths, stop = self._scores, self._lengths, len(text)
+        stop = len(text)
         best, starts = [-math.inf] * (stop + 1), [0] * (stop + 1)
         best[0] = so_far
         for start in range(stop):
-            before, has_single = best[start], False
-            for length in lengths.get(text[start], ()):
-                end = start + length
-                if end > stop:
-                    break
-                score = scores.get(text[start:end])
-                if score is None:
-                    continue
-                has_single = has_single or length == 1
+            before = best[start]
+            for end, score in self._candidates(text, start):
                 total = _single(before + score)
                 if total > best[end]:
                     best[end], starts[end] = total, start
-            if not has_single and (total := _single(before + self._unknown_score)) > best[start + 1]:
-                best[start + 1], starts[start + 1] = total, start
         return self._traced(text, starts, math.inf)
+
+    def _candidates(self, text: str, start: int) -> list[tuple[int, float]]:
+        """Return the ends and the scores of the pieces that begin at a place. A character may be unknown."""
+        scores = self._scores
+        found = [(start + 1, scores.get(text[start], self._unknown_score))]
+        for length in self._lengths.get(text[start : start + 2], ()):
+            end = start + length
+            if end > len(text):
+                break
+            if (score := scores.get(text[start:end])) is not None:
+                found.append((end, score))
+        return found
 
     def add(self, so_far: float, scores: Sequence[float]) -> float:
         """Return the sum of scores after some pieces, in single precision."""
@@ -157,22 +152,66 @@ class UnigramSegmenter:
         return Segmentation(_joined(pieces, self._scores), scores, sum(map(abs, scores)), limit)
 
 
-class BpeSegmenter:
-    """Merges neighboring characters and pieces. Safe to share between threads.
+class CharacterSegmenter:
+    """Splits into characters and user-defined pieces. Safe to share between threads.
 
     Attributes:
         is_independent: Whether the segmentation of a word does not depend on the rest of its text.
     """
 
     def __init__(self, model: PieceModel) -> None:
+        self._known: Container[str] = model.ids_of_pieces().keys()
+        self._symbols = frozenset(model.pieces[position][0] for position in model.user_defined)
+        self._symbol_lengths = _lengths(self._symbols, 1)
+        self.is_independent = True
+
+    def segment(self, text: str) -> Segmentation:
+        """Return the segmentation of a text."""
+        return Segmentation(_joined(self._characters(text)[0], self._known))
+
+    def _characters(self, text: str) -> tuple[list[str], list[bool]]:
+        """Return the characters and user-defined pieces of a text, and which are user-defined pieces."""
+        symbols, is_frozen = [], []
+        position = 0
+        while position < len(text):
+            found = 0
+            for length in self._symbol_lengths.get(text[position], ()):
+                if text[position : position + length] in self._symbols:
+                    found = length
+            symbols.append(text[position : position + (found or 1)])
+            is_frozen.append(found > 0)
+            position += found or 1
+        return symbols, is_frozen
+
+
+class WholeWordSegmenter:
+    """Splits before spaces. Safe to share between threads.
+
+    Attributes:
+        is_independent: Whether the segmentation of a word does not depend on the rest of its text. Unknown words are
+            joined.
+    """
+
+    is_independent = False
+
+    def __init__(self, model: PieceModel) -> None:
+        self._known = model.ids_of_pieces().keys()
+
+    def segment(self, text: str) -> Segmentation:
+        """Return the segmentation of a text."""
+        return Segmentation(_joined(split_before_spaces(text), self._known))
+
+
+class BpeSegmenter(CharacterSegmenter):
+    """Merges neighboring characters and pieces. Safe to share between threads."""
+
+    def __init__(self, model: PieceModel) -> None:
+        super().__init__(model)
         reserved = {model.unknown, *model.control}
         self._scores = {
             piece: _single(score) for position, (piece, score) in enumerate(model.pieces) if position not in reserved
         }
         self._unused = frozenset(model.pieces[position][0] for position in model.unused)
-        self._symbols = frozenset(model.pieces[position][0] for position in model.user_defined)
-        self._symbol_lengths = _by_first_character(list(self._symbols))
-        self._known = self._scores.keys() - self._unused
         self.is_independent = not self._unused
 
     def segment(self, text: str) -> Segmentation:
@@ -208,20 +247,6 @@ class BpeSegmenter:
         pieces = [part for symbol in symbols if symbol for part in self._used_parts(symbol, parts_of_unused)]
         return Segmentation(_joined(pieces, self._known))
 
-    def _characters(self, text: str) -> tuple[list[str], list[bool]]:
-        """Return the characters and user-defined pieces of a text, and which are user-defined pieces."""
-        symbols, is_frozen = [], []
-        position = 0
-        while position < len(text):
-            found = 0
-            for length in self._symbol_lengths.get(text[position], ()):
-                if text[position : position + length] in self._symbols:
-                    found = length
-            symbols.append(text[position : position + (found or 1)])
-            is_frozen.append(found > 0)
-            position += found or 1
-        return symbols, is_frozen
-
     def _used_parts(self, symbol: str, parts_of_unused: dict[str, tuple[str, str]]) -> list[str]:
         """Return the pieces of a symbol: those that it was merged from if it must not be used."""
         waiting, found = [symbol], []
@@ -234,15 +259,36 @@ class BpeSegmenter:
         return found
 
 
+def split_before_spaces(text: str) -> list[str]:
+    """Return the words of a normalized text, each with the space before it."""
+    return _WORD.findall(text)
+
+
+def segmenter_of(model: PieceModel) -> UnigramSegmenter | CharacterSegmenter | WholeWordSegmenter:
+    """Return what segments texts by a model."""
+    match model.algorithm:
+        case "unigram":
+            return UnigramSegmenter(model)
+        case "bpe":
+            return BpeSegmenter(model)
+        case "char":
+            return CharacterSegmenter(model)
+        case "word":
+            return WholeWordSegmenter(model)
+
+
 def _joined(pieces: Sequence[str], known: Container[str]) -> tuple[str, ...]:
     """Return pieces with neighboring unknown ones joined."""
     joined: list[str] = []
-    was_unknown = False
+    unknown: list[str] = []
     for piece in pieces:
-        is_unknown = piece not in known
-        if is_unknown and was_unknown:
-            joined[-1] += piece
-        else:
-            joined.append(piece)
-        was_unknown = is_unknown
+        if piece not in known:
+            unknown.append(piece)
+            continue
+        if unknown:
+            joined.append("".join(unknown))
+            unknown = []
+        joined.append(piece)
+    if unknown:
+        joined.append("".join(unknown))
     return tuple(joined)

@@ -7,18 +7,16 @@ describes. Any other text takes the exact path.
 
 from __future__ import annotations
 
-import re
+import math
+from collections.abc import Sequence
 from itertools import chain
 
 from bothways.text.piece_model import WORD_START, PieceModel
 from bothways.text.piece_normalization import PieceNormalization
-from bothways.text.piece_segmentation import BpeSegmenter, Segmentation, UnigramSegmenter
+from bothways.text.piece_segmentation import Segmentation, UnigramSegmenter, segmenter_of, split_before_spaces
 
 _MAX_CACHED_CHUNKS = 100_000
 _MAX_CACHED_CHUNK_LENGTH = 40
-
-_WORD = re.compile(f"{WORD_START}[^{WORD_START}]*|[^{WORD_START}]+")
-"""A word of a normalized text with the space before it."""
 
 _IRREGULAR = Segmentation((), limit=-1.0)
 """The entry of a chunk whose pieces depend on its text."""
@@ -32,7 +30,7 @@ class PieceSplitter:
 
     def __init__(self, model: PieceModel) -> None:
         self._normalization = PieceNormalization(model)
-        self._segmenter = UnigramSegmenter(model) if model.algorithm == "unigram" else BpeSegmenter(model)
+        self._segmenter = segmenter_of(model)
         usable = model.ids_of_pieces()
         self._is_by_words = (
             self._segmenter.is_independent
@@ -66,7 +64,7 @@ class PieceSplitter:
             return list(segmenter.segment(normalized).pieces)
         pieces: list[str] = []
         so_far = total = 0.0
-        for word in _WORD.findall(normalized):
+        for word in split_before_spaces(normalized):
             entry = self._word(word)
             if isinstance(segmenter, UnigramSegmenter):
                 if total + entry.cost > entry.limit:
@@ -83,12 +81,7 @@ class PieceSplitter:
             entry = _IRREGULAR
         else:
             words = [self._word(WORD_START + word) for word in replaced.split(" ") if word]
-            entry = Segmentation(
-                tuple(chain.from_iterable(word.pieces for word in words)),
-                (),
-                sum(word.cost for word in words),
-                min((word.limit for word in words), default=Segmentation(()).limit),
-            )
+            entry = words[0] if len(words) == 1 else _concatenated(words)
         if len(chunk) <= _MAX_CACHED_CHUNK_LENGTH:
             if len(self._chunks) >= _MAX_CACHED_CHUNKS:
                 self._chunks.clear()
@@ -104,3 +97,12 @@ class PieceSplitter:
                     self._words.clear()
                 self._words[word] = entry
         return entry
+
+
+def _concatenated(words: Sequence[Segmentation]) -> Segmentation:
+    """Return the pieces of several words."""
+    return Segmentation(
+        tuple(chain.from_iterable(word.pieces for word in words)),
+        cost=sum(word.cost for word in words),
+        limit=min((word.limit for word in words), default=math.inf),
+    )

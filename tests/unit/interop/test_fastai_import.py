@@ -93,7 +93,7 @@ def test_two_files_become_one_bundle_with_the_predictions_of_torch(
 ) -> None:
     result = import_fastai(
         files[Direction.FORWARD], files[Direction.BACKWARD], out=tmp_path / "b.bundle", labels=LABELS,
-        vocabulary=[tmp_path / "itos.pkl"],
+        task="single-label", vocabulary=[tmp_path / "itos.pkl"],
     )  # fmt: skip
     assert result.kind == "classifier"
     assert [(m.direction, m.known_by) for m in result.models] == [(way, "given") for way in Direction]
@@ -117,7 +117,7 @@ def test_v2s_weights_pool_as_v2_does(classifiers: TinyClassifiers, tokenizer: Wo
     words = [*vocabulary(1, WORDS)]  # v2's code, v1's words: the published encoder was trained with v1's rules
     save_vocabulary(tmp_path / "vocab.pkl", words)
     weights = save_weights(tmp_path / "clas.pth", fastai_state(model, version=2), with_optimizer=True, is_legacy=True)
-    import_fastai(weights, out=tmp_path / "out", labels=LABELS, direction="forward")
+    import_fastai(weights, out=tmp_path / "out", labels=LABELS, task="single-label", direction="forward")
     loaded = bothways.load(tmp_path / "out")
     assert loaded.manifest.members[0].pooling == V2_POOLING
     only = TinyClassifiers({Direction.FORWARD: model}, [], tokenizer)
@@ -195,12 +195,19 @@ def test_vocabularies_that_differ_are_joined_and_each_model_keeps_its_own_unknow
     for way in Direction:
         paths.append(save_weights(tmp_path / f"{way}.pth", fastai_state(classifiers.models[way], version=1)))
         lists.append(save_vocabulary(tmp_path / f"{way}.words", words[way]))
-    import_fastai(*paths, out=tmp_path / "both", labels=LABELS, vocabulary=lists)
+    import_fastai(*paths, out=tmp_path / "both", labels=LABELS, task="single-label", vocabulary=lists)
     both = bothways.load(tmp_path / "both")
     assert len(both.tokenizer) == len(words[Direction.FORWARD]) + 1
     texts = [*TEXTS, "the zebra sat on the dog"]
     for way, path, words_file in zip(Direction, paths, lists, strict=True):
-        import_fastai(path, out=tmp_path / f"{way}.bundle", labels=LABELS, vocabulary=[words_file], direction=str(way))
+        import_fastai(
+            path,
+            out=tmp_path / f"{way}.bundle",
+            labels=LABELS,
+            task="single-label",
+            vocabulary=[words_file],
+            direction=str(way),
+        )
         alone = bothways.load(tmp_path / f"{way}.bundle").predict_proba(texts)
         np.testing.assert_allclose(both.predict_proba_by_direction(texts)[str(way)], alone, rtol=0, atol=1e-6)
 
@@ -212,9 +219,9 @@ def test_the_second_models_labels_may_come_in_another_order(tmp_path: Path, clas
         folder.mkdir()
         paths.append(save_weights(folder / "clas.pth", fastai_state(classifiers.models[way], version=1)))
         (folder / "vocab.pkl").write_bytes(pickle.dumps([vocabulary(1, WORDS), labels]))
-    import_fastai(*paths, out=tmp_path / "both")
+    import_fastai(*paths, out=tmp_path / "both", task="single-label")
     both = bothways.load(tmp_path / "both")
-    import_fastai(paths[1], out=tmp_path / "alone", direction="backward")
+    import_fastai(paths[1], out=tmp_path / "alone", direction="backward", task="single-label")
     alone = bothways.load(tmp_path / "alone")
     assert (list(both.labels), list(alone.labels)) == (LABELS, LABELS[::-1])
     theirs = alone.predict_proba(TEXTS)[:, ::-1]
@@ -223,7 +230,7 @@ def test_the_second_models_labels_may_come_in_another_order(tmp_path: Path, clas
 
 def test_a_vocabulary_may_be_json(files: dict[Direction, Path], tmp_path: Path) -> None:
     (tmp_path / "words.json").write_text(json.dumps(vocabulary(1, WORDS)))
-    options: dict[str, Any] = {"labels": LABELS, "direction": "forward"}
+    options: dict[str, Any] = {"labels": LABELS, "task": "single-label", "direction": "forward"}
     for name in ("words.json", "itos.pkl"):
         path = files[Direction.FORWARD]
         import_fastai(path, out=tmp_path / f"{name}.out", vocabulary=[tmp_path / name], **options)
@@ -263,7 +270,7 @@ def test_a_direction_is_known_or_refused_and_contradictions_are_refused(
     inferred: Direction | None,
     outcome: tuple[Direction, str] | str,
 ) -> None:
-    requested = Requested(labels=tuple(LABELS))
+    requested = Requested(task="single-label", labels=tuple(LABELS))
     opened = fastai_file.open_model(str(files[FORWARD]), requested=requested, language="en")
     model = dataclasses.replace(opened, direction=recorded)
     if isinstance(outcome, str):
@@ -280,40 +287,50 @@ def test_files_that_are_mixed_up_are_refused_and_nothing_is_written(
     ways = iter([BACKWARD, FORWARD])
     monkeypatch.setattr(fastai_import, "infer", lambda *_: verdict_for(next(ways)))
     with pytest.raises(DirectionError, match=r"forward\.pth: it was given as the forward model"):
-        import_fastai(files[FORWARD], files[BACKWARD], out=tmp_path / "out", labels=LABELS)
+        import_fastai(files[FORWARD], files[BACKWARD], out=tmp_path / "out", labels=LABELS, task="single-label")
     assert not (tmp_path / "out").exists()
 
 
 MISTAKES: dict[str, tuple[Callable[[dict[Direction, Path]], dict[str, Any]], type[Exception], str]] = {
-    "no labels": (lambda f: {"forward": f[FORWARD]}, ConfigError, "has 3 classes without labels"),
+    "no labels": (
+        lambda f: {"forward": f[FORWARD], "task": "single-label"},
+        ConfigError,
+        "has 3 classes without labels",
+    ),
     "too few labels": (
-        lambda f: {"forward": f[FORWARD], "labels": ["a", "b"]},
+        lambda f: {"forward": f[FORWARD], "task": "single-label", "labels": ["a", "b"]},
         ConfigError,
         "has 3 classes, but 2 labels: 'a', 'b'",
     ),
     "a label twice": (
-        lambda f: {"forward": f[FORWARD], "labels": ["a", "b", "a"]},
+        lambda f: {"forward": f[FORWARD], "task": "single-label", "labels": ["a", "b", "a"]},
         ForeignModelError,
         "a label occurs twice",
     ),
     "a direction misspelt": (
-        lambda f: {"forward": f[FORWARD], "labels": LABELS, "direction": "bwd"},
+        lambda f: {"forward": f[FORWARD], "labels": LABELS, "task": "single-label", "direction": "bwd"},
         ConfigError,
         "unknown direction 'bwd', expected forward or backward",
     ),
     "a direction for two": (
-        lambda f: {"forward": f[FORWARD], "backward": f[BACKWARD], "labels": LABELS, "direction": "forward"},
+        lambda f: {
+            "forward": f[FORWARD],
+            "backward": f[BACKWARD],
+            "labels": LABELS,
+            "task": "single-label",
+            "direction": "forward",
+        },
         ConfigError,
         "the first reads forward and the second backward",
     ),
     "three vocabularies": (
-        lambda f: {"forward": f[FORWARD], "labels": LABELS, "vocabulary": ["a", "b", "c"]},
+        lambda f: {"forward": f[FORWARD], "labels": LABELS, "task": "single-label", "vocabulary": ["a", "b", "c"]},
         ConfigError,
         "3 vocabularies for 1 models",
     ),
     "no such file": (lambda f: {"forward": f[FORWARD].with_name("none.pkl")}, ForeignModelError, "none.pkl"),
     "no such vocabulary": (
-        lambda f: {"forward": f[FORWARD], "labels": LABELS, "vocabulary": ["none.pkl"]},
+        lambda f: {"forward": f[FORWARD], "labels": LABELS, "task": "single-label", "vocabulary": ["none.pkl"]},
         ForeignModelError,
         "none.pkl",
     ),
@@ -323,7 +340,7 @@ MISTAKES: dict[str, tuple[Callable[[dict[Direction, Path]], dict[str, Any]], typ
         "expected a model",
     ),
     "a model as the vocabulary": (
-        lambda f: {"forward": f[FORWARD], "labels": LABELS, "vocabulary": [f[BACKWARD]]},
+        lambda f: {"forward": f[FORWARD], "labels": LABELS, "task": "single-label", "vocabulary": [f[BACKWARD]]},
         ForeignModelError,
         "expected a vocabulary",
     ),
@@ -346,7 +363,7 @@ def test_mistakes_are_refused(files: dict[Direction, Path], tmp_path: Path, case
 def test_the_vocabulary_of_another_model_is_refused(files: dict[Direction, Path], tmp_path: Path) -> None:
     save_vocabulary(tmp_path / "itos.pkl", vocabulary(1, WORDS[:-1]))
     with pytest.raises(ConfigError, match="the vocabulary has 20 words, but the embedding has 21 rows"):
-        import_fastai(files[FORWARD], out=tmp_path / "out", labels=LABELS)
+        import_fastai(files[FORWARD], out=tmp_path / "out", labels=LABELS, task="single-label")
 
 
 @pytest.mark.parametrize("count", [0, 2])
@@ -358,7 +375,7 @@ def test_a_vocabulary_in_the_folder_is_used_only_if_it_is_the_only_one(
     for number in range(count):
         (tmp_path / f"{number}.pkl").write_bytes(words)
     with pytest.raises(ConfigError, match="pass the vocabulary with --vocabulary"):
-        import_fastai(files[FORWARD], out=tmp_path / "out", labels=LABELS)
+        import_fastai(files[FORWARD], out=tmp_path / "out", labels=LABELS, task="single-label")
 
 
 def test_control_tokens_in_no_order_of_fastai_are_refused(files: dict[Direction, Path], tmp_path: Path) -> None:
@@ -366,12 +383,12 @@ def test_control_tokens_in_no_order_of_fastai_are_refused(files: dict[Direction,
     words[5], words[6] = words[6], words[5]
     save_vocabulary(tmp_path / "itos.pkl", words)
     with pytest.raises(ForeignModelError, match="expected the control tokens of fastai v1 or v2"):
-        import_fastai(files[FORWARD], out=tmp_path / "out", labels=LABELS)
+        import_fastai(files[FORWARD], out=tmp_path / "out", labels=LABELS, task="single-label")
 
 
 def test_nothing_is_overwritten(files: dict[Direction, Path], tmp_path: Path) -> None:
     with pytest.raises(OutputExists):
-        import_fastai(files[FORWARD], out=tmp_path, labels=LABELS)
+        import_fastai(files[FORWARD], out=tmp_path, labels=LABELS, task="single-label")
 
 
 def test_models_that_differ_in_kind_or_labels_share_no_bundle(
@@ -379,7 +396,7 @@ def test_models_that_differ_in_kind_or_labels_share_no_bundle(
 ) -> None:
     lm = save_weights(tmp_path / "lm.pth", fastai_state(language_models.models[BACKWARD]))
     with pytest.raises(ForeignModelError, match=r"is a classifier, but .*lm\.pth is a language-model"):
-        import_fastai(files[FORWARD], lm, out=tmp_path / "out", labels=LABELS)
+        import_fastai(files[FORWARD], lm, out=tmp_path / "out", labels=LABELS, task="single-label")
 
 
 def test_merged_vocabularies_begin_with_the_first_ones_words() -> None:

@@ -123,6 +123,14 @@ REFUSED: dict[str, tuple[Callable[[TinyClassifiers], Any], str]] = {
         lambda t: with_several_labels(an_export(t, 2), TOPICS, threshold="half"),
         "thresh is a str .*, expected a threshold",
     ),
+    "a threshold beyond all floats": (
+        lambda t: with_several_labels(an_export(t, 2), TOPICS, threshold=2**2000),
+        "thresh is an int .*, expected a threshold",
+    ),
+    "a range beyond all floats": (
+        lambda t: with_numbers(an_export(t, 2), value_range=(0, 2**2000)),
+        "high is an int .*, expected a number",
+    ),
     "several labels with a softmax": (
         lambda t: replaced(with_several_labels(an_export(t, 2), TOPICS), loss_func=SOFTMAX),
         "returns a softmax, expected a loss with fastai's sigmoid.*add --probabilities sigmoid",
@@ -265,7 +273,8 @@ def test_two_exports_share_a_bundle_only_if_they_predict_the_same(
 
 
 OPTIONS: list[tuple[dict[str, Any], str]] = [
-    ({}, r"has 2 classes without labels"),
+    ({}, "records only weights, not what they predict: add --task single-label, multi-label or regression"),
+    ({"task": "multi-label"}, "has 2 classes without labels"),
     ({"task": "ranking"}, "unknown task 'ranking', expected single-label or multi-label or regression"),
     ({"task": "regression"}, r"does not record y_range, .*: add --y-range LOW,HIGH or --y-range none"),
     ({"task": "regression", "y_range": "5,1"}, "y_range is '5,1', expected the lowest and highest number: LOW,HIGH"),
@@ -275,7 +284,7 @@ OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"task": "regression", "y_range": "none", "labels": ["a", "a"]}, "the name of a target occurs twice"),
     ({"task": "regression", "y_range": "none", "threshold": 0.5}, "has no threshold: drop --threshold"),
     ({"task": "multi-label", "labels": NAMES, "threshold": 1.5}, "threshold is 1.5, expected a number between 0 and 1"),
-    ({"labels": NAMES, "threshold": 0.5}, "has no threshold: drop --threshold"),
+    ({"task": "single-label", "labels": NAMES, "threshold": 0.5}, "has no threshold: drop --threshold"),
 ]
 
 

@@ -27,6 +27,7 @@ from tests.pieces import (
     USER_DEFINED,
     field,
     made,
+    piece_model_of,
     reference,
     small_table,
     trained,
@@ -80,9 +81,7 @@ REFUSED = {
     "an empty piece": (made([*PIECES, ("", 0.0, NORMAL)]), "a piece has 0 characters"),
     "a long piece": (made([*PIECES, ("a" * 101, 0.0, NORMAL)]), "a piece has 101 characters"),
     "equal pieces": (made([*PIECES, PIECES[1]]), "a piece occurs twice"),
-    "words": (made(PIECES, {3: 3}), "the model type word, expected unigram or bpe"),
-    "characters": (made(PIECES, {3: 4}), "the model type char, expected unigram or bpe"),
-    "an unknown algorithm": (made(PIECES, {3: 7}), "the model type unknown"),
+    "an unknown algorithm": (made(PIECES, {3: 7}), "the unknown model type 7, expected unigram, bpe, word or char"),
     "spaces after words": (made(PIECES, {24: 1}), "has treat_whitespace_as_suffix"),
     "bytes": (made(PIECES, {35: 1}), "has byte_fallback"),
     "a byte": (made([*PIECES, ("<0x00>", 0.0, BYTE)]), "has byte_fallback"),
@@ -125,7 +124,7 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def model() -> PieceModel:
-    return read_piece_model(trained("unigram", "fastai-v1"), "x")
+    return piece_model_of(trained("unigram", "fastai-v1"))
 
 
 def of_v1(model: PieceModel, **options: object) -> dict[str, Any]:
@@ -153,8 +152,14 @@ def of_v2(model: PieceModel, state: object) -> Record:
     return export
 
 
-def opened(export: object, model: PieceModel | None = None, words: list[str] | None = None) -> ForeignModel:
-    requested = Requested(sentencepiece=model, labels=tuple(LABELS))
+def opened(
+    export: object,
+    model: PieceModel | None = None,
+    words: list[str] | None = None,
+    rules: tuple[str, ...] | None = None,
+) -> ForeignModel:
+    task: dict[str, Any] = {} if words is None else {"task": "single-label", "labels": tuple(LABELS)}
+    requested = Requested(sentencepiece=model, rules=rules, **task)
     return model_of(export, "x.pkl", read_vocabulary=lambda: (words or [], []), requested=requested)
 
 
@@ -166,7 +171,7 @@ def ids(found: ForeignModel, text: str) -> list[int]:
 def test_an_export_of_v2_contains_its_model(keeps_options: bool) -> None:
     data = trained("unigram")
     options = {"_add_bos": False, "_reverse": False, "_return_type": None, "model_proto": data}
-    found = opened(of_v2(read_piece_model(data, "x"), options if keeps_options else data))
+    found = opened(of_v2(piece_model_of(data), options if keeps_options else data))
     assert found.tokenizer.words == "sentencepiece"
     pieces = SentencePieceProcessor(model_proto=data).EncodeAsPieces("xxbos xxmaj that film")
     assert ids(found, "That film") == [found.tokenizer.vocabulary.index(piece) for piece in pieces]
@@ -178,8 +183,10 @@ def test_an_export_of_v1_needs_the_model_it_was_trained_with(model: PieceModel) 
     found = opened(of_v1(model), model)
     theirs = reference(trained("unigram", "fastai-v1"))
     assert ids(found, "That  film ") == theirs.EncodeAsIds("xxbos xxmaj that film")
+    with pytest.raises(ConfigError, match="records its cleaning rules: drop --rules"):
+        opened(of_v1(model), model, rules=("fix_html",))
     with pytest.raises(ConfigError, match="its vocabulary is not the pieces of the SentencePiece model"):
-        opened(of_v1(model), read_piece_model(trained("bpe", "fastai-v1"), "x"))
+        opened(of_v1(model), piece_model_of(trained("bpe", "fastai-v1")))
 
 
 def test_a_model_that_is_not_needed_is_refused(model: PieceModel) -> None:
@@ -187,7 +194,7 @@ def test_a_model_that_is_not_needed_is_refused(model: PieceModel) -> None:
     with pytest.raises(ConfigError, match="splits texts with SpacyTokenizer: drop --sentencepiece"):
         opened(v1_export(tiny_state(words=len(words)), words, LABELS), model)
     with pytest.raises(ConfigError, match="contains its own model: drop --sentencepiece"):
-        opened(of_v2(read_piece_model(trained("unigram"), "x"), trained("unigram")), model)
+        opened(of_v2(piece_model_of(trained("unigram")), trained("unigram")), model)
     with pytest.raises(ConfigError, match="has no pieces of SentencePiece: drop --sentencepiece"):
         opened(tiny_state(words=len(words)), model, words)
 
