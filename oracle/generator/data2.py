@@ -140,7 +140,7 @@ def sources() -> Iterator[Learner]:
         "get-x-pipeline",
         "E2",
         "get_x is a pipeline of a column and a function that cuts the text.",
-        either("cut_text|function"),
+        either("cut_string"),
         data=with_function(Pipeline([ColReader("text"), in_notebook(cut_string)])),
         in_sample=True,
     )

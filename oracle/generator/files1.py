@@ -96,7 +96,7 @@ def saved_classifiers() -> Iterator[Learner]:
             data=in_language(language),
             texts=texts_in(language),
         )
-    base = (Import("either", "tokenizer", options={"tokenizer": "split", "language": None}), unasked)
+    base = (unasked,)
     yield from pth(
         "pth", "base-tokenizer", "E4", "BaseTokenizer.", base, data=with_tokenizer(tok_func=fastai_text.BaseTokenizer)
     )

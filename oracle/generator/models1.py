@@ -38,6 +38,8 @@ def windows() -> Iterator[Learner]:
         yield from row(
             "windows", f"bptt-{bptt}", "plain", "Another bptt.", ways=BOTH if bptt == 50 else ("forward",), bptt=bptt
         )
+    small = either("max_len")
+    yield from row("windows", "max-len-60", "E2", "max_len below the window.", small, max_len=60)
     for max_len in (100, 500, 1000):
         yield from row("windows", f"max-len-{max_len}", "plain", "Another max_len.", max_len=max_len)
 
@@ -45,7 +47,7 @@ def windows() -> Iterator[Learner]:
         learn.model[0].bptt = 30
 
     def max_len_after(learn: Any) -> None:
-        learn.model[0].max_len = 60
+        learn.model[0].max_len = 150
 
     yield from row("windows", "bptt-after", "E2", "bptt changed on the module after training.", before=bptt_after)
     yield from row(
@@ -103,7 +105,9 @@ def heads() -> Iterator[Learner]:
         ("log-softmax-last", lambda: nn.LogSoftmax(dim=-1)),
     ):
         cause = type(made()).__name__
-        yield from row("heads", name, "E1", f"{cause} at the end of the head.", refused(cause), change=appended(made))
+        yield from row(
+            "heads", name, "E1", f"{cause} at the end of the head.", refused(f"{cause}|modules"), change=appended(made)
+        )
 
 
 def classes() -> Iterator[Learner]:

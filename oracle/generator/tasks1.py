@@ -206,7 +206,12 @@ def regression() -> Iterator[Learner]:
         learn.model[1].layers.add_module("range", SigmoidRange(0, 9))
 
     yield from one(
-        "sigmoid-range", "SigmoidRange at the end of the head.", target, either("SigmoidRange"), "E1", change=with_range
+        "sigmoid-range",
+        "SigmoidRange at the end of the head.",
+        target,
+        either("SigmoidRange|modules"),
+        "E1",
+        change=with_range,
     )
 
 
