@@ -31,7 +31,8 @@ def blocks(language: str) -> list[str]:
 
 
 def commands_of_the_table() -> list[str]:
-    return [command for line in PAGE.splitlines() for command in re.findall(r"`(bothways import-fastai [^`]+)`", line)]
+    rows = [line for line in PAGE.splitlines() if line.startswith("|")]
+    return [command for row in rows for command in re.findall(r"`(bothways import-fastai [^`]+)`", row)]
 
 
 @pytest.fixture(scope="module")
