@@ -37,6 +37,7 @@ from bothways.interop.reference import hidden_states
 from bothways.runtime.language_model import LanguageModel
 from bothways.text import word_rules
 from bothways.text.reading import Direction, SpecialTokenPlacement, read
+from bothways.text.word_patterns import analyzed
 
 LARGEST_DIFFERENCE = 1e-5
 ORDER = ("exact", "refused", "not in the file", "different")
@@ -122,7 +123,7 @@ def make_faster() -> None:
     """Keep what bothways computes of spaCy's patterns: it is the same for all learners of a language."""
     for name in ("check_cost", "start_match"):
         setattr(word_rules, name, functools.cache(getattr(word_rules, name)))
-    analyzed, known = word_rules.analyzed, {}
+    known: dict[object, Any] = {}
 
     def kept(rule: Any) -> Any:
         key = None if rule is None else (rule.pattern, rule.flags)
@@ -130,7 +131,7 @@ def make_faster() -> None:
             known[key] = analyzed(rule)
         return known[key]
 
-    word_rules.analyzed = kept
+    vars(word_rules)["analyzed"] = kept
 
 
 def compare_all(folder: Path, patterns: Sequence[str] = (), processes: int = 1) -> Iterator[Outcome]:

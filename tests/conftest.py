@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import string
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from bothways.tasks.regression import Regression
 from bothways.tasks.task import Target
 from bothways.text.reading import Direction, SpecialTokenPlacement
 from bothways.text.subword_tokenizer import SubwordTokenizer
-from bothways.text.subwords import train_tokenizer
+from bothways.text.tokenizer_document import parse_tokenizer
 from tests.bundles import (
     TEMPERATURE,
     THRESHOLDS,
@@ -39,20 +38,12 @@ def pytest_configure(config: pytest.Config) -> None:
         os.sched_setaffinity(0, {cores[number % len(cores)]})
 
 
-TINY_CORPUS = [
-    "The cat sat on the mat, and the DOG ate it all up.",
-    "what a lovely film; I loved every minute of it!",
-    "what a terrible film: I hated every minute of it?",
-    " ".join((string.ascii_lowercase, string.digits, string.punctuation)),
-    " ".join((*string.ascii_lowercase, *string.digits, *string.punctuation)),
-] * 10
-"""Contains every printable ASCII character, so no ASCII text has unknown pieces."""
-
-
 @pytest.fixture(scope="session")
 def tiny_tokenizer() -> SubwordTokenizer:
-    """A tokenizer that knows all printable ASCII characters and few other pieces."""
-    return train_tokenizer(TINY_CORPUS, vocabulary_size=200)
+    """A tokenizer that knows all printable ASCII characters and few other pieces, however pieces are trained."""
+    tokenizer = parse_tokenizer(Path(__file__).with_name("tiny_tokenizer.json").read_bytes())
+    assert isinstance(tokenizer, SubwordTokenizer)
+    return tokenizer
 
 
 @pytest.fixture(scope="session")

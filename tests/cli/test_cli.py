@@ -317,7 +317,8 @@ def test_metrics_are_those_of_scikit_learn(cli: CommandServer, place: Workplace,
     for position, (label, precision, recall, f1, count) in enumerate(zip(LABELS, *theirs, strict=True)):
         wrong = [0 if other == position else int(matrix[position, other]) for other in range(3)]
         confused = f"{LABELS[wrong.index(max(wrong))]} ({max(wrong)})" if max(wrong) else ""
-        cells_of_label = [f"{precision:.1%}", f"{recall:.1%}", f"{f1:.3f}", str(count), str(predicted.count(label))]
+        shown = f"{precision:.1%}" if label in predicted else "–"  # undefined for a label that is never predicted
+        cells_of_label = [shown, f"{recall:.1%}", f"{f1:.3f}", str(count), str(predicted.count(label))]
         assert list(found[label].values()) == [*cells_of_label, confused]
 
 

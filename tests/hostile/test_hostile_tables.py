@@ -93,7 +93,7 @@ def refusal(path: Path | str) -> str:
             ", row 2 (line 3), column 'text': not valid UTF-8. Save the file as",
         ),
         ("a.csv", b"id,text\n1,\xed\xa0\x80\n", ", row 1 (line 2), column 'text': not valid UTF-8"),
-        ("a.csv", b"id,t\xe9xt\n1,a\n", ", header, column 't\\udce9xt': not valid UTF-8"),
+        ("a.csv", b"id,t\xe9xt\n1,a\n", ", header, column 't\\xe9xt': not valid UTF-8"),
         ("a.csv", b"id,text\n1,a,b\n", ", row 1 (line 2): found 3 fields, expected 2 as in the header. Quote fields"),
         ("a.csv", b'id,text\n1,"a\nb"\n2\n', ", row 2 (line 4): found 1 fields, expected 2"),
         (

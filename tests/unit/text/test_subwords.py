@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import string
 import subprocess
 import sys
 from collections import Counter
@@ -18,7 +19,6 @@ from bothways.text.subword_tokenizer import FIRST_PIECE_ID, SubwordTokenizer
 from bothways.text.subwords import count_words, train_tokenizer
 from bothways.text.tokenizer import UNKNOWN_ID
 from bothways.text.tokenizer_document import parse_tokenizer
-from tests.conftest import TINY_CORPUS
 
 TRAIN_AND_SHOW = """
 import sys
@@ -26,6 +26,21 @@ from bothways.text.subwords import train_tokenizer
 texts = ["".join(chr(97 + (i * j) % 26) for j in range(1, 12)) + " the cat " + str(i) for i in range(500)]
 sys.stdout.buffer.write(train_tokenizer(texts, 150).to_bytes())
 """
+
+TINY_CORPUS = [
+    "The cat sat on the mat, and the DOG ate it all up.",
+    "what a lovely film; I loved every minute of it!",
+    "what a terrible film: I hated every minute of it?",
+    " ".join((string.ascii_lowercase, string.digits, string.punctuation)),
+    " ".join((*string.ascii_lowercase, *string.digits, *string.punctuation)),
+] * 10
+"""Contains every printable ASCII character, so no ASCII text has unknown pieces."""
+
+
+@pytest.fixture(scope="module")
+def tiny_tokenizer() -> SubwordTokenizer:
+    """A tokenizer of the tiny corpus, trained here."""
+    return train_tokenizer(TINY_CORPUS, vocabulary_size=200)
 
 
 def test_the_same_texts_give_the_same_bytes_in_any_process() -> None:
