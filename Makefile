@@ -48,7 +48,7 @@ test-oracle: $(SETUP) oracle  ## compare imported models with the fastai version
 	.oracle/bin/python oracle/generate.py --out .oracle/generated
 	touch $@
 
-oracle-all: $(SETUP) .oracle/.generated  ## make 750 learners of many kinds with the real fastai, import and compare all (40 minutes)
+oracle-all: $(SETUP) .oracle/.generated  ## make 800 learners of many kinds with the real fastai, import and compare all (40 minutes)
 	$(BIN)/python oracle/compare_imports.py .oracle/generated --quiet
 
 .clients/.complete: clients/constraints.txt

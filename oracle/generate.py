@@ -1,4 +1,4 @@
-"""Make ≥ 250 small learners with the real fastai, each of another kind: python oracle/generate.py --out DIR.
+"""Make 800 small learners with the real fastai, each of another kind: python oracle/generate.py --out DIR.
 
 Run with the oracle's python. `generator/learners1.py` and `generator/learners2.py` are the tables of fastai 1.0.61 and
 2.8.12. `versions1.py` and `versions2.py` are those of the other versions in the environment's `versions` folder. Each

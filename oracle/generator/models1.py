@@ -38,8 +38,6 @@ def windows() -> Iterator[Learner]:
         yield from row(
             "windows", f"bptt-{bptt}", "plain", "Another bptt.", ways=BOTH if bptt == 50 else ("forward",), bptt=bptt
         )
-    small = either("max_len")
-    yield from row("windows", "max-len-60", "E2", "max_len below the window.", small, max_len=60)
     for max_len in (100, 500, 1000):
         yield from row("windows", f"max-len-{max_len}", "plain", "Another max_len.", max_len=max_len)
 

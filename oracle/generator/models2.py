@@ -74,7 +74,6 @@ def windows() -> Iterator[Learner]:
             seq_len=seq_len,
         )
     yield from row("windows", "mixed", "plain", "seq_len 50 in the data, 72 in the model.", loading={"seq_len": 50})
-    yield from row("windows", "max-len-60", "E2", "max_len below the window.", either("max_len"), max_len=60)
     for max_len in (None, 72, 500, 1000):
         yield from row("windows", f"max-len-{max_len}", "plain", "Another max_len.", max_len=max_len)
 
