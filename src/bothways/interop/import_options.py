@@ -33,7 +33,7 @@ def requested_of(
     """Return what a caller requests. The arguments are those of ``import_fastai``.
 
     Raises:
-        ConfigError: A value is none of the known ones, or out of range.
+        ConfigError: A value is unknown or out of range.
         ForeignModelError: The SentencePiece model can't be read.
     """
     if threshold is not None and not 0 < threshold < 1:

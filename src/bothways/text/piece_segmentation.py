@@ -58,7 +58,7 @@ def _single(number: float) -> float:
 
 
 def _lengths(pieces: Iterable[str], characters: int) -> dict[str, tuple[int, ...]]:
-    """Return the lengths of the pieces that begin with each sequence of so many characters, in ascending order."""
+    """Return the ascending lengths of the pieces that share their first ``characters`` characters, by these."""
     lengths: dict[str, set[int]] = {}
     for piece in pieces:
         if len(piece) >= characters:
