@@ -279,7 +279,7 @@ def test_b3_numbers_that_are_not_finite_stop_a_training(
     expected = {
         "loss": "epoch 1/1, step 1: its loss is nan",
         "gradient": "epoch 1/1, step 1: its loss is [0-9.]+ and the norm of the gradient nan",
-        "validation loss": "epoch 1/1, step [0-9]+: its validation loss is inf",
+        "validation loss": "epoch 1/1, step 4: its validation loss is inf",
     }[what]
     assert re.match(rf"the forward language model diverged in {expected}\. Lower learning_rate in ", str(caught.value))
     assert not (tmp_path / "m.bundle").exists()

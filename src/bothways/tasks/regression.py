@@ -44,7 +44,6 @@ from bothways.text.fields import Text, fields_of
 from bothways.text.validation import is_missing
 
 _BINS = 10
-_FAR_UNITS = 4
 _LARGEST_TARGET = 1e30
 """Beyond it, squares of differences overflow."""
 
@@ -348,13 +347,9 @@ class Regression(Task):
     def difference(self, found: Scores, recorded: Scores) -> float:
         """Return the largest difference of a value, in the unit of its target (``units``).
 
-        For a trained model that is the standard deviation of the training targets. A value that is more than four units
-        from the center is measured in quarters of its distance, because float32 is only relatively exact.
+        For a trained model that is the standard deviation of the training targets.
         """
-        units = self.units
-        if self.value_range is None:
-            units = np.maximum(units, np.abs(recorded - self.centers) / _FAR_UNITS)
-        return largest_difference(found / units, recorded / units)
+        return largest_difference(found / self.units, recorded / self.units)
 
     def card(self) -> list[str]:
         """Return the names of the targets and the range, and mean and standard deviation of the training targets."""
