@@ -144,28 +144,34 @@ def _parsed(pattern: str, flags: int) -> Any:
 
 
 @lru_cache(maxsize=4)
-def start_match(pattern: str, flags: int) -> Callable[[str], object]:
-    """Return a function like ``re.compile(pattern, flags).match``, for a pattern that ``check_cost`` accepts.
+def start_match(pattern: str, flags: int) -> Callable[[str, int, int], object]:
+    """Return a function of a string and two positions that matches what is between them from its start.
+
+    It is like ``re.compile(pattern, flags).match(string[start:stop])``, for a pattern that ``check_cost`` accepts.
 
     Python visits every code point of every character class to compile a pattern. If there are very many of them, all
     characters that pass the same classes and literals are replaced by one of them, in the pattern and in each string.
+    A string that is matched between many positions is replaced once.
 
     Raises:
         re.error: The pattern is not a regular expression.
     """
     short, classes = _shortened(pattern)
     if _checked_width(short, classes) < _WIDE_CLASSES:
-        return _compiled(pattern, flags).match
+        whole = _compiled(pattern, flags).match
+        return lambda text, start, stop: whole(text[start:stop])
     kinds = _Kinds(short, classes, flags)
     narrow = _compiled(short.translate(kinds.narrow_classes()), flags).match
+    replaced = lru_cache(maxsize=8)(lambda text: text.translate(kinds))
     exact: list[Callable[[str], object]] = []
 
-    def match(text: str) -> object:
-        try:
-            return narrow(text.translate(kinds))
-        except _UnknownKind:  # no character is known that has another kind than all in the sample
-            exact[:] = exact or [_compiled(pattern, flags).match]
-            return exact[0](text)
+    def match(text: str, start: int, stop: int) -> object:
+        if not exact:
+            try:
+                return narrow(replaced(text)[start:stop])
+            except _UnknownKind:  # no character is known that has another kind than all in the sample
+                exact.append(_compiled(pattern, flags).match)
+        return exact[0](text[start:stop])
 
     return match
 

@@ -95,8 +95,11 @@ def possible_match_search(*rules: Analysis) -> Callable[[str], object]:
     return re.compile("|".join(clues)).search if clues else lambda _chunk: None
 
 
-def start_matcher(rule: Pattern | None) -> Callable[[str], bool] | None:
-    """Return a function that reports whether a pattern matches at the start of a string. None without a pattern."""
+def start_matcher(rule: Pattern | None) -> Callable[[str, int, int], bool] | None:
+    """Return a function that reports whether a pattern matches a string between two positions, from the first on.
+
+    None without a pattern.
+    """
     if rule is None:
         return None
     match = start_match(rule.pattern, rule.flags)
@@ -104,12 +107,14 @@ def start_matcher(rule: Pattern | None) -> Callable[[str], bool] | None:
         required = _required_of(_parsed(rule.pattern, rule.flags))
     except (_NotUnderstood, RecursionError):
         required = set()
-    if not required:
-        return lambda chunk: match(chunk) is not None
-    if len(required) == 1:
-        only = next(iter(required))
-        return lambda chunk: only in chunk and match(chunk) is not None
-    return lambda chunk: all(character in chunk for character in required) and match(chunk) is not None
+
+    def matches(chunk: str, start: int, stop: int) -> bool:
+        for character in required:
+            if chunk.find(character, start, stop) < 0:
+                return False
+        return match(chunk, start, stop) is not None
+
+    return matches
 
 
 def infix_finder(rule: Pattern | None, alternatives: Analysis) -> Callable[[str], list[tuple[int, int]]]:

@@ -243,7 +243,7 @@ class WordSplitter:
         behind: list[str] = []
         start, stop, last_length = 0, len(chunk), 0
         while start < stop and stop - start != last_length:
-            if token_match is not None and token_match(chunk[start:stop]):
+            if token_match is not None and token_match(chunk, start, stop):
                 break
             if stop - start <= longest and chunk[start:stop] in exceptions:
                 break
@@ -273,9 +273,7 @@ class WordSplitter:
         """Split what remains of a chunk without its affixes."""
         if knows_exceptions and middle in self._exceptions:
             return self._exceptions[middle]
-        if (self._token_match is not None and self._token_match(middle)) or (
-            self._url_match is not None and self._url_match(middle)
-        ):
+        if any(match is not None and match(middle, 0, len(middle)) for match in (self._token_match, self._url_match)):
             return (middle,)
         tokens: list[str] = []
         start = 0

@@ -120,6 +120,8 @@ def test_a_match_with_few_characters_per_class_is_that_of_the_whole_pattern(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pattern_limits, "_WIDE_CLASSES", 0)
-        found: Any = start_match.__wrapped__(pattern + end, int(flags))(text)
-    expected = re.compile(pattern + end, flags).match(text)
-    assert (found and found.span()) == (expected and expected.span())
+        match: Any = start_match.__wrapped__(pattern + end, int(flags))
+    for start in range(len(text) + 1):
+        found = match(text, start, len(text))
+        expected = re.compile(pattern + end, flags).match(text[start:])
+        assert (found and found.span()) == (expected and expected.span())
