@@ -96,7 +96,8 @@ def saved_classifiers() -> Iterator[Learner]:
             data=in_language(language),
             texts=texts_in(language),
         )
-    base = (unasked,)
+    shown = "the vocabulary shows it"
+    base = (Import(options={"tokenizer": "split"}), Import("refused", "tokenizer", options=SAID, note=shown), unasked)
     yield from pth(
         "pth", "base-tokenizer", "E4", "BaseTokenizer.", base, data=with_tokenizer(tok_func=fastai_text.BaseTokenizer)
     )

@@ -175,7 +175,8 @@ def unclear_classifiers() -> Iterator[Learner]:
             data=in_language(language),
             texts=texts_in(language),
         )
-    base = (unasked,)
+    shown = "the vocabulary shows it"
+    base = (Import(options={"tokenizer": "split"}), Import("refused", "tokenizer", options=SAID, note=shown), unasked)
     yield from pth("pth", "base-tokenizer", "E4", "BaseTokenizer.", base, data=with_text(tok=BaseTokenizer(" ")))
     half = {"before": lambda learn: learn.model.half() and None}
     yield from pth("pth", "half", "E2", "Weights in half precision.", refused("half|float16"), saved=half)

@@ -16,7 +16,7 @@ import pyarrow
 
 from bothways import files
 from bothways.data import arrow_files, excel
-from bothways.interop import fastai_file
+from bothways.interop import fastai_tokenizer
 from bothways.interop.spacy_tables import tables_from_spacy
 from bothways.text.word_rules import WordTables
 
@@ -43,7 +43,7 @@ def quick_readers() -> Iterator[None]:
     )
     threads = pyarrow.cpu_count()
     with contextlib.ExitStack() as stack:
-        for limit in (*limits, patch.object(fastai_file, "tables_from_spacy", _few_tables)):
+        for limit in (*limits, patch.object(fastai_tokenizer, "tables_from_spacy", _few_tables)):
             stack.enter_context(limit)
         pyarrow.set_cpu_count(1)
         gc.freeze()  # the garbage collector would visit all modules again and again

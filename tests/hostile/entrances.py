@@ -89,8 +89,8 @@ class Entrance:
 
 
 def _open_export(path: Path) -> object:
-    requested = Requested(task="single-label", labels=foreign.LABELS)
-    return open_model(str(path), language="en", requested=requested)
+    requested = Requested(task="single-label", labels=foreign.LABELS, language="en")
+    return open_model(str(path), requested=requested)
 
 
 def _words(size: int) -> list[str]:

@@ -16,7 +16,7 @@ import pytest
 
 import bothways
 from bothways.errors import BothwaysError, ForeignModelError
-from bothways.interop import fastai_file, fastai_import
+from bothways.interop import fastai_import, fastai_tokenizer
 from bothways.interop.fastai_file import ForeignModel, model_of
 from bothways.interop.learner_facts import Requested
 from bothways.interop.pickle_reader import GlobalName, Record
@@ -90,7 +90,7 @@ def exchange(container: Any, key: Any, value: Any) -> Any:
 @pytest.fixture(autouse=True)
 def _tables(monkeypatch: pytest.MonkeyPatch) -> None:
     tables = make_word_tokenizer("fastai-v1").document.tables
-    monkeypatch.setattr(fastai_file, "tables_from_spacy", lambda *_: (tables, "3"))
+    monkeypatch.setattr(fastai_tokenizer, "tables_from_spacy", lambda *_: (tables, "3"))
 
 
 WORDS = 29
@@ -112,8 +112,11 @@ def opened(value: object) -> ForeignModel:
         value,
         "x.pkl",
         read_vocabulary=lambda: (words, []),
-        language="en" if isinstance(value, dict) and "data" not in value else None,
-        requested=Requested(task="single-label", labels=foreign.LABELS),
+        requested=Requested(
+            task="single-label",
+            labels=foreign.LABELS,
+            language="en" if isinstance(value, dict) and "data" not in value else None,
+        ),
     )
 
 

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 import bothways
-from bothways.cli.options import Language, SentencePiece, output_console
+from bothways.cli.options import FastaiTokenizer, Language, SentencePiece, output_console
 from bothways.data.corpus import Corpus
 from bothways.errors import quoted
 from bothways.interop.direction import MIN_Z_SCORE
@@ -34,6 +34,7 @@ def direction(
             help="Texts in the model's language, separated by blank lines. Defaults to built-in samples.",
         ),
     ] = None,
+    tokenizer: FastaiTokenizer = None,
     language: Language = None,
     sentencepiece: SentencePiece = None,
 ) -> None:
@@ -46,7 +47,7 @@ def direction(
     """
     own = list(Corpus([texts], "text").read()) if texts is not None else None
     verdict = bothways.infer_direction(
-        model, vocabulary=vocabulary, language=language, sentencepiece=sentencepiece, texts=own
+        model, vocabulary=vocabulary, tokenizer=tokenizer, language=language, sentencepiece=sentencepiece, texts=own
     )
     table = Table(title=f"{model}: {verdict.tokens} tokens read in both directions", title_justify="left")
     table.add_column("read")

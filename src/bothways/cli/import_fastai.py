@@ -10,7 +10,7 @@ from rich.table import Table
 
 import bothways
 from bothways.cli.direction import verdict_row
-from bothways.cli.options import SentencePiece, output_console
+from bothways.cli.options import FastaiTokenizer, SentencePiece, output_console
 from bothways.errors import path_text
 from bothways.tasks.task import TaskName
 from bothways.text.reading import Direction
@@ -46,10 +46,11 @@ def import_fastai(
             help="Label of a classifier's .pth file, or name of a target. Repeat for each class or target, in order.",
         ),
     ] = None,
+    tokenizer: FastaiTokenizer = None,
     language: Annotated[
         str | None,
         typer.Option(
-            metavar="CODE", help="spaCy's code of the language, such as en. Needed for a .pth file without pieces."
+            metavar="CODE", help="spaCy's code of the language, such as en. Needed for a .pth file that spaCy split."
         ),
     ] = None,
     probabilities: Annotated[
@@ -98,6 +99,7 @@ def import_fastai(
         direction=direction,
         vocabulary=vocabulary or (),
         labels=label or (),
+        tokenizer=tokenizer,
         language=language,
         probabilities=probabilities,
         task=task,

@@ -11,6 +11,7 @@ import typer
 from bothways.data.dialect import Quotes, TableFormat
 from bothways.runtime.encoder import Precision
 from bothways.terminal import SafeConsole
+from bothways.text.splitters import WordsBy
 from bothways.training.choices import Device
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of a bundle.")]
@@ -81,6 +82,14 @@ Language = Annotated[
     str | None,
     typer.Option(metavar="CODE", help="spaCy language code, if the file does not record it. Defaults to en."),
 ]
+FastaiTokenizer = Annotated[
+    WordsBy | None,
+    typer.Option(
+        help="What split the texts of a .pth file: spacy, sentencepiece, or split for fastai's BaseTokenizer. Defaults "
+        "to the one whose option is passed: --language or --sentencepiece."
+    ),
+]
+
 SentencePiece = Annotated[
     Path | None,
     typer.Option(

@@ -21,16 +21,13 @@ from bothways.interop.download import PUBLISHED, fetch_published
 from bothways.interop.facts import is_encodable
 from bothways.interop.fastai_learner import learner_facts
 from bothways.interop.fastai_tasks import default_threshold
+from bothways.interop.fastai_tokenizer import tokenizer_of
 from bothways.interop.fastai_weights import FoundWeights, find_weights
-from bothways.interop.learner_facts import LearnerFacts, Requested, TaskFacts, labels_of, vocabulary_of, without_fillers
-from bothways.interop.spacy_tables import tables_from_spacy
+from bothways.interop.learner_facts import Requested, TaskFacts, labels_of, vocabulary_of
 from bothways.interop.torch_file import read_foreign_file
-from bothways.schema import Faults, validated
 from bothways.tasks.labels import LONGEST_LABEL
 from bothways.tasks.registry import imported_task
 from bothways.tasks.task import Task
-from bothways.text.fastai_cleaning import FASTAI_CONTROL_TOKENS, FASTAI_V1, FASTAI_V2
-from bothways.text.piece_model import WORD_START, PieceModel
 from bothways.text.reading import Direction
 from bothways.text.word_tokenizer import WordTokenizerDocument
 
@@ -38,10 +35,6 @@ _V1_POOLING = FastaiPooling(window_tokens=70, tail_tokens=1399, last_skips_paddi
 _V2_POOLING = FastaiPooling(window_tokens=72, tail_tokens=1440, last_skips_padding=True)
 """fastai's default pooling. Saved weights do not record it."""
 
-_FEW_PIECES = 3
-"""A vocabulary of words can have a few that begin like a piece, because someone typed them."""
-_ANY_LANGUAGE = "any"
-"""Language of a tokenizer whose file does not record one."""
 _ARCHIVES = (".tgz", ".tar.gz", ".tar")
 
 
@@ -86,7 +79,6 @@ def open_model(
     source: str,
     *,
     vocabulary: str | None = None,
-    language: str | None = None,
     requested: Requested | None = None,
     needs_task: bool = True,
 ) -> ForeignModel:
@@ -97,7 +89,6 @@ def open_model(
             archive with one ``.pth`` and one ``.pkl`` file, like the published models. Or ``wt103-fwd`` or
             ``wt103-bwd``, which are downloaded once.
         vocabulary: Vocabulary file (pickle or JSON), for saved weights without one.
-        language: spaCy's code of the language, for files that do not record it. Defaults to English.
         requested: What to do where the file leaves a choice.
         needs_task: Whether to refuse a classifier whose labels or task are not known.
 
@@ -109,7 +100,7 @@ def open_model(
     path = Path(source)
     if source in PUBLISHED and not path.exists():
         path = fetch_published(source)
-    options = _Options(vocabulary, language, requested or Requested(), needs_task)
+    options = _Options(vocabulary, requested or Requested(), needs_task)
     if os.path.isdir(path):  # noqa: PTH112  (Path.is_dir raises if the path is too long)
         return _from_folder(path, source, options)
     if path.name.endswith(_ARCHIVES):
@@ -124,7 +115,6 @@ class _Options:
     """Options of the caller for what a file does not record."""
 
     vocabulary: str | None
-    language: str | None
     requested: Requested
     needs_task: bool
 
@@ -147,7 +137,6 @@ def _from_file(path: Path, name: str, file_name: str, options: _Options) -> Fore
         read_foreign_file(path),
         path_text(name),
         read_vocabulary=lambda: _read_vocabulary(_vocabulary_path(path, name, options.vocabulary)),
-        language=options.language,
         requested=options.requested,
         needs_task=options.needs_task,
     )
@@ -161,7 +150,6 @@ def model_of(
     name: str,
     *,
     read_vocabulary: Callable[[], tuple[list[str], list[str]]],
-    language: str | None = None,
     requested: Requested | None = None,
     needs_task: bool = True,
 ) -> ForeignModel:
@@ -171,7 +159,6 @@ def model_of(
         value: The value of ``torch_file.read_foreign_file``.
         name: Name of the file in error messages.
         read_vocabulary: Returns words and labels, for weights without them. Called only if they are needed.
-        language: See ``open_model``.
         requested: See ``open_model``.
         needs_task: See ``open_model``.
 
@@ -195,11 +182,10 @@ def model_of(
     is_classifier = found.widths_head is not None
     version = found.is_version_1 if is_classifier else None
     pooling = (facts.pooling or (_V1_POOLING if found.is_version_1 else _V2_POOLING)) if is_classifier else None
-    tokenizer = _tokenizer(
+    tokenizer = tokenizer_of(
         facts,
         words,
         name,
-        language,
         requested,
         is_version_1=version,
         may_assume_english=not needs_task or _is_published(name),
@@ -303,102 +289,6 @@ def _task(
             f"{name} does not record y_range, which limits its numbers: add --y-range LOW,HIGH or --y-range none"
         )
     return task
-
-
-def _tokenizer(
-    facts: LearnerFacts,
-    words: list[str],
-    name: str,
-    language: str | None,
-    requested: Requested,
-    *,
-    is_version_1: bool | None,
-    may_assume_english: bool,
-) -> WordTokenizerDocument:
-    pieces = facts.sentencepiece or requested.sentencepiece
-    if facts.vocabulary is None:
-        _check_pieces(words, pieces, name)
-    has_ids_of_pieces = pieces is not None and words == [piece for piece, _ in pieces.pieces]
-    cleaning = facts.cleaning or (FASTAI_V1 if has_ids_of_pieces else _cleaning_of(words, name, is_version_1))
-    if pieces is not None and cleaning == FASTAI_V1 and not has_ids_of_pieces:
-        raise ConfigError(
-            f"{name}: its vocabulary is not the pieces of the SentencePiece model: pass the model that it was trained "
-            "with"
-        )
-    if facts.vocabulary is None and language is None and pieces is None and not may_assume_english:
-        raise ConfigError(
-            f"{name} records only weights, not how texts were split: add --language with spaCy's code of their "
-            "language, such as en. If they were not split by spaCy, import the learner's export instead"
-        )
-    if facts.cleaning is None and cleaning == FASTAI_V2:
-        words = without_fillers(words)
-    rules = requested.rules
-    trained_on = facts.language or language or ("en" if pieces is None else _ANY_LANGUAGE)
-    if language is not None and trained_on != language:
-        raise ConfigError(f"{name} records the language {quoted(trained_on)}: drop --language")
-    fields: dict[str, object] = {
-        "cleaning": cleaning,
-        "rules": facts.rules if facts.cleaning is not None or rules is None else list(rules),
-        "post_rules": facts.post_rules,
-        "begins": facts.begins,
-        "marks_field": facts.marks_field,
-        "ends": facts.ends,
-        "language": trained_on,
-        "vocabulary": words,
-    }
-    if facts.separator is not None:
-        fields |= {"words": "split", "separator": facts.separator, "source": f"BaseTokenizer of {facts.library}"}
-    elif pieces is not None:
-        fields |= {"words": "sentencepiece", "sentencepiece": pieces, "source": f"SentencePiece of {facts.library}"}
-    elif facts.tables is not None:
-        fields |= {"tables": facts.tables, "source": "spaCy, as exported with the model"}
-    else:
-        control = FASTAI_CONTROL_TOKENS[cleaning] if facts.control_tokens is None else facts.control_tokens
-        tables, version = tables_from_spacy(trained_on, control)
-        fields |= {"tables": tables, "source": f"spaCy {version}"}
-    try:
-        return validated(WordTokenizerDocument, fields)
-    except Faults as error:
-        raise ForeignModelError(f"{name}: {error}") from None
-
-
-def _check_pieces(words: Sequence[str], pieces: PieceModel | None, name: str) -> None:
-    """Refuse weights whose vocabulary has pieces without a SentencePiece model, or a model without pieces."""
-    found = sum(word.startswith(WORD_START) and word.strip(WORD_START).isalpha() for word in words)
-    if pieces is None and found > _FEW_PIECES:
-        raise ConfigError(
-            f"{name}: its vocabulary has {found} pieces of SentencePiece (words that begin with {WORD_START}): pass "
-            "the model, usually spm.model, with --sentencepiece"
-        )
-    if pieces is None:
-        return
-    if found <= _FEW_PIECES:
-        raise ConfigError(f"{name}: its vocabulary has no pieces of SentencePiece: drop --sentencepiece")
-    known = {piece for piece, _ in pieces.pieces}
-    if WORD_START in known and (other := [word for word in words if word.startswith(WORD_START) and word not in known]):
-        raise ConfigError(
-            f"{name}: its vocabulary has the word {quoted(other[0], 40)}, which is not a piece of the SentencePiece "
-            "model: pass the model that it was trained with"
-        )
-
-
-def _cleaning_of(words: list[str], name: str, is_version_1: bool | None) -> str:
-    """Return the cleaning rules of fastai v1 or v2, as the head shows the version, or the order of control tokens."""
-    by_order = {control: cleaning for cleaning, control in FASTAI_CONTROL_TOKENS.items()}
-    found = by_order.get(tuple(words[: len(FASTAI_CONTROL_TOKENS[FASTAI_V1])]))
-    if found is not None:
-        return found if is_version_1 is None else FASTAI_V1 if is_version_1 else FASTAI_V2
-    older = [word for word in FASTAI_CONTROL_TOKENS[FASTAI_V1] if word in words[:20]]  # from before xxeos
-    if words[: len(older)] == older and len(older) > 4 and is_version_1 is not False:
-        if "\n" in words and "\n " not in words:
-            raise ForeignModelError(
-                f"{name}: its vocabulary has line breaks as fastai 1.0.42 and older split them, which can't be imported"
-            )
-        return FASTAI_V1
-    raise ForeignModelError(
-        f"{name}: its vocabulary begins with {shown(', '.join(words[:9]))}, expected the control tokens of fastai v1 "
-        "or v2 in their order: models with other control tokens can't be imported"
-    )
 
 
 def _is_published(name: str) -> bool:

@@ -92,11 +92,18 @@ class FastaiImport:
     models: list[ImportedModel]
 
 
-@checked(model=as_path, vocabulary=optional(as_path), language=optional(as_text), sentencepiece=optional(as_path))
+@checked(
+    model=as_path,
+    vocabulary=optional(as_path),
+    tokenizer=optional(as_text),
+    language=optional(as_text),
+    sentencepiece=optional(as_path),
+)
 def infer_direction(
     model: str | os.PathLike[str],
     *,
     vocabulary: str | os.PathLike[str] | None = None,
+    tokenizer: str | None = None,
     language: str | None = None,
     sentencepiece: str | os.PathLike[str] | None = None,
     texts: Sequence[str] | None = None,
@@ -106,6 +113,7 @@ def infer_direction(
     Args:
         model: A file of fastai: an export, saved weights, a folder or an archive.
         vocabulary: Vocabulary file, for saved weights without one.
+        tokenizer: See ``import_fastai``. Defaults to ``spacy``.
         language: spaCy's code of the language, for files that do not record it. Defaults to English.
         sentencepiece: SentencePiece model file of a model that was trained with one and does not contain it.
         texts: Texts in the model's language. Defaults to built-in samples.
@@ -118,8 +126,7 @@ def infer_direction(
     opened = open_model(
         os.fspath(model),
         vocabulary=_path(vocabulary),
-        language=language,
-        requested=requested_of(sentencepiece=sentencepiece),
+        requested=requested_of(tokenizer=tokenizer, language=language, sentencepiece=sentencepiece),
         needs_task=False,
     )
     return _verdict(opened, texts)
@@ -131,6 +138,7 @@ def infer_direction(
     out=as_path,
     direction=optional(as_text),
     vocabulary=as_paths,
+    tokenizer=optional(as_text),
     language=optional(as_text),
     probabilities=optional(as_text),
     task=optional(as_text),
@@ -145,6 +153,7 @@ def import_fastai(
     direction: str | None = None,
     vocabulary: Sequence[str | os.PathLike[str]] = (),
     labels: Sequence[str] = (),
+    tokenizer: str | None = None,
     language: str | None = None,
     probabilities: str | None = None,
     rules: Sequence[str] | None = None,
@@ -166,8 +175,10 @@ def import_fastai(
         vocabulary: Vocabulary files, for saved weights without them: one for all models, or one per model.
         labels: Labels in the order of the classes, for the saved weights of a classifier. For a model that predicts
             several numbers, the names of its targets.
-        language: spaCy's code of the language, such as ``en``. Needed for saved weights, which do not record it, unless
-            a SentencePiece model is passed.
+        tokenizer: What split texts into words, for saved weights, which do not record it: ``spacy`` (needs
+            ``language``), ``sentencepiece`` (needs ``sentencepiece``) or ``split`` (fastai's BaseTokenizer, at spaces).
+            Defaults to the one whose option is passed.
+        language: spaCy's code of the language, such as ``en``.
         probabilities: ``softmax`` to import a classifier with a softmax although ``learn.predict`` does not apply one,
             because of the learner's loss. ``sigmoid`` for a multi-label classifier.
         rules: Names of fastai's cleaning rules in order. For saved weights, whose files do not record them. For an
@@ -191,14 +202,13 @@ def import_fastai(
     """
     refuse_existing(Path(out))
     sources = [os.fspath(source) for source in (forward, backward) if source is not None]
-    requested = requested_of(probabilities, rules, sentencepiece, task, labels, threshold, y_range)
+    requested = requested_of(probabilities, rules, sentencepiece, task, labels, threshold, y_range, tokenizer, language)
     words: list[str | None] = [os.fspath(path) for path in vocabulary] or [None]
     if len(words) not in (1, len(sources)):
         raise ConfigError(f"{len(words)} vocabularies for {len(sources)} models, expected one for all or one per model")
     words = words * len(sources) if len(words) == 1 else words
     models = [
-        open_model(source, vocabulary=path, language=language, requested=requested)
-        for source, path in zip(sources, words, strict=True)
+        open_model(source, vocabulary=path, requested=requested) for source, path in zip(sources, words, strict=True)
     ]
     given = _given_directions(direction, len(models))
     verdicts = [_verdict(model, None) for model in models]
@@ -210,17 +220,18 @@ def import_fastai(
         )
 
     document = models[0].tokenizer.model_copy(update={"vocabulary": merged_vocabulary([m.tokenizer for m in models])})
-    tokenizer = WordTokenizer(document)
-    members = [_member(m, i.direction, len(tokenizer)) for m, i in zip(models, imported, strict=True)]
-    rearranged = {i.direction: _rearranged(m, tokenizer, models[0].task) for m, i in zip(models, imported, strict=True)}
-    decisions, weights = with_scaled_outputs(models[0].task, members, rearranged)
+    shared = WordTokenizer(document)
+    members = [_member(m, i.direction, len(shared)) for m, i in zip(models, imported, strict=True)]
+    rearranged = {i.direction: _rearranged(m, shared, models[0].task) for m, i in zip(models, imported, strict=True)}
+    record = reference_record(members, rearranged, models[0].task, shared)
+    decisions, weights = with_scaled_outputs(models[0].task, members, rearranged, record)
     write_bundle(
         out,
         task=decisions,
         members=members,
         weights=weights,
-        tokenizer=tokenizer,
-        parity_record=reference_record(members, weights, decisions, tokenizer),
+        tokenizer=shared,
+        parity_record=record,
         training=_record(models, imported),
         verify=verify_in_fresh_process,
     )

@@ -17,6 +17,7 @@ from bothways.interop.learner_facts import Requested, ValueRange
 from bothways.interop.sentencepiece_file import read_piece_file
 from bothways.tasks.task import TaskName
 from bothways.text.fastai_cleaning import RULES
+from bothways.text.splitters import WordsBy
 
 _Name = TypeVar("_Name", bound=str)
 
@@ -29,6 +30,8 @@ def requested_of(
     labels: Sequence[str] = (),
     threshold: float | None = None,
     y_range: object = None,
+    tokenizer: str | None = None,
+    language: str | None = None,
 ) -> Requested:
     """Return what a caller requests. The arguments are those of ``import_fastai``.
 
@@ -49,6 +52,8 @@ def requested_of(
         labels=tuple(labels),
         threshold=threshold,
         y_range=_range_of(y_range),
+        words_by=_one_of("tokenizer", tokenizer, *get_args(WordsBy)),
+        language=language,
     )
 
 

@@ -19,6 +19,7 @@ from bothways.tasks.task import TaskName
 from bothways.text.fastai_cleaning import FASTAI_CONTROL_TOKENS
 from bothways.text.piece_model import PieceModel
 from bothways.text.reading import Direction
+from bothways.text.splitters import WordsBy
 from bothways.text.word_rules import WordTables
 
 MOST_WORDS = 1_000_000
@@ -67,6 +68,8 @@ class Requested:
         labels: Labels in the order of the outputs, or the names of targets. Empty for those that the file records.
         threshold: Probability from which on a label is assigned, for multi-label. None for that of ``learn.predict``.
         y_range: Range of the numbers of saved weights. ``none`` if they have no range, None if the caller does not say.
+        words_by: What splits texts into words, for saved weights. None if the caller does not say.
+        language: spaCy's code of the language, for saved weights. None if the caller does not say.
         sentencepiece: The SentencePiece model of a file that does not contain it.
     """
 
@@ -76,6 +79,8 @@ class Requested:
     threshold: float | None = None
     y_range: ValueRange | Literal["none"] | None = None
     rules: tuple[str, ...] | None = None
+    words_by: WordsBy | None = None
+    language: str | None = None
     sentencepiece: PieceModel | None = None
 
     def refuse_sentencepiece(self, source: str, reason: str) -> None:

@@ -15,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from bothways.bundle.manifest import Member
+from bothways.bundle.parity import ParityRow
 from bothways.interop.fastai_weights import Arrays
 from bothways.tasks.registry import task_of
 from bothways.tasks.task import Task
@@ -24,24 +25,28 @@ _LARGEST_EXPONENT = 60
 
 
 def with_scaled_outputs(
-    task: Task | None, members: Sequence[Member], weights: Mapping[_Key, Arrays]
+    task: Task | None, members: Sequence[Member], weights: Mapping[_Key, Arrays], record: Sequence[ParityRow]
 ) -> tuple[Task | None, dict[_Key, Arrays]]:
     """Return a task whose targets have scales, and weights that are divided by them.
 
-    Scales are powers of 2, so that nothing is rounded. The scale of a target is about the spread of an output whose
-    inputs, which a batch norm has normalized, are independent of each other. Values with a range are left as they are:
-    their outputs are logits already.
+    Scales are powers of 2, so that nothing is rounded and the record stays true. The scale of a target is about the
+    larger of two spreads: of its values in the record, and of an output whose inputs, which a batch norm has
+    normalized, are independent of each other. Values with a range are left as they are: their outputs are logits
+    already.
 
     Args:
         task: What the models predict.
         members: The members of the bundle.
         weights: The arrays of each member, with equal shapes in the last layer.
+        record: The texts with which the bundle is verified, with the values of each member.
     """
     if task is None or not task.record().targets or task.record().value_range is not None:
         return task, dict(weights)
     last = len(members[0].widths_head or [])
-    spreads = np.max([_spreads(arrays, last) for arrays in weights.values()], axis=0)
-    scales = np.array([_power_of_two(spread) for spread in spreads.tolist()])
+    names = [str(member.direction) for member in members]
+    spreads = [_spreads(arrays, last) for arrays in weights.values()]
+    spreads += [np.std([list((row.scores or {})[name].values()) for row in record], axis=0) for name in names]
+    scales = np.array([_power_of_two(spread) for spread in np.max(spreads, axis=0).tolist()])
     targets = zip(task.record().targets, scales.tolist(), strict=True)
     scaled = task_of(replace(task.record(), targets=tuple(replace(target, scale=scale) for target, scale in targets)))
     return scaled, {key: _divided(arrays, scales, last) for key, arrays in weights.items()}

@@ -6,7 +6,10 @@ its vocabulary.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
+
+WordsBy = Literal["spacy", "sentencepiece", "split"]
+"""What splits a cleaned text: spaCy's rules for words, SentencePiece, or a separator, as fastai's BaseTokenizer."""
 
 
 class Splitter(Protocol):

@@ -32,7 +32,7 @@ from bothways.text.fields import Text, fields_of
 from bothways.text.piece_model import WORD_START, PieceModel
 from bothways.text.piece_splitter import PieceSplitter
 from bothways.text.reading import TokenizedText
-from bothways.text.splitters import SeparatorSplitter, Splitter
+from bothways.text.splitters import SeparatorSplitter, Splitter, WordsBy
 from bothways.text.tokenizer import UNKNOWN_ID
 from bothways.text.word_rules import WordSplitter, WordTables
 
@@ -85,7 +85,7 @@ class WordTokenizerDocument(Document):
             the pieces of the model, in their order.
     """
 
-    words: Literal["spacy", "sentencepiece", "split"] = "spacy"
+    words: WordsBy = "spacy"
     cleaning: Literal["fastai-v1", "fastai-v2"]
     rules: _RuleNames | None = None
     post_rules: _RuleNames | None = None

@@ -19,7 +19,7 @@ import bothways
 from bothways.bundle.manifest import FastaiPooling, Kind
 from bothways.bundle.read import read_bundle
 from bothways.errors import ConfigError, DirectionError, ForeignModelError, OutputExists
-from bothways.interop import fastai_file, fastai_import
+from bothways.interop import fastai_file, fastai_import, fastai_tokenizer
 from bothways.interop.direction import DirectionVerdict
 from bothways.interop.fastai_import import merged_vocabulary, resolve_direction
 from bothways.interop.learner_facts import Requested
@@ -69,7 +69,7 @@ def files(classifiers: TinyClassifiers, tmp_path: Path) -> dict[Direction, Path]
 @pytest.fixture(autouse=True)
 def _tables(monkeypatch: pytest.MonkeyPatch, tokenizer: WordTokenizer) -> None:
     """Use small tables instead of spaCy's. The parity tests of spaCy compare the real ones."""
-    monkeypatch.setattr(fastai_file, "tables_from_spacy", lambda *_: (tokenizer.document.tables, "0"))
+    monkeypatch.setattr(fastai_tokenizer, "tables_from_spacy", lambda *_: (tokenizer.document.tables, "0"))
 
 
 @torch.no_grad()
@@ -270,8 +270,8 @@ def test_a_direction_is_known_or_refused_and_contradictions_are_refused(
     inferred: Direction | None,
     outcome: tuple[Direction, str] | str,
 ) -> None:
-    requested = Requested(task="single-label", labels=tuple(LABELS))
-    opened = fastai_file.open_model(str(files[FORWARD]), requested=requested, language="en")
+    requested = Requested(task="single-label", labels=tuple(LABELS), language="en")
+    opened = fastai_file.open_model(str(files[FORWARD]), requested=requested)
     model = dataclasses.replace(opened, direction=recorded)
     if isinstance(outcome, str):
         with pytest.raises(DirectionError, match=outcome):

@@ -12,8 +12,10 @@ import torch
 from torch import nn
 
 import bothways
+from bothways.bundle.manifest import Kind
+from bothways.bundle.read import read_bundle
 from bothways.errors import ConfigError, ForeignModelError
-from bothways.interop import fastai_file, fastai_import
+from bothways.interop import fastai_file, fastai_import, fastai_tokenizer
 from bothways.interop.fastai_learner import learner_facts
 from bothways.interop.learner_facts import Requested, TaskFacts
 from bothways.interop.pickle_reader import GlobalName
@@ -172,7 +174,7 @@ def replaced(export: Any, **fields: object) -> Any:
 @pytest.fixture(autouse=True)
 def _without_spacy_and_processes(monkeypatch: pytest.MonkeyPatch, tokenizer: WordTokenizer) -> None:
     """Use small tables instead of spaCy's, and verify in this process."""
-    monkeypatch.setattr(fastai_file, "tables_from_spacy", lambda *_: (tokenizer.document.tables, "0"))
+    monkeypatch.setattr(fastai_tokenizer, "tables_from_spacy", lambda *_: (tokenizer.document.tables, "0"))
     monkeypatch.setattr(fastai_import, "verify_in_fresh_process", verify)
 
 
@@ -214,6 +216,10 @@ def test_numbers_of_any_size_are_those_of_torch(
     if not isinstance(y_range, tuple):  # a power of 2 of the size of the outputs
         assert 500 < price.scale / stars.scale < 2000
         assert np.log2(price.scale) % 1 == np.log2(stars.scale) % 1 == 0
+        record = read_bundle(tmp_path / "b", Kind.CLASSIFIER).parity_record
+        values = np.array([[list(row.scores[way].values()) for way in found] for row in record if row.scores])
+        spreads = values[:, :2].std(axis=0).max(axis=0)  # (texts, members and ensemble, targets)
+        assert (np.array([price.scale, stars.scale]) * np.sqrt(2) >= spreads).all()
         bothways.load(tmp_path / "b", precision="int8")
 
 
