@@ -1,0 +1,92 @@
+"""Reply to requests for predictions: read, parse, classify and render, until the deadline or the client leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive
+
+from bothways.errors import RequestInvalid, ServingError, quoted
+from bothways.serve.answers import Answer
+from bothways.serve.batching import ModelUnloaded
+from bothways.serve.bodies import read_body
+from bothways.serve.protocols.protocol import Protocol, Query, RawRequest, refuse_many_texts
+from bothways.serve.responses import error_response, path_parameters, response_of
+from bothways.serve.service import ServedModel, Service
+
+_TIMEOUT_HEADER = "x-request-timeout"
+_T = TypeVar("_T")
+
+
+async def predict(service: Service, protocol: Protocol, request: Request) -> Response:
+    """Reply to a request for predictions.
+
+    Raises:
+        ClientDisconnect: The client disconnected before the reply.
+    """
+    settings = service.settings
+    deadline_s = time.monotonic() + settings.request_timeout_s
+    try:
+        deadline_s = min(deadline_s, time.monotonic() + _timeout_s(request))
+        with service.metrics.stage("body"):
+            body = await read_body(request, settings)
+        query = protocol.parse(RawRequest(body, dict(request.headers), path_parameters(request)), service)
+        refuse_many_texts(len(query.texts), settings)
+        served, answer = await _unless_client_leaves(_classify(service, query, deadline_s), request.receive)
+        return response_of(query.render(served, answer))
+    except ServingError as error:
+        service.metrics.rejections.labels(error.kind).inc()
+        return error_response(protocol, error)
+
+
+async def _classify(service: Service, query: Query, deadline_s: float) -> tuple[ServedModel, Answer]:
+    """Return the answer, and the model that computed it: the new one if a reload replaces the model at this moment."""
+    while True:
+        served = service.model(query.model)
+        try:
+            return served, await service.classify(served, query.texts, deadline_s)
+        except ModelUnloaded:
+            continue
+
+
+async def _unless_client_leaves(answering: Awaitable[_T], receive: Receive) -> _T:
+    """Await a result, but cancel the work if the client disconnects first.
+
+    Raises:
+        ClientDisconnect: The client has disconnected.
+    """
+    work = asyncio.ensure_future(answering)
+    leaving = asyncio.ensure_future(_client_left(receive))
+    try:
+        await asyncio.wait({work, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            raise ClientDisconnect
+        return work.result()
+    finally:
+        for task in (work, leaving):
+            task.cancel()
+        await asyncio.gather(work, leaving, return_exceptions=True)
+
+
+async def _client_left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _timeout_s(request: Request) -> float:
+    """Return how long the client is willing to wait, in seconds."""
+    value = request.headers.get(_TIMEOUT_HEADER)
+    if value is None:
+        return float("inf")
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise RequestInvalid(f"{_TIMEOUT_HEADER} is {quoted(value, 40)}, expected a number of seconds greater than 0")
+    return seconds

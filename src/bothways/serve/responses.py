@@ -1,0 +1,37 @@
+"""Turn replies and errors of a protocol into HTTP responses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from bothways import strict_json
+from bothways.errors import Overloaded, ServingError
+from bothways.serve.protocols.protocol import Protocol, Reply
+
+
+def response_of(reply: Reply) -> Response:
+    """Return the response with a reply."""
+    if isinstance(reply.body, bytes):
+        return Response(reply.body, reply.status, headers=dict(reply.headers))
+    return json_response(reply.body, reply.status, reply.headers)
+
+
+def error_response(protocol: Protocol, error: ServingError) -> Response:
+    """Return the response with an error, as a protocol describes errors."""
+    status, body = protocol.render_error(error)
+    headers = {"retry-after": str(error.retry_after_s)} if isinstance(error, Overloaded) else {}
+    return json_response(body, status, headers)
+
+
+def json_response(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a response with a JSON value, which must not contain NaN or infinity."""
+    body = strict_json.dump(value).encode("utf-8")
+    return Response(body, status, headers=dict(headers or {}), media_type="application/json")
+
+
+def path_parameters(request: Request) -> dict[str, str]:
+    """Return the values of a route's path parameters."""
+    return {name: str(value) for name, value in request.path_params.items()}
