@@ -7,10 +7,15 @@ the bundle's task.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import reprlib
+import threading
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,7 +23,7 @@ from bothways.arguments import as_flag, as_integer, as_path, as_text, checked, o
 from bothways.bundle.manifest import EarlyExit, Kind, Manifest
 from bothways.bundle.parity import ENSEMBLE, recorded_scores
 from bothways.bundle.read import Bundle, read_bundle
-from bothways.errors import ConfigError, quoted
+from bothways.errors import BundleBroken, ConfigError, path_text, quoted
 from bothways.runtime.allocator import return_freed_memory
 from bothways.runtime.cores import available_cores
 from bothways.runtime.encoder import PRECISIONS, Precision
@@ -40,12 +45,41 @@ _LABELS_SHOWN = 10
 _DIGEST_SHOWN = 12
 
 
+class _AsyncReader:
+    """The thread that reads for ``apredict``: calls share the cores, so that reading several at once gains nothing."""
+
+    def __init__(self) -> None:
+        self._process_id = 0
+        self._executor: ThreadPoolExecutor | None = None
+
+    def executor(self) -> ThreadPoolExecutor:
+        """Return the executor of this process: a fork has no threads."""
+        if self._executor is None or self._process_id != os.getpid():
+            self._process_id, self._executor = os.getpid(), ThreadPoolExecutor(1, "bothways-apredict")
+        return self._executor
+
+
+_async_reader = _AsyncReader()
+
+
+class _LoadOptions(NamedTuple):
+    """The arguments of ``load``, with absolute paths."""
+
+    path: str
+    threads: int | None
+    early_exit: bool
+    precision: Precision
+    key: str | None
+
+
 class Classifier:
     """A model that reproduces the numbers of its trainer. Made by ``bothways.load``.
 
     Also holds regression models, whose predictions are numbers. Needs no torch, and nothing on disk once it is loaded.
-    Safe to use from several threads. Takes the weights out of the bundle that it is made from, so that a bundle serves
-    for one classifier only.
+    Safe to use from several threads. It never changes, so that a copy is the model itself. Pickled, it is the path of
+    its bundle, its digest and the options of ``load``: another process loads the same bundle.
+
+    Takes the weights out of the bundle that it is made from, so that a bundle serves for one classifier only.
 
     Attributes:
         labels: All labels (text, whole numbers or booleans, as in training), in the order of every row of
@@ -66,7 +100,15 @@ class Classifier:
         threads: int | None = None,
         early_exit: EarlyExit | None = None,
         precision: Precision = "float32",
+        key: str | os.PathLike[str] | None = None,
     ) -> None:
+        self._loaded_by = _LoadOptions(
+            str(Path(bundle.name).absolute()),
+            threads,
+            early_exit is not None,
+            precision,
+            None if key is None else str(Path(key).absolute()),
+        )
         self.manifest: Manifest = bundle.manifest
         self.task: Task = bundle.manifest.decisions
         self.precision = precision
@@ -111,6 +153,15 @@ class Classifier:
             parts.append(f"text_columns={list(self.text_columns)}")
         return f"Classifier({', '.join(parts)}, directions={self.directions}, digest='{self.digest[:_DIGEST_SHOWN]}…')"
 
+    def __copy__(self) -> Classifier:
+        return self
+
+    def __deepcopy__(self, _: object) -> Classifier:
+        return self
+
+    def __reduce__(self) -> tuple[object, tuple[_LoadOptions, str]]:
+        return _load_same, (self._loaded_by, self.digest)
+
     @property
     def directions(self) -> list[str]:
         """The directions that this model reads, in the bundle's order."""
@@ -138,6 +189,30 @@ class Classifier:
             TextError: ``texts`` is a single string, or one of the texts cannot be read.
         """
         return self.task.array([prediction.scores[ENSEMBLE] for prediction in self.stream(texts)])
+
+    async def apredict(self, texts: Iterable[object]) -> Predictions:
+        """Return what ``predict`` returns, without blocking the event loop.
+
+        The texts of one call are read after those of the other, each with all threads of the model. A call that is
+        canceled stops reading. ``texts`` must not be changed meanwhile.
+
+        Raises:
+            TextError: ``texts`` is a single string, or one of the texts cannot be read.
+        """
+        is_canceled = threading.Event()
+
+        def read() -> Predictions:
+            found = []
+            for prediction in self.stream(texts):
+                if is_canceled.is_set():
+                    break
+                found.append(prediction.scores[ENSEMBLE])
+            return self.task.array(found)
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(_async_reader.executor(), read)
+        finally:
+            is_canceled.set()
 
     def predict_proba(self, texts: Iterable[object]) -> Scores:
         """Return the ensemble's probabilities of each text, (N, C) float64, columns in the order of ``labels``.
@@ -332,9 +407,25 @@ def load(
     if precision not in PRECISIONS:
         raise ConfigError(f"unknown precision {quoted(precision)}; use {' or '.join(PRECISIONS)}")
     bundle = read_bundle(path, Kind.CLASSIFIER, key)
-    model = Classifier(bundle, threads, early_exit_of(bundle) if early_exit else None, precision)
+    model = Classifier(bundle, threads, early_exit_of(bundle) if early_exit else None, precision, key)
     if precision == "int8":
         _refuse_far_from_parity_record(model, bundle)
+    return model
+
+
+def _load_same(options: _LoadOptions, digest: str) -> Classifier:
+    """Return the model that was pickled.
+
+    Raises:
+        BundleBroken: The bundle at the path is another one by now.
+        BothwaysError: See ``load``.
+    """
+    model = load(**options._asdict())
+    if model.digest != digest:
+        raise BundleBroken(
+            f"{path_text(options.path)} has the digest {model.digest[:_DIGEST_SHOWN]}…, but the pickled model has "
+            f"{digest[:_DIGEST_SHOWN]}…: put the bundle of the pickled model there, or load the new one"
+        )
     return model
 
 

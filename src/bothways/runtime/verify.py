@@ -146,7 +146,7 @@ def load_verified(
     """
     bundle = read_bundle(path, Kind.CLASSIFIER, key)
     chosen = early_exit_of(bundle) if early_exit else None
-    model = Classifier(bundle, threads, chosen, precision)
+    model = Classifier(bundle, threads, chosen, precision, key)
     model.early_exit = None
     verification = _of_classifier(model, bundle, chosen)
     model.early_exit = chosen

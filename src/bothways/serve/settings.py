@@ -23,6 +23,10 @@ _Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 _Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
+PROCESS_SETTINGS = frozenset({"host", "port", "header_timeout_s", "linger_s", "watch_s"})
+"""Settings that have no effect in another application (``serve.embedded``)."""
+
+
 class Settings(Document):
     """Settings of a server. Every field is an option of ``bothways serve``, a variable, and a key of a TOML file."""
 

@@ -1,0 +1,97 @@
+"""The server as a part of another application, in its process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.testclient import TestClient
+
+import bothways.serve
+from bothways.errors import BundleMissing, ConfigError
+from bothways.runtime.classifier import Classifier
+from tests.bundles import python_environment
+from tests.serve.conftest import HOST, free_port
+
+TEXTS = ["what a lovely film", "", "I HATED every minute of it!!!"]
+OWN_APP = """
+import os, bothways.serve
+from starlette.applications import Starlette
+from starlette.routing import Mount
+app = Starlette(routes=[Mount("/texts", bothways.serve.asgi_app(os.environ["BUNDLE"], threads=1))])
+"""
+
+
+def test_a_mounted_application_predicts_like_the_model(bundle_path: Path, model: Classifier) -> None:
+    mounted = bothways.serve.asgi_app(f"first={bundle_path}", f"second={bundle_path}", max_texts=3)
+    with TestClient(Starlette(routes=[Mount("/texts", mounted)])) as client:
+        reply = client.post("/texts/v1/classify", json={"texts": TEXTS, "model": "second"}).json()
+        assert reply["model"] == "second"
+        found = [result["probabilities"]["ensemble"] for result in reply["results"]]
+        assert found == model.predict_proba(TEXTS).tolist()
+        assert client.get("/texts/health/ready").status_code == 200
+        assert client.post("/texts/v1/classify", json={"texts": TEXTS * 2}).status_code == 413
+        names = [served["name"] for served in client.get("/texts/v1/models").json()["models"]]
+        assert names == ["first", "second"]
+
+
+def test_its_own_lifespan_ends_the_service(bundle_path: Path) -> None:
+    app = bothways.serve.asgi_app(bundle_path)
+    with TestClient(app) as client:
+        assert client.post("/v1/classify", json={"texts": TEXTS}).status_code == 200
+    assert TestClient(app).post("/v1/classify", json={"texts": TEXTS}).status_code == 503
+
+
+@pytest.mark.parametrize(
+    ("bundles", "settings", "error", "message"),
+    [
+        ([], {}, ConfigError, "no bundle, expected at least one"),
+        (["missing.bundle"], {}, BundleMissing, "bundle not found: missing.bundle"),
+        (["a.bundle"], {"port": 80}, ConfigError, "port: settings of the server's own process"),
+        (["a.bundle"], {"max_text": 1}, ConfigError, "--max-text: unknown key"),
+        (["a.bundle"], {"max_texts": 0}, ConfigError, "--max-texts: .* found 0"),
+    ],
+)
+def test_mistakes_are_reported_when_the_application_is_made(
+    bundles: list[str], settings: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        bothways.serve.asgi_app(*bundles, **settings)
+
+
+def test_variables_of_the_environment_do_not_configure_it(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOTHWAYS_MAX_TEXTS", "1")
+    client = TestClient(bothways.serve.asgi_app(bundle_path))
+    assert client.post("/v1/classify", json={"texts": TEXTS}).status_code == 200
+
+
+@pytest.mark.enable_socket
+def test_a_server_of_others_serves_it(bundle_path: Path, tmp_path: Path) -> None:
+    """granian as a server of its own, with a worker process that it starts itself."""
+    (tmp_path / "own_app.py").write_text(OWN_APP)
+    port = free_port()
+    command = [sys.executable, "-m", "granian", "--interface", "asgi", "--port", str(port), "own_app:app"]
+    environment = python_environment() | {"BUNDLE": str(bundle_path)}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline:
+                with contextlib.suppress(OSError):
+                    page = urllib.request.urlopen(f"http://{HOST}:{port}/texts/health/ready", timeout=5)
+                    assert page.status == 200
+                    break
+                time.sleep(0.05)
+            else:
+                raise AssertionError("not ready")
+        finally:
+            process.terminate()
+    assert os.WIFEXITED(process.returncode)
