@@ -9,7 +9,8 @@ import typer
 
 from bothways.errors import DependencyMissing
 from bothways.runtime.encoder import Precision
-from bothways.serve.settings import LogFormat, Settings, parse_bundles, read_settings
+from bothways.serve.bundles import parse_bundles
+from bothways.serve.settings import LogFormat, Settings, read_settings
 
 
 def _option(setting: str, *names: str) -> Any:
@@ -24,7 +25,11 @@ def _option(setting: str, *names: str) -> Any:
 def serve(
     bundles: Annotated[
         list[str],
-        typer.Argument(metavar="BUNDLE...", help="Bundles to serve: PATH or NAME=PATH. The first is the default."),
+        typer.Argument(
+            metavar="BUNDLE...",
+            help="Bundles to serve: PATH, NAME=PATH, or NAME@VERSION=PATH:WEIGHT for several versions of a model. The "
+            "first model is the default.",
+        ),
     ],
     host: Annotated[str | None, _option("host")] = None,
     port: Annotated[int | None, _option("port")] = None,

@@ -10,9 +10,10 @@ from starlette.applications import Starlette
 
 from bothways.errors import ConfigError
 from bothways.serve.app import build_app
+from bothways.serve.bundles import parse_bundles
 from bothways.serve.metrics import ServerMetrics
 from bothways.serve.service import Service
-from bothways.serve.settings import PROCESS_SETTINGS, parse_bundles, read_settings
+from bothways.serve.settings import PROCESS_SETTINGS, read_settings
 
 
 def make_app(bundles: tuple[str | os.PathLike[str], ...], options: dict[str, object]) -> Starlette:

@@ -39,13 +39,18 @@ class ServerMetrics:
         self._queue = Gauge(
             "bothways_queue_tokens",
             "Tokens of the texts waiting or in progress.",
-            ["model"],
+            ["model", "version"],
             registry=registry,
         )
         self._in_progress = Gauge(
-            "bothways_batch_texts", "Texts in progress. At most 32 are read at a time.", ["model"], registry=registry
+            "bothways_batch_texts",
+            "Texts in progress. At most 32 are read at a time.",
+            ["model", "version"],
+            registry=registry,
         )
-        self._models = Gauge("bothways_model", "1 per model that is served.", ["model", "digest"], registry=registry)
+        self._models = Gauge(
+            "bothways_model", "1 per model that is served.", ["model", "version", "digest"], registry=registry
+        )
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -56,18 +61,18 @@ class ServerMetrics:
         finally:
             self.latency.labels(name).observe(time.perf_counter() - started)
 
-    def set_models(self, batchers: Mapping[str, Batcher]) -> None:
+    def set_models(self, batchers: Mapping[tuple[str, str], Batcher]) -> None:
         """Replace the models whose gauges are reported.
 
         Args:
-            batchers: The batcher of each model that is served, by the model's name.
+            batchers: The batcher of each model that is served, by the model's name and version.
         """
         for gauge in (self._queue, self._in_progress, self._models):
             gauge.clear()
-        for name, batcher in batchers.items():
-            self._models.labels(name, batcher.model.digest).set(1)
-            self._queue.labels(name).set_function(partial(getattr, batcher, "tokens"))
-            self._in_progress.labels(name).set_function(partial(getattr, batcher, "texts_in_progress"))
+        for (name, version), batcher in batchers.items():
+            self._models.labels(name, version, batcher.model.digest).set(1)
+            self._queue.labels(name, version).set_function(partial(getattr, batcher, "tokens"))
+            self._in_progress.labels(name, version).set_function(partial(getattr, batcher, "texts_in_progress"))
 
     def count_answer(self, answer: Answer) -> None:
         """Count the texts and tokens of an answered request, and record the duration of each stage."""

@@ -8,7 +8,6 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from bothways.serve.protocols.open_inference import version_of
 from bothways.serve.protocols.protocol import Protocol
 from bothways.serve.service import ServedModel
 from bothways.version import __version__
@@ -35,7 +34,10 @@ def build_openapi(protocols: Sequence[Protocol], served: Sequence[ServedModel]) 
         protocols: The protocols of the server.
         served: The models that it serves. Path parameters are limited to their names and versions.
     """
-    known = {"model": [model.name for model in served], "version": [version_of(model) for model in served]}
+    known = {
+        "model": [*dict.fromkeys(model.name for model in served)],
+        "version": [*dict.fromkeys(model.version for model in served)],
+    }
     schemas = [schema for p in protocols for schema in (p.request, p.reply, p.error) if schema is not None]
     _, definitions = models_json_schema([(schema, "validation") for schema in schemas], ref_template=_REFERENCE)
     paths: dict[str, dict[str, Any]] = {}

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable
 from typing import TypeVar
+from urllib.parse import quote
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -38,7 +39,10 @@ async def predict(service: Service, protocol: Protocol, request: Request) -> Res
         query = protocol.parse(RawRequest(body, dict(request.headers), path_parameters(request)), service)
         refuse_many_texts(len(query.texts), settings)
         served, answer = await _unless_client_leaves(_classify(service, query, deadline_s), request.receive)
-        return response_of(query.render(served, answer))
+        response = response_of(query.render(served, answer))
+        response.headers["x-model"] = quote(served.name)
+        response.headers["x-model-version"] = quote(served.version)
+        return response
     except ServingError as error:
         service.metrics.rejections.labels(error.kind).inc()
         return error_response(protocol, error)
@@ -46,12 +50,12 @@ async def predict(service: Service, protocol: Protocol, request: Request) -> Res
 
 async def _classify(service: Service, query: Query, deadline_s: float) -> tuple[ServedModel, Answer]:
     """Return the answer, and the model that computed it: the new one if a reload replaces the model at this moment."""
+    served = query.served
     while True:
-        served = service.model(query.model)
         try:
             return served, await service.classify(served, query.texts, deadline_s)
         except ModelUnloaded:
-            continue
+            served = service.model(served.name, query.version)
 
 
 async def _unless_client_leaves(answering: Awaitable[_T], receive: Receive) -> _T:

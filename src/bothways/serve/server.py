@@ -9,8 +9,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Sequence
 from typing import NoReturn
 
 from granian.constants import HTTPModes, Interfaces
@@ -20,6 +19,7 @@ from granian.server.embed import Server
 from bothways.bundle.read import read_manifest
 from bothways.errors import BothwaysError, BundleError, ConfigError
 from bothways.serve.app import build_app
+from bothways.serve.bundles import ModelVersion
 from bothways.serve.log import end_log, log_message, start_log
 from bothways.serve.metrics import ServerMetrics
 from bothways.serve.service import Service
@@ -29,13 +29,13 @@ _BACKLOG = 1024
 _MAX_HEADER_BYTES = 65_536
 
 
-def serve(bundles: Mapping[str, Path], settings: Settings) -> NoReturn:
+def serve(bundles: Sequence[ModelVersion], settings: Settings) -> NoReturn:
     """Serve bundles until SIGTERM or SIGINT, then exit the process.
 
     The exit status is 0, or 1 with a line in the log if a bundle can't be served.
 
     Args:
-        bundles: The paths of the bundles by the names of their models. The first is the default model.
+        bundles: The bundles to serve. The model of the first one is the default.
         settings: The settings of the server.
 
     Raises:
@@ -146,7 +146,7 @@ def _digests(service: Service) -> list[str]:
     found = []
     for served in service.models:
         try:
-            found.append(read_manifest(served.path).digest)
+            found.append(read_manifest(served.source.path).digest)
         except BundleError:
             found.append("")
     return found
@@ -155,4 +155,4 @@ def _digests(service: Service) -> list[str]:
 def _log_models(service: Service) -> None:
     for served in service.models:
         where = f"http://{service.settings.host}:{service.settings.port}"
-        log_message(f"serving {served.name} ({served.model.digest[:12]}) at {where}")
+        log_message(f"serving {served.name} version {served.version} ({served.model.digest[:12]}) at {where}")

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 import time
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from bothways.runtime.classifier import Classifier
 from bothways.runtime.verify import Verification, load_verified
 from bothways.serve.answers import Answer, Classified
 from bothways.serve.batching import Batcher
+from bothways.serve.bundles import ModelVersion
 from bothways.serve.metrics import ServerMetrics
 from bothways.serve.settings import Settings
 from bothways.text.reading import TokenizedText
@@ -37,24 +40,32 @@ class ServedModel:
     """A model that is being served.
 
     Attributes:
-        name: The name by which clients select the model.
-        path: The path of its bundle.
+        source: The bundle as it was named at the start.
         model: The classifier loaded from the bundle.
         batcher: The running batch of this model.
         verification: The result of replaying the parity record on this machine.
         loaded_at_s: The time of loading, in seconds since 1970.
     """
 
-    name: str
-    path: Path
+    source: ModelVersion
     model: Classifier
     batcher: Batcher
     verification: Verification
     loaded_at_s: float
 
+    @property
+    def name(self) -> str:
+        """The name by which clients select the model."""
+        return self.source.name
+
+    @property
+    def version(self) -> str:
+        """The version by which clients can select this one among the versions of the model."""
+        return self.source.version
+
 
 class Service:
-    """The served models by name. The first one is the default.
+    """The served models by name and version. The first name is the default model.
 
     Attributes:
         settings: The settings of the server.
@@ -63,45 +74,62 @@ class Service:
         is_draining: Whether the server is shutting down.
     """
 
-    def __init__(self, bundles: Mapping[str, Path], settings: Settings, metrics: ServerMetrics) -> None:
+    def __init__(self, bundles: Sequence[ModelVersion], settings: Settings, metrics: ServerMetrics) -> None:
         self.settings, self.metrics = settings, metrics
         self.problem = ""
         self.is_draining = False
         self._is_closed = False
-        self._bundles = dict(bundles)
-        self._models: dict[str, ServedModel] = {}
+        self._bundles = tuple(bundles)
+        self._models: dict[tuple[str, str], ServedModel] = {}  # by name and version
         self._tokenizing_now = 0
-        self._tokens_per_character = dict.fromkeys(bundles, _INITIAL_TOKENS_PER_CHARACTER)  # by model
+        self._tokens_per_character = defaultdict[tuple[str, str], float](
+            lambda: _INITIAL_TOKENS_PER_CHARACTER
+        )  # by model
         self._tokenizing = ThreadPoolExecutor(TOKENIZING_THREADS, "bothways-tokens")
 
     @property
     def models(self) -> list[ServedModel]:
-        """All models that are loaded, the default first."""
-        return [self._models[name] for name in self._bundles if name in self._models]
+        """All versions of all models that are loaded, in the order in which they were named."""
+        models = self._models
+        return [models[key] for key in map(_key, self._bundles) if key in models]
 
     @property
     def is_ready(self) -> bool:
         """Whether all models are loaded and verified, the last reload succeeded, and no shutdown has begun."""
         return len(self._models) == len(self._bundles) and not self.problem and not self.is_draining
 
-    def model(self, name: str | None = None) -> ServedModel:
-        """Return a model by its name, or the default model if the name is None.
+    def model(self, name: str | None = None, version: str | None = None) -> ServedModel:
+        """Return a version of a model: the named one, or one chosen at random by the weights of the versions.
+
+        Args:
+            name: The name of the model. Defaults to the first one.
+            version: The version. Defaults to a random choice.
 
         Raises:
-            ModelUnknown: No model has this name.
-            Unavailable: The models are still loading, or the server is shutting down.
+            ModelUnknown: No model has this name, or it has no such version.
+            Unavailable: The model is still loading, or the server is shutting down.
         """
-        if not self._models:
+        models = self.models
+        if not models:
             raise Unavailable("the models are still loading: retry later")
         if self._is_closed:
             raise Unavailable("the server is shutting down: send the request to another replica")
-        if name is None:
-            return self.models[0]
-        if name not in self._models:
+        name = self._bundles[0].name if name is None else name
+        sources = [source for source in self._bundles if source.name == name]
+        if not sources:
+            available = ", ".join(dict.fromkeys(source.name for source in self._bundles))
+            raise ModelUnknown(f"model not found: {quoted(name, 100)}. Available models: {shown(available)}")
+        if version is not None and version not in [source.version for source in sources]:
+            available = ", ".join(source.version for source in sources)
             raise ModelUnknown(
-                f"model not found: {quoted(name, 100)}. Available models: {shown(', '.join(self._models))}"
+                f"the model {quoted(name, 100)} has no version {quoted(version, 100)}. "
+                f"Available versions: {shown(available)}"
             )
-        return self._models[name]
+        loaded = [served for served in models if served.name == name and version in (None, served.version)]
+        weights = [1.0 if version is not None else served.source.weight for served in loaded]
+        if not any(weights):
+            raise Unavailable(f"the model {quoted(name, 100)} is still loading: retry later")
+        return random.choices(loaded, weights)[0]  # noqa: S311  (no secret)
 
     def load_all(self) -> None:
         """Load and verify every bundle, then replace the models that are being served.
@@ -113,17 +141,17 @@ class Service:
             BothwaysError: One of the bundles can't be served. The previous models stay in place.
         """
         try:
-            found = [(name, path, *self._load_verified(path)) for name, path in self._bundles.items()]
+            found = [(source, *self._load_verified(source.path)) for source in self._bundles]
         except Exception as error:
             self.problem = str(error)
             raise
         new = [
-            ServedModel(name, path, model, Batcher(model, self.settings.max_queue_tokens), verification, time.time())
-            for name, path, model, verification in found
+            ServedModel(source, model, Batcher(model, self.settings.max_queue_tokens), verification, time.time())
+            for source, model, verification in found
         ]
-        old, self._models = self._models, {served.name: served for served in new}
+        old, self._models = self._models, {_key(served.source): served for served in new}
         self.problem = ""
-        self.metrics.set_models({served.name: served.batcher for served in new})
+        self.metrics.set_models({_key(served.source): served.batcher for served in new})
         for served in old.values():
             served.batcher.close()
 
@@ -157,9 +185,9 @@ class Service:
             raise DeadlinePassed("the deadline passed before all texts were classified") from None
 
     async def _classified(self, served: ServedModel, texts: Sequence[object], deadline_s: float) -> Answer:
-        started = time.monotonic()
+        started, key = time.monotonic(), _key(served.source)
         characters = sum(map(_characters, texts))
-        estimate = math.ceil(self._tokens_per_character[served.name] * characters)
+        estimate = math.ceil(self._tokens_per_character[key] * characters)
         if estimate > served.batcher.max_tokens:
             estimate = 0  # probably too large for any queue: submit() rejects it as such once the exact size is known
         if self._tokenizing_now >= _MAX_TOKENIZING:
@@ -173,9 +201,9 @@ class Service:
             self._tokenizing_now -= 1
         good = [item for item in tokens if not isinstance(item, TextError)]
         if characters:
-            remembered = _CHARACTERS_REMEMBERED * self._tokens_per_character[served.name]
+            remembered = _CHARACTERS_REMEMBERED * self._tokens_per_character[key]
             tokens_per_character = (remembered + sum(map(len, good))) / (_CHARACTERS_REMEMBERED + characters)
-            self._tokens_per_character[served.name] = tokens_per_character
+            self._tokens_per_character[key] = tokens_per_character
         tokenized = time.monotonic()
         request = served.batcher.submit(good, deadline_s)
         try:
@@ -200,6 +228,10 @@ class Service:
         if not verification.passed:
             raise Unavailable(f"{path} does not reproduce its parity record on this machine: {verification.problem}")
         return model, verification
+
+
+def _key(source: ModelVersion) -> tuple[str, str]:
+    return source.name, source.version
 
 
 def _characters(text: object) -> int:

@@ -1,12 +1,12 @@
 """Settings of the server, from options, environment variables and a TOML file, in this order of precedence.
 
-Also parses the bundles that a server is started with. Every error in the settings is reported at once.
+Every error in the settings is reported at once.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -102,29 +102,3 @@ def _described(fault: Fault, sources: Mapping[str, str], config: Path | None) ->
     if fault.kind == "extra_forbidden":
         return f"{source}: unknown key"
     return f"{source}: {fault.message}, found {quoted(fault.value)}"
-
-
-def parse_bundles(values: Sequence[str]) -> dict[str, Path]:
-    """Parse the bundles to serve.
-
-    Args:
-        values: Each either ``NAME=PATH`` or ``PATH``. The name of the latter is the last part of the path, without
-            its suffix.
-
-    Returns:
-        The paths by name, in the order of the values.
-
-    Raises:
-        ConfigError: Two bundles have the same name, or a name is empty.
-    """
-    found: dict[str, Path] = {}
-    for value in values:
-        name, is_named, rest = value.partition("=")
-        path = Path(rest if is_named else value)
-        name = name if is_named else path.resolve().stem
-        if not name:
-            raise ConfigError(f"the name of the bundle {quoted(value)} is empty: use NAME=PATH")
-        if name in found:
-            raise ConfigError(f"two bundles are named {quoted(name)}: use NAME=PATH to give them different names")
-        found[name] = path
-    return found

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bothways.errors import ConfigError
-from bothways.serve.settings import Settings, parse_bundles, read_settings
+from bothways.serve.settings import Settings, read_settings
 
 
 def written(folder: Path, content: str) -> Path:
@@ -41,10 +41,3 @@ def test_a_file_that_can_not_be_read_is_an_error(tmp_path: Path, content: str | 
     config = tmp_path / "serve.toml" if content is None else written(tmp_path, content)
     with pytest.raises(ConfigError, match=fault):
         read_settings({}, config, {})
-
-
-def test_bundles_are_named_by_their_path_or_explicitly() -> None:
-    assert parse_bundles(["a/b.bundle", "c=d/e"]) == {"b": Path("a/b.bundle"), "c": Path("d/e")}
-    for values, fault in ((["a=x", "a=y"], "two bundles are named 'a'"), (["=x"], "is empty")):
-        with pytest.raises(ConfigError, match=fault):
-            parse_bundles(values)

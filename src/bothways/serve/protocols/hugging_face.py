@@ -56,7 +56,7 @@ def _parse(received: RawRequest, service: Service) -> Query:
     if parameters.top_k is not None and parameters.top_k < 1:
         raise RequestInvalid(f"parameters.top_k is {parameters.top_k}, expected 1 or more")
     texts = [request.inputs] if isinstance(request.inputs, str) else request.inputs
-    return Query(texts, None, partial(_render, parameters.top_k))
+    return Query(texts, served, partial(_render, parameters.top_k))
 
 
 def _render(top_k: int | None, served: ServedModel, answer: Answer) -> Reply:

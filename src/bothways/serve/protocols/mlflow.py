@@ -50,9 +50,10 @@ class InvocationRequest(Schema):
 
 def _parse(received: RawRequest, service: Service) -> Query:
     content_type = received.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    columns = service.model().model.text_columns
+    served = service.model()
+    columns = served.model.text_columns
     if content_type == "text/csv":
-        return Query(_csv_texts(received.body, columns, service.settings), None, _render)
+        return Query(_csv_texts(received.body, columns, service.settings), served, _render)
     if content_type not in ("application/json", ""):
         raise BodyUnsupported(f"the content type is {quoted(content_type, 60)}, expected application/json or text/csv")
     request = parse_body(received.body, InvocationRequest, service.settings)
@@ -64,7 +65,7 @@ def _parse(received: RawRequest, service: Service) -> Query:
             f"{', '.join(given) or 'none'}"
         )
     ((name, value),) = given.items()
-    return Query(_texts(name, value, columns), None, _render)
+    return Query(_texts(name, value, columns), served, _render)
 
 
 def _texts(name: str, value: Any, columns: Sequence[str]) -> list[Any]:

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 
 from bothways.bundle.parity import ENSEMBLE
-from bothways.errors import ModelUnknown, RequestInvalid, quoted, shown
+from bothways.errors import RequestInvalid, quoted, shown
 from bothways.runtime.classifier import Classifier
 from bothways.schema import Items
 from bothways.serve.answers import Answer, Classified
@@ -56,7 +56,6 @@ from bothways.version import __version__
 INPUT, LABEL, PROBABILITIES, VALUE = "text", "label", "probabilities", "value"
 _JSON_LENGTH_HEADER = "inference-header-content-length"
 _BINARY_SIZE, _BINARY_DATA, _BINARY_OUTPUT = "binary_data_size", "binary_data", "binary_data_output"
-_VERSION_CHARACTERS = 12
 
 
 class _Open(Schema):
@@ -106,11 +105,6 @@ class _Wanted:
     in_binary: bool
 
 
-def version_of(served: ServedModel) -> str:
-    """Return the version of a model: the beginning of its bundle's digest."""
-    return served.model.digest[:_VERSION_CHARACTERS]
-
-
 def _parse(received: RawRequest, service: Service) -> Query:
     served = _served(service, received.path)
     header, raw = _split(received)
@@ -122,7 +116,7 @@ def _parse(received: RawRequest, service: Service) -> Query:
         outputs = {o.name: o.parameters.get(_BINARY_DATA, in_binary) is True for o in request.outputs}
     wanted = _Wanted(request.id, outputs, in_binary)
     _outputs(wanted, served.model)
-    return Query(texts, served.name, partial(_render, wanted))
+    return Query(texts, served, partial(_render, wanted), received.path.get("version"))
 
 
 def _default_outputs(model: Classifier) -> tuple[str, ...]:
@@ -259,7 +253,7 @@ def _render(wanted: _Wanted, served: ServedModel, answer: Answer) -> Reply:
         else:
             tensor["data"] = data if isinstance(data, list) else _json_numbers(data)
         tensors.append(tensor)
-    document: dict[str, object] = {"model_name": served.name, "model_version": version_of(served), "outputs": tensors}
+    document: dict[str, object] = {"model_name": served.name, "model_version": served.version, "outputs": tensors}
     if wanted.id is not None:
         document["id"] = wanted.id
     if not raw:
@@ -307,13 +301,7 @@ def _served(service: Service, path: Mapping[str, str]) -> ServedModel:
     Raises:
         ModelUnknown: No model has this name, or the path names a version that is not served.
     """
-    served = service.model(path["model"])
-    version = path.get("version")
-    if version is not None and version != version_of(served):
-        raise ModelUnknown(
-            f"model {served.name} has no version {quoted(version, 100)}. Available version: {version_of(served)}"
-        )
-    return served
+    return service.model(path["model"], path.get("version"))
 
 
 def _server_metadata(_: Service, __: Mapping[str, str]) -> Reply:
@@ -325,7 +313,7 @@ def _model_metadata(service: Service, path: Mapping[str, str]) -> Reply:
     model = served.model
     metadata: dict[str, object] = {
         "name": served.name,
-        "versions": [version_of(served)],
+        "versions": [other.version for other in service.models if other.name == served.name],
         "platform": "bothways_ulmfit",
         "inputs": [{"name": name, "datatype": "BYTES", "shape": [-1]} for name in _input_names(model)],
         "outputs": [_described(name, -1, model) for name in (*_default_outputs(model), *model.directions)],

@@ -41,6 +41,8 @@ class ClassifyRequest(Schema):
     affect the other texts."""
     model: str | None = None
     """Name of the model. Defaults to the first one that is served."""
+    version: str | None = None
+    """Version of the model. Defaults to one of its versions, chosen at random by their weights."""
     probabilities: Items[Name] | None = None
     """Which probabilities to return. Defaults to `ensemble`. Must be left out for a regression model."""
     values: Items[Name] | None = None
@@ -90,6 +92,7 @@ class ClassifyReply(Schema):
     """A result per text, in the order of the texts."""
 
     model: str
+    version: str
     digest: str
     """The digest of the bundle, a SHA-256."""
     labels: list[str | int | bool]
@@ -106,11 +109,12 @@ class ErrorReply(Schema):
 
 def _parse(received: RawRequest, service: Service) -> Query:
     request = parse_body(received.body, ClassifyRequest, service.settings)
-    kind = service.model(request.model).model.task.score_kind
+    served = service.model(request.model, request.version)
+    kind = served.model.task.score_kind
     for name, names in (("probabilities", request.probabilities), ("values", request.values)):
         if names is not None and name != kind:
             raise RequestInvalid(f'the model has no {name}: request {kind} instead, such as "{kind}": ["ensemble"]')
-    return Query(request.texts, request.model, partial(_render, request))
+    return Query(request.texts, served, partial(_render, request), request.version)
 
 
 def _render(request: ClassifyRequest, served: ServedModel, answer: Answer) -> Reply:
@@ -118,7 +122,15 @@ def _render(request: ClassifyRequest, served: ServedModel, answer: Answer) -> Re
     results = [
         {"error": str(item)} if isinstance(item, TextError) else _result(item, request, model) for item in answer.items
     ]
-    return Reply({"model": served.name, "digest": model.digest, "labels": list(model.labels), "results": results})
+    return Reply(
+        {
+            "model": served.name,
+            "version": served.version,
+            "digest": model.digest,
+            "labels": list(model.labels),
+            "results": results,
+        }
+    )
 
 
 def _result(found: Classified, request: ClassifyRequest, model: Classifier) -> dict[str, object]:
@@ -168,6 +180,8 @@ def _described(served: ServedModel) -> dict[str, object]:
     targets = [{"center": target.center, "scale": target.scale} for target in record.targets]
     return {
         "name": served.name,
+        "version": served.version,
+        "weight": served.source.weight,
         "digest": model.digest,
         "task": record.name,
         "target": targets[0] if len(targets) == 1 else None,

@@ -67,14 +67,16 @@ class Query:
 
     Attributes:
         texts: The values sent as texts, of any type.
-        model: The name of the requested model, or None for the default model.
+        served: The model that answers, chosen once per request.
         render: Renders the answer as this request wants it. Raises ``ServingError`` if the protocol has no way to
             report the error of a single text.
+        version: The version of the model that the client asked for. Defaults to any.
     """
 
     texts: Sequence[object]
-    model: str | None
+    served: ServedModel
     render: Callable[[ServedModel, Answer], Reply]
+    version: str | None = None
 
 
 @dataclass(frozen=True)

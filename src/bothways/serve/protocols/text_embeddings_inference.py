@@ -64,12 +64,13 @@ class EmptyInputs(RequestInvalid):
 
 def _parse(received: RawRequest, service: Service) -> Query:
     request = parse_body(received.body, PredictRequest, service.settings)
-    require_labels(service.model())
-    require_one_text_column(service.model())
+    served = service.model()
+    require_labels(served)
+    require_one_text_column(served)
     if request.raw_scores:
         raise RequestInvalid("raw_scores is not supported: scores are always probabilities")
     if isinstance(request.inputs, str):
-        return _query([request.inputs], is_single=True)
+        return _query(served, [request.inputs], is_single=True)
     if not request.inputs:
         raise EmptyInputs("`inputs` cannot be empty")
     texts = []
@@ -84,12 +85,12 @@ def _parse(received: RawRequest, service: Service) -> Query:
                 f"inputs.{number} has {len(item)} texts, expected 1: these models do not support pairs"
             )
         texts.append(item[0])
-    return _query(texts, is_single=False)
+    return _query(served, texts, is_single=False)
 
 
-def _query(texts: Sequence[object], *, is_single: bool) -> Query:
+def _query(served: ServedModel, texts: Sequence[object], *, is_single: bool) -> Query:
     characters = sum(len(text) for text in texts if isinstance(text, str))
-    return Query(texts, None, partial(_render, characters, is_single))
+    return Query(texts, served, partial(_render, characters, is_single))
 
 
 def _render(characters: int, is_single: bool, served: ServedModel, answer: Answer) -> Reply:

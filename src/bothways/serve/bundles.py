@@ -1,0 +1,122 @@
+"""The bundles that a server is started with: ``[NAME[@VERSION]=]PATH[:WEIGHT]``.
+
+Several versions of one model share its requests by their weights.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bothways.errors import ConfigError, path_text, quoted
+
+FIRST_VERSION = "1"
+"""The version of a model for which none is named."""
+_FORM = "use NAME=PATH, or NAME@VERSION=PATH:WEIGHT for several versions of a model"
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A bundle to serve.
+
+    Attributes:
+        name: The name by which clients select the model.
+        version: The version by which clients can select this bundle among those of the same name.
+        path: The path of the bundle.
+        weight: The share of the requests that name no version, relative to the other versions of the model. With 0, it
+            only answers requests that name its version.
+    """
+
+    name: str
+    version: str
+    path: Path
+    weight: float = 1.0
+
+
+def parse_bundles(values: Sequence[str]) -> tuple[ModelVersion, ...]:
+    """Parse the bundles to serve.
+
+    Args:
+        values: Each either a ``PATH``, a ``NAME=PATH`` or a ``NAME@VERSION=PATH:WEIGHT``. A path that exists is always
+            taken as a path. Its model is named after the last part of the path as it is written, without its suffix.
+
+    Returns:
+        The bundles in the order of the values.
+
+    Raises:
+        ConfigError: A name, version, path or weight is missing or invalid, two bundles have the same name and version,
+            some versions of a model have a weight and others don't, or all of them have the weight 0.
+    """
+    parsed = [_parsed(value) for value in values]
+    found: dict[tuple[str, str], ModelVersion] = {}
+    for name, version, path, weight in parsed:
+        if (name, version) in found:
+            raise ConfigError(
+                f"two bundles are named {quoted(name)}: use NAME=PATH to give them different names"
+                if version == FIRST_VERSION
+                else f"two bundles are the version {quoted(version)} of {quoted(name)}: name another version"
+            )
+        found[name, version] = ModelVersion(name, version, path, 1.0 if weight is None else weight)
+    for model in dict.fromkeys(name for name, *_ in parsed):
+        _check_weights(model, [weight for name, _, _, weight in parsed if name == model])
+    return tuple(found.values())
+
+
+def _check_weights(name: str, weights: Sequence[float | None]) -> None:
+    given = [weight for weight in weights if weight is not None]
+    if given and len(given) < len(weights):
+        raise ConfigError(
+            f"some versions of {quoted(name)} have a weight and others don't: give each one a weight, or none"
+        )
+    if given and not any(given):
+        raise ConfigError(f"the weights of {quoted(name)} are all 0: at least one must be greater than 0")
+
+
+def _parsed(value: str) -> tuple[str, str, Path, float | None]:
+    """Return the name, the version, the path and the weight in a value. The weight is None if there is none."""
+    left, equals, right = value.partition("=")
+    if not equals or "/" in left or os.path.lexists(value):
+        path, weight = _path_and_weight(value, value)
+        # As written: the target of a symbolic link changes with each release.
+        name = Path(os.path.abspath(path)).stem  # noqa: PTH100  (resolve() would follow the link)
+        if not name:
+            raise ConfigError(f"{quoted(value)} has no last part to name the model after: use NAME=PATH")
+        return name, FIRST_VERSION, path, weight
+    name, at, version = left.rpartition("@")
+    if not at:
+        name, version = left, FIRST_VERSION
+    for part, content in (("name", name), ("version", version)):
+        if not content.strip():
+            raise ConfigError(f"the {part} of the bundle {quoted(value)} is empty: {_FORM}")
+    path, weight = _path_and_weight(right, value)
+    return name, version, path, weight
+
+
+def _path_and_weight(text: str, value: str) -> tuple[Path, float | None]:
+    """Split ``PATH:WEIGHT``. A path that exists, or does not end in a number, has no weight."""
+    path, colon, number = text.rpartition(":")
+    if not colon or os.path.lexists(text):
+        path, number = text, ""
+    elif not _is_number(number):
+        if os.path.lexists(path):
+            raise ConfigError(f"the weight of the bundle {quoted(value)} is {quoted(number)}, expected a number")
+        path, number = text, ""
+    if not path:
+        raise ConfigError(f"the path of the bundle {quoted(value)} is empty: {_FORM}")
+    if not number:
+        return Path(path), None
+    weight = float(number)
+    if not 0 <= weight < math.inf:
+        raise ConfigError(f"the weight of {path_text(path)} is {quoted(number)}, expected 0 or more")
+    return Path(path), weight
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
