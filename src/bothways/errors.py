@@ -18,7 +18,8 @@ r"""Every error that bothways raises on purpose.
     ├── ServingError               request that the server cannot answer                  exit 1
     │   ├── RequestInvalid         malformed request                                      HTTP 400
     │   │   ├── ModelUnknown       model that is not served                               HTTP 404
-    │   │   └── BodyUnsupported    compressed body or unsupported content type            HTTP 415
+    │   │   ├── BodyUnsupported    compressed body or unsupported content type            HTTP 415
+    │   │   └── ReplyUnsupported   no supported format is accepted for the reply          HTTP 406
     │   ├── RequestTooLarge        request over a size limit                              HTTP 413
     │   ├── RequestSlow            body not received in time                              HTTP 408
     │   ├── Overloaded             queue full                                             HTTP 429
@@ -234,6 +235,13 @@ class BodyUnsupported(RequestInvalid):
 
     status = 415
     kind = "unsupported"
+
+
+class ReplyUnsupported(RequestInvalid):
+    """The client accepts none of the formats in which the server can reply."""
+
+    status = 406
+    kind = "not_acceptable"
 
 
 class RequestTooLarge(ServingError):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from bothways.errors import ConfigError, DataError, quoted
 from bothways.tasks import classification, constant, metrics
 from bothways.tasks.labels import (
+    KNOWN_SHOWN,
     KnownLabels,
     LabelKind,
     LabelValue,
@@ -364,6 +365,18 @@ class MultiLabel(Task):
         )
         thresholds = best_thresholds(self.with_temperature(scores, temperature), is_true)
         return replace(self, temperature=temperature, thresholds=thresholds)
+
+    def with_thresholds(self, thresholds: Mapping[str, float], default: float | None = None) -> Self:
+        """Return this task with other thresholds, each 0..1, for all labels or for some."""
+        if unknown := classification.unknown_labels(self.labels, thresholds):
+            there = listed(self.labels, KNOWN_SHOWN)
+            raise ConfigError(f"thresholds name the unknown labels {listed(unknown)}; the model has {there}")
+        values = [*thresholds.values(), *([] if default is None else [default])]
+        if bad := [value for value in values if not 0 <= value <= 1]:
+            raise ConfigError(f"a threshold is {bad[0]:g}, expected a number between 0 and 1")
+        present = self.thresholds if default is None else (default,) * len(self.labels)
+        found = (thresholds.get(label, value) for label, value in zip(self.labels, present, strict=True))
+        return replace(self, thresholds=tuple(map(float, found)))
 
     def chosen(self, scores: Scores) -> NDArray[np.bool_]:
         """Return whether each label is assigned, for scores (C,) or (N, C)."""

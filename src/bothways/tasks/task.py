@@ -366,6 +366,18 @@ class Task(ABC):
     def thresholds(self) -> tuple[float, ...] | None:
         """The probability from which on each label is assigned; None where the task has no thresholds."""
 
+    def with_thresholds(self, thresholds: Mapping[str, float], default: float | None = None) -> Self:
+        """Return this task with other thresholds.
+
+        Args:
+            thresholds: Thresholds by label, 0..1.
+            default: The threshold of the labels that are not named. Defaults to those of the task.
+
+        Raises:
+            ConfigError: The task has no thresholds, a label is unknown, or a threshold is not between 0 and 1.
+        """
+        raise ConfigError(f"a {self.title} has no thresholds. Only multi-label models have them")
+
     def mean(self, members: Iterable[Scores]) -> Scores:
         """Return the members' mean with equal weights, in the order and with the rounding of prediction."""
         rows = list(members)
