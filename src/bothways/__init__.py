@@ -21,6 +21,7 @@ from bothways.bundle.manifest import EarlyExit
 from bothways.bundle.sign import sign
 from bothways.bundle.signature import Signature
 from bothways.errors import (
+    AddressUnusable,
     BothwaysError,
     BundleBroken,
     BundleError,
@@ -56,6 +57,7 @@ from bothways.training.api import pretrain, train
 from bothways.version import __version__
 
 __all__ = [
+    "AddressUnusable",
     "Benchmark",
     "BothwaysError",
     "BundleBroken",
