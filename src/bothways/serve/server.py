@@ -15,11 +15,11 @@ import socket
 import time
 from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
-from granian.net import SocketHolder
+from granian.net import SocketHolder  # type: ignore[attr-defined]
 from granian.server.embed import Server
 from starlette.applications import Starlette
 
@@ -97,8 +97,9 @@ class _Server(Server):
 
     def _init_shared_socket(self) -> None:
         descriptor = os.dup(self._opened.fileno())  # granian closes it
-        self._ssp, self._sfd = None, descriptor
-        self._shd = SocketHolder(descriptor, self._opened.family == socket.AF_UNIX, BACKLOG)
+        holder = SocketHolder(descriptor, self._opened.family == socket.AF_UNIX, BACKLOG)  # type: ignore[call-arg]
+        self._shd = holder  # type: ignore[assignment]
+        self._sfd, self._ssp = descriptor, None  # type: ignore[assignment]
 
 
 class _Process:
@@ -176,7 +177,8 @@ class _Process:
             BothwaysError: The HTTP server stopped by itself.
         """
         task = asyncio.ensure_future(work)
-        await asyncio.wait({task, self._ended, *self._listening}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+        events: list[asyncio.Future[Any]] = [task, self._ended, *self._listening]
+        await asyncio.wait(events, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
         task.cancel()
