@@ -191,7 +191,7 @@ def served_by(
         first, second = names.get(key), (others or {}).get(key)
         if first is not None and second is not None and first != second:
             raise RequestInvalid(
-                f"the path names the {key} {quoted(first, 100)}, but the body names {quoted(second, 100)}"
+                f"the URL names the {key} {quoted(first, 100)}, but the body names {quoted(second, 100)}"
             )
         found[key] = second if first is None else first
     name, version = found["model"], found["version"]
