@@ -252,8 +252,8 @@ def test_kserve_predicts_and_describes_a_model(server: RunningServer, model: Cla
     expected = [sorted_scores(model, text)[0] for text in TEXTS]
     body = {"instances": TEXTS, "signature_name": "serving_default"}
     assert server.request("/v1/models/tiny:predict", body).value == {"predictions": expected}
-    body = {"instances": [{"text": text} for text in TEXTS], "parameters": {"top_k": 2}}
-    first = server.request("/v1/models/tiny:predict", body).value["predictions"][0]
+    rows = {"instances": [{"text": text} for text in TEXTS], "parameters": {"top_k": 2}}
+    first = server.request("/v1/models/tiny:predict", rows).value["predictions"][0]
     assert first["top"] == sorted_scores(model, TEXTS[0])[:2]
     described = server.request("/v1/models/tiny").value
     assert (described["name"], described["ready"], described["digest"]) == ("tiny", True, model.digest)

@@ -155,7 +155,10 @@ def test_protocols_of_hugging_face_report_values_as_scores(
         "price",
         "stars",
     ]
-    for path in ("/", "/v1/classify"):
-        body = {"parameters": {"top_k": 1}, "inputs": "a"} if path == "/" else {"texts": ["a"], "top_k": 1}
-        reply = regression_server.request(path, body)
+    requests: list[tuple[str, dict[str, Any]]] = [
+        ("/", {"parameters": {"top_k": 1}, "inputs": "a"}),
+        ("/v1/classify", {"texts": ["a"], "top_k": 1}),
+    ]
+    for path, request in requests:
+        reply = regression_server.request(path, request)
         assert (reply.status, "predicts a number and has no labels" in reply.value["error"]) == (400, True)
