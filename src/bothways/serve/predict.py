@@ -16,6 +16,7 @@ from bothways.errors import RequestInvalid, ServingError, quoted
 from bothways.serve.answers import Answer
 from bothways.serve.batching import ModelUnloaded
 from bothways.serve.bodies import read_body
+from bothways.serve.observation import observation_of
 from bothways.serve.protocols.media_types import lines_accepted
 from bothways.serve.protocols.protocol import Protocol, Query, RawRequest, refuse_many_texts, served_by
 from bothways.serve.responses import error_response, path_parameters, response_of
@@ -37,13 +38,18 @@ async def predict(service: Service, protocol: Protocol, request: Request) -> Res
     try:
         if protocol.lines is not None and (media := lines_accepted(request.headers)):
             chosen = served_by(service, path_parameters(request))
+            observation_of(request).choose(chosen.served.name, chosen.served.version)
             return _named(LinesResponse(service, chosen, protocol.lines, request, media), chosen.served)
         deadline_s = min(deadline_s, time.monotonic() + _timeout_s(request))
         with service.metrics.stage("body"):
             body = await read_body(request, settings)
         query = protocol.parse(RawRequest(body, dict(request.headers), path_parameters(request)), service)
+        observation = observation_of(request)
+        observation.choose(query.served.name, query.served.version)
         refuse_many_texts(len(query.texts), settings)
         served, answer = await _unless_client_leaves(_classify(service, query, deadline_s), request.receive)
+        observation.choose(served.name, served.version)
+        observation.answer = answer
         return _named(response_of(query.render(served, answer)), served)
     except ServingError as error:
         service.metrics.rejections.labels(error.kind).inc()

@@ -27,7 +27,6 @@ from bothways.serve.batching import ModelUnloaded
 from bothways.serve.log import log_message
 from bothways.serve.protocols.protocol import Chosen, LineFormat
 from bothways.serve.service import ServedModel, Service
-from bothways.serve.settings import Settings
 
 _GROUP_LINES = 32
 _GROUP_BYTES = 100_000
@@ -35,6 +34,8 @@ _GROUP_BYTES = 100_000
 _GROUPS_WAITING = 2
 """Groups whose answers wait until those of earlier lines are sent. One more is being read, and one being sent."""
 _RETRY_S = 0.1
+_POLL_S = 0.2
+"""While no lines arrive, how often to look whether the server is shutting down."""
 _MOST_VALUES = 1000
 """Most JSON values in a line. A text has one value per text column."""
 
@@ -104,7 +105,7 @@ class _LineClassifier:
     async def _read(self, body: AsyncIterator[bytes], answers: asyncio.Queue[asyncio.Task[bytes] | None]) -> None:
         """Read groups of lines, and start to classify each when there is room for its answer."""
         try:
-            async for group in _groups(body, self._service.settings):
+            async for group in _groups(body, self._service):
                 await answers.put(asyncio.create_task(self._reply(group)))
         except Exception as error:  # noqa: BLE001  (raised where the answers are awaited)
             await answers.put(asyncio.create_task(_failed(error)))
@@ -185,18 +186,24 @@ async def _failed(error: Exception) -> bytes:
     raise error
 
 
-async def _groups(body: AsyncIterator[bytes], settings: Settings) -> AsyncIterator[list[_Line]]:
-    """Yield the lines of a body in groups. The lines of a group have arrived together, so that no line waits."""
+async def _groups(body: AsyncIterator[bytes], service: Service) -> AsyncIterator[list[_Line]]:
+    """Yield the lines of a body in groups. The lines of a group have arrived together, so that no line waits.
+
+    Raises:
+        StreamEnded: The client sends nothing, or the server is shutting down.
+        ClientDisconnect: The client has disconnected.
+    """
+    longest = service.settings.max_body_bytes
     group: list[_Line] = []
     size = number = 0
     pending, is_too_long = bytearray(), False
-    while (part := await _next_part(body, settings)) is not None:
+    while (part := await _next_part(body, service)) is not None:
         if number == 0 and not pending:
             part = part.removeprefix(codecs.BOM_UTF8)
         pieces = part.split(b"\n")
         for piece in pieces[:-1]:
             pending += piece
-            number, is_too_long = number + 1, is_too_long or len(pending) > settings.max_body_bytes
+            number, is_too_long = number + 1, is_too_long or len(pending) > longest
             group.append(_Line(number, None if is_too_long else bytes(pending)))
             size += len(pending)
             pending, is_too_long = bytearray(), False
@@ -204,7 +211,7 @@ async def _groups(body: AsyncIterator[bytes], settings: Settings) -> AsyncIterat
                 yield group
                 group, size = [], 0
         pending += pieces[-1]
-        if len(pending) > settings.max_body_bytes:
+        if len(pending) > longest:
             pending, is_too_long = bytearray(b"."), True
         if group:
             yield group
@@ -213,18 +220,20 @@ async def _groups(body: AsyncIterator[bytes], settings: Settings) -> AsyncIterat
         yield [_Line(number + 1, None if is_too_long else bytes(pending))]
 
 
-async def _next_part(body: AsyncIterator[bytes], settings: Settings) -> bytes | None:
-    """Return the next part of a body, or None at its end.
-
-    Raises:
-        StreamEnded: The client sends nothing.
-        ClientDisconnect: The client has disconnected.
-    """
+async def _next_part(body: AsyncIterator[bytes], service: Service) -> bytes | None:
+    """Return the next part of a body, or None at its end."""
+    waiting = asyncio.ensure_future(anext(body, None))
+    timeout_s = service.settings.body_timeout_s
+    deadline_s = time.monotonic() + timeout_s
     try:
-        async with asyncio.timeout(settings.body_timeout_s):
-            return await anext(body, None)
-    except TimeoutError:
-        raise StreamEnded(f"nothing was received for {settings.body_timeout_s:g} s (body-timeout-s)") from None
+        while not (await asyncio.wait({waiting}, timeout=_POLL_S))[0]:
+            if service.is_draining:
+                raise StreamEnded("the server is shutting down: send further lines to another replica")
+            if time.monotonic() > deadline_s:
+                raise StreamEnded(f"nothing was received for {timeout_s:g} s (body-timeout-s)")
+        return waiting.result()
+    finally:
+        waiting.cancel()
 
 
 def _line_of(value: object) -> bytes:
