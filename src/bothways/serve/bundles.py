@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bothways.errors import ConfigError, path_text, quoted
+from bothways.serve.settings import BUNDLES_KEY
+from bothways.toml_file import read_toml
 
 FIRST_VERSION = "1"
 """The version of a model for which none is named."""
@@ -34,6 +36,39 @@ class ModelVersion:
     version: str
     path: Path
     weight: float = 1.0
+
+
+def read_bundles(values: Sequence[str], config: Path | None) -> tuple[ModelVersion, ...]:
+    """Return the bundles to serve, from the command line or from the key ``bundles`` of a TOML file.
+
+    Args:
+        values: The bundles of the command line, as ``parse_bundles`` reads them.
+        config: The TOML file, if any. Its ``bundles`` are a list of such values.
+
+    Raises:
+        ConfigError: There are bundles in neither or in both, the file can't be read, or see ``parse_bundles``.
+    """
+    content = read_toml(config) if config is not None else {}
+    if BUNDLES_KEY not in content:
+        if not values:
+            raise ConfigError(
+                "no bundle, expected at least one: name them as arguments, or in the file of --config as "
+                'bundles = ["reviews.bundle"]'
+            )
+        return parse_bundles(values)
+    assert config is not None
+    where = f"{BUNDLES_KEY} in {path_text(config)}"
+    listed = content[BUNDLES_KEY]
+    if values:
+        raise ConfigError(f"bundles are named both as arguments and by {where}: name them in one place")
+    if not isinstance(listed, list) or not listed or not all(isinstance(item, str) for item in listed):
+        raise ConfigError(
+            f'{where} must be a list of text, such as ["reviews@v1=a.bundle:90", "reviews@v2=b.bundle:10"]'
+        )
+    try:
+        return parse_bundles(listed)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
 
 
 def parse_bundles(values: Sequence[str]) -> tuple[ModelVersion, ...]:
