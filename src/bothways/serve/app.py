@@ -16,7 +16,7 @@ from bothways.serve.metrics import CONTENT_TYPE
 from bothways.serve.observed import observed_route
 from bothways.serve.openapi import build_openapi
 from bothways.serve.predict import predict
-from bothways.serve.protocols import hugging_face, mlflow, open_inference, own, text_embeddings_inference
+from bothways.serve.protocols import hugging_face, kserve, mlflow, open_inference, own, text_embeddings_inference
 from bothways.serve.protocols.protocol import Information, Protocol
 from bothways.serve.responses import error_response, json_response, path_parameters, response_of
 from bothways.serve.service import Service
@@ -26,6 +26,7 @@ PROTOCOLS = (
     text_embeddings_inference.PROTOCOL,
     hugging_face.PROTOCOL,
     mlflow.PROTOCOL,
+    kserve.PROTOCOL,
     open_inference.PROTOCOL,
 )
 _PAGE = resources.files("bothways.serve").joinpath("page.html").read_text(encoding="utf-8")
@@ -52,10 +53,10 @@ def build_app(service: Service) -> Starlette:
     ]
     for protocol in PROTOCOLS:
         predict_by = partial(predict, service, protocol)
-        routes += [observed_route(path, "POST", predict_by, service) for path in protocol.predict_routes]
+        routes += [observed_route(path, "POST", predict_by, service) for path in protocol.routes]
         for info in protocol.information:
             inform = partial(_inform, service, protocol, info)
-            routes.append(observed_route(info.path, "GET", inform, service, is_logged=not info.is_probe))
+            routes.append(observed_route(info.path, info.method, inform, service, is_logged=not info.is_probe))
     app = Starlette(routes=routes)
     app.router.redirect_slashes = False  # a client that sent a POST to a wrong path needs an error, not a redirect
     return app
