@@ -327,13 +327,11 @@ def test_a_canceled_run_keeps_its_results_and_continues(page: Page) -> None:
 
 def test_a_server_that_stops_meanwhile_loses_no_results(browser: Browser, bundle_path: Path, tmp_path: Path) -> None:
     """The page waits some seconds for a server that restarts. Otherwise it stops, and continues on request."""
-    command, options = (
-        [f"tiny={bundle_path}", "--max-texts", 5, "--threads", 1],
-        {"folder": tmp_path, "port": free_port()},
-    )
+    command = [f"tiny={bundle_path}", "--max-texts", 5, "--threads", 1]
+    options: dict[str, Any] = {"folder": tmp_path, "port": free_port()}
     with running(*command, **options) as server, opened(browser, server, statuses=(0, 503)) as page:
         page.check("#mode-many")
-        page.fill("#paste", "\n".join(row[1] for row in many_rows(6000)))
+        choose(page, "many.csv", csv_text([["id", "text"], *many_rows(6000)]))
         page.click("#classify")
         expect(page.locator("#progress-line")).to_contain_text("left")
         server.stop(signal.SIGTERM)
