@@ -20,7 +20,7 @@ from bothways.serve.observation import observation_of
 from bothways.serve.observed import Observed
 from bothways.serve.openapi import build_openapi
 from bothways.serve.predict import predict
-from bothways.serve.protocols import hugging_face, mlflow, open_inference, own, text_embeddings_inference
+from bothways.serve.protocols import hugging_face, kserve, mlflow, open_inference, own, text_embeddings_inference
 from bothways.serve.protocols.protocol import Information, Protocol
 from bothways.serve.responses import error_response, json_response, path_parameters, response_of
 from bothways.serve.routing import reply_no_route, reply_wrong_method
@@ -31,6 +31,7 @@ PROTOCOLS = (
     text_embeddings_inference.PROTOCOL,
     hugging_face.PROTOCOL,
     mlflow.PROTOCOL,
+    kserve.PROTOCOL,
     open_inference.PROTOCOL,
 )
 Handler = Callable[[Request], Awaitable[Response]]
@@ -58,9 +59,10 @@ def build_app(service: Service) -> Starlette:
     ]
     for protocol in PROTOCOLS:
         predict_by = partial(predict, service, protocol)
-        routes += [_route(path, "POST", predict_by) for path in protocol.predict_routes]
+        routes += [_route(path, "POST", predict_by) for path in protocol.routes]
         for info in protocol.information:
-            routes.append(_route(info.path, "GET", partial(_inform, service, protocol, info), is_probe=info.is_probe))
+            inform = partial(_inform, service, protocol, info)
+            routes.append(_route(info.path, info.method, inform, is_probe=info.is_probe))
     app = Starlette(
         routes=routes,
         middleware=[Middleware(Observed, service=service)],
