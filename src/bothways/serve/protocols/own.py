@@ -201,7 +201,8 @@ def _render_error(error: ServingError) -> tuple[int, object]:
 
 
 def _models(service: Service, _: Mapping[str, str]) -> Reply:
-    return Reply({"models": [_described(served) for served in service.models]})
+    limits = {"max_texts": service.settings.max_texts, "max_body_bytes": service.settings.max_body_bytes}
+    return Reply({"models": [_described(served) for served in service.models], "limits": limits})
 
 
 def _model(service: Service, path: Mapping[str, str]) -> Reply:
@@ -224,6 +225,7 @@ def _described(served: ServedModel) -> dict[str, object]:
         "value_range": record.value_range,
         "labels": list(model.labels),
         "thresholds": None if record.thresholds is None else list(record.thresholds),
+        "label_separator": record.separator,
         "text_columns": list(model.text_columns),
         "directions": model.directions,
         "precision": model.precision,
