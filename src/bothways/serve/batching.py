@@ -98,6 +98,11 @@ class Batcher:
         return self._tokens
 
     @property
+    def tokens_per_s(self) -> float:
+        """The measured reading speed."""
+        return self._tokens_per_s
+
+    @property
     def texts_in_progress(self) -> int:
         """The number of texts that have been admitted and are not finished, including preempted ones."""
         return len(self._in_progress)

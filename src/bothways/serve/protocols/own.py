@@ -17,6 +17,7 @@ from bothways.serve.answers import Answer, Classified
 from bothways.serve.protocols.choices import Choices, ranked
 from bothways.serve.protocols.protocol import (
     Information,
+    LineFormat,
     Protocol,
     Query,
     RawRequest,
@@ -187,6 +188,14 @@ def _wanted(names: Sequence[Name] | None, found: Mapping[str, _Found]) -> dict[s
     return {name: found[name] for name in wanted if name in found}
 
 
+def _text_of_line(value: object, _: Sequence[str]) -> object:
+    return value
+
+
+def _render_line(found: Classified, served: ServedModel) -> object:
+    return _result(found, ClassifyRequest(texts=[]), served.model, served.model.task)
+
+
 def _render_error(error: ServingError) -> tuple[int, object]:
     return error.status, {"error": str(error), "kind": error.kind}
 
@@ -239,4 +248,5 @@ PROTOCOL = Protocol(
     ),
     reply=ClassifyReply,
     error=ErrorReply,
+    lines=LineFormat(_text_of_line, _render_line),
 )

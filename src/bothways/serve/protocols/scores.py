@@ -21,7 +21,7 @@ def labels_with_scores(found: Classified, task: Task) -> list[dict[str, object]]
     """
     scores = found.prediction.scores[ENSEMBLE]
     pairs = list(zip(task.output_names, scores.tolist(), strict=True))
-    if task.score_kind == "values":
+    if not task.labels:
         return [{"label": name, "score": score} for name, score in pairs]
     rows: list[dict[str, object]] = [{"label": pairs[n][0], "score": pairs[n][1]} for n in ranked(scores)]
     if task.thresholds is not None:
