@@ -168,6 +168,7 @@ class _Process:
         if settings.grpc_port is not None:
             self._grpc = _grpc_server(service, self._sockets, settings.grpc_port)
             await self._grpc.start()
+            log_message(f"gRPC at {' and '.join(self._grpc.addresses)}")
         await self._unless_ended(self._loop.run_in_executor(None, service.load_all))
         for served in service.models:
             where = " and ".join(map(url_of, self._sockets))
