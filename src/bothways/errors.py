@@ -20,6 +20,7 @@ r"""Every error that bothways raises on purpose.
     │   │   ├── ModelUnknown       model that is not served                               HTTP 404
     │   │   ├── BodyUnsupported    compressed body or unsupported content type            HTTP 415
     │   │   └── ReplyUnsupported   no supported format is accepted for the reply          HTTP 406
+    │   ├── Unauthorized           no valid API key                                       HTTP 401
     │   ├── RequestTooLarge        request over a size limit                              HTTP 413
     │   ├── RequestSlow            body not received in time                              HTTP 408
     │   ├── Overloaded             queue full                                             HTTP 429
@@ -242,6 +243,13 @@ class ReplyUnsupported(RequestInvalid):
 
     status = 406
     kind = "not_acceptable"
+
+
+class Unauthorized(ServingError):
+    """The request has no valid API key."""
+
+    status = 401
+    kind = "unauthorized"
 
 
 class RequestTooLarge(ServingError):

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Sequence
 from typing import NoReturn
 
-from granian.constants import HTTPModes, Interfaces
+from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
@@ -20,10 +20,12 @@ from bothways.bundle.read import read_manifest
 from bothways.errors import BothwaysError, BundleError, ConfigError
 from bothways.serve.app import build_app
 from bothways.serve.bundles import ModelVersion
+from bothways.serve.connections import Connections
 from bothways.serve.log import end_log, log_error, log_message, start_log
 from bothways.serve.metrics import ServerMetrics
 from bothways.serve.service import Service
 from bothways.serve.settings import Settings
+from bothways.serve.tls import read_certificate, trust_anyone
 
 _BACKLOG = 1024
 _MAX_HEADER_BYTES = 65_536
@@ -41,10 +43,10 @@ def serve(bundles: Sequence[ModelVersion], settings: Settings) -> NoReturn:
     Raises:
         ConfigError: The address is already in use or not an address of this machine.
     """
-    _require_free(settings.host, settings.port)
     start_log(settings.log)
     status = 0
     try:
+        _require_free(settings.host, settings.port)
         asyncio.run(_serve(Service(bundles, settings, ServerMetrics())))
     except BothwaysError as error:
         log_error(str(error), error)
@@ -55,8 +57,11 @@ def serve(bundles: Sequence[ModelVersion], settings: Settings) -> NoReturn:
 
 async def _serve(service: Service) -> None:
     settings = service.settings
+    timeouts_s = (settings.header_timeout_s, settings.keep_alive_s)
+    connections = Connections(build_app(service), settings.port, *timeouts_s)
+    certificate, key = read_certificate(settings) or (None, None)
     server = Server(
-        build_app(service),
+        connections,
         address=settings.host,
         port=settings.port,
         interface=Interfaces.ASGINL,
@@ -64,15 +69,19 @@ async def _serve(service: Service) -> None:
         websockets=False,
         backlog=_BACKLOG,
         http1_settings=HTTP1Settings(
-            header_read_timeout=round(1000 * settings.header_timeout_s), max_buffer_size=_MAX_HEADER_BYTES
+            header_read_timeout=round(1000 * max(timeouts_s)), max_buffer_size=_MAX_HEADER_BYTES
         ),
         log_enabled=False,
+        ssl_cert=certificate,
+        ssl_key=key,
+        ssl_protocol_min=SSLProtocols.tls12,
     )
     loop, ending, reloading = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
     loop.add_signal_handler(signal.SIGHUP, reloading.set)
     listening = asyncio.ensure_future(server.serve())
+    guarding = asyncio.ensure_future(connections.guard())
     try:
         await _until_alive(settings)
         await loop.run_in_executor(None, service.load_all)
@@ -81,6 +90,7 @@ async def _serve(service: Service) -> None:
         await asyncio.wait({listening, asyncio.ensure_future(ending.wait())}, return_when=asyncio.FIRST_COMPLETED)
         reloader.cancel()
     finally:
+        guarding.cancel()
         service.is_draining = True
         if service.models:
             await asyncio.sleep(settings.linger_s)
@@ -92,9 +102,10 @@ async def _serve(service: Service) -> None:
 
 async def _until_alive(settings: Settings) -> None:
     """Wait for the server's first reply: stopping granian before it has replied once aborts the process."""
+    tls = trust_anyone() if settings.ssl_certfile else None
     while True:
         try:
-            reader, writer = await asyncio.open_connection(settings.host, settings.port)
+            reader, writer = await asyncio.open_connection(settings.host, settings.port, ssl=tls)
             writer.write(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             answer = await reader.read()
             writer.close()
@@ -156,5 +167,11 @@ def _digests(service: Service) -> list[str]:
 
 def _log_models(service: Service) -> None:
     for served in service.models:
-        where = f"http://{service.settings.host}:{service.settings.port}"
-        log_message(f"serving {served.name} version {served.version} ({served.model.digest[:12]}) at {where}")
+        scheme = "https" if service.settings.ssl_certfile else "http"
+        where = f"{scheme}://{service.settings.host}:{service.settings.port}"
+        log_message(
+            f"serving {served.name} version {served.version} ({served.model.digest[:12]}) at {where}",
+            model=served.name,
+            version=served.version,
+            digest=served.model.digest,
+        )

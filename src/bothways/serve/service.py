@@ -18,6 +18,7 @@ from pathlib import Path
 from bothways.errors import DeadlinePassed, ModelUnknown, Overloaded, TextError, Unavailable, quoted, shown
 from bothways.runtime.classifier import Classifier
 from bothways.runtime.verify import Verification, load_verified
+from bothways.serve.access import ApiKeys
 from bothways.serve.answers import Answer, Classified
 from bothways.serve.batching import Batcher
 from bothways.serve.bundles import ModelVersion
@@ -70,12 +71,14 @@ class Service:
     Attributes:
         settings: The settings of the server.
         metrics: The metrics of the server.
+        keys: The API keys of the clients.
         problem: Why the last reload failed. Empty if it succeeded.
         is_draining: Whether the server is shutting down.
     """
 
     def __init__(self, bundles: Sequence[ModelVersion], settings: Settings, metrics: ServerMetrics) -> None:
         self.settings, self.metrics = settings, metrics
+        self.keys = ApiKeys(None if settings.api_key_file is None else Path(settings.api_key_file))
         self.problem = ""
         self.is_draining = False
         self._is_closed = False
@@ -142,6 +145,7 @@ class Service:
             BothwaysError: One of the bundles can't be served. The previous models stay in place.
         """
         try:
+            self.keys.read()
             found = [(source, *self._load_verified(source.path)) for source in self._bundles]
         except Exception as error:
             self.problem = str(error)
