@@ -22,7 +22,7 @@ from bothways.serve.observation import observation_of
 from bothways.serve.observed import Observed
 from bothways.serve.openapi import build_openapi
 from bothways.serve.predict import predict
-from bothways.serve.protocols import hugging_face, mlflow, open_inference, own, text_embeddings_inference
+from bothways.serve.protocols import hugging_face, kserve, mlflow, open_inference, own, text_embeddings_inference
 from bothways.serve.protocols.protocol import Information, Protocol
 from bothways.serve.responses import error_response, json_response, path_parameters, response_of
 from bothways.serve.routing import UnderRootPath, reply_no_route, reply_wrong_method
@@ -33,6 +33,7 @@ PROTOCOLS = (
     text_embeddings_inference.PROTOCOL,
     hugging_face.PROTOCOL,
     mlflow.PROTOCOL,
+    kserve.PROTOCOL,
     open_inference.PROTOCOL,
 )
 _REQUEST_HEADERS = (
@@ -74,11 +75,11 @@ def build_app(service: Service) -> Starlette:
     ]
     for protocol in PROTOCOLS:
         predict_by = _with_key(service, protocol, partial(predict, service, protocol))
-        routes += [_route(path, "POST", predict_by) for path in protocol.predict_routes]
+        routes += [_route(path, "POST", predict_by) for path in protocol.routes]
         for info in protocol.information:
             inform: Handler = partial(_inform, service, protocol, info)
             handler = inform if info.is_probe else _with_key(service, protocol, inform)
-            routes.append(_route(info.path, "GET", handler, is_probe=info.is_probe))
+            routes.append(_route(info.path, info.method, handler, is_probe=info.is_probe))
     app = Starlette(
         routes=routes,
         middleware=_middleware(service, routes),

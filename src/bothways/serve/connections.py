@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import socket
 import struct
 import sys
@@ -26,6 +27,8 @@ _BYTES_RECEIVED = struct.Struct("@Q")
 _BYTES_RECEIVED_AT = 128
 """The place of ``tcpi_bytes_received`` in Linux's ``struct tcp_info``."""
 _OPEN_FILES = Path("/proc/self/fd")
+MOST_CONNECTIONS = 100_000
+"""granian accepts no more. The limit of open files is usually lower."""
 _LOOKS_PER_TIMEOUT = 5
 _SHORTEST_PERIOD_S, _LONGEST_PERIOD_S = 0.1, 2.0
 
@@ -59,6 +62,7 @@ class Connections:
         self._header_timeout_s, self._keep_alive_s = header_timeout_s, keep_alive_s
         self._in_progress: Counter[int] = Counter()
         self._answered: Counter[int] = Counter()
+        self._crowded = _raise_open_files() // 2
         self._connections: dict[tuple[int, int], _Connection] = {}  # by file descriptor and port of the client
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,6 +102,9 @@ class Connections:
             passed_s: Seconds since the last look.
         """
         self._connections = {key: self._connections[key] for key in self._connections.keys() & found.keys()}
+        # Where connections become scarce, idle ones have to make room: an attacker can open any number of them.
+        is_crowded = len(found) > self._crowded
+        keep_alive_s = min(self._header_timeout_s, self._keep_alive_s) if is_crowded else self._keep_alive_s
         open_ports = {port for _, port in found}
         for counter in (self._in_progress, self._answered):
             for port in counter.keys() - open_ports:
@@ -106,11 +113,12 @@ class Connections:
         for key, received in found.items():
             answered = self._answered[key[1]]
             connection = self._connections.setdefault(key, _Connection(received if answered else 0, answered))
-            if self._is_expired(connection, key[1], received, passed_s):
+            self._update(connection, key[1], received, passed_s)
+            if connection.quiet_s > (self._header_timeout_s if connection.is_sending else keep_alive_s):
                 _shut_down(*key)
 
-    def _is_expired(self, connection: _Connection, port: int, received: int, passed_s: float) -> bool:
-        """Whether a connection is idle or sends a header for too long."""
+    def _update(self, connection: _Connection, port: int, received: int, passed_s: float) -> None:
+        """Compare a connection with the last look."""
         if self._in_progress[port] or connection.answered != self._answered[port]:
             connection.quiet_s, connection.is_sending = 0.0, False
         else:
@@ -118,7 +126,6 @@ class Connections:
             connection.quiet_s = 0.0 if is_new_header else connection.quiet_s + passed_s
             connection.is_sending |= is_new_header
         connection.received, connection.answered = received, self._answered[port]
-        return connection.quiet_s > (self._header_timeout_s if connection.is_sending else self._keep_alive_s)
 
 
 def _received_bytes(port: int) -> Iterator[tuple[tuple[int, int], int]]:
@@ -133,6 +140,17 @@ def _received_bytes(port: int) -> Iterator[tuple[tuple[int, int], int]]:
                 continue
             info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_RECEIVED_AT + _BYTES_RECEIVED.size)
             yield (number, connection.getpeername()[1]), _BYTES_RECEIVED.unpack_from(info, _BYTES_RECEIVED_AT)[0]
+
+
+def _raise_open_files() -> int:
+    """Raise the number of files that the process may open as far as it may, and return it. Every connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    most = MOST_CONNECTIONS if hard == resource.RLIM_INFINITY else min(hard, MOST_CONNECTIONS)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def _shut_down(number: int, client_port: int) -> None:

@@ -20,7 +20,7 @@ from bothways.bundle.read import read_manifest
 from bothways.errors import BothwaysError, BundleError, ConfigError
 from bothways.serve.app import build_app
 from bothways.serve.bundles import ModelVersion
-from bothways.serve.connections import Connections
+from bothways.serve.connections import MOST_CONNECTIONS, Connections
 from bothways.serve.log import end_log, log_error, log_message, start_log
 from bothways.serve.metrics import ServerMetrics
 from bothways.serve.service import Service
@@ -68,6 +68,7 @@ async def _serve(service: Service) -> None:
         http=HTTPModes.http1,
         websockets=False,
         backlog=_BACKLOG,
+        backpressure=MOST_CONNECTIONS,
         http1_settings=HTTP1Settings(
             header_read_timeout=round(1000 * max(timeouts_s)), max_buffer_size=_MAX_HEADER_BYTES
         ),
