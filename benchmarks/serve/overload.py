@@ -196,9 +196,10 @@ def main() -> None:
     parser.add_argument("--deadlines", nargs="+", type=float, default=[1, 60], help="deadlines in seconds")
     parser.add_argument("--seconds", type=float, default=10, help="duration of each load; 10 by default")
     parser.add_argument("--clients", nargs="+", type=int, default=[4, 8], help="clients of the closed loop")
+    parser.add_argument("--characters", type=int, help="cut texts after this many characters, for busy machines")
     parser.add_argument("--most", type=int, default=400, help="number of texts; 400 by default")
     arguments, options = parser.parse_known_args()
-    bodies = request_bodies(read_texts(arguments.texts, arguments.most))
+    bodies = request_bodies([text[: arguments.characters] for text in read_texts(arguments.texts, arguments.most)])
     with running(arguments.bundle, *options) as port:
         print("| load | deadline | goodput, 1/s | of capacity | refused | refusals p50 / p99 | missed | good p50 / p99 | slowest |")
         print("|--:|--:|--:|--:|--:|--:|--:|--:|--:|", flush=True)
