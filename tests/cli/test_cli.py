@@ -512,11 +512,6 @@ MISTAKES: dict[str, tuple[tuple[object, ...], int, str]] = {
         WRONG_USE,
         "nope.toml can't be read: No such file or directory",
     ),
-    "a pack that is none": (
-        ("train", "d.csv", *TRAIN, "--out", "o", "--pretrained", "m.bundle"),
-        BAD_DATA,
-        "m.bundle is a classifier, expected a language-model",
-    ),
     "missing pack": (
         ("train", "d.csv", *TRAIN, "--out", "o", "--pretrained", "nope.pack"),
         BAD_DATA,

@@ -27,7 +27,7 @@ _EXPORTS = (
 )
 _ARCHIVES = ("interop/archive.py", "interop/damaged_file.py")
 _SIGNATURES = ("bundle/sign*.py", "bundle/regular_file.py", *_JSON)
-_PROTOCOL = ("serve/protocols/protocol.py", *_JSON)
+_PROTOCOL = ("serve/protocols/protocol.py", "serve/protocols/choices.py", *_JSON)
 
 CODE: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("pickle", "torch pickle", "torch zip", "torch legacy"), _PICKLES),
@@ -43,8 +43,11 @@ CODE: dict[str, tuple[str, ...]] = {
     "classify": ("serve/protocols/own.py", *_PROTOCOL),
     "hugging face": ("serve/protocols/hugging_face.py", *_PROTOCOL),
     "embeddings": ("serve/protocols/text_embeddings_inference.py", *_PROTOCOL),
-    **dict.fromkeys(("invocations", "invocations csv"), ("serve/protocols/mlflow.py", *_PROTOCOL)),
-    "infer": ("serve/protocols/open_inference.py", *_PROTOCOL),
+    **dict.fromkeys(
+        ("invocations", "invocations csv"),
+        ("serve/protocols/mlflow.py", "serve/protocols/csv_bodies.py", "serve/protocols/media_types.py", *_PROTOCOL),
+    ),
+    "infer": ("serve/protocols/open_inference.py", "serve/protocols/tensors.py", *_PROTOCOL),
     "hyperparameters": ("toml_file.py", "schema.py", "training/hyperparameters.py"),
     "settings": ("toml_file.py", "schema.py", "serve/settings.py"),
     **dict.fromkeys(("csv", "tsv", "csv gz", "csv bz2", "csv xz", "csv zst", "csv zip"), _DELIMITED),

@@ -212,7 +212,8 @@ def _benign_signature(_: int) -> bytes:
 @cache
 def _service() -> Service:
     served = SimpleNamespace(name="topics", model=load(GOLDEN))
-    return cast("Service", SimpleNamespace(model=lambda _=None: served, settings=Settings(max_texts=10**6)))
+    settings = Settings(max_texts=10**6)
+    return cast("Service", SimpleNamespace(model=lambda *_: served, models=[served], settings=settings))
 
 
 def _request(protocol: Protocol, headers: Mapping[str, str], path: Path) -> object:

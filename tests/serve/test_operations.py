@@ -192,12 +192,13 @@ def test_the_log_has_one_line_per_request_and_nothing_that_clients_write(
             server.request("/v1/classify", secret.encode()),
         ]
         assert [reply.status for reply in replies] == [200, 404, 404, 200, 400]
-        eventually(lambda: len(server.log_text.splitlines()) >= before + 4)
+        eventually(lambda: len(server.log_text.splitlines()) >= before + 5)
     lines = server.log_text.splitlines()[before:]
-    assert len(lines) == 4  # requests to unknown paths are not logged
+    assert len(lines) == 5
+    assert " POST other 404" in lines[2] or '"route": "other", "status": 404' in lines[2]
     assert not any(part in "".join(lines) for part in ("secret", "2026-01-01", "diary"))
     if log == "json":
-        assert [json.loads(line)["status"] for line in lines] == [200, 404, 200, 400]
+        assert [json.loads(line)["status"] for line in lines] == [200, 404, 404, 200, 400]
 
 
 JUMPING_CLOCK = """

@@ -450,10 +450,12 @@ def test_a_pack_with_both_directions_trains_one(tmp_path: Path, data: Path, conf
     assert model.directions == ["backward"]
 
 
-def test_a_classifier_is_not_a_pack(tmp_path: Path, data: Path, config: Path) -> None:
-    train(data, tmp_path / "m.bundle", config, directions="forward")
-    with pytest.raises(bothways.BundleBroken, match=r"is a classifier, expected a language-model$"):
-        train(data, tmp_path / "n.bundle", config, pretrained=tmp_path / "m.bundle")
+def test_training_starts_from_the_encoders_of_a_classifier(tmp_path: Path, data: Path, config: Path) -> None:
+    first = train(data, tmp_path / "m.bundle", config, directions="forward")
+    second = train(data, tmp_path / "n.bundle", config, directions="forward", pretrained=tmp_path / "m.bundle")
+    assert second.manifest.training.pretrained == first.digest
+    messages = [report.get("message", "") for report in metrics_of(tmp_path / "n.bundle")]
+    assert any("the classifier m.bundle" in message for message in messages)
 
 
 def test_a_corpus_of_one_text_is_rejected(tmp_path: Path, config: Path) -> None:

@@ -74,7 +74,8 @@ def train(
         str,
         typer.Option(
             metavar="PACK",
-            help="Pack to start from: auto (en-small for English texts, otherwise none), en-small, a path, or none.",
+            help="Pack or classifier to start from: auto (en-small for English texts, otherwise none), en-small, "
+            "a path, or none.",
         ),
     ] = "auto",
     size: Annotated[Size | None, typer.Option(help="Size of a model trained from scratch. Defaults to small.")] = None,

@@ -34,6 +34,11 @@ class Answer:
     read_s: float
 
     @property
+    def stages(self) -> dict[str, float]:
+        """The seconds of each stage, in their order."""
+        return {"tokenize": self.tokenize_s, "wait": self.wait_s, "read": self.read_s}
+
+    @property
     def tokens(self) -> int:
         """The number of tokens of all texts together."""
         return sum(len(item.text) for item in self.items if isinstance(item, Classified))

@@ -1,20 +1,49 @@
-"""Prometheus metrics of the server. They never contain a text or any part of one."""
+"""Prometheus metrics of the server. They never contain a text or any part of one.
+
+What a model does now, such as the length of its queue, is read from the service at the time of the scrape, so that no
+metric keeps a replaced model in memory.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from bothways.errors import TextError
 from bothways.serve.answers import Answer
 from bothways.serve.batching import Batcher
+from bothways.serve.observation import Observation
+from bothways.version import __version__
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_MODEL = ["model", "version"]
+
+
+class Measured(Protocol):
+    """A model whose state is reported."""
+
+    @property
+    def name(self) -> str:
+        """The name of the model."""
+
+    @property
+    def version(self) -> str:
+        """The version of the model."""
+
+    @property
+    def batcher(self) -> Batcher:
+        """The running batch of the model."""
+
+    @property
+    def loaded_at_s(self) -> float:
+        """The time of loading, in seconds since 1970."""
 
 
 class ServerMetrics:
@@ -23,66 +52,108 @@ class ServerMetrics:
     def __init__(self) -> None:
         registry = self._registry = CollectorRegistry()
         self.requests = Counter(
-            "bothways_requests", "Requests by route and status.", ["route", "status"], registry=registry
+            "bothways_requests",
+            "Requests by route and status.",
+            ["route", "method", "status", *_MODEL],
+            registry=registry,
         )
         self.rejections = Counter("bothways_rejections", "Rejected requests by reason.", ["reason"], registry=registry)
-        self.texts = Counter("bothways_texts", "Texts classified.", registry=registry)
-        self.bad_texts = Counter("bothways_bad_texts", "Texts that could not be classified.", registry=registry)
-        self.tokens = Counter("bothways_tokens", "Tokens of the texts classified.", registry=registry)
+        self.in_progress = Gauge("bothways_requests_in_progress", "Requests being answered.", registry=registry)
+        self.texts = Counter("bothways_texts", "Texts classified.", _MODEL, registry=registry)
+        self.bad_texts = Counter("bothways_bad_texts", "Texts that could not be classified.", _MODEL, registry=registry)
+        self.tokens = Counter("bothways_tokens", "Tokens of the texts classified.", _MODEL, registry=registry)
         self.latency = Histogram(
             "bothways_latency_seconds",
             "Seconds per stage of a request.",
-            ["stage"],
+            ["stage", *_MODEL],
             buckets=_BUCKETS_S,
             registry=registry,
         )
-        self._queue = Gauge(
-            "bothways_queue_tokens",
-            "Tokens of the texts waiting or in progress.",
-            ["model", "version"],
-            registry=registry,
-        )
-        self._in_progress = Gauge(
-            "bothways_batch_texts",
-            "Texts in progress. At most 32 are read at a time.",
-            ["model", "version"],
-            registry=registry,
-        )
-        self._models = Gauge(
-            "bothways_model", "1 per model that is served.", ["model", "version", "digest"], registry=registry
-        )
+        self.reloads = Counter("bothways_reloads", "Reloads of the bundles by result.", ["result"], registry=registry)
+        for result in ("succeeded", "failed"):
+            self.reloads.labels(result)  # a counter that begins at 0 shows its first increase
+        version = Gauge("bothways_build", "1, with the version of bothways.", ["version"], registry=registry)
+        version.labels(__version__).set(1)
+        ProcessCollector(registry=registry)
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Record the duration of a stage of a request."""
+        """Record the duration of a stage of a request for which no model is chosen yet."""
         started = time.perf_counter()
         try:
             yield
         finally:
-            self.latency.labels(name).observe(time.perf_counter() - started)
+            self.latency.labels(name, "", "").observe(time.perf_counter() - started)
 
-    def set_models(self, batchers: Mapping[tuple[str, str], Batcher]) -> None:
-        """Replace the models whose gauges are reported.
+    def report_models(self, models: Callable[[], Iterable[Measured]]) -> None:
+        """Report the state of the models at every scrape.
 
         Args:
-            batchers: The batcher of each model that is served, by the model's name and version.
+            models: Returns the models that are being served.
         """
-        for gauge in (self._queue, self._in_progress, self._models):
-            gauge.clear()
-        for (name, version), batcher in batchers.items():
-            self._models.labels(name, version, batcher.model.digest).set(1)
-            self._queue.labels(name, version).set_function(partial(getattr, batcher, "tokens"))
-            self._in_progress.labels(name, version).set_function(partial(getattr, batcher, "texts_in_progress"))
+        self._registry.register(_Models(models))
 
-    def count_answer(self, answer: Answer) -> None:
+    def count_request(self, observation: Observation, seconds: float) -> None:
+        """Count a request that was answered, and record how long it took. Probes have no influence on the latency."""
+        of_model = (observation.model, observation.version)
+        labels = (observation.route, observation.method, str(observation.status))
+        self.requests.labels(*labels, *of_model).inc()
+        if not observation.is_probe:
+            self.latency.labels("request", *of_model).observe(seconds)
+
+    def count_answer(self, answer: Answer, model: str, version: str) -> None:
         """Count the texts and tokens of an answered request, and record the duration of each stage."""
         bad = sum(isinstance(item, TextError) for item in answer.items)
-        self.texts.inc(len(answer.items) - bad)
-        self.bad_texts.inc(bad)
-        self.tokens.inc(answer.tokens)
-        for stage, seconds in (("tokenize", answer.tokenize_s), ("wait", answer.wait_s), ("read", answer.read_s)):
-            self.latency.labels(stage).observe(seconds)
+        self.texts.labels(model, version).inc(len(answer.items) - bad)
+        self.bad_texts.labels(model, version).inc(bad)
+        self.tokens.labels(model, version).inc(answer.tokens)
+        for stage, seconds in answer.stages.items():
+            self.latency.labels(stage, model, version).observe(seconds)
 
     def render(self) -> bytes:
         """Return all metrics in the Prometheus text format."""
         return generate_latest(self._registry)
+
+
+class _Models(Collector):
+    """The state of the models at the time of a scrape."""
+
+    def __init__(self, models: Callable[[], Iterable[Measured]]) -> None:
+        self._models = models
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Return the gauges of all models."""
+        info = GaugeMetricFamily("bothways_model", "1 per model that is served.", labels=[*_MODEL, "digest"])
+        gauges: dict[str, tuple[str, Callable[[Measured], float]]] = {
+            "bothways_queue_tokens": (
+                "Tokens of the texts waiting or in progress.",
+                lambda served: served.batcher.tokens,
+            ),
+            "bothways_queue_limit_tokens": (
+                "The most tokens that may wait or be in progress.",
+                lambda served: served.batcher.max_tokens,
+            ),
+            "bothways_queue_seconds": (
+                "Seconds that reading the queue takes at the measured speed.",
+                lambda served: served.batcher.tokens / served.batcher.tokens_per_s,
+            ),
+            "bothways_batch_texts": (
+                "Texts in progress. At most 32 are read at a time.",
+                lambda served: served.batcher.texts_in_progress,
+            ),
+            "bothways_model_loaded_timestamp_seconds": (
+                "Time of loading, in seconds since 1970.",
+                lambda served: served.loaded_at_s,
+            ),
+        }
+        families = {name: GaugeMetricFamily(name, text, labels=_MODEL) for name, (text, _) in gauges.items()}
+        for served in self._models():
+            labels = [served.name, served.version]
+            info.add_metric([*labels, served.batcher.model.digest], 1)
+            for name, (_, value) in gauges.items():
+                families[name].add_metric(labels, value(served))
+        yield from (info, *families.values())
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """Return no metrics, so that registering the collector does not read the models."""
+        return iter(())

@@ -1,41 +1,125 @@
-"""Count, time and log every request, and turn unexpected errors into a reply."""
+"""What happens to every request, on every route and on none: it gets an ID and a trace, and is counted and logged.
+
+An unexpected error becomes a reply. What a client still sends after its reply is read and discarded for a while: many
+clients read a reply only after they have sent everything, and would report a broken connection instead of the reply.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
-import traceback
-from collections.abc import Awaitable, Callable
 
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-from starlette.routing import Route
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bothways.serve.log import log_message, log_request
+from bothways.serve.log import Field, log_error, log_request
+from bothways.serve.observation import (
+    REQUEST_ID_HEADER,
+    Observation,
+    known_method,
+    observe,
+    read_request_id,
+)
 from bothways.serve.responses import json_response
 from bothways.serve.service import Service
+from bothways.serve.trace_context import HEADER, read_trace_context
 
 _CLIENT_DISCONNECTED = 499
 """The status that nginx logs when a client disconnects. No client receives it."""
-Handler = Callable[[Request], Awaitable[Response]]
+_MOST_DISCARDED_BYTES = 2**30
 
 
-def observed_route(path: str, method: str, handler: Handler, service: Service, *, is_logged: bool = True) -> Route:
-    """Return a route that counts, times and logs its requests, and replies with 500 to an unexpected error."""
+class Observed:
+    """An ASGI application that observes the requests to another one."""
 
-    async def observed(request: Request) -> Response:
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app, self._service = app, service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
         started = time.perf_counter()
-        try:
-            response = await handler(request)
-        except ClientDisconnect:
-            response = Response(status_code=_CLIENT_DISCONNECTED)
-        except Exception:  # noqa: BLE001  (a bug must not affect the next request)
-            log_message(f"internal error at {path}\n{traceback.format_exc()}")
-            response = json_response({"error": "internal error", "kind": "internal"}, 500)
-        seconds = time.perf_counter() - started
-        service.metrics.requests.labels(path, str(response.status_code)).inc()
-        if is_logged:  # probes arrive every few seconds
-            service.metrics.latency.labels("request").observe(seconds)
-            log_request(service.settings.log, method, path, response.status_code, seconds)
-        return response
+        observation = _begun(scope)
+        exchange = _Exchange(receive, send, observation)
+        settings, metrics = self._service.settings, self._service.metrics
+        with metrics.in_progress.track_inprogress():
+            try:
+                await self._answer(scope, exchange)
+            finally:
+                seconds = time.perf_counter() - started
+                metrics.count_request(observation, seconds)
+                if not observation.is_probe and settings.log != "none":
+                    log_request(
+                        observation.method, observation.route, observation.status, seconds, **_fields(observation)
+                    )
+        if not exchange.has_whole_body and "expect" not in Headers(scope=scope) and not self._service.is_draining:
+            await exchange.discard_body(settings.body_timeout_s - seconds)
 
-    return Route(path, observed, methods=[method])
+    async def _answer(self, scope: Scope, exchange: _Exchange) -> None:
+        try:
+            await self._app(scope, exchange.receive, exchange.send)
+        except ClientDisconnect:
+            exchange.observation.status = _CLIENT_DISCONNECTED
+        except Exception as error:
+            log_error("internal error", error, route=exchange.observation.route, **_fields(exchange.observation))
+            if exchange.has_begun:
+                exchange.observation.status = 500
+                raise  # the connection is closed, so that the client does not take a part for the whole
+            reply = json_response({"error": "internal error", "kind": "internal"}, 500)
+            await reply(scope, exchange.receive, exchange.send)
+
+
+class _Exchange:
+    """The messages of a request and its reply, as they pass."""
+
+    def __init__(self, receive: Receive, send: Send, observation: Observation) -> None:
+        self._receive, self._send, self.observation = receive, send, observation
+        self.has_whole_body = False
+        self.has_begun = False
+
+    async def receive(self) -> Message:
+        """Return the next part of the request."""
+        message = await self._receive()
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            self.has_whole_body = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Send the next part of the reply, with the headers of every reply."""
+        if message["type"] == "http.response.start":
+            self.has_begun = True
+            self.observation.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers[REQUEST_ID_HEADER] = self.observation.request_id
+            headers[HEADER] = self.observation.trace.traceparent
+        await self._send(message)
+
+    async def discard_body(self, timeout_s: float) -> None:
+        """Read the rest of the request, within limits of time and size."""
+        discarded = 0
+        with contextlib.suppress(TimeoutError, ClientDisconnect):
+            async with asyncio.timeout(max(0.0, timeout_s)):
+                while not self.has_whole_body and discarded < _MOST_DISCARDED_BYTES:
+                    discarded += len((await self.receive()).get("body", b""))
+
+
+def _begun(scope: Scope) -> Observation:
+    """Return the observation of a request that has just arrived."""
+    headers = Headers(scope=scope)
+    observation = Observation(
+        known_method(scope["method"]),
+        read_request_id(headers.getlist(REQUEST_ID_HEADER)),
+        read_trace_context(headers.getlist(HEADER)),
+    )
+    observe(scope, observation)
+    return observation
+
+
+def _fields(observation: Observation) -> dict[str, Field]:
+    """Return the fields of a log line that identify a request, and the model if one was chosen."""
+    model: dict[str, Field] = {"model": observation.model, "version": observation.version} if observation.model else {}
+    return {**model, "request_id": observation.request_id, "trace_id": observation.trace.trace_id}

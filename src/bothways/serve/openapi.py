@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ _REFERENCE = "#/components/schemas/{model}"
 _ERRORS = {
     "400": "The request is invalid, or not supported by the model",
     "404": "Model not found",
+    "406": "None of the accepted formats is supported for the reply",
     "408": "The body was not received in time",
     "413": "The request exceeds a limit",
     "415": "The body is compressed, or its content type is not supported",
@@ -42,10 +44,10 @@ def build_openapi(protocols: Sequence[Protocol], served: Sequence[ServedModel]) 
     _, definitions = models_json_schema([(schema, "validation") for schema in schemas], ref_template=_REFERENCE)
     paths: dict[str, dict[str, Any]] = {}
     for protocol in protocols:
-        for path, summary in protocol.predict_routes.items():
+        for path, summary in protocol.routes.items():
             paths.setdefault(path, {})["post"] = _predict_operation(protocol, path, summary, known)
         for route in protocol.information:
-            paths.setdefault(route.path, {})["get"] = {
+            paths.setdefault(route.path, {})[route.method.lower()] = {
                 "summary": route.summary,
                 "parameters": _parameters(route.path, known),
                 "responses": {"200": _response(route.summary), **_error_responses(_INFORMATION_ERRORS)},
@@ -61,7 +63,7 @@ def build_openapi(protocols: Sequence[Protocol], served: Sequence[ServedModel]) 
 def _predict_operation(protocol: Protocol, path: str, summary: str, known: dict[str, list[str]]) -> dict[str, Any]:
     return {
         "summary": summary,
-        "parameters": _parameters(path, known),
+        "parameters": [*_parameters(path, known), *_query_parameters(path, known)],
         "requestBody": {"required": True, "content": _json_content(protocol.request)},
         "responses": {
             "200": _response("A result per text", protocol.reply),
@@ -71,11 +73,19 @@ def _predict_operation(protocol: Protocol, path: str, summary: str, known: dict[
 
 
 def _parameters(path: str, known: dict[str, list[str]]) -> list[dict[str, Any]]:
-    names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
-    schemas = [{"type": "string", "enum": known[name]} for name in names]
+    names = re.findall(r"\{(\w+)\}", path)
     return [
-        {"name": name, "in": "path", "required": True, "schema": schema}
-        for name, schema in zip(names, schemas, strict=True)
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "enum": known[name]}}
+        for name in names
+    ]
+
+
+def _query_parameters(path: str, known: dict[str, list[str]]) -> list[dict[str, Any]]:
+    """Return the parameters of the query string that name the model, where the path does not."""
+    return [
+        {"name": name, "in": "query", "required": False, "schema": {"type": "string", "enum": known[name]}}
+        for name in ("model", "version")
+        if f"{{{name}}}" not in path
     ]
 
 

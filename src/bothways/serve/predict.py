@@ -16,6 +16,7 @@ from bothways.errors import RequestInvalid, ServingError, quoted
 from bothways.serve.answers import Answer
 from bothways.serve.batching import ModelUnloaded
 from bothways.serve.bodies import read_body
+from bothways.serve.observation import observation_of
 from bothways.serve.protocols.protocol import Protocol, Query, RawRequest, refuse_many_texts
 from bothways.serve.responses import error_response, path_parameters, response_of
 from bothways.serve.service import ServedModel, Service
@@ -37,8 +38,12 @@ async def predict(service: Service, protocol: Protocol, request: Request) -> Res
         with service.metrics.stage("body"):
             body = await read_body(request, settings)
         query = protocol.parse(RawRequest(body, dict(request.headers), path_parameters(request)), service)
+        observation = observation_of(request)
+        observation.choose(query.served.name, query.served.version)
         refuse_many_texts(len(query.texts), settings)
         served, answer = await _unless_client_leaves(_classify(service, query, deadline_s), request.receive)
+        observation.choose(served.name, served.version)
+        observation.answer = answer
         response = response_of(query.render(served, answer))
         response.headers["x-model"] = quote(served.name)
         response.headers["x-model-version"] = quote(served.version)

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bothways import strict_json
-from bothways.errors import Overloaded, ServingError
+from bothways.errors import Overloaded, RequestInvalid, ServingError, quoted
 from bothways.serve.protocols.protocol import Protocol, Reply
 
 
@@ -33,5 +33,16 @@ def json_response(value: object, status: int = 200, headers: Mapping[str, str] |
 
 
 def path_parameters(request: Request) -> dict[str, str]:
-    """Return the values of a route's path parameters."""
-    return {name: str(value) for name, value in request.path_params.items()}
+    """Return the values of a route's path parameters, and ``model`` and ``version`` of the query string.
+
+    Raises:
+        RequestInvalid: The path and the query string name different models or versions, or the latter names several.
+    """
+    found = {name: str(value) for name, value in request.path_params.items()}
+    for name in ("model", "version"):
+        for value in request.query_params.getlist(name):
+            if found.setdefault(name, value) != value:
+                raise RequestInvalid(
+                    f"the URL names the {name} {quoted(found[name], 100)} and {quoted(value, 100)}: name one"
+                )
+    return found

@@ -20,7 +20,7 @@ from bothways.bundle.read import read_manifest
 from bothways.errors import BothwaysError, BundleError, ConfigError
 from bothways.serve.app import build_app
 from bothways.serve.bundles import ModelVersion
-from bothways.serve.log import end_log, log_message, start_log
+from bothways.serve.log import end_log, log_error, log_message, start_log
 from bothways.serve.metrics import ServerMetrics
 from bothways.serve.service import Service
 from bothways.serve.settings import Settings
@@ -42,12 +42,12 @@ def serve(bundles: Sequence[ModelVersion], settings: Settings) -> NoReturn:
         ConfigError: The address is already in use or not an address of this machine.
     """
     _require_free(settings.host, settings.port)
-    start_log()
+    start_log(settings.log)
     status = 0
     try:
         asyncio.run(_serve(Service(bundles, settings, ServerMetrics())))
     except BothwaysError as error:
-        log_message(f"error: {' '.join(str(error).splitlines())}")
+        log_error(str(error), error)
         status = error.exit_code
     end_log()
     os._exit(status)  # granian's threads may return to Python during its finalization, which would abort the process
@@ -136,8 +136,10 @@ async def _reload(service: Service, requested: asyncio.Event) -> None:
         try:
             await loop.run_in_executor(None, service.load_all)
         except Exception as error:  # noqa: BLE001  (any error: the next reload may succeed)
-            log_message(f"reload failed, still serving the previous models: {' '.join(str(error).splitlines())}")
+            service.metrics.reloads.labels("failed").inc()
+            log_error(f"reload failed, still serving the previous models: {error}", error)
         else:
+            service.metrics.reloads.labels("succeeded").inc()
             _log_models(service)
 
 

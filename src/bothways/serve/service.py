@@ -85,6 +85,7 @@ class Service:
         self._tokens_per_character = defaultdict[tuple[str, str], float](
             lambda: _INITIAL_TOKENS_PER_CHARACTER
         )  # by model
+        metrics.report_models(lambda: self.models)
         self._tokenizing = ThreadPoolExecutor(TOKENIZING_THREADS, "bothways-tokens")
 
     @property
@@ -151,7 +152,6 @@ class Service:
         ]
         old, self._models = self._models, {_key(served.source): served for served in new}
         self.problem = ""
-        self.metrics.set_models({_key(served.source): served.batcher for served in new})
         for served in old.values():
             served.batcher.close()
 
@@ -210,7 +210,7 @@ class Service:
         joined, predictions = request.started_s or tokenized, iter(found)
         items = [item if isinstance(item, TextError) else Classified(next(predictions), item) for item in tokens]
         answer = Answer(items, tokenized - started, joined - tokenized, time.monotonic() - joined)
-        self.metrics.count_answer(answer)
+        self.metrics.count_answer(answer, served.name, served.version)
         return answer
 
     def _count_tokens(self, key: tuple[str, str], characters: int, tokens: int) -> None:

@@ -117,7 +117,8 @@ def train(
         unlabeled: More texts, for the language models only: a table like ``data`` with the same text columns, or a list
             of texts.
         pretrained: The language-model pack to start from, which fixes tokenizer and model size: ``en-small``, the
-            English pack that comes with bothways, or the path of another one. None or ``none`` trains from scratch.
+            English pack that comes with bothways, or the path of another one. Of a classifier, such as one imported
+            from fastai, only the encoders are taken. None or ``none`` trains from scratch.
             ``auto`` takes ``en-small`` if it knows the language of the texts, and trains from scratch otherwise or if
             ``size`` is given.
         size: ``tiny``, ``small`` or ``base``, for a model trained from scratch. Defaults to ``small``.

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from bothways.bundle.manifest import Kind
-from bothways.bundle.read import Bundle, read_bundle
+from bothways.bundle.read import Bundle, read_bundle, read_manifest
 from bothways.bundle.shipped import NO_PACK, pack_path
 from bothways.errors import ConfigError
 from bothways.text.coverage import LEAST_KNOWN_SHARE, coverage
@@ -27,7 +29,7 @@ DEFAULT_SIZE: Size = "small"
 _STAGE = "start"
 
 Pretrained = str | os.PathLike[str] | None
-"""``auto``, ``none`` or None, the name of a pack that ships with bothways, or the path of another one."""
+"""``auto``, ``none`` or None, the name of a pack that ships with bothways, or the path of a pack or classifier."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,17 @@ class Start:
     pack: Bundle | None
     size: Size | None
 
+    @property
+    def kind(self) -> str:
+        """What it is called in a message: a pack, or a classifier of which only the encoders are taken."""
+        return "pack" if self.pack is None or self.pack.manifest.kind is Kind.LANGUAGE_MODEL else "classifier"
+
 
 def read_start(pretrained: Pretrained, size: Size | None) -> Start:
     """Return what a training starts from, as far as it is known before the texts are.
 
-    ``auto`` is the default pack until ``chosen_start`` has seen the texts, or nothing if a size is given.
+    A classifier's encoders are taken as language models. ``auto`` is the default pack until ``chosen_start`` has seen
+    the texts, or nothing if a size is given.
 
     Raises:
         ConfigError: A size is given together with a pack.
@@ -60,7 +68,23 @@ def read_start(pretrained: Pretrained, size: Size | None) -> Start:
             "Drop --size, or train from scratch with --pretrained none"
         )
     path = pack_path(DEFAULT_PACK if pretrained == AUTO else pretrained)
-    return Start(read_bundle(path, Kind.LANGUAGE_MODEL), None)
+    kind = read_manifest(path).kind
+    found = read_bundle(path, kind)
+    return Start(found if kind is Kind.LANGUAGE_MODEL else _language_models_of(found), None)
+
+
+def _language_models_of(classifier: Bundle) -> Bundle:
+    """Return the encoders of a classifier as language models, which predict tokens by their embeddings alone."""
+    manifest = classifier.manifest
+    members = [member.model_copy(update={"widths_head": None, "pooling": None}) for member in manifest.members]
+    weights = {
+        direction: {
+            **{name: array for name, array in arrays.items() if name.startswith("encoder.")},
+            "decoder.bias": np.zeros(len(classifier.tokenizer), dtype=np.float32),
+        }
+        for direction, arrays in classifier.weights.items()
+    }
+    return replace(classifier, manifest=manifest.model_copy(update={"members": members}), weights=weights)
 
 
 def chosen_start(start: Start, pretrained: Pretrained, texts: Sequence[Text]) -> tuple[Start, StageReport]:
@@ -87,9 +111,9 @@ def chosen_start(start: Start, pretrained: Pretrained, texts: Sequence[Text]) ->
         return Start(None, DEFAULT_SIZE), StageReport(_STAGE, message, facts=facts)
     if pretrained == AUTO or not found.is_doubtful:
         reason = f", because it knows the language of the texts: {share}" if pretrained == AUTO else ""
-        return start, StageReport(_STAGE, f"from the pack {name}{reason}", facts=facts)
+        return start, StageReport(_STAGE, f"from the {start.kind} {name}{reason}", facts=facts)
     message = (
-        f"the texts do not seem to be in the language of the pack {name}: {share}. "
+        f"the texts do not seem to be in the language of the {start.kind} {name}: {share}. "
         "Compare with --pretrained none, or pretrain a pack on such texts"
     )
     return start, StageReport(_STAGE, message, is_warning=True, facts=facts)

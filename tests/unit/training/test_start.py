@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from benchmarks.coverage.__main__ import HERE, sections
 
+from bothways.bundle.manifest import Kind
+from bothways.bundle.read import read_bundle
 from bothways.errors import BundleMissing, ConfigError
+from bothways.runtime.classifier import Classifier
 from bothways.training.start import AUTO, DEFAULT_PACK, Start, chosen_start, read_start
 
 ENGLISH = sections(HERE / "english.txt")["tweets"]
@@ -66,3 +70,15 @@ def test_b4_none_and_paths(tmp_path: Path) -> None:
     assert read_start("none", None) == read_start(None, None) == Start(None, "small")
     with pytest.raises(BundleMissing):
         read_start(tmp_path / "nope.pack", None)
+
+
+def test_a_classifier_is_a_start_as_language_models_without_biases(bundle_path: Path, model: Classifier) -> None:
+    start = read_start(bundle_path, None)
+    assert start.pack is not None
+    assert {(member.widths_head, member.pooling) for member in start.pack.manifest.members} == {(None, None)}
+    for direction, arrays in read_bundle(bundle_path, Kind.CLASSIFIER).weights.items():
+        found = start.pack.weights[direction]
+        assert found.pop("decoder.bias").tolist() == [0.0] * len(model.tokenizer)
+        assert found.keys() == {name for name in arrays if name.startswith("encoder.")}
+        assert all(np.array_equal(found[name], arrays[name]) for name in found)
+    assert chosen_start(start, bundle_path, ENGLISH)[1].message.count("the classifier tiny.bundle") == 1

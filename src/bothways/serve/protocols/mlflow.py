@@ -1,15 +1,25 @@
-"""MLflow's scoring protocol, ``POST /invocations`` and ``GET /ping``, which is also that of SageMaker containers."""
+"""MLflow's scoring protocol, ``POST /invocations`` and ``GET /ping``, which is also that of SageMaker containers.
+
+Bodies are JSON, CSV or JSON lines, and so are replies, as the client accepts. As in MLflow, keys that it does not know
+are ignored. ``params`` may contain ``top_k``, ``threshold`` and ``thresholds``. Others would change the answer in
+MLflow, and are refused.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from bothways.errors import BodyUnsupported, RequestInvalid, ServingError, quoted, shown
+from pydantic import ConfigDict
+
+from bothways.errors import BodyUnsupported, RequestInvalid, ServingError, quoted
 from bothways.schema import Entries, Items
-from bothways.serve.answers import Answer, Classified
+from bothways.serve.answers import Answer
+from bothways.serve.protocols.choices import Choices
+from bothways.serve.protocols.csv_bodies import csv_texts, text_columns
+from bothways.serve.protocols.media_types import CSV, JSON, JSON_LINES, MediaType, accepted, content_type
+from bothways.serve.protocols.predictions import predictions_reply
 from bothways.serve.protocols.protocol import (
     Information,
     Protocol,
@@ -18,15 +28,17 @@ from bothways.serve.protocols.protocol import (
     Reply,
     Schema,
     all_classified,
-    parse_body,
+    matching,
+    parse_json,
     readiness,
-    refuse_many_texts,
+    served_by,
 )
 from bothways.serve.service import ServedModel, Service
-from bothways.serve.settings import Settings
 from bothways.text.fields import columns_text
 
-_TEXT = "text"
+REPLIES = (JSON, *JSON_LINES, CSV)
+"""The formats of replies, the default first."""
+_FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 
 
 class DataframeSplit(Schema):
@@ -38,51 +50,69 @@ class DataframeSplit(Schema):
 
 
 class InvocationRequest(Schema):
-    """Exactly one of `dataframe_split`, `dataframe_records`, `instances` and `inputs`."""
+    """Exactly one of `dataframe_split`, `dataframe_records`, `instances` and `inputs`. Other keys are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
 
     dataframe_split: DataframeSplit | None = None
     dataframe_records: Items[dict[str, Any]] | None = None
     instances: list[Any] | None = None
     inputs: list[Any] | Entries[list[Any]] | str | None = None
-    params: dict[str, Any] | None = None
-    """Ignored."""
+    params: Choices | None = None
+    """What to return."""
 
 
 def _parse(received: RawRequest, service: Service) -> Query:
-    content_type = received.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    served = service.model()
-    columns = served.model.text_columns
-    if content_type == "text/csv":
-        return Query(_csv_texts(received.body, columns, service.settings), served, _render)
-    if content_type not in ("application/json", ""):
-        raise BodyUnsupported(f"the content type is {quoted(content_type, 60)}, expected application/json or text/csv")
-    request = parse_body(received.body, InvocationRequest, service.settings)
-    given = {name: getattr(request, name) for name in ("dataframe_split", "dataframe_records", "instances", "inputs")}
+    body_type, media = content_type(received.headers), accepted(received.headers, REPLIES)
+    chosen = served_by(service, received.path)
+    columns, choices = chosen.served.model.text_columns, Choices()
+    if body_type.name == CSV:
+        texts = csv_texts(received.body, body_type.parameters.get("header"), columns, service.settings)
+    elif body_type.name in (JSON, ""):
+        value = parse_json(received.body, service.settings)
+        request = matching({"inputs": value} if isinstance(value, list | str) else value, InvocationRequest)
+        texts, choices = _texts(request, columns), request.params or choices
+    else:
+        expected = f"{JSON}, {CSV} or {JSON_LINES[0]}"
+        raise BodyUnsupported(f"the content type is {quoted(body_type.name, 60)}, expected {expected}")
+    choices.task_of(chosen.served.model)
+    return Query(texts, chosen.served, partial(_render, choices, media), chosen.version)
+
+
+def _texts(request: InvocationRequest, columns: Sequence[str]) -> list[Any]:
+    given = {name: getattr(request, name) for name in _FORMS}
     given = {name: value for name, value in given.items() if value is not None}
     if len(given) != 1:
-        raise RequestInvalid(
-            "expected exactly one of dataframe_split, dataframe_records, instances and inputs, found "
-            f"{', '.join(given) or 'none'}"
-        )
+        raise RequestInvalid(f"expected exactly one of {', '.join(_FORMS)}, found {', '.join(given) or 'none'}")
     ((name, value),) = given.items()
-    return Query(_texts(name, value, columns), served, _render)
+    return texts_in(name, value, columns)
 
 
-def _texts(name: str, value: Any, columns: Sequence[str]) -> list[Any]:
+def texts_in(name: str, value: Any, columns: Sequence[str]) -> list[Any]:
+    """Return the texts in the value of a key.
+
+    Args:
+        name: The key, for messages.
+        value: A table by rows or by columns, a list of texts or of rows, or a text.
+        columns: The text columns that the model was trained on. Empty if they are not recorded.
+
+    Raises:
+        RequestInvalid: A text column is missing, or rows or columns have different lengths.
+    """
     if isinstance(value, DataframeSplit):
-        chosen = _text_columns(value.columns, columns)
+        chosen = text_columns(value.columns, columns)
         if bad := next((row for row in value.data if len(row) != len(value.columns)), None):
             raise RequestInvalid(f"dataframe_split: a row has {len(bad)} values, expected {len(value.columns)}")
         return _joined([[row[value.columns.index(column)] for row in value.data] for column in chosen])
     if isinstance(value, dict):
-        chosen = _text_columns(list(value), columns)
+        chosen = text_columns(list(value), columns)
         if len({len(value[column]) for column in chosen}) > 1:
             raise RequestInvalid(f"{name}: {columns_text(chosen)} have different lengths")
         return _joined([value[column] for column in chosen])
     if isinstance(value, str):
         return [value]
     if value and all(isinstance(item, dict) for item in value):
-        chosen = _text_columns(list(value[0]), columns)
+        chosen = text_columns(list(value[0]), columns)
         if missing := next((column for item in value for column in chosen if column not in item), None):
             raise RequestInvalid(f"{name}: not every row has the column {quoted(missing)}")
         return _joined([[item[column] for item in value] for column in chosen])
@@ -94,49 +124,13 @@ def _joined(cells: list[list[Any]]) -> list[Any]:
     return cells[0] if len(cells) == 1 else list(zip(*cells, strict=True))
 
 
-def _csv_texts(body: bytes, columns: Sequence[str], settings: Settings) -> list[Any]:
-    rows: list[list[str]] = []
-    try:
-        for row in csv.reader(io.StringIO(body.decode("utf-8"), newline=""), strict=True):
-            if row or not rows:
-                rows.append(row)
-                refuse_many_texts(len(rows) - 1, settings)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise RequestInvalid(f"the body is not valid CSV in UTF-8: {shown(str(error))}") from None
-    if not rows:
-        raise RequestInvalid("the body is empty, expected a header line with column names")
-    header, *lines = rows
-    places = [header.index(column) for column in _text_columns(header, columns)]
-    if bad := next((row for row in lines if row and len(row) != len(header)), None):
-        raise RequestInvalid(f"a row has {len(bad)} values, expected {len(header)}")
-    return _joined([[row[place] for row in lines if row] for place in places])
+def _render(choices: Choices, media: MediaType, served: ServedModel, answer: Answer) -> Reply:
+    task = choices.task_of(served.model)  # again: a reload can have replaced the model
+    return predictions_reply(all_classified(answer), task, choices, media)
 
 
-def _text_columns(names: list[str], trained_on: Sequence[str]) -> list[str]:
-    """Return the text columns: those used in training, or for one column also ``text`` or the only column."""
-    if all(column in names for column in trained_on) and trained_on:
-        return list(trained_on)
-    if len(trained_on) < 2 and _TEXT in names:
-        return [_TEXT]
-    if len(trained_on) < 2 and len(names) == 1:
-        return names
-    expected = " and ".join(map(quoted, trained_on or [_TEXT]))
-    raise RequestInvalid(f"text column not found: expected {expected}, found {shown(', '.join(names))}")
-
-
-def _render(served: ServedModel, answer: Answer) -> Reply:
-    return Reply({"predictions": [_prediction(found) for found in all_classified(answer)]})
-
-
-def _prediction(found: Classified) -> object:
-    """Return the predicted number or numbers by target, or the most probable label with its probability."""
-    prediction = found.prediction
-    if prediction.value is not None:
-        return prediction.value
-    return {"label": prediction.label, "score": prediction.probability}
-
-
-def _render_error(error: ServingError) -> tuple[int, object]:
+def render_error(error: ServingError) -> tuple[int, object]:
+    """Return the status and the body of an error, in the form of MLflow."""
     return error.status, {"error_code": error.kind.upper(), "message": str(error)}
 
 
@@ -144,6 +138,6 @@ PROTOCOL = Protocol(
     predict_routes={"/invocations": "Predict a label or a number per text (MLflow, SageMaker)"},
     request=InvocationRequest,
     parse=_parse,
-    render_error=_render_error,
+    render_error=render_error,
     information=(Information("/ping", "Report whether the server accepts requests", readiness, is_probe=True),),
 )

@@ -3,36 +3,28 @@
 Supports Triton's binary tensors: the header ``Inference-Header-Content-Length`` is the length of the JSON part, which
 raw bytes follow. An element of type BYTES is its length as a four-byte little-endian integer, followed by its bytes.
 
-There is one input, ``text`` (BYTES, [n] or [n, 1]). For a model with several text columns there is one such input per
-column, under the column's name and in any order. A classifier has the outputs ``label`` (BYTES, [n]) and
-``probabilities`` (FP64, [n, C], bit-identical to ``predict_proba``). A regression model has the output ``value`` (FP64,
-[n], or [n, C] for several targets, bit-identical to ``predict``). On request there are also ``forward`` and
-``backward``, with the datatype and shape of ``probabilities`` or ``value``. Where early exit skipped a direction, its
-numbers are NaN, which is null in JSON.
+``tensors`` describes the inputs and outputs of models. The repository index and the configuration of a model are those
+of Triton.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import json
 import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 
-from bothways.bundle.parity import ENSEMBLE
+from bothways import strict_json
 from bothways.errors import RequestInvalid, quoted, shown
-from bothways.runtime.classifier import Classifier
 from bothways.schema import Items
-from bothways.serve.answers import Answer, Classified
+from bothways.serve.answers import Answer
 from bothways.serve.protocols.protocol import (
     Information,
     Protocol,
@@ -40,22 +32,35 @@ from bothways.serve.protocols.protocol import (
     RawRequest,
     Reply,
     Schema,
-    all_classified,
     liveness,
     parse_body,
     readiness,
     refuse_many_texts,
     render_plain_error,
+    served_by,
+)
+from bothways.serve.protocols.tensors import (
+    EXTENSIONS,
+    INPUT,
+    PLATFORM,
+    Tensor,
+    Wanted,
+    choices_in,
+    input_names,
+    known_outputs,
+    output_in,
+    output_tensors,
+    shape_of,
+    wanted_outputs,
 )
 from bothways.serve.service import ServedModel, Service
 from bothways.serve.settings import Settings
-from bothways.tasks.labels import label_text
 from bothways.text.fields import columns_text
 from bothways.version import __version__
 
-INPUT, LABEL, PROBABILITIES, VALUE = "text", "label", "probabilities", "value"
 _JSON_LENGTH_HEADER = "inference-header-content-length"
 _BINARY_SIZE, _BINARY_DATA, _BINARY_OUTPUT = "binary_data_size", "binary_data", "binary_data_output"
+_CONFIGURED = {"BYTES": "TYPE_STRING", "BOOL": "TYPE_BOOL", "FP64": "TYPE_FP64"}
 
 
 class _Open(Schema):
@@ -90,52 +95,24 @@ class InferRequest(_Open):
     parameters: dict[str, Any] = Field(default={})
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    """What a request wants in its reply.
-
-    Attributes:
-        id: The id of the request, to be repeated in the reply.
-        outputs: The names of the outputs, each with whether it is sent as a binary tensor. None for the default ones.
-        in_binary: Whether the default outputs are sent as binary tensors.
-    """
-
-    id: str | None
-    outputs: dict[str, bool] | None
-    in_binary: bool
-
-
 def _parse(received: RawRequest, service: Service) -> Query:
-    served = _served(service, received.path)
+    chosen = served_by(service, received.path)
+    model = chosen.served.model
     header, raw = _split(received)
     request = parse_body(header, InferRequest, service.settings)
-    texts = _texts(request.inputs, _input_names(served.model), raw, service.settings)
+    texts = _texts(request.inputs, input_names(model), raw, service.settings)
     in_binary = request.parameters.get(_BINARY_OUTPUT) is True
     outputs = None
     if request.outputs is not None:
-        outputs = {o.name: o.parameters.get(_BINARY_DATA, in_binary) is True for o in request.outputs}
-    wanted = _Wanted(request.id, outputs, in_binary)
-    _outputs(wanted, served.model)
-    return Query(texts, served, partial(_render, wanted), received.path.get("version"))
-
-
-def _default_outputs(model: Classifier) -> tuple[str, ...]:
-    return (LABEL, PROBABILITIES) if model.labels else (VALUE,)
-
-
-def _outputs(wanted: _Wanted, model: Classifier) -> dict[str, bool]:
-    """Return the names of the outputs, each with whether it is sent as a binary tensor.
-
-    Raises:
-        RequestInvalid: The model has no output of a requested name.
-    """
-    default = _default_outputs(model)
-    if wanted.outputs is None:
-        return dict.fromkeys(default, wanted.in_binary)
-    known = (*default, *model.directions)
-    if unknown := next((output for output in wanted.outputs if output not in known), None):
-        raise RequestInvalid(f"output not found: {quoted(unknown, 40)}. Available outputs: {', '.join(known)}")
-    return wanted.outputs
+        outputs = {
+            each.name: output_in(
+                each.name, each.parameters, in_binary=each.parameters.get(_BINARY_DATA, in_binary) is True
+            )
+            for each in request.outputs
+        }
+    wanted = Wanted(request.id, outputs, in_binary, choices_in(request.parameters))
+    wanted_outputs(wanted, model)
+    return Query(texts, chosen.served, partial(_render, wanted), chosen.version)
 
 
 def _split(received: RawRequest) -> tuple[bytes, bytes]:
@@ -148,11 +125,6 @@ def _split(received: RawRequest) -> tuple[bytes, bytes]:
             f"{_JSON_LENGTH_HEADER} is {quoted(length, 40)}, but the body has {len(received.body)} bytes"
         )
     return received.body[: int(length)], received.body[int(length) :]
-
-
-def _input_names(model: Classifier) -> Sequence[str]:
-    """Return the names of a model's inputs."""
-    return model.text_columns if len(model.text_columns) > 1 else (INPUT,)
 
 
 def _texts(tensors: Sequence[InferInput], names: Sequence[str], raw: bytes, settings: Settings) -> list[object]:
@@ -241,82 +213,54 @@ def _text(element: object, number: int, *, is_base64: bool) -> object:
     return element
 
 
-def _render(wanted: _Wanted, served: ServedModel, answer: Answer) -> Reply:
-    found = all_classified(answer)
+def _render(wanted: Wanted, served: ServedModel, answer: Answer) -> Reply:
     tensors, raw = [], b""
-    for name, in_binary in _outputs(wanted, served.model).items():  # again: a reload can have replaced the model
-        data = list(map(_label, found)) if name == LABEL else _rows(found, name, served.model)
-        tensor: dict[str, object] = _described(name, len(found), served.model)
-        if in_binary:
-            part = b"".join(map(_element, data)) if isinstance(data, list) else data.astype("<f8").tobytes()
-            tensor["parameters"], raw = {_BINARY_SIZE: len(part)}, raw + part
+    for tensor in output_tensors(wanted, served.model, answer):
+        described: dict[str, object] = {
+            "name": tensor.name,
+            "datatype": tensor.datatype,
+            "shape": list(tensor.shape),
+        }
+        if tensor.in_binary:
+            part = tensor.raw
+            described["parameters"], raw = {_BINARY_SIZE: len(part)}, raw + part
         else:
-            tensor["data"] = data if isinstance(data, list) else _json_numbers(data)
-        tensors.append(tensor)
+            described["data"] = _json_elements(tensor)
+        tensors.append(described)
     document: dict[str, object] = {"model_name": served.name, "model_version": served.version, "outputs": tensors}
     if wanted.id is not None:
         document["id"] = wanted.id
     if not raw:
         return Reply(document)
-    header = json.dumps(document, separators=(",", ":")).encode()
+    header = strict_json.dump(document).encode("utf-8")
     return Reply(header + raw, {_JSON_LENGTH_HEADER: str(len(header)), "content-type": "application/octet-stream"})
 
 
-def _described(name: str, count: int, model: Classifier) -> dict[str, object]:
-    """Return the name, datatype and shape of an output for a number of texts, -1 for any number."""
-    if name == LABEL:
-        return {"name": name, "datatype": "BYTES", "shape": [count]}
-    columns = len(model.labels or model.targets)
-    return {"name": name, "datatype": "FP64", "shape": [count, columns] if columns else [count]}
-
-
-def _rows(found: Sequence[Classified], name: str, model: Classifier) -> NDArray[np.float64]:
-    """Return the scores, (n, C), of the ensemble or a direction. Rows are NaN where early exit skipped the direction.
-
-    C is the number of labels, or of targets for a regression model.
-    """
-    key, unread = (name if name in model.directions else ENSEMBLE), np.full(model.task.outputs, np.nan)
-    rows = [item.prediction.scores.get(key, unread) for item in found]
-    return np.array(rows, dtype=np.float64).reshape(len(found), len(unread))
-
-
-def _json_numbers(rows: NDArray[np.float64]) -> list[float | None]:
-    """Return all numbers row by row, with None for NaN, which JSON does not have."""
-    return [None if math.isnan(number) else number for number in rows.ravel().tolist()]
-
-
-def _label(found: Classified) -> str:
-    label = found.prediction.label
-    return "" if label is None else label_text(label)
-
-
-def _element(label: str) -> bytes:
-    data = label.encode("utf-8")
-    return struct.pack("<I", len(data)) + data
-
-
-def _served(service: Service, path: Mapping[str, str]) -> ServedModel:
-    """Return the model that a path names.
-
-    Raises:
-        ModelUnknown: No model has this name, or the path names a version that is not served.
-    """
-    return service.model(path["model"], path.get("version"))
+def _json_elements(tensor: Tensor) -> Sequence[object]:
+    """Return the elements of a tensor as JSON values, with None for NaN, which JSON does not have."""
+    if not isinstance(tensor.data, np.ndarray):
+        return tensor.data
+    values = tensor.data.tolist()
+    return values if tensor.datatype == "BOOL" else [None if math.isnan(number) else number for number in values]
 
 
 def _server_metadata(_: Service, __: Mapping[str, str]) -> Reply:
-    return Reply({"name": "bothways", "version": __version__, "extensions": ["binary_tensor_data"]})
+    return Reply({"name": "bothways", "version": __version__, "extensions": list(EXTENSIONS)})
 
 
 def _model_metadata(service: Service, path: Mapping[str, str]) -> Reply:
-    served = _served(service, path)
+    served = served_by(service, path).served
     model = served.model
     metadata: dict[str, object] = {
         "name": served.name,
-        "versions": [other.version for other in service.models if other.name == served.name],
-        "platform": "bothways_ulmfit",
-        "inputs": [{"name": name, "datatype": "BYTES", "shape": [-1]} for name in _input_names(model)],
-        "outputs": [_described(name, -1, model) for name in (*_default_outputs(model), *model.directions)],
+        "versions": versions_of(service, served),
+        "platform": PLATFORM,
+        "inputs": [{"name": name, "datatype": "BYTES", "shape": [-1]} for name in input_names(model)],
+        "outputs": [
+            {"name": name, "datatype": datatype, "shape": [-1, *shape]}
+            for name in known_outputs(model)
+            for datatype, shape in [shape_of(name, model)]
+        ],
     }
     if model.labels:
         metadata["labels"] = list(model.task.labels)
@@ -325,9 +269,46 @@ def _model_metadata(service: Service, path: Mapping[str, str]) -> Reply:
     return Reply(metadata)
 
 
+def versions_of(service: Service, served: ServedModel) -> list[str]:
+    """Return the versions of a model that are served."""
+    return [other.version for other in service.models if other.name == served.name]
+
+
 def _model_readiness(service: Service, path: Mapping[str, str]) -> Reply:
-    served = _served(service, path)
+    served = served_by(service, path).served
     return Reply({"name": served.name, "ready": service.is_ready}, status=200 if service.is_ready else 503)
+
+
+def _repository_index(service: Service, _: Mapping[str, str]) -> Reply:
+    """List the models as Triton does: those that are served are ready."""
+    return Reply(
+        [
+            {"name": served.name, "version": served.version, "state": "READY" if service.is_ready else "UNAVAILABLE"}
+            for served in service.models
+        ]
+    )
+
+
+def _model_configuration(service: Service, path: Mapping[str, str]) -> Reply:
+    """Describe a model as Triton's configuration does. Any number of texts is a batch."""
+    served = served_by(service, path).served
+    model = served.model
+    inputs = [{"name": name, "data_type": "TYPE_STRING", "dims": [-1]} for name in input_names(model)]
+    outputs = [
+        {"name": name, "data_type": _CONFIGURED[datatype], "dims": [-1, *shape]}
+        for name in known_outputs(model)
+        for datatype, shape in [shape_of(name, model)]
+    ]
+    return Reply(
+        {
+            "name": served.name,
+            "platform": PLATFORM,
+            "backend": "",
+            "max_batch_size": 0,
+            "input": inputs,
+            "output": outputs,
+        }
+    )
 
 
 _MODEL = "/v2/models/{model}"
@@ -346,6 +327,8 @@ PROTOCOL = Protocol(
         Information("/v2/health/ready", "Report whether the server accepts requests", readiness, is_probe=True),
         Information(_MODEL, "Describe a model (Open Inference Protocol)", _model_metadata),
         Information(_VERSION, "Describe a version of a model (Open Inference Protocol)", _model_metadata),
+        Information("/v2/repository/index", "List the models (Triton)", _repository_index, method="POST"),
+        Information(f"{_MODEL}/config", "Return the configuration of a model (Triton)", _model_configuration),
         Information(f"{_MODEL}/ready", "Report whether a model accepts requests", _model_readiness, is_probe=True),
         Information(
             f"{_VERSION}/ready", "Report whether a version of a model accepts requests", _model_readiness, is_probe=True

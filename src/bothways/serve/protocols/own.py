@@ -14,6 +14,7 @@ from bothways.errors import RequestInvalid, ServingError, TextError
 from bothways.runtime.classifier import Classifier
 from bothways.schema import Items
 from bothways.serve.answers import Answer, Classified
+from bothways.serve.protocols.choices import Choices, ranked
 from bothways.serve.protocols.protocol import (
     Information,
     Protocol,
@@ -24,15 +25,17 @@ from bothways.serve.protocols.protocol import (
     liveness,
     parse_body,
     readiness,
+    served_by,
 )
 from bothways.serve.service import ServedModel, Service
+from bothways.tasks.task import Task
 from bothways.text.reading import Direction, reading_positions
 
 Name = Literal["forward", "backward", "ensemble"]
 _Found = TypeVar("_Found")
 
 
-class ClassifyRequest(Schema):
+class ClassifyRequest(Choices):
     """Texts to classify."""
 
     texts: list[Any]
@@ -40,7 +43,7 @@ class ClassifyRequest(Schema):
     columns also lists with a string per column, in this order. Any other value gets an error of its own and does not
     affect the other texts."""
     model: str | None = None
-    """Name of the model. Defaults to the first one that is served."""
+    """Name of the model, or `NAME@VERSION`. Defaults to that of the path, or to the first one that is served."""
     version: str | None = None
     """Version of the model. Defaults to one of its versions, chosen at random by their weights."""
     probabilities: Items[Name] | None = None
@@ -60,6 +63,13 @@ class _Result(Schema):
     """The positions of the tokens in the order in which each direction reads them, if requested."""
 
 
+class TopLabel(Schema):
+    """One of the most probable labels."""
+
+    label: str | int | bool
+    probability: float
+
+
 class LabelResult(_Result):
     """The prediction of a classifier for one text."""
 
@@ -71,6 +81,8 @@ class LabelResult(_Result):
     """The predicted labels: `label`, or for a multi-label model all labels that reach their thresholds."""
     probabilities: dict[Name, list[float]]
     """The requested probabilities, in the order of `labels`. A direction that did not read the text is left out."""
+    top: list[TopLabel] | None = None
+    """The `top_k` most probable labels, if requested, most probable first."""
 
 
 class ValueResult(_Result):
@@ -109,18 +121,22 @@ class ErrorReply(Schema):
 
 def _parse(received: RawRequest, service: Service) -> Query:
     request = parse_body(received.body, ClassifyRequest, service.settings)
-    served = service.model(request.model, request.version)
-    kind = served.model.task.score_kind
+    chosen = served_by(service, received.path, {"model": request.model, "version": request.version})
+    model = chosen.served.model
+    kind = model.task.score_kind
     for name, names in (("probabilities", request.probabilities), ("values", request.values)):
         if names is not None and name != kind:
             raise RequestInvalid(f'the model has no {name}: request {kind} instead, such as "{kind}": ["ensemble"]')
-    return Query(request.texts, served, partial(_render, request), request.version)
+    request.task_of(model)
+    return Query(request.texts, chosen.served, partial(_render, request), chosen.version)
 
 
 def _render(request: ClassifyRequest, served: ServedModel, answer: Answer) -> Reply:
     model = served.model
+    task = request.task_of(model)  # again: a reload can have replaced the model
     results = [
-        {"error": str(item)} if isinstance(item, TextError) else _result(item, request, model) for item in answer.items
+        {"error": str(item)} if isinstance(item, TextError) else _result(item, request, model, task)
+        for item in answer.items
     ]
     return Reply(
         {
@@ -133,19 +149,23 @@ def _render(request: ClassifyRequest, served: ServedModel, answer: Answer) -> Re
     )
 
 
-def _result(found: Classified, request: ClassifyRequest, model: Classifier) -> dict[str, object]:
+def _result(found: Classified, request: ClassifyRequest, model: Classifier, task: Task) -> dict[str, object]:
     prediction, text = found.prediction, found.text
     result: dict[str, object]
     if prediction.value is None:
+        scores = prediction.scores[ENSEMBLE]
         result = {
             "label": prediction.label,
             "probability": prediction.probability,
-            "chosen": list(prediction.chosen),
+            "chosen": list(task.decide(scores).chosen),
             "read": prediction.read,
             "probabilities": {
                 name: row.tolist() for name, row in _wanted(request.probabilities, prediction.probabilities).items()
             },
         }
+        if request.top_k is not None:
+            best = ranked(scores)[: request.top_k]
+            result["top"] = [{"label": model.labels[n], "probability": float(scores[n])} for n in best]
     else:
         result = {
             "value": prediction.value,
@@ -175,6 +195,12 @@ def _models(service: Service, _: Mapping[str, str]) -> Reply:
     return Reply({"models": [_described(served) for served in service.models]})
 
 
+def _model(service: Service, path: Mapping[str, str]) -> Reply:
+    """Describe one model. ``ready`` is what clients of KServe look at."""
+    served = served_by(service, path).served
+    return Reply({**_described(served), "ready": service.is_ready}, status=200 if service.is_ready else 503)
+
+
 def _described(served: ServedModel) -> dict[str, object]:
     model, record = served.model, served.model.task.record()
     targets = [{"center": target.center, "scale": target.scale} for target in record.targets]
@@ -188,6 +214,7 @@ def _described(served: ServedModel) -> dict[str, object]:
         "targets": [{"name": name, **target} for name, target in zip(model.targets, targets, strict=False)],
         "value_range": record.value_range,
         "labels": list(model.labels),
+        "thresholds": None if record.thresholds is None else list(record.thresholds),
         "text_columns": list(model.text_columns),
         "directions": model.directions,
         "precision": model.precision,
@@ -204,6 +231,7 @@ PROTOCOL = Protocol(
     render_error=_render_error,
     information=(
         Information("/v1/models", "List the models that are served", _models),
+        Information("/v1/models/{model}", "Describe a model, and report whether it accepts requests (KServe)", _model),
         Information("/health/live", "Report whether the process runs", liveness, is_probe=True),
         Information("/health/ready", "Report whether the server accepts requests", readiness, is_probe=True),
     ),

@@ -1,10 +1,14 @@
 """What a protocol consists of: its routes, how it parses requests, and how it renders replies and errors.
 
 The application and its OpenAPI document are both generated from ``Protocol`` objects.
+
+Every protocol answers with every model: a route that has no place for a model's name exists once more below
+``/models/NAME``, and takes ``?model=NAME``. ``NAME@VERSION`` names a version.
 """
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -12,14 +16,13 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from bothways import strict_json
-from bothways.bundle.parity import ENSEMBLE
 from bothways.errors import RequestInvalid, RequestTooLarge, ServingError, TextError, quoted
 from bothways.schema import Document, Faults, validated
 from bothways.serve.answers import Answer, Classified
 from bothways.serve.service import ServedModel, Service
 from bothways.serve.settings import Settings
-from bothways.text.fields import columns_text
 
+MODEL_PREFIX = "/models/{model}"
 _Schema = TypeVar("_Schema", bound=Document)
 _VALUES_PER_TEXT, _MORE_VALUES = 100, 1000
 """A body has at most this many JSON values per allowed text, and this many more."""
@@ -38,7 +41,7 @@ class RawRequest:
     Attributes:
         body: The whole body.
         headers: The headers by their names in lower case.
-        path: The values of the route's path parameters.
+        path: The values of the route's path parameters, and ``model`` and ``version`` of the query string.
     """
 
     body: bytes
@@ -80,20 +83,36 @@ class Query:
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """The model that answers a request.
+
+    Attributes:
+        served: The model.
+        version: The version that the client asked for. None for any.
+    """
+
+    served: ServedModel
+    version: str | None
+
+
+@dataclass(frozen=True)
 class Information:
     """A GET route that describes the server or one of its models.
 
     Attributes:
         path: The path, with parameters such as ``{model}``.
         summary: The description of the route for OpenAPI.
-        reply: Returns the reply, given the values of the path parameters. May raise ``ServingError``.
+        reply: Returns the reply, given the values of the path parameters, and ``model`` and ``version`` of the query
+            string. May raise ``ServingError``.
         is_probe: Whether load balancers and orchestrators poll the route, so that its requests are not logged.
+        method: The method of the route, ``GET`` or ``POST``. The body of a request is not read.
     """
 
     path: str
     summary: str
     reply: Callable[[Service, Mapping[str, str]], Reply]
     is_probe: bool = False
+    method: str = "GET"
 
 
 @dataclass(frozen=True)
@@ -117,6 +136,16 @@ class Protocol:
     information: Sequence[Information] = ()
     reply: type[BaseModel] | None = None
     error: type[BaseModel] | None = None
+
+    @property
+    def routes(self) -> dict[str, str]:
+        """All paths to POST requests for predictions to, with a summary of each."""
+        more = {
+            MODEL_PREFIX + path.rstrip("/"): f"{summary}, with any model"
+            for path, summary in self.predict_routes.items()
+            if "{model}" not in path
+        }
+        return {**self.predict_routes, **more}
 
 
 def liveness(_: Service, __: Mapping[str, str]) -> Reply:
@@ -142,42 +171,47 @@ def all_classified(answer: Answer) -> list[Classified]:
     return [item for item in answer.items if isinstance(item, Classified)]
 
 
-def require_labels(served: ServedModel) -> None:
-    """Check that a model predicts labels, for protocols that have no other predictions.
+def served_by(
+    service: Service, names: Mapping[str, str | None], others: Mapping[str, str | None] | None = None
+) -> Chosen:
+    """Return the model that answers a request.
+
+    Args:
+        service: The service.
+        names: ``model`` and ``version`` in the path or the query string, if they are there.
+        others: The same in the body.
 
     Raises:
-        RequestInvalid: The model predicts a number. The message names the protocols that support it.
+        RequestInvalid: The path and the body name different models or versions.
+        ModelUnknown: No such model or version is served.
+        Unavailable: The models are still loading, or the server is shutting down.
     """
-    if not served.model.labels:
-        raise RequestInvalid(
-            f"the model {quoted(served.name)} predicts a number, but this protocol only supports text classification: "
-            f"use POST /v1/classify, /invocations or /v2/models/{served.name}/infer"
-        )
+    found: dict[str, str | None] = {}
+    for key in ("model", "version"):
+        first, second = names.get(key), (others or {}).get(key)
+        if first is not None and second is not None and first != second:
+            raise RequestInvalid(
+                f"the path names the {key} {quoted(first, 100)}, but the body names {quoted(second, 100)}"
+            )
+        found[key] = second if first is None else first
+    name, version = found["model"], found["version"]
+    if name is not None and version is None and "@" in name and name not in (each.name for each in service.models):
+        name, _, version = name.rpartition("@")
+    return Chosen(service.model(name, version), version)
 
 
-def require_one_text_column(served: ServedModel) -> None:
-    """Check that a text of a model is one string, for protocols that have no other texts.
+def refuse_unsupported(keys: Mapping[str, object] | None, reasons: Mapping[str, str]) -> None:
+    """Refuse keys that would change the answer in the original server or in another place. Others are ignored.
+
+    Args:
+        keys: The keys of an object that its schema does not know.
+        reasons: Why a key is not supported and what to do instead, by key.
 
     Raises:
-        RequestInvalid: The model reads several text columns. The message names the protocols that support it.
+        RequestInvalid: One of the keys has a reason.
     """
-    if len(served.model.text_columns) > 1:
-        raise RequestInvalid(
-            f"the model {quoted(served.name)} reads {columns_text(served.model.text_columns)}, but this protocol only "
-            f"supports texts of one column: use POST /v1/classify, /invocations or /v2/models/{served.name}/infer"
-        )
-
-
-def sorted_scores(found: Classified, served: ServedModel) -> list[dict[str, object]]:
-    """Return all labels as text with their probabilities, most probable first, in the format of Hugging Face's clients.
-
-    Raises:
-        RequestInvalid: The model predicts a number and has no labels.
-    """
-    require_labels(served)  # again: a reload can have replaced the model for which the request was parsed
-    ensemble = found.prediction.probabilities[ENSEMBLE].tolist()
-    pairs = sorted(zip(served.model.task.labels, ensemble, strict=True), key=lambda pair: -pair[1])
-    return [{"label": label, "score": score} for label, score in pairs]
+    if found := next((key for key in keys or {} if key in reasons), None):
+        raise RequestInvalid(f"{found} {reasons[found]}")
 
 
 def render_plain_error(error: ServingError) -> tuple[int, object]:
@@ -204,9 +238,19 @@ def parse_body(body: bytes, schema: type[_Schema], settings: Settings) -> _Schem
         RequestTooLarge: The body has many more values than ``max_texts`` texts need.
         RequestInvalid: The body is not strict JSON, or does not match the schema. The first error is reported.
     """
+    return matching(parse_json(body, settings), schema)
+
+
+def parse_json(body: bytes, settings: Settings) -> object:
+    """Return the value of a JSON body, with or without a byte order mark.
+
+    Raises:
+        RequestTooLarge: The body has many more values than ``max_texts`` texts need.
+        RequestInvalid: The body is not strict JSON.
+    """
     most_values = _VALUES_PER_TEXT * settings.max_texts + _MORE_VALUES
     try:
-        value = strict_json.parse(body, most_values=most_values)
+        return strict_json.parse(body.removeprefix(codecs.BOM_UTF8), most_values=most_values)
     except strict_json.TooManyValues:
         raise RequestTooLarge(
             f"the body has more than {most_values} JSON values, but at most {settings.max_texts} texts are allowed "
@@ -214,7 +258,15 @@ def parse_body(body: bytes, schema: type[_Schema], settings: Settings) -> _Schem
         ) from None
     except ValueError as error:
         raise RequestInvalid(f"the body is not strict JSON: {error}") from None
+
+
+def matching(value: object, schema: type[_Schema], where: str = "the body") -> _Schema:
+    """Return a JSON value as an object of a schema.
+
+    Raises:
+        RequestInvalid: The value does not match the schema. The first error is reported.
+    """
     try:
         return validated(schema, value)
     except Faults as error:
-        raise RequestInvalid(str(error) if error.faults[0].location else f"the body: {error}") from None
+        raise RequestInvalid(str(error) if error.faults[0].location else f"{where}: {error}") from None
