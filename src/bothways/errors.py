@@ -24,6 +24,7 @@ r"""Every error that bothways raises on purpose.
     │   ├── RequestTooLarge        request over a size limit                              HTTP 413
     │   ├── RequestSlow            body not received in time                              HTTP 408
     │   ├── Overloaded             queue full                                             HTTP 429
+    │   │   └── DeadlineTooSoon    deadline that can't be met at the current speed        HTTP 429
     │   ├── Unavailable            model not ready                                        HTTP 503
     │   └── DeadlinePassed         deadline passed before the answer                      HTTP 504
     ├── ShapeError                 array of the wrong shape                               exit 1
@@ -267,10 +268,10 @@ class RequestSlow(ServingError):
 
 
 class Overloaded(ServingError):
-    """The queue has no room for the request.
+    """The server has no room for the request.
 
     Attributes:
-        retry_after_s: Estimated seconds until the queue has room, from the current reading speed.
+        retry_after_s: Estimated seconds until there is room, from the current reading speed.
     """
 
     status = 429
@@ -279,6 +280,12 @@ class Overloaded(ServingError):
     def __init__(self, message: str, retry_after_s: int) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class DeadlineTooSoon(Overloaded):
+    """The request can't be answered before its deadline, at the current speed and with the requests before it."""
+
+    kind = "deadline"
 
 
 class Unavailable(ServingError):

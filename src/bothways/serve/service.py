@@ -151,7 +151,7 @@ class Service:
             self.problem = str(error)
             raise
         new = [
-            ServedModel(source, model, Batcher(model, self.settings.max_queue_tokens), verification, time.time())
+            ServedModel(source, model, self._batcher(model), verification, time.time())
             for source, model, verification in found
         ]
         old, self._models = self._models, {_key(served.source): served for served in new}
@@ -190,26 +190,23 @@ class Service:
 
     async def _classified(self, served: ServedModel, texts: Sequence[object], deadline_s: float) -> Answer:
         started, key = time.monotonic(), _key(served.source)
-        characters = sum(map(_characters, texts))
-        estimate = math.ceil(self._tokens_per_character[key] * characters)
-        if estimate > served.batcher.max_tokens:
-            estimate = 0  # probably too large for any queue: submit() rejects it as such once the exact size is known
+        characters = sum(lengths := list(map(_characters, texts)))
+        estimates = [math.ceil(self._tokens_per_character[key] * length) for length in lengths]
+        if sum(estimates) > served.batcher.max_tokens:
+            estimates = []  # probably too large for any queue: submit() rejects it as such once the exact size is known
         if self._tokenizing_now >= _MAX_TOKENIZING:
             raise Overloaded(f"{self._tokenizing_now} requests are already waiting to be tokenized", 1)
         self._tokenizing_now += 1
         try:
-            with served.batcher.reserve(estimate):
+            with served.batcher.reserve(estimates, deadline_s) as reserved:
                 loop = asyncio.get_running_loop()
                 tokens = await loop.run_in_executor(self._tokenizing, _tokenized, served.model, texts)
+                good = [item for item in tokens if not isinstance(item, TextError)]
+                self._count_tokens(key, characters, sum(map(len, good)))
+                tokenized = time.monotonic()
+                request = served.batcher.submit(good, deadline_s, reserved)
         finally:
             self._tokenizing_now -= 1
-        good = [item for item in tokens if not isinstance(item, TextError)]
-        if characters:
-            remembered = _CHARACTERS_REMEMBERED * self._tokens_per_character[key]
-            tokens_per_character = (remembered + sum(map(len, good))) / (_CHARACTERS_REMEMBERED + characters)
-            self._tokens_per_character[key] = tokens_per_character
-        tokenized = time.monotonic()
-        request = served.batcher.submit(good, deadline_s)
         try:
             found = await asyncio.wrap_future(request.answer)
         finally:
@@ -219,6 +216,15 @@ class Service:
         answer = Answer(items, tokenized - started, joined - tokenized, time.monotonic() - joined)
         self.metrics.count_answer(answer, served.name, served.version)
         return answer
+
+    def _count_tokens(self, key: tuple[str, str], characters: int, tokens: int) -> None:
+        """Update the tokens per character of a model."""
+        if characters:
+            total = _CHARACTERS_REMEMBERED * self._tokens_per_character[key] + tokens
+            self._tokens_per_character[key] = total / (_CHARACTERS_REMEMBERED + characters)
+
+    def _batcher(self, model: Classifier) -> Batcher:
+        return Batcher(model, self.settings.max_queue_tokens, self.settings.max_queue_s)
 
     def _load_verified(self, path: Path) -> tuple[Classifier, Verification]:
         settings = self.settings

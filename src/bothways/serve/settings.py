@@ -83,6 +83,8 @@ class Settings(Document):
     """Compute threads. Defaults to all cores available to the process."""
     max_queue_tokens: _Count = 100_000
     """Maximum number of tokens waiting or in progress, per model. Further requests are rejected with 429."""
+    max_queue_s: _Seconds = 30.0
+    """Maximum seconds that a request waits for earlier ones, by the measured speed. Beyond it, requests get 429."""
     max_body_bytes: _Count = 2_000_000
     """Maximum size of a request body in bytes. Larger ones are rejected with 413."""
     max_texts: _Count = 1_000

@@ -105,8 +105,8 @@ def test_a_request_over_the_queue_limit_is_rejected_with_a_retry_time(batcher: B
 
 
 def test_reserved_room_is_not_available_to_others(batcher: Batcher) -> None:
-    with suppress(KeyError), batcher.reserve(199_990):  # a request that fails while its tokens are counted
-        with pytest.raises(Overloaded), batcher.reserve(11):
+    with suppress(KeyError), batcher.reserve([199_990], soon()):  # a request that fails while its tokens are counted
+        with pytest.raises(Overloaded), batcher.reserve([11], soon()):
             pass
         with pytest.raises(Overloaded, match="the queue holds 199990 of 200000 tokens"):
             submitted(batcher, SENTENCE)
