@@ -201,7 +201,9 @@ def main() -> None:
     arguments, options = parser.parse_known_args()
     bodies = request_bodies([text[: arguments.characters] for text in read_texts(arguments.texts, arguments.most)])
     with running(arguments.bundle, *options) as port:
-        print("| load | deadline | goodput, 1/s | of capacity | refused | refusals p50 / p99 | missed | good p50 / p99 | slowest |")
+        print(
+            "| load | deadline | goodput, 1/s | of capacity | refused | refusals p50 / p99 | missed | good p50 / p99 | slowest |"
+        )
         print("|--:|--:|--:|--:|--:|--:|--:|--:|--:|", flush=True)
         for deadline_s in arguments.deadlines:
             for load in arguments.loads:

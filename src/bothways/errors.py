@@ -18,7 +18,7 @@ r"""Every error that bothways raises on purpose.
     ├── ServingError               request that the server cannot answer                  exit 1
     │   ├── RequestInvalid         malformed request                                      HTTP 400
     │   │   ├── ModelUnknown       model that is not served                               HTTP 404
-    │   │   ├── BodyUnsupported    compressed body or unsupported content type            HTTP 415
+    │   │   ├── BodyUnsupported    unsupported compression or content type               HTTP 415
     │   │   └── ReplyUnsupported   no supported format is accepted for the reply          HTTP 406
     │   ├── Unauthorized           no valid API key                                       HTTP 401
     │   ├── RequestTooLarge        request over a size limit                              HTTP 413
@@ -230,10 +230,7 @@ class ModelUnknown(RequestInvalid):
 
 
 class BodyUnsupported(RequestInvalid):
-    """The body is compressed or has an unsupported content type.
-
-    Compressed bodies are refused because a few bytes can decompress to any size.
-    """
+    """The body has a compression or a content type that is not supported."""
 
     status = 415
     kind = "unsupported"

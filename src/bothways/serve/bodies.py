@@ -6,7 +6,8 @@ import asyncio
 
 from starlette.requests import Request
 
-from bothways.errors import BodyUnsupported, RequestSlow, RequestTooLarge, quoted
+from bothways.errors import RequestSlow, RequestTooLarge
+from bothways.serve.decompression import compression_of, decompressed
 from bothways.serve.settings import Settings
 
 
@@ -14,14 +15,13 @@ async def read_body(request: Request, settings: Settings) -> bytes:
     """Read the body of a request.
 
     Raises:
-        RequestTooLarge: The body, or its announced length, exceeds ``max_body_bytes``.
+        RequestTooLarge: The body, its announced length or its decompressed size exceeds ``max_body_bytes``.
         RequestSlow: The body was not received within ``body_timeout_s``.
-        BodyUnsupported: The body is compressed.
+        BodyUnsupported: The compression is not supported.
+        RequestInvalid: The compressed body is damaged or incomplete.
         ClientDisconnect: The client disconnected before the end of the body.
     """
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding != "identity":
-        raise BodyUnsupported(f"content-encoding {quoted(encoding, 40)} is not supported: send the body uncompressed")
+    compression = compression_of(request.headers.get("content-encoding"))
     limit = settings.max_body_bytes
     too_large = RequestTooLarge(f"the body is larger than {limit} bytes (max-body-bytes): send fewer texts per request")
     length = request.headers.get("content-length", "")
@@ -36,4 +36,12 @@ async def read_body(request: Request, settings: Settings) -> bytes:
                     raise too_large
     except TimeoutError:
         raise RequestSlow(f"the body was not received within {settings.body_timeout_s:g} s (body-timeout-s)") from None
-    return bytes(body)
+    if compression is None:
+        return bytes(body)
+    found = bytearray()
+    for part in decompressed(body, compression):
+        found += part
+        if len(found) > limit:
+            raise too_large
+        await asyncio.sleep(0)  # other requests take turns
+    return bytes(found)

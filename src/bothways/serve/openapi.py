@@ -21,7 +21,7 @@ _ERRORS = {
     "406": "None of the accepted formats is supported for the reply",
     "408": "The body was not received in time",
     "413": "The request exceeds a limit",
-    "415": "The body is compressed, or its content type is not supported",
+    "415": "The compression or the content type of the body is not supported",
     "422": "The request is invalid, exceeds a limit, or is not supported by the model",
     "429": "The queue is full. Retry after the seconds in Retry-After",
     "503": "The server is not ready, or is shutting down",
