@@ -13,8 +13,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import csv
 import json
-import random
 import re
 import socket
 import subprocess
@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -110,8 +111,8 @@ def capacity(port: int, bodies: Sequence[bytes], clients: int, seconds: float) -
 def send(port: int, bodies: Sequence[bytes], rate: float, seconds: float, deadline_s: float) -> Outcome:
     """Send requests at random times, ``rate`` per second on average, and wait for all replies (open loop)."""
     outcome = Outcome(seconds)
-    rng = random.Random(0)
-    due = np.cumsum([rng.expovariate(rate) for _ in range(int(rate * seconds))])
+    rng = np.random.default_rng(0)
+    due = np.cumsum(rng.exponential(1 / rate, int(rate * seconds)))
 
     async def ask_at(due_s: float, body: bytes) -> None:
         loop = asyncio.get_running_loop()
@@ -162,12 +163,9 @@ def read_texts(path: str, most: int) -> list[str]:
 
         texts = pq.read_table(path, columns=["text"])["text"].to_pylist()
     else:
-        import csv  # noqa: PLC0415
-
-        with open(path, newline="", encoding="utf-8") as file:
+        with Path(path).open(newline="", encoding="utf-8") as file:
             texts = [row["text"] for row in csv.DictReader(file)]
-    random.Random(0).shuffle(texts)
-    return [str(text) for text in texts[:most]]
+    return [str(texts[place]) for place in np.random.default_rng(0).permutation(len(texts))[:most]]
 
 
 def row(load: float, deadline_s: float, full: float, outcome: Outcome) -> str:
@@ -202,9 +200,10 @@ def main() -> None:
     bodies = request_bodies([text[: arguments.characters] for text in read_texts(arguments.texts, arguments.most)])
     with running(arguments.bundle, *options) as port:
         print(
-            "| load | deadline | goodput, 1/s | of capacity | refused | refusals p50 / p99 | missed | good p50 / p99 | slowest |"
+            "| load | deadline | goodput, 1/s | of capacity | refused | refusals p50 / p99 | missed | good p50 / p99 ",
+            end="",
         )
-        print("|--:|--:|--:|--:|--:|--:|--:|--:|--:|", flush=True)
+        print("| slowest |\n|--:|--:|--:|--:|--:|--:|--:|--:|--:|", flush=True)
         for deadline_s in arguments.deadlines:
             for load in arguments.loads:
                 full = max(capacity(port, bodies, clients, 4) for clients in arguments.clients)

@@ -40,6 +40,7 @@ def serve(
     max_queue_tokens: Annotated[int | None, _option("max_queue_tokens")] = None,
     max_queue_s: Annotated[float | None, _option("max_queue_s")] = None,
     max_body_bytes: Annotated[int | None, _option("max_body_bytes")] = None,
+    max_total_body_bytes: Annotated[int | None, _option("max_total_body_bytes")] = None,
     max_texts: Annotated[int | None, _option("max_texts")] = None,
     header_timeout_s: Annotated[float | None, _option("header_timeout_s")] = None,
     keep_alive_s: Annotated[float | None, _option("keep_alive_s")] = None,

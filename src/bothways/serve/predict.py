@@ -15,7 +15,7 @@ from starlette.types import Receive
 from bothways.errors import RequestInvalid, ServingError, quoted
 from bothways.serve.answers import Answer
 from bothways.serve.batching import ModelUnloaded
-from bothways.serve.bodies import read_body
+from bothways.serve.bodies import HeldBody
 from bothways.serve.observation import observation_of
 from bothways.serve.protocols.protocol import Protocol, Query, RawRequest, refuse_many_texts
 from bothways.serve.responses import error_response, path_parameters, response_of
@@ -31,26 +31,32 @@ async def predict(service: Service, protocol: Protocol, request: Request) -> Res
     Raises:
         ClientDisconnect: The client disconnected before the reply.
     """
-    settings = service.settings
-    deadline_s = time.monotonic() + settings.request_timeout_s
+    deadline_s = time.monotonic() + service.settings.request_timeout_s
     try:
         deadline_s = min(deadline_s, time.monotonic() + _timeout_s(request))
-        with service.metrics.stage("body"):
-            body = await read_body(request, settings)
-        query = protocol.parse(RawRequest(body, dict(request.headers), path_parameters(request)), service)
-        observation = observation_of(request)
-        observation.choose(query.served.name, query.served.version)
-        refuse_many_texts(len(query.texts), settings)
-        served, answer = await _unless_client_leaves(_classify(service, query, deadline_s), request.receive)
-        observation.choose(served.name, served.version)
-        observation.answer = answer
-        response = response_of(query.render(served, answer))
+        with service.bodies.hold() as held:
+            query = await _read_query(service, protocol, request, held)
+            observation = observation_of(request)
+            observation.choose(query.served.name, query.served.version)
+            served, answer = await _unless_client_leaves(_classify(service, query, deadline_s), request.receive)
+            observation.choose(served.name, served.version)
+            observation.answer = answer
+            response = response_of(query.render(served, answer))
         response.headers["x-model"] = quote(served.name)
         response.headers["x-model-version"] = quote(served.version)
         return response
     except ServingError as error:
         service.metrics.rejections.labels(error.kind).inc()
         return error_response(protocol, error)
+
+
+async def _read_query(service: Service, protocol: Protocol, request: Request, held: HeldBody) -> Query:
+    """Read and parse a request. The body is forgotten, only its texts are kept."""
+    with service.metrics.stage("body"):
+        body = await held.read(request)
+    query = protocol.parse(RawRequest(body, dict(request.headers), path_parameters(request)), service)
+    refuse_many_texts(len(query.texts), service.settings)
+    return query
 
 
 async def _classify(service: Service, query: Query, deadline_s: float) -> tuple[ServedModel, Answer]:

@@ -10,8 +10,9 @@ import math
 import random
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from bothways.runtime.verify import Verification, load_verified
 from bothways.serve.access import ApiKeys
 from bothways.serve.answers import Answer, Classified
 from bothways.serve.batching import Batcher
+from bothways.serve.bodies import Bodies
 from bothways.serve.bundles import ModelVersion
 from bothways.serve.metrics import ServerMetrics
 from bothways.serve.settings import Settings
@@ -72,6 +74,7 @@ class Service:
         settings: The settings of the server.
         metrics: The metrics of the server.
         keys: The API keys of the clients.
+        bodies: The bodies of the requests in progress.
         problem: Why the last reload failed. Empty if it succeeded.
         is_draining: Whether the server is shutting down.
     """
@@ -79,12 +82,14 @@ class Service:
     def __init__(self, bundles: Sequence[ModelVersion], settings: Settings, metrics: ServerMetrics) -> None:
         self.settings, self.metrics = settings, metrics
         self.keys = ApiKeys(None if settings.api_key_file is None else Path(settings.api_key_file))
+        self.bodies = Bodies(settings)
         self.problem = ""
         self.is_draining = False
         self._is_closed = False
         self._bundles = tuple(bundles)
         self._models: dict[tuple[str, str], ServedModel] = {}  # by name and version
         self._tokenizing_now = 0
+        self._tokenizing_oversized = False
         self._tokens_per_character = defaultdict[tuple[str, str], float](
             lambda: _INITIAL_TOKENS_PER_CHARACTER
         )  # by model
@@ -162,6 +167,7 @@ class Service:
     def close(self, timeout_s: float) -> None:
         """Reject new requests, answer the accepted ones, and reject those that are left after the timeout."""
         self._is_closed = True
+        self.bodies.close()
         deadline = time.monotonic() + timeout_s
         for served in self._models.values():
             served.batcher.close(timeout_s=max(0.0, deadline - time.monotonic()))
@@ -192,21 +198,16 @@ class Service:
         started, key = time.monotonic(), _key(served.source)
         characters = sum(lengths := list(map(_characters, texts)))
         estimates = [math.ceil(self._tokens_per_character[key] * length) for length in lengths]
-        if sum(estimates) > served.batcher.max_tokens:
+        is_oversized = sum(estimates) > served.batcher.max_tokens
+        if is_oversized:
             estimates = []  # probably too large for any queue: submit() rejects it as such once the exact size is known
-        if self._tokenizing_now >= _MAX_TOKENIZING:
-            raise Overloaded(f"{self._tokenizing_now} requests are already waiting to be tokenized", 1)
-        self._tokenizing_now += 1
-        try:
-            with served.batcher.reserve(estimates, deadline_s) as reserved:
-                loop = asyncio.get_running_loop()
-                tokens = await loop.run_in_executor(self._tokenizing, _tokenized, served.model, texts)
-                good = [item for item in tokens if not isinstance(item, TextError)]
-                self._count_tokens(key, characters, sum(map(len, good)))
-                tokenized = time.monotonic()
-                request = served.batcher.submit(good, deadline_s, reserved)
-        finally:
-            self._tokenizing_now -= 1
+        with self._room_to_tokenize(is_oversized), served.batcher.reserve(estimates, deadline_s) as reserved:
+            loop = asyncio.get_running_loop()
+            tokens = await loop.run_in_executor(self._tokenizing, _tokenized, served.model, texts)
+            good = [item for item in tokens if not isinstance(item, TextError)]
+            self._count_tokens(key, characters, sum(map(len, good)))
+            tokenized = time.monotonic()
+            request = served.batcher.submit(good, deadline_s, reserved)
         try:
             found = await asyncio.wrap_future(request.answer)
         finally:
@@ -216,6 +217,25 @@ class Service:
         answer = Answer(items, tokenized - started, joined - tokenized, time.monotonic() - joined)
         self.metrics.count_answer(answer, served.name, served.version)
         return answer
+
+    @contextmanager
+    def _room_to_tokenize(self, is_oversized: bool) -> Iterator[None]:
+        """Count a request that is being tokenized. Of requests that are probably refused afterwards, there is only one.
+
+        Raises:
+            Overloaded: Too many requests are being tokenized or wait for it.
+        """
+        if is_oversized and self._tokenizing_oversized:
+            raise Overloaded("another request with very many tokens is being tokenized: send fewer texts, or retry", 1)
+        if self._tokenizing_now >= _MAX_TOKENIZING:
+            raise Overloaded(f"{self._tokenizing_now} requests are already waiting to be tokenized", 1)
+        self._tokenizing_now += 1
+        self._tokenizing_oversized |= is_oversized
+        try:
+            yield
+        finally:
+            self._tokenizing_now -= 1
+            self._tokenizing_oversized &= not is_oversized
 
     def _count_tokens(self, key: tuple[str, str], characters: int, tokens: int) -> None:
         """Update the tokens per character of a model."""

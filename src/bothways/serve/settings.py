@@ -87,6 +87,8 @@ class Settings(Document):
     """Maximum seconds that a request waits for earlier ones, by the measured speed. Beyond it, requests get 429."""
     max_body_bytes: _Count = 2_000_000
     """Maximum size of a request body in bytes. Larger ones are rejected with 413."""
+    max_total_body_bytes: _Count = 64_000_000
+    """Maximum size of the bodies of all requests in progress, in bytes. Further requests are rejected with 429."""
     max_texts: _Count = 1_000
     """Maximum number of texts per request. Requests with more are rejected with 413."""
     body_timeout_s: _Seconds = 10.0

@@ -15,7 +15,8 @@ from bothways.runtime.classifier import Classifier
 from bothways.runtime.prediction import Prediction
 from bothways.runtime.sessions import WINDOW_TOKENS
 from bothways.runtime.slots import BATCH_SLOTS, TokenCounts
-from bothways.serve.batching import Batcher, PendingRequest
+from bothways.serve.batching import Batcher
+from bothways.serve.schedule import PendingRequest
 from bothways.text.reading import TokenizedText
 
 SENTENCE = "the cat sat on a mat, "
