@@ -53,7 +53,7 @@ class Bodies:
             timeout.reschedule(loop.time())
 
     @contextmanager
-    def _limited_time(self, timeout: asyncio.Timeout) -> Iterator[None]:
+    def limited_time(self, timeout: asyncio.Timeout) -> Iterator[None]:
         """Translate the end of the time for a body, and let ``close`` end it sooner.
 
         Raises:
@@ -126,7 +126,7 @@ class HeldBody:
             bodies._require_room(int(length[:20]))
         body = bytearray()
         timeout = asyncio.timeout(settings.body_timeout_s)
-        with bodies._limited_time(timeout):
+        with bodies.limited_time(timeout):
             async with timeout:
                 async for part in request.stream():
                     self._append(body, part)

@@ -30,6 +30,8 @@ _OPEN_FILES = Path("/proc/self/fd")
 MOST_CONNECTIONS = 100_000
 """granian accepts no more. The limit of open files is usually lower."""
 _LOOKS_PER_TIMEOUT = 5
+_ENDING_S = 0.3
+"""Longer than granian takes to write the end of a reply."""
 _SHORTEST_PERIOD_S, _LONGEST_PERIOD_S = 0.1, 2.0
 
 
@@ -93,6 +95,11 @@ class Connections:
             # A busy event loop learns late of requests that have arrived: time in which it was late does not count.
             self._look(found, min(now - last, 2 * period_s))
             last = now
+
+    async def end(self) -> None:
+        """Close every connection that has no request, until canceled. granian would wait for the rest of a header."""
+        self._keep_alive_s = self._header_timeout_s = _ENDING_S
+        await self.guard()
 
     def _look(self, found: dict[tuple[int, int], int], passed_s: float) -> None:
         """Compare the connections with the last look.

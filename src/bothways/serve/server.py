@@ -91,13 +91,15 @@ async def _serve(service: Service) -> None:
         await asyncio.wait({listening, asyncio.ensure_future(ending.wait())}, return_when=asyncio.FIRST_COMPLETED)
         reloader.cancel()
     finally:
-        guarding.cancel()
         service.is_draining = True
         if service.models:
             await asyncio.sleep(settings.linger_s)
         await loop.run_in_executor(None, service.close, settings.drain_s)
+        guarding.cancel()
+        ending_connections = asyncio.ensure_future(connections.end())
         server.stop()  # type: ignore[no-untyped-call]
         await listening
+        ending_connections.cancel()
     log_message("stopped after draining")
 
 
