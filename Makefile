@@ -56,7 +56,12 @@ oracle-all: $(SETUP) .oracle/.generated  ## make 800 learners of many kinds with
 	.clients/bin/pip install --quiet --disable-pip-version-check -r clients/constraints.txt
 	touch $@
 
-test-server: $(SETUP) .clients/.complete  ## test the server under load, with official clients and as deployed
+.clients/.axe: .clients/.complete clients/package.json clients/package-lock.json
+	cp clients/package.json clients/package-lock.json .clients
+	if command -v npm > /dev/null; then npm ci --prefix .clients --ignore-scripts --no-audit --no-fund && touch $@; \
+	else echo "npm is not installed: the accessibility tests of the page are skipped"; fi
+
+test-server: $(SETUP) .clients/.complete .clients/.axe  ## test the server under load, with official clients and as deployed
 	$(BIN)/python -m pytest -s -m server
 
 test-soak: $(SETUP)  ## send the server 200,000 requests, some of them hostile (10 minutes)

@@ -17,10 +17,15 @@ import os as _os
 # directory. It must be set before onnxruntime is first imported, and no module of this package is imported before it.
 _os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
+from bothways.processes import handle_signals_while_starting as _handle_signals_while_starting
+
+_handle_signals_while_starting()
+
 from bothways.bundle.manifest import EarlyExit
 from bothways.bundle.sign import sign
 from bothways.bundle.signature import Signature
 from bothways.errors import (
+    AddressUnusable,
     BothwaysError,
     BundleBroken,
     BundleError,
@@ -56,6 +61,7 @@ from bothways.training.api import pretrain, train
 from bothways.version import __version__
 
 __all__ = [
+    "AddressUnusable",
     "Benchmark",
     "BothwaysError",
     "BundleBroken",

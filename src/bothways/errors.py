@@ -7,6 +7,7 @@ r"""Every error that bothways raises on purpose.
     │   └── OutputExists           the output path already exists                         exit 2
     ├── DataError                  unusable file or table of texts                        exit 1
     │   └── TextError              unusable single text                                   exit 1
+    ├── AddressUnusable        address that the server can't listen on                exit 1
     ├── DependencyMissing          optional library not installed                         exit 1
     ├── DirectionError             model of the wrong reading direction                   exit 1
     ├── BundleError                unusable bundle or pack                                exit 1
@@ -169,6 +170,10 @@ class DataError(BothwaysError, ValueError):
 
 class TextError(DataError):
     """A single text cannot be classified, for example because it contains a lone surrogate."""
+
+
+class AddressUnusable(BothwaysError):
+    """The server can't listen on an address: it is in use, can't be resolved, or is not one of this machine."""
 
 
 class DependencyMissing(BothwaysError, ImportError):

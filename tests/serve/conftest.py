@@ -148,6 +148,24 @@ def fields_server(
         yield found
 
 
+@pytest.fixture(scope="package")
+def page_server(
+    bundle_path: Path,
+    mixed_bundle_path: Path,
+    multi_label_bundle_path: Path,
+    regression_bundle_path: Path,
+    targets_bundle_path: Path,
+    fields_bundle_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[RunningServer]:
+    """A server of models of every task, one in two versions, with low limits for a request."""
+    bundles = [f"tiny@1={bundle_path}:90", f"tiny@2={mixed_bundle_path}:10", f"topics={multi_label_bundle_path}"]
+    bundles += [f"ratings={regression_bundle_path}", f"houses={targets_bundle_path}", f"news={fields_bundle_path}"]
+    limits = ["--max-texts", 100, "--max-body-bytes", 20_000, "--threads", 1]
+    with running(*bundles, *limits, folder=tmp_path_factory.mktemp("serve")) as found:
+        yield found
+
+
 def open_files(server: RunningServer) -> int:
     return len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
 

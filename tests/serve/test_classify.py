@@ -63,9 +63,26 @@ def test_a_bad_text_gets_an_error_of_its_own(server: RunningServer, model: Class
     assert [results[0]["label"], results[-1]["label"]] == model.predict(["a film", "the cat"]).tolist()
 
 
+def test_a_byte_order_mark_before_json_is_ignored(server: RunningServer, model: Classifier) -> None:
+    """F12: PowerShell and editors of Windows write one."""
+    reply = server.request("/v1/classify", b'\xef\xbb\xbf{"texts": ["a film"]}')
+    assert [result["label"] for result in reply.value["results"]] == model.predict(["a film"]).tolist()
+
+
+def test_a_request_chooses_how_many_labels_it_gets(server: RunningServer, model: Classifier) -> None:
+    for top_k in (1, 2, 99):
+        (result,) = server.classify(["a film"], top_k=top_k).value["results"]
+        (row,) = model.predict_proba(["a film"]).tolist()
+        ranked = sorted(zip(model.labels, row, strict=True), key=lambda pair: -pair[1])
+        assert [(each["label"], each["probability"]) for each in result["top"]] == ranked[:top_k]
+
+
 @pytest.mark.parametrize(
     ("body", "status", "message"),
     [
+        (b'{"texts": [], "top_k": 0}', 400, "top_k: Input should be greater than or equal to 1"),
+        (b'{"texts": [], "top_k": "2"}', 400, "top_k: Input should be a valid integer"),
+        (b'{"texts": [], "threshold": 0.5}', 400, "Only multi-label models have them"),
         (b"", 400, "the body is not strict JSON"),
         (b"{", 400, "the body is not strict JSON"),
         (b"[]", 400, "the body: Input should be"),
@@ -74,7 +91,6 @@ def test_a_bad_text_gets_an_error_of_its_own(server: RunningServer, model: Class
         (b'{"texts": [], "texts": []}', 400, "the key 'texts' occurs twice"),
         (b'{"texts": [NaN]}', 400, "NaN is not a JSON number"),
         (b'{"texts": [1e999]}', 400, "too large"),
-        (b'\xef\xbb\xbf{"texts": []}', 400, "byte order mark"),
         ('{"texts": []}'.encode("utf-16"), 400, "the body is not strict JSON"),
         (b'{"texts": ["\xff"]}', 400, "the body is not strict JSON"),
         (b'{"texts": ' + b"[" * 1000 + b"]" * 1000 + b"}", 400, "nested too deeply"),

@@ -103,6 +103,11 @@ def test_csv_has_columns(fields_server: RunningServer, fields_model: Classifier)
     reply = fields_server.request("/invocations", "\n".join(lines).encode(), {"content-type": "text/csv"})
     probabilities = fields_model.predict_proba(ROWS).max(axis=1).tolist()
     assert [prediction["score"] for prediction in reply.value["predictions"]] == probabilities
+    plain = "\n".join(f"{title},{body}" for title, body in ROWS).encode()
+    reply = fields_server.request("/invocations", plain, {"content-type": "text/csv; header=absent"})
+    assert [prediction["score"] for prediction in reply.value["predictions"]] == probabilities
+    reply = fields_server.request("/invocations", plain, {"content-type": "text/csv"})
+    assert (reply.status, "expected a header with 'title' and 'body'. State" in reply.value["message"]) == (400, True)
 
 
 def test_binary_tensors_follow_each_other_in_the_order_of_the_inputs(
@@ -152,37 +157,31 @@ def test_a_text_without_its_columns_gets_an_error_of_its_own(
     assert "label" in results[1]
 
 
-@pytest.mark.parametrize(
-    ("path", "body"),
-    [("/predict", {"inputs": "a"}), ("/predict", {"inputs": [["a", "b"]]}), ("/", {"inputs": "a"}), ("/info", None)],
-)
-def test_protocols_without_columns_refuse_the_model_by_name(
-    fields_server: RunningServer, path: str, body: object
-) -> None:
-    reply = fields_server.request(path, body)
-    assert reply.status in (400, 422)
-    assert "'news' reads the text columns 'title' and 'body', but this protocol only supports" in reply.value["error"]
-    assert "/v1/classify" in reply.value["error"]
+def test_protocols_of_hugging_face_take_columns(fields_server: RunningServer, fields_model: Classifier) -> None:
+    """F15: a text with two columns is a pair of texts, or an object with the columns."""
+    expected = fields_model.predict_proba(ROWS).max(axis=1).tolist()
+    titles = [{"text": title, "text_pair": body} for title, body in ROWS]
+    for path, inputs in (("/predict", [list(row) for row in ROWS]), ("/", objects(ROWS)), ("/", titles)):
+        rows = fields_server.request(path, {"inputs": inputs}).value
+        assert [row[0]["score"] for row in rows] == expected, path
+    assert fields_server.request("/predict", {"inputs": list(ROWS[0])}).value[0]["score"] == expected[0]
+    assert fields_server.request("/", {"inputs": titles[0]}).value[0][0]["score"] == expected[0]
 
 
 @pytest.mark.parametrize(
-    ("names", "lengths", "message"),
+    ("path", "inputs", "message"),
     [
-        (["text"], [1], "expected one input for each of the text columns 'title' and 'body', found text"),
-        (["title"], [1], "expected one input for each of"),
-        (["title", "title"], [1, 1], "expected one input for each of"),
-        (["title", "body"], [1, 2], "the inputs for the text columns 'title' and 'body' have different lengths"),
+        ("/predict", "a", "text 0 is str 'a', but this model reads the text columns 'title' and 'body'"),
+        ("/predict", [["a"]], "inputs.0 has 1 texts, expected 2: the text columns 'title' and 'body'"),
+        ("/", "a", "text 0 is str 'a', but this model reads the text columns 'title' and 'body'"),
+        ("/", {"title": "a"}, "text 0 has no column 'body'"),
     ],
 )
-def test_open_inference_needs_one_tensor_per_column(
-    fields_server: RunningServer, names: list[str], lengths: list[int], message: str
+def test_protocols_of_hugging_face_name_the_columns(
+    fields_server: RunningServer, path: str, inputs: object, message: str
 ) -> None:
-    inputs = [
-        {"name": name, "datatype": "BYTES", "shape": [n], "data": ["a"] * n}
-        for name, n in zip(names, lengths, strict=True)
-    ]
-    reply = fields_server.request("/v2/models/news/infer", {"inputs": inputs})
-    assert (reply.status, reply.value["error"].startswith(message)) == (400, True)
+    reply = fields_server.request(path, {"inputs": inputs})
+    assert (reply.status, message in reply.value["error"]) == (422 if path == "/predict" else 400, True), reply.body
 
 
 @pytest.mark.parametrize(

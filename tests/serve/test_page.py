@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from bothways.runtime.classifier import Classifier
 from bothways.text.reading import reading_positions
+from tests.serve.browsers import NEEDS_CHROMIUM, opened, started_browser
 from tests.serve.conftest import HOST, RunningServer
 
-CHROMIUM = shutil.which("chromium")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-FLAGS += ["--disable-component-update", "--disable-sync"]
-
-pytestmark = [
-    pytest.mark.enable_socket,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium: install Debian's package"),
-]
+pytestmark = NEEDS_CHROMIUM
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with started_browser() as found:
         yield found
-        found.close()
 
 
 @pytest.fixture
@@ -37,22 +27,6 @@ def page(browser: Browser, server: RunningServer) -> Iterator[Page]:
     """The opened page of a server with one classifier."""
     with opened(browser, server) as found:
         yield found
-
-
-@contextlib.contextmanager
-def opened(browser: Browser, server: RunningServer) -> Iterator[Page]:
-    """Open the page. It must send no request to another host, and log no error or warning."""
-    found, complaints, requested = browser.new_page(), [], []
-    found.on(
-        "console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None
-    )
-    found.on("pageerror", lambda error: complaints.append(str(error)))
-    found.on("request", lambda request: requested.append(request.url))
-    found.goto(f"http://{HOST}:{server.port}/")
-    yield found
-    assert [line for line in complaints if "status of 429" not in line] == []
-    assert all(url.startswith((f"http://{HOST}:{server.port}/", "data:")) for url in requested)
-    found.close()
 
 
 def test_a_text_is_classified_by_keyboard_alone(page: Page, model: Classifier) -> None:
@@ -74,7 +48,7 @@ def test_a_text_is_classified_by_keyboard_alone(page: Page, model: Classifier) -
 def test_tokens_are_shown_in_the_reading_order_of_each_direction(page: Page, model: Classifier) -> None:
     text = "The DOG ate the cat"
     page.fill("#text", text)
-    page.click("text=Classify")
+    page.click("#classify")
     page.wait_for_selector("#readings ol")
     tokenized = model.tokenizer.tokenize(text)
     tokens = model.tokenizer.tokens(tokenized.ids.tolist())
@@ -89,7 +63,7 @@ def test_disagreement_of_the_directions_is_shown(page: Page, model: Classifier) 
     rows = model.predict_proba_by_direction(texts)
     differs = (rows["forward"].argmax(axis=1) != rows["backward"].argmax(axis=1)).tolist()
     page.fill("#text", texts[differs.index(True)])
-    page.click("text=Classify")
+    page.click("#classify")
     expect(page.locator("#disagreement")).to_contain_text("The directions disagree")
 
 
@@ -100,7 +74,7 @@ def test_a_regression_model_shows_its_value_and_those_of_both_directions(
     (prediction,) = regression_model.stream([text])
     with opened(browser, regression_server) as page:
         page.fill("#text", text)
-        page.click("text=Classify")
+        page.click("#classify")
         page.wait_for_selector("#readings ol")
         expect(page.locator("#verdict")).to_have_text(f"{prediction.value:.6g}")
         numbers = page.locator("#labels .number").all_inner_texts()
@@ -113,7 +87,7 @@ def test_a_regression_model_shows_its_value_and_those_of_both_directions(
         apart = abs(prediction.scores["forward"] - prediction.scores["backward"])[0]
         expect(page.locator("#disagreement")).to_contain_text(f"The directions differ by {apart:.6g}")
         page.select_option("#model", "tiny")
-        page.click("text=Classify")
+        page.click("#classify")
         expect(page.locator("#numbers caption")).to_have_text("Probabilities per label")
         assert page.locator("#labels .bar").count() > 0
 
@@ -134,23 +108,25 @@ def test_a_model_with_several_text_columns_has_an_input_for_each(
         page.select_option("#model", "tiny")
         assert page.locator("#texts textarea").count() == 1
         page.fill("#text", "one text")
-        page.click("text=Classify")
+        page.click("#classify")
         page.wait_for_selector("#readings ol")
 
 
 def test_markup_in_a_text_stays_text(page: Page) -> None:
     page.fill("#text", "<img src=x onerror=alert(1)> <b>bold</b>")
-    page.click("text=Classify")
+    page.click("#classify")
     page.wait_for_selector("#readings ol")
     assert page.locator("img, b").count() == 0
 
 
-def test_an_error_is_shown(page: Page) -> None:
-    page.route("**/v1/classify", lambda route: route.fulfill(status=429, body='{"error": "the queue is full"}'))
-    page.fill("#text", "a")
-    page.click("text=Classify")
-    expect(page.locator("#error")).to_have_text("the queue is full")
-    page.unroute("**/v1/classify")
+def test_an_error_is_shown(browser: Browser, server: RunningServer) -> None:
+    with opened(browser, server, statuses=(429,)) as page:
+        page.route("**/v1/classify", lambda route: route.fulfill(status=429, body='{"error": "the queue is full"}'))
+        page.click("#classify")
+        expect(page.locator("#error")).to_have_text("There is no text. Type or paste one.")
+        page.fill("#text", "a")
+        page.click("#classify")
+        expect(page.locator("#error")).to_have_text("the queue is full")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -162,7 +138,7 @@ def test_words_can_be_read_in_light_and_dark(
     )
     page.goto(f"http://{HOST}:{server.port}/")
     page.fill("#text", "What a LOVELY film")
-    page.click("text=Classify")
+    page.click("#classify")
     page.wait_for_selector("#readings ol")
     page.screenshot(path=tmp_path / f"{scheme}.png", full_page=True)
     for selector in (

@@ -47,13 +47,16 @@ def test_tei_answers_one_text_flat_and_several_nested(server: RunningServer, mod
 @pytest.mark.parametrize(
     ("body", "status", "kind", "message"),
     [
-        ({"inputs": TEXTS}, 422, "Validation", "A plain list is a pair of texts"),
-        ({"inputs": [TEXTS]}, 422, "Validation", "inputs.0 has 2 texts, expected 1"),
+        ({"inputs": TEXTS}, 422, "Validation", "inputs is a pair of texts, but the model reads one text column"),
+        ({"inputs": [TEXTS]}, 422, "Validation", "inputs.0 is a pair of texts"),
         ({"inputs": []}, 400, "Empty", "cannot be empty"),
         ({"inputs": [[3]]}, 422, "Validation", "text 0 is int 3, expected a string"),
         ({"inputs": "a", "raw_scores": True}, 422, "Validation", "raw_scores"),
         ({"inputs": [["a"]] * 501}, 422, "Validation", "501 texts, but at most 500"),
         ({"input": "a"}, 422, "Validation", "inputs: Field required"),
+        ({"inputs": ["a", "b", "c"]}, 422, "Validation", "inputs has 3 texts, expected 1"),
+        ({"inputs": "a", "top_k": 1}, 422, "Validation", "top_k is not supported by this protocol"),
+        ({"inputs": "a", "model": "other"}, 404, "Validation", "model not found: 'other'"),
     ],
 )
 def test_tei_errors_have_an_error_type(
@@ -95,7 +98,11 @@ def test_hugging_face_answers_nested_also_for_one_text(server: RunningServer, mo
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"top_k": 0}, "parameters.top_k is 0"),
+        ({"top_k": 0}, "parameters.top_k: Input should be greater than or equal to 1"),
+        ({"top_k": True}, "parameters.top_k: Input should be a valid integer"),
+        ({"threshold": 0.5}, "Only multi-label models have them"),
+        ({"max_length": 1}, "text 0 has 2 tokens, but parameters.max_length is 1"),
+        ({"add_special_tokens": False}, "add_special_tokens: Extra inputs"),
         ({"function_to_apply": "sigmoid"}, "only supports softmax"),
         ({"topk": 1}, "topk: Extra inputs"),
     ],
@@ -115,11 +122,12 @@ def test_hugging_face_rejects_what_is_not_supported(server: RunningServer, param
         {"dataframe_records": [{"text": text, "id": 0} for text in TEXTS]},
         {"instances": TEXTS},
         {"instances": [{"text": text} for text in TEXTS]},
-        {"inputs": TEXTS, "params": {"any": 1}},
+        {"inputs": TEXTS, "params": {}, "client_request_id": "7"},
+        TEXTS,
         {"inputs": {"text": TEXTS}},
         {"inputs": [[text] for text in TEXTS]},
     ],
-    ids=lambda body: next(iter(body)),
+    ids=lambda body: str(next(iter(body))),
 )
 def test_mlflow_takes_tables_and_lists(server: RunningServer, model: Classifier, body: object) -> None:
     reply = server.request("/invocations", body, {"content-type": "application/json"})
@@ -131,6 +139,126 @@ def test_mlflow_takes_csv(server: RunningServer, model: Classifier) -> None:
     body = b'id,text\r\n1,"two\nlines, ""quoted"""\r\n2,b\r\n'
     reply = server.request("/invocations", body, {"content-type": "text/csv; charset=utf-8"})
     assert reply.value == {"predictions": [sorted_scores(model, t)[0] for t in (text, "b")]}
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "texts"),
+    [
+        (b"a film\nthe dog\n", "text/csv", ["a film", "the dog"]),
+        (b"a film", "text/csv", ["a film"]),
+        (b"text\na film\n", "text/csv", ["a film"]),
+        (b"text\n", "text/csv", []),
+        (b"text\n", "text/csv; header=absent", ["text"]),
+        (b"whatever\na film\n", "text/csv; header=present", ["a film"]),
+        (b"\xef\xbb\xbftext\na film\n", "text/csv", ["a film"]),
+        (b"a film\n\nthe dog\n", 'text/csv; charset="utf-8"', ["a film", "", "the dog"]),
+        (b'"a, ""b""\nc"\r\nd', "text/csv", ['a, "b"\nc', "d"]),
+        (b"id,text\n1,a film\n\n\n", "TEXT/CSV; Header=Present", ["a film"]),
+        (b"a" * 200_000, "text/csv", ["a" * 200_000]),
+    ],
+)
+def test_f6_n_lines_of_csv_have_n_predictions(
+    server: RunningServer, model: Classifier, body: bytes, content_type: str, texts: list[str]
+) -> None:
+    """The first line is a header if the client says so, or if it has the names of the columns."""
+    reply = server.request("/invocations", body, {"content-type": content_type})
+    assert reply.value == {"predictions": [sorted_scores(model, text)[0] for text in texts]}
+
+
+@pytest.mark.parametrize(
+    ("accept", "status", "content_type"),
+    [
+        ("*/*", 200, "application/json"),
+        ("application/json", 200, "application/json"),
+        ("text/html, text/*;q=0.5", 200, "text/csv; charset=utf-8"),
+        ("text/csv;q=0.1, application/x-ndjson", 200, "application/x-ndjson"),
+        ("text/csv;q=0", 406, "application/json"),
+        ("application/x-npy", 406, "application/json"),
+    ],
+)
+def test_invocations_are_answered_in_the_format_that_is_accepted(
+    server: RunningServer, accept: str, status: int, content_type: str
+) -> None:
+    reply = server.request("/invocations", {"inputs": TEXTS}, {"accept": accept})
+    assert (reply.status, reply.headers["content-type"]) == (status, content_type)
+
+
+def test_csv_replies_have_the_columns_of_bothways_predict(server: RunningServer, model: Classifier) -> None:
+    reply = server.request("/invocations", {"inputs": TEXTS[:1]}, {"accept": "text/csv; header=present"})
+    header, row = reply.body.decode().splitlines()
+    assert header == "predicted_label,predicted_probability,probability_bad,probability_good,probability_so-so"
+    assert [float(cell) for cell in row.split(",")[2:]] == model.predict_proba(TEXTS[:1])[0].tolist()
+
+
+# Keys that the original servers ignore.
+
+
+@pytest.mark.parametrize(
+    ("path", "more"),
+    [
+        ("/predict", {"inputs": [TEXTS[0]]}),
+        ("/predict", {"normalize": True, "truncate": True, "truncation_direction": "left", "prompt_name": None}),
+        ("/", {"parameters": {"truncation": True, "padding": "max_length", "batch_size": 8}, "options": {"any": 1}}),
+        ("/", {"parameters": {"max_length": 512, "truncation": "longest_first", "return_all_scores": True}}),
+        ("/", {"parameters": {"max_length": 1, "truncation": False}, "client_id": "7"}),
+        ("/", {"inputs": {"text": TEXTS[0]}, "parameters": {}}),
+    ],
+)
+def test_f14_keys_that_do_not_change_the_answer_are_ignored(
+    server: RunningServer, model: Classifier, path: str, more: dict[str, Any]
+) -> None:
+    expected = sorted_scores(model, TEXTS[0])
+    assert server.request(path, {"inputs": TEXTS[0], **more}).value == ([expected] if path == "/" else expected)
+
+
+@pytest.mark.parametrize("key", ["top_k", "function_to_apply", "threshold"])
+def test_f14_a_key_in_the_wrong_place_is_refused(server: RunningServer, key: str) -> None:
+    reply = server.request("/", {"inputs": "a", key: 1})
+    assert (reply.status, reply.value["error"]) == (400, f"{key} belongs into parameters")
+
+
+# Models by name.
+
+
+def test_f15_every_model_answers_in_every_protocol(server: RunningServer, model: Classifier) -> None:
+    """``/models/NAME`` before the path or ``?model=NAME``, and ``NAME@VERSION`` for a version."""
+    expected = sorted_scores(model, TEXTS[0])
+    for prefix, query in (("/models/tiny", ""), ("/models/tiny@1", ""), ("", "?model=tiny"), ("", "?model=tiny@1")):
+        assert server.request(f"{prefix or '/'}{query}", {"inputs": TEXTS[0]}).value == [expected]
+        assert server.request(f"{prefix}/predict{query}", {"inputs": TEXTS[0]}).value == expected
+        assert server.request(f"{prefix}/info{query}").value["model_id"] == "tiny"
+        assert server.request(f"{prefix}/invocations{query}", TEXTS[:1]).value == {"predictions": expected[:1]}
+        assert server.request(f"{prefix}/v1/classify{query}", {"texts": TEXTS[:1]}).value["version"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "message"),
+    [
+        ("/predict?model=other", {"inputs": "a"}, 404, "model not found: 'other'. Available models: tiny"),
+        ("/models/tiny@2/predict", {"inputs": "a"}, 404, "the model 'tiny' has no version '2'"),
+        ("/predict?model=tiny&version=2", {"inputs": "a"}, 404, "the model 'tiny' has no version '2'"),
+        ("/models/tiny?model=other", {"inputs": "a"}, 400, "the URL names the model 'tiny' and 'other': name one"),
+        ("/v1/classify?model=tiny", {"texts": [], "model": "b"}, 400, "the URL names the model 'tiny', but the body"),
+    ],
+)
+def test_f15_a_model_that_is_not_served_is_refused(
+    server: RunningServer, path: str, body: object, status: int, message: str
+) -> None:
+    reply = server.request(path, body)
+    assert (reply.status, message in reply.value["error"]) == (status, True), reply.body
+
+
+def test_kserve_predicts_and_describes_a_model(server: RunningServer, model: Classifier) -> None:
+    expected = [sorted_scores(model, text)[0] for text in TEXTS]
+    body = {"instances": TEXTS, "signature_name": "serving_default"}
+    assert server.request("/v1/models/tiny:predict", body).value == {"predictions": expected}
+    rows = {"instances": [{"text": text} for text in TEXTS], "parameters": {"top_k": 2}}
+    first = server.request("/v1/models/tiny:predict", rows).value["predictions"][0]
+    assert first["top"] == sorted_scores(model, TEXTS[0])[:2]
+    described = server.request("/v1/models/tiny").value
+    assert (described["name"], described["ready"], described["digest"]) == ("tiny", True, model.digest)
+    assert server.request("/v1/models/other:predict", {"instances": []}).status == 404
+    assert server.request("/v1/models/other").status == 404
 
 
 @pytest.mark.parametrize(
@@ -150,10 +278,18 @@ def test_mlflow_takes_csv(server: RunningServer, model: Classifier) -> None:
             400,
             "1 values, expected 2",
         ),
-        (b"x", "application/x-npy", 415, "expected application/json or text/csv"),
+        (b"x", "application/x-npy", 415, "expected application/json, text/csv or application/jsonlines"),
         (b"\xff", "text/csv", 400, "not valid CSV in UTF-8"),
         (b"", "text/csv", 400, "the body is empty"),
-        (b"a,b\n1,2\n", "text/csv", 400, "expected 'text', found a, b"),
+        (b"a,b\n1,2\n", "text/csv", 400, "the first line is a,b, expected a header with 'text' or one text"),
+        (b"Text\na\n", "text/csv", 400, "State in the content type whether there is a header"),
+        (b"a,b\n1,2\n", "text/csv; header=present", 400, "expected 'text', found a, b"),
+        (b"a\nb,c\n", "text/csv", 400, "row 2 has 2 values, expected 1. Enclose a text with commas in quotes"),
+        (b"id,text\n1\n", "text/csv", 400, "row 2 has 1 values, expected 2"),
+        (b"a\n", "text/csv; header=no", 400, "header is 'no' in the content type, expected present or absent"),
+        (b"a\n", "text/csv; charset=latin-1", 415, "the charset is 'latin-1', expected utf-8"),
+        ({"inputs": ["a"], "params": {"any": 1}}, "application/json", 400, "params.any: Extra inputs"),
+        ({"inputs": ["a"], "params": {"thresholds": {"a": 2}}}, "application/json", 400, "less than or equal to 1"),
     ],
 )
 def test_mlflow_rejects_with_a_reason(
@@ -174,7 +310,7 @@ def infer(server: RunningServer, tensor: dict[str, Any], more: dict[str, Any] | 
 
 
 def test_oip_metadata(server: RunningServer, model: Classifier) -> None:
-    assert server.request("/v2").value["extensions"] == ["binary_tensor_data"]
+    assert server.request("/v2").value["extensions"][:2] == ["binary_tensor_data", "classification"]
     metadata = server.request("/v2/models/tiny").value
     assert (metadata["name"], metadata["versions"]) == ("tiny", ["1"])
     assert metadata["inputs"] == [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
@@ -276,6 +412,41 @@ def test_oip_rejects_inconsistent_tensors(
 ) -> None:
     reply = infer(server, tensor, more, raw)
     assert (reply.status, message in reply.value["error"]) == (400, True), reply.body
+
+
+def test_oip_classification_returns_the_best_labels_as_triton_does(server: RunningServer, model: Classifier) -> None:
+    outputs = [{"name": "probabilities", "parameters": {"classification": 2}}]
+    (output,) = infer(server, {"shape": [2], "data": TEXTS}, {"outputs": outputs}).value["outputs"]
+    assert (output["datatype"], output["shape"]) == ("BYTES", [2, 2])
+    best = [each for text in TEXTS for each in sorted_scores(model, text)[:2]]
+    positions = [model.labels.index(each["label"]) for each in best]
+    assert output["data"] == [f"{each['score']}:{n}:{each['label']}" for each, n in zip(best, positions, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"outputs": [{"name": "label", "parameters": {"classification": 1}}]}, "expected a number of labels"),
+        ({"outputs": [{"name": "probabilities", "parameters": {"classification": "1"}}]}, "classification is '1'"),
+        ({"parameters": {"top_k": 1}}, "set classification in the parameters of probabilities"),
+        ({"parameters": {"threshold": 0.5}}, "Only multi-label models have them"),
+    ],
+)
+def test_oip_refuses_parameters_that_it_cannot_follow(
+    server: RunningServer, more: dict[str, Any], message: str
+) -> None:
+    reply = infer(server, {"shape": [1], "data": ["a"]}, more)
+    assert (reply.status, message in reply.value["error"]) == (400, True), reply.body
+
+
+def test_triton_lists_and_configures_models(server: RunningServer) -> None:
+    index = [{"name": "tiny", "version": "1", "state": "READY"}]
+    assert server.request("/v2/repository/index", b"").value == index
+    assert server.request("/v2/repository/index", {"ready": True}).value == index
+    configuration = server.request("/v2/models/tiny/config").value
+    assert configuration["input"] == [{"name": "text", "data_type": "TYPE_STRING", "dims": [-1]}]
+    assert configuration["output"][1] == {"name": "probabilities", "data_type": "TYPE_FP64", "dims": [-1, 3]}
+    assert server.request("/v2/models/other/config").status == 404
 
 
 def test_oip_rejects_a_huge_shape(server: RunningServer) -> None:

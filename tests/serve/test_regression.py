@@ -17,7 +17,6 @@ pytestmark = pytest.mark.enable_socket
 NAMES = ["forward", "backward", "ensemble"]
 TEXTS = ["what a lovely film", "the DOG ate the cat", "schöne Grüße 👋", "", "the cat sat on a mat, " * 50]
 INFER = "/v2/models/ratings/infer"
-OTHER_PROTOCOLS = "use POST /v1/classify, /invocations or /v2/models/ratings/infer"
 
 
 def tensor(texts: list[str]) -> dict[str, Any]:
@@ -139,14 +138,27 @@ def test_oip_describes_a_regression_model(regression_server: RunningServer) -> N
         )
 
 
-@pytest.mark.parametrize(
-    ("path", "body", "status"),
-    [("/", {"inputs": "a film"}, 400), ("/predict", {"inputs": "a film"}, 422), ("/info", None, 422)],
-)
-def test_text_classification_protocols_name_those_that_support_regression(
-    regression_server: RunningServer, path: str, body: object, status: int
+def test_protocols_of_hugging_face_report_values_as_scores(
+    regression_server: RunningServer, regression_model: Classifier, targets_model: Classifier
 ) -> None:
-    reply = regression_server.request(path, body)
-    assert (reply.status, OTHER_PROTOCOLS in reply.value["error"]) == (status, True), reply.body
-    method = "get" if body is None else "post"
-    assert str(status) in regression_server.request("/openapi.json").value["paths"][path][method]["responses"]
+    """F7: as regression models of Hugging Face do. Targets keep their order."""
+    (value,) = regression_model.predict(TEXTS[:1]).tolist()
+    rows = [{"label": "value", "score": value}]
+    assert regression_server.request("/predict", {"inputs": TEXTS[0]}).value == rows
+    body = {"inputs": TEXTS[0], "parameters": {"function_to_apply": "none"}}
+    assert regression_server.request("/", body).value == [rows]
+    assert regression_server.request("/info").value["model_type"]["classifier"]["id2label"] == {"0": "value"}
+    ((price, stars),) = targets_model.predict(TEXTS[:1]).tolist()
+    rows = [{"label": "price", "score": price}, {"label": "stars", "score": stars}]
+    assert regression_server.request("/models/houses/predict", {"inputs": TEXTS[0]}).value == rows
+    assert list(regression_server.request("/models/houses/info").value["model_type"]["classifier"]["label2id"]) == [
+        "price",
+        "stars",
+    ]
+    requests: list[tuple[str, dict[str, Any]]] = [
+        ("/", {"parameters": {"top_k": 1}, "inputs": "a"}),
+        ("/v1/classify", {"texts": ["a"], "top_k": 1}),
+    ]
+    for path, request in requests:
+        reply = regression_server.request(path, request)
+        assert (reply.status, "predicts a number and has no labels" in reply.value["error"]) == (400, True)

@@ -9,8 +9,7 @@ import typer
 
 from bothways.errors import DependencyMissing
 from bothways.runtime.encoder import Precision
-from bothways.serve.bundles import parse_bundles
-from bothways.serve.settings import LogFormat, Settings, read_settings
+from bothways.serve.settings import LogFormat, Settings
 
 
 def _option(setting: str, *names: str) -> Any:
@@ -24,15 +23,16 @@ def _option(setting: str, *names: str) -> Any:
 
 def serve(
     bundles: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="BUNDLE...",
             help="Bundles to serve: PATH, NAME=PATH, or NAME@VERSION=PATH:WEIGHT for several versions of a model. The "
             "first model is the default.",
         ),
-    ],
+    ] = None,
     host: Annotated[str | None, _option("host")] = None,
     port: Annotated[int | None, _option("port")] = None,
+    uds: Annotated[str | None, _option("uds")] = None,
     precision: Annotated[Precision | None, _option("precision")] = None,
     early_exit: Annotated[bool | None, _option("early_exit", "--early-exit")] = None,
     key: Annotated[str | None, _option("key")] = None,
@@ -57,7 +57,10 @@ def serve(
     log: Annotated[LogFormat | None, _option("log")] = None,
     config: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.toml", help="File with settings, named like the options but with underscores."),
+        typer.Option(
+            metavar="FILE.toml",
+            help="File with settings, named like the options but with underscores. It may also list the bundles.",
+        ),
     ] = None,
 ) -> None:
     """Serve bundles over HTTP.
@@ -73,4 +76,4 @@ def serve(
         from bothways.serve.server import serve as run  # noqa: PLC0415  (an extra)
     except ImportError as error:
         raise DependencyMissing(f"serving needs {error.name}: pip install 'bothways[serve]'") from None
-    run(parse_bundles(bundles), read_settings(options, config))
+    run(bundles or [], options, config)

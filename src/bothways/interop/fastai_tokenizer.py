@@ -65,7 +65,7 @@ def tokenizer_of(
             "with"
         )
     if facts.cleaning is None and cleaning == FASTAI_V2:
-        words = without_fillers(words)
+        words = without_fillers(words, _SEPARATOR if words_by == "split" else "")
     rules, language = requested.rules, requested.language
     trained_on = facts.language or language or ("en" if words_by != "sentencepiece" else _ANY_LANGUAGE)
     if language is not None and trained_on != language:

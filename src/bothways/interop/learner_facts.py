@@ -149,9 +149,9 @@ def vocabulary_of(value: object, source: str) -> list[str]:
     return words_of(Fact(value, "", Work.on(value, source)))
 
 
-def without_fillers(words: Sequence[str]) -> list[str]:
-    """Return a vocabulary of fastai v2 with empty strings for its fillers, so that no text can contain one."""
-    return ["" if word == FILLER else word for word in words]
+def without_fillers(words: Sequence[str], filler: str) -> list[str]:
+    """Return a vocabulary of fastai v2 with another string for its fillers, which no text contains as a word."""
+    return [filler if word == FILLER else word for word in words]
 
 
 def labels_of(value: object, source: str) -> list[str]:

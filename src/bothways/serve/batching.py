@@ -12,7 +12,7 @@ import itertools
 import math
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from concurrent.futures import InvalidStateError
 from contextlib import closing, contextmanager, suppress
 
@@ -78,8 +78,7 @@ class Batcher:
     @property
     def texts_in_progress(self) -> int:
         """The number of texts that have been admitted and are not finished, including preempted ones."""
-        with self._changed:
-            return sum(text.request.is_scheduled for text in self._in_progress.values())
+        return sum(text.request.is_scheduled for text in list(self._in_progress.values()))
 
     @contextmanager
     def reserve(self, lengths: Sequence[int], deadline_s: float) -> Iterator[PendingRequest]:
@@ -230,11 +229,15 @@ class Batcher:
         started_s = time.perf_counter()
         while True:
             with self._changed:
-                while not self._assign_slots(slots, texts := self._next_texts()):
-                    if self._is_closing and not len(self._schedule):
-                        return
-                    self._changed.wait()
-                    started_s = time.perf_counter()
+                texts = self._next_texts()
+                ended = {number for number, text in self._in_progress.items() if not text.request.is_scheduled}
+                if not texts and self._is_closing and not len(self._schedule):
+                    return
+            self._assign_slots(slots, texts, ended)
+            if not texts:
+                self._wait()
+                started_s = time.perf_counter()
+                continue
             before = self.token_counts.real
             finished = slots.step()
             with self._changed:
@@ -246,6 +249,11 @@ class Batcher:
             self.speed.add((self.token_counts.real - before) / len(self.model.directions), now_s - started_s)
             started_s = now_s
 
+    def _wait(self) -> None:
+        """Wait until there are texts to read, or the batcher is closing and every request has been answered."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._schedule.has_texts or (self._is_closing and not len(self._schedule)))
+
     def _next_texts(self) -> list[QueuedText]:
         """Fail the requests that can't be answered in time any more, and return the texts to read in the next step."""
         now_s = time.monotonic()
@@ -256,13 +264,8 @@ class Batcher:
                 self._fail(request, DeadlinePassed("the texts can't be classified before the deadline any more"))
         return self._schedule.next_texts(now_s)
 
-    def _assign_slots(self, slots: Slots, texts: Sequence[QueuedText]) -> bool:
-        """Let the texts have slots, and no others. Evict the texts of requests that have ended.
-
-        Returns:
-            Whether there are texts to read.
-        """
-        ended = {number for number, text in self._in_progress.items() if not text.request.is_scheduled}
+    def _assign_slots(self, slots: Slots, texts: Sequence[QueuedText], ended: Set[int]) -> None:
+        """Let the texts have slots, and no others. Evict the texts of requests that have ended, by their numbers."""
         slots.evict(ended)
         for number in ended:
             del self._in_progress[number]
@@ -278,7 +281,6 @@ class Batcher:
             elif text.number not in self._in_slots:
                 slots.resume(text.number)
         self._in_slots = {text.number for text in texts if text.number is not None}
-        return bool(texts)
 
     def _add_prediction(self, number: int, prediction: Prediction) -> None:
         """Store the prediction for one text, and answer the request if it was the last one."""

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bothways.bundle.manifest import MANIFEST_FILE
 from bothways.errors import ConfigError, path_text, quoted
+from bothways.serve.settings import BUNDLES_KEY
+from bothways.toml_file import read_toml
 
 FIRST_VERSION = "1"
 """The version of a model for which none is named."""
+_SAGEMAKER = "serve"
+"""The argument with which SageMaker starts a container."""
 _FORM = "use NAME=PATH, or NAME@VERSION=PATH:WEIGHT for several versions of a model"
 
 
@@ -34,6 +39,67 @@ class ModelVersion:
     version: str
     path: Path
     weight: float = 1.0
+
+
+def read_bundles(values: Sequence[str], config: Path | None) -> tuple[ModelVersion, ...]:
+    """Return the bundles to serve, from the command line or from the key ``bundles`` of a TOML file.
+
+    Args:
+        values: The bundles of the command line, as ``parse_bundles`` reads them.
+        config: The TOML file, if any. Its ``bundles`` are a list of such values.
+
+    Raises:
+        ConfigError: There are bundles in neither or in both, the file can't be read, or see ``parse_bundles``.
+    """
+    values = sagemaker_bundles(values)
+    content = read_toml(config) if config is not None else {}
+    if BUNDLES_KEY not in content:
+        if not values:
+            raise ConfigError(
+                "no bundle, expected at least one: name them as arguments, or in the file of --config as "
+                'bundles = ["reviews.bundle"]'
+            )
+        return parse_bundles(values)
+    assert config is not None
+    where = f"{BUNDLES_KEY} in {path_text(config)}"
+    listed = content[BUNDLES_KEY]
+    if values:
+        raise ConfigError(f"bundles are named both as arguments and by {where}: name them in one place")
+    if not isinstance(listed, list) or not listed or not all(isinstance(item, str) for item in listed):
+        raise ConfigError(
+            f'{where} must be a list of text, such as ["reviews@v1=a.bundle:90", "reviews@v2=b.bundle:10"]'
+        )
+    try:
+        return parse_bundles(listed)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def sagemaker_bundles(values: Sequence[str], environment: Mapping[str, str] = os.environ) -> Sequence[str]:
+    """Return the bundles in SageMaker's folder for models if the only value is ``serve``, or else the values.
+
+    SageMaker starts a container as ``docker run IMAGE serve``, after it has unpacked ``model.tar.gz`` into
+    ``/opt/ml/model``. The archive contains the files of a bundle, or folders with bundles.
+
+    Args:
+        values: The bundles of the command line.
+        environment: The environment variables. ``SM_MODEL_DIR`` is another folder.
+
+    Raises:
+        ConfigError: There is no bundle in the folder.
+    """
+    if [*values] != [_SAGEMAKER] or os.path.lexists(_SAGEMAKER):
+        return values
+    folder = Path(environment.get("SM_MODEL_DIR", "/opt/ml/model"))
+    if (folder / MANIFEST_FILE).exists():
+        return [f"model={folder}"]
+    found = sorted(str(path.parent) for path in folder.glob(f"*/{MANIFEST_FILE}"))
+    if not found:
+        raise ConfigError(
+            f"bundle not found: {_SAGEMAKER}, and no bundle in {path_text(folder)} either, where SageMaker unpacks "
+            "model.tar.gz. Name the path of a bundle"
+        )
+    return found
 
 
 def parse_bundles(values: Sequence[str]) -> tuple[ModelVersion, ...]:

@@ -56,11 +56,12 @@ class Connections:
     """The connections of a server, and the application that their requests reach.
 
     Connections are identified by the port of the client. Where clients of different addresses share one, a request of
-    one of them counts for all.
+    one of them counts for all. Connections to a Unix domain socket come from a proxy on this machine, which has time
+    limits of its own.
     """
 
-    def __init__(self, app: ASGIApp, port: int, header_timeout_s: float, keep_alive_s: float) -> None:
-        self._app, self._port = app, port
+    def __init__(self, app: ASGIApp, ports: frozenset[int], header_timeout_s: float, keep_alive_s: float) -> None:
+        self._app, self._ports = app, ports
         self._header_timeout_s, self._keep_alive_s = header_timeout_s, keep_alive_s
         self._in_progress: Counter[int] = Counter()
         self._answered: Counter[int] = Counter()
@@ -90,7 +91,7 @@ class Connections:
         last = time.monotonic()
         while True:
             await asyncio.sleep(period_s)
-            found = await loop.run_in_executor(None, lambda: dict(_received_bytes(self._port)))
+            found = await loop.run_in_executor(None, lambda: dict(_received_bytes(self._ports)))
             now = time.monotonic()
             # A busy event loop learns late of requests that have arrived: time in which it was late does not count.
             self._look(found, min(now - last, 2 * period_s))
@@ -135,15 +136,15 @@ class Connections:
         connection.received, connection.answered = received, self._answered[port]
 
 
-def _received_bytes(port: int) -> Iterator[tuple[tuple[int, int], int]]:
-    """Return the number of bytes that each TCP connection to a port has received.
+def _received_bytes(ports: frozenset[int]) -> Iterator[tuple[tuple[int, int], int]]:
+    """Return the number of bytes that each TCP connection to some ports has received.
 
     Yields:
         The file descriptor and the port of the client, and the number of bytes.
     """
     for number in (int(name) for name in os.listdir(_OPEN_FILES)):  # noqa: PTH208  (thousands of names)
         with _borrowed(number) as connection, contextlib.suppress(OSError, struct.error):
-            if connection is None or connection.getsockname()[1] != port:
+            if connection is None or connection.getsockname()[1] not in ports:
                 continue
             info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_RECEIVED_AT + _BYTES_RECEIVED.size)
             yield (number, connection.getpeername()[1]), _BYTES_RECEIVED.unpack_from(info, _BYTES_RECEIVED_AT)[0]

@@ -69,9 +69,9 @@ class ServerMetrics:
             buckets=_BUCKETS_S,
             registry=registry,
         )
-        self.reloads = Counter("bothways_reloads", "Reloads of the bundles by result.", ["result"], registry=registry)
-        for result in ("succeeded", "failed"):
-            self.reloads.labels(result)  # a counter that begins at 0 shows its first increase
+        self.reloads = Counter(
+            "bothways_reloads", "Reloads of bundles by result.", ["result", *_MODEL], registry=registry
+        )
         version = Gauge("bothways_build", "1, with the version of bothways.", ["version"], registry=registry)
         version.labels(__version__).set(1)
         ProcessCollector(registry=registry)

@@ -17,9 +17,11 @@ from bothways.serve.answers import Answer
 from bothways.serve.batching import ModelUnloaded
 from bothways.serve.bodies import HeldBody
 from bothways.serve.observation import observation_of
-from bothways.serve.protocols.protocol import Protocol, Query, RawRequest, refuse_many_texts
+from bothways.serve.protocols.media_types import lines_accepted
+from bothways.serve.protocols.protocol import Protocol, Query, RawRequest, refuse_many_texts, served_by
 from bothways.serve.responses import error_response, path_parameters, response_of
 from bothways.serve.service import ServedModel, Service
+from bothways.serve.streaming import LinesResponse
 
 _TIMEOUT_HEADER = "x-request-timeout"
 _T = TypeVar("_T")
@@ -33,6 +35,10 @@ async def predict(service: Service, protocol: Protocol, request: Request) -> Res
     """
     deadline_s = time.monotonic() + service.settings.request_timeout_s
     try:
+        if protocol.lines is not None and (media := lines_accepted(request.headers)):
+            chosen = served_by(service, path_parameters(request))
+            observation_of(request).choose(chosen.served.name, chosen.served.version)
+            return _named(LinesResponse(service, chosen, protocol.lines, request, media), chosen.served)
         deadline_s = min(deadline_s, time.monotonic() + _timeout_s(request))
         with service.bodies.hold() as held:
             query = await _read_query(service, protocol, request, held)
@@ -41,10 +47,7 @@ async def predict(service: Service, protocol: Protocol, request: Request) -> Res
             served, answer = await _unless_client_leaves(_classify(service, query, deadline_s), request.receive)
             observation.choose(served.name, served.version)
             observation.answer = answer
-            response = response_of(query.render(served, answer))
-        response.headers["x-model"] = quote(served.name)
-        response.headers["x-model-version"] = quote(served.version)
-        return response
+            return _named(response_of(query.render(served, answer)), served)
     except ServingError as error:
         service.metrics.rejections.labels(error.kind).inc()
         return error_response(protocol, error)
@@ -57,6 +60,13 @@ async def _read_query(service: Service, protocol: Protocol, request: Request, he
     query = protocol.parse(RawRequest(body, dict(request.headers), path_parameters(request)), service)
     refuse_many_texts(len(query.texts), service.settings)
     return query
+
+
+def _named(response: Response, served: ServedModel) -> Response:
+    """Return a response that names the model that computed it."""
+    response.headers["x-model"] = quote(served.name)
+    response.headers["x-model-version"] = quote(served.version)
+    return response
 
 
 async def _classify(service: Service, query: Query, deadline_s: float) -> tuple[ServedModel, Answer]:

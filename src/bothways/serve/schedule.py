@@ -123,6 +123,11 @@ class Schedule:
         return sum(len(group.requests) for group in self._groups)
 
     @property
+    def has_texts(self) -> bool:
+        """Whether there are texts that can be read: those of some request are tokenized."""
+        return any(request.unread for request in self)
+
+    @property
     def seconds(self) -> float:
         """The predicted time to read all texts."""
         return self._speed.factor * sum(group.work for group in self._groups)

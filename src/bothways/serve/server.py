@@ -1,114 +1,278 @@
 """Run the server: listen, load the bundles, reload on SIGHUP or when a bundle changes, drain on SIGTERM.
 
-One process is enough: all requests share one running batch, whose matrix products use all cores.
+One process is enough: all requests share one running batch, whose matrix products use all cores. Every wait ends by a
+failure, a signal or a time limit.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import os
 import signal
 import socket
-from collections.abc import Sequence
-from typing import NoReturn
+import time
+from collections.abc import Awaitable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
 
 from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings
+from granian.net import SocketHolder  # type: ignore[attr-defined]
 from granian.server.embed import Server
+from starlette.types import ASGIApp
 
-from bothways.bundle.read import read_manifest
-from bothways.errors import BothwaysError, BundleError, ConfigError
+from bothways.errors import AddressUnusable, BothwaysError, ConfigError
 from bothways.serve.app import build_app
-from bothways.serve.bundles import ModelVersion
+from bothways.serve.bundles import read_bundles
 from bothways.serve.connections import MOST_CONNECTIONS, Connections
+from bothways.serve.listening import BACKLOG, close_socket, open_sockets, url_of
 from bothways.serve.log import end_log, log_error, log_message, start_log
 from bothways.serve.metrics import ServerMetrics
 from bothways.serve.service import Service
-from bothways.serve.settings import Settings
+from bothways.serve.settings import Settings, kubernetes_variables, read_settings
 from bothways.serve.tls import read_certificate, trust_anyone
 
-_BACKLOG = 1024
 _MAX_HEADER_BYTES = 65_536
+_START_S = 30.0
+"""Seconds to resolve the host, and seconds until the HTTP server replies for the first time."""
+_FLUSH_S = 0.5
+"""Seconds of the drain time that are kept for sending the last replies."""
+_SAME_SIGNAL_S = 1.0
+"""A second SIGTERM within this time is the same one: supervisors signal a process and its group."""
+_BUG = 70
+_T = TypeVar("_T")
 
 
-def serve(bundles: Sequence[ModelVersion], settings: Settings) -> NoReturn:
+def serve(bundles: Sequence[str], options: Mapping[str, object], config: Path | None = None) -> NoReturn:
     """Serve bundles until SIGTERM or SIGINT, then exit the process.
 
-    The exit status is 0, or 1 with a line in the log if a bundle can't be served.
+    The exit status is 0, or 1 with a line in the log if a bundle can't be served or an address can't be listened on.
 
     Args:
-        bundles: The bundles to serve. The model of the first one is the default.
-        settings: The settings of the server.
+        bundles: The bundles to serve, as ``bundles.parse_bundles`` reads them. The first model is the default.
+        options: Settings by name, as ``settings.read_settings`` reads them.
+        config: A TOML file with settings. It names the bundles if ``bundles`` is empty, and is read again on a reload.
 
     Raises:
-        ConfigError: The address is already in use or not an address of this machine.
+        ConfigError: A bundle or a setting is missing or invalid.
     """
+    settings = read_settings(options, config)
+    found = read_bundles(bundles, config)
     start_log(settings.log)
-    status = 0
+    for name, value in kubernetes_variables().items():
+        log_message(
+            f"variable {name} is {value}, which Kubernetes sets for a Service of this name: it is ignored. "
+            "Set enableServiceLinks: false in the pod to avoid this line",
+            logging.WARNING,
+        )
     try:
-        _require_free(settings.host, settings.port)
-        asyncio.run(_serve(Service(bundles, settings, ServerMetrics())))
-    except BothwaysError as error:
+        process = _Process(Service(found, settings, ServerMetrics()), bundles, config)
+    except ConfigError as error:
         log_error(str(error), error)
         status = error.exit_code
+    else:
+        status = asyncio.new_event_loop().run_until_complete(process.run())
     end_log()
-    os._exit(status)  # granian's threads may return to Python during its finalization, which would abort the process
+    # granian's threads may return to Python during its finalization, which would abort the process. Nor is there a
+    # reason to wait for a model that is still being loaded.
+    os._exit(status)
 
 
-async def _serve(service: Service) -> None:
-    settings = service.settings
-    timeouts_s = (settings.header_timeout_s, settings.keep_alive_s)
-    connections = Connections(build_app(service), settings.port, *timeouts_s)
-    certificate, key = read_certificate(settings) or (None, None)
-    server = Server(
-        connections,
-        address=settings.host,
-        port=settings.port,
-        interface=Interfaces.ASGINL,
-        http=HTTPModes.http1,
-        websockets=False,
-        backlog=_BACKLOG,
-        backpressure=MOST_CONNECTIONS,
-        http1_settings=HTTP1Settings(
-            header_read_timeout=round(1000 * max(timeouts_s)), max_buffer_size=_MAX_HEADER_BYTES
-        ),
-        log_enabled=False,
-        ssl_cert=certificate,
-        ssl_key=key,
-        ssl_protocol_min=SSLProtocols.tls12,
-    )
-    loop, ending, reloading = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ending.set)
-    loop.add_signal_handler(signal.SIGHUP, reloading.set)
-    listening = asyncio.ensure_future(server.serve())
-    guarding = asyncio.ensure_future(connections.guard())
-    try:
-        await _until_alive(settings)
-        await loop.run_in_executor(None, service.load_all)
-        _log_models(service)
-        reloader = asyncio.ensure_future(_reload(service, reloading))
-        await asyncio.wait({listening, asyncio.ensure_future(ending.wait())}, return_when=asyncio.FIRST_COMPLETED)
-        reloader.cancel()
-    finally:
+class _Ended(Exception):  # noqa: N818  (no error)
+    """A signal asked the process to end."""
+
+
+class _Server(Server):
+    """granian on a socket that is already open. granian itself would share the address with other processes."""
+
+    def __init__(
+        self, app: ASGIApp, opened: socket.socket, settings: Settings, certificate: tuple[Path, Path] | None
+    ) -> None:
+        ssl_cert, ssl_key = certificate or (None, None)
+        super().__init__(
+            app,
+            interface=Interfaces.ASGINL,
+            http=HTTPModes.http1,
+            websockets=False,
+            backlog=BACKLOG,
+            backpressure=MOST_CONNECTIONS,
+            http1_settings=HTTP1Settings(
+                header_read_timeout=round(1000 * max(settings.header_timeout_s, settings.keep_alive_s)),
+                max_buffer_size=_MAX_HEADER_BYTES,
+            ),
+            log_enabled=False,
+            ssl_cert=ssl_cert,
+            ssl_key=ssl_key,
+            ssl_protocol_min=SSLProtocols.tls12,
+        )
+        self._opened = opened
+
+    def _init_shared_socket(self) -> None:
+        descriptor = os.dup(self._opened.fileno())  # granian closes it
+        holder = SocketHolder(descriptor, self._opened.family == socket.AF_UNIX, BACKLOG)  # type: ignore[call-arg]
+        self._shd = holder  # type: ignore[assignment]
+        self._sfd, self._ssp = descriptor, None  # type: ignore[assignment]
+
+
+class _Process:
+    """The life of the server's process."""
+
+    def __init__(self, service: Service, bundles: Sequence[str], config: Path | None) -> None:
+        self._service, self._bundles, self._config = service, bundles, config
+        self._settings = service.settings
+        self._certificate = read_certificate(service.settings)
+        self._sockets: list[socket.socket] = []
+        self._servers: list[_Server] = []
+        self._listening: list[asyncio.Future[None]] = []
+        self._connections: Connections | None = None
+        self._ended_at_s: float | None = None
+
+    async def run(self) -> int:
+        """Serve until a signal ends it, and return the exit status."""
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._reload_requested = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._end, number)
+        self._loop.add_signal_handler(signal.SIGHUP, self._reload_requested.set)
+        status = 0
+        try:
+            await self._serve()
+        except _Ended:
+            pass
+        except BothwaysError as error:
+            log_error(str(error), error)
+            status = error.exit_code
+        except Exception as error:  # noqa: BLE001  (the outermost frame of the process)
+            log_error("internal error: this is a bug in bothways, please report it", error)
+            status = _BUG
+        await self._drain()
+        return status
+
+    def _end(self, number: int) -> None:
+        """Begin to drain. A second signal ends the process at once."""
+        now = time.monotonic()
+        if self._ended_at_s is None:
+            self._ended_at_s = now
+            self._ended.set_result(None)
+        elif number == signal.SIGINT or now - self._ended_at_s > _SAME_SIGNAL_S:
+            log_message("stopped at once by a second signal", logging.WARNING)
+            end_log(_FLUSH_S)
+            os._exit(128 + number)
+
+    async def _serve(self) -> NoReturn:
+        settings, service = self._settings, self._service
+        resolving = self._loop.run_in_executor(None, open_sockets, settings)
+        try:
+            self._sockets = await self._unless_ended(resolving, _START_S)
+        except TimeoutError:
+            raise AddressUnusable(f"the host {settings.host} was not resolved within {_START_S:g} s") from None
+        ports = frozenset(opened.getsockname()[1] for opened in self._sockets if opened.family != socket.AF_UNIX)
+        connections = Connections(build_app(service), ports, settings.header_timeout_s, settings.keep_alive_s)
+        self._connections, self._guarding = connections, asyncio.ensure_future(connections.guard())
+        self._servers = [_Server(connections, opened, settings, self._certificate) for opened in self._sockets]
+        self._listening = [asyncio.ensure_future(server.serve()) for server in self._servers]
+        for opened in self._sockets:
+            try:
+                await self._unless_ended(_until_alive(opened, has_tls=self._certificate is not None), _START_S)
+            except TimeoutError:
+                raise AddressUnusable(f"{url_of(opened)} did not reply within {_START_S:g} s") from None
+        await self._unless_ended(self._loop.run_in_executor(None, service.load_all))
+        self._log_start()
+        while True:
+            await self._unless_ended(self._reload_once())
+
+    def _log_start(self) -> None:
+        scheme = "http" if self._certificate is None else "https"
+        where = " and ".join(url_of(opened, scheme) for opened in self._sockets)
+        for served in self._service.models:
+            log_message(
+                f"serving {served.name} version {served.version} ({served.model.digest[:12]}) at {where}",
+                model=served.name,
+                version=served.version,
+                digest=served.model.digest,
+            )
+
+    async def _unless_ended(self, work: Awaitable[_T], limit_s: float | None = None) -> _T:
+        """Await a result.
+
+        Raises:
+            _Ended: A signal asked the process to end.
+            TimeoutError: The time limit passed.
+            BothwaysError: The HTTP server stopped by itself.
+        """
+        task = asyncio.ensure_future(work)
+        events: list[asyncio.Future[Any]] = [task, self._ended, *self._listening]
+        await asyncio.wait(events, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        task.cancel()
+        if self._ended.done():
+            raise _Ended
+        if any(listening.done() for listening in self._listening):
+            raise BothwaysError("the HTTP server stopped unexpectedly")
+        raise TimeoutError
+
+    async def _reload_once(self) -> None:
+        """Reload when it is requested, or look for changes after a while."""
+        watch_s = self._settings.watch_s
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._reload_requested.wait(), watch_s or None)
+        is_requested = self._reload_requested.is_set()
+        self._reload_requested.clear()
+        await self._loop.run_in_executor(None, self._reload, is_requested)
+
+    def _reload(self, is_requested: bool) -> None:
+        """Load all bundles again if it is requested, or those that changed."""
+        service = self._service
+        try:
+            service.keys.read()
+            bundles = read_bundles(self._bundles, self._config)
+        except ConfigError as error:
+            if is_requested or service.config_problem != str(error):
+                log_error(f"the configuration can't be read again, nothing is reloaded: {error}", error)
+            service.config_problem = str(error)
+            return
+        service.config_problem = ""
+        service.reload(bundles, only_changed=not is_requested)
+
+    async def _drain(self) -> None:
+        """Answer the accepted requests. Connections that are still open when the time is over are closed."""
+        service, settings = self._service, self._settings
         service.is_draining = True
-        if service.models:
+        if service.models and self._ended.done():
             await asyncio.sleep(settings.linger_s)
-        await loop.run_in_executor(None, service.close, settings.drain_s)
-        guarding.cancel()
-        ending_connections = asyncio.ensure_future(connections.end())
-        server.stop()  # type: ignore[no-untyped-call]
-        await listening
-        ending_connections.cancel()
-    log_message("stopped after draining")
+        deadline_s = time.monotonic() + settings.drain_s
+        flush_s = min(_FLUSH_S, settings.drain_s / 4)
+        await self._loop.run_in_executor(None, service.close, settings.drain_s - flush_s)
+        for server in self._servers:
+            server.stop()  # type: ignore[no-untyped-call]
+        is_open = False
+        if self._connections is not None:
+            self._guarding.cancel()
+            self._guarding = asyncio.ensure_future(self._connections.end())
+        if self._listening:
+            left_s = max(flush_s, deadline_s - time.monotonic())
+            _, unfinished = await asyncio.wait(self._listening, timeout=left_s)
+            is_open = bool(unfinished)
+        for opened in self._sockets:
+            close_socket(opened)
+        if self._ended.done():
+            log_message("stopped: connections were still open after drain-s" if is_open else "stopped after draining")
 
 
-async def _until_alive(settings: Settings) -> None:
-    """Wait for the server's first reply: stopping granian before it has replied once aborts the process."""
-    tls = trust_anyone() if settings.ssl_certfile else None
+async def _until_alive(opened: socket.socket, *, has_tls: bool) -> None:
+    """Wait for the server's first reply: stopping granian before it has replied once can abort the process."""
+    address = opened.getsockname()
+    tls, name = (trust_anyone(), "localhost") if has_tls else (None, None)
     while True:
         try:
-            reader, writer = await asyncio.open_connection(settings.host, settings.port, ssl=tls)
+            if opened.family == socket.AF_UNIX:
+                reader, writer = await asyncio.open_unix_connection(address, ssl=tls, server_hostname=name)
+            else:
+                reader, writer = await asyncio.open_connection(address[0], address[1], ssl=tls)
             writer.write(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             answer = await reader.read()
             writer.close()
@@ -117,64 +281,3 @@ async def _until_alive(settings: Settings) -> None:
         if answer:
             return
         await asyncio.sleep(0.01)
-
-
-def _require_free(host: str, port: int) -> None:
-    """Check that no other process listens on the address: granian would share it, and get only part of the requests.
-
-    Raises:
-        ConfigError: The address is already in use, or is not an address of this machine.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            probe.listen()
-    except OSError as error:
-        raise ConfigError(f"can't listen on {host}:{port}: {error.strerror}") from None
-
-
-async def _reload(service: Service, requested: asyncio.Event) -> None:
-    """Reload whenever it is requested, or when the bundle at one of the paths has changed."""
-    loop, watch_s = asyncio.get_running_loop(), service.settings.watch_s
-    seen = _digests(service)
-    while True:
-        try:
-            await asyncio.wait_for(requested.wait(), watch_s or None)
-        except TimeoutError:
-            if _digests(service) == seen:
-                continue
-        requested.clear()
-        seen = _digests(service)
-        try:
-            await loop.run_in_executor(None, service.load_all)
-        except Exception as error:  # noqa: BLE001  (any error: the next reload may succeed)
-            service.metrics.reloads.labels("failed").inc()
-            log_error(f"reload failed, still serving the previous models: {error}", error)
-        else:
-            service.metrics.reloads.labels("succeeded").inc()
-            _log_models(service)
-
-
-def _digests(service: Service) -> list[str]:
-    """Return the digest of the bundle at each model's path, or ``""`` where no manifest can be read."""
-    found = []
-    for served in service.models:
-        try:
-            found.append(read_manifest(served.source.path).digest)
-        except BundleError:
-            found.append("")
-    return found
-
-
-def _log_models(service: Service) -> None:
-    for served in service.models:
-        scheme = "https" if service.settings.ssl_certfile else "http"
-        where = f"{scheme}://{service.settings.host}:{service.settings.port}"
-        log_message(
-            f"serving {served.name} version {served.version} ({served.model.digest[:12]}) at {where}",
-            model=served.name,
-            version=served.version,
-            digest=served.model.digest,
-        )

@@ -1,4 +1,4 @@
-"""Classify the texts of requests with the models that are served, and replace models by newer ones.
+"""Classify the texts of requests with the models that are served.
 
 Takes texts and the name of a model, and returns a prediction or a ``TextError`` per text. Independent of HTTP.
 """
@@ -7,24 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from bothways.errors import DeadlinePassed, ModelUnknown, Overloaded, TextError, Unavailable, quoted, shown
+from bothways.errors import DeadlinePassed, Overloaded, TextError, Unavailable
 from bothways.runtime.classifier import Classifier
-from bothways.runtime.verify import Verification, load_verified
 from bothways.serve.access import ApiKeys
 from bothways.serve.answers import Answer, Classified
-from bothways.serve.batching import Batcher
 from bothways.serve.bodies import Bodies
 from bothways.serve.bundles import ModelVersion
 from bothways.serve.metrics import ServerMetrics
+from bothways.serve.models import Models
+from bothways.serve.models import ServedModel as ServedModel  # noqa: PLC0414  (other modules import it from here)
 from bothways.serve.settings import Settings
 from bothways.text.reading import TokenizedText
 from bothways.text.validation import check_item
@@ -38,56 +36,26 @@ _CHARACTERS_REMEMBERED = 10_000
 """Weight of the previous estimate, so that many one-character texts, with more tokens per character, barely move it."""
 
 
-@dataclass(frozen=True, eq=False)
-class ServedModel:
-    """A model that is being served.
-
-    Attributes:
-        source: The bundle as it was named at the start.
-        model: The classifier loaded from the bundle.
-        batcher: The running batch of this model.
-        verification: The result of replaying the parity record on this machine.
-        loaded_at_s: The time of loading, in seconds since 1970.
-    """
-
-    source: ModelVersion
-    model: Classifier
-    batcher: Batcher
-    verification: Verification
-    loaded_at_s: float
-
-    @property
-    def name(self) -> str:
-        """The name by which clients select the model."""
-        return self.source.name
-
-    @property
-    def version(self) -> str:
-        """The version by which clients can select this one among the versions of the model."""
-        return self.source.version
-
-
 class Service:
-    """The served models by name and version. The first name is the default model.
+    """Classify with the models of a server.
 
     Attributes:
         settings: The settings of the server.
         metrics: The metrics of the server.
         keys: The API keys of the clients.
         bodies: The bodies of the requests in progress.
-        problem: Why the last reload failed. Empty if it succeeded.
         is_draining: Whether the server is shutting down.
+        config_problem: Why the bundles to serve could not be read again from the configuration. Empty if they could.
     """
 
     def __init__(self, bundles: Sequence[ModelVersion], settings: Settings, metrics: ServerMetrics) -> None:
         self.settings, self.metrics = settings, metrics
         self.keys = ApiKeys(None if settings.api_key_file is None else Path(settings.api_key_file))
         self.bodies = Bodies(settings)
-        self.problem = ""
         self.is_draining = False
+        self.config_problem = ""
         self._is_closed = False
-        self._bundles = tuple(bundles)
-        self._models: dict[tuple[str, str], ServedModel] = {}  # by name and version
+        self._models = Models(bundles, settings, metrics)
         self._tokenizing_now = 0
         self._tokenizing_oversized = False
         self._tokens_per_character = defaultdict[tuple[str, str], float](
@@ -98,14 +66,18 @@ class Service:
 
     @property
     def models(self) -> list[ServedModel]:
-        """All versions of all models that are loaded, in the order in which they were named."""
-        models = self._models
-        return [models[key] for key in map(_key, self._bundles) if key in models]
+        """All versions of all models that answer requests, in the order in which they were named."""
+        return self._models.served
+
+    @property
+    def problem(self) -> str:
+        """Why bundles could not be reloaded. Empty if all that are named answer."""
+        return ". ".join(filter(None, [self.config_problem, self._models.problem]))
 
     @property
     def is_ready(self) -> bool:
-        """Whether all models are loaded and verified, the last reload succeeded, and no shutdown has begun."""
-        return len(self._models) == len(self._bundles) and not self.problem and not self.is_draining
+        """Whether verified models answer requests. A reload that fails changes nothing about that."""
+        return self._models.is_started and not self.is_draining
 
     def model(self, name: str | None = None, version: str | None = None) -> ServedModel:
         """Return a version of a model: the named one, or one chosen at random by the weights of the versions.
@@ -118,59 +90,23 @@ class Service:
             ModelUnknown: No model has this name, or it has no such version.
             Unavailable: The model is still loading, or the server is shutting down.
         """
-        models = self.models
-        if not models:
-            raise Unavailable("the models are still loading: retry later")
         if self._is_closed:
             raise Unavailable("the server is shutting down: send the request to another replica")
-        name = self._bundles[0].name if name is None else name
-        sources = [source for source in self._bundles if source.name == name]
-        if not sources:
-            available = ", ".join(dict.fromkeys(source.name for source in self._bundles))
-            raise ModelUnknown(f"model not found: {quoted(name, 100)}. Available models: {shown(available)}")
-        if version is not None and version not in [source.version for source in sources]:
-            available = ", ".join(source.version for source in sources)
-            raise ModelUnknown(
-                f"the model {quoted(name, 100)} has no version {quoted(version, 100)}. "
-                f"Available versions: {shown(available)}"
-            )
-        loaded = [served for served in models if served.name == name and version in (None, served.version)]
-        weights = [1.0 if version is not None else served.source.weight for served in loaded]
-        if not any(weights):
-            raise Unavailable(f"the model {quoted(name, 100)} is still loading: retry later")
-        return random.choices(loaded, weights)[0]  # noqa: S311  (no secret)
+        return self._models.choose(name, version)
 
     def load_all(self) -> None:
-        """Load and verify every bundle, then replace the models that are being served.
+        """Load and verify every bundle. See ``Models.load_all``."""
+        self._models.load_all()
 
-        No model is replaced until all new ones have replayed their parity records on this machine. Requests that an
-        old model has accepted are answered by the old model.
-
-        Raises:
-            BothwaysError: One of the bundles can't be served. The previous models stay in place.
-        """
-        try:
-            self.keys.read()
-            found = [(source, *self._load_verified(source.path)) for source in self._bundles]
-        except Exception as error:
-            self.problem = str(error)
-            raise
-        new = [
-            ServedModel(source, model, self._batcher(model), verification, time.time())
-            for source, model, verification in found
-        ]
-        old, self._models = self._models, {_key(served.source): served for served in new}
-        self.problem = ""
-        for served in old.values():
-            served.batcher.close()
+    def reload(self, bundles: Sequence[ModelVersion], *, only_changed: bool) -> None:
+        """Load and verify bundles again. See ``Models.reload``."""
+        self._models.reload(bundles, only_changed=only_changed)
 
     def close(self, timeout_s: float) -> None:
         """Reject new requests, answer the accepted ones, and reject those that are left after the timeout."""
         self._is_closed = True
         self.bodies.close()
-        deadline = time.monotonic() + timeout_s
-        for served in self._models.values():
-            served.batcher.close(timeout_s=max(0.0, deadline - time.monotonic()))
+        self._models.close(timeout_s)
         self._tokenizing.shutdown(wait=False)
 
     async def classify(self, served: ServedModel, texts: Sequence[object], deadline_s: float) -> Answer:
@@ -195,7 +131,7 @@ class Service:
             raise DeadlinePassed("the deadline passed before all texts were classified") from None
 
     async def _classified(self, served: ServedModel, texts: Sequence[object], deadline_s: float) -> Answer:
-        started, key = time.monotonic(), _key(served.source)
+        started, key = time.monotonic(), (served.name, served.version)
         characters = sum(lengths := list(map(_characters, texts)))
         estimates = [math.ceil(self._tokens_per_character[key] * length) for length in lengths]
         is_oversized = sum(estimates) > served.batcher.max_tokens
@@ -242,26 +178,6 @@ class Service:
         if characters:
             total = _CHARACTERS_REMEMBERED * self._tokens_per_character[key] + tokens
             self._tokens_per_character[key] = total / (_CHARACTERS_REMEMBERED + characters)
-
-    def _batcher(self, model: Classifier) -> Batcher:
-        return Batcher(model, self.settings.max_queue_tokens, self.settings.max_queue_s)
-
-    def _load_verified(self, path: Path) -> tuple[Classifier, Verification]:
-        settings = self.settings
-        model, verification = load_verified(
-            path,
-            threads=settings.threads,
-            early_exit=settings.early_exit,
-            precision=settings.precision,
-            key=settings.key,
-        )
-        if not verification.passed:
-            raise Unavailable(f"{path} does not reproduce its parity record on this machine: {verification.problem}")
-        return model, verification
-
-
-def _key(source: ModelVersion) -> tuple[str, str]:
-    return source.name, source.version
 
 
 def _characters(text: object) -> int:

@@ -19,6 +19,9 @@ from bothways.schema import Document, Fault, Faults, validated
 from bothways.toml_file import read_toml
 
 VARIABLE_PREFIX = "BOTHWAYS_"
+BUNDLES_KEY = "bundles"
+"""The key of a TOML file with the bundles to serve (``serve.bundles``)."""
+_SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
 LogFormat = Literal["text", "json", "none"]
 _Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 _Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -59,7 +62,7 @@ _Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], Before
 
 
 PROCESS_SETTINGS = frozenset(
-    {"host", "port", "header_timeout_s", "keep_alive_s", "linger_s", "watch_s", "ssl_certfile", "ssl_keyfile"}
+    {"host", "port", "uds", "header_timeout_s", "keep_alive_s", "linger_s", "watch_s", "ssl_certfile", "ssl_keyfile"}
 )
 """Settings that have no effect in another application (``serve.embedded``)."""
 
@@ -70,9 +73,11 @@ class Settings(Document):
     model_config = ConfigDict(strict=False, use_attribute_docstrings=True)
 
     host: str = "127.0.0.1"
-    """IP address to listen on. Use 0.0.0.0 for all interfaces."""
-    port: Annotated[int, Field(ge=1, le=65_535)] = 8080
-    """Port to listen on."""
+    """Address or host name to listen on. Use * for all interfaces, 0.0.0.0 for all with IPv4."""
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8080
+    """Port to listen on. Use 0 for any free port, which the log reports."""
+    uds: str | None = None
+    """Path of a Unix domain socket to listen on, instead of a host and a port."""
     precision: Precision = "float32"
     """Precision of the matrix products. int8 is faster and only approximates the trainer's probabilities."""
     early_exit: bool = False
@@ -104,13 +109,13 @@ class Settings(Document):
     drain_s: _Seconds = 20.0
     """Seconds after SIGTERM and the linger time to finish accepted requests."""
     watch_s: Annotated[float, Field(ge=0, le=86_400)] = 0.0
-    """Check bundle paths for changes every N seconds. 0 disables it (reload on SIGHUP only)."""
+    """Check the bundles and the file of --config for changes every N seconds. 0 disables it (reload on SIGHUP only)."""
     root_path: _RootPath = ""
     """URL prefix under which a proxy publishes the server, such as /reviews. The proxy may remove it or not."""
     cors_origin: _Origins = ()
     """Origin whose web pages may use the server, such as https://example.com, or * for all. Repeatable."""
     api_key_file: str | None = None
-    """File with one API key per line. Requests need one of them, except probes and /metrics. Read again at a reload."""
+    """File with one API key per line. Requests need one, except probes and /metrics. A reload reads it again."""
     ssl_certfile: str | None = None
     """PEM file with the certificate chain. The server then speaks HTTPS."""
     ssl_keyfile: str | None = None
@@ -124,6 +129,9 @@ def read_settings(
 ) -> Settings:
     """Combine options that are not None, variables such as ``BOTHWAYS_PORT``, and a TOML file.
 
+    ``PORT``, which Cloud Run and Heroku set, is read if there is no ``BOTHWAYS_PORT``. Variables that Kubernetes sets
+    for a Service are ignored.
+
     Args:
         options: Values by the name of their field.
         config: The TOML file, if any.
@@ -134,10 +142,14 @@ def read_settings(
             them, each with its source.
     """
     values: dict[str, object] = read_toml(config) if config is not None else {}
+    values.pop(BUNDLES_KEY, None)
     sources = {name: f"{shown(name)} in {config}" for name in values}
+    foreign = kubernetes_variables(environment)
     for name in Settings.model_fields:
         variable = VARIABLE_PREFIX + name.upper()
-        if variable in environment:
+        if name == "port" and (variable not in environment or variable in foreign):
+            variable = "PORT"
+        if variable in environment and variable not in foreign:
             values[name], sources[name] = environment[variable], f"variable {variable}"
     for name, value in options.items():
         if value is not None:
@@ -146,6 +158,15 @@ def read_settings(
         return validated(Settings, values)
     except Faults as error:
         raise ConfigError(". ".join(_described(fault, sources, config) for fault in error.faults)) from None
+
+
+def kubernetes_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the variables that are named like a setting, but that Kubernetes sets for a Service named ``bothways``.
+
+    For every Service of a namespace, Kubernetes sets ``NAME_PORT=tcp://ADDRESS:PORT`` in every container.
+    """
+    names = (VARIABLE_PREFIX + name.upper() for name in Settings.model_fields)
+    return {name: environment[name] for name in names if _SERVICE_LINK.match(environment.get(name, ""))}
 
 
 def _described(fault: Fault, sources: Mapping[str, str], config: Path | None) -> str:

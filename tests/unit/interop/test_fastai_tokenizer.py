@@ -42,6 +42,12 @@ def test_base_tokenizer_splits_at_spaces() -> None:
     assert [tokenizer.document.vocabulary[number] for number in ids][-2:] == ["good", "film."]
 
 
+def test_the_empty_word_is_no_filler_of_the_vocabulary() -> None:
+    """BaseTokenizer splits the empty text into one empty word, which fastai does not know."""
+    tokenizer = WordTokenizer(opened([*SPLIT_AT_SPACES, "xxfake", "xxfake"], words_by="split").tokenizer)
+    assert list(tokenizer.tokenize("").ids) == [tokenizer.id_of("xxbos"), tokenizer.unknown_id]
+
+
 @pytest.mark.parametrize(
     ("requested", "message"),
     [

@@ -32,6 +32,7 @@ def csv_texts(body: bytes, header: str | None, columns: Sequence[str], settings:
         RequestTooLarge: The body has more texts than allowed.
         RequestInvalid: The body is not valid CSV, or it is not clear which part of it is the text.
     """
+    header = header and header.lower()
     if header not in (None, "present", "absent"):
         raise RequestInvalid(f"header is {quoted(header, 40)} in the content type, expected present or absent")
     rows = _rows(body, settings)

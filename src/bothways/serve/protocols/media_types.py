@@ -67,6 +67,20 @@ def accepted(headers: Mapping[str, str], supported: Sequence[str]) -> MediaType:
     raise ReplyUnsupported(f"the reply can't be {quoted(wanted, 80)}, expected one of {', '.join(supported)} in Accept")
 
 
+def lines_accepted(headers: Mapping[str, str]) -> str | None:
+    """Return the media type of a reply in JSON lines. None unless the body is JSON lines and the client accepts them.
+
+    Raises:
+        BodyUnsupported: The lines are not in UTF-8.
+        ReplyUnsupported: The client accepts neither JSON lines nor JSON.
+    """
+    if _parsed(headers.get("content-type", "")).name not in JSON_LINES:
+        return None
+    name = content_type(headers).name
+    reply = accepted(headers, (name, *JSON_LINES, JSON)).name
+    return reply if reply in JSON_LINES else None
+
+
 def _parsed(value: str) -> MediaType:
     message = Message()
     message["content-type"] = value.replace("\r", " ").replace("\n", " ")

@@ -15,13 +15,14 @@ from pydantic import ConfigDict
 
 from bothways.errors import BodyUnsupported, RequestInvalid, ServingError, quoted
 from bothways.schema import Entries, Items
-from bothways.serve.answers import Answer
+from bothways.serve.answers import Answer, Classified
 from bothways.serve.protocols.choices import Choices
 from bothways.serve.protocols.csv_bodies import csv_texts, text_columns
 from bothways.serve.protocols.media_types import CSV, JSON, JSON_LINES, MediaType, accepted, content_type
-from bothways.serve.protocols.predictions import predictions_reply
+from bothways.serve.protocols.predictions import prediction_of, predictions_reply
 from bothways.serve.protocols.protocol import (
     Information,
+    LineFormat,
     Protocol,
     Query,
     RawRequest,
@@ -68,6 +69,12 @@ def _parse(received: RawRequest, service: Service) -> Query:
     columns, choices = chosen.served.model.text_columns, Choices()
     if body_type.name == CSV:
         texts = csv_texts(received.body, body_type.parameters.get("header"), columns, service.settings)
+    elif body_type.name in JSON_LINES:  # and the client accepts no lines
+        texts = [
+            _text_of_line(parse_json(line, service.settings), columns)
+            for line in received.body.splitlines()
+            if line.strip()
+        ]
     elif body_type.name in (JSON, ""):
         value = parse_json(received.body, service.settings)
         request = matching({"inputs": value} if isinstance(value, list | str) else value, InvocationRequest)
@@ -129,6 +136,23 @@ def _render(choices: Choices, media: MediaType, served: ServedModel, answer: Ans
     return predictions_reply(all_classified(answer), task, choices, media)
 
 
+def _text_of_line(value: object, columns: Sequence[str]) -> object:
+    """Return the text in a line: a string, a row, or an object with the key ``inputs``, as SageMaker's containers take.
+
+    Raises:
+        ValueError: The line is an object without the text columns.
+    """
+    if isinstance(value, dict) and set(value) == {"inputs"}:
+        value = value["inputs"]
+    if isinstance(value, dict) and not (columns and set(columns) <= value.keys()):
+        value = texts_in("line", [value], columns)[0]
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+def _render_line(found: Classified, served: ServedModel) -> object:
+    return prediction_of(found, served.model.task, Choices())
+
+
 def render_error(error: ServingError) -> tuple[int, object]:
     """Return the status and the body of an error, in the form of MLflow."""
     return error.status, {"error_code": error.kind.upper(), "message": str(error)}
@@ -140,4 +164,5 @@ PROTOCOL = Protocol(
     parse=_parse,
     render_error=render_error,
     information=(Information("/ping", "Report whether the server accepts requests", readiness, is_probe=True),),
+    lines=LineFormat(_text_of_line, _render_line),
 )

@@ -283,7 +283,7 @@ def _repository_index(service: Service, _: Mapping[str, str]) -> Reply:
     """List the models as Triton does: those that are served are ready."""
     return Reply(
         [
-            {"name": served.name, "version": served.version, "state": "READY" if service.is_ready else "UNAVAILABLE"}
+            {"name": served.name, "version": served.version, "state": "UNAVAILABLE" if service.is_draining else "READY"}
             for served in service.models
         ]
     )

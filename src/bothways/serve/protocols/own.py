@@ -17,6 +17,7 @@ from bothways.serve.answers import Answer, Classified
 from bothways.serve.protocols.choices import Choices, ranked
 from bothways.serve.protocols.protocol import (
     Information,
+    LineFormat,
     Protocol,
     Query,
     RawRequest,
@@ -187,12 +188,21 @@ def _wanted(names: Sequence[Name] | None, found: Mapping[str, _Found]) -> dict[s
     return {name: found[name] for name in wanted if name in found}
 
 
+def _text_of_line(value: object, _: Sequence[str]) -> object:
+    return value
+
+
+def _render_line(found: Classified, served: ServedModel) -> object:
+    return _result(found, ClassifyRequest(texts=[]), served.model, served.model.task)
+
+
 def _render_error(error: ServingError) -> tuple[int, object]:
     return error.status, {"error": str(error), "kind": error.kind}
 
 
 def _models(service: Service, _: Mapping[str, str]) -> Reply:
-    return Reply({"models": [_described(served) for served in service.models]})
+    limits = {"max_texts": service.settings.max_texts, "max_body_bytes": service.settings.max_body_bytes}
+    return Reply({"models": [_described(served) for served in service.models], "limits": limits})
 
 
 def _model(service: Service, path: Mapping[str, str]) -> Reply:
@@ -215,6 +225,7 @@ def _described(served: ServedModel) -> dict[str, object]:
         "value_range": record.value_range,
         "labels": list(model.labels),
         "thresholds": None if record.thresholds is None else list(record.thresholds),
+        "label_separator": record.separator,
         "text_columns": list(model.text_columns),
         "directions": model.directions,
         "precision": model.precision,
@@ -237,4 +248,5 @@ PROTOCOL = Protocol(
     ),
     reply=ClassifyReply,
     error=ErrorReply,
+    lines=LineFormat(_text_of_line, _render_line),
 )

@@ -116,6 +116,19 @@ class Information:
 
 
 @dataclass(frozen=True)
+class LineFormat:
+    """How a protocol reads and writes JSON lines.
+
+    Attributes:
+        text: Returns the text in the JSON value of a line, given the text columns of the model.
+        render: Returns the JSON value of a reply's line for a prediction.
+    """
+
+    text: Callable[[object, Sequence[str]], object]
+    render: Callable[[Classified, ServedModel], object]
+
+
+@dataclass(frozen=True)
 class Protocol:
     """One way to request predictions over HTTP.
 
@@ -127,6 +140,7 @@ class Protocol:
         information: The GET routes of the protocol.
         reply: The schema of a reply with predictions, for OpenAPI.
         error: The schema of an error, for OpenAPI.
+        lines: How bodies of JSON lines are read and written. None if the protocol has no such bodies.
     """
 
     predict_routes: Mapping[str, str]
@@ -136,6 +150,7 @@ class Protocol:
     information: Sequence[Information] = ()
     reply: type[BaseModel] | None = None
     error: type[BaseModel] | None = None
+    lines: LineFormat | None = None
 
     @property
     def routes(self) -> dict[str, str]:
@@ -191,7 +206,7 @@ def served_by(
         first, second = names.get(key), (others or {}).get(key)
         if first is not None and second is not None and first != second:
             raise RequestInvalid(
-                f"the path names the {key} {quoted(first, 100)}, but the body names {quoted(second, 100)}"
+                f"the URL names the {key} {quoted(first, 100)}, but the body names {quoted(second, 100)}"
             )
         found[key] = second if first is None else first
     name, version = found["model"], found["version"]

@@ -113,9 +113,7 @@ def _text(item: object, place: str, columns: Sequence[str]) -> object:
     if len(item) == width:
         return item[0] if width == 1 else item
     if width > 1:
-        raise RequestInvalid(
-            f"{place} has {len(item)} texts, expected {width}, one for each of {columns_text(columns)}"
-        )
+        raise RequestInvalid(f"{place} has {len(item)} texts, expected {width}: {columns_text(columns)}")
     if len(item) == 2:
         raise RequestInvalid(
             f'{place} is a pair of texts, but the model reads one text column. Send several texts as [["a"], ["b"]]'

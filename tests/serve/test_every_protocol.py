@@ -1,0 +1,239 @@
+"""F7, F8, F15: every protocol reports what ``model.predict`` and ``predict_proba`` report, bit for bit (guarantee 8).
+
+All kinds of models are served by one application in this process, in float32 and int8, with and without early exit.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from starlette.testclient import TestClient
+
+import bothways
+from bothways.bundle.parity import ENSEMBLE
+from bothways.runtime.classifier import Classifier
+from bothways.runtime.prediction import Prediction
+from bothways.serve import asgi_app
+from bothways.tasks.labels import label_text
+from bothways.text.reading import Direction
+from tests.bundles import write_with_early_exit
+
+pytestmark = pytest.mark.enable_socket
+KINDS = ("single", "multi", "number", "numbers")
+WORDS = [f"the {word} sat on a mat" for word in ("cat", "DOG", "film", "x", "y z", "lovely", "terrible")]
+TEXTS = st.lists(
+    st.one_of(st.sampled_from(WORDS), st.text(st.characters(exclude_categories=["Cs"]), max_size=40)),
+    min_size=1,
+    max_size=4,
+)
+
+
+class Served:
+    """An application, and the models that it serves by the names of their kinds."""
+
+    def __init__(self, paths: dict[str, Path], **options: Any) -> None:
+        self.models = {kind: bothways.load(path, **options) for kind, path in paths.items()}
+        values = [f"{kind}={path}" for kind, path in paths.items()]
+        self._client = TestClient(asgi_app(*values, **options))
+        self._client.__enter__()
+
+    def post(self, path: str, body: object, **headers: str) -> Any:
+        content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self._client.post(path, content=content, headers=named)
+
+    def json(self, path: str, body: object, **headers: str) -> Any:
+        reply = self.post(path, body, **headers)
+        assert reply.status_code == 200, reply.text
+        return json.loads(reply.content, parse_constant=_refuse)
+
+    def close(self) -> None:
+        self._client.__exit__(None, None, None)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Texts for one of the models, and what it predicts for them."""
+
+    served: Served
+    kind: str
+    model: Classifier
+    texts: list[str]
+    found: list[Prediction]
+
+
+def _refuse(name: str) -> None:
+    raise AssertionError(f"{name} is not JSON")
+
+
+@pytest.fixture(scope="module", params=["float32", "int8", "float32, early exit", "int8, early exit"])
+def served(
+    request: pytest.FixtureRequest,
+    bundle_path: Path,
+    multi_label_bundle_path: Path,
+    regression_bundle_path: Path,
+    targets_bundle_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Served]:
+    precision, _, early_exit = request.param.partition(", ")
+    paths = dict(
+        zip(KINDS, (bundle_path, multi_label_bundle_path, regression_bundle_path, targets_bundle_path), strict=True)
+    )
+    if early_exit:  # of which only single-label models are capable
+        path = tmp_path_factory.mktemp("fast") / "fast.bundle"
+        paths = {"single": write_with_early_exit(bundle_path, path, Direction.FORWARD, WORDS)}
+    found = Served(paths, precision=precision, early_exit=bool(early_exit))
+    yield found
+    found.close()
+
+
+def pairs(model: Classifier, prediction: Prediction) -> list[dict[str, Any]]:
+    """Return what the protocols of Hugging Face report for a text."""
+    scores = prediction.scores[ENSEMBLE].tolist()
+    rows: list[dict[str, Any]] = [
+        {"label": name, "score": score} for name, score in zip(model.task.output_names, scores, strict=True)
+    ]
+    if model.labels:
+        rows.sort(key=lambda row: -row["score"])
+    if model.task.thresholds is not None:
+        chosen = {label_text(label) for label in prediction.chosen}
+        rows = [{**row, "chosen": row["label"] in chosen} for row in rows]
+    return rows
+
+
+def prediction_value(model: Classifier, prediction: Prediction) -> object:
+    """Return what MLflow, SageMaker and KServe report for a text."""
+    if not model.labels:
+        return prediction.value
+    if model.task.thresholds is None:
+        return {"label": prediction.label, "score": prediction.probability}
+    by_label = dict(zip(model.labels, prediction.scores[ENSEMBLE].tolist(), strict=True))
+    return {"labels": list(prediction.chosen), "scores": [by_label[label] for label in prediction.chosen]}
+
+
+def check_own(case: Case) -> None:
+    served, kind, model, texts, found = case.served, case.kind, case.model, case.texts, case.found
+    names = [*model.directions, ENSEMBLE]
+    body = {"texts": texts, model.task.score_kind: names}
+    results = served.json(f"/models/{kind}/v1/classify", body)["results"]
+    assert results == served.json("/v1/classify", {**body, "model": kind})["results"]
+    for result, prediction in zip(results, found, strict=True):
+        plain = prediction.to_dict()
+        keys = (
+            ("label", "probability", "chosen", "read", "probabilities") if model.labels else ("value", "values", "read")
+        )
+        assert result == {key: plain[key] for key in keys}
+
+
+def check_open_inference(case: Case) -> None:
+    served, kind, model, texts, found = case.served, case.kind, case.model, case.texts, case.found
+    tensor = {"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": texts}
+    path = f"/v2/models/{kind}/infer"
+    outputs = {each["name"]: each for each in served.json(path, {"inputs": [tensor]})["outputs"]}
+    scores = np.array([prediction.scores[ENSEMBLE] for prediction in found])
+    if not model.labels:
+        assert (list(outputs), outputs["value"]["data"]) == (["value"], scores.ravel().tolist())
+    else:
+        assert outputs["probabilities"]["data"] == scores.ravel().tolist()
+        assert outputs["probabilities"]["shape"] == [len(texts), len(model.labels)]
+    if model.task.thresholds is not None:
+        assert [json.loads(labels) for labels in outputs["labels"]["data"]] == [list(each.chosen) for each in found]
+        assert outputs["chosen"]["data"] == [label in each.chosen for each in found for label in model.labels]
+    elif model.labels:
+        assert outputs["label"]["data"] == [each.label for each in found]
+    for direction in model.directions:
+        (output,) = served.json(path, {"inputs": [tensor], "outputs": [{"name": direction}]})["outputs"]
+        unread = [None] * model.task.outputs
+        rows = [
+            prediction.scores[direction].tolist() if direction in prediction.scores else unread for prediction in found
+        ]
+        assert output["data"] == [number for row in rows for number in row]
+
+
+def check_predictions(case: Case) -> None:
+    served, kind, model, texts, found = case.served, case.kind, case.model, case.texts, case.found
+    expected = [prediction_value(model, prediction) for prediction in found]
+    invocations = f"/models/{kind}/invocations"
+    assert served.json(invocations, {"inputs": texts}) == {"predictions": expected}
+    assert served.json(f"/invocations?model={kind}", {"inputs": texts}) == {"predictions": expected}
+    assert served.json(f"/v1/models/{kind}:predict", {"instances": texts}) == {"predictions": expected}
+    lines = served.post(invocations, {"inputs": texts}, accept="application/jsonlines").text.splitlines()
+    assert [json.loads(line) for line in lines] == expected
+    reply = served.post(invocations, {"inputs": texts}, accept="text/csv")
+    rows = list(csv.reader(io.StringIO(reply.content.decode(), newline="")))
+    cells = [model.task.cells(prediction.scores[ENSEMBLE]) for prediction in found]
+    assert rows == [[str(cell) for cell in row] for row in cells]
+
+
+def check_hugging_face(case: Case) -> None:
+    served, kind, model, texts, found = case.served, case.kind, case.model, case.texts, case.found
+    expected = [pairs(model, prediction) for prediction in found]
+    assert served.json(f"/models/{kind}", {"inputs": texts}) == expected
+    assert served.json(f"/models/{kind}/predict", {"inputs": [[text] for text in texts]}) == expected
+    assert served.json(f"/models/{kind}/predict", {"inputs": texts[0]}) == expected[0]
+    assert served.json(f"/?model={kind}", {"inputs": texts[0]}) == [expected[0]]
+
+
+def check_thresholds(case: Case) -> None:
+    """Every protocol with a place for parameters takes thresholds: one for all labels, and others for some."""
+    served, model, texts = case.served, case.model, case.texts
+    if model.task.thresholds is None:
+        return
+    first, *_ = model.labels
+    scores = [dict(zip(model.labels, each.scores[ENSEMBLE].tolist(), strict=True)) for each in case.found]
+    choices = {"threshold": 0.5, "thresholds": {first: scores[0][first]}}
+    expected = [[n for n, s in row.items() if s >= (scores[0][first] if n == first else 0.5)] for row in scores]
+    assert first in expected[0]
+    results = served.json("/v1/classify", {"texts": texts, "model": case.kind, **choices})["results"]
+    assert [result["chosen"] for result in results] == expected
+    predictions = served.json(f"/models/{case.kind}/invocations", {"inputs": texts, "params": choices})["predictions"]
+    assert [each["labels"] for each in predictions] == expected
+    rows = served.json(f"/models/{case.kind}", {"inputs": texts, "parameters": choices})
+    assert [{each["label"] for each in row if each["chosen"]} for row in rows] == list(map(set, expected))
+    tensor = {"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": texts}
+    body = {"inputs": [tensor], "parameters": choices, "outputs": [{"name": "labels"}, {"name": "label"}]}
+    labels, label = served.json(f"/v2/models/{case.kind}/infer", body)["outputs"]
+    assert [json.loads(each) for each in labels["data"]] == expected
+    assert label["data"] == [each.label for each in case.found]
+    for wrong, message in (({"other": 0.5}, "unknown labels 'other'"), ({first: 1.5}, "less than or equal to 1")):
+        reply = served.post("/v1/classify", {"texts": texts, "model": case.kind, "thresholds": wrong})
+        assert (reply.status_code, message in reply.text) == (400, True), reply.text
+
+
+CHECKS: list[Callable[[Case], None]] = [
+    check_own,
+    check_open_inference,
+    check_predictions,
+    check_hugging_face,
+    check_thresholds,
+]
+
+
+@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(texts=TEXTS)
+def test_every_protocol_reports_what_predict_reports(served: Served, texts: list[str]) -> None:
+    for kind, model in served.models.items():
+        found = list(model.stream(texts))
+        for check in CHECKS:
+            check(Case(served, kind, model, texts, found))
+
+
+def test_early_exit_leaves_out_a_direction_and_never_writes_nan(served: Served) -> None:
+    """F8: the texts of the other test exit early, and a direction that did not read them is null in JSON."""
+    model = served.models["single"]
+    if model.early_exit is None:
+        pytest.skip("this application reads with both directions")
+    found = list(model.stream(WORDS))
+    assert {prediction.read for prediction in found} == {"forward", "both"}
+    for check in CHECKS:
+        check(Case(served, "single", model, WORDS, found))
