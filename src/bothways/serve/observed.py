@@ -43,7 +43,7 @@ class Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = time.perf_counter()
+        started, started_ns = time.perf_counter(), time.time_ns()
         observation = _begun(scope)
         exchange = _Exchange(receive, send, observation)
         settings, metrics = self._service.settings, self._service.metrics
@@ -52,16 +52,20 @@ class Observed:
                 await self._answer(scope, exchange)
             finally:
                 seconds = time.perf_counter() - started
-                metrics.count_request(observation, seconds)
-                if not observation.is_probe and settings.log != "none":
-                    log_request(
-                        observation.method, observation.route, observation.status, seconds, **_fields(observation)
-                    )
+                self._report(observation, started_ns, seconds)
         if not exchange.has_whole_body and "expect" not in Headers(scope=scope):
             timeout = asyncio.timeout(max(0.0, settings.body_timeout_s - seconds))
             with contextlib.suppress(ServingError, ClientDisconnect), self._service.bodies.limited_time(timeout):
                 async with timeout:
                     await exchange.discard_body()
+
+    def _report(self, observation: Observation, started_ns: int, seconds: float) -> None:
+        """Count, log and trace a request that was answered."""
+        self._service.metrics.count_request(observation, seconds)
+        if self._service.telemetry is not None:
+            self._service.telemetry.record(observation, started_ns, seconds)
+        if not observation.is_probe and self._service.settings.log != "none":
+            log_request(observation.method, observation.route, observation.status, seconds, **_fields(observation))
 
     async def _answer(self, scope: Scope, exchange: _Exchange) -> None:
         try:

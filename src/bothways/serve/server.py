@@ -32,6 +32,7 @@ from bothways.serve.log import end_log, log_error, log_message, start_log
 from bothways.serve.metrics import ServerMetrics
 from bothways.serve.service import Service
 from bothways.serve.settings import Settings, kubernetes_variables, read_settings
+from bothways.serve.telemetry import start_telemetry
 from bothways.serve.tls import read_certificate, trust_anyone
 
 _MAX_HEADER_BYTES = 65_536
@@ -41,6 +42,8 @@ _FLUSH_S = 0.5
 """Seconds of the drain time that are kept for sending the last replies."""
 _SAME_SIGNAL_S = 1.0
 """A second SIGTERM within this time is the same one: supervisors signal a process and its group."""
+_SEND_S = 3.0
+"""Seconds to send the last traces and metrics to a collector."""
 _BUG = 70
 _T = TypeVar("_T")
 
@@ -68,12 +71,16 @@ def serve(bundles: Sequence[str], options: Mapping[str, object], config: Path | 
             logging.WARNING,
         )
     try:
-        process = _Process(Service(found, settings, ServerMetrics()), bundles, config)
+        service = Service(found, settings, ServerMetrics())
+        process = _Process(service, bundles, config)
     except ConfigError as error:
         log_error(str(error), error)
         status = error.exit_code
     else:
+        service.telemetry = start_telemetry(lambda: service.models)
         status = asyncio.new_event_loop().run_until_complete(process.run())
+        if service.telemetry is not None:
+            service.telemetry.close(_SEND_S)
     end_log()
     # granian's threads may return to Python during its finalization, which would abort the process. Nor is there a
     # reason to wait for a model that is still being loaded.
