@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import pytest
 from bothways.runtime.classifier import Classifier
 from bothways.serve.grpc_messages import CLASSES, SERVICE, make
 from tests.serve.conftest import HOST, RunningServer, free_port, running
+from tests.serve.test_proxied import certificate
 
 pytestmark = pytest.mark.enable_socket
 TEXTS = ["what a lovely film", "the DOG ate the cat", "schöne Grüße 👋", ""]
@@ -23,8 +26,9 @@ TEXTS = ["what a lovely film", "the DOG ate the cat", "schöne Grüße 👋", ""
 class Client:
     """A client of the service, with the messages of the server. ``test_clients.py`` has an independent one."""
 
-    def __init__(self, port: int) -> None:
-        self.channel = grpc.insecure_channel(f"{HOST}:{port}")
+    def __init__(self, port: int, channel: Any = None) -> None:
+        self.channel = channel or grpc.insecure_channel(f"{HOST}:{port}")
+        self.metadata: list[tuple[str, str]] = []
 
     def call(self, method_name: str, /, timeout_s: float | None = 30, **fields: Any) -> Any:
         method = self.channel.unary_unary(
@@ -32,7 +36,7 @@ class Client:
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=CLASSES[f"{method_name}Response"].FromString,
         )
-        return method(make(f"{method_name}Request", **fields), timeout=timeout_s)
+        return method(make(f"{method_name}Request", **fields), timeout=timeout_s, metadata=self.metadata)
 
     def infer(self, model: str, texts: Sequence[str], timeout_s: float | None = 30, **fields: Any) -> Any:
         tensor = {"name": "text", "datatype": "BYTES", "shape": [len(texts)]}
@@ -156,6 +160,31 @@ def test_calls_are_counted_and_logged(client_and_server: tuple[Client, RunningSe
     page = server.request("/metrics").body.decode()
     assert f'route="/{SERVICE}/ModelInfer",status="200"' in page.replace('method="GRPC",', "")
     assert f"GRPC /{SERVICE}/ModelInfer 200" in server.log_text
+
+
+def test_calls_need_a_key_and_are_encrypted_as_over_http(bundle_path: Path, model: Classifier, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("k-1\n")
+    crt, key = certificate(tmp_path, "localhost")
+    port, http_port = free_port(), free_port()
+    options = ["--api-key-file", tmp_path / "keys", "--ssl-certfile", crt, "--ssl-keyfile", key, "--grpc-port", port]
+    encrypted = grpc.ssl_channel_credentials(crt.read_bytes())
+    with (
+        running(bundle_path, *options, "--threads", 1, folder=tmp_path, port=http_port, wait=False),
+        grpc.secure_channel(f"localhost:{port}", encrypted) as channel,
+    ):
+        client = Client(port, channel)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with contextlib.suppress(grpc.RpcError):
+                if client.call("ServerReady").ready:  # a probe needs no key
+                    break
+            time.sleep(0.1)
+        with pytest.raises(grpc.RpcError) as caught:
+            client.infer("tiny", ["a film"])
+        assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
+        client.metadata = [("authorization", "Bearer k-1")]
+        labels, _ = client.infer("tiny", ["a film"]).raw_output_contents
+        assert elements(labels) == model.predict(["a film"]).tolist()
 
 
 def test_a_port_in_use_is_an_error_and_calls_end_with_the_server(

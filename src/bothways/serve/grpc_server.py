@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -23,11 +24,13 @@ from bothways.errors import (
     RequestInvalid,
     RequestTooLarge,
     ServingError,
+    Unauthorized,
     Unavailable,
 )
 from bothways.serve.grpc_messages import CLASSES, SERVICE, make, parameters_of
-from bothways.serve.log import log_error, log_request
+from bothways.serve.log import log_error
 from bothways.serve.observation import REQUEST_ID_HEADER, Observation, read_request_id
+from bothways.serve.observed import report
 from bothways.serve.predict import classify
 from bothways.serve.protocols.open_inference import InferInput, model_metadata, texts_of_tensors
 from bothways.serve.protocols.protocol import Query, Reply, refuse_many_texts, served_by
@@ -45,6 +48,7 @@ from bothways.serve.trace_context import HEADER, read_trace_context
 from bothways.version import __version__
 
 _STATUS: dict[type[ServingError], grpc.StatusCode] = {
+    Unauthorized: grpc.StatusCode.UNAUTHENTICATED,
     ModelUnknown: grpc.StatusCode.NOT_FOUND,
     RequestInvalid: grpc.StatusCode.INVALID_ARGUMENT,
     RequestTooLarge: grpc.StatusCode.INVALID_ARGUMENT,
@@ -81,13 +85,16 @@ class GrpcServer:
         addresses: The addresses that it listens on, with the port.
     """
 
-    def __init__(self, service: Service, addresses: Sequence[str], port: int) -> None:
+    def __init__(
+        self, service: Service, addresses: Sequence[str], port: int, certificate: tuple[Path, Path] | None
+    ) -> None:
         """Create the server. It listens after ``start``.
 
         Args:
             service: The service.
             addresses: The addresses to listen on.
             port: The port to listen on.
+            certificate: The files of the certificate and its private key. None for no TLS.
 
         Raises:
             AddressUnusable: An address is already in use, or is not one of this machine.
@@ -114,12 +121,19 @@ class GrpcServer:
         for address in addresses:
             where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
             try:
-                self._server.add_insecure_port(where)
+                self._listen(where, certificate)
             except RuntimeError:
                 raise AddressUnusable(
                     f"can't listen on {where} for gRPC: in use, or no address of this machine"
                 ) from None
             self.addresses.append(where)
+
+    def _listen(self, where: str, certificate: tuple[Path, Path] | None) -> None:
+        if certificate is None:
+            self._server.add_insecure_port(where)
+        else:
+            chain, key = (path.read_bytes() for path in certificate)
+            self._server.add_secure_port(where, grpc.ssl_server_credentials([(key, chain)]))
 
     async def start(self) -> None:
         """Begin to accept calls."""
@@ -142,7 +156,7 @@ class GrpcServer:
 
     async def _answer(self, name: str, handler: _Handler, request: Any, context: Any) -> Message:
         """Answer a call, and count and log it. An error becomes the status of the call."""
-        started = time.perf_counter()
+        started_ns, started = time.time_ns(), time.perf_counter()
         metadata = [(key, str(value)) for key, value in context.invocation_metadata() or ()]
         observation = Observation(
             "GRPC",
@@ -153,6 +167,8 @@ class GrpcServer:
             status=_CANCELED,
         )
         try:
+            if not observation.is_probe:
+                self._service.keys.require(dict(metadata))
             reply = await handler(request, _Call(context, observation))
             observation.status = 200
             return reply
@@ -168,19 +184,7 @@ class GrpcServer:
             log_error("internal error", error, route=observation.route)
             return await _abort(context, grpc.StatusCode.INTERNAL, "internal error")
         finally:
-            self._observe(observation, time.perf_counter() - started)
-
-    def _observe(self, observation: Observation, seconds: float) -> None:
-        self._service.metrics.count_request(observation, seconds)
-        if not observation.is_probe and self._service.settings.log != "none":
-            log_request(
-                observation.method,
-                observation.route,
-                observation.status,
-                seconds,
-                request_id=observation.request_id,
-                trace_id=observation.trace.trace_id,
-            )
+            report(self._service, observation, started_ns, time.perf_counter() - started)
 
     async def _server_live(self, _: Any, __: _Call) -> Message:
         return make("ServerLiveResponse", live=True)
@@ -214,8 +218,11 @@ class GrpcServer:
         query, wanted = self._parsed(request)
         call.observation.choose(query.served.name, query.served.version)
         refuse_many_texts(len(query.texts), settings)
-        served, answer = await classify(self._service, query, deadline_s)
+        with self._service.bodies.hold() as held:
+            held.add(request.ByteSize())
+            served, answer = await classify(self._service, query, deadline_s)
         call.observation.choose(served.name, served.version)
+        call.observation.record(answer)
         tensors = list(output_tensors(wanted, served.model, answer))
         return make(
             "ModelInferResponse",

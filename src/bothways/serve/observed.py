@@ -52,20 +52,12 @@ class Observed:
                 await self._answer(scope, exchange)
             finally:
                 seconds = time.perf_counter() - started
-                self._report(observation, started_ns, seconds)
+                report(self._service, observation, started_ns, seconds)
         if not exchange.has_whole_body and "expect" not in Headers(scope=scope):
             timeout = asyncio.timeout(max(0.0, settings.body_timeout_s - seconds))
             with contextlib.suppress(ServingError, ClientDisconnect), self._service.bodies.limited_time(timeout):
                 async with timeout:
                     await exchange.discard_body()
-
-    def _report(self, observation: Observation, started_ns: int, seconds: float) -> None:
-        """Count, log and trace a request that was answered."""
-        self._service.metrics.count_request(observation, seconds)
-        if self._service.telemetry is not None:
-            self._service.telemetry.record(observation, started_ns, seconds)
-        if not observation.is_probe and self._service.settings.log != "none":
-            log_request(observation.method, observation.route, observation.status, seconds, **_fields(observation))
 
     async def _answer(self, scope: Scope, exchange: _Exchange) -> None:
         try:
@@ -79,6 +71,15 @@ class Observed:
                 raise  # the connection is closed, so that the client does not take a part for the whole
             reply = json_response({"error": "internal error", "kind": "internal"}, 500)
             await reply(scope, exchange.receive, exchange.send)
+
+
+def report(service: Service, observation: Observation, started_ns: int, seconds: float) -> None:
+    """Count, log and trace a request that was answered."""
+    service.metrics.count_request(observation, seconds)
+    if service.telemetry is not None:
+        service.telemetry.record(observation, started_ns, seconds)
+    if not observation.is_probe and service.settings.log != "none":
+        log_request(observation.method, observation.route, observation.status, seconds, **_fields(observation))
 
 
 class _Exchange:
