@@ -162,14 +162,17 @@ def test_calls_are_counted_and_logged(client_and_server: tuple[Client, RunningSe
     assert f"GRPC /{SERVICE}/ModelInfer 200" in server.log_text
 
 
-def test_calls_need_a_key_and_are_encrypted_as_over_http(bundle_path: Path, model: Classifier, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_call_needs_the_key_and_the_certificate_of_http_and_a_port_of_its_own(
+    bundle_path: Path, model: Classifier, tmp_path: Path
+) -> None:
     (tmp_path / "keys").write_text("k-1\n")
     crt, key = certificate(tmp_path, "localhost")
     port, http_port = free_port(), free_port()
     options = ["--api-key-file", tmp_path / "keys", "--ssl-certfile", crt, "--ssl-keyfile", key, "--grpc-port", port]
     encrypted = grpc.ssl_channel_credentials(crt.read_bytes())
     with (
-        running(bundle_path, *options, "--threads", 1, folder=tmp_path, port=http_port, wait=False),
+        running(bundle_path, *options, "--threads", 1, folder=tmp_path, port=http_port, wait=False) as server,
         grpc.secure_channel(f"localhost:{port}", encrypted) as channel,
     ):
         client = Client(port, channel)
@@ -185,13 +188,6 @@ def test_calls_need_a_key_and_are_encrypted_as_over_http(bundle_path: Path, mode
         client.metadata = [("authorization", "Bearer k-1")]
         labels, _ = client.infer("tiny", ["a film"]).raw_output_contents
         assert elements(labels) == model.predict(["a film"]).tolist()
-
-
-def test_a_port_in_use_is_an_error_and_calls_end_with_the_server(
-    client_and_server: tuple[Client, RunningServer], bundle_path: Path, tmp_path: Path
-) -> None:
-    port = free_port()
-    with running(bundle_path, "--grpc-port", port, "--threads", 1, folder=tmp_path) as server:
         with running(bundle_path, "--grpc-port", port, "--threads", 1, folder=tmp_path, wait=False) as second:
             assert second.process.wait(timeout=60) == 1
             assert f"can't listen on {HOST}:{port} for gRPC" in second.log_text

@@ -301,6 +301,26 @@ def test_mlflow_rejects_with_a_reason(
     assert (reply.status, message in reply.value["message"]) == (status, True), reply.body
 
 
+def test_f7_a_multi_label_model_reports_the_labels_that_reach_their_thresholds(
+    regression_server: RunningServer, multi_label_model: Classifier
+) -> None:
+    """``test_every_protocol.py`` compares all protocols with all kinds of models, in one process."""
+    expected = [list(labels) for labels in multi_label_model.predict(TEXTS)]
+    assert expected[0] != expected[1]
+    server = regression_server
+    results = server.classify(TEXTS, model="topics").value["results"]
+    assert [result["chosen"] for result in results] == expected
+    predictions = server.request("/invocations?model=topics", TEXTS).value["predictions"]
+    assert [prediction["labels"] for prediction in predictions] == expected
+    for path, inputs in (("/models/topics", TEXTS), ("/models/topics/predict", [[text] for text in TEXTS])):
+        rows = server.request(path, {"inputs": inputs}).value
+        assert [sorted(each["label"] for each in row if each["chosen"]) for row in rows] == list(map(sorted, expected))
+    tensor = {"name": "text", "datatype": "BYTES", "shape": [2], "data": TEXTS, "parameters": {}}
+    labels, chosen, _ = server.request("/v2/models/topics/infer", {"inputs": [tensor]}).value["outputs"]
+    assert [json.loads(each) for each in labels["data"]] == expected
+    assert (chosen["datatype"], chosen["shape"], len(chosen["data"])) == ("BOOL", [2, 4], 8)
+
+
 # The Open Inference Protocol.
 
 
