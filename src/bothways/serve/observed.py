@@ -14,6 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from bothways.errors import ServingError
 from bothways.serve.log import Field, log_error, log_request
 from bothways.serve.observation import (
     REQUEST_ID_HEADER,
@@ -42,7 +43,7 @@ class Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = time.perf_counter()
+        started, started_ns = time.perf_counter(), time.time_ns()
         observation = _begun(scope)
         exchange = _Exchange(receive, send, observation)
         settings, metrics = self._service.settings, self._service.metrics
@@ -51,13 +52,20 @@ class Observed:
                 await self._answer(scope, exchange)
             finally:
                 seconds = time.perf_counter() - started
-                metrics.count_request(observation, seconds)
-                if not observation.is_probe and settings.log != "none":
-                    log_request(
-                        observation.method, observation.route, observation.status, seconds, **_fields(observation)
-                    )
-        if not exchange.has_whole_body and "expect" not in Headers(scope=scope) and not self._service.is_draining:
-            await exchange.discard_body(settings.body_timeout_s - seconds)
+                self._report(observation, started_ns, seconds)
+        if not exchange.has_whole_body and "expect" not in Headers(scope=scope):
+            timeout = asyncio.timeout(max(0.0, settings.body_timeout_s - seconds))
+            with contextlib.suppress(ServingError, ClientDisconnect), self._service.bodies.limited_time(timeout):
+                async with timeout:
+                    await exchange.discard_body()
+
+    def _report(self, observation: Observation, started_ns: int, seconds: float) -> None:
+        """Count, log and trace a request that was answered."""
+        self._service.metrics.count_request(observation, seconds)
+        if self._service.telemetry is not None:
+            self._service.telemetry.record(observation, started_ns, seconds)
+        if not observation.is_probe and self._service.settings.log != "none":
+            log_request(observation.method, observation.route, observation.status, seconds, **_fields(observation))
 
     async def _answer(self, scope: Scope, exchange: _Exchange) -> None:
         try:
@@ -98,13 +106,11 @@ class _Exchange:
             headers[HEADER] = self.observation.trace.traceparent
         await self._send(message)
 
-    async def discard_body(self, timeout_s: float) -> None:
-        """Read the rest of the request, within limits of time and size."""
+    async def discard_body(self) -> None:
+        """Read the rest of the request."""
         discarded = 0
-        with contextlib.suppress(TimeoutError, ClientDisconnect):
-            async with asyncio.timeout(max(0.0, timeout_s)):
-                while not self.has_whole_body and discarded < _MOST_DISCARDED_BYTES:
-                    discarded += len((await self.receive()).get("body", b""))
+        while not self.has_whole_body and discarded < _MOST_DISCARDED_BYTES:
+            discarded += len((await self.receive()).get("body", b""))
 
 
 def _begun(scope: Scope) -> Observation:

@@ -15,7 +15,8 @@ from bothways.runtime.classifier import Classifier
 from bothways.runtime.prediction import Prediction
 from bothways.runtime.sessions import WINDOW_TOKENS
 from bothways.runtime.slots import BATCH_SLOTS, TokenCounts
-from bothways.serve.batching import Batcher, PendingRequest
+from bothways.serve.batching import Batcher
+from bothways.serve.schedule import PendingRequest
 from bothways.text.reading import TokenizedText
 
 SENTENCE = "the cat sat on a mat, "
@@ -105,8 +106,8 @@ def test_a_request_over_the_queue_limit_is_rejected_with_a_retry_time(batcher: B
 
 
 def test_reserved_room_is_not_available_to_others(batcher: Batcher) -> None:
-    with suppress(KeyError), batcher.reserve(199_990):  # a request that fails while its tokens are counted
-        with pytest.raises(Overloaded), batcher.reserve(11):
+    with suppress(KeyError), batcher.reserve([199_990], soon()):  # a request that fails while its tokens are counted
+        with pytest.raises(Overloaded), batcher.reserve([11], soon()):
             pass
         with pytest.raises(Overloaded, match="the queue holds 199990 of 200000 tokens"):
             submitted(batcher, SENTENCE)
