@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Error, Page, Route, expect
+from playwright.sync_api import Browser, Error, FilePayload, Page, Route, expect
 
 import bothways
 from bothways.runtime.classifier import Classifier
@@ -41,7 +41,7 @@ def page(browser: Browser, page_server: RunningServer) -> Iterator[Page]:
 
 def choose(page: Page, name: str, content: str | bytes) -> None:
     data = content if isinstance(content, bytes) else content.encode()
-    page.set_input_files("#file", [{"name": name, "mimeType": "", "buffer": data}])
+    page.set_input_files("#file", FilePayload(name=name, mimeType="", buffer=data))
 
 
 def classify(page: Page, line: str) -> None:
@@ -206,6 +206,10 @@ def test_mistakes_are_named_and_can_be_corrected(page: Page) -> None:
     page.select_option("#format", label="One text per line")
     classify(page, "2 of 2 rows classified")
     assert [row[0] for row in downloaded(page)] == ["text", "fine", "with, commas"]
+    choose(page, "stray.csv", 'text,label\n"good,a\nbad,b\nso-so,c\nend",d\n')  # the rows read as one
+    expect(page.locator("#table-line")).to_have_text(
+        "stray.csv: 1 row. Cells with several lines: 1, the longest has 4."
+    )
     choose(page, "two.csv", "number,words\n1,some words\n2,more words\n".encode("cp1252") + b"3,caf\xe9\n")
     expect(page.locator("#table-line")).to_contain_text("read as Windows-1252")
     expect(page.locator("#preview")).to_contain_text("café")
