@@ -24,6 +24,7 @@ from bothways import strict_json
 from bothways.errors import BodyUnsupported, Overloaded, RequestTooLarge, ServingError, TextError, Unavailable, quoted
 from bothways.serve.answers import Classified
 from bothways.serve.batching import ModelUnloaded
+from bothways.serve.bodies import HeldBody
 from bothways.serve.log import log_message
 from bothways.serve.protocols.protocol import Chosen, LineFormat
 from bothways.serve.service import ServedModel, Service
@@ -105,8 +106,9 @@ class _LineClassifier:
     async def _read(self, body: AsyncIterator[bytes], answers: asyncio.Queue[asyncio.Task[bytes] | None]) -> None:
         """Read groups of lines, and start to classify each when there is room for its answer."""
         try:
-            async for group in _groups(body, self._service):
-                await answers.put(asyncio.create_task(self._reply(group)))
+            with self._service.bodies.hold() as held:
+                async for group in _groups(body, self._service, held):
+                    await answers.put(asyncio.create_task(self._reply(group)))
         except Exception as error:  # noqa: BLE001  (raised where the answers are awaited)
             await answers.put(asyncio.create_task(_failed(error)))
         await answers.put(None)
@@ -186,11 +188,11 @@ async def _failed(error: Exception) -> bytes:
     raise error
 
 
-async def _groups(body: AsyncIterator[bytes], service: Service) -> AsyncIterator[list[_Line]]:
+async def _groups(body: AsyncIterator[bytes], service: Service, held: HeldBody) -> AsyncIterator[list[_Line]]:
     """Yield the lines of a body in groups. The lines of a group have arrived together, so that no line waits.
 
     Raises:
-        StreamEnded: The client sends nothing, or the server is shutting down.
+        StreamEnded: The client sends nothing, the server is shutting down, or there is no memory for a long line.
         ClientDisconnect: The client has disconnected.
     """
     longest = service.settings.max_body_bytes
@@ -213,6 +215,10 @@ async def _groups(body: AsyncIterator[bytes], service: Service) -> AsyncIterator
         pending += pieces[-1]
         if len(pending) > longest:
             pending, is_too_long = bytearray(b"."), True
+        try:
+            held.resize(len(pending))
+        except Overloaded as error:
+            raise StreamEnded(str(error)) from None
         if group:
             yield group
             group, size = [], 0
