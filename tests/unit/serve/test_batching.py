@@ -123,8 +123,8 @@ def test_f3_a_request_that_can_not_meet_its_deadline_is_refused_at_once_and_not_
         batcher.submit(tokens(batcher.model, SENTENCE * 5_000), time.monotonic() + 0.05)
     assert 1 <= raised.value.retry_after_s <= 60
     assert not first.answer.done()
+    batcher.max_wait_s = 1e-6
     with pytest.raises(Overloaded, match=r"the limit is 1e-06 s \(max-queue-s\)"):
-        batcher.max_wait_s = 1e-6
         submitted(batcher, SENTENCE * 5_000)
     first.answer.result(60)
     assert batcher.tokens == 0
