@@ -6,10 +6,14 @@ import contextlib
 import gzip
 import json
 import resource
+import signal
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import zstandard
@@ -109,6 +113,47 @@ def test_many_tiny_chunks_are_one_body(server: RunningServer) -> None:
         chunks = b"".join(b"1\r\n" + bytes([byte]) + b"\r\n" for byte in body)
         connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
         assert status_of(received(connection)) == 200
+
+
+@pytest.mark.server
+def test_f11_large_bodies_have_a_budget_of_memory_and_stalled_ones_do_not_delay_a_shutdown(
+    bundle_path: Path, tmp_path: Path
+) -> None:
+    """400 clients send almost all of 2 MB each, and then nothing. There is memory for 16 of these bodies."""
+    limits = ["--max-total-body-bytes", 32_000_000, "--body-timeout-s", 60, "--drain-s", 30, "--threads", 1]
+    head = HEAD + b"Content-Length: 2000000\r\nConnection: close\r\n\r\n"
+    with running(bundle_path, *limits, folder=tmp_path) as server, ExitStack() as stack:
+        before_kib = resident_kib(server)
+        connections = [stack.enter_context(server.connect()) for _ in range(400)]
+
+        def flood() -> None:
+            for connection in connections:
+                with suppress(OSError):  # refused, and read for a while only
+                    connection.sendall(head + b" " * 1_900_000)
+
+        flooding = Thread(target=flood)
+        flooding.start()
+        refused = received(connections[-1], 60)
+        assert status_of(refused) == 429
+        assert b"of 32000000 bytes (max-total-body-bytes)" in refused
+        assert b"\r\nretry-after: 1\r\n" in refused.lower()
+        flooding.join()
+        assert server.metric("bothways_rejections_total", '{reason="overloaded"}') >= 350
+        assert resident_kib(server) - before_kib < 150_000
+        for connection in connections[100:]:
+            connection.close()
+        started = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        replies = [status_of(received(connection)) for connection in connections[:100]]
+        assert Counter(replies).keys() <= {429, 503, 0}
+        assert replies.count(503) >= 10
+        assert server.process.wait(timeout=60) == 0
+        assert time.monotonic() - started < 15
+
+
+def resident_kib(server: RunningServer) -> int:
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0])
 
 
 def test_a_body_announced_as_huge_is_rejected_immediately(server: RunningServer) -> None:

@@ -6,13 +6,13 @@ HTTP servers only limit the header.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from starlette.requests import Request
 
 from bothways.errors import Overloaded, RequestSlow, RequestTooLarge, Unavailable
-from bothways.serve.decompression import compression_of, decompressed
+from bothways.serve.decompression import Decompressor, compression_of
 from bothways.serve.settings import Settings
 
 _RETRY_AFTER_S = 1
@@ -40,7 +40,7 @@ class Bodies:
         try:
             yield held
         finally:
-            held.release()
+            held.resize(0)
 
     def close(self) -> None:
         """Refuse bodies from now on, also those that are still arriving. To be called from any thread."""
@@ -52,21 +52,23 @@ class Bodies:
         if timeout in self._arriving:
             timeout.reschedule(loop.time())
 
-    @contextmanager
-    def limited_time(self, timeout: asyncio.Timeout) -> Iterator[None]:
-        """Translate the end of the time for a body, and let ``close`` end it sooner.
+    @asynccontextmanager
+    async def arriving(self) -> AsyncIterator[None]:
+        """Limit the time in which something of a body must arrive. ``close`` ends it sooner.
 
         Raises:
-            RequestSlow: The time is over.
+            RequestSlow: It did not arrive within ``body_timeout_s``.
             Unavailable: The server is shutting down.
         """
+        limit_s = self._settings.body_timeout_s
+        timeout = asyncio.timeout(limit_s)
         self._arriving[timeout] = asyncio.get_running_loop()
         try:
             self._require_open()
-            yield
+            async with timeout:
+                yield
         except TimeoutError:
             self._require_open()
-            limit_s = self._settings.body_timeout_s
             raise RequestSlow(f"the body was not received within {limit_s:g} s (body-timeout-s)") from None
         finally:
             del self._arriving[timeout]
@@ -76,7 +78,7 @@ class Bodies:
             raise Unavailable("the server is shutting down: send the request to another replica")
 
     def _require_room(self, more: int) -> None:
-        if self.bytes + more > self.max_bytes:
+        if more > 0 and self.bytes + more > self.max_bytes:
             raise Overloaded(
                 f"the bodies of all requests have {self.bytes} of {self.max_bytes} bytes (max-total-body-bytes), and "
                 f"{more} more would be needed",
@@ -85,25 +87,20 @@ class Bodies:
 
 
 class HeldBody:
-    """The memory for one body."""
+    """The memory for the body of one request, or for the part of it that is kept."""
 
     def __init__(self, bodies: Bodies) -> None:
         self._bodies, self._bytes = bodies, 0
 
-    def add(self, count: int) -> None:
-        """Take memory for this number of bytes more.
+    def resize(self, count: int) -> None:
+        """Take memory for this number of bytes, instead of what was taken before.
 
         Raises:
             Overloaded: The bodies of all requests together are too large.
         """
-        self._bodies._require_room(count)
-        self._bytes += count
-        self._bodies.bytes += count
-
-    def release(self) -> None:
-        """Release the memory."""
-        self._bodies.bytes -= self._bytes
-        self._bytes = 0
+        self._bodies._require_room(count - self._bytes)
+        self._bodies.bytes += count - self._bytes
+        self._bytes = count
 
     async def read(self, request: Request) -> bytes:
         """Read the body of a request, and decompress it if it is compressed.
@@ -125,25 +122,26 @@ class HeldBody:
                 raise self._too_large()
             bodies._require_room(int(length[:20]))
         body = bytearray()
-        timeout = asyncio.timeout(settings.body_timeout_s)
-        with bodies.limited_time(timeout):
-            async with timeout:
-                async for part in request.stream():
-                    self._append(body, part)
+        async with bodies.arriving():
+            async for part in request.stream():
+                self._append(body, part)
         return bytes(body) if compression is None else await self._decompressed(body, compression)
 
     async def _decompressed(self, body: bytearray, compression: str) -> bytes:
         """Return a body without its compression. Other requests take turns with its parts."""
         found = bytearray()
-        for part in decompressed(body, compression):
-            self._append(found, part)
+        decompressor = Decompressor(compression)
+        for part in decompressor.decompress(body):
+            self._append(found, part, len(body))
             await asyncio.sleep(0)
+        decompressor.end()
         return bytes(found)
 
-    def _append(self, body: bytearray, part: bytes) -> None:
+    def _append(self, body: bytearray, part: bytes, more: int = 0) -> None:
+        """Append a part to a body, while ``more`` other bytes are in memory."""
         if len(body) + len(part) > self._bodies._settings.max_body_bytes:
             raise self._too_large()
-        self.add(len(part))
+        self.resize(len(body) + len(part) + more)
         body += part
 
     def _too_large(self) -> RequestTooLarge:

@@ -55,35 +55,54 @@ def compression_of(header: str | None) -> str | None:
     return compression
 
 
-def decompressed(body: bytes | bytearray, compression: str) -> Iterator[bytes]:
-    """Decompress a body.
+class Decompressor:
+    """Decompresses one body: one or more gzip members or zstd frames."""
 
-    Args:
-        body: The compressed body: one or more gzip members or zstd frames.
-        compression: One of those that ``compression_of`` returns.
+    def __init__(self, compression: str) -> None:
+        """Begin a body.
 
-    Yields:
-        The parts of the decompressed body.
+        Args:
+            compression: One of those that ``compression_of`` returns.
+        """
+        self._compression = compression
+        self._new, self._step, self._failure = _codec(compression)
+        self._stream, self._members = self._new(), 1
 
-    Raises:
-        RequestInvalid: The body is damaged, incomplete, or consists of more than 1,000 members.
-    """
-    new, step, failure = _codec(compression)
-    stream, members = new(), 1
-    try:
-        for start in range(0, len(body), step):
-            piece = bytes(body[start : start + step])
-            while piece:
-                if stream.eof:
-                    stream, members = new(), members + 1
-                if members > _MOST_MEMBERS:
-                    raise RequestInvalid(f"the {compression} body has more than {_MOST_MEMBERS} members, expected one")
-                yield stream.decompress(piece)
-                piece = stream.unused_data if stream.eof else b""
-    except failure:
-        raise RequestInvalid(f"the body is not valid {compression}, as its content-encoding states") from None
-    if not stream.eof:
-        raise RequestInvalid(f"the {compression} body is incomplete")
+    def decompress(self, part: bytes | bytearray) -> Iterator[bytes]:
+        """Decompress the next part of the body.
+
+        Yields:
+            The decompressed parts.
+
+        Raises:
+            RequestInvalid: The body is damaged, or consists of more than 1,000 members.
+        """
+        try:
+            for start in range(0, len(part), self._step):
+                piece = bytes(part[start : start + self._step])
+                while piece:
+                    yield self._begun().decompress(piece)
+                    piece = self._stream.unused_data if self._stream.eof else b""
+        except self._failure:
+            message = f"the body is not valid {self._compression}, as its content-encoding states"
+            raise RequestInvalid(message) from None
+
+    def end(self) -> None:
+        """Check that the body is complete.
+
+        Raises:
+            RequestInvalid: Its end is missing.
+        """
+        if not self._stream.eof:
+            raise RequestInvalid(f"the {self._compression} body is incomplete")
+
+    def _begun(self) -> _Stream:
+        """Return the member that is being decompressed: a new one at the end of another."""
+        if self._stream.eof:
+            self._stream, self._members = self._new(), self._members + 1
+        if self._members > _MOST_MEMBERS:
+            raise RequestInvalid(f"the {self._compression} body has more than {_MOST_MEMBERS} members, expected one")
+        return self._stream
 
 
 def _codec(compression: str) -> tuple[Callable[[], _Stream], int, type[Exception]]:

@@ -6,7 +6,6 @@ clients read a reply only after they have sent everything, and would report a br
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 
@@ -29,6 +28,8 @@ from bothways.serve.trace_context import HEADER, read_trace_context
 
 _CLIENT_DISCONNECTED = 499
 """The status that nginx logs when a client disconnects. No client receives it."""
+_NOTHING_FOLLOWS = (408, _CLIENT_DISCONNECTED)
+"""After these statuses, waiting for the rest of the body is useless."""
 _MOST_DISCARDED_BYTES = 2**30
 
 
@@ -44,19 +45,19 @@ class Observed:
             await self._app(scope, receive, send)
             return
         started, started_ns = time.perf_counter(), time.time_ns()
-        observation = _begun(scope)
+        headers = Headers(scope=scope)
+        observation = _begun(scope["method"], headers)
+        observe(scope, observation)
         exchange = _Exchange(receive, send, observation)
-        settings, metrics = self._service.settings, self._service.metrics
-        with metrics.in_progress.track_inprogress():
+        with self._service.metrics.in_progress.track_inprogress():
             try:
                 await self._answer(scope, exchange)
             finally:
                 seconds = time.perf_counter() - started
                 report(self._service, observation, started_ns, seconds)
-        if not exchange.has_whole_body and "expect" not in Headers(scope=scope):
-            timeout = asyncio.timeout(max(0.0, settings.body_timeout_s - seconds))
-            with contextlib.suppress(ServingError, ClientDisconnect), self._service.bodies.limited_time(timeout):
-                async with timeout:
+        if not exchange.has_whole_body and observation.status not in _NOTHING_FOLLOWS and "expect" not in headers:
+            with contextlib.suppress(ServingError, ClientDisconnect):
+                async with self._service.bodies.arriving():
                     await exchange.discard_body()
 
     async def _answer(self, scope: Scope, exchange: _Exchange) -> None:
@@ -114,16 +115,13 @@ class _Exchange:
             discarded += len((await self.receive()).get("body", b""))
 
 
-def _begun(scope: Scope) -> Observation:
+def _begun(method: str, headers: Headers) -> Observation:
     """Return the observation of a request that has just arrived."""
-    headers = Headers(scope=scope)
-    observation = Observation(
-        known_method(scope["method"]),
+    return Observation(
+        known_method(method),
         read_request_id(headers.getlist(REQUEST_ID_HEADER)),
         read_trace_context(headers.getlist(HEADER)),
     )
-    observe(scope, observation)
-    return observation
 
 
 def _fields(observation: Observation) -> dict[str, Field]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import codecs
 import time
-import traceback
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
@@ -21,11 +20,12 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from bothways import strict_json
-from bothways.errors import BodyUnsupported, Overloaded, RequestTooLarge, ServingError, TextError, Unavailable, quoted
+from bothways.errors import Overloaded, RequestInvalid, RequestTooLarge, ServingError, TextError, Unavailable
 from bothways.serve.answers import Classified
 from bothways.serve.batching import ModelUnloaded
 from bothways.serve.bodies import HeldBody
-from bothways.serve.log import log_message
+from bothways.serve.decompression import Decompressor, compression_of
+from bothways.serve.log import log_error
 from bothways.serve.protocols.protocol import Chosen, LineFormat
 from bothways.serve.service import ServedModel, Service
 
@@ -53,37 +53,22 @@ class _Line:
     content: bytes | None
 
 
-@dataclass(frozen=True, eq=False)
-class _Group:
-    """Lines that are classified together, and the memory for them."""
-
-    lines: list[_Line]
-    held: HeldBody
-
-    @property
-    def is_full(self) -> bool:
-        size = sum(len(line.content or b"") for line in self.lines)
-        return len(self.lines) == _GROUP_LINES or size >= _GROUP_BYTES
-
-
 class LinesResponse(Response):
     """The response to a body of JSON lines."""
 
     def __init__(self, service: Service, chosen: Chosen, lines: LineFormat, request: Request, media_type: str) -> None:
-        encoding = request.headers.get("content-encoding", "identity").strip().lower()
-        if encoding != "identity":
-            raise BodyUnsupported(f"content-encoding {quoted(encoding, 40)} is not supported: send lines uncompressed")
+        compression = compression_of(request.headers.get("content-encoding"))
         super().__init__(media_type=media_type)
         del self.headers["content-length"]
         self._classifier = _LineClassifier(service, chosen, lines)
-        self._request = request
+        self._body = request.stream() if compression is None else _decompressed(request.stream(), compression)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send a line per line that is received, until the end of the body or until the client disconnects."""
         start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         await send(start)
         with suppress(ClientDisconnect, OSError):
-            async with aclosing(self._classifier.replies(self._request.stream())) as replies:
+            async with aclosing(self._classifier.replies(self._body)) as replies:
                 async for lines in replies:
                     await send({"type": "http.response.body", "body": lines, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -94,7 +79,6 @@ class _LineClassifier:
 
     def __init__(self, service: Service, chosen: Chosen, lines: LineFormat) -> None:
         self._service, self._served, self._version, self._format = service, chosen.served, chosen.version, lines
-        self._reader = _GroupReader(service)
 
     async def replies(self, body: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
         """Yield the replies to groups of lines, in their order."""
@@ -107,8 +91,8 @@ class _LineClassifier:
             yield _line_of({"error": str(error)})
         except ClientDisconnect:
             raise
-        except Exception:  # noqa: BLE001  (the status has been sent already)
-            log_message(f"internal error in a stream of lines\n{traceback.format_exc()}")
+        except Exception as error:  # noqa: BLE001  (the status has been sent already)
+            log_error("internal error in a stream of lines", error)
             yield _line_of({"error": "internal error"})
         finally:
             reading.cancel()
@@ -116,24 +100,18 @@ class _LineClassifier:
                 if (waiting := answers.get_nowait()) is not None:
                     waiting.cancel()
             await asyncio.gather(reading, return_exceptions=True)
-            self._reader.release_all()
 
     async def _read(self, body: AsyncIterator[bytes], answers: asyncio.Queue[asyncio.Task[bytes] | None]) -> None:
         """Read groups of lines, and start to classify each when there is room for its answer."""
         try:
-            async for group in self._reader.groups(body):
-                await answers.put(asyncio.create_task(self._reply(group)))
+            with self._service.bodies.hold() as held:
+                async for group in _groups(body, self._service, held):
+                    await answers.put(asyncio.create_task(self._reply(group)))
         except Exception as error:  # noqa: BLE001  (raised where the answers are awaited)
             await answers.put(asyncio.create_task(_failed(error)))
         await answers.put(None)
 
-    async def _reply(self, group: _Group) -> bytes:
-        try:
-            return await self._replies_to(group.lines)
-        finally:
-            self._reader.release(group)
-
-    async def _replies_to(self, group: Sequence[_Line]) -> bytes:
+    async def _reply(self, group: Sequence[_Line]) -> bytes:
         """Return the lines of the reply to a group.
 
         Raises:
@@ -204,76 +182,62 @@ class _LineClassifier:
             raise StreamEnded(str(error)) from None
 
 
-class _GroupReader:
-    """Reads the lines of a body in groups. The bytes in memory count as those of other bodies do."""
+async def _decompressed(body: AsyncIterator[bytes], compression: str) -> AsyncIterator[bytes]:
+    """Decompress a body part by part.
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._held: set[HeldBody] = set()
-
-    async def groups(self, body: AsyncIterator[bytes]) -> AsyncIterator[_Group]:
-        """Yield the lines in groups. The lines of a group have arrived together, so that no line waits.
-
-        Raises:
-            StreamEnded: The client sends nothing, or the server is shutting down or has no memory for the lines.
-            ClientDisconnect: The client has disconnected.
-        """
-        longest, number = self._service.settings.max_body_bytes, 0
-        group, pending, is_too_long = self._new_group(), bytearray(), False
-        while (part := await _next_part(body, self._service)) is not None:
-            if number == 0 and not pending:
-                part = part.removeprefix(codecs.BOM_UTF8)
-            await self._hold(group.held, len(part))
-            pieces = part.split(b"\n")
-            for piece in pieces[:-1]:
-                pending += piece
-                number, is_too_long = number + 1, is_too_long or len(pending) > longest
-                group.lines.append(_Line(number, None if is_too_long else bytes(pending)))
-                pending, is_too_long = bytearray(), False
-                if group.is_full:
-                    yield group
-                    group = self._new_group()
-            pending += pieces[-1]
-            if len(pending) > longest:
-                pending, is_too_long = bytearray(b"."), True
-            if group.lines:
-                yield group
-                group = self._new_group()
-        if pending:
-            group.lines.append(_Line(number + 1, None if is_too_long else bytes(pending)))
-            yield group
-
-    def release(self, group: _Group) -> None:
-        """Release the memory of a group that has been answered."""
-        group.held.release()
-        self._held.discard(group.held)
-
-    def release_all(self) -> None:
-        """Release the memory of all groups."""
-        for held in self._held:
-            held.release()
-
-    def _new_group(self) -> _Group:
-        held = HeldBody(self._service.bodies)
-        self._held.add(held)
-        return _Group([], held)
-
-    async def _hold(self, held: HeldBody, count: int) -> None:
-        """Wait until there is memory for this number of bytes."""
-        deadline_s = time.monotonic() + self._service.settings.body_timeout_s
-        while True:
-            try:
-                held.add(count)
-            except Overloaded as error:
-                if self._service.is_draining or time.monotonic() > deadline_s:
-                    raise StreamEnded(str(error)) from None
-                await asyncio.sleep(_RETRY_S)
-            else:
-                return
+    Raises:
+        StreamEnded: The body is damaged or incomplete.
+    """
+    decompressor = Decompressor(compression)
+    try:
+        async for part in body:
+            for piece in decompressor.decompress(part):
+                yield piece
+        decompressor.end()
+    except RequestInvalid as error:
+        raise StreamEnded(str(error)) from None
 
 
 async def _failed(error: Exception) -> bytes:
     raise error
+
+
+async def _groups(body: AsyncIterator[bytes], service: Service, held: HeldBody) -> AsyncIterator[list[_Line]]:
+    """Yield the lines of a body in groups. The lines of a group have arrived together, so that no line waits.
+
+    Raises:
+        StreamEnded: The client sends nothing, the server is shutting down, or there is no memory for a long line.
+        ClientDisconnect: The client has disconnected.
+    """
+    longest = service.settings.max_body_bytes
+    group: list[_Line] = []
+    size = number = 0
+    pending, is_too_long = bytearray(), False
+    while (part := await _next_part(body, service)) is not None:
+        if number == 0 and not pending:
+            part = part.removeprefix(codecs.BOM_UTF8)
+        pieces = part.split(b"\n")
+        for piece in pieces[:-1]:
+            pending += piece
+            number, is_too_long = number + 1, is_too_long or len(pending) > longest
+            group.append(_Line(number, None if is_too_long else bytes(pending)))
+            size += len(pending)
+            pending, is_too_long = bytearray(), False
+            if len(group) == _GROUP_LINES or size >= _GROUP_BYTES:
+                yield group
+                group, size = [], 0
+        pending += pieces[-1]
+        if len(pending) > longest:
+            pending, is_too_long = bytearray(b"."), True
+        try:
+            held.resize(len(pending))
+        except Overloaded as error:
+            raise StreamEnded(str(error)) from None
+        if group:
+            yield group
+            group, size = [], 0
+    if pending:
+        yield [_Line(number + 1, None if is_too_long else bytes(pending))]
 
 
 async def _next_part(body: AsyncIterator[bytes], service: Service) -> bytes | None:

@@ -10,7 +10,7 @@ from contextlib import closing, suppress
 import numpy as np
 import pytest
 
-from bothways.errors import DeadlinePassed, Overloaded, RequestTooLarge, Unavailable
+from bothways.errors import DeadlinePassed, DeadlineTooSoon, Overloaded, RequestTooLarge, Unavailable
 from bothways.runtime.classifier import Classifier
 from bothways.runtime.prediction import Prediction
 from bothways.runtime.sessions import WINDOW_TOKENS
@@ -114,6 +114,23 @@ def test_reserved_room_is_not_available_to_others(batcher: Batcher) -> None:
         raise KeyError
     submitted(batcher, SENTENCE * 10_000).answer.result(60)
     assert batcher.tokens == 0
+
+
+def test_f3_a_request_that_can_not_meet_its_deadline_is_refused_at_once_and_not_read(batcher: Batcher) -> None:
+    """The first one has about a second of work, as measured when the model was loaded."""
+    first = submitted(batcher, SENTENCE * 10_000)
+    with pytest.raises(DeadlineTooSoon, match=r"can't be answered before its deadline in 0\.0\d+ s: with") as raised:
+        batcher.submit(tokens(batcher.model, SENTENCE * 5_000), time.monotonic() + 0.05)
+    assert 1 <= raised.value.retry_after_s <= 60
+    assert not first.answer.done()
+    batcher.max_wait_s = 1e-6
+    with pytest.raises(Overloaded, match=r"the limit is 1e-06 s \(max-queue-s\)"):
+        submitted(batcher, SENTENCE * 5_000)
+    first.answer.result(60)
+    assert batcher.tokens == 0
+    alone = batcher.submit(tokens(batcher.model, SENTENCE * 10_000), time.monotonic() + 0.01)
+    with pytest.raises(DeadlinePassed):  # nothing else waits, so it was worth a try
+        alone.answer.result(60)
 
 
 def test_a_request_larger_than_the_queue_is_too_large(batcher: Batcher) -> None:
