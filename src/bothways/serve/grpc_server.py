@@ -219,7 +219,7 @@ class GrpcServer:
         call.observation.choose(query.served.name, query.served.version)
         refuse_many_texts(len(query.texts), settings)
         with self._service.bodies.hold() as held:
-            held.add(request.ByteSize())
+            held.resize(request.ByteSize())
             served, answer = await classify(self._service, query, deadline_s)
         call.observation.choose(served.name, served.version)
         call.observation.record(answer)
