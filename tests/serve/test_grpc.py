@@ -87,6 +87,8 @@ def test_the_server_and_its_models_are_described(client: Client) -> None:
         ("chosen", [-1, 4]),
         ("probabilities", [-1, 4]),
     ]
+    check = client.channel.unary_unary("/grpc.health.v1.Health/Check")
+    assert check(b"") == b"\x08\x01"  # SERVING, as the probes of Kubernetes read it
     index = [(each.name, each.state) for each in client.call("RepositoryIndex").models]
     assert index == [("tiny", "READY"), ("topics", "READY"), ("houses", "READY")]
 

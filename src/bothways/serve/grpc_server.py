@@ -27,7 +27,7 @@ from bothways.errors import (
     Unauthorized,
     Unavailable,
 )
-from bothways.serve.grpc_messages import CLASSES, SERVICE, make, parameters_of
+from bothways.serve.grpc_messages import CLASSES, HEALTH_SERVICE, SERVICE, make, parameters_of
 from bothways.serve.log import log_error
 from bothways.serve.observation import REQUEST_ID_HEADER, Observation, read_request_id
 from bothways.serve.observed import report
@@ -59,7 +59,8 @@ _STATUS: dict[type[ServingError], grpc.StatusCode] = {
 _CANCELED = 499
 _MOST_CALLS = 256
 """Calls at a time. Further ones get RESOURCE_EXHAUSTED. Their messages are in memory, each at most max-body-bytes."""
-_PROBES = ("ServerLive", "ServerReady", "ModelReady")
+_PROBES = ("/ServerLive", "/ServerReady", "/ModelReady", "/Check")
+_SERVING, _NOT_SERVING = 1, 2
 
 
 @dataclass(frozen=True)
@@ -109,15 +110,9 @@ class GrpcServer:
             ],
             maximum_concurrent_rpcs=_MOST_CALLS,
         )
-        handlers = {
-            name: grpc.unary_unary_rpc_method_handler(
-                partial(self._answer, name, handler),
-                request_deserializer=CLASSES[f"{name}Request"].FromString,
-                response_serializer=_serialized,
-            )
-            for name, handler in self._handlers().items()
-        }
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        for name, handlers in ((SERVICE, self._handlers()), (HEALTH_SERVICE, {"Check": self._check_health})):
+            found = {method: self._method(f"/{name}/{method}", handler) for method, handler in handlers.items()}
+            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, found),))
         for address in addresses:
             where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
             try:
@@ -127,6 +122,14 @@ class GrpcServer:
                     f"can't listen on {where} for gRPC: in use, or no address of this machine"
                 ) from None
             self.addresses.append(where)
+
+    def _method(self, route: str, handler: _Handler) -> Any:
+        message = route.rpartition("/")[2].replace("Check", "HealthCheck")
+        return grpc.unary_unary_rpc_method_handler(
+            partial(self._answer, route, handler),
+            request_deserializer=CLASSES[f"{message}Request"].FromString,
+            response_serializer=_serialized,
+        )
 
     def _listen(self, where: str, certificate: tuple[Path, Path] | None) -> None:
         if certificate is None:
@@ -154,7 +157,7 @@ class GrpcServer:
             "ModelInfer": self._infer,
         }
 
-    async def _answer(self, name: str, handler: _Handler, request: Any, context: Any) -> Message:
+    async def _answer(self, route: str, handler: _Handler, request: Any, context: Any) -> Message:
         """Answer a call, and count and log it. An error becomes the status of the call."""
         started_ns, started = time.time_ns(), time.perf_counter()
         metadata = [(key, str(value)) for key, value in context.invocation_metadata() or ()]
@@ -162,8 +165,8 @@ class GrpcServer:
             "GRPC",
             read_request_id([value for key, value in metadata if key == REQUEST_ID_HEADER]),
             read_trace_context([value for key, value in metadata if key == HEADER]),
-            f"/{SERVICE}/{name}",
-            is_probe=name in _PROBES,
+            route,
+            is_probe=route.endswith(_PROBES),
             status=_CANCELED,
         )
         try:
@@ -185,6 +188,9 @@ class GrpcServer:
             return await _abort(context, grpc.StatusCode.INTERNAL, "internal error")
         finally:
             report(self._service, observation, started_ns, time.perf_counter() - started)
+
+    async def _check_health(self, _: Any, __: _Call) -> Message:
+        return make("HealthCheckResponse", status=_SERVING if self._service.is_ready else _NOT_SERVING)
 
     async def _server_live(self, _: Any, __: _Call) -> Message:
         return make("ServerLiveResponse", live=True)
