@@ -183,6 +183,11 @@ def test_invocations_are_answered_in_the_format_that_is_accepted(
     assert (reply.status, reply.headers["content-type"]) == (status, content_type)
 
 
+def test_a_reply_in_csv_has_no_place_for_top_k(server: RunningServer) -> None:
+    reply = server.request("/invocations", {"inputs": ["a"], "params": {"top_k": 1}}, {"accept": "text/csv"})
+    assert (reply.status, "top_k is not supported for replies in CSV" in reply.value["message"]) == (400, True)
+
+
 def test_csv_replies_have_the_columns_of_bothways_predict(server: RunningServer, model: Classifier) -> None:
     reply = server.request("/invocations", {"inputs": TEXTS[:1]}, {"accept": "text/csv; header=present"})
     header, row = reply.body.decode().splitlines()

@@ -85,6 +85,8 @@ def _parse(received: RawRequest, service: Service) -> Query:
         expected = f"{JSON}, {CSV} or {JSON_LINES[0]}"
         raise BodyUnsupported(f"the content type is {quoted(body_type.name, 60)}, expected {expected}")
     choices.task_of(chosen.served.model)
+    if choices.top_k is not None and media.name == CSV:
+        raise RequestInvalid("top_k is not supported for replies in CSV, which have the probabilities of all labels")
     return Query(texts, chosen.served, partial(_render, choices, media), chosen.version)
 
 
