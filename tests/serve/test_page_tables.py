@@ -278,7 +278,10 @@ def test_ten_thousand_rows_are_sent_in_portions_within_the_limits(page: Page, mo
     header, *found = downloaded(page)
     assert [row[:2] for row in found] == rows[1:]
     texts = [row[1] for row in found]
-    assert [row[header.index("predicted_label")] for row in found] == model.predict(texts).tolist()
+    labels = model.predict(texts).tolist()
+    assert [row[header.index("predicted_label")] for row in found] == labels
+    counts = dict(line.split() for line in page.locator("#distributions tr").all_inner_texts())
+    assert counts == {label: f"{labels.count(label):,}" for label in model.labels}
     shown = page.locator("#rows tbody tr")
     assert shown.count() == 100
     expect(page.locator("#rows caption")).to_have_text("First 100 of 10,000 rows")
@@ -327,6 +330,26 @@ def test_a_canceled_run_keeps_its_results_and_continues(page: Page) -> None:
     page.unroute("**/v1/classify")
     page.click("#continue")
     expect(page.locator("#batch-line")).to_have_text("300 of 300 rows classified")
+    assert page.locator("#continue").is_hidden()
+
+
+def test_results_of_two_models_are_not_mixed(page: Page) -> None:
+    """A run ends if the server replaces the model, and cannot continue with the new one."""
+    replies = 0
+
+    def replace_the_model(route: Route) -> None:
+        nonlocal replies
+        replies += 1
+        reply = route.fetch().json()
+        route.fulfill(json=reply if replies == 1 else reply | {"digest": "0" * 64})
+
+    page.route("**/v1/classify", replace_the_model)
+    page.fill("#paste", "\n".join(row[1] for row in many_rows(100)))
+    page.click("#classify")
+    expect(page.locator("#error")).to_have_text(
+        "The server has loaded another model meanwhile. Classify the rows again."
+    )
+    expect(page.locator("#batch-line")).to_contain_text("not classified yet")
     assert page.locator("#continue").is_hidden()
 
 
