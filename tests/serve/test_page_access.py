@@ -251,7 +251,7 @@ def check_offline(browser: Browser, path: Path, parts: list[str]) -> None:
 
 
 def test_a_key_is_requested_and_used(browser: Browser, bundle_path: Path, tmp_path: Path) -> None:
-    """It is not stored, and a wrong or expired one is reported. Also where a proxy publishes the server below a path."""
+    """It is not stored, and a wrong or expired one is reported. Also with --root-path."""
     keys = tmp_path / "keys.txt"
     keys.write_text("right\n")
     options = ["--api-key-file", keys, "--root-path", "/reviews", "--threads", 1]
