@@ -201,7 +201,12 @@ class Schedule:
         texts = min(EFFICIENT_TEXTS, len(self) + request.texts)
         step_s = speed.step_s(texts * WINDOW_TOKENS)
         wait_s = max(0.0, seconds(before + request.work) - speed.factor * request.work)
-        finish_s = wait_s + speed.factor * request.work + request.longest_steps * step_s
+        longest_s = (
+            request.longest_steps * step_s
+        )  # its other texts are read in the same steps, as far as there is room
+        finish_s = wait_s + max(
+            longest_s, longest_s * (1 - min(1, request.texts / texts)) + speed.factor * request.work
+        )
         excess_s = _MARGIN * finish_s - (request.deadline_s - now_s)
         until = before
         for other in behind:

@@ -27,7 +27,7 @@ _Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 _Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
-PROCESS_SETTINGS = frozenset({"host", "port", "uds", "header_timeout_s", "linger_s", "watch_s"})
+PROCESS_SETTINGS = frozenset({"host", "port", "grpc_port", "uds", "header_timeout_s", "linger_s", "watch_s"})
 """Settings that have no effect in another application (``serve.embedded``)."""
 
 
@@ -42,6 +42,8 @@ class Settings(Document):
     """Port to listen on. Use 0 for any free port, which the log reports."""
     uds: str | None = None
     """Path of a Unix domain socket to listen on, instead of a host and a port."""
+    grpc_port: Annotated[int, Field(ge=1, le=65_535)] | None = None
+    """Port to listen on for gRPC (Open Inference Protocol). Needs the extra grpc. Defaults to no gRPC."""
     precision: Precision = "float32"
     """Precision of the matrix products. int8 is faster and only approximates the trainer's probabilities."""
     early_exit: bool = False
