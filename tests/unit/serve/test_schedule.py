@@ -75,7 +75,8 @@ def test_what_waits_or_is_read_counts_until_it_has_been_read() -> None:
         schedule.advance(text)
     assert schedule.seconds == pytest.approx(0.704 - 3 * WINDOW_S)
     schedule.finish(second)
-    assert (request.tokens, schedule.seconds) == (320, pytest.approx(0.704 - 4 * WINDOW_S))
+    assert request.tokens == 320
+    assert schedule.seconds == pytest.approx(0.704 - 4 * WINDOW_S)
     schedule.remove(request)
     assert schedule.seconds == pytest.approx(9 * WINDOW_S)
     schedule.finish(first)  # it was in a slot when its request was removed
@@ -93,11 +94,11 @@ def test_a_request_is_refused_if_it_can_not_be_finished_in_time() -> None:
 
 
 def test_a_request_is_refused_if_it_would_delay_another_one_beyond_its_deadline() -> None:
-    schedule, _ = schedule_of(*[([100], 3.8)] * 20)
-    assert excess_s(schedule, [100], 3.75 + 0.01) > 0
-    late = excess_s(schedule, [100] * 2, 3.7)  # in time itself, but the last of those behind it would be late
+    schedule, _ = schedule_of(*[([100], 3.67)] * 20)
+    assert excess_s(schedule, [100], 3.68) > 0
+    late = excess_s(schedule, [100] * 2, 3.6)  # in time itself, but the last of those behind it would be late
     assert 0 < late < 0.3
-    assert excess_s(schedule, [10], 3.7) <= 0
+    assert excess_s(schedule, [10], 3.6) <= 0
 
 
 def test_another_group_delays_a_request_no_more_than_its_own_does() -> None:
