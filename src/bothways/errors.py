@@ -19,8 +19,9 @@ r"""Every error that bothways raises on purpose.
     ├── ServingError               request that the server cannot answer                  exit 1
     │   ├── RequestInvalid         malformed request                                      HTTP 400
     │   │   ├── ModelUnknown       model that is not served                               HTTP 404
-    │   │   ├── BodyUnsupported    compressed body or unsupported content type            HTTP 415
+    │   │   ├── BodyUnsupported    unsupported compression or content type               HTTP 415
     │   │   └── ReplyUnsupported   no supported format is accepted for the reply          HTTP 406
+    │   ├── Unauthorized           no valid API key                                       HTTP 401
     │   ├── RequestTooLarge        request over a size limit                              HTTP 413
     │   ├── RequestSlow            body not received in time                              HTTP 408
     │   ├── Overloaded             queue full                                             HTTP 429
@@ -234,10 +235,7 @@ class ModelUnknown(RequestInvalid):
 
 
 class BodyUnsupported(RequestInvalid):
-    """The body is compressed or has an unsupported content type.
-
-    Compressed bodies are refused because a few bytes can decompress to any size.
-    """
+    """The body has a compression or a content type that is not supported."""
 
     status = 415
     kind = "unsupported"
@@ -248,6 +246,13 @@ class ReplyUnsupported(RequestInvalid):
 
     status = 406
     kind = "not_acceptable"
+
+
+class Unauthorized(ServingError):
+    """The request has no valid API key."""
+
+    status = 401
+    kind = "unauthorized"
 
 
 class RequestTooLarge(ServingError):

@@ -16,6 +16,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+import zstandard
 
 from tests.serve.conftest import RunningServer, open_files, running
 
@@ -163,10 +164,58 @@ def test_a_body_announced_as_huge_is_rejected_immediately(server: RunningServer)
     assert b"larger than 4000000 bytes (max-body-bytes)" in reply
 
 
-def test_compressed_bodies_are_rejected(server: RunningServer) -> None:
-    bomb = gzip.compress(b" " * 10_000_000)
-    reply = server.request("/v1/classify", bomb, {"content-encoding": "gzip"})
-    assert (reply.status, reply.value["kind"]) == (415, "unsupported")
+BODY = json.dumps({"texts": ["what a film", "the DOG"]}).encode()
+BOMB = b" " * 50_000_000
+
+
+def zstd(content: bytes) -> bytes:
+    return bytes(zstandard.ZstdCompressor().compress(content))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("gzip", gzip.compress(BODY)),
+        ("X-GZIP", gzip.compress(BODY[:9]) + gzip.compress(BODY[9:])),
+        ("zstd", zstd(BODY)),
+        ("zstd", zstd(BODY[:9]) + zstd(BODY[9:])),
+        ("identity", BODY),
+        ("", BODY),
+    ],
+)
+def test_a_compressed_body_is_answered_like_any_other(server: RunningServer, encoding: str, body: bytes) -> None:
+    reply = server.request("/v1/classify", body, {"content-encoding": encoding})
+    assert reply.value == server.request("/v1/classify", BODY).value
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "status", "error"),
+    [
+        ("gzip", gzip.compress(BOMB), 413, "the body is larger than 4000000 bytes (max-body-bytes)"),
+        ("zstd", zstd(BOMB), 413, "the body is larger than 4000000 bytes (max-body-bytes)"),
+        ("gzip", gzip.compress(b"") * 100_000, 400, "the gzip body has more than 1000 members"),
+        ("zstd", zstd(b"") * 100_000, 400, "the zstd body has more than 1000 members"),
+        ("gzip", gzip.compress(BODY)[:-1], 400, "the gzip body is incomplete"),
+        ("zstd", zstd(BODY)[:-1], 400, "the zstd body is incomplete"),
+        ("gzip", b"", 400, "the gzip body is incomplete"),
+        ("gzip", BODY, 400, "the body is not valid gzip, as its content-encoding states"),
+        ("zstd", gzip.compress(BODY), 400, "the body is not valid zstd"),
+        ("gzip", gzip.compress(BODY) + b"more", 400, "the body is not valid gzip"),
+        ("gzip, gzip", gzip.compress(gzip.compress(BODY)), 415, "content-encoding 'gzip, gzip' is not supported"),
+        ("br", BODY, 415, "content-encoding 'br' is not supported: send gzip, zstd or no compression"),
+    ],
+)
+def test_a_compressed_body_keeps_the_limits(
+    server: RunningServer, encoding: str, body: bytes, status: int, error: str
+) -> None:
+    before = memory_bytes(server)
+    reply = server.request("/v1/classify", body, {"content-encoding": encoding})
+    assert (reply.status, error in reply.value["error"]) == (status, True), reply.value
+    assert memory_bytes(server) - before < 20_000_000
+
+
+def memory_bytes(server: RunningServer) -> float:
+    return server.metric("process_resident_memory_bytes")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from contextlib import asynccontextmanager, contextmanager
 
 from starlette.requests import Request
 
-from bothways.errors import BodyUnsupported, Overloaded, RequestSlow, RequestTooLarge, Unavailable, quoted
+from bothways.errors import Overloaded, RequestSlow, RequestTooLarge, Unavailable
+from bothways.serve.decompression import Decompressor, compression_of
 from bothways.serve.settings import Settings
 
 _RETRY_AFTER_S = 1
@@ -102,36 +103,47 @@ class HeldBody:
         self._bytes = count
 
     async def read(self, request: Request) -> bytes:
-        """Read the body of a request.
+        """Read the body of a request, and decompress it if it is compressed.
 
         Raises:
-            RequestTooLarge: The body, or its announced length, exceeds ``max_body_bytes``.
+            RequestTooLarge: The body, its announced length or its decompressed size exceeds ``max_body_bytes``.
             Overloaded: The bodies of all requests together would exceed ``max_total_body_bytes``.
             RequestSlow: The body was not received within ``body_timeout_s``.
             Unavailable: The server is shutting down.
-            BodyUnsupported: The body is compressed.
+            RequestInvalid: The compressed body is damaged or incomplete.
+            BodyUnsupported: The compression is not supported.
             ClientDisconnect: The client disconnected before the end of the body.
         """
         bodies, settings = self._bodies, self._bodies._settings
-        encoding = request.headers.get("content-encoding", "identity").strip().lower()
-        if encoding != "identity":
-            raise BodyUnsupported(
-                f"content-encoding {quoted(encoding, 40)} is not supported: send the body uncompressed"
-            )
-        limit = settings.max_body_bytes
-        too_large = RequestTooLarge(
-            f"the body is larger than {limit} bytes (max-body-bytes): send fewer texts per request"
-        )
+        compression = compression_of(request.headers.get("content-encoding"))
         length = request.headers.get("content-length", "")
         if length.isdecimal():
-            if int(length[:20]) > limit:
-                raise too_large
+            if int(length[:20]) > settings.max_body_bytes:
+                raise self._too_large()
             bodies._require_room(int(length[:20]))
         body = bytearray()
         async with bodies.arriving():
             async for part in request.stream():
-                if len(body) + len(part) > limit:
-                    raise too_large
-                self.resize(len(body) + len(part))
-                body += part
-        return bytes(body)
+                self._append(body, part)
+        return bytes(body) if compression is None else await self._decompressed(body, compression)
+
+    async def _decompressed(self, body: bytearray, compression: str) -> bytes:
+        """Return a body without its compression. Other requests take turns with its parts."""
+        found = bytearray()
+        decompressor = Decompressor(compression)
+        for part in decompressor.decompress(body):
+            self._append(found, part, len(body))
+            await asyncio.sleep(0)
+        decompressor.end()
+        return bytes(found)
+
+    def _append(self, body: bytearray, part: bytes, more: int = 0) -> None:
+        """Append a part to a body, while ``more`` other bytes are in memory."""
+        if len(body) + len(part) > self._bodies._settings.max_body_bytes:
+            raise self._too_large()
+        self.resize(len(body) + len(part) + more)
+        body += part
+
+    def _too_large(self) -> RequestTooLarge:
+        limit = self._bodies._settings.max_body_bytes
+        return RequestTooLarge(f"the body is larger than {limit} bytes (max-body-bytes): send fewer texts per request")

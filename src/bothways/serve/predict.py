@@ -46,7 +46,7 @@ async def predict(service: Service, protocol: Protocol, request: Request) -> Res
             observation.choose(query.served.name, query.served.version)
             served, answer = await _unless_client_leaves(classify(service, query, deadline_s), request.receive)
             observation.choose(served.name, served.version)
-            observation.answer = answer
+            observation.record(answer)
             return _named(response_of(query.render(served, answer)), served)
     except ServingError as error:
         service.metrics.rejections.labels(error.kind).inc()

@@ -13,9 +13,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 from bothways.errors import DeadlinePassed, Overloaded, TextError, Unavailable
 from bothways.runtime.classifier import Classifier
+from bothways.serve.access import ApiKeys
 from bothways.serve.answers import Answer, Classified
 from bothways.serve.bodies import Bodies
 from bothways.serve.bundles import ModelVersion
@@ -23,6 +25,7 @@ from bothways.serve.metrics import ServerMetrics
 from bothways.serve.models import Models
 from bothways.serve.models import ServedModel as ServedModel  # noqa: PLC0414  (other modules import it from here)
 from bothways.serve.settings import Settings
+from bothways.serve.telemetry import Telemetry
 from bothways.text.reading import TokenizedText
 from bothways.text.validation import check_item
 
@@ -41,14 +44,18 @@ class Service:
     Attributes:
         settings: The settings of the server.
         metrics: The metrics of the server.
+        keys: The API keys of the clients.
         bodies: The bodies of the requests in progress.
+        telemetry: What sends traces and metrics to a collector, if anything does.
         is_draining: Whether the server is shutting down.
         config_problem: Why the bundles to serve could not be read again from the configuration. Empty if they could.
     """
 
     def __init__(self, bundles: Sequence[ModelVersion], settings: Settings, metrics: ServerMetrics) -> None:
         self.settings, self.metrics = settings, metrics
+        self.keys = ApiKeys(None if settings.api_key_file is None else Path(settings.api_key_file))
         self.bodies = Bodies(settings)
+        self.telemetry: Telemetry | None = None
         self.is_draining = False
         self.config_problem = ""
         self._is_closed = False

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import codecs
 import time
-import traceback
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
@@ -21,11 +20,12 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from bothways import strict_json
-from bothways.errors import BodyUnsupported, Overloaded, RequestTooLarge, ServingError, TextError, Unavailable, quoted
+from bothways.errors import Overloaded, RequestInvalid, RequestTooLarge, ServingError, TextError, Unavailable
 from bothways.serve.answers import Classified
 from bothways.serve.batching import ModelUnloaded
 from bothways.serve.bodies import HeldBody
-from bothways.serve.log import log_message
+from bothways.serve.decompression import Decompressor, compression_of
+from bothways.serve.log import log_error
 from bothways.serve.protocols.protocol import Chosen, LineFormat
 from bothways.serve.service import ServedModel, Service
 
@@ -57,20 +57,18 @@ class LinesResponse(Response):
     """The response to a body of JSON lines."""
 
     def __init__(self, service: Service, chosen: Chosen, lines: LineFormat, request: Request, media_type: str) -> None:
-        encoding = request.headers.get("content-encoding", "identity").strip().lower()
-        if encoding != "identity":
-            raise BodyUnsupported(f"content-encoding {quoted(encoding, 40)} is not supported: send lines uncompressed")
+        compression = compression_of(request.headers.get("content-encoding"))
         super().__init__(media_type=media_type)
         del self.headers["content-length"]
         self._classifier = _LineClassifier(service, chosen, lines)
-        self._request = request
+        self._body = request.stream() if compression is None else _decompressed(request.stream(), compression)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send a line per line that is received, until the end of the body or until the client disconnects."""
         start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         await send(start)
         with suppress(ClientDisconnect, OSError):
-            async with aclosing(self._classifier.replies(self._request.stream())) as replies:
+            async with aclosing(self._classifier.replies(self._body)) as replies:
                 async for lines in replies:
                     await send({"type": "http.response.body", "body": lines, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -93,8 +91,8 @@ class _LineClassifier:
             yield _line_of({"error": str(error)})
         except ClientDisconnect:
             raise
-        except Exception:  # noqa: BLE001  (the status has been sent already)
-            log_message(f"internal error in a stream of lines\n{traceback.format_exc()}")
+        except Exception as error:  # noqa: BLE001  (the status has been sent already)
+            log_error("internal error in a stream of lines", error)
             yield _line_of({"error": "internal error"})
         finally:
             reading.cancel()
@@ -182,6 +180,22 @@ class _LineClassifier:
             return self._service.model(self._served.name, self._version)
         except ServingError as error:
             raise StreamEnded(str(error)) from None
+
+
+async def _decompressed(body: AsyncIterator[bytes], compression: str) -> AsyncIterator[bytes]:
+    """Decompress a body part by part.
+
+    Raises:
+        StreamEnded: The body is damaged or incomplete.
+    """
+    decompressor = Decompressor(compression)
+    try:
+        async for part in body:
+            for piece in decompressor.decompress(part):
+                yield piece
+        decompressor.end()
+    except RequestInvalid as error:
+        raise StreamEnded(str(error)) from None
 
 
 async def _failed(error: Exception) -> bytes:
