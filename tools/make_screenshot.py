@@ -1,4 +1,4 @@
-"""Take the README's screenshot of the server's page, with the demo's bundle.
+"""Take the pictures of the server's page: one text for the README, and a file for docs/serving.md.
 
 Run after make demo: .venv/bin/python -m tools.make_screenshot. Needs Debian's chromium.
 """
@@ -12,16 +12,16 @@ import time
 import urllib.request
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 ROOT = Path(__file__).parents[1]
 BUNDLE = ROOT / "demo" / "out" / "messages.bundle"
-PICTURE = ROOT / "docs" / "page.png"
+ROWS = ROOT / "demo" / "held_out.csv"
 TEXT = "The parcel came on time, but half of it was BROKEN. Can I send it back, and who pays for that?"
 
 
 def main() -> None:
-    """Start a server, classify a text on its page, and save a screenshot."""
+    """Start a server, classify a text and a file on its page, and save a screenshot of each."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -34,14 +34,27 @@ def main() -> None:
             browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": 860, "height": 600})
             page.goto(url)
-            page.fill("#text", TEXT)
-            page.click("text=Classify")
-            page.wait_for_selector("#readings ol")
-            page.screenshot(path=PICTURE, full_page=True)
+            _classify_text(page)
+            page.screenshot(path=ROOT / "docs" / "page.png", full_page=True)
+            _classify_rows(page)
+            page.locator("#batch").screenshot(path=ROOT / "docs" / "page-rows.png")
             browser.close()
     finally:
         server.terminate()
         server.wait()
+
+
+def _classify_text(page: Page) -> None:
+    page.fill("#text", TEXT)
+    page.click("#classify")
+    page.wait_for_selector("#readings ol")
+
+
+def _classify_rows(page: Page) -> None:
+    page.check("#mode-many")
+    page.set_input_files("#file", ROWS)
+    page.click("#classify")
+    expect(page.locator("#download")).to_be_visible(timeout=120_000)
 
 
 def _is_ready(url: str) -> bool:

@@ -73,16 +73,18 @@ import os, sys
 import numpy as np
 import bothways
 
-model = bothways.load(sys.argv[1], threads=1, precision=sys.argv[2])
 texts = ["the cat sat on the mat, " * number for number in range(40)]
-expected = model.predict_proba(texts)
 children = []
-for _ in range(3):
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if np.array_equal(model.predict_proba(texts), expected) else 1)
-    children.append(child)
-assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+for threads in (1, 2, 4):
+    model = bothways.load(sys.argv[1], threads=threads, precision=sys.argv[2])
+    expected = model.predict_proba(texts)
+    for predicts in (True, False):
+        child = os.fork()
+        if child == 0:
+            sys.exit(0 if not predicts or np.array_equal(model.predict_proba(texts), expected) else 1)
+        children.append(child)
+    assert np.array_equal(model.predict_proba(texts), expected)
+assert [os.waitpid(child, 0)[1] for child in children] == [0] * 6
 """
 
 MEASURE_PEAK = """
@@ -360,7 +362,8 @@ def test_a_text_of_200_000_tokens_takes_little_memory(bundle_path: Path) -> None
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_forked_processes_share_weights_and_return_the_same_bits(bundle_path: Path, precision: str) -> None:
+def test_forked_processes_return_the_same_bits_and_end(bundle_path: Path, precision: str) -> None:
+    """F2: with ``sys.exit``, which frees everything, and with threads, of which a forked process has none."""
     finished = run_python(FORK, str(bundle_path), precision)
     assert finished.returncode == 0, finished.stderr
 

@@ -105,12 +105,12 @@ def running(
         process.wait()
 
 
-def wait_until_ready(server: RunningServer) -> None:
+def wait_until_ready(server: RunningServer, path: str = "/health/ready") -> None:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         assert server.process.poll() is None, server.log_text
         with contextlib.suppress(OSError, http.client.HTTPException):
-            if server.request("/health/ready", timeout_s=5).status == 200:
+            if server.request(path, timeout_s=5).status == 200:
                 return
         time.sleep(0.05)
     raise AssertionError(f"not ready after {START_S} s: {server.log_text}")

@@ -30,6 +30,26 @@ from starlette.routing import Mount
 app = Starlette(routes=[Mount("/texts", bothways.serve.asgi_app(os.environ["BUNDLE"], threads=1))])
 """
 
+FORKED = """
+import os, sys
+import bothways.serve
+from starlette.testclient import TestClient
+
+app = bothways.serve.asgi_app(sys.argv[1], threads=2)
+answer = lambda: TestClient(app).post("/v1/classify", json={"texts": ["what a lovely film"]}).json()
+expected = answer()
+child = os.fork()
+if child == 0:
+    sys.exit(0 if answer() == expected else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+def test_workers_that_are_forked_after_loading_answer(bundle_path: Path) -> None:
+    """As with ``gunicorn --preload``: a forked process has none of the threads that it was loaded with."""
+    command = [sys.executable, "-c", FORKED, str(bundle_path)]
+    subprocess.run(command, env=python_environment(), check=True, timeout=60)
+
 
 def test_a_mounted_application_predicts_like_the_model(bundle_path: Path, model: Classifier) -> None:
     mounted = bothways.serve.asgi_app(f"first={bundle_path}", f"second={bundle_path}", max_texts=3)

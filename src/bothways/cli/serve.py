@@ -33,6 +33,7 @@ def serve(
     host: Annotated[str | None, _option("host")] = None,
     port: Annotated[int | None, _option("port")] = None,
     uds: Annotated[str | None, _option("uds")] = None,
+    grpc_port: Annotated[int | None, _option("grpc_port")] = None,
     precision: Annotated[Precision | None, _option("precision")] = None,
     early_exit: Annotated[bool | None, _option("early_exit", "--early-exit")] = None,
     key: Annotated[str | None, _option("key")] = None,

@@ -23,6 +23,7 @@ from bothways.arguments import as_flag, as_integer, as_path, as_text, checked, o
 from bothways.bundle.manifest import EarlyExit, Kind, Manifest
 from bothways.bundle.parity import ENSEMBLE, recorded_scores
 from bothways.bundle.read import Bundle, read_bundle
+from bothways.bundle.weights import Weights
 from bothways.errors import BundleBroken, ConfigError, path_text, quoted
 from bothways.runtime.allocator import return_freed_memory
 from bothways.runtime.cores import available_cores
@@ -70,6 +71,28 @@ class _LoadOptions(NamedTuple):
     early_exit: bool
     precision: Precision
     key: str | None
+
+
+class _WeightsAgain:
+    """Reads the weights of a model again, for a process that was forked after the model was loaded."""
+
+    def __init__(self, loaded_by: _LoadOptions, digest: str) -> None:
+        self._loaded_by, self._digest = loaded_by, digest
+        self._lock = threading.Lock()
+        self._unused: dict[Direction, Weights] = {}
+
+    def of(self, direction: Direction) -> Weights:
+        """Return the weights of a member. The bundle is read once for all members.
+
+        Raises:
+            BundleError: The bundle can't be read, or it is another one by now.
+        """
+        with self._lock:
+            if direction not in self._unused:
+                bundle = read_bundle(self._loaded_by.path, Kind.CLASSIFIER, self._loaded_by.key)
+                _require_digest(bundle.digest, self._digest, self._loaded_by.path, "the model before the fork")
+                self._unused = dict(bundle.weights)
+            return self._unused.pop(direction)
 
 
 class Classifier:
@@ -124,6 +147,7 @@ class Classifier:
         # early exit one member reads first, and cores that cannot be divided evenly would be idle.
         is_shared_out = is_int8 and early_exit is None and cores % len(members) == 0
         at_once = len(members) if is_shared_out else 1
+        again = _WeightsAgain(self._loaded_by, bundle.digest)
         sessions, self._heads = [], []
         for member in members:
             weights = bundle.weights.pop(member.direction)  # freed before the next member's weights are packed
@@ -134,6 +158,7 @@ class Classifier:
                     pools_padding=member.pooling is None,
                     threads=cores // at_once,
                     precision=precision,
+                    weights_again=partial(again.of, member.direction),
                 )
             )
             self._heads.append(Head(weights, len(member.widths_head or []) + 1))
@@ -386,7 +411,7 @@ def load(
         path: The bundle's directory.
         threads: Compute threads, 1 or more. Defaults to all cores available to the process, including a container's
             quota. The number changes the speed and no bit of the results. Processes that are forked later share the
-            weights; with more than 1 thread they would wait for threads that they do not have.
+            weights if it is 1. Otherwise each of them reads the bundle again when it first predicts.
         early_exit: Skip the second direction when the first is confident, as calibrated by ``fit_early_exit``.
         precision: ``float32``, or ``int8``, which is faster and only close to the trainer's numbers. The bundle keeps
             float32. ``verify`` reports how close int8 is, ``bothways bench`` how much faster on this machine.
@@ -421,12 +446,16 @@ def _load_same(options: _LoadOptions, digest: str) -> Classifier:
         BothwaysError: See ``load``.
     """
     model = load(**options._asdict())
-    if model.digest != digest:
-        raise BundleBroken(
-            f"{path_text(options.path)} has the digest {model.digest[:_DIGEST_SHOWN]}…, but the pickled model has "
-            f"{digest[:_DIGEST_SHOWN]}…: put the bundle of the pickled model there, or load the new one"
-        )
+    _require_digest(model.digest, digest, options.path, "the pickled model")
     return model
+
+
+def _require_digest(found: str, expected: str, path: str, whose: str) -> None:
+    if found != expected:
+        raise BundleBroken(
+            f"{path_text(path)} has the digest {found[:_DIGEST_SHOWN]}…, but {whose} has {expected[:_DIGEST_SHOWN]}…: "
+            f"put the bundle of {whose} there, or load the new one"
+        )
 
 
 def early_exit_of(bundle: Bundle) -> EarlyExit:

@@ -8,16 +8,21 @@ Letters: T tokens, W windows of them, B texts, V vocabulary, E width of the enco
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
+import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto
 
 from bothways.bundle.manifest import Architecture
 from bothways.bundle.weights import Weights
 from bothways.runtime.awd_lstm_graph import AwdLstmGraph
+from bothways.runtime.cores import available_cores
 from bothways.runtime.encoder import Encoder, EncoderLayout, Precision
+from bothways.runtime.forks import Session
 from bothways.runtime.graph_builder import GraphBuilder
 from bothways.text.tokenizer import PADDING_ID
 
@@ -54,6 +59,7 @@ class EncoderSession:
         pools_padding: bool = True,
         threads: int | None = None,
         precision: Precision = "float32",
+        weights_again: Callable[[], Weights] | None = None,
     ) -> None:
         """Build the graph.
 
@@ -64,22 +70,13 @@ class EncoderSession:
                 Imported models do not pool it.
             threads: Number of threads. Defaults to one per core available to this process.
             precision: Precision of the layers' products.
+            weights_again: Returns the same arrays, for a process that is forked later. Defaults to none.
         """
-        encoder = encoder_of(architecture)
-        self.layout: EncoderLayout = encoder.layout
-        width = self.layout.output_width
-        graph = GraphBuilder("window")
-        ids, lengths, states = _add_window_inputs(graph, self.layout)
-        largest = graph.input("largest", ["B", width])
-        encoded = encoder.add(graph, weights, ids, lengths, states, precision)
-        next_largest, window_totals = _add_pooling(graph, ids, lengths, encoded.outputs, largest, pools_padding)
-        _add_state_outputs(graph, self.layout, encoded.states)
-        graph.output(next_largest, ["B", width])
-        graph.output(window_totals, ["W", "B", width])
-        self._has_edges = encoded.beyond_edges is not None
-        if encoded.beyond_edges is not None:
-            graph.output(encoded.beyond_edges, [])
-        self._session = graph.session(threads)
+        self.layout: EncoderLayout = encoder_of(architecture).layout
+        build = partial(_build_window_session, architecture, pools_padding, threads or available_cores(), precision)
+        session, self._has_edges = build(weights)
+        again = None if weights_again is None else partial(_build_again, build, weights_again)
+        self._session = Session(session, threads or available_cores(), again)
 
     def advance(
         self,
@@ -103,7 +100,7 @@ class EncoderSession:
         """
         feed: dict[str, NDArray[Any]] = {"ids": ids, "lengths": lengths, "largest": largest}
         feed |= {name: state[None] for name, state in zip(self.layout.state_names, states, strict=True)}
-        results = self._session.run(None, feed)
+        results = self._session.run(feed)
         if self._has_edges and results.pop() > 0 and (len(lengths) > 1 or len(ids) > WINDOW_TOKENS):
             return self._advance_separately(ids, lengths, (states, largest, total))
         *new_states, new_largest, window_totals = results
@@ -174,6 +171,32 @@ class LanguageModelSession:
             *states, likelihoods = self._session.run(None, feed)
             total -= float(likelihoods.sum())
         return total / (len(ids) - 1)
+
+
+_Build = Callable[[Weights], tuple[onnxruntime.InferenceSession, bool]]
+
+
+def _build_window_session(
+    architecture: Architecture, pools_padding: bool, threads: int, precision: Precision, weights: Weights
+) -> tuple[onnxruntime.InferenceSession, bool]:
+    """Return a session that reads windows, and whether its last output reports activations beyond their edges."""
+    encoder = encoder_of(architecture)
+    layout, width = encoder.layout, encoder.layout.output_width
+    graph = GraphBuilder("window")
+    ids, lengths, states = _add_window_inputs(graph, layout)
+    largest = graph.input("largest", ["B", width])
+    encoded = encoder.add(graph, weights, ids, lengths, states, precision)
+    next_largest, window_totals = _add_pooling(graph, ids, lengths, encoded.outputs, largest, pools_padding)
+    _add_state_outputs(graph, layout, encoded.states)
+    graph.output(next_largest, ["B", width])
+    graph.output(window_totals, ["W", "B", width])
+    if encoded.beyond_edges is not None:
+        graph.output(encoded.beyond_edges, [])
+    return graph.session(threads), encoded.beyond_edges is not None
+
+
+def _build_again(build: _Build, weights_again: Callable[[], Weights]) -> onnxruntime.InferenceSession:
+    return build(weights_again())[0]
 
 
 def _add_window_inputs(graph: GraphBuilder, layout: EncoderLayout) -> tuple[str, str, list[str]]:

@@ -67,7 +67,7 @@ def read_bundles(values: Sequence[str], config: Path | None) -> tuple[ModelVersi
         raise ConfigError(f"bundles are named both as arguments and by {where}: name them in one place")
     if not isinstance(listed, list) or not listed or not all(isinstance(item, str) for item in listed):
         raise ConfigError(
-            f'{where} must be a list of text, such as ["reviews@v1=a.bundle:90", "reviews@v2=b.bundle:10"]'
+            f'{where} must be a list of strings, such as ["reviews@v1=a.bundle:90", "reviews@v2=b.bundle:10"]'
         )
     try:
         return parse_bundles(listed)

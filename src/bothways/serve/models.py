@@ -266,10 +266,19 @@ class Models:
             raise Unavailable(
                 f"{path_text(source.path)} does not reproduce its parity record on this machine: {verification.problem}"
             )
-        batcher = Batcher(model, settings.max_queue_tokens, settings.max_queue_s)
         for result in ("succeeded", "failed"):
             self._metrics.reloads.labels(result, *_key(source))  # a counter that begins at 0 shows its first increase
-        return ServedModel(source, model, batcher, verification, time.time())
+        return ServedModel(source, model, self._batcher(model), verification, time.time())
+
+    def _batcher(self, model: Classifier) -> Batcher:
+        return Batcher(model, self._settings.max_queue_tokens, self._settings.max_queue_s)
+
+    def start_again_after_fork(self) -> None:
+        """Start the threads of all models, in a process that was forked after they were loaded."""
+        self._served = {
+            name: tuple(replace(version, batcher=self._batcher(version.model)) for version in versions)
+            for name, versions in self._served.items()
+        }
 
     def close(self, timeout_s: float) -> None:
         """Reject new requests, answer the accepted ones, and reject those that are left after the timeout."""

@@ -44,7 +44,7 @@ async def predict(service: Service, protocol: Protocol, request: Request) -> Res
             query = await _read_query(service, protocol, request, held)
             observation = observation_of(request)
             observation.choose(query.served.name, query.served.version)
-            served, answer = await _unless_client_leaves(_classify(service, query, deadline_s), request.receive)
+            served, answer = await _unless_client_leaves(classify(service, query, deadline_s), request.receive)
             observation.choose(served.name, served.version)
             observation.record(answer)
             return _named(response_of(query.render(served, answer)), served)
@@ -69,7 +69,7 @@ def _named(response: Response, served: ServedModel) -> Response:
     return response
 
 
-async def _classify(service: Service, query: Query, deadline_s: float) -> tuple[ServedModel, Answer]:
+async def classify(service: Service, query: Query, deadline_s: float) -> tuple[ServedModel, Answer]:
     """Return the answer, and the model that computed it: the new one if a reload replaces the model at this moment."""
     served = query.served
     while True:

@@ -15,7 +15,7 @@ import socket
 import time
 from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings
@@ -23,7 +23,7 @@ from granian.net import SocketHolder  # type: ignore[attr-defined]
 from granian.server.embed import Server
 from starlette.types import ASGIApp
 
-from bothways.errors import AddressUnusable, BothwaysError, ConfigError
+from bothways.errors import AddressUnusable, BothwaysError, ConfigError, DependencyMissing
 from bothways.serve.app import build_app
 from bothways.serve.bundles import read_bundles
 from bothways.serve.connections import MOST_CONNECTIONS, Connections
@@ -34,6 +34,9 @@ from bothways.serve.service import Service
 from bothways.serve.settings import Settings, kubernetes_variables, read_settings
 from bothways.serve.telemetry import start_telemetry
 from bothways.serve.tls import read_certificate, trust_anyone
+
+if TYPE_CHECKING:
+    from bothways.serve.grpc_server import GrpcServer
 
 _MAX_HEADER_BYTES = 65_536
 _START_S = 30.0
@@ -134,6 +137,7 @@ class _Process:
         self._servers: list[_Server] = []
         self._listening: list[asyncio.Future[None]] = []
         self._connections: Connections | None = None
+        self._grpc: GrpcServer | None = None
         self._ended_at_s: float | None = None
 
     async def run(self) -> int:
@@ -186,6 +190,9 @@ class _Process:
                 await self._unless_ended(_until_alive(opened, has_tls=self._certificate is not None), _START_S)
             except TimeoutError:
                 raise AddressUnusable(f"{url_of(opened)} did not reply within {_START_S:g} s") from None
+        if settings.grpc_port is not None:
+            self._grpc = _grpc_server(service, self._sockets, settings.grpc_port)
+            await self._grpc.start()
         await self._unless_ended(self._loop.run_in_executor(None, service.load_all))
         self._log_start()
         while True:
@@ -254,6 +261,8 @@ class _Process:
         deadline_s = time.monotonic() + settings.drain_s
         flush_s = min(_FLUSH_S, settings.drain_s / 4)
         await self._loop.run_in_executor(None, service.close, settings.drain_s - flush_s)
+        if self._grpc is not None:
+            await self._grpc.stop(flush_s)
         for server in self._servers:
             server.stop()  # type: ignore[no-untyped-call]
         is_open = False
@@ -268,6 +277,21 @@ class _Process:
             close_socket(opened)
         if self._ended.done():
             log_message("stopped: connections were still open after drain-s" if is_open else "stopped after draining")
+
+
+def _grpc_server(service: Service, sockets: Sequence[socket.socket], port: int) -> GrpcServer:
+    """Return the gRPC server, on the addresses of the HTTP server.
+
+    Raises:
+        DependencyMissing: The extra ``grpc`` is not installed.
+        AddressUnusable: An address is already in use.
+    """
+    try:
+        from bothways.serve.grpc_server import GrpcServer  # noqa: PLC0415  (an extra)
+    except ImportError as error:
+        raise DependencyMissing(f"gRPC needs {error.name}: pip install 'bothways[serve,grpc]'") from None
+    addresses = [opened.getsockname()[0] for opened in sockets if opened.family != socket.AF_UNIX]
+    return GrpcServer(service, addresses or [service.settings.host], port)
 
 
 async def _until_alive(opened: socket.socket, *, has_tls: bool) -> None:

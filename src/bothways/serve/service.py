@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -59,12 +60,15 @@ class Service:
         self.config_problem = ""
         self._is_closed = False
         self._models = Models(bundles, settings, metrics)
-        self._tokenizing_now = 0
-        self._tokenizing_oversized = False
         self._tokens_per_character = defaultdict[tuple[str, str], float](
             lambda: _INITIAL_TOKENS_PER_CHARACTER
         )  # by model
         metrics.report_models(lambda: self.models)
+        self._start_tokenizing()
+
+    def _start_tokenizing(self) -> None:
+        self._process_id = os.getpid()
+        self._tokenizing_now, self._tokenizing_oversized = 0, False
         self._tokenizing = ThreadPoolExecutor(TOKENIZING_THREADS, "bothways-tokens")
 
     @property
@@ -95,6 +99,9 @@ class Service:
         """
         if self._is_closed:
             raise Unavailable("the server is shutting down: send the request to another replica")
+        if self._process_id != os.getpid():  # an application that a server loads before it forks its workers
+            self._start_tokenizing()
+            self._models.start_again_after_fork()
         return self._models.choose(name, version)
 
     def load_all(self) -> None:

@@ -62,7 +62,18 @@ _Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], Before
 
 
 PROCESS_SETTINGS = frozenset(
-    {"host", "port", "uds", "header_timeout_s", "keep_alive_s", "linger_s", "watch_s", "ssl_certfile", "ssl_keyfile"}
+    {
+        "host",
+        "port",
+        "grpc_port",
+        "uds",
+        "header_timeout_s",
+        "keep_alive_s",
+        "linger_s",
+        "watch_s",
+        "ssl_certfile",
+        "ssl_keyfile",
+    }
 )
 """Settings that have no effect in another application (``serve.embedded``)."""
 
@@ -78,6 +89,8 @@ class Settings(Document):
     """Port to listen on. Use 0 for any free port, which the log reports."""
     uds: str | None = None
     """Path of a Unix domain socket to listen on, instead of a host and a port."""
+    grpc_port: Annotated[int, Field(ge=1, le=65_535)] | None = None
+    """Port to listen on for gRPC (Open Inference Protocol). Needs the extra grpc. Defaults to no gRPC."""
     precision: Precision = "float32"
     """Precision of the matrix products. int8 is faster and only approximates the trainer's probabilities."""
     early_exit: bool = False

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bothways.errors import ConfigError
-from bothways.serve.bundles import ModelVersion, parse_bundles
+from bothways.serve.bundles import ModelVersion, parse_bundles, read_bundles
+from bothways.serve.settings import Settings, read_settings
 
 
 @pytest.mark.parametrize(
@@ -66,4 +67,33 @@ def test_a_path_that_exists_is_a_path_and_its_name_is_as_written(
 def test_what_is_wrong_is_named(values: list[str], fault: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_bundles(values)
+    assert fault in str(caught.value)
+
+
+def test_bundles_are_named_by_arguments_or_by_a_file(tmp_path: Path) -> None:
+    config = tmp_path / "serve.toml"
+    config.write_text("max_texts = 4\n")
+    assert read_bundles(["m=a"], config) == parse_bundles(["m=a"])
+    config.write_text('bundles = ["m@v1=a:90", "m@v2=b:10"]\n')
+    assert read_bundles([], config) == parse_bundles(["m@v1=a:90", "m@v2=b:10"])
+    assert read_settings({}, config, {}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("content", "values", "fault"),
+    [
+        ("", [], "no bundle, expected at least one"),
+        ('bundles = ["m=a"]', ["m=a"], "named both as arguments and by bundles in "),
+        ("bundles = []", [], "must be a list of strings"),
+        ('bundles = "m=a"', [], "must be a list of strings"),
+        ("bundles = [1]", [], "must be a list of strings"),
+        ('bundles = ["m=a", "m=b"]', [], "serve.toml: two bundles are named 'm'"),
+        ("bundles = [", [], "is not valid TOML"),
+    ],
+)
+def test_a_file_that_names_no_bundles_is_an_error(content: str, values: list[str], fault: str, tmp_path: Path) -> None:
+    config = tmp_path / "serve.toml"
+    config.write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        read_bundles(values, config)
     assert fault in str(caught.value)

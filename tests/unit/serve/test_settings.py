@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bothways.errors import ConfigError
-from bothways.serve.settings import Settings, read_settings
+from bothways.serve.settings import Settings, kubernetes_variables, read_settings
 
 
 def written(folder: Path, content: str) -> Path:
@@ -41,3 +41,28 @@ def test_a_file_that_can_not_be_read_is_an_error(tmp_path: Path, content: str | 
     config = tmp_path / "serve.toml" if content is None else written(tmp_path, content)
     with pytest.raises(ConfigError, match=fault):
         read_settings({}, config, {})
+
+
+def test_variables_that_kubernetes_sets_for_a_service_are_ignored() -> None:
+    """F9: they are named after the Service, and one of them like the setting of the port."""
+    variables = {
+        "BOTHWAYS_PORT": "tcp://10.0.0.1:80",
+        "BOTHWAYS_SERVICE_HOST": "10.0.0.1",
+        "BOTHWAYS_SERVICE_PORT": "80",
+        "BOTHWAYS_PORT_80_TCP": "tcp://10.0.0.1:80",
+        "BOTHWAYS_PORT_80_TCP_PORT": "80",
+        "BOTHWAYS_MAX_TEXTS": "4",
+    }
+    assert read_settings({}, None, variables) == Settings(max_texts=4)
+    assert kubernetes_variables(variables) == {"BOTHWAYS_PORT": "tcp://10.0.0.1:80"}
+    assert read_settings({}, None, variables | {"PORT": "9000"}).port == 9000
+
+
+def test_port_is_read_as_cloud_run_and_heroku_set_it(tmp_path: Path) -> None:
+    """F4: an own variable and an option take precedence over it."""
+    config = written(tmp_path, "port = 1\n")
+    assert read_settings({}, config, {"PORT": "2"}).port == 2
+    assert read_settings({}, config, {"PORT": "2", "BOTHWAYS_PORT": "3"}).port == 3
+    assert read_settings({"port": 4}, config, {"PORT": "nothing"}).port == 4
+    with pytest.raises(ConfigError, match="variable PORT: "):
+        read_settings({}, config, {"PORT": "nothing"})

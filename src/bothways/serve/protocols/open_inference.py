@@ -100,7 +100,7 @@ def _parse(received: RawRequest, service: Service) -> Query:
     model = chosen.served.model
     header, raw = _split(received)
     request = parse_body(header, InferRequest, service.settings)
-    texts = _texts(request.inputs, input_names(model), raw, service.settings)
+    texts = texts_of_tensors(request.inputs, input_names(model), raw, service.settings)
     in_binary = request.parameters.get(_BINARY_OUTPUT) is True
     outputs = None
     if request.outputs is not None:
@@ -127,7 +127,9 @@ def _split(received: RawRequest) -> tuple[bytes, bytes]:
     return received.body[: int(length)], received.body[int(length) :]
 
 
-def _texts(tensors: Sequence[InferInput], names: Sequence[str], raw: bytes, settings: Settings) -> list[object]:
+def texts_of_tensors(
+    tensors: Sequence[InferInput], names: Sequence[str], raw: bytes, settings: Settings
+) -> list[object]:
     """Return the texts of a request: the elements of its only input, or one element of each input.
 
     Args:
@@ -249,11 +251,15 @@ def _server_metadata(_: Service, __: Mapping[str, str]) -> Reply:
 
 
 def _model_metadata(service: Service, path: Mapping[str, str]) -> Reply:
-    served = served_by(service, path).served
+    return Reply(model_metadata(service, served_by(service, path).served))
+
+
+def model_metadata(service: Service, served: ServedModel) -> dict[str, object]:
+    """Return the description of a model."""
     model = served.model
     metadata: dict[str, object] = {
         "name": served.name,
-        "versions": versions_of(service, served),
+        "versions": [other.version for other in service.models if other.name == served.name],
         "platform": PLATFORM,
         "inputs": [{"name": name, "datatype": "BYTES", "shape": [-1]} for name in input_names(model)],
         "outputs": [
@@ -266,12 +272,7 @@ def _model_metadata(service: Service, path: Mapping[str, str]) -> Reply:
         metadata["labels"] = list(model.task.labels)
     if model.targets:
         metadata["targets"] = list(model.targets)
-    return Reply(metadata)
-
-
-def versions_of(service: Service, served: ServedModel) -> list[str]:
-    """Return the versions of a model that are served."""
-    return [other.version for other in service.models if other.name == served.name]
+    return metadata
 
 
 def _model_readiness(service: Service, path: Mapping[str, str]) -> Reply:

@@ -1,0 +1,169 @@
+"""The Open Inference Protocol over gRPC: the numbers of ``predict``, deadlines of clients, and limits as over HTTP."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from bothways.runtime.classifier import Classifier
+from bothways.serve.grpc_messages import CLASSES, SERVICE, make
+from tests.serve.conftest import HOST, RunningServer, free_port, running
+
+pytestmark = pytest.mark.enable_socket
+TEXTS = ["what a lovely film", "the DOG ate the cat", "schöne Grüße 👋", ""]
+
+
+class Client:
+    """A client of the service, with the messages of the server. ``test_clients.py`` has an independent one."""
+
+    def __init__(self, port: int) -> None:
+        self.channel = grpc.insecure_channel(f"{HOST}:{port}")
+
+    def call(self, method_name: str, /, timeout_s: float | None = 30, **fields: Any) -> Any:
+        method = self.channel.unary_unary(
+            f"/{SERVICE}/{method_name}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=CLASSES[f"{method_name}Response"].FromString,
+        )
+        return method(make(f"{method_name}Request", **fields), timeout=timeout_s)
+
+    def infer(self, model: str, texts: Sequence[str], timeout_s: float | None = 30, **fields: Any) -> Any:
+        tensor = {"name": "text", "datatype": "BYTES", "shape": [len(texts)]}
+        contents = {"bytes_contents": [text.encode() for text in texts]}
+        fields = {"inputs": [{**tensor, "contents": contents}], **fields}
+        return self.call("ModelInfer", timeout_s, model_name=model, **fields)
+
+
+def elements(raw: bytes) -> list[str]:
+    found, position = [], 0
+    while position < len(raw):
+        (length,) = struct.unpack_from("<I", raw, position)
+        found.append(raw[position + 4 : position + 4 + length].decode())
+        position += 4 + length
+    return found
+
+
+@pytest.fixture(scope="module")
+def client_and_server(
+    bundle_path: Path,
+    multi_label_bundle_path: Path,
+    targets_bundle_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Client, RunningServer]]:
+    bundles = [f"tiny={bundle_path}", f"topics={multi_label_bundle_path}", f"houses={targets_bundle_path}"]
+    limits = ["--max-texts", 50, "--max-body-bytes", 100_000, "--threads", 1]
+    port = free_port()
+    with running(*bundles, *limits, "--grpc-port", port, folder=tmp_path_factory.mktemp("grpc")) as server:
+        client = Client(port)
+        yield client, server
+        client.channel.close()
+
+
+@pytest.fixture
+def client(client_and_server: tuple[Client, RunningServer]) -> Client:
+    return client_and_server[0]
+
+
+def test_the_server_and_its_models_are_described(client: Client) -> None:
+    assert client.call("ServerLive").live
+    assert client.call("ServerReady").ready
+    assert client.call("ModelReady", name="topics", version="1").ready
+    assert client.call("ServerMetadata").name == "bothways"
+    metadata = client.call("ModelMetadata", name="topics")
+    assert (metadata.name, list(metadata.versions)) == ("topics", ["1"])
+    assert [(each.name, list(each.shape)) for each in metadata.outputs][:3] == [
+        ("labels", [-1]),
+        ("chosen", [-1, 4]),
+        ("probabilities", [-1, 4]),
+    ]
+    index = [(each.name, each.state) for each in client.call("RepositoryIndex").models]
+    assert index == [("tiny", "READY"), ("topics", "READY"), ("houses", "READY")]
+
+
+def test_numbers_are_those_of_predict(
+    client: Client, model: Classifier, multi_label_model: Classifier, targets_model: Classifier
+) -> None:
+    reply = client.infer("tiny", TEXTS, id="7")
+    assert (reply.model_name, reply.model_version, reply.id) == ("tiny", "1", "7")
+    assert [each.name for each in reply.outputs] == ["label", "probabilities"]
+    labels, probabilities = reply.raw_output_contents
+    assert elements(labels) == model.predict(TEXTS).tolist()
+    assert np.array_equal(np.frombuffer(probabilities, "<f8").reshape(-1, 3), model.predict_proba(TEXTS))
+    labels, chosen, _ = client.infer("topics", TEXTS).raw_output_contents
+    expected = [list(each) for each in multi_label_model.predict(TEXTS)]
+    assert [json.loads(each) for each in elements(labels)] == expected
+    rows = np.frombuffer(chosen, np.bool_).reshape(len(TEXTS), -1)
+    names = multi_label_model.labels
+    assert [[names[n] for n in np.flatnonzero(row)] for row in rows] == expected
+    (values,) = client.infer("houses", TEXTS).raw_output_contents
+    assert np.array_equal(np.frombuffer(values, "<f8").reshape(-1, 2), targets_model.predict(TEXTS))
+
+
+def test_raw_tensors_parameters_and_requested_outputs(client: Client, multi_label_model: Classifier) -> None:
+    raw = b"".join(struct.pack("<I", len(text.encode())) + text.encode() for text in TEXTS)
+    inputs = [{"name": "text", "datatype": "BYTES", "shape": [len(TEXTS), 1]}]
+    outputs = [
+        {"name": "labels"},
+        {"name": "backward"},
+        {"name": "probabilities", "parameters": {"classification": {"int64_param": 2}}},
+    ]
+    parameters = {"threshold": {"double_param": 0.0}}
+    fields: dict[str, Any] = {
+        "inputs": inputs,
+        "outputs": outputs,
+        "raw_input_contents": [raw],
+        "parameters": parameters,
+    }
+    labels, backward, best = client.call("ModelInfer", model_name="topics", **fields).raw_output_contents
+    assert [json.loads(each) for each in elements(labels)] == [list(multi_label_model.labels)] * len(TEXTS)
+    expected = multi_label_model.predict_proba_by_direction(TEXTS)
+    assert np.array_equal(np.frombuffer(backward, "<f8").reshape(len(TEXTS), -1), expected["backward"])
+    first = expected["ensemble"].argmax(axis=1)
+    assert [each.split(":")[2] for each in elements(best)[::2]] == [multi_label_model.labels[n] for n in first]
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "message"),
+    [
+        ({"model": "other"}, grpc.StatusCode.NOT_FOUND, "model not found: 'other'"),
+        ({"model_version": "2"}, grpc.StatusCode.NOT_FOUND, "has no version '2'"),
+        ({"inputs": []}, grpc.StatusCode.INVALID_ARGUMENT, "expected one input named 'text', found none"),
+        ({"texts": ["a"] * 51}, grpc.StatusCode.INVALID_ARGUMENT, "51 texts, but at most 50"),
+        ({"texts": ["a" * 200_000]}, grpc.StatusCode.RESOURCE_EXHAUSTED, "larger than max"),
+        ({"raw_input_contents": [b"", b""]}, grpc.StatusCode.INVALID_ARGUMENT, "has 2 elements, expected 1"),
+        ({"outputs": [{"name": "logits"}]}, grpc.StatusCode.INVALID_ARGUMENT, "output not found: 'logits'"),
+        ({"timeout_s": 0.000_001}, grpc.StatusCode.DEADLINE_EXCEEDED, ""),
+    ],
+)
+def test_errors_are_those_of_http_as_codes(
+    client: Client, fields: dict[str, Any], code: grpc.StatusCode, message: str
+) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        client.infer(fields.pop("model", "tiny"), fields.pop("texts", ["a film"]), **fields)
+    assert (caught.value.code(), message in caught.value.details()) == (code, True), caught.value.details()
+
+
+def test_calls_are_counted_and_logged(client_and_server: tuple[Client, RunningServer]) -> None:
+    client, server = client_and_server
+    client.infer("tiny", ["a film"])
+    page = server.request("/metrics").body.decode()
+    assert f'route="/{SERVICE}/ModelInfer",status="200"' in page.replace('method="GRPC",', "")
+    assert f"GRPC /{SERVICE}/ModelInfer 200" in server.log_text
+
+
+def test_a_port_in_use_is_an_error_and_calls_end_with_the_server(
+    client_and_server: tuple[Client, RunningServer], bundle_path: Path, tmp_path: Path
+) -> None:
+    port = free_port()
+    with running(bundle_path, "--grpc-port", port, "--threads", 1, folder=tmp_path) as server:
+        with running(bundle_path, "--grpc-port", port, "--threads", 1, folder=tmp_path, wait=False) as second:
+            assert second.process.wait(timeout=60) == 1
+            assert f"can't listen on {HOST}:{port} for gRPC" in second.log_text
+        assert server.stop() == 0
