@@ -84,6 +84,7 @@ def running(
     folder: Path,
     wait: bool = True,
     port: int | None = None,
+    passes_port: bool = True,
     log: Path | None = None,
     variables: Mapping[str, str] | None = None,
     **popen: Any,
@@ -91,7 +92,9 @@ def running(
     """Start ``bothways serve`` and wait until it is ready. Kill it at the end if it is still running."""
     port = port or free_port()
     log = log or folder / f"serve-{port}.log"
-    command = [sys.executable, "-m", "bothways", "serve", *map(str, arguments), "--port", str(port)]
+    command = [sys.executable, "-m", "bothways", "serve", *map(str, arguments)]
+    if passes_port:
+        command += ["--port", str(port)]
     with log.open("wb") as stderr:
         process = subprocess.Popen(command, stderr=stderr, env=python_environment() | dict(variables or {}), **popen)
     server = RunningServer(process, port, log)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 
 import bothways
 from tests.serve.conftest import RunningServer, running
+from tests.serve.test_abuse import eventually
 
 pytestmark = pytest.mark.enable_socket
 TEXTS = ["what a lovely film", "the DOG ate the cat"]
@@ -66,3 +69,31 @@ def test_every_version_is_listed(versions: RunningServer, bundle_path: Path) -> 
         ("m", "next", 0),
         (bundle_path.stem, "1", 1),
     ]
+
+
+def test_a_canary_is_rolled_out_and_back_by_a_file_without_a_restart(
+    bundle_path: Path, mixed_bundle_path: Path, tmp_path: Path
+) -> None:
+    """By SIGHUP, and by the watch. A file that is not valid changes nothing but the report."""
+    config = tmp_path / "serve.toml"
+
+    def name(*bundles: str) -> None:
+        written = tmp_path / "serve.new"
+        written.write_text(f"threads = 1\nwatch_s = 0.1\nbundles = {json.dumps(bundles)}\n")
+        written.rename(config)
+
+    def versions() -> list[tuple[str, float]]:
+        return [(model["version"], model["weight"]) for model in server.request("/v1/models").value["models"]]
+
+    name(f"m@v1={bundle_path}")
+    with running("--config", config, folder=tmp_path) as server:
+        name(f"m@v1={bundle_path}:90", f"m@v2={mixed_bundle_path}:10")
+        eventually(lambda: versions() == [("v1", 90), ("v2", 10)])
+        config.write_text("bundles = [")
+        eventually(lambda: "is not valid TOML" in server.request("/health/ready").value["problem"])
+        assert server.request("/health/ready").status == 200
+        name(f"m@v1={bundle_path}")
+        server.process.send_signal(signal.SIGHUP)
+        eventually(lambda: versions() == [("v1", 1)])
+        eventually(lambda: server.request("/health/ready").value["problem"] == "")
+        assert server.classify(TEXTS, version="v2").status == 404

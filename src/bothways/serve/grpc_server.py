@@ -79,7 +79,11 @@ _Handler = Callable[[Any, _Call], Awaitable[Message]]
 
 
 class GrpcServer:
-    """The gRPC server of a service."""
+    """The gRPC server of a service.
+
+    Attributes:
+        addresses: The addresses that it listens on, with the port.
+    """
 
     def __init__(self, service: Service, addresses: Sequence[str], port: int) -> None:
         """Create the server. It listens after ``start``.
@@ -94,6 +98,7 @@ class GrpcServer:
             ConfigError: The certificate can't be read.
         """
         self._service = service
+        self.addresses: list[str] = []
         self._server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", service.settings.max_body_bytes),
@@ -127,6 +132,7 @@ class GrpcServer:
                 raise AddressUnusable(
                     f"can't listen on {where} for gRPC: in use, or no address of this machine"
                 ) from None
+            self.addresses.append(where)
 
     async def start(self) -> None:
         """Begin to accept calls."""

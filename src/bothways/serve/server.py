@@ -136,8 +136,8 @@ class _Process:
         self._sockets: list[socket.socket] = []
         self._servers: list[_Server] = []
         self._listening: list[asyncio.Future[None]] = []
-        self._connections: Connections | None = None
         self._grpc: GrpcServer | None = None
+        self._connections: Connections | None = None
         self._ended_at_s: float | None = None
 
     async def run(self) -> int:
@@ -168,6 +168,7 @@ class _Process:
         if self._ended_at_s is None:
             self._ended_at_s = now
             self._ended.set_result(None)
+            log_message(f"{signal.Signals(number).name}: draining")
         elif number == signal.SIGINT or now - self._ended_at_s > _SAME_SIGNAL_S:
             log_message("stopped at once by a second signal", logging.WARNING)
             end_log(_FLUSH_S)
@@ -193,6 +194,7 @@ class _Process:
         if settings.grpc_port is not None:
             self._grpc = _grpc_server(service, self._sockets, settings.grpc_port)
             await self._grpc.start()
+            log_message(f"gRPC at {' and '.join(self._grpc.addresses)}")
         await self._unless_ended(self._loop.run_in_executor(None, service.load_all))
         self._log_start()
         while True:
@@ -265,6 +267,8 @@ class _Process:
             await self._grpc.stop(flush_s)
         for server in self._servers:
             server.stop()  # type: ignore[no-untyped-call]
+        for opened in self._sockets:
+            close_socket(opened)  # or clients would connect and wait for a reply
         is_open = False
         if self._connections is not None:
             self._guarding.cancel()
@@ -273,8 +277,6 @@ class _Process:
             left_s = max(flush_s, deadline_s - time.monotonic())
             _, unfinished = await asyncio.wait(self._listening, timeout=left_s)
             is_open = bool(unfinished)
-        for opened in self._sockets:
-            close_socket(opened)
         if self._ended.done():
             log_message("stopped: connections were still open after drain-s" if is_open else "stopped after draining")
 

@@ -68,7 +68,8 @@ class Service:
 
     def _start_tokenizing(self) -> None:
         self._process_id = os.getpid()
-        self._tokenizing_now, self._tokenizing_oversized = 0, False
+        self._tokenizing_now = 0
+        self._tokenizing_oversized = False
         self._tokenizing = ThreadPoolExecutor(TOKENIZING_THREADS, "bothways-tokens")
 
     @property

@@ -63,16 +63,8 @@ _Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], Before
 
 PROCESS_SETTINGS = frozenset(
     {
-        "host",
-        "port",
-        "grpc_port",
-        "uds",
-        "header_timeout_s",
-        "keep_alive_s",
-        "linger_s",
-        "watch_s",
-        "ssl_certfile",
-        "ssl_keyfile",
+        *("host", "port", "uds", "grpc_port", "header_timeout_s", "keep_alive_s", "linger_s", "watch_s"),
+        *("ssl_certfile", "ssl_keyfile"),
     }
 )
 """Settings that have no effect in another application (``serve.embedded``)."""

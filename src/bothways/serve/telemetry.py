@@ -229,4 +229,4 @@ def stages_of(observation: Observation) -> list[tuple[str, int, int]]:
         begin_ns = end_ns - round(seconds * _NS)
         found.append((stage, begin_ns, end_ns))
         end_ns = begin_ns
-    return found[::-1]
+    return list(reversed(found))

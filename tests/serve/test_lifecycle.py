@@ -1,0 +1,133 @@
+"""Start and stop of a real process: addresses as operators name them, and signals at any moment."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.bundles import python_environment
+from tests.console import run_bothways
+from tests.serve.conftest import HOST, RunningServer, free_port, running
+from tests.serve.test_abuse import eventually
+
+pytestmark = pytest.mark.enable_socket
+STALLED = b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"
+SLOW_DISK = """
+import os, time
+
+_open = os.open
+
+
+def slow(path, *arguments, **more):
+    if str(path).endswith("parity.jsonl"):
+        time.sleep(600)
+    return _open(path, *arguments, **more)
+
+
+os.open = slow
+"""
+
+
+def test_it_listens_on_a_name_and_on_the_port_of_the_platform(bundle_path: Path, tmp_path: Path) -> None:
+    """F4, F9: a host name, ``PORT`` as on Cloud Run, and the variable of a Kubernetes Service named bothways."""
+    port = free_port()
+    variables = {"PORT": str(port), "BOTHWAYS_PORT": "tcp://10.0.0.1:80"}
+    arguments = (f"m={bundle_path}", "--host", "localhost", "--threads", 1)
+    with running(*arguments, folder=tmp_path, port=port, passes_port=False, variables=variables) as server:
+        assert server.classify(["a film"]).status == 200
+        assert "variable BOTHWAYS_PORT is tcp://10.0.0.1:80, which Kubernetes sets" in server.log_text
+        assert f"http://127.0.0.1:{port}" in server.log_text
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(30)
+        self.sock.connect(self.host)
+
+
+def test_it_serves_on_a_unix_domain_socket_and_removes_it(bundle_path: Path, tmp_path: Path) -> None:
+    """F4."""
+    with running(f"m={bundle_path}", "--uds", "b.sock", folder=tmp_path, wait=False, cwd=tmp_path) as server:
+        eventually(lambda: "serving m version 1" in server.log_text)
+        assert "at unix:b.sock" in server.log_text
+        connection = _UnixConnection(str(tmp_path / "b.sock"))
+        with contextlib.closing(connection):
+            connection.request("POST", "/v1/classify", b'{"texts": ["a film"]}')
+            assert connection.getresponse().status == 200
+        assert server.stop() == 0
+    assert not (tmp_path / "b.sock").exists()
+
+
+def test_an_address_that_can_not_be_listened_on_is_one_line(server: RunningServer, bundle_path: Path) -> None:
+    """F4."""
+    for arguments, message in (
+        (["--port", str(server.port)], f"can't listen on {HOST}:{server.port}: Address already in use"),
+        (["--host", "no-such-host.invalid"], "the host 'no-such-host.invalid' can't be resolved: "),
+    ):
+        finished = run_bothways("serve", str(bundle_path), *arguments, timeout_s=60)
+        assert (finished.returncode, message in finished.stderr) == (1, True), finished.stderr
+        assert len(finished.stderr.splitlines()) == 1
+
+
+def test_sigterm_while_modules_are_imported_ends_it(bundle_path: Path, tmp_path: Path) -> None:
+    """F16: with status 0, and without a default action, which the first process of a container would not have."""
+    with running(bundle_path, folder=tmp_path, wait=False) as server:
+        maps = Path(f"/proc/{server.process.pid}/maps")
+        eventually(lambda: "numpy" in maps.read_text())
+        assert server.stop() == 0
+
+
+def test_sigterm_while_loading_ends_it(bundle_path: Path, tmp_path: Path) -> None:
+    """F16: even if the disk does not answer."""
+    (tmp_path / "sitecustomize.py").write_text(SLOW_DISK)
+    variables = {"PYTHONPATH": f"{tmp_path}:{python_environment()['PYTHONPATH']}"}
+    with running(bundle_path, folder=tmp_path, wait=False, variables=variables) as server:
+        eventually(lambda: _is_alive(server))
+        assert server.request("/health/ready").status == 503
+        assert server.classify(["a film"]).status == 503
+        assert server.stop() == 0
+        assert "Traceback" not in server.log_text
+
+
+def _is_alive(server: RunningServer) -> bool:
+    try:
+        return server.request("/health/live", timeout_s=5).status == 200
+    except OSError:
+        return False
+
+
+def test_sigterm_with_stalled_bodies_ends_within_the_drain_time(bundle_path: Path, tmp_path: Path) -> None:
+    """F11, F16."""
+    limits = ["--drain-s", 1, "--body-timeout-s", 600, "--header-timeout-s", 600]
+    with running(bundle_path, *limits, folder=tmp_path) as server:
+        connections = [server.connect() for _ in range(3)]
+        for connection in connections[1:]:
+            connection.sendall(STALLED)
+        started = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - started < 20
+        assert "stopped: connections were still open after drain-s" in server.log_text
+        for connection in connections:
+            connection.close()
+
+
+def test_a_second_signal_ends_it_at_once(bundle_path: Path, tmp_path: Path) -> None:
+    """F16: Ctrl+C twice, or SIGTERM again after a second."""
+    limits = ["--drain-s", 600, "--body-timeout-s", 600]
+    with running(bundle_path, *limits, folder=tmp_path) as server, server.connect() as connection:
+        connection.sendall(STALLED)
+        eventually(lambda: _requests_in_progress(server) == 2)  # and the one that asks
+        server.process.send_signal(signal.SIGTERM)
+        eventually(lambda: "SIGTERM: draining" in server.log_text)
+        assert server.stop(signal.SIGINT) == 128 + signal.SIGINT
+
+
+def _requests_in_progress(server: RunningServer) -> float:
+    return server.metric("bothways_requests_in_progress")
