@@ -19,11 +19,13 @@ r"""Every error that bothways raises on purpose.
     ├── ServingError               request that the server cannot answer                  exit 1
     │   ├── RequestInvalid         malformed request                                      HTTP 400
     │   │   ├── ModelUnknown       model that is not served                               HTTP 404
-    │   │   ├── BodyUnsupported    compressed body or unsupported content type            HTTP 415
+    │   │   ├── BodyUnsupported    unsupported compression or content type               HTTP 415
     │   │   └── ReplyUnsupported   no supported format is accepted for the reply          HTTP 406
+    │   ├── Unauthorized           no valid API key                                       HTTP 401
     │   ├── RequestTooLarge        request over a size limit                              HTTP 413
     │   ├── RequestSlow            body not received in time                              HTTP 408
     │   ├── Overloaded             queue full                                             HTTP 429
+    │   │   └── DeadlineTooSoon    deadline that can't be met at the current speed        HTTP 429
     │   ├── Unavailable            model not ready                                        HTTP 503
     │   └── DeadlinePassed         deadline passed before the answer                      HTTP 504
     ├── ShapeError                 array of the wrong shape                               exit 1
@@ -233,10 +235,7 @@ class ModelUnknown(RequestInvalid):
 
 
 class BodyUnsupported(RequestInvalid):
-    """The body is compressed or has an unsupported content type.
-
-    Compressed bodies are refused because a few bytes can decompress to any size.
-    """
+    """The body has a compression or a content type that is not supported."""
 
     status = 415
     kind = "unsupported"
@@ -247,6 +246,13 @@ class ReplyUnsupported(RequestInvalid):
 
     status = 406
     kind = "not_acceptable"
+
+
+class Unauthorized(ServingError):
+    """The request has no valid API key."""
+
+    status = 401
+    kind = "unauthorized"
 
 
 class RequestTooLarge(ServingError):
@@ -264,10 +270,10 @@ class RequestSlow(ServingError):
 
 
 class Overloaded(ServingError):
-    """The queue has no room for the request.
+    """The server has no room for the request.
 
     Attributes:
-        retry_after_s: Estimated seconds until the queue has room, from the current reading speed.
+        retry_after_s: Estimated seconds until there is room, from the current reading speed.
     """
 
     status = 429
@@ -276,6 +282,12 @@ class Overloaded(ServingError):
     def __init__(self, message: str, retry_after_s: int) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class DeadlineTooSoon(Overloaded):
+    """The request can't be answered before its deadline, at the current speed and with the requests before it."""
+
+    kind = "deadline"
 
 
 class Unavailable(ServingError):

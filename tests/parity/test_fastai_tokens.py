@@ -46,7 +46,7 @@ def compare(version: str, language: str, texts: list[str], folder: Path) -> int:
     finished = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert finished.returncode == 0, finished.stderr
     theirs = json.loads((folder / "ids.json").read_bytes())
-    vocabulary = theirs["vocabulary"] if version == "1" else without_fillers(theirs["vocabulary"])
+    vocabulary = theirs["vocabulary"] if version == "1" else without_fillers(theirs["vocabulary"], "")
     ours = word_tokenizer(version, language, vocabulary)
     assert len(theirs["ids"]) == len(texts)
     for text, ids in zip(texts, theirs["ids"], strict=True):

@@ -6,12 +6,17 @@ import contextlib
 import gzip
 import json
 import resource
+import signal
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from threading import Thread
 
 import pytest
+import zstandard
 
 from tests.serve.conftest import RunningServer, open_files, running
 
@@ -103,11 +108,52 @@ def test_an_upload_of_any_size_gets_its_413_and_not_a_broken_connection(server: 
 
 
 def test_many_tiny_chunks_are_one_body(server: RunningServer) -> None:
-    body = json.dumps({"texts": ["what a film " * 500]}).encode()
+    body = json.dumps({"texts": ["what a film " * 200]}).encode()
     with server.connect() as connection:
         chunks = b"".join(b"1\r\n" + bytes([byte]) + b"\r\n" for byte in body)
         connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
         assert status_of(received(connection)) == 200
+
+
+@pytest.mark.server
+def test_f11_large_bodies_have_a_budget_of_memory_and_stalled_ones_do_not_delay_a_shutdown(
+    bundle_path: Path, tmp_path: Path
+) -> None:
+    """400 clients send almost all of 2 MB each, and then nothing. There is memory for 16 of these bodies."""
+    limits = ["--max-total-body-bytes", 32_000_000, "--body-timeout-s", 60, "--drain-s", 30, "--threads", 1]
+    head = HEAD + b"Content-Length: 2000000\r\nConnection: close\r\n\r\n"
+    with running(bundle_path, *limits, folder=tmp_path) as server, ExitStack() as stack:
+        before_kib = resident_kib(server)
+        connections = [stack.enter_context(server.connect()) for _ in range(400)]
+
+        def flood() -> None:
+            for connection in connections:
+                with suppress(OSError):  # refused, and read for a while only
+                    connection.sendall(head + b" " * 1_900_000)
+
+        flooding = Thread(target=flood)
+        flooding.start()
+        refused = received(connections[-1], 60)
+        assert status_of(refused) == 429
+        assert b"of 32000000 bytes (max-total-body-bytes)" in refused
+        assert b"\r\nretry-after: 1\r\n" in refused.lower()
+        flooding.join()
+        assert server.metric("bothways_rejections_total", '{reason="overloaded"}') >= 350
+        assert resident_kib(server) - before_kib < 150_000
+        for connection in connections[100:]:
+            connection.close()
+        started = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        replies = [status_of(received(connection)) for connection in connections[:100]]
+        assert Counter(replies).keys() <= {429, 503, 0}
+        assert replies.count(503) >= 10
+        assert server.process.wait(timeout=60) == 0
+        assert time.monotonic() - started < 15
+
+
+def resident_kib(server: RunningServer) -> int:
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0])
 
 
 def test_a_body_announced_as_huge_is_rejected_immediately(server: RunningServer) -> None:
@@ -118,10 +164,58 @@ def test_a_body_announced_as_huge_is_rejected_immediately(server: RunningServer)
     assert b"larger than 4000000 bytes (max-body-bytes)" in reply
 
 
-def test_compressed_bodies_are_rejected(server: RunningServer) -> None:
-    bomb = gzip.compress(b" " * 10_000_000)
-    reply = server.request("/v1/classify", bomb, {"content-encoding": "gzip"})
-    assert (reply.status, reply.value["kind"]) == (415, "unsupported")
+BODY = json.dumps({"texts": ["what a film", "the DOG"]}).encode()
+BOMB = b" " * 50_000_000
+
+
+def zstd(content: bytes) -> bytes:
+    return bytes(zstandard.ZstdCompressor().compress(content))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("gzip", gzip.compress(BODY)),
+        ("X-GZIP", gzip.compress(BODY[:9]) + gzip.compress(BODY[9:])),
+        ("zstd", zstd(BODY)),
+        ("zstd", zstd(BODY[:9]) + zstd(BODY[9:])),
+        ("identity", BODY),
+        ("", BODY),
+    ],
+)
+def test_a_compressed_body_is_answered_like_any_other(server: RunningServer, encoding: str, body: bytes) -> None:
+    reply = server.request("/v1/classify", body, {"content-encoding": encoding})
+    assert reply.value == server.request("/v1/classify", BODY).value
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "status", "error"),
+    [
+        ("gzip", gzip.compress(BOMB), 413, "the body is larger than 4000000 bytes (max-body-bytes)"),
+        ("zstd", zstd(BOMB), 413, "the body is larger than 4000000 bytes (max-body-bytes)"),
+        ("gzip", gzip.compress(b"") * 100_000, 400, "the gzip body has more than 1000 members"),
+        ("zstd", zstd(b"") * 100_000, 400, "the zstd body has more than 1000 members"),
+        ("gzip", gzip.compress(BODY)[:-1], 400, "the gzip body is incomplete"),
+        ("zstd", zstd(BODY)[:-1], 400, "the zstd body is incomplete"),
+        ("gzip", b"", 400, "the gzip body is incomplete"),
+        ("gzip", BODY, 400, "the body is not valid gzip, as its content-encoding states"),
+        ("zstd", gzip.compress(BODY), 400, "the body is not valid zstd"),
+        ("gzip", gzip.compress(BODY) + b"more", 400, "the body is not valid gzip"),
+        ("gzip, gzip", gzip.compress(gzip.compress(BODY)), 415, "content-encoding 'gzip, gzip' is not supported"),
+        ("br", BODY, 415, "content-encoding 'br' is not supported: send gzip, zstd or no compression"),
+    ],
+)
+def test_a_compressed_body_keeps_the_limits(
+    server: RunningServer, encoding: str, body: bytes, status: int, error: str
+) -> None:
+    before = memory_bytes(server)
+    reply = server.request("/v1/classify", body, {"content-encoding": encoding})
+    assert (reply.status, error in reply.value["error"]) == (status, True), reply.value
+    assert memory_bytes(server) - before < 20_000_000
+
+
+def memory_bytes(server: RunningServer) -> float:
+    return server.metric("process_resident_memory_bytes")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Error, Page, Route, expect
+from playwright.sync_api import Browser, Error, FilePayload, Page, Route, expect
 
 import bothways
 from bothways.runtime.classifier import Classifier
@@ -41,7 +41,7 @@ def page(browser: Browser, page_server: RunningServer) -> Iterator[Page]:
 
 def choose(page: Page, name: str, content: str | bytes) -> None:
     data = content if isinstance(content, bytes) else content.encode()
-    page.set_input_files("#file", [{"name": name, "mimeType": "", "buffer": data}])
+    page.set_input_files("#file", FilePayload(name=name, mimeType="", buffer=data))
 
 
 def classify(page: Page, line: str) -> None:
@@ -206,6 +206,10 @@ def test_mistakes_are_named_and_can_be_corrected(page: Page) -> None:
     page.select_option("#format", label="One text per line")
     classify(page, "2 of 2 rows classified")
     assert [row[0] for row in downloaded(page)] == ["text", "fine", "with, commas"]
+    choose(page, "stray.csv", 'text,label\n"good,a\nbad,b\nso-so,c\nend",d\n')  # the rows read as one
+    expect(page.locator("#table-line")).to_have_text(
+        "stray.csv: 1 row. Cells with several lines: 1, the longest has 4."
+    )
     choose(page, "two.csv", "number,words\n1,some words\n2,more words\n".encode("cp1252") + b"3,caf\xe9\n")
     expect(page.locator("#table-line")).to_contain_text("read as Windows-1252")
     expect(page.locator("#preview")).to_contain_text("café")
@@ -274,7 +278,10 @@ def test_ten_thousand_rows_are_sent_in_portions_within_the_limits(page: Page, mo
     header, *found = downloaded(page)
     assert [row[:2] for row in found] == rows[1:]
     texts = [row[1] for row in found]
-    assert [row[header.index("predicted_label")] for row in found] == model.predict(texts).tolist()
+    labels = model.predict(texts).tolist()
+    assert [row[header.index("predicted_label")] for row in found] == labels
+    counts = dict(line.split() for line in page.locator("#distributions tr").all_inner_texts())
+    assert counts == {label: f"{labels.count(label):,}" for label in model.labels}
     shown = page.locator("#rows tbody tr")
     assert shown.count() == 100
     expect(page.locator("#rows caption")).to_have_text("First 100 of 10,000 rows")
@@ -323,6 +330,26 @@ def test_a_canceled_run_keeps_its_results_and_continues(page: Page) -> None:
     page.unroute("**/v1/classify")
     page.click("#continue")
     expect(page.locator("#batch-line")).to_have_text("300 of 300 rows classified")
+    assert page.locator("#continue").is_hidden()
+
+
+def test_results_of_two_models_are_not_mixed(page: Page) -> None:
+    """A run ends if the server replaces the model, and cannot continue with the new one."""
+    replies = 0
+
+    def replace_the_model(route: Route) -> None:
+        nonlocal replies
+        replies += 1
+        reply = route.fetch().json()
+        route.fulfill(json=reply if replies == 1 else reply | {"digest": "0" * 64})
+
+    page.route("**/v1/classify", replace_the_model)
+    page.fill("#paste", "\n".join(row[1] for row in many_rows(100)))
+    page.click("#classify")
+    expect(page.locator("#error")).to_have_text(
+        "The server has loaded another model meanwhile. Classify the rows again."
+    )
+    expect(page.locator("#batch-line")).to_have_text("16 of 100 rows classified, 84 not classified yet")
     assert page.locator("#continue").is_hidden()
 
 

@@ -223,6 +223,7 @@ def test_f14_a_key_in_the_wrong_place_is_refused(server: RunningServer, key: str
 def test_f15_every_model_answers_in_every_protocol(server: RunningServer, model: Classifier) -> None:
     """``/models/NAME`` before the path or ``?model=NAME``, and ``NAME@VERSION`` for a version."""
     expected = sorted_scores(model, TEXTS[0])
+    assert server.request("/models/tiny/", {"inputs": TEXTS[0]}).value == [expected]
     for prefix, query in (("/models/tiny", ""), ("/models/tiny@1", ""), ("", "?model=tiny"), ("", "?model=tiny@1")):
         assert server.request(f"{prefix or '/'}{query}", {"inputs": TEXTS[0]}).value == [expected]
         assert server.request(f"{prefix}/predict{query}", {"inputs": TEXTS[0]}).value == expected
@@ -278,6 +279,7 @@ def test_kserve_predicts_and_describes_a_model(server: RunningServer, model: Cla
             400,
             "1 values, expected 2",
         ),
+        (b"inputs=a", "application/x-www-form-urlencoded", 400, "not strict JSON"),
         (b"x", "application/x-npy", 415, "expected application/json, text/csv or application/jsonlines"),
         (b"\xff", "text/csv", 400, "not valid CSV in UTF-8"),
         (b"", "text/csv", 400, "the body is empty"),

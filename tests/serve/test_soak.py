@@ -16,8 +16,7 @@ import pytest
 from bothways.bundle.parity import NASTY_TEXTS
 from bothways.runtime.classifier import Classifier
 from tests.serve.conftest import HOST, RunningServer, open_files, running, threads_of
-from tests.serve.test_abuse import eventually
-from tests.serve.test_load import resident_kib
+from tests.serve.test_abuse import eventually, resident_kib
 
 pytestmark = [pytest.mark.enable_socket, pytest.mark.soak]
 

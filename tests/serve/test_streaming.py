@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import signal
 import threading
@@ -192,3 +193,15 @@ def test_shutting_down_ends_a_stream(bundle_path: Path, tmp_path: Path) -> None:
         stream.close()
         assert server.process.wait(timeout=60) == 0
         assert time.monotonic() - started < 8  # of which the body's timeout alone would take 10
+
+
+def test_lines_may_be_compressed(small: RunningServer, model: Classifier) -> None:
+    """The decompressed lines may be larger than a body: they are never in memory together."""
+    texts = ["what a film", "the DOG"] * 1000
+    body = gzip.compress(b"".join(json.dumps(text).encode() + b"\n" for text in texts))
+    headers = {"content-type": "application/jsonlines", "content-encoding": "gzip"}
+    lines = small.request("/v1/classify", body, headers).body.splitlines()
+    expected = model.predict_proba(texts[:2]).tolist() * 1000
+    assert [json.loads(line)["probabilities"]["ensemble"] for line in lines] == expected
+    damaged = small.request("/v1/classify", body[:-3], headers).body.splitlines()
+    assert [json.loads(line) for line in damaged[-1:]] == [{"error": "the gzip body is incomplete"}]

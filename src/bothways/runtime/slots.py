@@ -65,7 +65,6 @@ class _Sequence:
         pooled_tokens: For each member, the number of tokens that are pooled.
         pooled: The pooled vector of each member that has read the text, or None.
         position: Number of tokens that the members in ``reading`` have read.
-        steps: Number of steps since it was admitted or resumed.
     """
 
     number: int
@@ -76,7 +75,6 @@ class _Sequence:
     pooled_tokens: list[int]
     pooled: list[Pooled | None]
     position: int = 0
-    steps: int = 0
 
     def __len__(self) -> int:
         return len(self.ids_by_member[0])
@@ -246,25 +244,12 @@ class Slots:
         self._sequences[slot] = self._engine._sequence(number, text, self._rule)
         self.tokens += len(text)
 
-    def preempt(self, at_most: int, min_steps: int) -> list[int]:
-        """Take the slots from the sequences that have held them longest, to be resumed later.
-
-        Args:
-            at_most: Largest number of sequences to preempt.
-            min_steps: Number of steps that a sequence must have held its slot.
-
-        Returns:
-            The numbers of the preempted sequences.
-        """
-        candidates = [(sequence.steps, slot) for slot, sequence in self._sequences.items()]
-        candidates = sorted((held for held in candidates if held[0] >= min_steps), reverse=True)
-        numbers = []
-        for _, slot in candidates[:at_most]:
+    def preempt(self, numbers: Collection[int]) -> None:
+        """Take the slots from unfinished sequences, to be resumed later."""
+        for slot in [slot for slot, sequence in self._sequences.items() if sequence.number in numbers]:
             sequence, states = self._sequences[slot], [member.extract(slot) for member in self._members]
             self._release(slot)
             self._preempted[sequence.number] = sequence, states
-            numbers.append(sequence.number)
-        return numbers
 
     def resume(self, number: int) -> None:
         """Admit a preempted sequence to the next step. It continues where it was, to the last bit."""
@@ -272,7 +257,6 @@ class Slots:
         sequence, states = self._preempted.pop(number)
         for member, extracted in zip(self._members, states, strict=True):
             member.restore(slot, extracted)
-        sequence.steps = 0
         self._sequences[slot] = sequence
         self.tokens += len(sequence)
 
@@ -351,7 +335,6 @@ class Slots:
         for batch in batches:
             for sequence, length in zip(batch.sequences, batch.lengths.tolist(), strict=True):
                 sequence.position += length
-                sequence.steps += 1
 
     def _read_batch(self, job: tuple[int, _Batch]) -> None:
         number, batch = job

@@ -1,10 +1,9 @@
 """Read the texts of all requests in one continuous batch.
 
-Input: tokenized texts of requests, from any thread. Output: their predictions. One thread drives the slots and admits
-texts between two steps (``runtime/slots.py`` defines the terms). One queue holds everything that needs a slot: requests
-with texts that are not admitted yet, one text at a time, and preempted texts. While the queue is not empty, a text that
-has held its slot for a time slice is preempted and queued again. So short texts wait for time slices, never for the end
-of long texts. The number of tokens that wait or are being read is bounded. This module does not depend on HTTP.
+Input: tokenized texts of requests, from any thread. Output: their predictions. One thread drives the slots. Between two
+steps it decides which texts to read in the next one (``schedule.py``, and ``runtime/slots.py`` for the terms). Requests
+that can't be answered before their deadlines are refused at once, and the number of tokens and the time to read them
+are bounded. This module does not depend on HTTP.
 """
 
 from __future__ import annotations
@@ -13,56 +12,23 @@ import itertools
 import math
 import threading
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, InvalidStateError
+from collections.abc import Iterator, Sequence, Set
+from concurrent.futures import InvalidStateError
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
 
-from bothways.errors import DeadlinePassed, Overloaded, RequestTooLarge, Unavailable
+from bothways.errors import DeadlinePassed, DeadlineTooSoon, Overloaded, RequestTooLarge, Unavailable
 from bothways.runtime.classifier import Classifier
 from bothways.runtime.prediction import Prediction
 from bothways.runtime.slots import BATCH_SLOTS, Slots, TokenCounts
+from bothways.serve.schedule import PendingRequest, QueuedText, Schedule
+from bothways.serve.speed import ReadingSpeed
 from bothways.text.reading import TokenizedText
 
-_INITIAL_TOKENS_PER_S = 1000.0
-"""Reading speed to assume until it has been measured."""
-_NEWEST_WEIGHT = 0.2
-"""Weight of the newest measurement in the moving average of the reading speed."""
 _MAX_RETRY_S = 600
-_TIME_SLICE_STEPS = 8
-"""Number of steps for which a text keeps its slot. Most texts finish within it, and the copies that preemption makes
-take little time compared to it."""
 
 
 class ModelUnloaded(Unavailable):
     """The model is being unloaded. The request can be repeated with the model that replaces it."""
-
-
-@dataclass(eq=False)
-class PendingRequest:
-    """A request that has been accepted.
-
-    Attributes:
-        texts: The tokenized texts, in the order of the request.
-        deadline_s: The deadline on the monotonic clock. Reading stops when it passes.
-        answer: The predictions in the order of the texts, or the error that prevented them.
-        started_s: When the first text was admitted to a slot, on the monotonic clock. None before that.
-        predictions: The predictions of the texts that have been read, by the position of the text.
-        admitted: The number of texts that have been admitted.
-    """
-
-    texts: Sequence[TokenizedText]
-    deadline_s: float
-    answer: Future[list[Prediction]] = field(default_factory=Future)
-    started_s: float | None = None
-    predictions: dict[int, Prediction] = field(default_factory=dict)
-    admitted: int = 0
-
-    @property
-    def tokens_left(self) -> int:
-        """The number of tokens of the texts without a prediction."""
-        return sum(len(text) for position, text in enumerate(self.texts) if position not in self.predictions)
 
 
 class Batcher:
@@ -73,22 +39,23 @@ class Batcher:
     Attributes:
         model: The model that reads the texts.
         max_tokens: The maximum number of tokens waiting or being read.
+        max_wait_s: The maximum number of seconds that a new request may have to wait for others.
+        speed: The measured speed of reading.
         token_counts: The numbers of tokens read so far.
     """
 
-    def __init__(self, model: Classifier, max_tokens: int) -> None:
-        """Start the thread."""
-        self.model, self.max_tokens = model, max_tokens
+    def __init__(self, model: Classifier, max_tokens: int, max_wait_s: float = math.inf) -> None:
+        """Measure the speed of the model, and start the thread."""
+        self.model, self.max_tokens, self.max_wait_s = model, max_tokens, max_wait_s
+        self.speed = ReadingSpeed.of(model)
         self.token_counts = TokenCounts()
         self._changed = threading.Condition()
-        self._queue: deque[PendingRequest | int] = deque()  # requests with texts to admit, numbers of preempted texts
-        self._unanswered: set[PendingRequest] = set()
+        self._schedule = Schedule(self.speed)
         self._tokens = 0
-        self._tokens_per_s = _INITIAL_TOKENS_PER_S
         self._is_closing = False
         self._numbers = itertools.count()
-        # The request and the position of each unfinished text, by the number of the text. Only the thread changes it.
-        self._in_progress: dict[int, tuple[PendingRequest, int]] = {}
+        self._in_progress: dict[int, QueuedText] = {}  # admitted texts by number. Only the thread changes it
+        self._in_slots: set[int] = set()  # the numbers of those that are not preempted
         self._thread = threading.Thread(target=self._run, name="bothways-batch", daemon=True)
         self._thread.start()
 
@@ -98,64 +65,89 @@ class Batcher:
         return self._tokens
 
     @property
+    def seconds(self) -> float:
+        """The predicted number of seconds to read the texts waiting or being read."""
+        with self._changed:
+            return self._schedule.seconds
+
+    @property
     def tokens_per_s(self) -> float:
-        """The measured reading speed."""
-        return self._tokens_per_s
+        """The measured reading speed when several texts are read together."""
+        return self.speed.tokens_per_s
 
     @property
     def texts_in_progress(self) -> int:
         """The number of texts that have been admitted and are not finished, including preempted ones."""
-        return len(self._in_progress)
+        return sum(text.request.is_scheduled for text in list(self._in_progress.values()))
 
-    def submit(self, texts: Sequence[TokenizedText], deadline_s: float) -> PendingRequest:
+    @contextmanager
+    def reserve(self, lengths: Sequence[int], deadline_s: float) -> Iterator[PendingRequest]:
+        """Accept a request before it is tokenized, and forget it unless it has been submitted by the end.
+
+        Args:
+            lengths: The estimated number of tokens per text.
+            deadline_s: The deadline on the monotonic clock.
+
+        Raises:
+            Overloaded: The queue has no room for the request, or the request would wait for too long.
+            DeadlineTooSoon: The request, or one that was accepted before, would miss its deadline.
+            ModelUnloaded: The model is being unloaded.
+        """
+        request = PendingRequest(deadline_s)
+        with self._changed:
+            self._accept(request, lengths)
+        try:
+            yield request
+        finally:
+            if not request.unread:
+                with self._changed:
+                    self._remove(request)
+
+    def submit(
+        self, texts: Sequence[TokenizedText], deadline_s: float, reserved: PendingRequest | None = None
+    ) -> PendingRequest:
         """Accept the texts of a request.
 
         Args:
             texts: The tokenized texts.
             deadline_s: The deadline on the monotonic clock.
+            reserved: The request as it was reserved. Defaults to a new one.
 
         Raises:
             RequestTooLarge: The texts have more tokens than an empty queue can hold.
-            Overloaded: The queue has no room for the texts at the moment.
+            Overloaded: As for ``reserve``. A reserved request is only refused if it is longer than estimated, and the
+                queue has no room for it.
+            DeadlineTooSoon: As for ``reserve``, unless the request was reserved.
             ModelUnloaded: The model is being unloaded.
         """
-        request = PendingRequest(texts, deadline_s)
-        tokens = request.tokens_left
+        request = reserved or PendingRequest(deadline_s)
         if not texts:
             request.answer.set_result([])
             return request
-        if tokens > self.max_tokens:
-            raise RequestTooLarge(f"the texts have {tokens} tokens, the limit is {self.max_tokens} (max-queue-tokens)")
+        lengths = [len(text) for text in texts]
+        if sum(lengths) > self.max_tokens:
+            raise RequestTooLarge(
+                f"the texts have {sum(lengths)} tokens, the limit is {self.max_tokens} (max-queue-tokens)"
+            )
         with self._changed:
-            if self._is_closing:
+            if reserved is None:
+                self._accept(request, lengths)
+            elif self._is_closing:
                 raise ModelUnloaded("the model is being unloaded: retry")
-            self._add_tokens(tokens)
-            self._queue.append(request)
-            self._unanswered.add(request)
+            elif not request.is_scheduled:
+                raise DeadlinePassed("the deadline passed before the texts were tokenized")
+            else:
+                self._require_room(sum(lengths), sum(lengths) - request.tokens)
+            self._tokens += sum(lengths) - request.tokens
+            self._schedule.set_texts(request, texts)
             self._changed.notify()
         return request
 
-    @contextmanager
-    def reserve(self, tokens: int) -> Iterator[None]:
-        """Reserve room in the queue while a request is being tokenized, before its exact size is known.
-
-        Args:
-            tokens: The estimated number of tokens of the request.
-
-        Raises:
-            Overloaded: The queue has no room for this number of tokens at the moment.
-        """
-        with self._changed:
-            self._add_tokens(tokens)
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._tokens -= tokens
-
     def cancel(self, request: PendingRequest) -> None:
-        """Stop reading for a request whose client has disconnected."""
-        request.answer.cancel()
+        """Stop reading for a request whose client has disconnected. No effect on a request that has been answered."""
+        if request.answer.cancel():
+            with self._changed:
+                self._remove(request)
 
     def close(self, timeout_s: float | None = None) -> None:
         """Reject new requests, answer those that were accepted, and end the thread.
@@ -169,20 +161,58 @@ class Batcher:
             self._changed.notify()
         self._thread.join(timeout_s)
         with self._changed:
-            for request in self._unanswered:
-                _fail(request, Unavailable("the model was unloaded before the request finished; retry"))
+            for request in list(self._schedule):
+                self._fail(request, Unavailable("the model was unloaded before the request finished; retry"))
 
-    def _add_tokens(self, tokens: int) -> None:
-        if self._tokens + tokens > self.max_tokens:
+    def _accept(self, request: PendingRequest, lengths: Sequence[int]) -> None:
+        """Add a request to the schedule, or refuse it.
+
+        A request that has the model to itself is not refused because of its deadline. So a speed that was measured at
+        a bad moment is corrected.
+        """
+        if self._is_closing:
+            raise ModelUnloaded("the model is being unloaded: retry")
+        self._require_room(sum(lengths), sum(lengths))
+        self._schedule.set_size(request, lengths)
+        if len(self._schedule):
+            now_s = time.monotonic()
+            forecast = self._schedule.forecast(request, now_s)
+            if forecast.wait_s > self.max_wait_s:
+                raise Overloaded(
+                    f"the texts before this request need an estimated {forecast.wait_s:.1f} s, the limit is "
+                    f"{self.max_wait_s:g} s (max-queue-s)",
+                    _retry_after_s(forecast.wait_s - self.max_wait_s),
+                )
+            if forecast.excess_s > 0:
+                raise DeadlineTooSoon(
+                    f"the request can't be answered before its deadline in {request.deadline_s - now_s:.2g} s: with "
+                    f"the requests before it, an estimated {forecast.finish_s:.2g} s are needed",
+                    _retry_after_s(forecast.excess_s),
+                )
+        self._tokens += request.tokens
+        self._schedule.add(request)
+
+    def _require_room(self, tokens: int, more: int) -> None:
+        """Check that the queue has room for more tokens of a request."""
+        if self._tokens + more > self.max_tokens:
             raise Overloaded(
                 f"the queue holds {self._tokens} of {self.max_tokens} tokens, and the request has {tokens}",
-                self._seconds_until_room(tokens),
+                _retry_after_s((self._tokens + more - self.max_tokens) / self.speed.tokens_per_s),
             )
-        self._tokens += tokens
 
-    def _seconds_until_room(self, tokens: int) -> int:
-        seconds = (self._tokens + tokens - self.max_tokens) / self._tokens_per_s
-        return min(_MAX_RETRY_S, max(1, math.ceil(seconds)))
+    def _remove(self, request: PendingRequest) -> None:
+        """Forget a request. Texts of it that are in slots are evicted before the next step."""
+        if request.is_scheduled:
+            self._schedule.remove(request)
+            self._tokens -= request.tokens
+            if not len(self._schedule):
+                self._changed.notify()
+
+    def _fail(self, request: PendingRequest, error: Exception) -> None:
+        """Answer a request with an error, unless it has been answered or canceled."""
+        self._remove(request)
+        with suppress(InvalidStateError):
+            request.answer.set_exception(error)
 
     def _run(self) -> None:
         while True:
@@ -196,85 +226,86 @@ class Batcher:
 
     def _read(self, slots: Slots) -> None:
         """Read until the batcher is closing and every request has been answered."""
+        started_s = time.perf_counter()
         while True:
             with self._changed:
-                while not self._unanswered:
-                    if self._is_closing:
-                        return
-                    self._changed.wait()
-                self._evict_ended(slots)
-                self._fill_slots(slots)
-            if not len(slots):
+                texts = self._next_texts()
+                ended = {number for number, text in self._in_progress.items() if not text.request.is_scheduled}
+                if not texts and self._is_closing and not len(self._schedule):
+                    return
+            self._assign_slots(slots, texts, ended)
+            if not texts:
+                self._wait()
+                started_s = time.perf_counter()
                 continue
-            started, before = time.perf_counter(), self.token_counts.real
+            before = self.token_counts.real
             finished = slots.step()
-            self._update_speed((self.token_counts.real - before) / (time.perf_counter() - started))
+            with self._changed:
+                for text in texts:
+                    self._schedule.advance(text)
             for number, pooled in finished:
-                request, position = self._in_progress.pop(number)
-                self._add_prediction(request, position, self.model.prediction(pooled))
+                self._add_prediction(number, self.model.prediction(pooled))
+            now_s = time.perf_counter()
+            self.speed.add((self.token_counts.real - before) / len(self.model.directions), now_s - started_s)
+            started_s = now_s
 
-    def _evict_ended(self, slots: Slots) -> None:
-        """Evict the texts of requests that were canceled or whose deadline has passed."""
-        now = time.monotonic()
-        for request in self._unanswered:
-            if now > request.deadline_s:
-                _fail(request, DeadlinePassed("the deadline passed before all texts were classified"))
-        ended = {request for request in self._unanswered if request.answer.done()}
-        if not ended:
-            return
-        numbers = {number for number, (request, _) in self._in_progress.items() if request in ended}
-        slots.evict(numbers)
-        for number in numbers:
+    def _wait(self) -> None:
+        """Wait until there are texts to read, or the batcher is closing and every request has been answered."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._schedule.has_texts or (self._is_closing and not len(self._schedule)))
+
+    def _next_texts(self) -> list[QueuedText]:
+        """Fail the requests that can't be answered in time any more, and return the texts to read in the next step."""
+        now_s = time.monotonic()
+        for request in self._schedule.hopeless(now_s):
+            if now_s > request.deadline_s:
+                self._fail(request, DeadlinePassed("the deadline passed before all texts were classified"))
+            else:
+                self._fail(request, DeadlinePassed("the texts can't be classified before the deadline any more"))
+        return self._schedule.next_texts(now_s)
+
+    def _assign_slots(self, slots: Slots, texts: Sequence[QueuedText], ended: Set[int]) -> None:
+        """Let the texts have slots, and no others. Evict the texts of requests that have ended, by their numbers."""
+        slots.evict(ended)
+        for number in ended:
             del self._in_progress[number]
-        self._unanswered -= ended
-        self._queue = deque(waiting for waiting in self._queue if waiting not in ended and waiting not in numbers)
-        self._tokens -= sum(request.tokens_left for request in ended)
+        chosen = {text.number for text in texts}
+        self._in_slots -= ended
+        slots.preempt(self._in_slots - chosen)
+        for text in texts:
+            if text.number is None:
+                text.request.started_s = text.request.started_s or time.monotonic()
+                text.number = next(self._numbers)
+                self._in_progress[text.number] = text
+                slots.admit(text.number, text.text)
+            elif text.number not in self._in_slots:
+                slots.resume(text.number)
+        self._in_slots = {text.number for text in texts if text.number is not None}
 
-    def _fill_slots(self, slots: Slots) -> None:
-        """Assign slots to the head of the queue. If too few are free, preempt texts whose time slice is over."""
-        missing = len(self._queue) - (BATCH_SLOTS - len(slots))
-        preempted = slots.preempt(missing, _TIME_SLICE_STEPS) if missing > 0 else []
-        while self._queue and not slots.is_full:
-            waiting = self._queue.popleft()
-            if isinstance(waiting, int):
-                slots.resume(waiting)
-                continue
-            waiting.started_s = waiting.started_s or time.monotonic()
-            number = next(self._numbers)
-            slots.admit(number, waiting.texts[waiting.admitted])
-            self._in_progress[number] = (waiting, waiting.admitted)
-            waiting.admitted += 1
-            if waiting.admitted < len(waiting.texts):
-                self._queue.append(waiting)
-        self._queue.extend(preempted)
-
-    def _add_prediction(self, request: PendingRequest, position: int, prediction: Prediction) -> None:
+    def _add_prediction(self, number: int, prediction: Prediction) -> None:
         """Store the prediction for one text, and answer the request if it was the last one."""
         with self._changed:
-            if request not in self._unanswered:
+            text = self._in_progress.pop(number)
+            self._in_slots.discard(number)
+            request = text.request
+            if not request.is_scheduled:
                 return
-            request.predictions[position] = prediction
-            self._tokens -= len(request.texts[position])
-            if len(request.predictions) < len(request.texts):
+            request.predictions[text.position] = prediction
+            self._tokens -= len(text.text)
+            self._schedule.finish(text)
+            if request.unread:
                 return
-            self._unanswered.discard(request)
+            self._remove(request)
         with suppress(InvalidStateError):  # the request was canceled at this moment
-            request.answer.set_result([request.predictions[position] for position in range(len(request.texts))])
+            request.answer.set_result([request.predictions[position] for position in range(request.texts)])
 
     def _fail_all(self, error: Exception) -> None:
         with self._changed:
-            for request in self._unanswered:
-                _fail(request, error)
+            for request in list(self._schedule):
+                self._fail(request, error)
             self._in_progress.clear()
-            self._queue.clear()
-            self._tokens -= sum(request.tokens_left for request in self._unanswered)
-            self._unanswered.clear()
-
-    def _update_speed(self, tokens_per_s: float) -> None:
-        self._tokens_per_s += _NEWEST_WEIGHT * (tokens_per_s - self._tokens_per_s)
+            self._in_slots.clear()
 
 
-def _fail(request: PendingRequest, error: Exception) -> None:
-    """Answer a request with an error, unless it has been answered or canceled."""
-    with suppress(InvalidStateError):
-        request.answer.set_exception(error)
+def _retry_after_s(seconds: float) -> int:
+    return min(_MAX_RETRY_S, max(1, math.ceil(seconds)))

@@ -75,7 +75,11 @@ _Handler = Callable[[Any, _Call], Awaitable[Message]]
 
 
 class GrpcServer:
-    """The gRPC server of a service."""
+    """The gRPC server of a service.
+
+    Attributes:
+        addresses: The addresses that it listens on, with the port.
+    """
 
     def __init__(self, service: Service, addresses: Sequence[str], port: int) -> None:
         """Create the server. It listens after ``start``.
@@ -89,6 +93,7 @@ class GrpcServer:
             AddressUnusable: An address is already in use, or is not one of this machine.
         """
         self._service = service
+        self.addresses: list[str] = []
         self._server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", service.settings.max_body_bytes),
@@ -114,6 +119,7 @@ class GrpcServer:
                 raise AddressUnusable(
                     f"can't listen on {where} for gRPC: in use, or no address of this machine"
                 ) from None
+            self.addresses.append(where)
 
     async def start(self) -> None:
         """Begin to accept calls."""

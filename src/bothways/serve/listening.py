@@ -124,12 +124,12 @@ def _remove_abandoned(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def url_of(opened: socket.socket) -> str:
+def url_of(opened: socket.socket, scheme: str = "http") -> str:
     """Return the address of a listening socket as a URL, or ``unix:PATH``."""
     address = opened.getsockname()
     if opened.family == socket.AF_UNIX:
         return f"unix:{path_text(address)}"
-    return f"http://{_joined(address[0], address[1])}"
+    return f"{scheme}://{_joined(address[0], address[1])}"
 
 
 def _joined(host: str, port: object) -> str:

@@ -275,7 +275,7 @@ class Models:
         return ServedModel(source, model, self._batcher(model), verification, time.time())
 
     def _batcher(self, model: Classifier) -> Batcher:
-        return Batcher(model, self._settings.max_queue_tokens)
+        return Batcher(model, self._settings.max_queue_tokens, self._settings.max_queue_s)
 
     def start_again_after_fork(self) -> None:
         """Start the threads of all models, in a process that was forked after they were loaded."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ class Observation:
         model: The name of the model that was chosen. Empty if none was.
         version: The version of that model.
         answer: The answer, if texts were classified.
+        answered_ns: When the answer was complete, in nanoseconds since 1970.
         status: The status of the reply.
     """
 
@@ -45,11 +47,16 @@ class Observation:
     model: str = ""
     version: str = ""
     answer: Answer | None = field(default=None, repr=False)
+    answered_ns: int = 0
     status: int = 500
 
     def choose(self, model: str, version: str) -> None:
         """Record the model that answers the request."""
         self.model, self.version = model, version
+
+    def record(self, answer: Answer) -> None:
+        """Record the answer at the time when it is complete."""
+        self.answer, self.answered_ns = answer, time.time_ns()
 
 
 def observe(scope: Scope, observation: Observation) -> None:

@@ -6,7 +6,6 @@ clients read a reply only after they have sent everything, and would report a br
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 
@@ -14,6 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from bothways.errors import ServingError
 from bothways.serve.log import Field, log_error, log_request
 from bothways.serve.observation import (
     REQUEST_ID_HEADER,
@@ -28,6 +28,8 @@ from bothways.serve.trace_context import HEADER, read_trace_context
 
 _CLIENT_DISCONNECTED = 499
 """The status that nginx logs when a client disconnects. No client receives it."""
+_NOTHING_FOLLOWS = (408, _CLIENT_DISCONNECTED)
+"""After these statuses, waiting for the rest of the body is useless."""
 _MOST_DISCARDED_BYTES = 2**30
 
 
@@ -42,22 +44,29 @@ class Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = time.perf_counter()
-        observation = _begun(scope)
+        started, started_ns = time.perf_counter(), time.time_ns()
+        headers = Headers(scope=scope)
+        observation = _begun(scope["method"], headers)
+        observe(scope, observation)
         exchange = _Exchange(receive, send, observation)
-        settings, metrics = self._service.settings, self._service.metrics
-        with metrics.in_progress.track_inprogress():
+        with self._service.metrics.in_progress.track_inprogress():
             try:
                 await self._answer(scope, exchange)
             finally:
                 seconds = time.perf_counter() - started
-                metrics.count_request(observation, seconds)
-                if not observation.is_probe and settings.log != "none":
-                    log_request(
-                        observation.method, observation.route, observation.status, seconds, **_fields(observation)
-                    )
-        if not exchange.has_whole_body and "expect" not in Headers(scope=scope) and not self._service.is_draining:
-            await exchange.discard_body(settings.body_timeout_s - seconds)
+                self._report(observation, started_ns, seconds)
+        if not exchange.has_whole_body and observation.status not in _NOTHING_FOLLOWS and "expect" not in headers:
+            with contextlib.suppress(ServingError, ClientDisconnect):
+                async with self._service.bodies.arriving():
+                    await exchange.discard_body()
+
+    def _report(self, observation: Observation, started_ns: int, seconds: float) -> None:
+        """Count, log and trace a request that was answered."""
+        self._service.metrics.count_request(observation, seconds)
+        if self._service.telemetry is not None:
+            self._service.telemetry.record(observation, started_ns, seconds)
+        if not observation.is_probe and self._service.settings.log != "none":
+            log_request(observation.method, observation.route, observation.status, seconds, **_fields(observation))
 
     async def _answer(self, scope: Scope, exchange: _Exchange) -> None:
         try:
@@ -98,25 +107,20 @@ class _Exchange:
             headers[HEADER] = self.observation.trace.traceparent
         await self._send(message)
 
-    async def discard_body(self, timeout_s: float) -> None:
-        """Read the rest of the request, within limits of time and size."""
+    async def discard_body(self) -> None:
+        """Read the rest of the request."""
         discarded = 0
-        with contextlib.suppress(TimeoutError, ClientDisconnect):
-            async with asyncio.timeout(max(0.0, timeout_s)):
-                while not self.has_whole_body and discarded < _MOST_DISCARDED_BYTES:
-                    discarded += len((await self.receive()).get("body", b""))
+        while not self.has_whole_body and discarded < _MOST_DISCARDED_BYTES:
+            discarded += len((await self.receive()).get("body", b""))
 
 
-def _begun(scope: Scope) -> Observation:
+def _begun(method: str, headers: Headers) -> Observation:
     """Return the observation of a request that has just arrived."""
-    headers = Headers(scope=scope)
-    observation = Observation(
-        known_method(scope["method"]),
+    return Observation(
+        known_method(method),
         read_request_id(headers.getlist(REQUEST_ID_HEADER)),
         read_trace_context(headers.getlist(HEADER)),
     )
-    observe(scope, observation)
-    return observation
 
 
 def _fields(observation: Observation) -> dict[str, Field]:

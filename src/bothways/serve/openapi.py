@@ -16,25 +16,27 @@ from bothways.version import __version__
 _REFERENCE = "#/components/schemas/{model}"
 _ERRORS = {
     "400": "The request is invalid, or not supported by the model",
+    "401": "The request has no valid API key",
     "404": "Model not found",
     "406": "None of the accepted formats is supported for the reply",
     "408": "The body was not received in time",
     "413": "The request exceeds a limit",
-    "415": "The body is compressed, or its content type is not supported",
+    "415": "The compression or the content type of the body is not supported",
     "422": "The request is invalid, exceeds a limit, or is not supported by the model",
     "429": "The queue is full. Retry after the seconds in Retry-After",
     "503": "The server is not ready, or is shutting down",
     "504": "The deadline passed",
 }
-_INFORMATION_ERRORS = ("404", "422", "503")
+_INFORMATION_ERRORS = ("401", "404", "422", "503")
 
 
-def build_openapi(protocols: Sequence[Protocol], served: Sequence[ServedModel]) -> dict[str, Any]:
+def build_openapi(protocols: Sequence[Protocol], served: Sequence[ServedModel], root_path: str = "") -> dict[str, Any]:
     """Return the OpenAPI document of a server.
 
     Args:
         protocols: The protocols of the server.
         served: The models that it serves. Path parameters are limited to their names and versions.
+        root_path: The URL prefix of the server.
     """
     known = {
         "model": [*dict.fromkeys(model.name for model in served)],
@@ -55,6 +57,7 @@ def build_openapi(protocols: Sequence[Protocol], served: Sequence[ServedModel]) 
     return {
         "openapi": "3.1.0",
         "info": {"title": "bothways", "version": __version__},
+        "servers": [{"url": root_path or "/"}],
         "paths": paths,
         "components": {"schemas": definitions["$defs"]},
     }

@@ -15,7 +15,7 @@ from starlette.types import Receive
 from bothways.errors import RequestInvalid, ServingError, quoted
 from bothways.serve.answers import Answer
 from bothways.serve.batching import ModelUnloaded
-from bothways.serve.bodies import read_body
+from bothways.serve.bodies import HeldBody
 from bothways.serve.observation import observation_of
 from bothways.serve.protocols.media_types import lines_accepted
 from bothways.serve.protocols.protocol import Protocol, Query, RawRequest, refuse_many_texts, served_by
@@ -33,27 +33,33 @@ async def predict(service: Service, protocol: Protocol, request: Request) -> Res
     Raises:
         ClientDisconnect: The client disconnected before the reply.
     """
-    settings = service.settings
-    deadline_s = time.monotonic() + settings.request_timeout_s
+    deadline_s = time.monotonic() + service.settings.request_timeout_s
     try:
         if protocol.lines is not None and (media := lines_accepted(request.headers)):
             chosen = served_by(service, path_parameters(request))
             observation_of(request).choose(chosen.served.name, chosen.served.version)
             return _named(LinesResponse(service, chosen, protocol.lines, request, media), chosen.served)
         deadline_s = min(deadline_s, time.monotonic() + _timeout_s(request))
-        with service.metrics.stage("body"):
-            body = await read_body(request, settings)
-        query = protocol.parse(RawRequest(body, dict(request.headers), path_parameters(request)), service)
-        observation = observation_of(request)
-        observation.choose(query.served.name, query.served.version)
-        refuse_many_texts(len(query.texts), settings)
-        served, answer = await _unless_client_leaves(classify(service, query, deadline_s), request.receive)
-        observation.choose(served.name, served.version)
-        observation.answer = answer
-        return _named(response_of(query.render(served, answer)), served)
+        with service.bodies.hold() as held:
+            query = await _read_query(service, protocol, request, held)
+            observation = observation_of(request)
+            observation.choose(query.served.name, query.served.version)
+            served, answer = await _unless_client_leaves(classify(service, query, deadline_s), request.receive)
+            observation.choose(served.name, served.version)
+            observation.record(answer)
+            return _named(response_of(query.render(served, answer)), served)
     except ServingError as error:
         service.metrics.rejections.labels(error.kind).inc()
         return error_response(protocol, error)
+
+
+async def _read_query(service: Service, protocol: Protocol, request: Request, held: HeldBody) -> Query:
+    """Read and parse a request. The body is forgotten, only its texts are kept."""
+    with service.metrics.stage("body"):
+        body = await held.read(request)
+    query = protocol.parse(RawRequest(body, dict(request.headers), path_parameters(request)), service)
+    refuse_many_texts(len(query.texts), service.settings)
+    return query
 
 
 def _named(response: Response, served: ServedModel) -> Response:

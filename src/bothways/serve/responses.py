@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bothways import strict_json
-from bothways.errors import Overloaded, RequestInvalid, ServingError, quoted
+from bothways.errors import Overloaded, RequestInvalid, ServingError, Unauthorized, quoted
 from bothways.serve.protocols.protocol import Protocol, Reply
 
 
@@ -22,7 +22,11 @@ def response_of(reply: Reply) -> Response:
 def error_response(protocol: Protocol, error: ServingError) -> Response:
     """Return the response with an error, as a protocol describes errors."""
     status, body = protocol.render_error(error)
-    headers = {"retry-after": str(error.retry_after_s)} if isinstance(error, Overloaded) else {}
+    headers = {}
+    if isinstance(error, Overloaded):
+        headers["retry-after"] = str(error.retry_after_s)
+    if isinstance(error, Unauthorized):
+        headers["www-authenticate"] = "Bearer"
     return json_response(body, status, headers)
 
 

@@ -17,20 +17,23 @@ from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from granian.constants import HTTPModes, Interfaces
+from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.net import SocketHolder  # type: ignore[attr-defined]
 from granian.server.embed import Server
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from bothways.errors import AddressUnusable, BothwaysError, ConfigError, DependencyMissing
 from bothways.serve.app import build_app
 from bothways.serve.bundles import read_bundles
+from bothways.serve.connections import MOST_CONNECTIONS, Connections
 from bothways.serve.listening import BACKLOG, close_socket, open_sockets, url_of
 from bothways.serve.log import end_log, log_error, log_message, start_log
 from bothways.serve.metrics import ServerMetrics
 from bothways.serve.service import Service
 from bothways.serve.settings import Settings, kubernetes_variables, read_settings
+from bothways.serve.telemetry import start_telemetry
+from bothways.serve.tls import read_certificate, trust_anyone
 
 if TYPE_CHECKING:
     from bothways.serve.grpc_server import GrpcServer
@@ -42,6 +45,8 @@ _FLUSH_S = 0.5
 """Seconds of the drain time that are kept for sending the last replies."""
 _SAME_SIGNAL_S = 1.0
 """A second SIGTERM within this time is the same one: supervisors signal a process and its group."""
+_SEND_S = 3.0
+"""Seconds to send the last traces and metrics to a collector."""
 _BUG = 70
 _T = TypeVar("_T")
 
@@ -68,9 +73,17 @@ def serve(bundles: Sequence[str], options: Mapping[str, object], config: Path | 
             "Set enableServiceLinks: false in the pod to avoid this line",
             logging.WARNING,
         )
-    process = _Process(Service(found, settings, ServerMetrics()), bundles, config)
-    loop = asyncio.new_event_loop()
-    status = loop.run_until_complete(process.run())
+    try:
+        service = Service(found, settings, ServerMetrics())
+        process = _Process(service, bundles, config)
+    except ConfigError as error:
+        log_error(str(error), error)
+        status = error.exit_code
+    else:
+        service.telemetry = start_telemetry(lambda: service.models)
+        status = asyncio.new_event_loop().run_until_complete(process.run())
+        if service.telemetry is not None:
+            service.telemetry.close(_SEND_S)
     end_log()
     # granian's threads may return to Python during its finalization, which would abort the process. Nor is there a
     # reason to wait for a model that is still being loaded.
@@ -84,17 +97,25 @@ class _Ended(Exception):  # noqa: N818  (no error)
 class _Server(Server):
     """granian on a socket that is already open. granian itself would share the address with other processes."""
 
-    def __init__(self, app: Starlette, opened: socket.socket, settings: Settings) -> None:
+    def __init__(
+        self, app: ASGIApp, opened: socket.socket, settings: Settings, certificate: tuple[Path, Path] | None
+    ) -> None:
+        ssl_cert, ssl_key = certificate or (None, None)
         super().__init__(
             app,
             interface=Interfaces.ASGINL,
             http=HTTPModes.http1,
             websockets=False,
             backlog=BACKLOG,
+            backpressure=MOST_CONNECTIONS,
             http1_settings=HTTP1Settings(
-                header_read_timeout=round(1000 * settings.header_timeout_s), max_buffer_size=_MAX_HEADER_BYTES
+                header_read_timeout=round(1000 * max(settings.header_timeout_s, settings.keep_alive_s)),
+                max_buffer_size=_MAX_HEADER_BYTES,
             ),
             log_enabled=False,
+            ssl_cert=ssl_cert,
+            ssl_key=ssl_key,
+            ssl_protocol_min=SSLProtocols.tls12,
         )
         self._opened = opened
 
@@ -111,10 +132,12 @@ class _Process:
     def __init__(self, service: Service, bundles: Sequence[str], config: Path | None) -> None:
         self._service, self._bundles, self._config = service, bundles, config
         self._settings = service.settings
+        self._certificate = read_certificate(service.settings)
         self._sockets: list[socket.socket] = []
         self._servers: list[_Server] = []
         self._listening: list[asyncio.Future[None]] = []
         self._grpc: GrpcServer | None = None
+        self._connections: Connections | None = None
         self._ended_at_s: float | None = None
 
     async def run(self) -> int:
@@ -158,23 +181,35 @@ class _Process:
             self._sockets = await self._unless_ended(resolving, _START_S)
         except TimeoutError:
             raise AddressUnusable(f"the host {settings.host} was not resolved within {_START_S:g} s") from None
-        app = build_app(service)
-        self._servers = [_Server(app, opened, settings) for opened in self._sockets]
+        ports = frozenset(opened.getsockname()[1] for opened in self._sockets if opened.family != socket.AF_UNIX)
+        connections = Connections(build_app(service), ports, settings.header_timeout_s, settings.keep_alive_s)
+        self._connections, self._guarding = connections, asyncio.ensure_future(connections.guard())
+        self._servers = [_Server(connections, opened, settings, self._certificate) for opened in self._sockets]
         self._listening = [asyncio.ensure_future(server.serve()) for server in self._servers]
         for opened in self._sockets:
             try:
-                await self._unless_ended(_until_alive(opened), _START_S)
+                await self._unless_ended(_until_alive(opened, has_tls=self._certificate is not None), _START_S)
             except TimeoutError:
                 raise AddressUnusable(f"{url_of(opened)} did not reply within {_START_S:g} s") from None
         if settings.grpc_port is not None:
             self._grpc = _grpc_server(service, self._sockets, settings.grpc_port)
             await self._grpc.start()
+            log_message(f"gRPC at {' and '.join(self._grpc.addresses)}")
         await self._unless_ended(self._loop.run_in_executor(None, service.load_all))
-        for served in service.models:
-            where = " and ".join(map(url_of, self._sockets))
-            log_message(f"serving {served.name} version {served.version} ({served.model.digest[:12]}) at {where}")
+        self._log_start()
         while True:
             await self._unless_ended(self._reload_once())
+
+    def _log_start(self) -> None:
+        scheme = "http" if self._certificate is None else "https"
+        where = " and ".join(url_of(opened, scheme) for opened in self._sockets)
+        for served in self._service.models:
+            log_message(
+                f"serving {served.name} version {served.version} ({served.model.digest[:12]}) at {where}",
+                model=served.name,
+                version=served.version,
+                digest=served.model.digest,
+            )
 
     async def _unless_ended(self, work: Awaitable[_T], limit_s: float | None = None) -> _T:
         """Await a result.
@@ -209,6 +244,7 @@ class _Process:
         """Load all bundles again if it is requested, or those that changed."""
         service = self._service
         try:
+            service.keys.read()
             bundles = read_bundles(self._bundles, self._config)
         except ConfigError as error:
             if is_requested or service.config_problem != str(error):
@@ -234,6 +270,9 @@ class _Process:
         for opened in self._sockets:
             close_socket(opened)  # or clients would connect and wait for a reply
         is_open = False
+        if self._connections is not None:
+            self._guarding.cancel()
+            self._guarding = asyncio.ensure_future(self._connections.end())
         if self._listening:
             left_s = max(flush_s, deadline_s - time.monotonic())
             _, unfinished = await asyncio.wait(self._listening, timeout=left_s)
@@ -257,15 +296,16 @@ def _grpc_server(service: Service, sockets: Sequence[socket.socket], port: int) 
     return GrpcServer(service, addresses or [service.settings.host], port)
 
 
-async def _until_alive(opened: socket.socket) -> None:
+async def _until_alive(opened: socket.socket, *, has_tls: bool) -> None:
     """Wait for the server's first reply: stopping granian before it has replied once can abort the process."""
     address = opened.getsockname()
+    tls, name = (trust_anyone(), "localhost") if has_tls else (None, None)
     while True:
         try:
             if opened.family == socket.AF_UNIX:
-                reader, writer = await asyncio.open_unix_connection(address)
+                reader, writer = await asyncio.open_unix_connection(address, ssl=tls, server_hostname=name)
             else:
-                reader, writer = await asyncio.open_connection(address[0], address[1])
+                reader, writer = await asyncio.open_connection(address[0], address[1], ssl=tls)
             writer.write(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             answer = await reader.read()
             writer.close()

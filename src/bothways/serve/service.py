@@ -10,17 +10,22 @@ import math
 import os
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 
 from bothways.errors import DeadlinePassed, Overloaded, TextError, Unavailable
 from bothways.runtime.classifier import Classifier
+from bothways.serve.access import ApiKeys
 from bothways.serve.answers import Answer, Classified
+from bothways.serve.bodies import Bodies
 from bothways.serve.bundles import ModelVersion
 from bothways.serve.metrics import ServerMetrics
 from bothways.serve.models import Models
 from bothways.serve.models import ServedModel as ServedModel  # noqa: PLC0414  (other modules import it from here)
 from bothways.serve.settings import Settings
+from bothways.serve.telemetry import Telemetry
 from bothways.text.reading import TokenizedText
 from bothways.text.validation import check_item
 
@@ -39,12 +44,18 @@ class Service:
     Attributes:
         settings: The settings of the server.
         metrics: The metrics of the server.
+        keys: The API keys of the clients.
+        bodies: The bodies of the requests in progress.
+        telemetry: What sends traces and metrics to a collector, if anything does.
         is_draining: Whether the server is shutting down.
         config_problem: Why the bundles to serve could not be read again from the configuration. Empty if they could.
     """
 
     def __init__(self, bundles: Sequence[ModelVersion], settings: Settings, metrics: ServerMetrics) -> None:
         self.settings, self.metrics = settings, metrics
+        self.keys = ApiKeys(None if settings.api_key_file is None else Path(settings.api_key_file))
+        self.bodies = Bodies(settings)
+        self.telemetry: Telemetry | None = None
         self.is_draining = False
         self.config_problem = ""
         self._is_closed = False
@@ -58,6 +69,7 @@ class Service:
     def _start_tokenizing(self) -> None:
         self._process_id = os.getpid()
         self._tokenizing_now = 0
+        self._tokenizing_oversized = False
         self._tokenizing = ThreadPoolExecutor(TOKENIZING_THREADS, "bothways-tokens")
 
     @property
@@ -104,6 +116,7 @@ class Service:
     def close(self, timeout_s: float) -> None:
         """Reject new requests, answer the accepted ones, and reject those that are left after the timeout."""
         self._is_closed = True
+        self.bodies.close()
         self._models.close(timeout_s)
         self._tokenizing.shutdown(wait=False)
 
@@ -130,26 +143,18 @@ class Service:
 
     async def _classified(self, served: ServedModel, texts: Sequence[object], deadline_s: float) -> Answer:
         started, key = time.monotonic(), (served.name, served.version)
-        characters = sum(map(_characters, texts))
-        estimate = math.ceil(self._tokens_per_character[key] * characters)
-        if estimate > served.batcher.max_tokens:
-            estimate = 0  # probably too large for any queue: submit() rejects it as such once the exact size is known
-        if self._tokenizing_now >= _MAX_TOKENIZING:
-            raise Overloaded(f"{self._tokenizing_now} requests are already waiting to be tokenized", 1)
-        self._tokenizing_now += 1
-        try:
-            with served.batcher.reserve(estimate):
-                loop = asyncio.get_running_loop()
-                tokens = await loop.run_in_executor(self._tokenizing, _tokenized, served.model, texts)
-        finally:
-            self._tokenizing_now -= 1
-        good = [item for item in tokens if not isinstance(item, TextError)]
-        if characters:
-            remembered = _CHARACTERS_REMEMBERED * self._tokens_per_character[key]
-            tokens_per_character = (remembered + sum(map(len, good))) / (_CHARACTERS_REMEMBERED + characters)
-            self._tokens_per_character[key] = tokens_per_character
-        tokenized = time.monotonic()
-        request = served.batcher.submit(good, deadline_s)
+        characters = sum(lengths := list(map(_characters, texts)))
+        estimates = [math.ceil(self._tokens_per_character[key] * length) for length in lengths]
+        is_oversized = sum(estimates) > served.batcher.max_tokens
+        if is_oversized:
+            estimates = []  # probably too large for any queue: submit() rejects it as such once the exact size is known
+        with self._room_to_tokenize(is_oversized), served.batcher.reserve(estimates, deadline_s) as reserved:
+            loop = asyncio.get_running_loop()
+            tokens = await loop.run_in_executor(self._tokenizing, _tokenized, served.model, texts)
+            good = [item for item in tokens if not isinstance(item, TextError)]
+            self._count_tokens(key, characters, sum(map(len, good)))
+            tokenized = time.monotonic()
+            request = served.batcher.submit(good, deadline_s, reserved)
         try:
             found = await asyncio.wrap_future(request.answer)
         finally:
@@ -159,6 +164,31 @@ class Service:
         answer = Answer(items, tokenized - started, joined - tokenized, time.monotonic() - joined)
         self.metrics.count_answer(answer, served.name, served.version)
         return answer
+
+    @contextmanager
+    def _room_to_tokenize(self, is_oversized: bool) -> Iterator[None]:
+        """Count a request that is being tokenized. Of requests that are probably refused afterwards, there is only one.
+
+        Raises:
+            Overloaded: Too many requests are being tokenized or wait for it.
+        """
+        if is_oversized and self._tokenizing_oversized:
+            raise Overloaded("another request with very many tokens is being tokenized: send fewer texts, or retry", 1)
+        if self._tokenizing_now >= _MAX_TOKENIZING:
+            raise Overloaded(f"{self._tokenizing_now} requests are already waiting to be tokenized", 1)
+        self._tokenizing_now += 1
+        self._tokenizing_oversized |= is_oversized
+        try:
+            yield
+        finally:
+            self._tokenizing_now -= 1
+            self._tokenizing_oversized &= not is_oversized
+
+    def _count_tokens(self, key: tuple[str, str], characters: int, tokens: int) -> None:
+        """Update the tokens per character of a model."""
+        if characters:
+            total = _CHARACTERS_REMEMBERED * self._tokens_per_character[key] + tokens
+            self._tokens_per_character[key] = total / (_CHARACTERS_REMEMBERED + characters)
 
 
 def _characters(text: object) -> int:

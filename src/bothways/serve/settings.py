@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from bothways.errors import ConfigError, quoted, shown
 from bothways.runtime.encoder import Precision
@@ -25,9 +25,48 @@ _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
 LogFormat = Literal["text", "json", "none"]
 _Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 _Seconds = Annotated[float, Field(gt=0, le=86_400)]
+_ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*")
+_ORIGIN = re.compile(r"\*|https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?")
 
 
-PROCESS_SETTINGS = frozenset({"host", "port", "grpc_port", "uds", "header_timeout_s", "linger_s", "watch_s"})
+def _root_path(value: str) -> str:
+    """Return a URL prefix without the final slash.
+
+    Raises:
+        ValueError: It is not an absolute path.
+    """
+    path = value.rstrip("/")
+    if not _ROOT_PATH.fullmatch(path):
+        raise ValueError("expected a path such as /reviews")
+    return path
+
+
+def _origins(value: object) -> object:
+    """Split the origins of a variable at commas."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _origin(value: str) -> str:
+    """Check an origin.
+
+    Raises:
+        ValueError: Browsers never send such an origin.
+    """
+    if not _ORIGIN.fullmatch(value):
+        raise ValueError("expected * or an origin such as https://example.com:8443, in lower case and without a path")
+    return value
+
+
+_RootPath = Annotated[str, AfterValidator(_root_path)]
+_Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_origins)]
+
+
+PROCESS_SETTINGS = frozenset(
+    {
+        *("host", "port", "uds", "grpc_port", "header_timeout_s", "keep_alive_s", "linger_s", "watch_s"),
+        *("ssl_certfile", "ssl_keyfile"),
+    }
+)
 """Settings that have no effect in another application (``serve.embedded``)."""
 
 
@@ -54,8 +93,12 @@ class Settings(Document):
     """Compute threads. Defaults to all cores available to the process."""
     max_queue_tokens: _Count = 100_000
     """Maximum number of tokens waiting or in progress, per model. Further requests are rejected with 429."""
+    max_queue_s: _Seconds = 30.0
+    """Maximum seconds that a request waits for earlier ones, by the measured speed. Beyond it, requests get 429."""
     max_body_bytes: _Count = 2_000_000
     """Maximum size of a request body in bytes. Larger ones are rejected with 413."""
+    max_total_body_bytes: _Count = 64_000_000
+    """Maximum size of the bodies of all requests in progress, in bytes. Further requests are rejected with 429."""
     max_texts: _Count = 1_000
     """Maximum number of texts per request. Requests with more are rejected with 413."""
     body_timeout_s: _Seconds = 10.0
@@ -64,12 +107,24 @@ class Settings(Document):
     """Seconds to answer a request, after which it gets 504. Clients can set a shorter time with X-Request-Timeout."""
     header_timeout_s: _Seconds = 10.0
     """Seconds within which a request header must arrive. Slower connections are closed."""
+    keep_alive_s: _Seconds = 75.0
+    """Seconds to keep an idle connection open. Should exceed the idle timeout of a load balancer."""
     linger_s: Annotated[float, Field(ge=0, le=86_400)] = 0.0
     """Seconds to accept new requests after SIGTERM, until a load balancer has noticed the failing readiness probe."""
     drain_s: _Seconds = 20.0
     """Seconds after SIGTERM and the linger time to finish accepted requests."""
     watch_s: Annotated[float, Field(ge=0, le=86_400)] = 0.0
     """Check the bundles and the file of --config for changes every N seconds. 0 disables it (reload on SIGHUP only)."""
+    root_path: _RootPath = ""
+    """URL prefix under which a proxy publishes the server, such as /reviews. The proxy may remove it or not."""
+    cors_origin: _Origins = ()
+    """Origin whose web pages may use the server, such as https://example.com, or * for all. Repeatable."""
+    api_key_file: str | None = None
+    """File with one API key per line. Requests need one, except probes and /metrics. A reload reads it again."""
+    ssl_certfile: str | None = None
+    """PEM file with the certificate chain. The server then speaks HTTPS."""
+    ssl_keyfile: str | None = None
+    """PEM file with the private key. Defaults to the file of the certificate."""
     log: LogFormat = "text"
     """Format of the request log on standard error. It never contains texts."""
 

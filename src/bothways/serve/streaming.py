@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import codecs
 import time
-import traceback
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
@@ -21,10 +20,12 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from bothways import strict_json
-from bothways.errors import BodyUnsupported, Overloaded, RequestTooLarge, ServingError, TextError, Unavailable, quoted
+from bothways.errors import Overloaded, RequestInvalid, RequestTooLarge, ServingError, TextError, Unavailable
 from bothways.serve.answers import Classified
 from bothways.serve.batching import ModelUnloaded
-from bothways.serve.log import log_message
+from bothways.serve.bodies import HeldBody
+from bothways.serve.decompression import Decompressor, compression_of
+from bothways.serve.log import log_error
 from bothways.serve.protocols.protocol import Chosen, LineFormat
 from bothways.serve.service import ServedModel, Service
 
@@ -56,20 +57,18 @@ class LinesResponse(Response):
     """The response to a body of JSON lines."""
 
     def __init__(self, service: Service, chosen: Chosen, lines: LineFormat, request: Request, media_type: str) -> None:
-        encoding = request.headers.get("content-encoding", "identity").strip().lower()
-        if encoding != "identity":
-            raise BodyUnsupported(f"content-encoding {quoted(encoding, 40)} is not supported: send lines uncompressed")
+        compression = compression_of(request.headers.get("content-encoding"))
         super().__init__(media_type=media_type)
         del self.headers["content-length"]
         self._classifier = _LineClassifier(service, chosen, lines)
-        self._request = request
+        self._body = request.stream() if compression is None else _decompressed(request.stream(), compression)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send a line per line that is received, until the end of the body or until the client disconnects."""
         start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         await send(start)
         with suppress(ClientDisconnect, OSError):
-            async with aclosing(self._classifier.replies(self._request.stream())) as replies:
+            async with aclosing(self._classifier.replies(self._body)) as replies:
                 async for lines in replies:
                     await send({"type": "http.response.body", "body": lines, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -92,8 +91,8 @@ class _LineClassifier:
             yield _line_of({"error": str(error)})
         except ClientDisconnect:
             raise
-        except Exception:  # noqa: BLE001  (the status has been sent already)
-            log_message(f"internal error in a stream of lines\n{traceback.format_exc()}")
+        except Exception as error:  # noqa: BLE001  (the status has been sent already)
+            log_error("internal error in a stream of lines", error)
             yield _line_of({"error": "internal error"})
         finally:
             reading.cancel()
@@ -105,8 +104,9 @@ class _LineClassifier:
     async def _read(self, body: AsyncIterator[bytes], answers: asyncio.Queue[asyncio.Task[bytes] | None]) -> None:
         """Read groups of lines, and start to classify each when there is room for its answer."""
         try:
-            async for group in _groups(body, self._service):
-                await answers.put(asyncio.create_task(self._reply(group)))
+            with self._service.bodies.hold() as held:
+                async for group in _groups(body, self._service, held):
+                    await answers.put(asyncio.create_task(self._reply(group)))
         except Exception as error:  # noqa: BLE001  (raised where the answers are awaited)
             await answers.put(asyncio.create_task(_failed(error)))
         await answers.put(None)
@@ -182,15 +182,31 @@ class _LineClassifier:
             raise StreamEnded(str(error)) from None
 
 
+async def _decompressed(body: AsyncIterator[bytes], compression: str) -> AsyncIterator[bytes]:
+    """Decompress a body part by part.
+
+    Raises:
+        StreamEnded: The body is damaged or incomplete.
+    """
+    decompressor = Decompressor(compression)
+    try:
+        async for part in body:
+            for piece in decompressor.decompress(part):
+                yield piece
+        decompressor.end()
+    except RequestInvalid as error:
+        raise StreamEnded(str(error)) from None
+
+
 async def _failed(error: Exception) -> bytes:
     raise error
 
 
-async def _groups(body: AsyncIterator[bytes], service: Service) -> AsyncIterator[list[_Line]]:
+async def _groups(body: AsyncIterator[bytes], service: Service, held: HeldBody) -> AsyncIterator[list[_Line]]:
     """Yield the lines of a body in groups. The lines of a group have arrived together, so that no line waits.
 
     Raises:
-        StreamEnded: The client sends nothing, or the server is shutting down.
+        StreamEnded: The client sends nothing, the server is shutting down, or there is no memory for a long line.
         ClientDisconnect: The client has disconnected.
     """
     longest = service.settings.max_body_bytes
@@ -213,6 +229,10 @@ async def _groups(body: AsyncIterator[bytes], service: Service) -> AsyncIterator
         pending += pieces[-1]
         if len(pending) > longest:
             pending, is_too_long = bytearray(b"."), True
+        try:
+            held.resize(len(pending))
+        except Overloaded as error:
+            raise StreamEnded(str(error)) from None
         if group:
             yield group
             group, size = [], 0

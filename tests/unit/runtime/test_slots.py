@@ -151,52 +151,39 @@ def test_few_texts_advance_by_several_windows_and_none_waits_for_another(lengths
 
 @given(
     st.lists(st.integers(1, 300), min_size=1, max_size=20),
-    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 4), st.integers(0, 9)), max_size=40),
+    st.lists(st.tuples(st.sets(st.integers(0, 19)), st.integers(0, 9)), max_size=40),
     st.integers(1, 9),
 )
 def test_preempted_texts_get_the_results_of_texts_that_were_not(
-    lengths: list[int], turns: list[tuple[int, int, int]], most: int
+    lengths: list[int], turns: list[tuple[set[int], int]], most: int
 ) -> None:
     texts = [text_of([(length * place) % 9 for place in range(length)]) for length in lengths]
     engine, _ = fake_engine(2)
     expected = [[pooled.tolist() for pooled in of_text] for of_text in engine.run(texts)]
     found: dict[int, list[list[float]]] = {}
-    waiting, preempted = list(enumerate(texts)), list[int]()
+    waiting, preempted, reading = list(enumerate(texts)), list[int](), set[int]()
     with closing(Slots(engine, most)) as slots:
         for step in itertools.count():
-            at_most, min_steps, coming = turns[step] if step < len(turns) else (0, 0, 99)
-            new = slots.preempt(at_most, min_steps)
-            assert len(new) <= at_most
+            chosen, coming = turns[step] if step < len(turns) else (set(), 99)
+            new = sorted(chosen & reading)
+            slots.preempt(new)
+            reading -= chosen
+            assert len(slots) == len(reading)
             while coming and not slots.is_full and (preempted or waiting):
                 coming -= 1
                 if preempted:
-                    slots.resume(preempted.pop())
+                    slots.resume(number := preempted.pop())
                 else:
-                    slots.admit(*waiting.pop())
+                    number, text = waiting.pop()
+                    slots.admit(number, text)
+                reading.add(number)
             preempted += new
             for number, vectors in slots.step() if len(slots) else []:
                 found[number] = [pooled.tolist() for pooled in vectors if pooled is not None]
+                reading.remove(number)
             if not (len(slots) or preempted or waiting):
                 break
     assert [found[number] for number in range(len(texts))] == expected
-
-
-def test_the_sequences_that_held_their_slots_longest_are_preempted_and_none_before_min_steps() -> None:
-    engine, _ = fake_engine()
-    with closing(Slots(engine, 4, max_windows=1)) as slots:
-        slots.admit(0, text_of([1] * 900))
-        slots.step()
-        slots.admit(1, text_of([1] * 900))
-        slots.step()
-        slots.admit(2, text_of([1] * 900))
-        assert slots.preempt(9, 3) == []
-        assert slots.preempt(1, 1) == [0]
-        assert slots.preempt(9, 1) == [1]
-        assert (len(slots), slots.tokens) == (1, 900)
-        slots.resume(0)
-        assert slots.preempt(9, 1) == []  # its steps are counted anew
-        slots.evict([0, 1, 2])
-        assert (len(slots), slots.tokens) == (0, 0)
 
 
 def test_no_texts_yield_no_results() -> None:

@@ -10,12 +10,13 @@ from contextlib import closing, suppress
 import numpy as np
 import pytest
 
-from bothways.errors import DeadlinePassed, Overloaded, RequestTooLarge, Unavailable
+from bothways.errors import DeadlinePassed, DeadlineTooSoon, Overloaded, RequestTooLarge, Unavailable
 from bothways.runtime.classifier import Classifier
 from bothways.runtime.prediction import Prediction
 from bothways.runtime.sessions import WINDOW_TOKENS
 from bothways.runtime.slots import BATCH_SLOTS, TokenCounts
-from bothways.serve.batching import Batcher, PendingRequest
+from bothways.serve.batching import Batcher
+from bothways.serve.schedule import PendingRequest
 from bothways.text.reading import TokenizedText
 
 SENTENCE = "the cat sat on a mat, "
@@ -105,14 +106,31 @@ def test_a_request_over_the_queue_limit_is_rejected_with_a_retry_time(batcher: B
 
 
 def test_reserved_room_is_not_available_to_others(batcher: Batcher) -> None:
-    with suppress(KeyError), batcher.reserve(199_990):  # a request that fails while its tokens are counted
-        with pytest.raises(Overloaded), batcher.reserve(11):
+    with suppress(KeyError), batcher.reserve([199_990], soon()):  # a request that fails while its tokens are counted
+        with pytest.raises(Overloaded), batcher.reserve([11], soon()):
             pass
         with pytest.raises(Overloaded, match="the queue holds 199990 of 200000 tokens"):
             submitted(batcher, SENTENCE)
         raise KeyError
     submitted(batcher, SENTENCE * 10_000).answer.result(60)
     assert batcher.tokens == 0
+
+
+def test_f3_a_request_that_can_not_meet_its_deadline_is_refused_at_once_and_not_read(batcher: Batcher) -> None:
+    """The first one has about a second of work, as measured when the model was loaded."""
+    first = submitted(batcher, SENTENCE * 10_000)
+    with pytest.raises(DeadlineTooSoon, match=r"can't be answered before its deadline in 0\.0\d+ s: with") as raised:
+        batcher.submit(tokens(batcher.model, SENTENCE * 5_000), time.monotonic() + 0.05)
+    assert 1 <= raised.value.retry_after_s <= 60
+    assert not first.answer.done()
+    batcher.max_wait_s = 1e-6
+    with pytest.raises(Overloaded, match=r"the limit is 1e-06 s \(max-queue-s\)"):
+        submitted(batcher, SENTENCE * 5_000)
+    first.answer.result(60)
+    assert batcher.tokens == 0
+    alone = batcher.submit(tokens(batcher.model, SENTENCE * 10_000), time.monotonic() + 0.01)
+    with pytest.raises(DeadlinePassed):  # nothing else waits, so it was worth a try
+        alone.answer.result(60)
 
 
 def test_a_request_larger_than_the_queue_is_too_large(batcher: Batcher) -> None:

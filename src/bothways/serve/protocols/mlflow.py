@@ -39,6 +39,8 @@ from bothways.text.fields import columns_text
 
 REPLIES = (JSON, *JSON_LINES, CSV)
 """The formats of replies, the default first."""
+_FORM = "application/x-www-form-urlencoded"
+"""What ``curl --data`` claims to send. It is read as JSON, as on the other routes."""
 _FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 
 
@@ -75,7 +77,7 @@ def _parse(received: RawRequest, service: Service) -> Query:
             for line in received.body.splitlines()
             if line.strip()
         ]
-    elif body_type.name in (JSON, ""):
+    elif body_type.name in (JSON, _FORM, ""):
         value = parse_json(received.body, service.settings)
         request = matching({"inputs": value} if isinstance(value, list | str) else value, InvocationRequest)
         texts, choices = _texts(request, columns), request.params or choices

@@ -155,12 +155,12 @@ class Protocol:
     @property
     def routes(self) -> dict[str, str]:
         """All paths to POST requests for predictions to, with a summary of each."""
-        more = {
-            MODEL_PREFIX + path.rstrip("/"): f"{summary}, with any model"
-            for path, summary in self.predict_routes.items()
-            if "{model}" not in path
-        }
-        return {**self.predict_routes, **more}
+        found = dict(self.predict_routes)
+        for path, summary in self.predict_routes.items():
+            if "{model}" not in path:  # a base URL may end with a slash
+                more = {MODEL_PREFIX + path, MODEL_PREFIX + path.rstrip("/")}
+                found |= dict.fromkeys(sorted(more), f"{summary}, with any model")
+        return found
 
 
 def liveness(_: Service, __: Mapping[str, str]) -> Reply:
