@@ -169,4 +169,5 @@ PROTOCOL = Protocol(
     render_error=render_error,
     information=(Information("/ping", "Report whether the server accepts requests", readiness, is_probe=True),),
     lines=LineFormat(_text_of_line, _render_line),
+    media=(CSV, JSON_LINES[0]),
 )
