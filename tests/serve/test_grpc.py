@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import struct
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,6 @@ import pytest
 from bothways.runtime.classifier import Classifier
 from bothways.serve.grpc_messages import CLASSES, SERVICE, make
 from tests.serve.conftest import HOST, RunningServer, free_port, running
-from tests.serve.test_proxied import certificate
 
 pytestmark = pytest.mark.enable_socket
 TEXTS = ["what a lovely film", "the DOG ate the cat", "schöne Grüße 👋", ""]
@@ -26,9 +23,8 @@ TEXTS = ["what a lovely film", "the DOG ate the cat", "schöne Grüße 👋", ""
 class Client:
     """A client of the service, with the messages of the server. ``test_clients.py`` has an independent one."""
 
-    def __init__(self, port: int, channel: Any = None) -> None:
-        self.channel = channel or grpc.insecure_channel(f"{HOST}:{port}")
-        self.metadata: list[tuple[str, str]] = []
+    def __init__(self, port: int) -> None:
+        self.port, self.channel = port, grpc.insecure_channel(f"{HOST}:{port}")
 
     def call(self, method_name: str, /, timeout_s: float | None = 30, **fields: Any) -> Any:
         method = self.channel.unary_unary(
@@ -36,7 +32,7 @@ class Client:
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=CLASSES[f"{method_name}Response"].FromString,
         )
-        return method(make(f"{method_name}Request", **fields), timeout=timeout_s, metadata=self.metadata)
+        return method(make(f"{method_name}Request", **fields), timeout=timeout_s)
 
     def infer(self, model: str, texts: Sequence[str], timeout_s: float | None = 30, **fields: Any) -> Any:
         tensor = {"name": "text", "datatype": "BYTES", "shape": [len(texts)]}
@@ -164,33 +160,8 @@ def test_calls_are_counted_and_logged(client_and_server: tuple[Client, RunningSe
     assert f"GRPC /{SERVICE}/ModelInfer 200" in server.log_text
 
 
-@pytest.mark.slow
-def test_a_call_needs_the_key_and_the_certificate_of_http_and_a_port_of_its_own(
-    bundle_path: Path, model: Classifier, tmp_path: Path
-) -> None:
-    (tmp_path / "keys").write_text("k-1\n")
-    crt, key = certificate(tmp_path, "localhost")
-    port, http_port = free_port(), free_port()
-    options = ["--api-key-file", tmp_path / "keys", "--ssl-certfile", crt, "--ssl-keyfile", key, "--grpc-port", port]
-    encrypted = grpc.ssl_channel_credentials(crt.read_bytes())
-    with (
-        running(bundle_path, *options, "--threads", 1, folder=tmp_path, port=http_port, wait=False) as server,
-        grpc.secure_channel(f"localhost:{port}", encrypted) as channel,
-    ):
-        client = Client(port, channel)
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            with contextlib.suppress(grpc.RpcError):
-                if client.call("ServerReady").ready:  # a probe needs no key
-                    break
-            time.sleep(0.1)
-        with pytest.raises(grpc.RpcError) as caught:
-            client.infer("tiny", ["a film"])
-        assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
-        client.metadata = [("authorization", "Bearer k-1")]
-        labels, _ = client.infer("tiny", ["a film"]).raw_output_contents
-        assert elements(labels) == model.predict(["a film"]).tolist()
-        with running(bundle_path, "--grpc-port", port, "--threads", 1, folder=tmp_path, wait=False) as second:
-            assert second.process.wait(timeout=60) == 1
-            assert f"can't listen on {HOST}:{port} for gRPC" in second.log_text
-        assert server.stop() == 0
+def test_a_port_in_use_is_an_error(client: Client, bundle_path: Path, tmp_path: Path) -> None:
+    """``test_proxied.py`` has keys and certificates."""
+    with running(bundle_path, "--grpc-port", client.port, "--threads", 1, folder=tmp_path, wait=False) as second:
+        assert second.process.wait(timeout=60) == 1
+        assert f"can't listen on {HOST}:{client.port} for gRPC" in second.log_text

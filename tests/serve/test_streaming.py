@@ -127,9 +127,11 @@ def test_a_client_that_does_not_read_is_not_read_either(small: RunningServer) ->
     assert sent < 50_000_000
     assert rss_bytes(small) - before < 60_000_000
     stream.close()
-    deadline = time.monotonic() + 60  # the lines that have arrived are still read
-    while small.metric("bothways_queue_tokens") and time.monotonic() < deadline:
-        time.sleep(0.05)
+    deadline, before_texts = time.monotonic() + 60, -1.0
+    while (texts := small.metric("bothways_texts_total")) != before_texts:  # lines that have arrived are still read
+        assert time.monotonic() < deadline
+        before_texts = texts
+        time.sleep(1)
     assert small.metric("bothways_queue_tokens") == 0
     assert small.classify(["a film"]).status == 200
 
