@@ -284,6 +284,8 @@ def test_kserve_predicts_and_describes_a_model(server: RunningServer, model: Cla
             400,
             "1 values, expected 2",
         ),
+        ({"dataframe_split": {"columns": ["a"], "data": [[]]}}, "application/json", 400, "0 values, expected 1"),
+        ({"instances": [{"": "a"}, {}]}, "application/json", 400, "not every row has the column ''"),
         (b"inputs=a", "application/x-www-form-urlencoded", 400, "not strict JSON"),
         (b"x", "application/x-npy", 415, "expected application/json, text/csv or application/jsonlines"),
         (b"\xff", "text/csv", 400, "not valid CSV in UTF-8"),
@@ -455,6 +457,7 @@ def test_oip_classification_returns_the_best_labels_as_triton_does(server: Runni
     [
         ({"outputs": [{"name": "label", "parameters": {"classification": 1}}]}, "expected a number of labels"),
         ({"outputs": [{"name": "probabilities", "parameters": {"classification": "1"}}]}, "classification is '1'"),
+        ({"outputs": [{"name": ""}]}, "output not found: ''"),
         ({"parameters": {"top_k": 1}}, "set classification in the parameters of probabilities"),
         ({"parameters": {"threshold": 0.5}}, "Only multi-label models have them"),
     ],

@@ -112,7 +112,7 @@ def texts_in(name: str, value: Any, columns: Sequence[str]) -> list[Any]:
     """
     if isinstance(value, DataframeSplit):
         chosen = text_columns(value.columns, columns)
-        if bad := next((row for row in value.data if len(row) != len(value.columns)), None):
+        if (bad := next((row for row in value.data if len(row) != len(value.columns)), None)) is not None:
             raise RequestInvalid(f"dataframe_split: a row has {len(bad)} values, expected {len(value.columns)}")
         return _joined([[row[value.columns.index(column)] for row in value.data] for column in chosen])
     if isinstance(value, dict):
@@ -124,7 +124,7 @@ def texts_in(name: str, value: Any, columns: Sequence[str]) -> list[Any]:
         return [value]
     if value and all(isinstance(item, dict) for item in value):
         chosen = text_columns(list(value[0]), columns)
-        if missing := next((column for item in value for column in chosen if column not in item), None):
+        if (missing := next((column for item in value for column in chosen if column not in item), None)) is not None:
             raise RequestInvalid(f"{name}: not every row has the column {quoted(missing)}")
         return _joined([[item[column] for item in value] for column in chosen])
     return [item[0] if isinstance(item, list) and len(item) == 1 else item for item in value]

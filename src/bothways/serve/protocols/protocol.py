@@ -227,7 +227,7 @@ def refuse_unsupported(keys: Mapping[str, object] | None, reasons: Mapping[str, 
     Raises:
         RequestInvalid: One of the keys has a reason.
     """
-    if found := next((key for key in keys or {} if key in reasons), None):
+    if (found := next((key for key in keys or {} if key in reasons), None)) is not None:
         raise RequestInvalid(f"{found} {reasons[found]}")
 
 
