@@ -15,6 +15,7 @@ import pytest
 from bothways.runtime.classifier import Classifier
 from bothways.serve.grpc_messages import CLASSES, SERVICE, make
 from tests.serve.conftest import HOST, RunningServer, free_port, running
+from tests.serve.test_abuse import eventually
 
 pytestmark = pytest.mark.enable_socket
 TEXTS = ["what a lovely film", "the DOG ate the cat", "schöne Grüße 👋", ""]
@@ -26,13 +27,15 @@ class Client:
     def __init__(self, port: int) -> None:
         self.port, self.channel = port, grpc.insecure_channel(f"{HOST}:{port}")
 
-    def call(self, method_name: str, /, timeout_s: float | None = 30, **fields: Any) -> Any:
-        method = self.channel.unary_unary(
-            f"/{SERVICE}/{method_name}",
+    def method(self, name: str) -> Any:
+        return self.channel.unary_unary(
+            f"/{SERVICE}/{name}",
             request_serializer=lambda message: message.SerializeToString(),
-            response_deserializer=CLASSES[f"{method_name}Response"].FromString,
+            response_deserializer=CLASSES[f"{name}Response"].FromString,
         )
-        return method(make(f"{method_name}Request", **fields), timeout=timeout_s)
+
+    def call(self, method_name: str, /, timeout_s: float | None = 30, **fields: Any) -> Any:
+        return self.method(method_name)(make(f"{method_name}Request", **fields), timeout=timeout_s)
 
     def infer(self, model: str, texts: Sequence[str], timeout_s: float | None = 30, **fields: Any) -> Any:
         tensor = {"name": "text", "datatype": "BYTES", "shape": [len(texts)]}
@@ -150,6 +153,18 @@ def test_errors_are_those_of_http_as_codes(
     with pytest.raises(grpc.RpcError) as caught:
         client.infer(fields.pop("model", "tiny"), fields.pop("texts", ["a film"]), **fields)
     assert (caught.value.code(), message in caught.value.details()) == (code, True), caught.value.details()
+
+
+def test_a_canceled_call_is_read_no_further(client_and_server: tuple[Client, RunningServer]) -> None:
+    client, server = client_and_server
+    before = server.metric("bothways_texts_total")
+    tensor = {"name": "text", "datatype": "BYTES", "shape": [1], "contents": {"bytes_contents": [b"the cat " * 12_000]}}
+    call = client.method("ModelInfer").future(make("ModelInferRequest", model_name="tiny", inputs=[tensor]))
+    eventually(lambda: server.metric("bothways_queue_tokens", '{model="tiny",version="1"}') > 0)
+    call.cancel()
+    eventually(lambda: server.metric("bothways_queue_tokens", '{model="tiny",version="1"}') == 0)
+    assert server.metric("bothways_texts_total") == before
+    eventually(lambda: f"GRPC /{SERVICE}/ModelInfer 499" in server.log_text)
 
 
 def test_calls_are_counted_and_logged(client_and_server: tuple[Client, RunningServer]) -> None:
