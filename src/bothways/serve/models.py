@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import time
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,9 @@ from bothways.serve.settings import Settings
 
 _LONGEST_PAUSE_S = 60.0
 """The longest time between two attempts to load a bundle that could not be served."""
+_LONGEST_FREEING_S = 10.0
+"""The longest time to wait until nothing refers to a replaced model any more."""
+_PAUSE_OF_FREEING_S = 0.01
 _Key = tuple[str, str]
 _Files = tuple[tuple[str, int, int], ...]
 
@@ -225,8 +229,12 @@ class Models:
             source, digest = version.source, version.model.digest[:12]
             log_message(f"reloaded {name} version {source.version} from {path_text(source.path)} ({digest})")
         del before
+        models = [weakref.ref(batcher.model) for batcher in old]
         while old:
             old.pop().close()
+        deadline = time.monotonic() + _LONGEST_FREEING_S
+        while any(model() is not None for model in models) and time.monotonic() < deadline:
+            time.sleep(_PAUSE_OF_FREEING_S)  # replies that are being sent
         return_freed_memory()
 
     def _is_due(self, source: ModelVersion, served: ServedModel | None) -> bool:
