@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -23,11 +24,12 @@ from cryptography.x509.oid import NameOID
 from bothways.errors import ConfigError
 from bothways.runtime.classifier import Classifier
 from bothways.serve.access import ApiKeys
+from bothways.serve.grpc_messages import CLASSES, SERVICE, make
 from bothways.serve.settings import read_settings
 from bothways.serve.tls import read_certificate
 from bothways.serve.trace_context import read_trace_context
 from tests.console import run_bothways
-from tests.serve.conftest import HOST, START_S, Reply, RunningServer, running
+from tests.serve.conftest import HOST, START_S, Reply, RunningServer, free_port, running
 from tests.serve.test_abuse import eventually
 
 pytestmark = pytest.mark.enable_socket
@@ -333,16 +335,46 @@ def certificate(folder: Path, name: str) -> tuple[Path, Path]:
     return paths
 
 
+def infer_over_grpc(port: int, crt: Path, metadata: list[tuple[str, str]]) -> str:
+    """Return how the server answers a call over TLS."""
+    with grpc.secure_channel(f"localhost:{port}", grpc.ssl_channel_credentials(crt.read_bytes())) as channel:
+        infer = channel.unary_unary(
+            f"/{SERVICE}/ModelInfer",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=CLASSES["ModelInferResponse"].FromString,
+        )
+        tensor = {"name": "text", "datatype": "BYTES", "shape": [1], "contents": {"bytes_contents": [b"a"]}}
+        try:
+            infer(make("ModelInferRequest", model_name="tiny", inputs=[tensor]), timeout=10, metadata=metadata)
+        except grpc.RpcError as error:
+            return str(error)
+        return "answered"
+
+
 def test_it_speaks_https_with_a_certificate(bundle_path: Path, model: Classifier, tmp_path: Path) -> None:
     crt, key = certificate(tmp_path, "own")
-    with running(bundle_path, "--ssl-certfile", crt, "--ssl-keyfile", key, folder=tmp_path, wait=False) as server:
+    (tmp_path / "keys").write_text(KEY)
+    grpc_port = free_port()
+    options = [
+        "--ssl-certfile",
+        crt,
+        "--ssl-keyfile",
+        key,
+        "--api-key-file",
+        tmp_path / "keys",
+        "--grpc-port",
+        grpc_port,
+    ]
+    with running(bundle_path, *options, folder=tmp_path, wait=False) as server:
 
         def request(path: str, body: object = None, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> Any:
             context = ssl.create_default_context(cafile=str(crt))
             context.maximum_version = version
             connection = http.client.HTTPSConnection("localhost", server.port, timeout=10, context=context)
             with contextlib.closing(connection):
-                connection.request("GET" if body is None else "POST", path, json.dumps(body) if body else None)
+                connection.request(
+                    "GET" if body is None else "POST", path, json.dumps(body) if body else None, AUTHORIZED
+                )
                 return json.loads(connection.getresponse().read())
 
         def is_ready() -> bool:
@@ -355,6 +387,8 @@ def test_it_speaks_https_with_a_certificate(bundle_path: Path, model: Classifier
         for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
             found = request("/v1/classify", BODY, version)["results"][0]
             assert found["probabilities"]["ensemble"] == expected
+        assert "UNAUTHENTICATED" in infer_over_grpc(grpc_port, crt, [])
+        assert infer_over_grpc(grpc_port, crt, [("authorization", f"Bearer {KEY}")]) == "answered"
         assert f"at https://127.0.0.1:{server.port}" in server.log_text
         with pytest.raises((http.client.HTTPException, OSError)):
             server.request("/health/live")

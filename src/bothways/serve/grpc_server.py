@@ -23,11 +23,13 @@ from bothways.errors import (
     RequestInvalid,
     RequestTooLarge,
     ServingError,
+    Unauthorized,
     Unavailable,
 )
 from bothways.serve.grpc_messages import CLASSES, SERVICE, make, parameters_of
-from bothways.serve.log import log_error, log_request
+from bothways.serve.log import log_error
 from bothways.serve.observation import REQUEST_ID_HEADER, Observation, read_request_id
+from bothways.serve.observed import report
 from bothways.serve.predict import classify
 from bothways.serve.protocols.open_inference import InferInput, model_metadata, texts_of_tensors
 from bothways.serve.protocols.protocol import Query, Reply, refuse_many_texts, served_by
@@ -41,12 +43,14 @@ from bothways.serve.protocols.tensors import (
     wanted_outputs,
 )
 from bothways.serve.service import Service
+from bothways.serve.tls import read_certificate
 from bothways.serve.trace_context import HEADER, read_trace_context
 from bothways.version import __version__
 
 _STATUS: dict[type[ServingError], grpc.StatusCode] = {
     ModelUnknown: grpc.StatusCode.NOT_FOUND,
     RequestInvalid: grpc.StatusCode.INVALID_ARGUMENT,
+    Unauthorized: grpc.StatusCode.UNAUTHENTICATED,
     RequestTooLarge: grpc.StatusCode.INVALID_ARGUMENT,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
@@ -91,6 +95,7 @@ class GrpcServer:
 
         Raises:
             AddressUnusable: An address is already in use, or is not one of this machine.
+            ConfigError: The certificate can't be read.
         """
         self._service = service
         self.addresses: list[str] = []
@@ -111,10 +116,18 @@ class GrpcServer:
             for name, handler in self._handlers().items()
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        certificate = read_certificate(service.settings)
+        credentials = None
+        if certificate is not None:
+            crt, key = (path.read_bytes() for path in certificate)
+            credentials = grpc.ssl_server_credentials([(key, crt)])
         for address in addresses:
             where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
             try:
-                self._server.add_insecure_port(where)
+                if credentials is None:
+                    self._server.add_insecure_port(where)
+                else:
+                    self._server.add_secure_port(where, credentials)
             except RuntimeError:
                 raise AddressUnusable(
                     f"can't listen on {where} for gRPC: in use, or no address of this machine"
@@ -153,6 +166,8 @@ class GrpcServer:
             status=_CANCELED,
         )
         try:
+            if not observation.is_probe:
+                self._service.keys.require(dict(metadata))
             reply = await handler(request, _Call(context, observation))
             observation.status = 200
             return reply
@@ -168,19 +183,7 @@ class GrpcServer:
             log_error("internal error", error, route=observation.route)
             return await _abort(context, grpc.StatusCode.INTERNAL, "internal error")
         finally:
-            self._observe(observation, time.perf_counter() - started)
-
-    def _observe(self, observation: Observation, seconds: float) -> None:
-        self._service.metrics.count_request(observation, seconds)
-        if not observation.is_probe and self._service.settings.log != "none":
-            log_request(
-                observation.method,
-                observation.route,
-                observation.status,
-                seconds,
-                request_id=observation.request_id,
-                trace_id=observation.trace.trace_id,
-            )
+            report(self._service, observation, time.perf_counter() - started)
 
     async def _server_live(self, _: Any, __: _Call) -> Message:
         return make("ServerLiveResponse", live=True)
@@ -216,6 +219,7 @@ class GrpcServer:
         refuse_many_texts(len(query.texts), settings)
         served, answer = await classify(self._service, query, deadline_s)
         call.observation.choose(served.name, served.version)
+        call.observation.record(answer)
         tensors = list(output_tensors(wanted, served.model, answer))
         return make(
             "ModelInferResponse",

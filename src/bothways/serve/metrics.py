@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from bothways.errors import TextError
+from bothways.errors import ServingError, TextError
 from bothways.serve.answers import Answer
 from bothways.serve.batching import Batcher
 from bothways.serve.observation import Observation
@@ -58,6 +58,8 @@ class ServerMetrics:
             registry=registry,
         )
         self.rejections = Counter("bothways_rejections", "Rejected requests by reason.", ["reason"], registry=registry)
+        for reason in sorted(_kinds(ServingError)):
+            self.rejections.labels(reason)  # a counter that begins at 0 shows its first increase
         self.in_progress = Gauge("bothways_requests_in_progress", "Requests being answered.", registry=registry)
         self.texts = Counter("bothways_texts", "Texts classified.", _MODEL, registry=registry)
         self.bad_texts = Counter("bothways_bad_texts", "Texts that could not be classified.", _MODEL, registry=registry)
@@ -113,6 +115,11 @@ class ServerMetrics:
     def render(self) -> bytes:
         """Return all metrics in the Prometheus text format."""
         return generate_latest(self._registry)
+
+
+def _kinds(error: type[ServingError]) -> set[str]:
+    """Return the kinds of an error's subclasses."""
+    return {kind for base in error.__subclasses__() for kind in {base.kind} | _kinds(base)}
 
 
 class _Models(Collector):

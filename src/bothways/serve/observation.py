@@ -37,6 +37,7 @@ class Observation:
         answer: The answer, if texts were classified.
         answered_ns: When the answer was complete, in nanoseconds since 1970.
         status: The status of the reply.
+        started_ns: When the request arrived, in nanoseconds since 1970.
     """
 
     method: str
@@ -49,6 +50,7 @@ class Observation:
     answer: Answer | None = field(default=None, repr=False)
     answered_ns: int = 0
     status: int = 500
+    started_ns: int = field(default_factory=time.time_ns)
 
     def choose(self, model: str, version: str) -> None:
         """Record the model that answers the request."""

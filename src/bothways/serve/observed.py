@@ -44,7 +44,7 @@ class Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, started_ns = time.perf_counter(), time.time_ns()
+        started = time.perf_counter()
         headers = Headers(scope=scope)
         observation = _begun(scope["method"], headers)
         observe(scope, observation)
@@ -53,20 +53,11 @@ class Observed:
             try:
                 await self._answer(scope, exchange)
             finally:
-                seconds = time.perf_counter() - started
-                self._report(observation, started_ns, seconds)
+                report(self._service, observation, time.perf_counter() - started)
         if not exchange.has_whole_body and observation.status not in _NOTHING_FOLLOWS and "expect" not in headers:
             with contextlib.suppress(ServingError, ClientDisconnect):
                 async with self._service.bodies.arriving():
                     await exchange.discard_body()
-
-    def _report(self, observation: Observation, started_ns: int, seconds: float) -> None:
-        """Count, log and trace a request that was answered."""
-        self._service.metrics.count_request(observation, seconds)
-        if self._service.telemetry is not None:
-            self._service.telemetry.record(observation, started_ns, seconds)
-        if not observation.is_probe and self._service.settings.log != "none":
-            log_request(observation.method, observation.route, observation.status, seconds, **_fields(observation))
 
     async def _answer(self, scope: Scope, exchange: _Exchange) -> None:
         try:
@@ -112,6 +103,15 @@ class _Exchange:
         discarded = 0
         while not self.has_whole_body and discarded < _MOST_DISCARDED_BYTES:
             discarded += len((await self.receive()).get("body", b""))
+
+
+def report(service: Service, observation: Observation, seconds: float) -> None:
+    """Count, log and trace a request that was answered in this number of seconds."""
+    service.metrics.count_request(observation, seconds)
+    if service.telemetry is not None:
+        service.telemetry.record(observation, seconds)
+    if not observation.is_probe and service.settings.log != "none":
+        log_request(observation.method, observation.route, observation.status, seconds, **_fields(observation))
 
 
 def _begun(method: str, headers: Headers) -> Observation:

@@ -53,16 +53,10 @@ class Telemetry:
     def __init__(self, spans: Spans | None, measures: Measures | None) -> None:
         self._spans, self._measures = spans, measures
 
-    def record(self, observation: Observation, started_ns: int, seconds: float) -> None:
-        """Record a request that was answered.
-
-        Args:
-            observation: The request.
-            started_ns: When it arrived, in nanoseconds since 1970.
-            seconds: How long the answer took.
-        """
+    def record(self, observation: Observation, seconds: float) -> None:
+        """Record a request that was answered in this number of seconds."""
         if self._spans is not None and not observation.is_probe:
-            self._spans.record(observation, started_ns, started_ns + round(seconds * _NS))
+            self._spans.record(observation, observation.started_ns + round(seconds * _NS))
         if self._measures is not None:
             self._measures.record(observation, seconds)
 
@@ -141,7 +135,7 @@ class Spans:
         self.provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = self.provider.get_tracer(_SERVICE, __version__)
 
-    def record(self, observation: Observation, started_ns: int, ended_ns: int) -> None:
+    def record(self, observation: Observation, ended_ns: int) -> None:
         """Record the spans of a request."""
         from opentelemetry import trace  # noqa: PLC0415
         from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags  # noqa: PLC0415
@@ -155,7 +149,7 @@ class Spans:
         self._ids.update(span=int(of_request.span_id, 16), trace=int(of_request.trace_id, 16))
         name = observation.method if observation.route == OTHER else f"{observation.method} {observation.route}"
         span = self._tracer.start_span(
-            name, context, trace.SpanKind.SERVER, attributes_of(observation), start_time=started_ns
+            name, context, trace.SpanKind.SERVER, attributes_of(observation), start_time=observation.started_ns
         )
         self._ids.clear()
         if observation.status >= 500:
@@ -235,4 +229,4 @@ def stages_of(observation: Observation) -> list[tuple[str, int, int]]:
         begin_ns = end_ns - round(seconds * _NS)
         found.append((stage, begin_ns, end_ns))
         end_ns = begin_ns
-    return found[::-1]
+    return list(reversed(found))

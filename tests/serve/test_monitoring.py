@@ -1,0 +1,166 @@
+"""Metrics, and the dashboard and alerts in deploy/ that read them."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import re
+import shutil
+import subprocess
+import time
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bothways.errors import BundleBroken
+from bothways.serve.bundles import ModelVersion
+from bothways.serve.log import _Lines, described_error
+from bothways.serve.metrics import ServerMetrics
+from bothways.serve.service import Service
+from bothways.serve.settings import LogFormat, Settings
+from tests.serve.conftest import RunningServer
+
+pytestmark = pytest.mark.enable_socket
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+PROMTOOL = shutil.which("promtool")
+_METRIC = re.compile(r"\b((?:bothways|process|up)\w*)(?:\{([^}]*)\})?")
+_LABEL = re.compile(r"(\w+)\s*(?:=~|!~|!=|=)")
+_SCRAPE_LABELS = {"job", "instance"}
+
+
+@pytest.fixture
+def page(server: RunningServer) -> str:
+    server.classify(["a film"])
+    return server.request("/metrics").body.decode()
+
+
+def labels_by_metric(page: str) -> dict[str, set[str]]:
+    """Return the labels of each metric on a page."""
+    found: dict[str, set[str]] = {"up": set()}
+    for line in page.splitlines():
+        if sample := re.match(r"(\w+)(?:\{(.*)\})? ", line):
+            found.setdefault(sample[1], set()).update(re.findall(r'(\w+)="', sample[2] or ""))
+    return found
+
+
+def dashboard_expressions() -> list[str]:
+    dashboard = json.loads((DEPLOY / "grafana.json").read_text())
+    return [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+
+
+def alert_expressions() -> list[str]:
+    text = (DEPLOY / "alerts.yaml").read_text()
+    found = re.findall(r"expr: (?:>-\n((?: {10,}.*\n)+)|(.*)\n)", text)
+    return [" ".join((folded or plain).split()) for folded, plain in found]
+
+
+@pytest.mark.parametrize("expressions", [dashboard_expressions(), alert_expressions()], ids=["dashboard", "alerts"])
+def test_dashboard_and_alerts_read_metrics_and_labels_that_exist(expressions: list[str], page: str) -> None:
+    labels = labels_by_metric(page)
+    assert len(expressions) >= 8
+    for expression in expressions:
+        names = _METRIC.findall(expression)
+        assert names, expression
+        known = set().union(*(labels[name] for name, _ in names)) | _SCRAPE_LABELS
+        for name, selector in names:
+            assert set(_LABEL.findall(selector)) <= labels[name] | _SCRAPE_LABELS, expression
+        for grouped in re.findall(r"\b(?:by|on) \(([^)]*)\)", expression):
+            assert {label.strip() for label in grouped.split(",")} <= known, expression
+
+
+def test_the_dashboard_can_be_imported() -> None:
+    dashboard = json.loads((DEPLOY / "grafana.json").read_text())
+    panels = dashboard["panels"]
+    assert len({panel["id"] for panel in panels}) == len({panel["title"] for panel in panels}) == len(panels)
+    assert {variable["name"] for variable in dashboard["templating"]["list"]} == {"datasource", "instance", "model"}
+    assert all(panel["datasource"]["uid"] == "${datasource}" for panel in panels)
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="no promtool: it is part of Debian's package prometheus")
+def test_promtool_accepts_alerts_dashboard_and_metrics(page: str, tmp_path: Path) -> None:
+    variables = {"$__rate_interval": "5m", "$instance": ".*", "$model": ".*"}
+    rules = []
+    for number, expression in enumerate(dashboard_expressions()):
+        plain = re.sub("|".join(map(re.escape, variables)), lambda match: variables[match[0]], expression)
+        rules.append({"record": f"panel_{number}", "expr": plain})
+    (tmp_path / "dashboard.yaml").write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
+    assert PROMTOOL is not None
+    for file in (DEPLOY / "alerts.yaml", tmp_path / "dashboard.yaml"):
+        subprocess.run([PROMTOOL, "check", "rules", str(file)], check=True)
+    subprocess.run([PROMTOOL, "check", "metrics"], input=page, text=True, check=True)
+
+
+def test_the_page_has_the_metrics_of_the_process(page: str) -> None:
+    values = dict(re.findall(r"^(process_\w+) (\S+)$", page, re.MULTILINE))
+    assert 10_000_000 < float(values["process_resident_memory_bytes"]) < 10_000_000_000
+    assert 0 < time.time() - float(values["process_start_time_seconds"]) < 86_400
+    assert values.keys() >= {"process_cpu_seconds_total", "process_open_fds", "process_max_fds"}
+
+
+@pytest.fixture
+def no_garbage_collection() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def test_metrics_keep_no_replaced_model_in_memory(bundle_path: Path, no_garbage_collection: None) -> None:
+    """Without the garbage collector, a model is freed at once only if no cycle of references contains it."""
+    settings, metrics = Settings(threads=1), ServerMetrics()
+    source = ModelVersion("tiny", "1", bundle_path)
+    service = Service([source], settings, metrics)
+    service.load_all()
+    old = weakref.ref(service.model().model)
+    batcher = weakref.ref(service.model().batcher)
+    assert b'bothways_queue_tokens{model="tiny",version="1"} 0.0' in metrics.render()
+    service.reload([source], only_changed=False)
+    assert (old(), batcher()) == (None, None)
+    page = metrics.render().decode()
+    assert page.count("\nbothways_model{") == 1
+    assert 'bothways_reloads_total{model="tiny",result="succeeded",version="1"} 1.0' in page
+    service.close(1)
+
+
+def logged(kind: LogFormat, message: str, **fields: object) -> str:
+    record = logging.LogRecord("x", logging.ERROR, "x.py", 1, "%s", (message,), None)
+    record.bothways_fields = fields
+    return _Lines(kind).format(record)
+
+
+@pytest.mark.parametrize("kind", ["text", "json"])
+def test_nothing_in_a_message_or_a_field_can_end_a_line_of_the_log(kind: LogFormat) -> None:
+    evil = 'a\r\n2026-01-01T00:00:00Z info POST\x1b[31m\x85\u2028\u202e\x00 b=c "q"'
+    line = logged(kind, evil, model=evil, error=evil)
+    assert len(line.splitlines()) == 1
+    assert line.isprintable()
+    if kind == "json":
+        value: dict[str, Any] = json.loads(line)
+        assert list(value) == ["time", "level", "message", "model", "error"]
+        assert value["model"] == evil
+    else:
+        assert ' model="a\\r\\n2026' in line
+        assert logged(kind, "m", model="tiny", version="2").endswith("Z error m model=tiny version=2")
+
+
+def raised(error: Exception) -> Exception:
+    try:
+        raise error
+    except Exception as found:  # noqa: BLE001
+        return found
+
+
+def test_an_error_is_logged_with_its_place_but_only_with_a_message_that_quotes_no_text() -> None:
+    bug = described_error(raised(ValueError("could not read 'my secret diary'")))
+    assert bug["error_type"] == "builtins.ValueError"
+    assert "in raised" in str(bug["traceback"])
+    assert "secret" not in str(bug)
+    assert (
+        described_error(raised(OSError(28, "No space left on device")))["error"] == "[Errno 28] No space left on device"
+    )
+    assert described_error(raised(BundleBroken("a file is too short")))["error"] == "a file is too short"
