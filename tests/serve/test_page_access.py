@@ -10,12 +10,12 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Page, expect
 
 from bothways.runtime.classifier import Classifier
 from tests.bundles import python_environment
 from tests.serve.browsers import NEEDS_CHROMIUM, opened, started_browser
-from tests.serve.conftest import HOST, RunningServer, free_port, wait_until_ready
+from tests.serve.conftest import HOST, RunningServer, free_port, running, wait_until_ready
 
 ROOT = Path(__file__).parents[2]
 AXE = ROOT / ".clients" / "node_modules" / "axe-core" / "axe.min.js"
@@ -250,18 +250,15 @@ def check_offline(browser: Browser, path: Path, parts: list[str]) -> None:
     context.close()
 
 
-def test_a_key_is_requested_and_used(browser: Browser, page_server: RunningServer) -> None:
-    """It is not stored, and a wrong one is reported."""
-
-    def require_key(route: Route) -> None:
-        if route.request.headers.get("authorization") == "Bearer right":
-            route.continue_()
-        else:
-            route.fulfill(status=401, body='{"error": "the API key is missing"}')
-
-    with opened(browser, page_server, statuses=(401,)) as page:
-        page.route("**/v1/*", require_key)
-        page.reload()
+def test_a_key_is_requested_and_used(browser: Browser, bundle_path: Path, tmp_path: Path) -> None:
+    """It is not stored, and a wrong or expired one is reported. Also with --root-path."""
+    keys = tmp_path / "keys.txt"
+    keys.write_text("right\n")
+    options = ["--api-key-file", keys, "--root-path", "/reviews", "--threads", 1]
+    with (
+        running(f"tiny={bundle_path}", *options, folder=tmp_path) as server,
+        opened(browser, server, "/reviews/", statuses=(401,)) as page,
+    ):
         page.get_by_label("API key").fill("wröng")
         page.keyboard.press("Enter")
         expect(page.locator("#error")).to_contain_text("ASCII characters")
@@ -278,6 +275,7 @@ def test_a_key_is_requested_and_used(browser: Browser, page_server: RunningServe
         page.get_by_label("API key").fill("right")
         page.keyboard.press("Enter")
         expect(page.locator("#batch-line")).to_have_text("2 of 2 rows classified")
+        assert "right" not in server.log_text
 
 
 @pytest.mark.parametrize("path", ["/some/texts/", "/some/texts"])

@@ -216,10 +216,15 @@ class Models:
 
     def _serve(self, name: str, versions: tuple[ServedModel, ...]) -> None:
         """Replace the versions of a model, and free those that are served no longer once they answered everything."""
-        kept = {id(version.batcher) for version in versions}
-        old = [found.batcher for found in self._served.get(name, ()) if id(found.batcher) not in kept]
+        before = {found.batcher for found in self._served.get(name, ())}
+        old = list(before - {version.batcher for version in versions})
+        new = [version for version in versions if version.batcher not in before]
         others = {other: found for other, found in self._served.items() if other != name}
         self._served = {**others, name: versions} if versions else others
+        for version in new:
+            source, digest = version.source, version.model.digest[:12]
+            log_message(f"reloaded {name} version {source.version} from {path_text(source.path)} ({digest})")
+        del before
         while old:
             old.pop().close()
         return_freed_memory()
@@ -250,7 +255,6 @@ class Models:
             return None
         self._failures.pop(key, None)
         self._metrics.reloads.labels("succeeded", *key).inc()
-        log_message(f"reloaded {where} from {path_text(source.path)} ({new.model.digest[:12]})")
         return new
 
     def _load(self, source: ModelVersion) -> ServedModel:

@@ -198,19 +198,27 @@ class Schedule:
         def seconds(work: float) -> float:
             return speed.factor * (work + sum(min(work, other) for other in others))
 
+        def until_answered(before: float, waiting: PendingRequest) -> float:
+            return seconds(before + waiting.work) - speed.factor * waiting.work + self._alone_s(waiting, texts)
+
         texts = min(EFFICIENT_TEXTS, len(self) + request.texts)
-        step_s = speed.step_s(texts * WINDOW_TOKENS)
-        wait_s = max(0.0, seconds(before + request.work) - speed.factor * request.work)
-        finish_s = wait_s + speed.factor * request.work + request.longest_steps * step_s
+        finish_s = until_answered(before, request)
         excess_s = _MARGIN * finish_s - (request.deadline_s - now_s)
-        until = before
+        delayed = before
         for other in behind:
-            until += other.work
-            own_steps = 0 if other.started_s else other.longest_steps
-            spare_s = other.deadline_s - now_s - _MARGIN * (seconds(until) + own_steps * step_s)
+            spare_s = other.deadline_s - now_s - _MARGIN * until_answered(delayed, other)
             if spare_s >= 0:  # otherwise it is late anyway
-                excess_s = max(excess_s, _MARGIN * (seconds(until + request.work) - seconds(until)) - spare_s)
+                delay_s = until_answered(delayed + request.work, other) - until_answered(delayed, other)
+                excess_s = max(excess_s, _MARGIN * delay_s - spare_s)
+            delayed += other.work
+        wait_s = finish_s - self._alone_s(request, texts)
         return Forecast(wait_s, finish_s, excess_s)
+
+    def _alone_s(self, request: PendingRequest, texts: int) -> float:
+        """Return the seconds to read a request once it is its turn, in steps with a number of texts."""
+        longest_s = request.longest_steps * self._speed.step_s(texts * WINDOW_TOKENS)
+        together = min(1, request.texts / texts)  # the share of its own texts in these steps
+        return max(longest_s, self._speed.factor * request.work + (1 - together) * longest_s)
 
     def hopeless(self, now_s: float) -> list[PendingRequest]:
         """Return the requests whose deadline has passed, and those that can't be read before it while others wait."""
