@@ -25,7 +25,7 @@ from starlette.types import ASGIApp
 
 from bothways.errors import AddressUnusable, BothwaysError, ConfigError, DependencyMissing
 from bothways.serve.app import build_app
-from bothways.serve.bundles import read_bundles
+from bothways.serve.bundles import ModelVersion, read_bundles
 from bothways.serve.connections import MOST_CONNECTIONS, Connections
 from bothways.serve.listening import BACKLOG, close_socket, open_sockets, url_of
 from bothways.serve.log import end_log, log_error, log_message, start_log
@@ -75,7 +75,7 @@ def serve(bundles: Sequence[str], options: Mapping[str, object], config: Path | 
         )
     try:
         service = Service(found, settings, ServerMetrics())
-        process = _Process(service, bundles, config)
+        process = _Process(service, found if bundles else None, config)
     except ConfigError as error:
         log_error(str(error), error)
         status = error.exit_code
@@ -129,7 +129,8 @@ class _Server(Server):
 class _Process:
     """The life of the server's process."""
 
-    def __init__(self, service: Service, bundles: Sequence[str], config: Path | None) -> None:
+    def __init__(self, service: Service, bundles: Sequence[ModelVersion] | None, config: Path | None) -> None:
+        """Prepare to serve. The bundles stay as they are, or are read from the file at each reload if they are None."""
         self._service, self._bundles, self._config = service, bundles, config
         self._settings = service.settings
         self._certificate = read_certificate(service.settings)
@@ -245,7 +246,7 @@ class _Process:
         service = self._service
         try:
             service.keys.read()
-            bundles = read_bundles(self._bundles, self._config)
+            bundles = self._bundles or read_bundles([], self._config)
         except ConfigError as error:
             if is_requested or service.config_problem != str(error):
                 log_error(f"the configuration can't be read again, nothing is reloaded: {error}", error)
