@@ -369,6 +369,7 @@ def infer_over_grpc(port: int, crt: Path, metadata: list[tuple[str, str]]) -> st
         return "answered"
 
 
+@pytest.mark.server
 def test_it_speaks_https_with_a_certificate(bundle_path: Path, model: Classifier, tmp_path: Path) -> None:
     crt, key = certificate(tmp_path, "own")
     (tmp_path / "keys").write_text(KEY)
