@@ -155,6 +155,10 @@ def test_a_line_has_an_error_of_its_own(small: RunningServer) -> None:
     stream.close()
     reply = small.request("/v1/classify?model=other", b'"a"\n', {"content-type": "application/x-ndjson"})
     assert (reply.status, reply.value["kind"]) == (404, "unknown_model")
+    headers = {"content-type": "application/x-ndjson", "x-request-timeout": "0.000001"}
+    late = small.request("/v1/classify", b'"a"\n', headers)
+    assert (late.status, "deadline" in late.value["error"]) == (200, True)
+    assert small.request("/v1/classify", b'"a"\n', {**headers, "x-request-timeout": "soon"}).status == 400
 
 
 def test_a_silent_client_is_told_and_left(small: RunningServer) -> None:
