@@ -311,10 +311,10 @@ def test_it_recovers_after_running_out_of_file_descriptors(bundle_path: Path, tm
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 
     with running(bundle_path, "--header-timeout-s", 2, folder=tmp_path, preexec_fn=few_files) as server:
-        idle = [socket.create_connection(("127.0.0.1", server.port), timeout=5) for _ in range(100)]
-        time.sleep(0.5)
-        for connection in idle:
-            connection.close()
-        eventually(lambda: open_files(server) < 50)
+        with contextlib.ExitStack() as stack:
+            for _ in range(100):
+                stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=5))
+            eventually(lambda: open_files(server) > 60)
+            eventually(lambda: open_files(server) < 50)  # idle connections make room
         assert server.classify(["a film"]).status == 200
         assert server.stop() == 0

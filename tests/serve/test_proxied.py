@@ -1,4 +1,4 @@
-"""Behind load balancers and proxies: connections, prefixes, origins, keys, certificates, IDs of requests and traces."""
+"""F12, behind load balancers and proxies: connections, prefixes, origins, keys, certificates, IDs, unknown routes."""
 
 from __future__ import annotations
 
@@ -22,12 +22,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from starlette.routing import Route
 
 from bothways.errors import ConfigError
 from bothways.runtime.classifier import Classifier
 from bothways.serve.access import ApiKeys
+from bothways.serve.app import build_app
 from bothways.serve.grpc_messages import CLASSES, SERVICE, make
-from bothways.serve.settings import read_settings
+from bothways.serve.metrics import ServerMetrics
+from bothways.serve.routing import UnderRootPath
+from bothways.serve.service import Service
+from bothways.serve.settings import Settings, read_settings
 from bothways.serve.tls import read_certificate
 from bothways.serve.trace_context import read_trace_context
 from tests.console import run_bothways
@@ -120,6 +125,15 @@ def test_the_prefix_may_be_removed_by_the_proxy_or_not(proxied: RunningServer, p
 def test_the_page_is_also_at_the_prefix_itself(proxied: RunningServer) -> None:
     assert f'<base href="{PREFIX}/">' in proxied.request(PREFIX).body.decode()
     assert proxied.request(f"{PREFIX}er/v1/classify", BODY, AUTHORIZED).status == 404
+
+
+def test_a_prefix_may_begin_like_a_route() -> None:
+    service = Service((), Settings(root_path="/v1"), ServerMetrics())
+    routes = [route for route in build_app(service).routes if isinstance(route, Route)]
+    inner = UnderRootPath(build_app(service), "/v1", routes)._inner_path
+    assert [inner(path) for path in ("/v1/v1/classify", "/v1/classify", "/v1/metrics", "/metrics", "/v1", "/v1x")] == [
+        *("/v1/classify", "/v1/classify", "/metrics", "/metrics", "/", "/v1x")
+    ]
 
 
 def test_allowed_origins_may_send_requests_and_read_replies_others_not(proxied: RunningServer) -> None:
@@ -251,7 +265,7 @@ def test_the_log_line_of_a_request_has_its_id_trace_and_model(proxied: RunningSe
     assert missing.value["kind"] == "unknown_route"
 
 
-def test_every_line_of_the_json_log_has_one_form(proxied: RunningServer) -> None:
+def test_f16_every_line_of_the_json_log_has_one_form(proxied: RunningServer) -> None:
     start = lines(proxied)[0]
     assert (start["level"], start["model"], start["version"]) == ("info", "tiny", "1")
     assert start["message"].startswith("serving tiny")
@@ -355,6 +369,7 @@ def infer_over_grpc(port: int, crt: Path, metadata: list[tuple[str, str]]) -> st
         return "answered"
 
 
+@pytest.mark.server
 def test_it_speaks_https_with_a_certificate(bundle_path: Path, model: Classifier, tmp_path: Path) -> None:
     crt, key = certificate(tmp_path, "own")
     (tmp_path / "keys").write_text(KEY)
@@ -442,7 +457,7 @@ def _check(options: dict[str, object]) -> tuple[Path, Path] | None:
     return read_certificate(settings)
 
 
-def test_errors_at_the_start_are_lines_of_the_log(tmp_path: Path, bundle_path: Path) -> None:
+def test_f16_errors_at_the_start_are_lines_of_the_log(tmp_path: Path, bundle_path: Path) -> None:
     finished = run_bothways("serve", str(bundle_path), "--log", "json", "--api-key-file", "nowhere")
     (line,) = finished.stderr.splitlines()
     assert finished.returncode == 2
