@@ -104,17 +104,20 @@ def _is_alive(server: RunningServer) -> bool:
         return False
 
 
-def test_sigterm_with_stalled_bodies_ends_within_the_drain_time(bundle_path: Path, tmp_path: Path) -> None:
-    """F11, F16."""
-    limits = ["--drain-s", 1, "--body-timeout-s", 600, "--header-timeout-s", 600]
+def test_sigterm_with_stalled_bodies_ends_at_once(bundle_path: Path, tmp_path: Path) -> None:
+    """F11, F16. The bodies get a reply, so that their clients try another replica."""
+    limits = ["--drain-s", 30, "--body-timeout-s", 600, "--header-timeout-s", 600]
     with running(bundle_path, *limits, folder=tmp_path) as server:
         connections = [server.connect() for _ in range(3)]
         for connection in connections[1:]:
             connection.sendall(STALLED)
+        eventually(lambda: _requests_in_progress(server) == 3)  # and the one that asks
         started = time.monotonic()
         assert server.stop() == 0
         assert time.monotonic() - started < 20
         assert "info stopped" in server.log_text
+        for connection in connections[1:]:
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 503 ")
         for connection in connections:
             connection.close()
 

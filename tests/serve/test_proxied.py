@@ -7,8 +7,10 @@ import datetime
 import http.client
 import json
 import re
+import shutil
 import signal
 import ssl
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +36,8 @@ from tests.serve.test_abuse import eventually
 
 pytestmark = pytest.mark.enable_socket
 
+ROOT = Path(__file__).parents[2]
+NGINX = shutil.which("nginx")
 KEY, ORIGIN, PREFIX = "k-3f9a", "https://shop.example", "/reviews"
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -444,3 +448,41 @@ def test_errors_at_the_start_are_lines_of_the_log(tmp_path: Path, bundle_path: P
     assert finished.returncode == 2
     message = "the API keys in nowhere can't be read: No such file or directory"
     assert json.loads(line) | {"time": 0} == {"time": 0, "level": "error", "message": message}
+
+
+@pytest.mark.server
+@pytest.mark.skipif(NGINX is None, reason="no nginx")
+def test_the_configuration_of_nginx_in_deploy_works(proxied: RunningServer, tmp_path: Path) -> None:
+    assert NGINX is not None
+    port = free_port()
+    text = (ROOT / "deploy" / "nginx.conf").read_text()
+    text = text.replace("127.0.0.1:8080", f"127.0.0.1:{proxied.port}").replace("listen 80;", f"listen {HOST}:{port};")
+    folders = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+    temporary = "".join(f"{name}_temp_path {tmp_path}/{name};" for name in folders)
+    main = f"daemon off; pid {tmp_path}/pid; error_log {tmp_path}/error.log; events {{}} "
+    (tmp_path / "nginx.conf").write_text(f"{main} http {{ access_log off; {temporary} {text} }}")
+    command = [NGINX, "-e", f"{tmp_path}/error.log", "-p", str(tmp_path), "-c", f"{tmp_path}/nginx.conf"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    nginx = RunningServer(process, port, tmp_path / "error.log")
+    try:
+        eventually(lambda: _answers(nginx))
+        reply = nginx.request("/reviews/v1/classify", BODY, AUTHORIZED)
+        assert (reply.status, reply.headers["x-model"]) == (200, "tiny")
+        assert line_of(proxied, reply)["request_id"] == reply.headers["x-request-id"]
+        assert f'<base href="{PREFIX}/">' in nginx.request("/reviews/").body.decode()
+        assert nginx.request("/reviews/metrics").status == 404
+        lines = nginx.request(
+            "/reviews/v1/classify", b'"a"\n"b"\n', AUTHORIZED | {"Content-Type": "application/jsonlines"}
+        )
+        assert len(lines.body.splitlines()) == 2
+        too_large = nginx.request("/reviews/v1/classify", bytes(2_050_000), AUTHORIZED)
+        assert (too_large.status, too_large.value["kind"]) == (413, "too_large")  # the server's reply, not nginx's
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _answers(server: RunningServer) -> bool:
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        return server.request("/reviews/health/live", timeout_s=5).status == 200
+    return False

@@ -71,11 +71,6 @@ class Batcher:
             return self._schedule.seconds
 
     @property
-    def tokens_per_s(self) -> float:
-        """The measured reading speed when several texts are read together."""
-        return self.speed.tokens_per_s
-
-    @property
     def texts_in_progress(self) -> int:
         """The number of texts that have been admitted and are not finished, including preempted ones."""
         return sum(text.request.is_scheduled for text in list(self._in_progress.values()))

@@ -142,7 +142,7 @@ class _Models(Collector):
             ),
             "bothways_queue_seconds": (
                 "Seconds that reading the queue takes at the measured speed.",
-                lambda served: served.batcher.tokens / served.batcher.tokens_per_s,
+                lambda served: served.batcher.seconds,
             ),
             "bothways_batch_texts": (
                 "Texts in progress. At most 32 are read at a time.",

@@ -233,8 +233,10 @@ class Models:
         others = {other: found for other, found in self._served.items() if other != name}
         self._served = {**others, name: versions} if versions else others
         for version in new:
-            source, digest = version.source, version.model.digest[:12]
-            log_message(f"reloaded {name} version {source.version} from {path_text(source.path)} ({digest})")
+            source, digest = version.source, version.model.digest
+            where = f"{name} version {source.version}"
+            message = f"reloaded {where} from {path_text(source.path)} ({digest[:12]})"
+            log_message(message, model=name, version=source.version, digest=digest)
         del before
         models = [weakref.ref(batcher.model) for batcher in old]
         while old:
@@ -265,7 +267,8 @@ class Models:
             pause_s = min(max(self._settings.watch_s, _LONGEST_PAUSE_S), 2 * last.pause_s if last else 1.0)
             self._failures[key] = _Failure(str(error), files, pause_s, time.monotonic() + pause_s)
             self._metrics.reloads.labels("failed", *key).inc()
-            log_error(f"reload of {where} failed, what was served before still answers: {error}", error)
+            message = f"reload of {where} failed, what was served before still answers: {error}"
+            log_error(message, error, model=source.name, version=source.version)
             return None
         self._failures.pop(key, None)
         self._metrics.reloads.labels("succeeded", *key).inc()

@@ -62,6 +62,7 @@ class PendingRequest:
         texts: The number of texts.
         longest_steps: The number of steps that its longest text needs.
         work: The time that its texts add to batches, as ``ReadingSpeed.work``.
+        tail: The time by which it takes longer than that, because its longest text needs many steps.
         answer: The predictions in the order of the texts, or the error that prevented them.
         started_s: When the first text was admitted to a slot, on the monotonic clock. None before that.
         predictions: The predictions of the texts that have been read, by the position of the text.
@@ -75,6 +76,7 @@ class PendingRequest:
     texts: int = 0
     longest_steps: int = 0
     work: float = 0.0
+    tail: float = 0.0
     answer: Future[list[Prediction]] = field(default_factory=Future)
     started_s: float | None = None
     predictions: dict[int, Prediction] = field(default_factory=dict)
@@ -137,6 +139,7 @@ class Schedule:
         steps = [math.ceil(length / WINDOW_TOKENS) for length in lengths]
         request.tokens, request.texts, request.longest_steps = sum(lengths), len(lengths), max(steps, default=0)
         request.work = self._speed.work(request.tokens, sum(steps))
+        request.tail = self._tail(request, EFFICIENT_TEXTS)
         eighths = max(0, sum(steps) - 1) // 8
         request.group = min(_GROUPS - 1, math.ceil(eighths.bit_length() / 3))
 
@@ -189,36 +192,37 @@ class Schedule:
         In a group, only requests with an earlier or the same deadline are read before it. By the time at which they
         have been read, each of the other groups has been read for as long, or to its end.
         """
-        speed, own = self._speed, self._groups[request.group]
-        place = bisect_right(own.requests, request.deadline_s, key=_deadline)
-        behind = own.requests[place:]
-        before = own.work - sum(other.work for other in behind)
-        others = [group.work for group in self._groups if group is not own]
-
-        def seconds(work: float) -> float:
-            return speed.factor * (work + sum(min(work, other) for other in others))
-
-        def until_answered(before: float, waiting: PendingRequest) -> float:
-            return seconds(before + waiting.work) - speed.factor * waiting.work + self._alone_s(waiting, texts)
-
-        texts = min(EFFICIENT_TEXTS, len(self) + request.texts)
-        finish_s = until_answered(before, request)
+        factor, own = self._speed.factor, self._groups[request.group]
+        behind = own.requests[bisect_right(own.requests, request.deadline_s, key=_deadline) :]
+        before = own.work - sum([other.work for other in behind])
+        others = [group.work for group in self._groups if group is not own and group.requests]
+        wait_s = factor * (before + sum(min(before + request.work, other) for other in others))
+        finish_s = wait_s + factor * (request.work + self._tail(request, len(self) + request.texts))
         excess_s = _MARGIN * finish_s - (request.deadline_s - now_s)
-        delayed = before
-        for other in behind:
-            spare_s = other.deadline_s - now_s - _MARGIN * until_answered(delayed, other)
-            if spare_s >= 0:  # otherwise it is late anyway
-                delay_s = until_answered(delayed + request.work, other) - until_answered(delayed, other)
-                excess_s = max(excess_s, _MARGIN * delay_s - spare_s)
-            delayed += other.work
-        wait_s = finish_s - self._alone_s(request, texts)
-        return Forecast(wait_s, finish_s, excess_s)
+        delay_s = _MARGIN * factor * request.work * (1 + len(others))
+        least_spare_s = math.inf
+        for other in behind:  # there can be thousands
+            before += other.work
+            work = before + sum([min(before, work) for work in others]) if others else before
+            spare_s = other.deadline_s - now_s - _MARGIN * factor * (work + other.tail)
+            if 0 <= spare_s < least_spare_s:  # below 0, it is late anyway
+                least_spare_s = spare_s
+        return Forecast(wait_s, finish_s, max(excess_s, delay_s - least_spare_s))
 
-    def _alone_s(self, request: PendingRequest, texts: int) -> float:
-        """Return the seconds to read a request once it is its turn, in steps with a number of texts."""
-        longest_s = request.longest_steps * self._speed.step_s(texts * WINDOW_TOKENS)
-        together = min(1, request.texts / texts)  # the share of its own texts in these steps
-        return max(longest_s, self._speed.factor * request.work + (1 - together) * longest_s)
+    def _tail(self, request: PendingRequest, texts: int) -> float:
+        """Return the time by which a request takes longer than its work, because its longest text needs many steps.
+
+        Args:
+            request: The request.
+            texts: The number of texts that are read together, if there are slots.
+
+        Returns:
+            Seconds at the speed of loading, as ``ReadingSpeed.work``.
+        """
+        texts = min(EFFICIENT_TEXTS, texts)
+        longest = request.longest_steps * self._speed.step_s(texts * WINDOW_TOKENS) / self._speed.factor
+        together = min(1, request.texts / texts)  # the share of its own texts in the steps of the longest one
+        return max(longest - request.work, (1 - together) * longest)
 
     def hopeless(self, now_s: float) -> list[PendingRequest]:
         """Return the requests whose deadline has passed, and those that can't be read before it while others wait."""

@@ -193,7 +193,7 @@ class _Process:
             except TimeoutError:
                 raise AddressUnusable(f"{url_of(opened)} did not reply within {_START_S:g} s") from None
         if settings.grpc_port is not None:
-            self._grpc = _grpc_server(service, self._sockets, settings.grpc_port)
+            self._grpc = _grpc_server(service, self._sockets, self._certificate)
             await self._grpc.start()
             log_message(f"gRPC at {' and '.join(self._grpc.addresses)}")
         await self._unless_ended(self._loop.run_in_executor(None, service.load_all))
@@ -282,7 +282,9 @@ class _Process:
             log_message("stopped: connections were still open after drain-s" if is_open else "stopped after draining")
 
 
-def _grpc_server(service: Service, sockets: Sequence[socket.socket], port: int) -> GrpcServer:
+def _grpc_server(
+    service: Service, sockets: Sequence[socket.socket], certificate: tuple[Path, Path] | None
+) -> GrpcServer:
     """Return the gRPC server, on the addresses of the HTTP server.
 
     Raises:
@@ -294,7 +296,8 @@ def _grpc_server(service: Service, sockets: Sequence[socket.socket], port: int) 
     except ImportError as error:
         raise DependencyMissing(f"gRPC needs {error.name}: pip install 'bothways[serve,grpc]'") from None
     addresses = [opened.getsockname()[0] for opened in sockets if opened.family != socket.AF_UNIX]
-    return GrpcServer(service, addresses or [service.settings.host], port)
+    assert service.settings.grpc_port is not None
+    return GrpcServer(service, addresses or [service.settings.host], service.settings.grpc_port, certificate)
 
 
 async def _until_alive(opened: socket.socket, *, has_tls: bool) -> None:
