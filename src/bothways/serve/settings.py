@@ -21,7 +21,6 @@ from bothways.toml_file import read_toml
 VARIABLE_PREFIX = "BOTHWAYS_"
 BUNDLES_KEY = "bundles"
 """The key of a TOML file with the bundles to serve (``serve.bundles``)."""
-_NO_PORT = ("PORT", "")
 _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
 LogFormat = Literal["text", "json", "none"]
 _Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
@@ -150,7 +149,7 @@ def read_settings(
     values: dict[str, object] = read_toml(config) if config is not None else {}
     values.pop(BUNDLES_KEY, None)
     sources = {name: f"{shown(name)} in {config}" for name in values}
-    foreign = kubernetes_variables(environment)
+    ignored = [*kubernetes_variables(environment), *([] if environment.get("PORT") else ["PORT"])]
     variables = {
         name: value for name, value in environment.items() if name not in foreign and (name, value) != _NO_PORT
     }
