@@ -150,9 +150,7 @@ def read_settings(
     values.pop(BUNDLES_KEY, None)
     sources = {name: f"{shown(name)} in {config}" for name in values}
     ignored = [*kubernetes_variables(environment), *([] if environment.get("PORT") else ["PORT"])]
-    variables = {
-        name: value for name, value in environment.items() if name not in foreign and (name, value) != _NO_PORT
-    }
+    variables = {name: value for name, value in environment.items() if name not in ignored}
     for name in Settings.model_fields:
         variable = VARIABLE_PREFIX + name.upper()
         if name == "port" and variable not in variables:
