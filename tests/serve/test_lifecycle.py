@@ -111,7 +111,7 @@ def test_sigterm_with_stalled_bodies_ends_at_once(bundle_path: Path, tmp_path: P
         connections = [server.connect() for _ in range(3)]
         for connection in connections[1:]:
             connection.sendall(STALLED)
-        eventually(lambda: _requests_in_progress(server) == 3)  # and the one that asks
+        eventually(lambda: server.metric("bothways_requests_in_progress") == 3)  # and the one that asks
         started = time.monotonic()
         assert server.stop() == 0
         assert time.monotonic() - started < 20
