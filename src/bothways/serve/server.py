@@ -14,6 +14,7 @@ import signal
 import socket
 import time
 from collections.abc import Awaitable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -140,6 +141,8 @@ class _Process:
         self._grpc: GrpcServer | None = None
         self._connections: Connections | None = None
         self._ended_at_s: float | None = None
+        # One thread: the C library keeps memory per thread, and the next model fits where the last one was.
+        self._loading = ThreadPoolExecutor(1, "bothways-load")
 
     async def run(self) -> int:
         """Serve until a signal ends it, and return the exit status."""
@@ -196,7 +199,7 @@ class _Process:
             self._grpc = _grpc_server(service, self._sockets, self._certificate)
             await self._grpc.start()
             log_message(f"gRPC at {' and '.join(self._grpc.addresses)}")
-        await self._unless_ended(self._loop.run_in_executor(None, service.load_all))
+        await self._unless_ended(self._loop.run_in_executor(self._loading, service.load_all))
         self._log_start()
         while True:
             await self._unless_ended(self._reload_once())
@@ -239,7 +242,7 @@ class _Process:
             await asyncio.wait_for(self._reload_requested.wait(), watch_s or None)
         is_requested = self._reload_requested.is_set()
         self._reload_requested.clear()
-        await self._loop.run_in_executor(None, self._reload, is_requested)
+        await self._loop.run_in_executor(self._loading, self._reload, is_requested)
 
     def _reload(self, is_requested: bool) -> None:
         """Load all bundles again if it is requested, or those that changed."""
