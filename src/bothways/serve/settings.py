@@ -126,7 +126,7 @@ class Settings(Document):
     ssl_keyfile: str | None = None
     """PEM file with the private key. Defaults to the file of the certificate."""
     log: LogFormat = "text"
-    """Format of the request log on standard error. It never contains texts."""
+    """Format of the log on standard error. none leaves out the lines about requests. It never contains texts."""
 
 
 def read_settings(
