@@ -128,3 +128,7 @@ def test_a_second_signal_ends_it_at_once(bundle_path: Path, tmp_path: Path) -> N
         server.process.send_signal(signal.SIGTERM)
         eventually(lambda: server.request("/health/ready").status == 503)
         assert server.stop(signal.SIGINT) == 128 + signal.SIGINT
+
+
+def _requests_in_progress(server: RunningServer) -> float:
+    return server.metric("bothways_requests_in_progress")

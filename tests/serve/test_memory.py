@@ -45,7 +45,7 @@ def test_memory_is_flat_over_reloads_under_load(reloads: int, large_bundle_path:
                 server.process.send_signal(signal.SIGHUP)
                 eventually(partial(_has_reloaded, server, number), within_s=120)
                 if number > 2:  # the old model answers what it accepted, and is freed
-                    eventually(partial(_is_below, server, min(sizes[:2]) + model_kib / 2), within_s=60)
+                    eventually(partial(_is_below, server, max(sizes[:2]) + model_kib), within_s=60)
                 else:
                     time.sleep(5)
                 sizes.append(resident_kib(server))

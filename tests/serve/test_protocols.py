@@ -479,6 +479,21 @@ def test_triton_lists_and_configures_models(server: RunningServer) -> None:
     assert server.request("/v2/models/other/config").status == 404
 
 
+def test_triton_reports_statistics(server: RunningServer) -> None:
+    def found() -> dict[str, Any]:
+        (statistics,) = server.request("/v2/models/tiny/versions/1/stats").value["model_stats"]
+        assert server.request("/v2/models/tiny/stats").value["model_stats"][0]["name"] == "tiny"
+        return dict(statistics)
+
+    before = found()
+    assert infer(server, {"shape": [2], "data": TEXTS}).status == 200
+    after = found()
+    assert after["inference_count"] - before["inference_count"] == 2
+    assert after["execution_count"] - before["execution_count"] == 1
+    times = after["inference_stats"]
+    assert times["success"]["ns"] > times["compute_infer"]["ns"] > 0
+
+
 def test_oip_rejects_a_huge_shape(server: RunningServer) -> None:
     reply = infer(server, {"shape": [2**40], "data": TEXTS}, {}, b"")
     assert (reply.status, "are allowed (max-texts)" in reply.value["error"]) == (413, True), reply.body

@@ -36,7 +36,7 @@ from bothways.tasks.task import Task
 INPUT = "text"
 LABEL, LABELS, CHOSEN, PROBABILITIES, VALUE = "label", "labels", "chosen", "probabilities", "value"
 CLASSIFICATION = "classification"
-EXTENSIONS = ("binary_tensor_data", CLASSIFICATION, "model_repository", "model_configuration")
+EXTENSIONS = ("binary_tensor_data", CLASSIFICATION, "model_repository", "model_configuration", "statistics")
 PLATFORM = "bothways_ulmfit"
 _CHOICES = ("threshold", "thresholds", "top_k")
 Datatype = Literal["BYTES", "BOOL", "FP64"]
