@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from bothways.serve.models import ServedModel
 from bothways.serve.protocols.protocol import Protocol
-from bothways.serve.service import ServedModel
 from bothways.version import __version__
 
 _REFERENCE = "#/components/schemas/{model}"

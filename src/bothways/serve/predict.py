@@ -16,11 +16,12 @@ from bothways.errors import RequestInvalid, ServingError, quoted
 from bothways.serve.answers import Answer
 from bothways.serve.batching import ModelUnloaded
 from bothways.serve.bodies import HeldBody
+from bothways.serve.models import ServedModel
 from bothways.serve.observation import observation_of
 from bothways.serve.protocols.media_types import lines_accepted
 from bothways.serve.protocols.protocol import Protocol, Query, RawRequest, refuse_many_texts, served_by
 from bothways.serve.responses import error_response, path_parameters, response_of
-from bothways.serve.service import ServedModel, Service
+from bothways.serve.service import Service
 from bothways.serve.streaming import LinesResponse
 
 _TIMEOUT_HEADER = "x-request-timeout"

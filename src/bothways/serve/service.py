@@ -22,8 +22,7 @@ from bothways.serve.answers import Answer, Classified
 from bothways.serve.bodies import Bodies
 from bothways.serve.bundles import ModelVersion
 from bothways.serve.metrics import ServerMetrics
-from bothways.serve.models import Models
-from bothways.serve.models import ServedModel as ServedModel  # noqa: PLC0414  (other modules import it from here)
+from bothways.serve.models import Models, ServedModel
 from bothways.serve.settings import Settings
 from bothways.serve.telemetry import Telemetry
 from bothways.text.reading import TokenizedText

@@ -26,8 +26,9 @@ from bothways.serve.batching import ModelUnloaded
 from bothways.serve.bodies import HeldBody
 from bothways.serve.decompression import Decompressor, compression_of
 from bothways.serve.log import log_error
+from bothways.serve.models import ServedModel
 from bothways.serve.protocols.protocol import Chosen, LineFormat
-from bothways.serve.service import ServedModel, Service
+from bothways.serve.service import Service
 
 _GROUP_LINES = 32
 _GROUP_BYTES = 100_000

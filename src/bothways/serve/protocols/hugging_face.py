@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field
 from bothways.errors import RequestInvalid, quoted
 from bothways.runtime.classifier import Classifier
 from bothways.serve.answers import Answer
+from bothways.serve.models import ServedModel
 from bothways.serve.protocols.choices import Choices
 from bothways.serve.protocols.protocol import (
     Protocol,
@@ -28,7 +29,7 @@ from bothways.serve.protocols.protocol import (
     served_by,
 )
 from bothways.serve.protocols.scores import labels_with_scores
-from bothways.serve.service import ServedModel, Service
+from bothways.serve.service import Service
 
 _FUNCTIONS = {"softmax": "softmax", "sigmoid": "sigmoid", "identity": "none"}
 _PAIR = ("text", "text_pair")

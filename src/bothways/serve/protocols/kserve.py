@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ConfigDict
 
 from bothways.serve.answers import Answer
+from bothways.serve.models import ServedModel
 from bothways.serve.protocols.choices import Choices
 from bothways.serve.protocols.media_types import JSON, MediaType
 from bothways.serve.protocols.mlflow import texts_in
@@ -27,7 +28,7 @@ from bothways.serve.protocols.protocol import (
     render_plain_error,
     served_by,
 )
-from bothways.serve.service import ServedModel, Service
+from bothways.serve.service import Service
 
 
 class KServeRequest(Schema):

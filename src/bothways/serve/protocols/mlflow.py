@@ -16,6 +16,7 @@ from pydantic import ConfigDict
 from bothways.errors import BodyUnsupported, RequestInvalid, ServingError, quoted
 from bothways.schema import Entries, Items
 from bothways.serve.answers import Answer, Classified
+from bothways.serve.models import ServedModel
 from bothways.serve.protocols.choices import Choices
 from bothways.serve.protocols.csv_bodies import csv_texts, text_columns
 from bothways.serve.protocols.media_types import CSV, JSON, JSON_LINES, MediaType, accepted, content_type
@@ -34,7 +35,7 @@ from bothways.serve.protocols.protocol import (
     readiness,
     served_by,
 )
-from bothways.serve.service import ServedModel, Service
+from bothways.serve.service import Service
 from bothways.text.fields import columns_text
 
 REPLIES = (JSON, *JSON_LINES, CSV)

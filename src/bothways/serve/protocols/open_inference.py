@@ -25,6 +25,7 @@ from bothways import strict_json
 from bothways.errors import RequestInvalid, quoted, shown
 from bothways.schema import Items
 from bothways.serve.answers import Answer
+from bothways.serve.models import ServedModel
 from bothways.serve.protocols.protocol import (
     Information,
     Protocol,
@@ -53,7 +54,7 @@ from bothways.serve.protocols.tensors import (
     shape_of,
     wanted_outputs,
 )
-from bothways.serve.service import ServedModel, Service
+from bothways.serve.service import Service
 from bothways.serve.settings import Settings
 from bothways.text.fields import columns_text
 from bothways.version import __version__

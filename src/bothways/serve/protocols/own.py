@@ -14,6 +14,7 @@ from bothways.errors import RequestInvalid, ServingError, TextError
 from bothways.runtime.classifier import Classifier
 from bothways.schema import Items
 from bothways.serve.answers import Answer, Classified
+from bothways.serve.models import ServedModel
 from bothways.serve.protocols.choices import Choices, ranked
 from bothways.serve.protocols.media_types import JSON_LINES
 from bothways.serve.protocols.protocol import (
@@ -29,7 +30,7 @@ from bothways.serve.protocols.protocol import (
     readiness,
     served_by,
 )
-from bothways.serve.service import ServedModel, Service
+from bothways.serve.service import Service
 from bothways.tasks.task import Task
 from bothways.text.reading import Direction, reading_positions
 

@@ -19,7 +19,8 @@ from bothways import strict_json
 from bothways.errors import RequestInvalid, RequestTooLarge, ServingError, TextError, quoted
 from bothways.schema import Document, Faults, validated
 from bothways.serve.answers import Answer, Classified
-from bothways.serve.service import ServedModel, Service
+from bothways.serve.models import ServedModel
+from bothways.serve.service import Service
 from bothways.serve.settings import Settings
 
 MODEL_PREFIX = "/models/{model}"

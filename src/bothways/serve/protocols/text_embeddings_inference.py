@@ -23,6 +23,7 @@ from bothways.errors import (
 )
 from bothways.runtime.slots import BATCH_SLOTS
 from bothways.serve.answers import Answer
+from bothways.serve.models import ServedModel
 from bothways.serve.protocols.protocol import (
     MODEL_PREFIX,
     Information,
@@ -38,7 +39,7 @@ from bothways.serve.protocols.protocol import (
     served_by,
 )
 from bothways.serve.protocols.scores import labels_with_scores
-from bothways.serve.service import TOKENIZING_THREADS, ServedModel, Service
+from bothways.serve.service import TOKENIZING_THREADS, Service
 from bothways.text.fields import columns_text
 from bothways.version import __version__
 
