@@ -31,6 +31,7 @@ def main(url: str, grpc_port: str, name: str, texts: list[str]) -> None:
     client = triton_http.InferenceServerClient(address)
     assert client.get_model_repository_index()[0]["state"] == "READY"
     assert client.get_model_config(name)["name"] == name
+    assert client.get_inference_statistics(name)["model_stats"][0]["inference_count"] > 0
     for is_binary in (False, True):
         kind = "binary" if is_binary else "JSON"
         found[f"tritonclient, {kind}"] = ask_triton(triton_http, client, name, texts, binary_data=is_binary)

@@ -30,7 +30,7 @@ def module_environment(**variables: str) -> dict[str, str]:
 
 
 def handle_signals_while_starting() -> None:
-    """Exit with status 0 on SIGTERM and SIGINT if this process starts ``bothways serve``.
+    """Exit with status 0 on SIGTERM and SIGINT, and ignore SIGHUP, if this process starts ``bothways serve``.
 
     Importing the modules takes a second, until which the server can't handle signals. The first process of a container
     would ignore SIGTERM meanwhile, and any other process would not exit with the status of the server.
@@ -42,3 +42,5 @@ def handle_signals_while_starting() -> None:
     if is_module or Path(arguments[0]).name == "bothways":
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: os._exit(0))
+        if hasattr(signal, "SIGHUP"):
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nothing is loaded yet that could be reloaded

@@ -133,10 +133,12 @@ def regression_server(
     regression_bundle_path: Path,
     bundle_path: Path,
     targets_bundle_path: Path,
+    multi_label_bundle_path: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[RunningServer]:
-    """A server of a regression model, which is the default, a classifier, and a regression with two targets."""
+    """A server of a regression model, which is the default, and of one model of each other task."""
     bundles = [f"ratings={regression_bundle_path}", f"tiny={bundle_path}", f"houses={targets_bundle_path}"]
+    bundles.append(f"topics={multi_label_bundle_path}")
     with running(*bundles, "--threads", 1, folder=tmp_path_factory.mktemp("serve")) as found:
         yield found
 

@@ -118,7 +118,8 @@ def test_a_server_of_two_models_selects_by_name(bundle_path: Path, mixed_bundle_
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_early_exit_and_int8_are_served_on_request(bundle_path: Path, tmp_path: Path, precision: Any) -> None:
+def test_f8_early_exit_and_int8_are_served_on_request(bundle_path: Path, tmp_path: Path, precision: Any) -> None:
+    """A direction that did not read a text is left out, or null in the Open Inference Protocol: never NaN."""
     texts = [f"the {word} sat on a mat" for word in ("cat", "DOG", "film", "x", "y z", "lovely", "terrible")]
     path = write_with_early_exit(bundle_path, tmp_path / "fast.bundle", Direction.FORWARD, texts)
     model = bothways.load(path, early_exit=True, precision=precision)

@@ -15,6 +15,7 @@ import pytest
 from bothways.runtime.classifier import Classifier
 from bothways.serve.grpc_messages import CLASSES, SERVICE, make
 from tests.serve.conftest import HOST, RunningServer, free_port, running
+from tests.serve.test_abuse import eventually
 
 pytestmark = pytest.mark.enable_socket
 TEXTS = ["what a lovely film", "the DOG ate the cat", "schöne Grüße 👋", ""]
@@ -24,15 +25,17 @@ class Client:
     """A client of the service, with the messages of the server. ``test_clients.py`` has an independent one."""
 
     def __init__(self, port: int) -> None:
-        self.channel = grpc.insecure_channel(f"{HOST}:{port}")
+        self.port, self.channel = port, grpc.insecure_channel(f"{HOST}:{port}")
+
+    def method(self, name: str) -> Any:
+        return self.channel.unary_unary(
+            f"/{SERVICE}/{name}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=CLASSES[f"{name}Response"].FromString,
+        )
 
     def call(self, method_name: str, /, timeout_s: float | None = 30, **fields: Any) -> Any:
-        method = self.channel.unary_unary(
-            f"/{SERVICE}/{method_name}",
-            request_serializer=lambda message: message.SerializeToString(),
-            response_deserializer=CLASSES[f"{method_name}Response"].FromString,
-        )
-        return method(make(f"{method_name}Request", **fields), timeout=timeout_s)
+        return self.method(method_name)(make(f"{method_name}Request", **fields), timeout=timeout_s)
 
     def infer(self, model: str, texts: Sequence[str], timeout_s: float | None = 30, **fields: Any) -> Any:
         tensor = {"name": "text", "datatype": "BYTES", "shape": [len(texts)]}
@@ -83,6 +86,8 @@ def test_the_server_and_its_models_are_described(client: Client) -> None:
         ("chosen", [-1, 4]),
         ("probabilities", [-1, 4]),
     ]
+    check = client.channel.unary_unary("/grpc.health.v1.Health/Check")
+    assert check(b"") == b"\x08\x01"  # SERVING, as the probes of Kubernetes read it
     index = [(each.name, each.state) for each in client.call("RepositoryIndex").models]
     assert index == [("tiny", "READY"), ("topics", "READY"), ("houses", "READY")]
 
@@ -150,6 +155,18 @@ def test_errors_are_those_of_http_as_codes(
     assert (caught.value.code(), message in caught.value.details()) == (code, True), caught.value.details()
 
 
+def test_a_canceled_call_is_read_no_further(client_and_server: tuple[Client, RunningServer]) -> None:
+    client, server = client_and_server
+    before = server.metric("bothways_texts_total")
+    tensor = {"name": "text", "datatype": "BYTES", "shape": [1], "contents": {"bytes_contents": [b"the cat " * 12_000]}}
+    call = client.method("ModelInfer").future(make("ModelInferRequest", model_name="tiny", inputs=[tensor]))
+    eventually(lambda: server.metric("bothways_queue_tokens", '{model="tiny",version="1"}') > 0)
+    call.cancel()
+    eventually(lambda: server.metric("bothways_queue_tokens", '{model="tiny",version="1"}') == 0)
+    assert server.metric("bothways_texts_total") == before
+    eventually(lambda: f"GRPC /{SERVICE}/ModelInfer 499" in server.log_text)
+
+
 def test_calls_are_counted_and_logged(client_and_server: tuple[Client, RunningServer]) -> None:
     client, server = client_and_server
     client.infer("tiny", ["a film"])
@@ -158,12 +175,8 @@ def test_calls_are_counted_and_logged(client_and_server: tuple[Client, RunningSe
     assert f"GRPC /{SERVICE}/ModelInfer 200" in server.log_text
 
 
-def test_a_port_in_use_is_an_error_and_calls_end_with_the_server(
-    client_and_server: tuple[Client, RunningServer], bundle_path: Path, tmp_path: Path
-) -> None:
-    port = free_port()
-    with running(bundle_path, "--grpc-port", port, "--threads", 1, folder=tmp_path) as server:
-        with running(bundle_path, "--grpc-port", port, "--threads", 1, folder=tmp_path, wait=False) as second:
-            assert second.process.wait(timeout=60) == 1
-            assert f"can't listen on {HOST}:{port} for gRPC" in second.log_text
-        assert server.stop() == 0
+def test_a_port_in_use_is_an_error(client: Client, bundle_path: Path, tmp_path: Path) -> None:
+    """``test_proxied.py`` has keys and certificates."""
+    with running(bundle_path, "--grpc-port", client.port, "--threads", 1, folder=tmp_path, wait=False) as second:
+        assert second.process.wait(timeout=60) == 1
+        assert f"can't listen on {HOST}:{client.port} for gRPC" in second.log_text

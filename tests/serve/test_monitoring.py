@@ -110,7 +110,7 @@ def no_garbage_collection() -> Iterator[None]:
     gc.enable()
 
 
-def test_metrics_keep_no_replaced_model_in_memory(bundle_path: Path, no_garbage_collection: None) -> None:
+def test_f10_metrics_keep_no_replaced_model_in_memory(bundle_path: Path, no_garbage_collection: None) -> None:
     """Without the garbage collector, a model is freed at once only if no cycle of references contains it."""
     settings, metrics = Settings(threads=1), ServerMetrics()
     source = ModelVersion("tiny", "1", bundle_path)

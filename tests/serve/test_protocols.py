@@ -183,6 +183,11 @@ def test_invocations_are_answered_in_the_format_that_is_accepted(
     assert (reply.status, reply.headers["content-type"]) == (status, content_type)
 
 
+def test_a_reply_in_csv_has_no_place_for_top_k(server: RunningServer) -> None:
+    reply = server.request("/invocations", {"inputs": ["a"], "params": {"top_k": 1}}, {"accept": "text/csv"})
+    assert (reply.status, "top_k is not supported for replies in CSV" in reply.value["message"]) == (400, True)
+
+
 def test_csv_replies_have_the_columns_of_bothways_predict(server: RunningServer, model: Classifier) -> None:
     reply = server.request("/invocations", {"inputs": TEXTS[:1]}, {"accept": "text/csv; header=present"})
     header, row = reply.body.decode().splitlines()
@@ -279,6 +284,8 @@ def test_kserve_predicts_and_describes_a_model(server: RunningServer, model: Cla
             400,
             "1 values, expected 2",
         ),
+        ({"dataframe_split": {"columns": ["a"], "data": [[]]}}, "application/json", 400, "0 values, expected 1"),
+        ({"instances": [{"": "a"}, {}]}, "application/json", 400, "not every row has the column ''"),
         (b"inputs=a", "application/x-www-form-urlencoded", 400, "not strict JSON"),
         (b"x", "application/x-npy", 415, "expected application/json, text/csv or application/jsonlines"),
         (b"\xff", "text/csv", 400, "not valid CSV in UTF-8"),
@@ -299,6 +306,26 @@ def test_mlflow_rejects_with_a_reason(
 ) -> None:
     reply = server.request("/invocations", body, {"content-type": content_type})
     assert (reply.status, message in reply.value["message"]) == (status, True), reply.body
+
+
+def test_f7_a_multi_label_model_reports_the_labels_that_reach_their_thresholds(
+    regression_server: RunningServer, multi_label_model: Classifier
+) -> None:
+    """``test_every_protocol.py`` compares all protocols with all kinds of models, in one process."""
+    expected = [list(labels) for labels in multi_label_model.predict(TEXTS)]
+    assert expected[0] != expected[1]
+    server = regression_server
+    results = server.classify(TEXTS, model="topics").value["results"]
+    assert [result["chosen"] for result in results] == expected
+    predictions = server.request("/invocations?model=topics", TEXTS).value["predictions"]
+    assert [prediction["labels"] for prediction in predictions] == expected
+    for path, inputs in (("/models/topics", TEXTS), ("/models/topics/predict", [[text] for text in TEXTS])):
+        rows = server.request(path, {"inputs": inputs}).value
+        assert [sorted(each["label"] for each in row if each["chosen"]) for row in rows] == list(map(sorted, expected))
+    tensor = {"name": "text", "datatype": "BYTES", "shape": [2], "data": TEXTS, "parameters": {}}
+    labels, chosen, _ = server.request("/v2/models/topics/infer", {"inputs": [tensor]}).value["outputs"]
+    assert [json.loads(each) for each in labels["data"]] == expected
+    assert (chosen["datatype"], chosen["shape"], len(chosen["data"])) == ("BOOL", [2, 4], 8)
 
 
 # The Open Inference Protocol.
@@ -430,6 +457,7 @@ def test_oip_classification_returns_the_best_labels_as_triton_does(server: Runni
     [
         ({"outputs": [{"name": "label", "parameters": {"classification": 1}}]}, "expected a number of labels"),
         ({"outputs": [{"name": "probabilities", "parameters": {"classification": "1"}}]}, "classification is '1'"),
+        ({"outputs": [{"name": ""}]}, "output not found: ''"),
         ({"parameters": {"top_k": 1}}, "set classification in the parameters of probabilities"),
         ({"parameters": {"threshold": 0.5}}, "Only multi-label models have them"),
     ],
@@ -449,6 +477,21 @@ def test_triton_lists_and_configures_models(server: RunningServer) -> None:
     assert configuration["input"] == [{"name": "text", "data_type": "TYPE_STRING", "dims": [-1]}]
     assert configuration["output"][1] == {"name": "probabilities", "data_type": "TYPE_FP64", "dims": [-1, 3]}
     assert server.request("/v2/models/other/config").status == 404
+
+
+def test_triton_reports_statistics(server: RunningServer) -> None:
+    def found() -> dict[str, Any]:
+        (statistics,) = server.request("/v2/models/tiny/versions/1/stats").value["model_stats"]
+        assert server.request("/v2/models/tiny/stats").value["model_stats"][0]["name"] == "tiny"
+        return dict(statistics)
+
+    before = found()
+    assert infer(server, {"shape": [2], "data": TEXTS}).status == 200
+    after = found()
+    assert after["inference_count"] - before["inference_count"] == 2
+    assert after["execution_count"] - before["execution_count"] == 1
+    times = after["inference_stats"]
+    assert times["success"]["ns"] > times["compute_infer"]["ns"] > 0
 
 
 def test_oip_rejects_a_huge_shape(server: RunningServer) -> None:

@@ -1,4 +1,4 @@
-"""Behind load balancers and proxies: connections, prefixes, origins, keys, certificates, IDs of requests and traces."""
+"""F12, behind load balancers and proxies: connections, prefixes, origins, keys, certificates, IDs, unknown routes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import datetime
 import http.client
 import json
 import re
+import shutil
 import signal
 import ssl
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,12 +22,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from starlette.routing import Route
 
 from bothways.errors import ConfigError
 from bothways.runtime.classifier import Classifier
 from bothways.serve.access import ApiKeys
+from bothways.serve.app import build_app
 from bothways.serve.grpc_messages import CLASSES, SERVICE, make
-from bothways.serve.settings import read_settings
+from bothways.serve.metrics import ServerMetrics
+from bothways.serve.routing import UnderRootPath
+from bothways.serve.service import Service
+from bothways.serve.settings import Settings, read_settings
 from bothways.serve.tls import read_certificate
 from bothways.serve.trace_context import read_trace_context
 from tests.console import run_bothways
@@ -34,6 +41,8 @@ from tests.serve.test_abuse import eventually
 
 pytestmark = pytest.mark.enable_socket
 
+ROOT = Path(__file__).parents[2]
+NGINX = shutil.which("nginx")
 KEY, ORIGIN, PREFIX = "k-3f9a", "https://shop.example", "/reviews"
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -116,6 +125,15 @@ def test_the_prefix_may_be_removed_by_the_proxy_or_not(proxied: RunningServer, p
 def test_the_page_is_also_at_the_prefix_itself(proxied: RunningServer) -> None:
     assert f'<base href="{PREFIX}/">' in proxied.request(PREFIX).body.decode()
     assert proxied.request(f"{PREFIX}er/v1/classify", BODY, AUTHORIZED).status == 404
+
+
+def test_a_prefix_may_begin_like_a_route() -> None:
+    service = Service((), Settings(root_path="/v1"), ServerMetrics())
+    routes = [route for route in build_app(service).routes if isinstance(route, Route)]
+    inner = UnderRootPath(build_app(service), "/v1", routes)._inner_path
+    assert [inner(path) for path in ("/v1/v1/classify", "/v1/classify", "/v1/metrics", "/metrics", "/v1", "/v1x")] == [
+        *("/v1/classify", "/v1/classify", "/metrics", "/metrics", "/", "/v1x")
+    ]
 
 
 def test_allowed_origins_may_send_requests_and_read_replies_others_not(proxied: RunningServer) -> None:
@@ -247,7 +265,7 @@ def test_the_log_line_of_a_request_has_its_id_trace_and_model(proxied: RunningSe
     assert missing.value["kind"] == "unknown_route"
 
 
-def test_every_line_of_the_json_log_has_one_form(proxied: RunningServer) -> None:
+def test_f16_every_line_of_the_json_log_has_one_form(proxied: RunningServer) -> None:
     start = lines(proxied)[0]
     assert (start["level"], start["model"], start["version"]) == ("info", "tiny", "1")
     assert start["message"].startswith("serving tiny")
@@ -351,6 +369,7 @@ def infer_over_grpc(port: int, crt: Path, metadata: list[tuple[str, str]]) -> st
         return "answered"
 
 
+@pytest.mark.server
 def test_it_speaks_https_with_a_certificate(bundle_path: Path, model: Classifier, tmp_path: Path) -> None:
     crt, key = certificate(tmp_path, "own")
     (tmp_path / "keys").write_text(KEY)
@@ -438,9 +457,47 @@ def _check(options: dict[str, object]) -> tuple[Path, Path] | None:
     return read_certificate(settings)
 
 
-def test_errors_at_the_start_are_lines_of_the_log(tmp_path: Path, bundle_path: Path) -> None:
+def test_f16_errors_at_the_start_are_lines_of_the_log(tmp_path: Path, bundle_path: Path) -> None:
     finished = run_bothways("serve", str(bundle_path), "--log", "json", "--api-key-file", "nowhere")
     (line,) = finished.stderr.splitlines()
     assert finished.returncode == 2
     message = "the API keys in nowhere can't be read: No such file or directory"
     assert json.loads(line) | {"time": 0} == {"time": 0, "level": "error", "message": message}
+
+
+@pytest.mark.server
+@pytest.mark.skipif(NGINX is None, reason="no nginx")
+def test_the_configuration_of_nginx_in_deploy_works(proxied: RunningServer, tmp_path: Path) -> None:
+    assert NGINX is not None
+    port = free_port()
+    text = (ROOT / "deploy" / "nginx.conf").read_text()
+    text = text.replace("127.0.0.1:8080", f"127.0.0.1:{proxied.port}").replace("listen 80;", f"listen {HOST}:{port};")
+    folders = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+    temporary = "".join(f"{name}_temp_path {tmp_path}/{name};" for name in folders)
+    main = f"daemon off; pid {tmp_path}/pid; error_log {tmp_path}/error.log; events {{}} "
+    (tmp_path / "nginx.conf").write_text(f"{main} http {{ access_log off; {temporary} {text} }}")
+    command = [NGINX, "-e", f"{tmp_path}/error.log", "-p", str(tmp_path), "-c", f"{tmp_path}/nginx.conf"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    nginx = RunningServer(process, port, tmp_path / "error.log")
+    try:
+        eventually(lambda: _answers(nginx))
+        reply = nginx.request("/reviews/v1/classify", BODY, AUTHORIZED)
+        assert (reply.status, reply.headers["x-model"]) == (200, "tiny")
+        assert line_of(proxied, reply)["request_id"] == reply.headers["x-request-id"]
+        assert f'<base href="{PREFIX}/">' in nginx.request("/reviews/").body.decode()
+        assert nginx.request("/reviews/metrics").status == 404
+        lines = nginx.request(
+            "/reviews/v1/classify", b'"a"\n"b"\n', AUTHORIZED | {"Content-Type": "application/jsonlines"}
+        )
+        assert len(lines.body.splitlines()) == 2
+        too_large = nginx.request("/reviews/v1/classify", bytes(2_050_000), AUTHORIZED)
+        assert (too_large.status, too_large.value["kind"]) == (413, "too_large")  # the server's reply, not nginx's
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _answers(server: RunningServer) -> bool:
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        return server.request("/reviews/health/live", timeout_s=5).status == 200
+    return False

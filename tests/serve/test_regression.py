@@ -68,7 +68,7 @@ def test_replies_match_their_openapi_schema(regression_server: RunningServer, mo
 
 
 def test_the_list_of_models_has_their_tasks(regression_server: RunningServer) -> None:
-    ratings, tiny, houses = regression_server.request("/v1/models").value["models"]
+    ratings, tiny, houses, _ = regression_server.request("/v1/models").value["models"]
     assert (ratings["task"], ratings["target"], ratings["labels"]) == ("regression", {"center": 20.0, "scale": 5.0}, [])
     assert (tiny["task"], tiny["target"], len(tiny["labels"])) == ("single-label", None, 3)
     assert (houses["task"], houses["target"], houses["value_range"]) == ("regression", None, [-1.0, 9.0])

@@ -17,6 +17,7 @@ import pytest
 from bothways.bundle.parity import ENSEMBLE
 from bothways.runtime.classifier import Classifier
 from tests.serve.conftest import RunningServer, running
+from tests.serve.test_abuse import eventually
 
 pytestmark = pytest.mark.enable_socket
 HEAD = "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/jsonlines\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -127,9 +128,8 @@ def test_a_client_that_does_not_read_is_not_read_either(small: RunningServer) ->
     assert sent < 50_000_000
     assert rss_bytes(small) - before < 60_000_000
     stream.close()
-    deadline = time.monotonic() + 60  # the lines that have arrived are still read
-    while small.metric("bothways_queue_tokens") and time.monotonic() < deadline:
-        time.sleep(0.05)
+    # The lines that have arrived are still read. The scrape is a request as well.
+    eventually(lambda: small.metric("bothways_requests_in_progress") == 1, within_s=60)
     assert small.metric("bothways_queue_tokens") == 0
     assert small.classify(["a film"]).status == 200
 
@@ -155,6 +155,10 @@ def test_a_line_has_an_error_of_its_own(small: RunningServer) -> None:
     stream.close()
     reply = small.request("/v1/classify?model=other", b'"a"\n', {"content-type": "application/x-ndjson"})
     assert (reply.status, reply.value["kind"]) == (404, "unknown_model")
+    headers = {"content-type": "application/x-ndjson", "x-request-timeout": "0.000001"}
+    late = small.request("/v1/classify", b'"a"\n', headers)
+    assert (late.status, "deadline" in late.value["error"]) == (200, True)
+    assert small.request("/v1/classify", b'"a"\n', {**headers, "x-request-timeout": "soon"}).status == 400
 
 
 def test_a_silent_client_is_told_and_left(small: RunningServer) -> None:

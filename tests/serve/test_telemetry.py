@@ -78,6 +78,7 @@ def attributes(span: Span) -> dict[str, object]:
     return {item.key: item.value.string_value or item.value.int_value for item in span.attributes}
 
 
+@pytest.mark.server
 def test_a_request_is_a_span_with_a_span_per_stage_in_the_trace_of_the_client(
     bundle_path: Path, tmp_path: Path
 ) -> None:

@@ -25,7 +25,7 @@ def serve(
     bundles: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="BUNDLE...",
+            metavar="BUNDLE",
             help="Bundles to serve: PATH, NAME=PATH, or NAME@VERSION=PATH:WEIGHT for several versions of a model. The "
             "first model is the default.",
         ),

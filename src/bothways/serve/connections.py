@@ -17,7 +17,7 @@ import struct
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,7 +142,7 @@ def _received_bytes(ports: frozenset[int]) -> Iterator[tuple[tuple[int, int], in
     Yields:
         The file descriptor and the port of the client, and the number of bytes.
     """
-    for number in (int(name) for name in os.listdir(_OPEN_FILES)):  # noqa: PTH208  (thousands of names)
+    for number in _open_files():
         with _borrowed(number) as connection, contextlib.suppress(OSError, struct.error):
             if connection is None or connection.getsockname()[1] not in ports:
                 continue
@@ -168,16 +168,23 @@ def _shut_down(number: int, client_port: int) -> None:
             connection.shutdown(socket.SHUT_RDWR)
 
 
+def _open_files() -> Iterable[int]:
+    """Return the file descriptors that may be open. If no further file can be opened, the folder can't be read."""
+    try:
+        return [int(name) for name in os.listdir(_OPEN_FILES)]  # noqa: PTH208  (thousands of names)
+    except OSError:
+        return range(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+
+
 @contextlib.contextmanager
 def _borrowed(number: int) -> Iterator[socket.socket | None]:
-    """Return a copy of an open file as a TCP connection, or None if it is none."""
-    connection = None
-    with contextlib.suppress(OSError):
-        copy = os.dup(number)
-        try:
-            connection = socket.socket(fileno=copy)
-        except OSError:
-            os.close(copy)
-    with connection or contextlib.nullcontext():
-        is_tcp = connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6)
-        yield connection if is_tcp else None
+    """Return an open file as a TCP connection, or None if it is none. It stays open, and no further file is opened."""
+    try:
+        connection = socket.socket(fileno=number)
+    except OSError:
+        yield None
+        return
+    try:
+        yield connection if connection.family in (socket.AF_INET, socket.AF_INET6) else None
+    finally:
+        connection.detach()

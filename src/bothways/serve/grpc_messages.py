@@ -15,9 +15,13 @@ from google.protobuf.message import Message
 
 PACKAGE = "inference"
 SERVICE = f"{PACKAGE}.GRPCInferenceService"
+HEALTH_SERVICE = "grpc.health.v1.Health"
+"""The service of gRPC itself that the probes of Kubernetes call. Its status is an enumeration, sent as an integer."""
 _TENSOR = ("name: string = 1", "datatype: string = 2", "shape: repeated int64 = 3")
 _PARAMETERS = "parameters: map InferParameter = {}"
 _FIELDS: dict[str, tuple[str, ...]] = {
+    "HealthCheckRequest": ("service: string = 1",),
+    "HealthCheckResponse": ("status: int32 = 1",),
     "ServerLiveRequest": (),
     "ServerLiveResponse": ("live: bool = 1",),
     "ServerReadyRequest": (),

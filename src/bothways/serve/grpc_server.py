@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -26,7 +27,7 @@ from bothways.errors import (
     Unauthorized,
     Unavailable,
 )
-from bothways.serve.grpc_messages import CLASSES, SERVICE, make, parameters_of
+from bothways.serve.grpc_messages import CLASSES, HEALTH_SERVICE, SERVICE, make, parameters_of
 from bothways.serve.log import log_error
 from bothways.serve.observation import REQUEST_ID_HEADER, Observation, read_request_id
 from bothways.serve.observed import report
@@ -43,14 +44,13 @@ from bothways.serve.protocols.tensors import (
     wanted_outputs,
 )
 from bothways.serve.service import Service
-from bothways.serve.tls import read_certificate
 from bothways.serve.trace_context import HEADER, read_trace_context
 from bothways.version import __version__
 
 _STATUS: dict[type[ServingError], grpc.StatusCode] = {
+    Unauthorized: grpc.StatusCode.UNAUTHENTICATED,
     ModelUnknown: grpc.StatusCode.NOT_FOUND,
     RequestInvalid: grpc.StatusCode.INVALID_ARGUMENT,
-    Unauthorized: grpc.StatusCode.UNAUTHENTICATED,
     RequestTooLarge: grpc.StatusCode.INVALID_ARGUMENT,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
@@ -59,7 +59,8 @@ _STATUS: dict[type[ServingError], grpc.StatusCode] = {
 _CANCELED = 499
 _MOST_CALLS = 256
 """Calls at a time. Further ones get RESOURCE_EXHAUSTED. Their messages are in memory, each at most max-body-bytes."""
-_PROBES = ("ServerLive", "ServerReady", "ModelReady")
+_PROBES = ("/ServerLive", "/ServerReady", "/ModelReady", "/Check")
+_SERVING, _NOT_SERVING = 1, 2
 
 
 @dataclass(frozen=True)
@@ -85,17 +86,19 @@ class GrpcServer:
         addresses: The addresses that it listens on, with the port.
     """
 
-    def __init__(self, service: Service, addresses: Sequence[str], port: int) -> None:
+    def __init__(
+        self, service: Service, addresses: Sequence[str], port: int, certificate: tuple[Path, Path] | None
+    ) -> None:
         """Create the server. It listens after ``start``.
 
         Args:
             service: The service.
             addresses: The addresses to listen on.
             port: The port to listen on.
+            certificate: The files of the certificate and its private key. None for no TLS.
 
         Raises:
             AddressUnusable: An address is already in use, or is not one of this machine.
-            ConfigError: The certificate can't be read.
         """
         self._service = service
         self.addresses: list[str] = []
@@ -107,32 +110,33 @@ class GrpcServer:
             ],
             maximum_concurrent_rpcs=_MOST_CALLS,
         )
-        handlers = {
-            name: grpc.unary_unary_rpc_method_handler(
-                partial(self._answer, name, handler),
-                request_deserializer=CLASSES[f"{name}Request"].FromString,
-                response_serializer=_serialized,
-            )
-            for name, handler in self._handlers().items()
-        }
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-        certificate = read_certificate(service.settings)
-        credentials = None
-        if certificate is not None:
-            crt, key = (path.read_bytes() for path in certificate)
-            credentials = grpc.ssl_server_credentials([(key, crt)])
+        for name, handlers in ((SERVICE, self._handlers()), (HEALTH_SERVICE, {"Check": self._check_health})):
+            found = {method: self._method(f"/{name}/{method}", handler) for method, handler in handlers.items()}
+            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, found),))
         for address in addresses:
             where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
             try:
-                if credentials is None:
-                    self._server.add_insecure_port(where)
-                else:
-                    self._server.add_secure_port(where, credentials)
+                self._listen(where, certificate)
             except RuntimeError:
                 raise AddressUnusable(
                     f"can't listen on {where} for gRPC: in use, or no address of this machine"
                 ) from None
             self.addresses.append(where)
+
+    def _method(self, route: str, handler: _Handler) -> Any:
+        message = route.rpartition("/")[2].replace("Check", "HealthCheck")
+        return grpc.unary_unary_rpc_method_handler(
+            partial(self._answer, route, handler),
+            request_deserializer=CLASSES[f"{message}Request"].FromString,
+            response_serializer=_serialized,
+        )
+
+    def _listen(self, where: str, certificate: tuple[Path, Path] | None) -> None:
+        if certificate is None:
+            self._server.add_insecure_port(where)
+        else:
+            chain, key = (path.read_bytes() for path in certificate)
+            self._server.add_secure_port(where, grpc.ssl_server_credentials([(key, chain)]))
 
     async def start(self) -> None:
         """Begin to accept calls."""
@@ -153,7 +157,7 @@ class GrpcServer:
             "ModelInfer": self._infer,
         }
 
-    async def _answer(self, name: str, handler: _Handler, request: Any, context: Any) -> Message:
+    async def _answer(self, route: str, handler: _Handler, request: Any, context: Any) -> Message:
         """Answer a call, and count and log it. An error becomes the status of the call."""
         started = time.perf_counter()
         metadata = [(key, str(value)) for key, value in context.invocation_metadata() or ()]
@@ -161,8 +165,8 @@ class GrpcServer:
             "GRPC",
             read_request_id([value for key, value in metadata if key == REQUEST_ID_HEADER]),
             read_trace_context([value for key, value in metadata if key == HEADER]),
-            f"/{SERVICE}/{name}",
-            is_probe=name in _PROBES,
+            route,
+            is_probe=route.endswith(_PROBES),
             status=_CANCELED,
         )
         try:
@@ -184,6 +188,9 @@ class GrpcServer:
             return await _abort(context, grpc.StatusCode.INTERNAL, "internal error")
         finally:
             report(self._service, observation, time.perf_counter() - started)
+
+    async def _check_health(self, _: Any, __: _Call) -> Message:
+        return make("HealthCheckResponse", status=_SERVING if self._service.is_ready else _NOT_SERVING)
 
     async def _server_live(self, _: Any, __: _Call) -> Message:
         return make("ServerLiveResponse", live=True)
@@ -217,7 +224,9 @@ class GrpcServer:
         query, wanted = self._parsed(request)
         call.observation.choose(query.served.name, query.served.version)
         refuse_many_texts(len(query.texts), settings)
-        served, answer = await classify(self._service, query, deadline_s)
+        with self._service.bodies.hold() as held:
+            held.resize(request.ByteSize())
+            served, answer = await classify(self._service, query, deadline_s)
         call.observation.choose(served.name, served.version)
         call.observation.record(answer)
         tensors = list(output_tensors(wanted, served.model, answer))

@@ -16,7 +16,7 @@ from bothways.serve.settings import Settings
 
 BACKLOG = 1024
 """Number of connections that wait to be accepted. Further ones are refused by the system."""
-_EVERY_INTERFACE = ("*", "::", "")
+_EVERY_INTERFACE = ("*", "::")
 _MODE_OF_UNIX_SOCKET = 0o666
 _CONNECT_TIMEOUT_S = 1.0
 

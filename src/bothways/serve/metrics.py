@@ -87,6 +87,24 @@ class ServerMetrics:
         finally:
             self.latency.labels(name, "", "").observe(time.perf_counter() - started)
 
+    def texts_of(self, model: str, version: str) -> int:
+        """Return the number of texts that a model has classified."""
+        wanted = {"model": model, "version": version}
+        samples = (sample for metric in self.texts.collect() for sample in metric.samples)
+        return int(sum(found.value for found in samples if found.name.endswith("_total") and found.labels == wanted))
+
+    def stages_of(self, model: str, version: str) -> dict[str, tuple[int, float]]:
+        """Return the number of requests that a model has answered, and the sum of their seconds, by stage."""
+        counts: dict[str, int] = {}
+        seconds: dict[str, float] = {}
+        for sample in (sample for metric in self.latency.collect() for sample in metric.samples):
+            if (sample.labels["model"], sample.labels["version"]) == (model, version):
+                if sample.name.endswith("_count"):
+                    counts[sample.labels["stage"]] = int(sample.value)
+                elif sample.name.endswith("_sum"):
+                    seconds[sample.labels["stage"]] = sample.value
+        return {stage: (count, seconds[stage]) for stage, count in counts.items()}
+
     def report_models(self, models: Callable[[], Iterable[Measured]]) -> None:
         """Report the state of the models at every scrape.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import time
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,9 @@ from bothways.serve.settings import Settings
 
 _LONGEST_PAUSE_S = 60.0
 """The longest time between two attempts to load a bundle that could not be served."""
+_LONGEST_FREEING_S = 10.0
+"""The longest time to wait until nothing refers to a replaced model any more."""
+_PAUSE_OF_FREEING_S = 0.01
 _Key = tuple[str, str]
 _Files = tuple[tuple[str, int, int], ...]
 
@@ -175,24 +179,31 @@ class Models:
 
     def _reload_model(self, name: str, sources: Sequence[ModelVersion], *, only_changed: bool) -> None:
         self._serve_if_complete(name, sources, {})  # other weights need not wait for the bundles to load
+        due = [source for source in sources if not only_changed or self._is_due(source)]
         added: dict[str, ServedModel] = {}
-        for source in sources:
-            served = next((found for found in self._served.get(name, ()) if found.version == source.version), None)
-            if only_changed and not self._is_due(source, served):
+        # What is added takes effect together. So nothing is added while another addition waits to be tried again.
+        missing = [source for source in sources if self._version(source) is None]
+        is_blocked = any(_key(source) in self._failures and source not in due for source in missing)
+        for source in sorted(due, key=lambda source: _key(source) not in self._failures):
+            served = self._version(source)
+            if served is None and is_blocked:
                 continue
             new = self._reloaded(source)
             if new is None:
-                continue
-            if served is None:
+                is_blocked = is_blocked or served is None
+            elif served is None:
                 added[source.version] = new
-                continue
-            new = replace(new, source=replace(source, weight=served.source.weight))
-            versions = tuple(new if found is served else found for found in self._served[name])
-            del served  # a name would keep the old model in memory
-            self._serve(name, versions)
+            else:
+                new = replace(new, source=replace(source, weight=served.source.weight))
+                versions = tuple(new if found is served else found for found in self._served[name])
+                del served  # a name would keep the old model in memory
+                self._serve(name, versions)
         if not self._serve_if_complete(name, sources, added):
             for new in added.values():
                 new.batcher.close()
+
+    def _version(self, source: ModelVersion) -> ServedModel | None:
+        return next((found for found in self._served.get(source.name, ()) if found.version == source.version), None)
 
     def _serve_if_complete(self, name: str, sources: Sequence[ModelVersion], added: dict[str, ServedModel]) -> bool:
         """Serve the versions of a model with their weights if all of them are loaded."""
@@ -222,24 +233,29 @@ class Models:
         others = {other: found for other, found in self._served.items() if other != name}
         self._served = {**others, name: versions} if versions else others
         for version in new:
-            source, digest = version.source, version.model.digest[:12]
-            log_message(f"reloaded {name} version {source.version} from {path_text(source.path)} ({digest})")
+            source, digest = version.source, version.model.digest
+            where = f"{name} version {source.version}"
+            message = f"reloaded {where} from {path_text(source.path)} ({digest[:12]})"
+            log_message(message, model=name, version=source.version, digest=digest)
         del before
+        models = [weakref.ref(batcher.model) for batcher in old]
         while old:
             old.pop().close()
+        deadline = time.monotonic() + _LONGEST_FREEING_S
+        while any(model() is not None for model in models) and time.monotonic() < deadline:
+            time.sleep(_PAUSE_OF_FREEING_S)  # replies that are being sent
         return_freed_memory()
 
-    def _is_due(self, source: ModelVersion, served: ServedModel | None) -> bool:
+    def _is_due(self, source: ModelVersion) -> bool:
         """Return whether a bundle differs from the one that is served, and its files have not just changed."""
         key, files = _key(source), _files(source.path)
-        is_settled = self._files.get(key) == files  # or it is still being copied
-        self._files[key] = files
-        failure = self._failures.get(key)
-        if failure is not None:
-            return is_settled and (files != failure.files or time.monotonic() >= failure.retry_at_s)
-        if served is None or served.source.path != source.path:
-            return True
-        return is_settled and _digest(source.path) != served.model.digest
+        before, self._files[key] = self._files.get(key), files
+        if before != files:
+            return False  # perhaps it is still being copied
+        if failure := self._failures.get(key):
+            return files != failure.files or time.monotonic() >= failure.retry_at_s
+        served = self._version(source)
+        return served is None or served.source.path != source.path or _digest(source.path) != served.model.digest
 
     def _reloaded(self, source: ModelVersion) -> ServedModel | None:
         """Return a bundle that was loaded, or None if it can't be served. Its failure is logged and counted."""
@@ -251,7 +267,8 @@ class Models:
             pause_s = min(max(self._settings.watch_s, _LONGEST_PAUSE_S), 2 * last.pause_s if last else 1.0)
             self._failures[key] = _Failure(str(error), files, pause_s, time.monotonic() + pause_s)
             self._metrics.reloads.labels("failed", *key).inc()
-            log_error(f"reload of {where} failed, what was served before still answers: {error}", error)
+            message = f"reload of {where} failed, what was served before still answers: {error}"
+            log_error(message, error, model=source.name, version=source.version)
             return None
         self._failures.pop(key, None)
         self._metrics.reloads.labels("succeeded", *key).inc()

@@ -67,9 +67,12 @@ def _predict_operation(protocol: Protocol, path: str, summary: str, known: dict[
     return {
         "summary": summary,
         "parameters": [*_parameters(path, known), *_query_parameters(path, known)],
-        "requestBody": {"required": True, "content": _json_content(protocol.request)},
+        "requestBody": {"required": True, "content": {**_json_content(protocol.request), **_text_content(protocol)}},
         "responses": {
-            "200": _response("A result per text", protocol.reply),
+            "200": {
+                "description": "A result per text",
+                "content": {**_json_content(protocol.reply), **_text_content(protocol)},
+            },
             **_error_responses(tuple(_ERRORS), protocol.error),
         },
     }
@@ -98,6 +101,11 @@ def _error_responses(statuses: Sequence[str], schema: type[BaseModel] | None = N
 
 def _response(description: str, schema: type[BaseModel] | None = None) -> dict[str, Any]:
     return {"description": description, "content": _json_content(schema)}
+
+
+def _text_content(protocol: Protocol) -> dict[str, Any]:
+    """Return the formats in addition to JSON, whose bodies are texts."""
+    return {name: {"schema": {"type": "string"}} for name in protocol.media}
 
 
 def _json_content(schema: type[BaseModel] | None) -> dict[str, Any]:

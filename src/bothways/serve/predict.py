@@ -33,13 +33,14 @@ async def predict(service: Service, protocol: Protocol, request: Request) -> Res
     Raises:
         ClientDisconnect: The client disconnected before the reply.
     """
-    deadline_s = time.monotonic() + service.settings.request_timeout_s
     try:
+        timeout_s = min(service.settings.request_timeout_s, _timeout_s(request))
         if protocol.lines is not None and (media := lines_accepted(request.headers)):
             chosen = served_by(service, path_parameters(request))
             observation_of(request).choose(chosen.served.name, chosen.served.version)
-            return _named(LinesResponse(service, chosen, protocol.lines, request, media), chosen.served)
-        deadline_s = min(deadline_s, time.monotonic() + _timeout_s(request))
+            response = LinesResponse(service, chosen, protocol.lines, request, media, timeout_s)
+            return _named(response, chosen.served)
+        deadline_s = time.monotonic() + timeout_s
         with service.bodies.hold() as held:
             query = await _read_query(service, protocol, request, held)
             observation = observation_of(request)

@@ -25,7 +25,7 @@ from starlette.types import ASGIApp
 
 from bothways.errors import AddressUnusable, BothwaysError, ConfigError, DependencyMissing
 from bothways.serve.app import build_app
-from bothways.serve.bundles import read_bundles
+from bothways.serve.bundles import ModelVersion, read_bundles
 from bothways.serve.connections import MOST_CONNECTIONS, Connections
 from bothways.serve.listening import BACKLOG, close_socket, open_sockets, url_of
 from bothways.serve.log import end_log, log_error, log_message, start_log
@@ -75,7 +75,7 @@ def serve(bundles: Sequence[str], options: Mapping[str, object], config: Path | 
         )
     try:
         service = Service(found, settings, ServerMetrics())
-        process = _Process(service, bundles, config)
+        process = _Process(service, found if bundles else None, config)
     except ConfigError as error:
         log_error(str(error), error)
         status = error.exit_code
@@ -129,7 +129,8 @@ class _Server(Server):
 class _Process:
     """The life of the server's process."""
 
-    def __init__(self, service: Service, bundles: Sequence[str], config: Path | None) -> None:
+    def __init__(self, service: Service, bundles: Sequence[ModelVersion] | None, config: Path | None) -> None:
+        """Prepare to serve. The bundles stay as they are, or are read from the file at each reload if they are None."""
         self._service, self._bundles, self._config = service, bundles, config
         self._settings = service.settings
         self._certificate = read_certificate(service.settings)
@@ -192,7 +193,7 @@ class _Process:
             except TimeoutError:
                 raise AddressUnusable(f"{url_of(opened)} did not reply within {_START_S:g} s") from None
         if settings.grpc_port is not None:
-            self._grpc = _grpc_server(service, self._sockets, settings.grpc_port)
+            self._grpc = _grpc_server(service, self._sockets, self._certificate)
             await self._grpc.start()
             log_message(f"gRPC at {' and '.join(self._grpc.addresses)}")
         await self._unless_ended(self._loop.run_in_executor(None, service.load_all))
@@ -245,7 +246,7 @@ class _Process:
         service = self._service
         try:
             service.keys.read()
-            bundles = read_bundles(self._bundles, self._config)
+            bundles = self._bundles or read_bundles([], self._config)
         except ConfigError as error:
             if is_requested or service.config_problem != str(error):
                 log_error(f"the configuration can't be read again, nothing is reloaded: {error}", error)
@@ -281,7 +282,9 @@ class _Process:
             log_message("stopped: connections were still open after drain-s" if is_open else "stopped after draining")
 
 
-def _grpc_server(service: Service, sockets: Sequence[socket.socket], port: int) -> GrpcServer:
+def _grpc_server(
+    service: Service, sockets: Sequence[socket.socket], certificate: tuple[Path, Path] | None
+) -> GrpcServer:
     """Return the gRPC server, on the addresses of the HTTP server.
 
     Raises:
@@ -293,7 +296,8 @@ def _grpc_server(service: Service, sockets: Sequence[socket.socket], port: int) 
     except ImportError as error:
         raise DependencyMissing(f"gRPC needs {error.name}: pip install 'bothways[serve,grpc]'") from None
     addresses = [opened.getsockname()[0] for opened in sockets if opened.family != socket.AF_UNIX]
-    return GrpcServer(service, addresses or [service.settings.host], port)
+    assert service.settings.grpc_port is not None
+    return GrpcServer(service, addresses or [service.settings.host], service.settings.grpc_port, certificate)
 
 
 async def _until_alive(opened: socket.socket, *, has_tls: bool) -> None:

@@ -75,11 +75,11 @@ class Settings(Document):
 
     model_config = ConfigDict(strict=False, use_attribute_docstrings=True)
 
-    host: str = "127.0.0.1"
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     """Address or host name to listen on. Use * for all interfaces, 0.0.0.0 for all with IPv4."""
     port: Annotated[int, Field(ge=0, le=65_535)] = 8080
     """Port to listen on. Use 0 for any free port, which the log reports."""
-    uds: str | None = None
+    uds: Annotated[str, Field(min_length=1)] | None = None
     """Path of a Unix domain socket to listen on, instead of a host and a port."""
     grpc_port: Annotated[int, Field(ge=1, le=65_535)] | None = None
     """Port to listen on for gRPC (Open Inference Protocol). Needs the extra grpc. Defaults to no gRPC."""
@@ -149,13 +149,14 @@ def read_settings(
     values: dict[str, object] = read_toml(config) if config is not None else {}
     values.pop(BUNDLES_KEY, None)
     sources = {name: f"{shown(name)} in {config}" for name in values}
-    foreign = kubernetes_variables(environment)
+    ignored = [*kubernetes_variables(environment), *([] if environment.get("PORT") else ["PORT"])]
+    variables = {name: value for name, value in environment.items() if name not in ignored}
     for name in Settings.model_fields:
         variable = VARIABLE_PREFIX + name.upper()
-        if name == "port" and (variable not in environment or variable in foreign):
+        if name == "port" and variable not in variables:
             variable = "PORT"
-        if variable in environment and variable not in foreign:
-            values[name], sources[name] = environment[variable], f"variable {variable}"
+        if variable in variables:
+            values[name], sources[name] = variables[variable], f"variable {variable}"
     for name, value in options.items():
         if value is not None:
             values[name], sources[name] = value, f"--{name.replace('_', '-')}"

@@ -56,11 +56,26 @@ class _Line:
 class LinesResponse(Response):
     """The response to a body of JSON lines."""
 
-    def __init__(self, service: Service, chosen: Chosen, lines: LineFormat, request: Request, media_type: str) -> None:
+    def __init__(
+        self, service: Service, chosen: Chosen, lines: LineFormat, request: Request, media_type: str, timeout_s: float
+    ) -> None:
+        """Create the response.
+
+        Args:
+            service: The service.
+            chosen: The model that answers.
+            lines: How lines are read and written.
+            request: The request, whose body has not been read.
+            media_type: The name of JSON lines in the reply.
+            timeout_s: The number of seconds to classify a group of lines.
+
+        Raises:
+            BodyUnsupported: The compression is not supported.
+        """
         compression = compression_of(request.headers.get("content-encoding"))
         super().__init__(media_type=media_type)
         del self.headers["content-length"]
-        self._classifier = _LineClassifier(service, chosen, lines)
+        self._classifier = _LineClassifier(service, chosen, lines, timeout_s)
         self._body = request.stream() if compression is None else _decompressed(request.stream(), compression)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -77,8 +92,9 @@ class LinesResponse(Response):
 class _LineClassifier:
     """Classifies lines with one model."""
 
-    def __init__(self, service: Service, chosen: Chosen, lines: LineFormat) -> None:
+    def __init__(self, service: Service, chosen: Chosen, lines: LineFormat, timeout_s: float) -> None:
         self._service, self._served, self._version, self._format = service, chosen.served, chosen.version, lines
+        self._timeout_s = timeout_s
 
     async def replies(self, body: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
         """Yield the replies to groups of lines, in their order."""
@@ -156,7 +172,7 @@ class _LineClassifier:
         Raises:
             StreamEnded: The server is shutting down.
         """
-        deadline_s = time.monotonic() + self._service.settings.request_timeout_s
+        deadline_s = time.monotonic() + self._timeout_s
         while True:
             try:
                 return (await self._service.classify(self._served, texts, deadline_s)).items

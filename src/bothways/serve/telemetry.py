@@ -94,6 +94,9 @@ def start_telemetry(models: Models, environment: Mapping[str, str] = os.environ)
             logging.WARNING,
         )
         return None
+    except ValueError as error:
+        log_message(f"the OTEL_ variables are invalid, nothing is sent: {shown(error)}", logging.WARNING)
+        return None
     return Telemetry(spans, measures)
 
 

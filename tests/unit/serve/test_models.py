@@ -102,6 +102,8 @@ def test_a_bad_bundle_does_not_hinder_others_from_being_replaced(deployment: Dep
     deployment.reload("m=b", "n=b")
     assert deployment.models.problem == ""
     assert (deployment.reloads("failed"), deployment.reloads("succeeded")) == (1, 1)
+    deployment.reload("m=missing", "m@2=a", "n=b")
+    assert deployment.state == {"m@1": ("b", 1), "m@2": ("a", 1), "n@1": ("b", 1)}
 
 
 def test_a_bundle_that_is_copied_file_by_file_is_tried_until_it_is_whole(deployment: Deployment) -> None:
@@ -143,6 +145,20 @@ def test_a_failure_without_a_change_is_tried_again_after_growing_pauses(
         if deployment.reloads("failed") > before:
             tried.append(second)
     assert tried == [1, 2, 4, 8, 16, 32, 64, 124, 184]
+
+
+def test_a_good_version_is_not_loaded_while_another_one_that_it_needs_is_bad(deployment: Deployment) -> None:
+    deployment.start("m@v0=a")
+    deployment.reload("m@v1=b", "m@v2=missing")
+    loaded = deployment.metrics.render().count(b'result="succeeded",version="v1"} 1.0')
+    for _ in range(3):
+        deployment.look()
+    assert deployment.state == {"m@v0": ("a", 1)}
+    assert deployment.metrics.render().count(b'result="succeeded",version="v1"} 1.0') == loaded == 1
+    shutil.copytree(deployment.folder / "a", deployment.folder / "missing")
+    for _ in range(2):
+        deployment.look()
+    assert deployment.state == {"m@v1": ("b", 1), "m@v2": ("a", 1)}
 
 
 def test_an_error_at_the_start_is_raised(deployment: Deployment) -> None:

@@ -64,5 +64,8 @@ def test_port_is_read_as_cloud_run_and_heroku_set_it(tmp_path: Path) -> None:
     assert read_settings({}, config, {"PORT": "2"}).port == 2
     assert read_settings({}, config, {"PORT": "2", "BOTHWAYS_PORT": "3"}).port == 3
     assert read_settings({"port": 4}, config, {"PORT": "nothing"}).port == 4
+    assert read_settings({}, config, {"PORT": ""}).port == 1
+    with pytest.raises(ConfigError, match=r"variable BOTHWAYS_HOST: .* at least 1 character"):
+        read_settings({}, None, {"BOTHWAYS_HOST": ""})  # an empty host would be every interface
     with pytest.raises(ConfigError, match="variable PORT: "):
         read_settings({}, config, {"PORT": "nothing"})

@@ -70,7 +70,7 @@ def text_columns(names: Sequence[str], trained_on: Sequence[str]) -> list[str]:
     else:
         expected = " and ".join(map(quoted, trained_on or [TEXT]))
         raise RequestInvalid(f"text column not found: expected {expected}, found {shown(', '.join(names[:20]))}")
-    if repeated := next((column for column in found if list(names).count(column) > 1), None):
+    if (repeated := next((column for column in found if list(names).count(column) > 1), None)) is not None:
         raise RequestInvalid(f"the column {quoted(repeated)} occurs twice")
     return found
 

@@ -85,6 +85,8 @@ def _parse(received: RawRequest, service: Service) -> Query:
         expected = f"{JSON}, {CSV} or {JSON_LINES[0]}"
         raise BodyUnsupported(f"the content type is {quoted(body_type.name, 60)}, expected {expected}")
     choices.task_of(chosen.served.model)
+    if choices.top_k is not None and media.name == CSV:
+        raise RequestInvalid("top_k is not supported for replies in CSV, which have the probabilities of all labels")
     return Query(texts, chosen.served, partial(_render, choices, media), chosen.version)
 
 
@@ -110,7 +112,7 @@ def texts_in(name: str, value: Any, columns: Sequence[str]) -> list[Any]:
     """
     if isinstance(value, DataframeSplit):
         chosen = text_columns(value.columns, columns)
-        if bad := next((row for row in value.data if len(row) != len(value.columns)), None):
+        if (bad := next((row for row in value.data if len(row) != len(value.columns)), None)) is not None:
             raise RequestInvalid(f"dataframe_split: a row has {len(bad)} values, expected {len(value.columns)}")
         return _joined([[row[value.columns.index(column)] for row in value.data] for column in chosen])
     if isinstance(value, dict):
@@ -122,7 +124,7 @@ def texts_in(name: str, value: Any, columns: Sequence[str]) -> list[Any]:
         return [value]
     if value and all(isinstance(item, dict) for item in value):
         chosen = text_columns(list(value[0]), columns)
-        if missing := next((column for item in value for column in chosen if column not in item), None):
+        if (missing := next((column for item in value for column in chosen if column not in item), None)) is not None:
             raise RequestInvalid(f"{name}: not every row has the column {quoted(missing)}")
         return _joined([[item[column] for item in value] for column in chosen])
     return [item[0] if isinstance(item, list) and len(item) == 1 else item for item in value]
@@ -167,4 +169,5 @@ PROTOCOL = Protocol(
     render_error=render_error,
     information=(Information("/ping", "Report whether the server accepts requests", readiness, is_probe=True),),
     lines=LineFormat(_text_of_line, _render_line),
+    media=(CSV, JSON_LINES[0]),
 )

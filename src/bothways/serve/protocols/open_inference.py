@@ -60,6 +60,8 @@ from bothways.version import __version__
 
 _JSON_LENGTH_HEADER = "inference-header-content-length"
 _BINARY_SIZE, _BINARY_DATA, _BINARY_OUTPUT = "binary_data_size", "binary_data", "binary_data_output"
+_STAGES = {"success": "request", "compute_input": "tokenize", "queue": "wait", "compute_infer": "read"}
+"""The names of stages in Triton's statistics, and in the metrics of the server."""
 _CONFIGURED = {"BYTES": "TYPE_STRING", "BOOL": "TYPE_BOOL", "FP64": "TYPE_FP64"}
 
 
@@ -290,6 +292,28 @@ def _repository_index(service: Service, _: Mapping[str, str]) -> Reply:
     )
 
 
+def _model_statistics(service: Service, path: Mapping[str, str]) -> Reply:
+    """Report the numbers of texts and requests of a model, and the time of each stage, as Triton does.
+
+    Without a version in the path, all versions of the model are reported.
+    """
+    served = served_by(service, path)
+    versions = [each for each in service.models if each.name == served.served.name]
+    found = [each for each in versions if served.version in (None, each.version)]
+    return Reply({"model_stats": [_statistics(service, each) for each in found]})
+
+
+def _statistics(service: Service, served: ServedModel) -> dict[str, object]:
+    stages = service.metrics.stages_of(served.name, served.version)
+    texts = service.metrics.texts_of(served.name, served.version)
+    times: dict[str, dict[str, int]] = {}
+    for name, stage in _STAGES.items():
+        count, seconds = stages.get(stage, (0, 0.0))
+        times[name] = {"count": count, "ns": round(1e9 * seconds)}
+    names = {"name": served.name, "version": served.version}
+    return {**names, "inference_count": texts, "execution_count": times["queue"]["count"], "inference_stats": times}
+
+
 def _model_configuration(service: Service, path: Mapping[str, str]) -> Reply:
     """Describe a model as Triton's configuration does. Any number of texts is a batch."""
     served = served_by(service, path).served
@@ -330,6 +354,8 @@ PROTOCOL = Protocol(
         Information(_VERSION, "Describe a version of a model (Open Inference Protocol)", _model_metadata),
         Information("/v2/repository/index", "List the models (Triton)", _repository_index, method="POST"),
         Information(f"{_MODEL}/config", "Return the configuration of a model (Triton)", _model_configuration),
+        Information(f"{_MODEL}/stats", "Report texts, requests and times of a model (Triton)", _model_statistics),
+        Information(f"{_VERSION}/stats", "Report those of a version of a model (Triton)", _model_statistics),
         Information(f"{_MODEL}/ready", "Report whether a model accepts requests", _model_readiness, is_probe=True),
         Information(
             f"{_VERSION}/ready", "Report whether a version of a model accepts requests", _model_readiness, is_probe=True

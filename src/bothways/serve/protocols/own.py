@@ -15,6 +15,7 @@ from bothways.runtime.classifier import Classifier
 from bothways.schema import Items
 from bothways.serve.answers import Answer, Classified
 from bothways.serve.protocols.choices import Choices, ranked
+from bothways.serve.protocols.media_types import JSON_LINES
 from bothways.serve.protocols.protocol import (
     Information,
     LineFormat,
@@ -249,4 +250,5 @@ PROTOCOL = Protocol(
     reply=ClassifyReply,
     error=ErrorReply,
     lines=LineFormat(_text_of_line, _render_line),
+    media=JSON_LINES[:1],
 )

@@ -141,6 +141,7 @@ class Protocol:
         reply: The schema of a reply with predictions, for OpenAPI.
         error: The schema of an error, for OpenAPI.
         lines: How bodies of JSON lines are read and written. None if the protocol has no such bodies.
+        media: The formats of requests and replies in addition to JSON, for OpenAPI.
     """
 
     predict_routes: Mapping[str, str]
@@ -151,6 +152,7 @@ class Protocol:
     reply: type[BaseModel] | None = None
     error: type[BaseModel] | None = None
     lines: LineFormat | None = None
+    media: Sequence[str] = ()
 
     @property
     def routes(self) -> dict[str, str]:
@@ -225,7 +227,7 @@ def refuse_unsupported(keys: Mapping[str, object] | None, reasons: Mapping[str, 
     Raises:
         RequestInvalid: One of the keys has a reason.
     """
-    if found := next((key for key in keys or {} if key in reasons), None):
+    if (found := next((key for key in keys or {} if key in reasons), None)) is not None:
         raise RequestInvalid(f"{found} {reasons[found]}")
 
 

@@ -36,7 +36,7 @@ from bothways.tasks.task import Task
 INPUT = "text"
 LABEL, LABELS, CHOSEN, PROBABILITIES, VALUE = "label", "labels", "chosen", "probabilities", "value"
 CLASSIFICATION = "classification"
-EXTENSIONS = ("binary_tensor_data", CLASSIFICATION, "model_repository", "model_configuration")
+EXTENSIONS = ("binary_tensor_data", CLASSIFICATION, "model_repository", "model_configuration", "statistics")
 PLATFORM = "bothways_ulmfit"
 _CHOICES = ("threshold", "thresholds", "top_k")
 Datatype = Literal["BYTES", "BOOL", "FP64"]
@@ -155,7 +155,7 @@ def wanted_outputs(wanted: Wanted, model: Classifier) -> Mapping[str, Output]:
     if wanted.outputs is None:
         return dict.fromkeys(default_outputs(model), Output(wanted.in_binary))
     known = known_outputs(model)
-    if unknown := next((output for output in wanted.outputs if output not in known), None):
+    if (unknown := next((output for output in wanted.outputs if output not in known), None)) is not None:
         raise RequestInvalid(f"output not found: {quoted(unknown, 40)}. Available outputs: {', '.join(known)}")
     return wanted.outputs
 
