@@ -18,8 +18,6 @@ SERVE = """
 import os, signal, sys, threading, time, urllib.request, socket
 import bothways
 from bothways.serve.server import serve
-from bothways.serve.settings import Settings
-from pathlib import Path
 
 with socket.socket() as probe:
     probe.bind(("127.0.0.1", 0))
@@ -35,7 +33,7 @@ def stop():
     os.kill(os.getpid(), signal.SIGTERM)
 
 threading.Thread(target=stop, daemon=True).start()
-serve({"m": Path(sys.argv[1])}, Settings(port=port))
+serve(["m=" + sys.argv[1]], {"port": port})
 """
 
 

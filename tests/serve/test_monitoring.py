@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import logging
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from bothways.errors import BundleBroken
+from bothways.serve.app import build_app
 from bothways.serve.bundles import ModelVersion
 from bothways.serve.log import _Lines, described_error
 from bothways.serve.metrics import ServerMetrics
@@ -164,3 +166,31 @@ def test_an_error_is_logged_with_its_place_but_only_with_a_message_that_quotes_n
         described_error(raised(OSError(28, "No space left on device")))["error"] == "[Errno 28] No space left on device"
     )
     assert described_error(raised(BundleBroken("a file is too short")))["error"] == "a file is too short"
+
+
+def test_a_bug_is_a_reply_with_an_id_and_a_line_without_the_text(caplog: pytest.LogCaptureFixture) -> None:
+    service, text = Service((), Settings(), ServerMetrics()), "my secret diary"
+
+    def fail() -> bytes:
+        raise ValueError(text)
+
+    service.metrics.render = fail  # type: ignore[method-assign]
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"x-request-id", b"order-17")]
+    scope = {"type": "http", "method": "GET", "path": "/metrics", "headers": headers, "query_string": b""}
+    asyncio.run(build_app(service)(scope, receive, send))
+    start, body = sent
+    assert (start["status"], json.loads(body["body"])) == (500, {"error": "internal error", "kind": "internal"})
+    assert dict(start["headers"])[b"x-request-id"] == b"order-17"
+    (line,) = [_Lines("json").format(record) for record in caplog.records]
+    assert '"message": "internal error"' in line
+    assert '"route": "/metrics", "request_id": "order-17"' in line
+    assert "in fail" in line
+    assert "secret" not in line

@@ -104,7 +104,7 @@ class Settings(Document):
     body_timeout_s: _Seconds = 10.0
     """Seconds within which a request body must arrive. Slower requests are rejected with 408."""
     request_timeout_s: _Seconds = 60.0
-    """Seconds to answer a request, after which it gets 504. Clients can set a shorter time with X-Request-Timeout."""
+    """Seconds to answer a request. It gets 429 if it would take longer. Clients can set less with X-Request-Timeout."""
     header_timeout_s: _Seconds = 10.0
     """Seconds within which a request header must arrive. Slower connections are closed."""
     keep_alive_s: _Seconds = 75.0
@@ -126,7 +126,7 @@ class Settings(Document):
     ssl_keyfile: str | None = None
     """PEM file with the private key. Defaults to the file of the certificate."""
     log: LogFormat = "text"
-    """Format of the request log on standard error. It never contains texts."""
+    """Format of the log on standard error. none leaves out the lines about requests. It never contains texts."""
 
 
 def read_settings(
