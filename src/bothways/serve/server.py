@@ -92,7 +92,7 @@ def serve(bundles: Sequence[str], options: Mapping[str, object], config: Path | 
 
 
 class _Ended(Exception):  # noqa: N818  (no error)
-    """A signal asked the process to end."""
+    """A signal ended the process."""
 
 
 class _Server(Server):
@@ -219,7 +219,7 @@ class _Process:
         """Await a result.
 
         Raises:
-            _Ended: A signal asked the process to end.
+            _Ended: A signal ended the process.
             TimeoutError: The time limit passed.
             BothwaysError: The HTTP server stopped by itself.
         """

@@ -1,4 +1,4 @@
-"""What split the texts of saved weights is asked for, and compared with their vocabulary."""
+"""What split the texts of saved weights must be stated, and is compared with their vocabulary."""
 
 from __future__ import annotations
 

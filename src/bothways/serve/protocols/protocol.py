@@ -74,7 +74,7 @@ class Query:
         served: The model that answers, chosen once per request.
         render: Renders the answer as this request wants it. Raises ``ServingError`` if the protocol has no way to
             report the error of a single text.
-        version: The version of the model that the client asked for. Defaults to any.
+        version: The version of the model that the client requested. Defaults to any.
     """
 
     texts: Sequence[object]
@@ -89,7 +89,7 @@ class Chosen:
 
     Attributes:
         served: The model.
-        version: The version that the client asked for. None for any.
+        version: The version that the client requested. None for any.
     """
 
     served: ServedModel
