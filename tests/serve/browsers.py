@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.serve.conftest import HOST, RunningServer
+if TYPE_CHECKING:  # conftest.py imports this module
+    from tests.serve.conftest import RunningServer
 
 CHROMIUM = shutil.which("chromium")
 _FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -48,9 +49,9 @@ def opened(
     )
     found.on("pageerror", lambda error: complaints.append(str(error)))
     found.on("request", lambda request: requested.append(request.url))
-    found.goto(f"http://{HOST}:{server.port}{path}")
+    found.goto(f"{server.url}{path}")
     yield found
     expected = [f"status of {status}" if status else "net::ERR_" for status in statuses]
     assert [line for line in complaints if not any(part in line for part in expected)] == []
-    assert all(url.startswith((f"http://{HOST}:{server.port}/", "data:", "blob:")) for url in requested)
+    assert all(url.startswith((f"{server.url}/", "data:", "blob:")) for url in requested)
     found.close()

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser
 
 from tests.bundles import python_environment
+from tests.serve.browsers import started_browser
 
 HOST = "127.0.0.1"
 START_S = 60
@@ -54,6 +56,10 @@ class RunningServer:
 
     def classify(self, texts: list[Any], **options: Any) -> Reply:
         return self.request("/v1/classify", {"texts": texts, **options})
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
 
     def connect(self) -> socket.socket:
         return socket.create_connection((HOST, self.port), timeout=60)
@@ -168,6 +174,12 @@ def page_server(
     bundles += [f"ratings={regression_bundle_path}", f"houses={targets_bundle_path}", f"news={fields_bundle_path}"]
     limits = ["--max-texts", 100, "--max-body-bytes", 20_000, "--threads", 1]
     with running(*bundles, *limits, folder=tmp_path_factory.mktemp("serve")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with started_browser() as found:
         yield found
 
 

@@ -10,16 +10,10 @@ from playwright.sync_api import Browser, Page, expect
 
 from bothways.runtime.classifier import Classifier
 from bothways.text.reading import reading_positions
-from tests.serve.browsers import NEEDS_CHROMIUM, opened, started_browser
+from tests.serve.browsers import NEEDS_CHROMIUM, opened
 from tests.serve.conftest import HOST, RunningServer
 
 pytestmark = NEEDS_CHROMIUM
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with started_browser() as found:
-        yield found
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from bothways.runtime.classifier import Classifier
 from tests.bundles import python_environment
-from tests.serve.browsers import NEEDS_CHROMIUM, opened, started_browser
+from tests.serve.browsers import NEEDS_CHROMIUM, opened
 from tests.serve.conftest import HOST, RunningServer, free_port, running, wait_until_ready
 
 ROOT = Path(__file__).parents[2]
@@ -29,12 +29,6 @@ app = Starlette(routes=[Mount("/some/texts", bothways.serve.asgi_app(os.environ[
 """
 
 pytestmark = [*NEEDS_CHROMIUM, pytest.mark.server]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with started_browser() as found:
-        yield found
 
 
 @pytest.fixture

@@ -17,18 +17,12 @@ from playwright.sync_api import Browser, Error, FilePayload, Page, Route, expect
 
 import bothways
 from bothways.runtime.classifier import Classifier
-from tests.serve.browsers import NEEDS_CHROMIUM, opened, started_browser
+from tests.serve.browsers import NEEDS_CHROMIUM, opened
 from tests.serve.conftest import RunningServer, free_port, running
 
 pytestmark = [*NEEDS_CHROMIUM, pytest.mark.server]
 WORDS = "what a LOVELY film, the dog ate my price and the plot of the music was good for bad days"
 ROWS = [["1", "What a LOVELY film", "x"], ["2", 'He said "no", and\nleft', "=1+1"], ["3", " schöne Grüße 👋", ""]]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with started_browser() as found:
-        yield found
 
 
 @pytest.fixture
