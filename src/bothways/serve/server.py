@@ -13,8 +13,9 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -33,6 +34,7 @@ from bothways.serve.log import end_log, log_error, log_message, start_log
 from bothways.serve.metrics import ServerMetrics
 from bothways.serve.service import Service
 from bothways.serve.settings import Settings, kubernetes_variables, read_settings
+from bothways.serve.signals import signal_handlers
 from bothways.serve.telemetry import start_telemetry
 from bothways.serve.tls import read_certificate, trust_anyone
 
@@ -149,9 +151,12 @@ class _Process:
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._reload_requested = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._end, number)
-        self._loop.add_signal_handler(signal.SIGHUP, self._reload_requested.set)
+        handlers: dict[int, Callable[[], object]] = {signal.SIGHUP: self._reload_requested.set}
+        handlers |= {number: partial(self._end, number) for number in (signal.SIGTERM, signal.SIGINT)}
+        with signal_handlers(handlers):
+            return await self._run()
+
+    async def _run(self) -> int:
         status = 0
         try:
             await self._serve()
