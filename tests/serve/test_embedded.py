@@ -77,8 +77,8 @@ def test_its_own_lifespan_ends_the_service(bundle_path: Path) -> None:
         ([], {}, ConfigError, "no bundle, expected at least one"),
         (["missing.bundle"], {}, BundleMissing, "bundle not found: missing.bundle"),
         (["a.bundle"], {"port": 80}, ConfigError, "port: settings of the server's own process"),
-        (["a.bundle"], {"max_text": 1}, ConfigError, "--max-text: unknown key"),
-        (["a.bundle"], {"max_texts": 0}, ConfigError, "--max-texts: .* found 0"),
+        (["a.bundle"], {"max_text": 1}, ConfigError, "^max_text: unknown key$"),
+        (["a.bundle"], {"max_texts": -1}, ConfigError, "^max_texts: .* found -1$"),
     ],
 )
 def test_mistakes_are_reported_when_the_application_is_made(

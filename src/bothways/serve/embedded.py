@@ -25,7 +25,7 @@ def make_app(bundles: tuple[str | os.PathLike[str], ...], options: dict[str, obj
             f"{', '.join(sorted(foreign))}: settings of the server's own process, expected options that concern models "
             "and requests: give these to the server that runs your application"
         )
-    settings = read_settings({"log": "none", **options}, environment={})
+    settings = read_settings({"log": "none", **options}, environment={}, as_keywords=True)
     service = Service(parse_bundles([os.fspath(bundle) for bundle in bundles]), settings, ServerMetrics())
     service.load_all()
 
