@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
@@ -185,7 +186,10 @@ def check_hugging_face(case: Case) -> None:
 
 
 def check_thresholds(case: Case) -> None:
-    """Every protocol with a place for parameters takes thresholds: one for all labels, and others for some."""
+    """Every protocol with a place for parameters takes thresholds: one for all labels, and others for some.
+
+    JSON lines have this place in the query string, and so has JSON of the same routes.
+    """
     served, model, texts = case.served, case.model, case.texts
     if model.task.thresholds is None:
         return
@@ -198,6 +202,19 @@ def check_thresholds(case: Case) -> None:
     assert [result["chosen"] for result in results] == expected
     predictions = served.json(f"/models/{case.kind}/invocations", {"inputs": texts, "params": choices})["predictions"]
     assert [each["labels"] for each in predictions] == expected
+    query = urlencode(
+        {"model": case.kind, "threshold": 0.5, "thresholds": json.dumps(choices["thresholds"]), "top_k": 1}
+    )
+    lines = "".join(f"{json.dumps(text)}\n" for text in texts)
+    for path, key, inputs, results_key in (
+        ("/v1/classify", "chosen", "texts", "results"),
+        ("/invocations", "labels", "inputs", "predictions"),
+    ):
+        reply = served.post(f"{path}?{query}", lines, content_type="application/jsonlines")
+        found = [json.loads(line) for line in reply.text.splitlines()]
+        assert [each[key] for each in found] == expected
+        assert [each["top"][0]["label"] for each in found] == [each.label for each in case.found]
+        assert served.json(f"{path}?{query}", {inputs: texts})[results_key] == found
     rows = served.json(f"/models/{case.kind}", {"inputs": texts, "parameters": choices})
     assert [{each["label"] for each in row if each["chosen"]} for row in rows] == list(map(set, expected))
     tensor = {"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": texts}

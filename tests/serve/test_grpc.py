@@ -34,14 +34,25 @@ class Client:
             response_deserializer=CLASSES[f"{name}Response"].FromString,
         )
 
+    def stream(self, requests: Iterator[Any]) -> Any:
+        method = self.channel.stream_stream(
+            f"/{SERVICE}/ModelStreamInfer",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=CLASSES["ModelStreamInferResponse"].FromString,
+        )
+        return method(requests, timeout=60)
+
     def call(self, method_name: str, /, timeout_s: float | None = 30, **fields: Any) -> Any:
         return self.method(method_name)(make(f"{method_name}Request", **fields), timeout=timeout_s)
 
     def infer(self, model: str, texts: Sequence[str], timeout_s: float | None = 30, **fields: Any) -> Any:
-        tensor = {"name": "text", "datatype": "BYTES", "shape": [len(texts)]}
-        contents = {"bytes_contents": [text.encode() for text in texts]}
-        fields = {"inputs": [{**tensor, "contents": contents}], **fields}
+        fields = {"inputs": [tensor_of(texts)], **fields}
         return self.call("ModelInfer", timeout_s, model_name=model, **fields)
+
+
+def tensor_of(texts: Sequence[str]) -> dict[str, Any]:
+    contents = {"bytes_contents": [text.encode() for text in texts]}
+    return {"name": "text", "datatype": "BYTES", "shape": [len(texts)], "contents": contents}
 
 
 def elements(raw: bytes) -> list[str]:
@@ -155,11 +166,44 @@ def test_errors_are_those_of_http_as_codes(
     assert (caught.value.code(), message in caught.value.details()) == (code, True), caught.value.details()
 
 
+def test_a_stream_answers_its_requests_in_order_with_an_error_per_request(
+    client_and_server: tuple[Client, RunningServer], model: Classifier
+) -> None:
+    """ModelStreamInfer, the bidirectional stream of Triton: short texts do not overtake long ones."""
+    client, server = client_and_server
+    texts = ["the cat " * 500, *TEXTS, *["a film"] * 20]
+    models = ["tiny"] * len(texts)
+    models[2] = "other"
+
+    def requests() -> Iterator[Any]:
+        for number, (name, text) in enumerate(zip(models, texts, strict=True)):
+            tensor = {
+                "name": "text",
+                "datatype": "BYTES",
+                "shape": [1],
+                "contents": {"bytes_contents": [text.encode()]},
+            }
+            yield make("ModelInferRequest", model_name=name, id=str(number), inputs=[tensor])
+
+    replies = list(client.stream(requests()))
+    assert [reply.infer_response.id for reply in replies] == [str(number) for number in range(len(texts))]
+    assert [bool(reply.error_message) for reply in replies] == [name == "other" for name in models]
+    assert replies[2].error_message.startswith("model not found: 'other'")
+    raw = b"".join(reply.infer_response.raw_output_contents[1] for reply in replies if not reply.error_message)
+    assert np.array_equal(np.frombuffer(raw, "<f8").reshape(-1, 3), model.predict_proba(texts[:2] + texts[3:]))
+    eventually(lambda: f"GRPC /{SERVICE}/ModelStreamInfer 404" in server.log_text)
+    endless = (request for _ in iter(int, 1) for request in requests())
+    call = client.stream(endless)
+    next(call)
+    call.cancel()
+    eventually(lambda: server.metric("bothways_queue_tokens", '{model="tiny",version="1"}') == 0)
+
+
 def test_a_canceled_call_is_read_no_further(client_and_server: tuple[Client, RunningServer]) -> None:
     client, server = client_and_server
     before = server.metric("bothways_texts_total")
-    tensor = {"name": "text", "datatype": "BYTES", "shape": [1], "contents": {"bytes_contents": [b"the cat " * 12_000]}}
-    call = client.method("ModelInfer").future(make("ModelInferRequest", model_name="tiny", inputs=[tensor]))
+    request = make("ModelInferRequest", model_name="tiny", inputs=[tensor_of(["the cat " * 12_000])])
+    call = client.method("ModelInfer").future(request)
     eventually(lambda: server.metric("bothways_queue_tokens", '{model="tiny",version="1"}') > 0)
     call.cancel()
     eventually(lambda: server.metric("bothways_queue_tokens", '{model="tiny",version="1"}') == 0)

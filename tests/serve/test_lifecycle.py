@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,8 @@ _open = os.open
 
 
 def slow(path, *arguments, **more):
-    if str(path).endswith("parity.jsonl"):
+    if str(path).endswith("parity.jsonl") and os.path.exists("slow"):
+        os.rename("slow", "stalled")
         time.sleep(600)
     return _open(path, *arguments, **more)
 
@@ -87,14 +89,32 @@ def test_sigterm_while_modules_are_imported_ends_it(bundle_path: Path, tmp_path:
 
 def test_sigterm_while_loading_ends_it(bundle_path: Path, tmp_path: Path) -> None:
     """F16: even if the disk does not answer."""
-    (tmp_path / "sitecustomize.py").write_text(SLOW_DISK)
-    variables = {"PYTHONPATH": f"{tmp_path}:{python_environment()['PYTHONPATH']}"}
-    with running(bundle_path, folder=tmp_path, wait=False, variables=variables) as server:
+    (tmp_path / "slow").touch()
+    with running(bundle_path, folder=tmp_path, wait=False, **slow_disk(tmp_path)) as server:
         eventually(lambda: _is_alive(server))
         assert server.request("/health/ready").status == 503
         assert server.classify(["a film"]).status == 503
         assert server.stop() == 0
         assert "Traceback" not in server.log_text
+
+
+def test_sigterm_during_a_reload_from_a_disk_that_does_not_answer_ends_it(bundle_path: Path, tmp_path: Path) -> None:
+    """F16: the previous model answers until then, also the requests that were accepted before SIGTERM."""
+    with running(bundle_path, "--drain-s", 10, folder=tmp_path, **slow_disk(tmp_path)) as server:
+        (tmp_path / "slow").touch()
+        server.process.send_signal(signal.SIGHUP)
+        eventually((tmp_path / "stalled").exists)
+        assert (server.classify(["a film"]).status, server.request("/health/ready").status) == (200, 200)
+        started = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - started < 8
+        assert "stopped after draining" in server.log_text
+
+
+def slow_disk(folder: Path) -> dict[str, Any]:
+    """Return options of a server in a folder. Its disk stalls when it contains a file named slow."""
+    (folder / "sitecustomize.py").write_text(SLOW_DISK)
+    return {"cwd": folder, "variables": {"PYTHONPATH": f"{folder}:{python_environment()['PYTHONPATH']}"}}
 
 
 def _is_alive(server: RunningServer) -> bool:
