@@ -11,6 +11,7 @@ import os
 import secrets
 import socket
 import sys
+from functools import partial
 
 from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings
@@ -59,12 +60,7 @@ class HttpServer(Server):
         self._app, self._descriptor = app, -1
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_and_close(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
-            await send(message)
-
-        await self._app(scope, receive, send_and_close if self.may_end else send)
+        await self._app(scope, receive, partial(_send_and_close, send) if self.may_end else send)
 
     def _init_shared_socket(self) -> None:
         self._descriptor = os.dup(self.opened.fileno())  # granian closes it
@@ -93,6 +89,12 @@ class HttpServer(Server):
             other.listen(1)
             os.dup2(other.fileno(), self._descriptor, inheritable=False)
         asyncio.get_running_loop().call_later(grace_s, self.stop)
+
+
+async def _send_and_close(send: Send, message: Message) -> None:
+    if message["type"] == "http.response.start":
+        message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+    await send(message)
 
 
 async def until_alive(opened: socket.socket, certificate: Certificate | None) -> None:
