@@ -85,21 +85,23 @@ def choices_in_query(query: Iterable[tuple[str, str]], supported: type[BaseModel
     Raises:
         RequestInvalid: A choice is not supported in the query string of this route, or is there twice.
     """
-    found: dict[str, object] = {}
+    given: dict[str, list[str]] = {}
     for name, text in query:
-        if name not in OwnChoices.model_fields:
-            continue
+        if name in OwnChoices.model_fields:
+            given.setdefault(name, []).append(text)
+    found: dict[str, object] = {}
+    for name, texts in given.items():
         if supported is None or name not in supported.model_fields:
             raise RequestInvalid(
                 f"{name} is not supported in the URL of this route: send it in the body as its protocol describes, or "
                 "use /v1/classify"
             )
         if name in _LISTS:
-            found[name] = [*_list(found.get(name)), *text.split(",")]
-        elif name in found:
+            found[name] = ",".join(texts).split(",")
+        elif len(texts) > 1:
             raise RequestInvalid(f"the URL has {name} more than once, expected one value")
         else:
-            found[name] = _json_value(text)
+            found[name] = _json_value(texts[0])
     return found
 
 
@@ -117,10 +119,6 @@ def with_choices(body: object, choices: Mapping[str, object]) -> object:
                 f"the URL has {name} {shown(value, 40)}, but the body has {shown(body[name], 40)}: send one of them"
             )
     return {**body, **choices}
-
-
-def _list(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
 
 
 def _json_value(text: str) -> object:

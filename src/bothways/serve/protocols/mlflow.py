@@ -33,6 +33,7 @@ from bothways.serve.protocols.protocol import (
     matching,
     parse_json,
     readiness,
+    refuse_many_texts,
     served_by,
 )
 from bothways.serve.service import Service
@@ -73,11 +74,9 @@ def _parse(received: RawRequest, service: Service) -> Query:
     if body_type.name == CSV:
         texts = csv_texts(received.body, body_type.parameters.get("header"), columns, service.settings)
     elif body_type.name in JSON_LINES:  # and the client accepts no lines
-        texts = [
-            _text_of_line(parse_json(line, service.settings), columns)
-            for line in received.body.splitlines()
-            if line.strip()
-        ]
+        lines = [line for line in received.body.splitlines() if line.strip()]
+        refuse_many_texts(len(lines), service.settings)  # before each takes its time
+        texts = [_text_of_line(parse_json(line, service.settings), columns) for line in lines]
     elif body_type.name in (JSON, _FORM, ""):
         value = parse_json(received.body, service.settings)
         value = {"inputs": value} if isinstance(value, list | str) else value
