@@ -114,7 +114,7 @@ class Settings(Document):
     drain_s: _Seconds = 20.0
     """Seconds after SIGTERM and the linger time to finish accepted requests."""
     watch_s: Annotated[float, Field(ge=0, le=86_400)] = 0.0
-    """Check the bundles and the file of --config for changes every N seconds. 0 disables it (reload on SIGHUP only)."""
+    """Check bundles, config file, keys and certificate for changes every N seconds. 0 disables it (SIGHUP only)."""
     root_path: _RootPath = ""
     """URL prefix under which a proxy publishes the server, such as /reviews. The proxy may remove it or not."""
     cors_origin: _Origins = ()
