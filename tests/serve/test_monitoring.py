@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from bothways.errors import BundleBroken
+from bothways.runtime.classifier import Classifier
 from bothways.serve.app import build_app
 from bothways.serve.bundles import ModelVersion
 from bothways.serve.log import _Lines, described_error
@@ -95,6 +96,47 @@ def test_promtool_accepts_alerts_dashboard_and_metrics(page: str, tmp_path: Path
     for file in (DEPLOY / "alerts.yaml", tmp_path / "dashboard.yaml"):
         subprocess.run([PROMTOOL, "check", "rules", str(file)], check=True)
     subprocess.run([PROMTOOL, "check", "metrics"], input=page, text=True, check=True)
+
+
+def test_the_metrics_of_the_documentation_are_all_that_exist(page: str) -> None:
+    table = (
+        (DEPLOY.parent / "docs" / "serving.md").read_text().partition("\n## Monitoring\n")[2].partition("\n\nThe")[0]
+    )
+    cells = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
+    documented: dict[str, set[str]] = {}
+    for cell in cells:
+        _, _, shared = cell.partition("` `{")  # the labels of all metrics of the row
+        for name, own in re.findall(r"`(\w+)(?:\{([a-z,]+)\})?`", cell):
+            documented[name] = set(filter(None, (own or shared.strip(" }`")).split(",")))
+    found = {
+        re.sub("_(bucket|count|sum)$", "", name): labels - {"le"} for name, labels in labels_by_metric(page).items()
+    }
+    own_metrics = {
+        name: labels for name, labels in found.items() if name.startswith("bothways") and "_created" not in name
+    }
+    assert {name: labels for name, labels in documented.items() if name.startswith("bothways")} == own_metrics
+    assert {name for name in documented if name.startswith("process")} <= found.keys()
+    for label in ("reason", "stage", "result"):
+        known = set(re.findall(rf'{label}="(\w+)"', page))
+        (row,) = [row for row in table.splitlines() if f"{{{label}" in row]
+        stated = set(re.findall(r"`([a-z_]+)`", row.split("|")[2]))
+        assert stated <= known, (label, stated, known)
+
+
+def test_texts_and_tokens_are_counted_and_probes_have_no_influence_on_the_latency(
+    server: RunningServer, model: Classifier
+) -> None:
+    def counts() -> list[float]:
+        of_model = '{model="tiny",version="1"}'
+        names = ("texts_total", "bad_texts_total", "tokens_total")
+        latency = server.metric("bothways_latency_seconds_count", '{model="",stage="request",version=""}')
+        return [*(server.metric(f"bothways_{name}", of_model) for name in names), latency]
+
+    before = counts()
+    server.classify(["a film", 7])
+    server.request("/health/ready")
+    tokens = len(model.tokenizer.tokenize("a film"))
+    assert [now - then for now, then in zip(counts(), before, strict=True)] == [1, 1, tokens, 0]
 
 
 def test_the_page_has_the_metrics_of_the_process(page: str) -> None:

@@ -140,6 +140,14 @@ def test_a_collector_that_does_not_answer_delays_nothing_and_is_a_line_of_the_lo
         assert server.stop() == 0
 
 
+def test_only_one_protocol_is_supported(caplog: pytest.LogCaptureFixture) -> None:
+    endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_METRICS_EXPORTER": "none"}
+    found = start_telemetry(list, {**endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
+    assert found is not None
+    found.close(5)
+    assert "OTEL_EXPORTER_OTLP_PROTOCOL is grpc, but only http/protobuf is supported" in caplog.text
+
+
 @pytest.mark.parametrize(
     "variables",
     [
