@@ -206,13 +206,14 @@ def check_thresholds(case: Case) -> None:
     assert [result["chosen"] for result in results] == expected
     predictions = served.json(f"/models/{case.kind}/invocations", {"inputs": texts, "params": choices})["predictions"]
     assert [each["labels"] for each in predictions] == expected
-    body = {"instances": texts, "parameters": choices}
-    predictions = served.json(f"/v1/models/{case.kind}:predict", body)["predictions"]
+    of_kserve = {"instances": texts, "parameters": choices}
+    predictions = served.json(f"/v1/models/{case.kind}:predict", of_kserve)["predictions"]
     assert [each["labels"] for each in predictions] == expected
     rows = served.json(f"/models/{case.kind}", {"inputs": texts, "parameters": choices})
     assert [{each["label"] for each in row if each["chosen"]} for row in rows] == list(map(set, expected))
     tensor = {"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": texts}
-    body = {"inputs": [tensor], "parameters": choices, "outputs": [{"name": "labels"}, {"name": "label"}]}
+    body: dict[str, Any] = {"inputs": [tensor], "outputs": [{"name": "labels"}, {"name": "label"}]}
+    body["parameters"] = choices
     labels, label = served.json(f"/v2/models/{case.kind}/infer", body)["outputs"]
     assert [json.loads(each) for each in labels["data"]] == expected
     assert label["data"] == [each.label for each in case.found]

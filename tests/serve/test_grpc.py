@@ -138,10 +138,8 @@ def test_raw_tensors_parameters_and_requested_outputs(client: Client, multi_labe
         {"name": "backward"},
         {"name": "probabilities", "parameters": {"classification": {"int64_param": 2}}},
     ]
-    (first, *others), fields = (
-        multi_label_model.labels,
-        {"inputs": inputs, "outputs": outputs, "raw_input_contents": [raw], "model_name": "topics"},
-    )
+    fields: dict[str, Any] = {"inputs": inputs, "outputs": outputs, "raw_input_contents": [raw], "model_name": "topics"}
+    first, *others = multi_label_model.labels
     parameters = {"threshold": {"double_param": 0.0}, "thresholds": {"string_param": json.dumps({first: 1.0})}}
     labels, backward, best = client.call("ModelInfer", **fields, parameters=parameters).raw_output_contents
     assert [json.loads(each) for each in elements(labels)] == [others] * len(TEXTS)
