@@ -191,8 +191,6 @@ def test_a_server_that_is_loading_full_slow_or_stopping_refuses_with_the_codes_o
                 await client.infer("tiny", ["a film"])
             service.load_all()
             await refuse_by_limits(client, service.model().batcher)
-            with refused(status.UNIMPLEMENTED, ""):
-                await channel.unary_unary(f"/{SERVICE}/ModelStreamInfer")(b"")
             assert await codes_of(client, 300) == {status.RESOURCE_EXHAUSTED: 300 - 256, status.UNAVAILABLE: 256}
             service.close(0)
             with refused(status.UNAVAILABLE, "the server is shutting down"):

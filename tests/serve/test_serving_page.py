@@ -92,7 +92,7 @@ def test_routes_that_it_names_exist() -> None:
 
 def test_calls_of_grpc_that_it_names_are_all_that_exist() -> None:
     (named,) = re.findall(r"serve ([\w, ]+) of `inference\.GRPCInferenceService`", section("### gRPC"))
-    existing = {name.removesuffix("Request") for name in CLASSES if name.endswith("Request")} - {"HealthCheck"}
+    existing = {name.removesuffix("Response") for name in CLASSES if name.endswith("Response")} - {"HealthCheck"}
     assert set(re.split(r", | and ", named)) == existing
 
 
