@@ -98,6 +98,23 @@ def test_versions_change_only_when_all_new_ones_are_verified(deployment: Deploym
     assert deployment.models.choose(None, None).name == "n"
 
 
+def test_a_version_gets_no_other_share_before_its_new_bundle_is_verified(deployment: Deployment) -> None:
+    """A version that was rolled back would answer all requests again, because its successor can't be loaded."""
+    deployment.start("m@v1=a:1", "m@v2=b:0")
+    before = deployment.state
+    deployment.reload("m@v2=missing")
+    assert deployment.state == before
+    deployment.reload("m@v1=a:1", "m@v2=missing:5", "m@v3=a:1")
+    assert deployment.state == before
+    for _ in range(3):
+        deployment.look()
+    assert b'result="succeeded",version="v3"} 1.0' not in deployment.metrics.render()  # nor is it loaded in vain
+    shutil.copytree(deployment.folder / "a", deployment.folder / "missing")
+    for _ in range(3):
+        deployment.look()
+    assert deployment.state == {"m@v1": ("a", 1), "m@v2": ("a", 5), "m@v3": ("a", 1)}
+
+
 def test_a_bad_bundle_does_not_hinder_others_from_being_replaced(deployment: Deployment) -> None:
     deployment.start("m=a", "n=a")
     deployment.reload("m=missing", "n=b")
@@ -108,7 +125,7 @@ def test_a_bad_bundle_does_not_hinder_others_from_being_replaced(deployment: Dep
     assert deployment.models.problem == ""
     assert (deployment.reloads("failed"), deployment.reloads("succeeded")) == (1, 1)
     deployment.reload("m=missing", "m@2=a", "n=b")
-    assert deployment.state == {"m@1": ("b", 1), "m@2": ("a", 1), "n@1": ("b", 1)}
+    assert deployment.state == {"m@1": ("b", 1), "n@1": ("b", 1)}  # the versions of a model change together
 
 
 def test_a_bundle_that_is_copied_file_by_file_is_tried_until_it_is_whole(deployment: Deployment) -> None:
