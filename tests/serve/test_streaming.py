@@ -82,10 +82,10 @@ class Stream:
 def test_each_line_is_answered_while_the_body_goes_on(small: RunningServer, model: Classifier) -> None:
     """The deadline of a request is one for each group of lines, so the whole may take longer."""
     texts = ["a film", "the DOG ate the cat", ""]
-    stream = Stream(small, headers="X-Request-Timeout: 0.7\r\n")
+    stream = Stream(small, headers="X-Request-Timeout: 0.6\r\n")
     replies = stream.lines()
     for text, prediction in zip(texts, model.stream(texts), strict=True):
-        time.sleep(0.4)
+        time.sleep(0.25)
         stream.send(json.dumps(text).encode() + b"\n")
         assert next(replies)["probabilities"][ENSEMBLE] == prediction.probabilities[ENSEMBLE].tolist()
     stream.end()
