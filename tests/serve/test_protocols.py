@@ -56,6 +56,7 @@ def test_tei_answers_one_text_flat_and_several_nested(server: RunningServer, mod
         ({"input": "a"}, 422, "Validation", "inputs: Field required"),
         ({"inputs": ["a", "b", "c"]}, 422, "Validation", "inputs has 3 texts, expected 1"),
         ({"inputs": "a", "top_k": 1}, 422, "Validation", "top_k is not supported by this protocol"),
+        ({"inputs": "a", "threshold": 0.5}, 422, "Validation", "threshold is not supported by this protocol"),
         ({"inputs": "a", "model": "other"}, 404, "Validation", "model not found: 'other'"),
     ],
 )

@@ -33,6 +33,7 @@ from bothways.serve.access import ApiKeys
 from bothways.serve.app import build_app
 from bothways.serve.grpc_messages import CLASSES, SERVICE, make
 from bothways.serve.metrics import ServerMetrics
+from bothways.serve.observation import read_request_id
 from bothways.serve.routing import UnderRootPath
 from bothways.serve.service import Service
 from bothways.serve.settings import Settings, read_settings
@@ -157,6 +158,7 @@ def test_allowed_origins_may_send_requests_and_read_replies_others_not(proxied: 
     reply = proxied.request("/v1/classify", BODY, {"Origin": ORIGIN} | AUTHORIZED)
     assert (reply.status, reply.headers["access-control-allow-origin"]) == (200, ORIGIN)
     assert "x-request-id" in reply.headers["access-control-expose-headers"]
+    assert "access-control-allow-credentials" not in {*reply.headers, *dict(allowed.getheaders())}
     refused = proxied.request("/v1/classify", BODY, {"Origin": ORIGIN})
     assert (refused.status, refused.headers["access-control-allow-origin"]) == (401, ORIGIN)
     assert (
@@ -209,6 +211,8 @@ def test_every_route_but_probes_metrics_and_the_page_needs_a_key(proxied: Runnin
         path for path in paths if path.endswith("/ready")
     } - {"/v2/models/{model}/versions/{version}/ready"}
     assert [proxied.request(path).status for path in ("/metrics", "/", "/openapi.json")] == [200, 200, 401]
+    version = "/v2/models/tiny/versions/1"
+    assert [proxied.request(f"{version}{path}").status for path in ("/ready", "", "/stats")] == [200, 401, 401]
     assert proxied.request("/predict", {"inputs": "a"}).value["error"].startswith("the request has no API key")
 
 
@@ -270,6 +274,8 @@ def test_the_log_line_of_a_request_has_its_id_trace_and_model(proxied: RunningSe
         "trace_id": TRACE,
     }
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["time"])
+    (example,) = re.findall(r'\{"time".*?\}', (ROOT / "docs" / "serving.md").read_text(), flags=re.DOTALL)
+    assert list(json.loads(example)) == list(line)
     missing = proxied.request("/secret/path?name=secret", None)
     line = line_of(proxied, missing)
     assert (line["message"], line["route"]) == ("GET other 404", "other")
@@ -312,6 +318,14 @@ def test_requests_without_a_route_get_json_with_the_nearest_one_and_are_counted(
     assert (reply.status, error.replace("\\\\", "\\") in value["error"]) == (status, True), value
     assert (reply.getheader("allow") or "") == (error.partition("expected ")[2] if status == 405 else "")
     assert proxied.metric("bothways_requests_total", labels) == before + 1
+
+
+def test_an_id_has_128_characters_of_a_few_kinds() -> None:
+    for valid in ("7", "a" * 128, "order-17._~+/=:@-"):
+        assert read_request_id([valid]) == valid
+    for invalid in ("", "a" * 129, "-a", "a b", "ä", "a,b", 'a"', "a\n"):
+        assert re.fullmatch(r"[0-9a-f]{32}", read_request_id([invalid])), invalid
+    assert re.fullmatch(r"[0-9a-f]{32}", read_request_id(["a", "a"]))
 
 
 def test_the_trace_context_is_read_strictly() -> None:
