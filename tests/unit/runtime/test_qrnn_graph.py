@@ -1,0 +1,108 @@
+"""The QRNN's graph against the same network in numpy, one token after the other."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from bothways.bundle.manifest import Architecture
+from bothways.bundle.weights import encoder_shapes
+from bothways.runtime.encoder import PRECISIONS, Precision
+from bothways.runtime.qrnn_graph import QrnnGraph
+from bothways.runtime.sessions import EncoderSession
+
+Floats = NDArray[np.float32]
+VARIANTS = list(itertools.product((1, 2), (True, False)))
+
+
+def architecture_of(first_window: int, output_gate: bool, layers: int = 3) -> Architecture:
+    return Architecture(
+        vocabulary_size=50,
+        width_embedding=17,
+        width_hidden=33,
+        layers=layers,
+        kind="qrnn",
+        first_window=first_window,
+        output_gate=output_gate,
+    )
+
+
+def random_weights(architecture: Architecture, scale: float = 0.3) -> dict[str, Floats]:
+    rng = np.random.default_rng(1)
+    shapes = encoder_shapes(architecture)
+    return {f"encoder.{name}": rng.normal(0, scale, shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def numpy_states(architecture: Architecture, weights: dict[str, Floats], ids: NDArray[np.int64]) -> list[Floats]:
+    """Return the state after a text in the session's order. The last entry has the outputs of all tokens, (T, E)."""
+    embedded = values = weights["encoder.embedding.weight"][ids].astype(np.float64)
+    states = []
+    for layer, (_, width) in enumerate(architecture.layer_widths):
+        if architecture.layer_windows[layer] == 2:
+            values = np.hstack([np.vstack([np.zeros_like(values[:1]), values[:-1]]), values])
+        weight, bias = (weights[f"encoder.layers.{layer}.{name}"] for name in ("weight", "bias"))
+        gates = np.split(values @ weight.T + bias, 3 if architecture.output_gate else 2, axis=1)
+        forget, cell, values = 1 / (1 + np.exp(-gates[1])), np.zeros(width), np.empty((len(ids), width))
+        for token in range(len(ids)):
+            cell = forget[token] * np.tanh(gates[0][token]) + (1 - forget[token]) * cell
+            values[token] = cell / (1 + np.exp(-gates[2][token])) if architecture.output_gate else cell
+        states.append(cell)
+    return [*states, *([embedded[-1]] if architecture.first_window == 2 else []), values]
+
+
+def advanced(session: EncoderSession, ids: NDArray[np.int64], lengths: list[int], carried: object = None) -> tuple:
+    width, texts = session.layout.output_width, len(lengths)
+    begun = carried or (
+        [np.zeros((texts, w), dtype=np.float32) for w in session.layout.state_widths],
+        np.full((texts, width), -np.inf, dtype=np.float32),
+        np.zeros((texts, width)),
+    )
+    return session.advance(ids, np.array(lengths, dtype=np.int32), *begun)
+
+
+@pytest.mark.parametrize(("first_window", "output_gate"), VARIANTS)
+def test_the_states_are_those_of_numpy(first_window: int, output_gate: bool) -> None:
+    architecture = architecture_of(first_window, output_gate)
+    weights = random_weights(architecture)
+    ids, lengths = np.random.default_rng(2).integers(0, 50, (40, 4)), [40, 1, 33, 7]
+    for precision, tolerance in (("float32", 1e-6), ("int8", 0.05)):
+        states, largest, total = advanced(EncoderSession(architecture, weights, precision=precision), ids, lengths)
+        for text, length in enumerate(lengths):
+            *expected, outputs = numpy_states(architecture, weights, ids[:length, text])
+            for ours, theirs in zip(states, [*expected, outputs[-1]], strict=True):
+                np.testing.assert_allclose(ours[text], theirs, atol=tolerance)
+            np.testing.assert_allclose(largest[text], outputs.max(axis=0), atol=tolerance)
+            np.testing.assert_allclose(total[text] / length, outputs.mean(axis=0), atol=tolerance)
+
+
+def test_the_layout_names_what_is_carried() -> None:
+    layout = QrnnGraph(architecture_of(2, True)).layout
+    assert layout.state_names == ("cell_0", "cell_1", "cell_2", "input_0", "output")
+    assert layout.state_widths == (33, 33, 17, 17, 17)
+    assert (layout.output_state, layout.output_width) == (4, 17)
+    assert QrnnGraph(architecture_of(1, False, layers=1)).layout.state_names == ("cell_0", "output")
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(("first_window", "output_gate"), [(1, True), (2, False)])
+def test_no_other_text_and_no_cut_changes_a_bit(first_window: int, output_gate: bool, precision: Precision) -> None:
+    architecture = architecture_of(first_window, output_gate)
+    session = EncoderSession(architecture, random_weights(architecture), precision=precision)
+    rng = np.random.default_rng(3)
+    lengths = [70, 1, 2, 31, 32, 33, 64, 65, *rng.integers(1, 70, 20).tolist()]
+    ids = rng.integers(0, 50, (70, len(lengths)))
+    together = advanced(session, ids, lengths)
+    for text, length in enumerate(lengths):
+        alone = slice(text, text + 1)
+        cuts = sorted({0, length, *rng.integers(0, length + 1, 3).tolist()})
+        carried = None
+        for start, stop in itertools.pairwise(cuts):
+            carried = advanced(session, ids[start:stop, alone], [stop - start], carried)
+        assert carried is not None
+        for ours, theirs in zip([*together[0], together[1]], [*carried[0], carried[1]], strict=True):
+            assert ours[alone].tobytes() == theirs.tobytes()
+        whole = advanced(session, ids[:length, alone], [length])
+        assert together[2][alone].tobytes() == whole[2].tobytes()
