@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from bothways.bundle.manifest import Architecture
-from bothways.nn.awd_lstm import activation_penalty
+from bothways.nn.language_model import activation_penalty
 from bothways.text.reading import Direction
 from bothways.training.directions import KEEP_MEMORY
 from bothways.training.hyperparameters import FROM_PACK, load_hyperparameters

@@ -38,8 +38,8 @@ from bothways.bundle.manifest import (
 from bothways.bundle.parity import ENSEMBLE, ParityRow, dump_parity_record, with_decisions
 from bothways.bundle.weights import read_weights, write_weights
 from bothways.bundle.write import write_bundle
-from bothways.nn.awd_lstm import LanguageModelNetwork
 from bothways.nn.classifier import ClassifierNetwork
+from bothways.nn.language_model import LanguageModelNetwork
 from bothways.runtime.verify import verify_in_fresh_process
 from bothways.tasks.multi_label import MultiLabel
 from bothways.tasks.regression import Regression

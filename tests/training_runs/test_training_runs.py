@@ -23,7 +23,8 @@ from bothways import Classifier, ConfigError, DataError, DirectionError, OutputE
 from bothways.bundle.manifest import Kind
 from bothways.bundle.read import read_bundle, read_manifest
 from bothways.errors import ParityFailed, TrainingDiverged, TrainingError
-from bothways.nn.awd_lstm import LanguageModelNetwork, State
+from bothways.nn.language_model import LanguageModelNetwork
+from bothways.nn.state import State
 from bothways.text.reading import Direction, SpecialTokenPlacement
 from bothways.training import one_direction, pipeline
 from bothways.training.models import adapted_pack

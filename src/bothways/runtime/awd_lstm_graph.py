@@ -1,6 +1,6 @@
 """Add an AWD-LSTM encoder to an ONNX graph: an embedding and stacked LSTM layers, in float32 or int8.
 
-Without dropout, an AWD-LSTM is a plain LSTM: what regularizes it exists in training only (``nn/awd_lstm.py``).
+Without dropout, an AWD-LSTM is a plain LSTM: what regularizes it exists in training only (``nn/lstm.py``).
 
 Letters: T tokens, B texts, V vocabulary, E width of the embedding, H width of a layer, L layers.
 """

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from bothways.errors import ConfigError, path_text, quoted, shown
-from bothways.nn.awd_lstm import Dropouts
+from bothways.nn.encoder import Dropouts
 from bothways.schema import Document, Entries, Fault, Faults, validated
 from bothways.tasks.labels import label_text
 from bothways.text.reading import SpecialTokenPlacement

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from bothways.nn.awd_lstm import LanguageModelNetwork
 from bothways.nn.classifier import ClassifierNetwork
+from bothways.nn.language_model import LanguageModelNetwork
 from tests.unit.interop.exports import State
 
 

@@ -8,7 +8,8 @@ import torch
 
 from bothways.bundle.manifest import Architecture
 from bothways.interop.direction import DirectionVerdict, infer
-from bothways.nn.awd_lstm import Dropouts, EncoderNetwork, LanguageModelNetwork
+from bothways.nn.encoder import Dropouts, EncoderNetwork
+from bothways.nn.language_model import LanguageModelNetwork
 from bothways.text.reading import Direction, SpecialTokenPlacement, read
 from bothways.text.word_tokenizer import WordTokenizer
 from tests.words import make_word_tokenizer
