@@ -106,11 +106,13 @@ def classifier(
     return learn
 
 
-def language_model(data: Any, name: str, *, config: Any = None, **options: Any) -> Any:
+def language_model(data: Any, name: str, *, config: Any = None, change: Any = None, **options: Any) -> Any:
     """Return a language model with random weights."""
     seed_all(seed_of(name))
     sizes = {**fastai_text.awd_lstm_lm_config, **SIZES, **(config or {})}
     learn = fastai_text.language_model_learner(data, fastai_text.AWD_LSTM, config=sizes, pretrained=False, **options)
+    if change is not None:
+        change(learn)
     spread_language_model(learn.model)
     return learn
 

@@ -272,7 +272,7 @@ def _match_qrnns(embedding: Fact, layers: Mapping[str, Fact], *, reads_windows: 
             raise ForeignModelError(
                 f"{layer.work.source}: {name} has save_prev_x=False, as in fastai 1.0.50 to 1.0.52. It forgets the "
                 "last token at the end of each window of bptt tokens, which is not supported. If predictions of longer "
-                "texts may change, set it to True and export the learner again"
+                "texts may change, set learn.model[0].module.rnns[0].layers[0].save_prev_x = True and export again"
             )
         gates = 3 if qrnn.part("output_gate").flag(default=True) else 2
         columns, rows = _columns(linear, "weight_raw", 1), _columns(linear, "weight_raw", 0)
