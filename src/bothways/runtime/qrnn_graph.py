@@ -64,6 +64,10 @@ class QrnnGraph:
             widths.append(architecture.width_embedding)
         self.layout = EncoderLayout((*names, "output"), (*widths, architecture.width_embedding), len(names))
 
+    def is_compute_bound(self, _: Precision) -> bool:
+        """Return True: the weights are fetched once for a whole window."""
+        return True
+
     def add(
         self,
         graph: GraphBuilder,
@@ -179,7 +183,7 @@ def _range_of(matrix: NDArray[np.float32]) -> _Range:
     """Return the range of the embeddings and 0."""
     low, high = min(0.0, float(matrix.min())), max(0.0, float(matrix.max()))
     scale = np.float32((high - low) / 255) or np.float32(1)
-    return _Range(scale, np.uint8(round(-low / float(scale))))
+    return _Range(scale, np.uint8(min(255, round(-low / float(scale)))))
 
 
 def _pooled(graph: GraphBuilder, candidate: str, forget: str, cell: str, width: int) -> str:
