@@ -7,11 +7,13 @@ import itertools
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from onnx import TensorProto
 
 from bothways.bundle.manifest import Architecture
 from bothways.bundle.weights import encoder_shapes
 from bothways.runtime import qrnn_graph
 from bothways.runtime.encoder import PRECISIONS, Precision
+from bothways.runtime.graph_builder import GraphBuilder
 from bothways.runtime.qrnn_graph import QrnnGraph
 from bothways.runtime.sessions import EncoderSession
 
@@ -122,3 +124,26 @@ def test_no_other_text_and_no_cut_changes_a_bit(first_window: int, output_gate: 
             assert ours[alone].tobytes() == theirs.tobytes()
         whole = advanced(session, ids[:length, alone], [length])
         assert together[2][alone].tobytes() == whole[2].tobytes()
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_number_of_rows_of_a_product_never_changes_a_bit(precision: Precision) -> None:
+    """At the sizes of ULMFiT. Texts and tokens are the rows, so any number occurs."""
+    architecture = Architecture(
+        vocabulary_size=50, width_embedding=400, width_hidden=1152, layers=2, kind="qrnn", first_window=2
+    )
+    graph = GraphBuilder("rows")
+    ids, lengths = graph.input("ids", ["T", "B"], TensorProto.INT64), graph.input("lengths", ["B"], TensorProto.INT32)
+    weights = random_weights(architecture, scale=0.05)
+    graph.output(QrnnGraph(architecture).add(graph, weights, ids, lengths, (), precision).outputs, ["T", "B", 400])
+    session = graph.session(threads=1)
+    tokens = np.random.default_rng(0).integers(0, 50, (1030, 1))
+
+    def outputs(count: int) -> Floats:
+        feed = {"ids": tokens[:count], "lengths": np.array([count], dtype=np.int32)}
+        found: Floats = session.run(None, feed)[0]
+        return found
+
+    whole = outputs(len(tokens))
+    for count in [*range(1, 34), 47, 48, 63, 64, 65, 96, 127, 128, 129, 255, 256, 257, 1024, 1025]:
+        assert np.array_equal(outputs(count), whole[:count]), count
