@@ -142,7 +142,7 @@ def texts_for_language_model(language: str, training: Training) -> Any:
         )
     folder = Path(os.environ["BOTHWAYS_DATA"])
     if language == "en":
-        rows = pd.read_parquet(folder / "imdb" / "unlabeled.parquet").head(training.texts)
+        rows = pd.read_parquet(folder / "imdb" / "unlabelled.parquet").head(training.texts)
     else:
         rows = pd.read_csv(folder / "germeval2018" / "train.csv", keep_default_na=False).head(training.texts)
     return marked(rows[["text"]], CUT)

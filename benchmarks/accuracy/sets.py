@@ -111,7 +111,7 @@ def _imdb(
         train = _balanced(train, labels, labeled, seed)
         test = _balanced(test, labels, IMDB_TEST_ROWS, _FIXED_SEED)
         split = f"a fixed balanced subset of {len(test):,} rows of the official test split"
-    unlabeled = _read_column(folder / "imdb" / "unlabeled.parquet", "text")
+    unlabeled = _read_column(folder / "imdb" / "unlabelled.parquet", "text")
     if labeled is None:
         return Task(name, labels, False, train, None, test, split, [*train.texts, *unlabeled], IMDB_FULL_SHARED)
     return Task(name, labels, False, train, None, test, split, unlabeled[:unlabeled_rows], shared)

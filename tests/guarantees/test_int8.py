@@ -186,7 +186,10 @@ def test_a_text_in_parts_gets_the_prediction_of_the_whole_text(each_int8: Classi
     assert reader.close().probabilities["ensemble"].tolist() == expected.probabilities["ensemble"].tolist()
 
 
-def test_cores_are_divided_where_both_directions_read_and_the_number_is_even(bundle_path: Path, tmp_path: Path) -> None:
+def test_cores_are_divided_where_both_directions_read_and_the_number_is_even(
+    bundle_path: Path, qrnn_bundle_path: Path, tmp_path: Path
+) -> None:
+    assert [bothways.load(p, threads=2).engine.threads for p in (bundle_path, qrnn_bundle_path)] == [1, 2]
     path = write_with_early_exit(
         bundle_path, tmp_path / "m.bundle", Direction.FORWARD, ["The cat sat.", "no", "dog", "it"]
     )

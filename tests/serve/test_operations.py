@@ -412,7 +412,7 @@ def test_the_old_model_keeps_serving_with_any_content_in_place_of_a_file(
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["nowhere.bundle"], 1, "bundle not found"),
+        (["nowhere.bundle", "--port", "0"], 1, "bundle not found"),
         (["a=x", "a=y"], 2, "two bundles are named 'a'"),
         (["x", "--port", "99999"], 2, "--port: Input should be less than or equal to 65535, found 99999"),
         (["x", "--max-texts", "0", "--drain-s", "-1"], 2, "--drain-s: Input"),

@@ -39,6 +39,10 @@ class AwdLstmGraph:
             output_state=2 * (architecture.layers - 1),
         )
 
+    def is_compute_bound(self, precision: Precision) -> bool:
+        """Return whether the precision is int8: in float32, each token fetches all recurrent weights again."""
+        return precision == "int8"
+
     def add(
         self,
         graph: GraphBuilder,

@@ -1,9 +1,9 @@
 """Add a QRNN encoder to an ONNX graph: an embedding and stacked quasi-recurrent layers, in float32 or int8.
 
-The gates of a layer depend on its inputs alone, so that one product computes them for a whole window of tokens. Only
-the pooling of the cell runs over the tokens, unit by unit (arXiv 1611.01576):
+The gates of a layer depend on its inputs alone, so that one product computes a gate for all tokens of a step. Only the
+cell is pooled token by token, and its units are independent of each other (arXiv 1611.01576):
 
-    cell_t = forget_t * candidate_t + (1 - forget_t) * cell_{t-1}
+    cell_t = cell_{t-1} + forget_t * (candidate_t - cell_{t-1})
     output_t = gate_t * cell_t
 
 Letters: T tokens, B texts, E width of the embedding, H width of a layer.
@@ -63,6 +63,10 @@ class QrnnGraph:
             names.append("input_0")
             widths.append(architecture.width_embedding)
         self.layout = EncoderLayout((*names, "output"), (*widths, architecture.width_embedding), len(names))
+
+    def is_compute_bound(self, _: Precision) -> bool:
+        """Return True: the weights are fetched once for a whole window."""
+        return True
 
     def add(
         self,
@@ -179,7 +183,7 @@ def _range_of(matrix: NDArray[np.float32]) -> _Range:
     """Return the range of the embeddings and 0."""
     low, high = min(0.0, float(matrix.min())), max(0.0, float(matrix.max()))
     scale = np.float32((high - low) / 255) or np.float32(1)
-    return _Range(scale, np.uint8(round(-low / float(scale))))
+    return _Range(scale, np.uint8(min(255, round(-low / float(scale)))))
 
 
 def _pooled(graph: GraphBuilder, candidate: str, forget: str, cell: str, width: int) -> str:
@@ -194,13 +198,11 @@ def _pooled(graph: GraphBuilder, candidate: str, forget: str, cell: str, width: 
         cell: Name of the cell before the first token, (1, B, H).
         width: H.
     """
-    kept_share = graph.add("Sub", graph.constant(np.float32(1)), forget)
-    gain = graph.add("Mul", forget, candidate)
-    body = GraphBuilder("pooling", prefix=f"{gain}/")
+    body = GraphBuilder("pooling", prefix=f"{forget}/")
     before = body.input("cell", ["B", width])
-    kept = body.add("Mul", body.input("kept_share", ["B", width]), before)
-    after = body.add("Add", kept, body.input("gain", ["B", width]))
+    change = body.add("Sub", body.input("candidate", ["B", width]), before)
+    after = body.add("Add", before, body.add("Mul", body.input("forget", ["B", width]), change))
     body.output(after, ["B", width])
     body.output(body.add("Identity", after), ["B", width])
-    _, cells = graph.add_scan(body, [graph.add("Squeeze", cell, graph.constant([0]))], [kept_share, gain])
+    _, cells = graph.add_scan(body, [graph.add("Squeeze", cell, graph.constant([0]))], [candidate, forget])
     return cells

@@ -47,6 +47,8 @@ class _DroppingHandler(QueueHandler):
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         """Describe the exception here: the base class would keep only its text, with the message."""
+        if hasattr(record, _FIELDS) and not record.exc_info:  # a line of the server: nothing in it can change
+            return record
         if record.exc_info and record.exc_info[1]:
             fields = getattr(record, _FIELDS, {}) | described_error(record.exc_info[1])
             setattr(record, _FIELDS, fields)

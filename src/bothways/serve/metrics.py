@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -24,6 +25,8 @@ from bothways.version import __version__
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _MODEL = ["model", "version"]
+_MOST_REMEMBERED = 1000
+"""Metrics that are found again without their labels being compared."""
 
 
 class Measured(Protocol):
@@ -77,6 +80,8 @@ class ServerMetrics:
         version = Gauge("bothways_build", "1, with the version of bothways.", ["version"], registry=registry)
         version.labels(__version__).set(1)
         ProcessCollector(registry=registry)
+        self._requests_of = lru_cache(_MOST_REMEMBERED)(self.requests.labels)
+        self._latency_of = lru_cache(_MOST_REMEMBERED)(self.latency.labels)
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -85,7 +90,7 @@ class ServerMetrics:
         try:
             yield
         finally:
-            self.latency.labels(name, "", "").observe(time.perf_counter() - started)
+            self._latency_of(name, "", "").observe(time.perf_counter() - started)
 
     def texts_of(self, model: str, version: str) -> int:
         """Return the number of texts that a model has classified."""
@@ -117,9 +122,9 @@ class ServerMetrics:
         """Count a request that was answered, and record how long it took. Probes have no influence on the latency."""
         of_model = (observation.model, observation.version)
         labels = (observation.route, observation.method, str(observation.status))
-        self.requests.labels(*labels, *of_model).inc()
+        self._requests_of(*labels, *of_model).inc()
         if not observation.is_probe:
-            self.latency.labels("request", *of_model).observe(seconds)
+            self._latency_of("request", *of_model).observe(seconds)
 
     def count_answer(self, answer: Answer, model: str, version: str) -> None:
         """Count the texts and tokens of an answered request, and record the duration of each stage."""
@@ -128,7 +133,7 @@ class ServerMetrics:
         self.bad_texts.labels(model, version).inc(bad)
         self.tokens.labels(model, version).inc(answer.tokens)
         for stage, seconds in answer.stages.items():
-            self.latency.labels(stage, model, version).observe(seconds)
+            self._latency_of(stage, model, version).observe(seconds)
 
     def render(self) -> bytes:
         """Return all metrics in the Prometheus text format."""

@@ -134,6 +134,8 @@ class Models:
         if not versions and not named:
             available = ", ".join(dict.fromkeys(found.name for found in self.served))
             raise ModelUnknown(f"model not found: {quoted(name, 100)}. Available models: {shown(available)}")
+        if version is None and len(versions) == 1:
+            return versions[0]
         if version is None and versions:
             return random.choices(versions, [found.source.weight for found in versions])[0]  # noqa: S311  (no secret)
         if found := next((found for found in versions if found.version == version), None):

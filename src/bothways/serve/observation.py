@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,7 +11,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from bothways.serve.answers import Answer
-from bothways.serve.trace_context import TraceContext
+from bothways.serve.trace_context import TraceContext, random_id
 
 OTHER = "other"
 """The route of requests to unknown paths, in the log and in metrics. Paths are written by clients."""
@@ -85,4 +84,4 @@ def read_request_id(headers: Sequence[str]) -> str:
     """
     if len(headers) == 1 and _REQUEST_ID.fullmatch(headers[0]):
         return headers[0]
-    return uuid.uuid4().hex
+    return random_id(16)

@@ -87,22 +87,27 @@ async def _unless_client_leaves(answering: Awaitable[_T], receive: Receive) -> _
     Raises:
         ClientDisconnect: The client has disconnected.
     """
-    work = asyncio.ensure_future(answering)
-    leaving = asyncio.ensure_future(_client_left(receive))
+    work = asyncio.current_task()
+    assert work is not None
+    has_left = False
+
+    async def watch() -> None:
+        nonlocal has_left
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        has_left = True
+        work.cancel()
+
+    watching = asyncio.ensure_future(watch())
     try:
-        await asyncio.wait({work, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not work.done():
-            raise ClientDisconnect
-        return work.result()
+        return await answering
+    except asyncio.CancelledError:
+        if not has_left:
+            raise
+        work.uncancel()
+        raise ClientDisconnect from None
     finally:
-        for task in (work, leaving):
-            task.cancel()
-        await asyncio.gather(work, leaving, return_exceptions=True)
-
-
-async def _client_left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+        watching.cancel()
 
 
 def _timeout_s(request: Request) -> float:

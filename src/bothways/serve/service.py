@@ -31,6 +31,8 @@ from bothways.text.validation import check_item
 TOKENIZING_THREADS = 2
 _MAX_TOKENIZING = 64
 """Requests that are being tokenized or wait for it. Until then, their size in the queue is only an estimate."""
+_FEW_CHARACTERS = 300
+"""So few are tokenized in the event loop, in 1 ms at most: it would take as long to hand them to a thread."""
 _INITIAL_TOKENS_PER_CHARACTER = 0.2
 """The estimate for a model until it has tokenized some texts."""
 _CHARACTERS_REMEMBERED = 10_000
@@ -148,8 +150,11 @@ class Service:
         if is_oversized:
             estimates = []  # probably too large for any queue: submit() rejects it as such once the exact size is known
         with self._room_to_tokenize(is_oversized), served.batcher.reserve(estimates, deadline_s) as reserved:
-            loop = asyncio.get_running_loop()
-            tokens = await loop.run_in_executor(self._tokenizing, _tokenized, served.model, texts)
+            if characters <= _FEW_CHARACTERS:
+                tokens = _tokenized(served.model, texts)
+            else:
+                loop = asyncio.get_running_loop()
+                tokens = await loop.run_in_executor(self._tokenizing, _tokenized, served.model, texts)
             good = [item for item in tokens if not isinstance(item, TextError)]
             self._count_tokens(key, characters, sum(map(len, good)))
             tokenized = time.monotonic()

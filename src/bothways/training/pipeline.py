@@ -54,6 +54,7 @@ from bothways.version import __version__
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 _TEXTS_PER_REPORT = 500
+_QRNN_FIRST_WINDOW = 2
 _SAMPLE_CHARACTERS = 60_000_000
 """A tokenizer is trained on at most this much of a corpus."""
 
@@ -437,6 +438,8 @@ def _member(direction: Direction, tokenizer: Tokenizer, settings: RunSettings, w
         width_embedding=sizes.embedding_size,
         width_hidden=sizes.hidden_size,
         layers=sizes.layers,
+        kind=sizes.kind,
+        first_window=_QRNN_FIRST_WINDOW if sizes.kind == "qrnn" else 1,
     )
     weights: FileName = "forward.safetensors" if direction is Direction.FORWARD else "backward.safetensors"
     return Member(

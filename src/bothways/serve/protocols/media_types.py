@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from email.message import Message
+from functools import lru_cache
 
 from bothways.errors import BodyUnsupported, ReplyUnsupported, quoted
 
 JSON, CSV = "application/json", "text/csv"
 JSON_LINES = ("application/jsonlines", "application/x-ndjson", "application/x-jsonlines", "application/jsonl")
 """The names of JSON lines in use: one JSON value per line."""
+_LONGEST_REMEMBERED, _MOST_REMEMBERED = 200, 200
+"""Clients send the same few headers again and again."""
 _UTF8 = ("utf-8", "utf8", "us-ascii", "ascii")
 
 
@@ -82,6 +85,11 @@ def lines_accepted(headers: Mapping[str, str]) -> str | None:
 
 
 def _parsed(value: str) -> MediaType:
+    return _parsed_once(value) if len(value) <= _LONGEST_REMEMBERED else _parsed_once.__wrapped__(value)
+
+
+@lru_cache(_MOST_REMEMBERED)
+def _parsed_once(value: str) -> MediaType:
     message = Message()
     message["content-type"] = value.replace("\r", " ").replace("\n", " ")
     parameters = message.get_params(failobj=[], unquote=True)

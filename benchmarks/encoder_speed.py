@@ -1,7 +1,7 @@
 """Compare how long an LSTM and a QRNN of the same sizes take to read, with random weights.
 
-Run: .venv/bin/python -m benchmarks.encoder_kinds windows [--threads 1 2] [--sizes 400 1152 3]
-     BOTHWAYS_DATA=... .venv/bin/python -m benchmarks.encoder_kinds reviews BUNDLE [--threads 2] [--texts 300]
+Run: .venv/bin/python -m benchmarks.encoder_speed windows [--threads 1 2] [--sizes 400 1152 3]
+     BOTHWAYS_DATA=... .venv/bin/python -m benchmarks.encoder_speed reviews BUNDLE [--threads 2] [--texts 300]
 
 ``windows`` measures one direction, as tokens per text and texts per batch. ``reviews`` measures the API on reviews of
 IMDb: BUNDLE provides the tokenizer, the directions and the sizes. Run it with nothing else running.
