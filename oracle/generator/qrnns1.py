@@ -9,7 +9,7 @@ import own1
 import qrnns
 from files1 import SAID, lm_pieces, pth, three_ways
 from making1 import bunch, fastai_text, kept, language_model
-from rows1 import BOTH, row
+from rows1 import BOTH, PRE, row
 from table import EXACT, Import, Learner, refused
 from tokens1 import copied_model, pieces
 
@@ -47,6 +47,31 @@ def classifiers() -> Iterator[Learner]:
         copied=copied_model,
         in_sample=True,
     )
+
+
+def multifit() -> Iterator[Learner]:
+    """Yield classifiers with the classes of MultiFiT's own code: a processor, and a cleaning function before the rules."""
+    names = [rule.__name__ for rule in PRE]
+    asked = (
+        Import("refused", "MosesPreprocessingFunc.*--rules", options=OF_PIECES),
+        Import(options={**OF_PIECES, "rules": names}),
+    )
+    for name, imports in (("SPProcessor2", asked), ("SPProcessor3", refused("fastai_contrib.text_data.SPProcessor3"))):
+
+        def data(direction: str, name: str = name) -> Any:
+            kind, moses = own1.multifit_classes(name)
+            return pieces(direction, "en", kind, mark_fields=True, pre_rules=[moses(), *PRE])
+
+        yield from row(
+            "qrnn-multifit",
+            name,
+            "E6",
+            f"fastai_contrib.text_data.{name}.",
+            imports,
+            data=data,
+            config=MULTIFIT,
+            copied=copied_model,
+        )
 
 
 def variants() -> Iterator[Learner]:
@@ -180,4 +205,4 @@ def with_old_names(learn: Any, folder: Any) -> dict[str, str]:
     return copied_model(learn, folder)
 
 
-KINDS = (classifiers, variants, saved, language_models)
+KINDS = (classifiers, multifit, variants, saved, language_models)
