@@ -50,7 +50,7 @@ def classifiers() -> Iterator[Learner]:
 
 
 def multifit() -> Iterator[Learner]:
-    """Yield classifiers with the classes of MultiFiT's own code: a processor, and a cleaning function before the rules."""
+    """Yield classifiers with the classes of MultiFiT's own code: a processor, and a function before the rules."""
     names = [rule.__name__ for rule in PRE]
     asked = (
         Import("refused", "MosesPreprocessingFunc.*--rules", options=OF_PIECES),

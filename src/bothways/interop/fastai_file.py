@@ -309,7 +309,7 @@ def _assumptions(
         longest = (pooling.tail_tokens or 0) + (0 if pooling.last_skips_padding else 1)
         assumed.append(f"bptt={pooling.window_tokens}, max_len={longest}")
         if found.is_version_1 and found.architecture.first_window == 2:
-            assumed.append("a fastai other than 1.0.50 to 1.0.52, whose QRNNs forget the last token of each window")
+            assumed.append("save_prev_x=True (False in fastai 1.0.50 to 1.0.52)")
     if task is not None and task.thresholds is not None and requested.threshold is None:
         assumed.append("the threshold 0.5")
     return ", ".join(assumed)
