@@ -74,7 +74,7 @@ def hooked(learn: Any) -> None:
 
 
 def with_old_names(learn: Any, folder: Path) -> dict[str, str]:
-    """Rename the saved tensors as fastai up to 1.0.48 does, which has no list of layers."""
+    """Rename the saved tensors as fastai up to 1.0.49 does, which has no list of layers."""
     (path,) = folder.glob("*.pth")
     saved = torch.load(path)
     state = saved.get("model", saved)

@@ -135,7 +135,7 @@ def saved() -> Iterator[Learner]:
     whole = {"whole_model": True}
     yield from pth("qrnn-pth", "whole-model", "E6", "torch.save(learn.model).", said, config=ONE, saved=whole)
     old = {"copied": qrnns.with_old_names}
-    yield from pth("qrnn-pth", "old-names", "E6", "Names of 1.0.48.", said, config=ONE, saved=old)
+    yield from pth("qrnn-pth", "old-names", "E6", "Names of 1.0.49.", said, config=ONE, saved=old)
     for name, options in (
         ("no-gate", {"output_gate": False}),
         ("window-1", {"windows": [1, 1]}),

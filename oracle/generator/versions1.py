@@ -82,7 +82,7 @@ def qrnns(direction: str) -> Iterator[Learner]:
 
     made_export = export(made, direction=direction, texts=texts)
     if version < (1, 0, 53):
-        imports = refused("1.0.48 or older" if version < (1, 0, 50) else "save_prev_x")
+        imports = refused("1.0.49 or older" if version < (1, 0, 50) else "save_prev_x")
         yield Learner(full, KIND, "E6", "qrnn=True.", made_export, imports, direction)
     else:
         yield Learner(full, KIND, "E6", "qrnn=True.", made_export, EXACT, direction)

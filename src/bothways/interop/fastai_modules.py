@@ -259,7 +259,7 @@ def _match_qrnns(embedding: Fact, layers: Mapping[str, Fact], *, reads_windows: 
         name = f"layer {number} of its encoder"
         if path_of(layer.value) in _QRNN_LAYERS:
             raise ForeignModelError(
-                f"{layer.work.source}: {name} is a QRNN of fastai 1.0.48 or older, which predicts only on a GPU: save "
+                f"{layer.work.source}: {name} is a QRNN of fastai 1.0.49 or older, which predicts only on a GPU: save "
                 "its weights with learn.save, and import the .pth file"
             )
         qrnn = _module(_module(layer, _QRNNS, name, ("layers",))["layers"], _LISTS, name, ("0",))["0"]

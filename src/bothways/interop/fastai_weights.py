@@ -24,7 +24,7 @@ _LAYER = re.compile(
     r"^(?P<before>.*?)rnns\.(?P<number>[0-9]{1,4})\."
     r"(?:module\.weight_ih_l0|(?P<linear>(?:layers\.0\.)?linear\.)(?:weight_raw|module\.weight))$"
 )
-"""The first weights of a layer. A QRNN has a linear layer, in a list of layers since fastai 1.0.50."""
+"""The first weights of a layer. A QRNN has a linear layer, in a list of layers from fastai 1.0.50 on."""
 _HEAD_PART = re.compile(r"^(?:module\.)?1\.layers\.(?P<place>[0-9]{1,4}(?:\.[0-9]{1,4})*)\.(?P<part>[a-z_]+)$")
 _HEAD_PARTS = frozenset({"weight", "bias", "running_mean", "running_var", "num_batches_tracked"})
 _MOST_LAYERS = 64

@@ -456,7 +456,7 @@ def test_the_layers_of_a_qrnn_are_matched_one_by_one(qrnn_torch_models: TinyClas
     export, model = made()
     rnns = child(model, *AWD, "rnns")["_modules"]
     rnns["0"] = child(model, *QRNN, "layers")["_modules"]["0"]
-    with pytest.raises(ForeignModelError, match=r"is a QRNN of fastai 1.0.48 or older, .* import the .pth file"):
+    with pytest.raises(ForeignModelError, match=r"is a QRNN of fastai 1.0.49 or older, .* import the .pth file"):
         learner_facts(export, "export.pkl")
 
 

@@ -52,7 +52,7 @@ def test_the_variant_of_a_qrnn_is_found(qrnn_torch_models: TinyClassifiers, vers
     for name, tensor in model.state_dict().items():
         if name.startswith("encoder."):
             assert np.array_equal(found.arrays[name], tensor.numpy()), name
-    old = {name.replace("layers.0.linear", "linear"): array for name, array in state.items()}  # of fastai 1.0.48
+    old = {name.replace("layers.0.linear", "linear"): array for name, array in state.items()}  # of fastai 1.0.49
     assert old.keys() != state.keys()
     again = find_weights(old, "x.pth").arrays
     assert all(np.array_equal(array, again[name]) for name, array in found.arrays.items())
