@@ -109,7 +109,7 @@ def test_a_run_killed_twenty_times_in_all_stages_produces_the_same_bytes(
 ) -> None:
     config.write_text(LONG)
     rng = random.Random(7)
-    common = train_arguments if verb == "train" else pretrain_arguments(tmp_path, config)
+    common = train_arguments if verb == "train" else [*pretrain_arguments(tmp_path, config), "--encoder", "qrnn"]
     assert trainer.run(*common, "--out", tmp_path / "whole").status == 0
     out = tmp_path / "killed"
     killed: Counter[str] = Counter()
@@ -150,6 +150,7 @@ def test_a_killed_run_resumes_and_produces_the_same_bytes(
 def test_a_damaged_checkpoint_is_reported_and_the_previous_one_is_used(
     tmp_path: Path, train_arguments: list[object], trainer: CommandServer
 ) -> None:
+    train_arguments = [*train_arguments, "--encoder", "qrnn"]
     assert trainer.run(*train_arguments, "--out", tmp_path / "whole").status == 0
     out = tmp_path / "killed"
     folder = tmp_path / "killed.run" / "forward"

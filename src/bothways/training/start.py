@@ -86,7 +86,7 @@ def read_start(pretrained: Pretrained, size: Size | None, encoder: EncoderKind |
             return Start(None, DEFAULT_SIZE, reason)
         raise ConfigError(
             f"the encoder {encoder} is requested, but that of {name} is {theirs}, and a pack fixes its encoder. "
-            "Drop --encoder, or train from scratch"
+            "Drop --encoder or encoder.kind, or train from scratch"
         )
     found = read_bundle(path, manifest.kind)
     return Start(found if manifest.kind is Kind.LANGUAGE_MODEL else _language_models_of(found), None)

@@ -52,7 +52,7 @@ def test_the_kind_of_the_encoder_is_an_option_or_a_key_and_recorded_unless_it_is
     assert of_key == load_hyperparameters("tiny", None, "qrnn") == default.with_encoder("qrnn")
     assert Hyperparameters.model_validate_json(of_key.model_dump_json()) == of_key
     assert of_key.model_dump(mode="json")["encoder"]["kind"] == of_key.requested_encoder == "qrnn"
-    with pytest.raises(ConfigError, match="encoder.kind is qrnn, but --encoder is lstm. Drop one of them"):
+    with pytest.raises(ConfigError, match=r"encoder\.kind is qrnn, but --encoder is lstm\. Drop one of them"):
         load_hyperparameters("tiny", tmp_path / "c.toml", "lstm")
     for unknown in ("gru", "QRNN", ""):
         with pytest.raises(ConfigError, match=f"^unknown encoder '{unknown}': expected lstm or qrnn$"):

@@ -75,8 +75,8 @@ def test_an_encoder_of_another_kind_means_from_scratch() -> None:
     with pytest.raises(ConfigError) as caught:
         read_start(DEFAULT_PACK, None, "qrnn")
     assert str(caught.value) == (
-        "the encoder qrnn is requested, but that of en-small is lstm, and a pack fixes its encoder. Drop --encoder, or "
-        "train from scratch"
+        "the encoder qrnn is requested, but that of en-small is lstm, and a pack fixes its encoder. Drop --encoder or "
+        "encoder.kind, or train from scratch"
     )
     assert read_start(AUTO, None, "lstm").pack is not None
     assert read_start("none", "tiny", "qrnn") == Start(None, "tiny")
