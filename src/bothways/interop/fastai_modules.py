@@ -254,7 +254,8 @@ def _match_qrnns(embedding: Fact, layers: Mapping[str, Fact], *, reads_windows: 
 
     The shapes alone decide how the layers are imported, because saved weights have nothing else.
     """
-    width = _columns(embedding, "weight", 1)
+    _, width_embedding = _shape(embedding, "weight")
+    width = width_embedding
     for number, layer in layers.items():
         name = f"layer {number} of its encoder"
         if path_of(layer.value) in _QRNN_LAYERS:
@@ -275,27 +276,28 @@ def _match_qrnns(embedding: Fact, layers: Mapping[str, Fact], *, reads_windows: 
                 "texts may change, set learn.model[0].module.rnns[0].layers[0].save_prev_x = True and export again"
             )
         gates = 3 if qrnn.part("output_gate").flag(default=True) else 2
-        columns, rows = _columns(linear, "weight_raw", 1), _columns(linear, "weight_raw", 0)
+        rows, columns = _shape(linear, "weight_raw")
         if columns != window * width or rows % gates:
             raise ForeignModelError(
                 f"{layer.work.source}: {name} has weights of shape ({rows}, {columns}), expected {gates} gates of a "
                 f"window of {window} * {width} numbers: it can't be imported"
             )
         width = rows // gates
-    if width != _columns(embedding, "weight", 1):
+    if width != width_embedding:
         raise ForeignModelError(
             f"{embedding.work.source}: the last layer of its encoder returns {width} numbers, expected as many as the "
             "embedding has: it can't be imported"
         )
 
 
-def _columns(module: Fact, name: str, axis: int) -> int:
-    """Return the size of an axis of a weight matrix."""
+def _shape(module: Fact, name: str) -> tuple[int, int]:
+    """Return the shape of a weight matrix."""
     parameters = state_of(module).get("_parameters")
     weight = parameters.get(name) if isinstance(parameters, dict) else None
     if not isinstance(weight, np.ndarray) or weight.ndim != 2:
         raise Fact(weight, f"{module.name}.{name}", module.work).refusal("a matrix")
-    return int(weight.shape[axis])
+    rows, columns = weight.shape
+    return rows, columns
 
 
 def _match_decoder(decoder: Fact) -> None:

@@ -107,6 +107,8 @@ def test_two_files_become_one_bundle_with_the_predictions_of_torch(
     )  # fmt: skip
     assert result.kind == "classifier"
     assert [(m.direction, m.known_by) for m in result.models] == [(way, "given") for way in Direction]
+    windows = [model.encoder.architecture.first_window for model in both_kinds.models.values()]
+    assert [("save_prev_x" in m.remarks[0]) for m in result.models] == [window == 2 for window in windows]
     model = bothways.load(tmp_path / "b.bundle")
     assert list(model.labels) == LABELS
     ours = model.predict_proba_by_direction([*TEXTS, LONG])
