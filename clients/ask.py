@@ -7,6 +7,7 @@ Run: .clients/bin/python clients/ask.py URL GRPC_PORT MODEL TEXT...
 from __future__ import annotations
 
 import json
+import queue
 import sys
 from types import ModuleType
 
@@ -35,9 +36,9 @@ def main(url: str, grpc_port: str, name: str, texts: list[str]) -> None:
     for is_binary in (False, True):
         kind = "binary" if is_binary else "JSON"
         found[f"tritonclient, {kind}"] = ask_triton(triton_http, client, name, texts, binary_data=is_binary)
-    found["tritonclient, gRPC"] = ask_triton(
-        triton_grpc, triton_grpc.InferenceServerClient(f"{host}:{grpc_port}"), name, texts
-    )
+    over_grpc = triton_grpc.InferenceServerClient(f"{host}:{grpc_port}")
+    found["tritonclient, gRPC"] = ask_triton(triton_grpc, over_grpc, name, texts)
+    found["tritonclient, stream"] = ask_stream(over_grpc, name, texts)
     mlflow = ScoringServerClient(host, port)
     mlflow.ping()
     predictions = mlflow.invoke(pd.DataFrame({"text": texts})).get_predictions()
@@ -68,6 +69,21 @@ def ask_triton(library: ModuleType, client: object, name: str, texts: list[str],
     result = client.infer(name, [tensor], outputs=[best]).as_numpy("probabilities").ravel().tolist()
     rows["classification"] = [decoded(each).split(":")[2] for each in result]
     return rows
+
+
+def ask_stream(client: triton_grpc.InferenceServerClient, name: str, texts: list[str]) -> list:
+    """Return the label of each text, sent as a stream of requests, and the message of a request that is refused."""
+    replies: queue.Queue = queue.Queue()
+    client.start_stream(callback=lambda result, error: replies.put((result, error)))
+    for number, text in enumerate([*texts, ""]):
+        tensor = triton_grpc.InferInput("text" if number < len(texts) else "unknown", [1], "BYTES")
+        tensor.set_data_from_numpy(np.array([text.encode()], dtype=np.object_))
+        client.async_stream_infer(name, [tensor], request_id=str(number))
+    received = [replies.get(timeout=60) for _ in range(len(texts) + 1)]
+    client.stop_stream()
+    *good, (_, error) = received
+    assert [result.get_response().id for result, _ in good] == [str(number) for number in range(len(texts))]
+    return [*(decoded(result.as_numpy("label")[0]) for result, _ in good), error.message()]
 
 
 def decoded(value: bytes | str) -> str:

@@ -28,6 +28,7 @@ _EXPORTS = (
 _ARCHIVES = ("interop/archive.py", "interop/damaged_file.py")
 _SIGNATURES = ("bundle/sign*.py", "bundle/regular_file.py", *_JSON)
 _PROTOCOL = ("serve/protocols/protocol.py", "serve/protocols/choices.py", *_JSON)
+_INFER = ("serve/protocols/open_inference.py", "serve/protocols/tensors.py", *_PROTOCOL)
 
 CODE: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("pickle", "torch pickle", "torch zip", "torch legacy"), _PICKLES),
@@ -44,10 +45,13 @@ CODE: dict[str, tuple[str, ...]] = {
     "hugging face": ("serve/protocols/hugging_face.py", *_PROTOCOL),
     "embeddings": ("serve/protocols/text_embeddings_inference.py", *_PROTOCOL),
     **dict.fromkeys(
-        ("invocations", "invocations csv"),
+        ("invocations", "invocations csv", "invocations lines"),
         ("serve/protocols/mlflow.py", "serve/protocols/csv_bodies.py", "serve/protocols/media_types.py", *_PROTOCOL),
     ),
-    "infer": ("serve/protocols/open_inference.py", "serve/protocols/tensors.py", *_PROTOCOL),
+    "kserve": ("serve/protocols/kserve.py", "serve/protocols/mlflow.py", *_PROTOCOL),
+    **dict.fromkeys(("infer", "infer binary"), _INFER),
+    "infer grpc": ("serve/grpc_server.py", "serve/grpc_messages.py", *_INFER),
+    "query string": ("serve/protocols/own.py", *_PROTOCOL),
     "hyperparameters": ("toml_file.py", "schema.py", "training/hyperparameters.py"),
     "settings": ("toml_file.py", "schema.py", "serve/settings.py"),
     **dict.fromkeys(("csv", "tsv", "csv gz", "csv bz2", "csv xz", "csv zst", "csv zip"), _DELIMITED),

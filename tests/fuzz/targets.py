@@ -21,6 +21,7 @@ from bothways.bundle.manifest import digest_of
 from bothways.interop import pickle_reader
 from bothways.interop.archive import extract_models
 from bothways.interop.sentencepiece_file import read_piece_model
+from bothways.serve.grpc_messages import CLASSES
 from tests.fuzz.table_streams import stream_entrance
 from tests.fuzz.workbook_parts import SHEET_SEED, STRINGS_SEED, STYLES_SEED, part_entrance, parts_with
 from tests.hostile import foreign_files as foreign
@@ -101,6 +102,13 @@ PIECE_WORDS = (
 JSON_WORDS = tuple(
     b'{ } [ ] , : " \\ \\u0000 \\ud800 null true false 0 -1 1e400 9223372036854775808 0.5 NaN ""'.split()
 )
+INFER_WORDS = (
+    *(b"topics", b"text", b"BYTES", b"FP64", b"labels", b"probabilities", b"\x01\0\0\0a"),
+    *(b"threshold", b"thresholds", b"top_k", b"classification", b"content_type", b"base64"),
+)
+QUERY_WORDS = tuple(
+    b"& = , % %22 { } : top_k threshold thresholds probabilities values tokens forward ensemble 0.5 true".split()
+)
 PEM_WORDS = (b"-----BEGIN PRIVATE KEY-----", b"-----END PRIVATE KEY-----", b"PUBLIC", b"ENCRYPTED ", b"EC ", b"RSA ")
 TAR_WORDS = (b"ustar", b"././@LongLink", b"GNU.sparse.", b"30 path=x\n")
 ZIP_WORDS = (b"PK\1\2", b"PK\3\4", b"PK\5\6", b"PK\6\6", b"PK\6\7")
@@ -178,6 +186,21 @@ def _small_export(version: int) -> bytes:
     return pickletools.optimize(foreign.pickled(export))
 
 
+def _call(**fields: object) -> bytes:
+    """Return a request over gRPC with raw texts."""
+    tensor = {"name": "text", "shape": [2], "datatype": "BYTES"}
+    raw = [b"\x01\0\0\0a\x02\0\0\0bc"]
+    message = CLASSES["ModelInferRequest"](model_name="topics", inputs=[tensor], raw_input_contents=raw, **fields)
+    data: bytes = message.SerializeToString()
+    return data
+
+
+_CALLS = (
+    ENTRANCES["infer grpc"].benign(30),
+    _call(parameters={"threshold": {"double_param": 0.5}}),
+    _call(outputs=[{"name": "probabilities", "parameters": {"classification": {"int64_param": 1}}}]),
+)
+_QUERIES = (ENTRANCES["query string"].benign(10), b"threshold=0.5&thresholds=%7B%22plot%22%3A0.3%7D")
 _PARITY = ENTRANCES["parity record"].benign(1).splitlines()[3]
 _WORKBOOK = tables.zipped(parts_with({}), zipfile.ZIP_STORED)
 _WEIGHT = {"weight": foreign.tiny_state(words=2)["0.module.encoder.weight"]}
@@ -216,6 +239,10 @@ TARGETS: dict[str, Target] = {
     "parity record": _target("parity record", JSON_WORDS, seeds=(_PARITY,)),
     "weights": _target("weights", JSON_WORDS, longest=40_000),
     **{name: _target(name, JSON_WORDS) for name in ("classify", "hugging face", "embeddings", "invocations", "infer")},
+    **{name: _target(name, (*JSON_WORDS, b"\n")) for name in ("invocations lines", "kserve")},
+    "infer binary": _target("infer binary", (*JSON_WORDS, b"\n", b"\x01\0\0\0")),
+    "infer grpc": _target("infer grpc", INFER_WORDS, seeds=_CALLS),
+    "query string": _target("query string", QUERY_WORDS, seeds=_QUERIES),
     "invocations csv": _target("invocations csv", TABLE_WORDS),
     "hyperparameters": _target("hyperparameters", TOML_WORDS),
     "settings": _target("settings", TOML_WORDS),

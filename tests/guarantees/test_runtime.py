@@ -69,7 +69,7 @@ print(json.dumps([tokens, middle - start, peak_kb() - middle]))
 """
 
 FORK = """
-import os, sys
+import os, shutil, sys
 import numpy as np
 import bothways
 
@@ -85,6 +85,21 @@ for threads in (1, 2, 4):
         children.append(child)
     assert np.array_equal(model.predict_proba(texts), expected)
 assert [os.waitpid(child, 0)[1] for child in children] == [0] * 6
+
+# With one thread per session a fork shares the weights. Otherwise it reads the bundle again, which must still be there.
+path, precision = shutil.copytree(sys.argv[1], sys.argv[3]), sys.argv[2]
+few, more = (1, 2) if precision == "float32" else (2, 4)
+models = [bothways.load(path, threads=threads, precision=precision) for threads in (few, more)]
+shutil.rmtree(path)
+for model, status in zip(models, (0, 3)):
+    child = os.fork()
+    if child == 0:
+        try:
+            model.predict(texts[:2])
+        except bothways.BundleMissing:
+            os._exit(3)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == status
 """
 
 MEASURE_PEAK = """
@@ -372,9 +387,9 @@ def test_a_text_of_200_000_tokens_takes_little_memory(bundle_path: Path) -> None
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_forked_processes_return_the_same_bits_and_end(bundle_path: Path, precision: str) -> None:
+def test_forked_processes_return_the_same_bits_and_end(bundle_path: Path, precision: str, tmp_path: Path) -> None:
     """F2: with ``sys.exit``, which frees everything, and with threads, of which a forked process has none."""
-    finished = run_python(FORK, str(bundle_path), precision)
+    finished = run_python(FORK, str(bundle_path), precision, str(tmp_path / "removed.bundle"))
     assert finished.returncode == 0, finished.stderr
 
 

@@ -15,6 +15,7 @@ import io
 import json
 import lzma
 import shutil
+import struct
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ import pyarrow.ipc
 import pyarrow.parquet
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from google.protobuf.message import DecodeError
+from starlette.datastructures import QueryParams
 
 from bothways.bundle.manifest import MANIFEST_FILE, PARITY_FILE, TOKENIZER_FILE, Kind, Manifest
 from bothways.bundle.parity import parse_parity_record
@@ -43,7 +46,10 @@ from bothways.interop.learner_facts import Requested
 from bothways.interop.sentencepiece_file import read_piece_file
 from bothways.interop.torch_file import read_foreign_file
 from bothways.runtime.classifier import load
-from bothways.serve.protocols import hugging_face, mlflow, open_inference, own, text_embeddings_inference
+from bothways.serve.grpc_messages import CLASSES
+from bothways.serve.grpc_server import GrpcServer
+from bothways.serve.protocols import hugging_face, kserve, mlflow, open_inference, own, text_embeddings_inference
+from bothways.serve.protocols.choices import choices_in_query
 from bothways.serve.protocols.protocol import Protocol, RawRequest
 from bothways.serve.service import Service
 from bothways.serve.settings import Settings, read_settings
@@ -224,6 +230,47 @@ def _json_request(make: Callable[[list[str]], object]) -> Callable[[int], bytes]
     return lambda size: json.dumps(make(["a lovely film"] * max(1, size // 17))).encode()
 
 
+def _request_with_binary(path: Path) -> object:
+    """Read a request of the Open Inference Protocol whose first line is its JSON. Raw bytes follow."""
+    body = path.read_bytes()
+    length = str(len(body) - len(body.partition(b"\n")[2]))
+    headers = {"inference-header-content-length": length}
+    return open_inference.PROTOCOL.parse(RawRequest(body, headers, {"model": "topics"}), _service())
+
+
+def _binary_infer(size: int) -> bytes:
+    texts = [b"a lovely film"] * max(1, size // 17)
+    raw = b"".join(struct.pack("<I", len(text)) + text for text in texts)
+    tensor = {"name": "text", "shape": [len(texts)], "datatype": "BYTES", "parameters": {"binary_data_size": len(raw)}}
+    return json.dumps({"inputs": [tensor]}).encode() + b"\n" + raw
+
+
+def _request_over_grpc(path: Path) -> object:
+    try:
+        message = CLASSES["ModelInferRequest"].FromString(path.read_bytes())
+    except DecodeError:
+        return None  # grpc refuses it
+    return GrpcServer._parsed(cast("GrpcServer", SimpleNamespace(_service=_service())), message)
+
+
+def _grpc_infer(size: int) -> bytes:
+    texts = [b"a lovely film"] * max(1, size // 15)
+    tensor = {"name": "text", "shape": [len(texts)], "datatype": "BYTES", "contents": {"bytes_contents": texts}}
+    data: bytes = CLASSES["ModelInferRequest"](model_name="topics", inputs=[tensor]).SerializeToString()
+    return data
+
+
+def _read_query(path: Path) -> object:
+    query = QueryParams(path.read_bytes())
+    choices = choices_in_query(query.multi_items(), own.PROTOCOL.choices)
+    assert own.PROTOCOL.lines is not None
+    return own.PROTOCOL.lines.renderer(choices, _service().model())
+
+
+def _query(size: int) -> bytes:
+    return b"top_k=2&probabilities=forward,ensemble&tokens=true" + b"&unknown=1" * (size // 10)
+
+
 def _requests(protocol: Protocol, make: Callable[[list[str]], object], **headers: str) -> Entrance:
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     return Entrance("body", partial(_request, protocol, names), _json_request(make))
@@ -243,6 +290,10 @@ def _read_table(path: Path) -> object:
 
 def _comments(size: int) -> bytes:
     return b"# comment\n" * (min(size, LARGEST_FILE_BYTES) // 10)
+
+
+def _json_strings(size: int) -> bytes:
+    return b'"a lovely film"\n' * max(1, size // 16)
 
 
 def _csv_body(size: int) -> bytes:
@@ -317,7 +368,14 @@ ENTRANCES: dict[str, Entrance] = {
     "embeddings": _requests(text_embeddings_inference.PROTOCOL, lambda texts: {"inputs": [[text] for text in texts]}),
     "invocations": _requests(mlflow.PROTOCOL, lambda texts: {"instances": texts}),
     "invocations csv": Entrance("body", partial(_request, mlflow.PROTOCOL, {"content-type": "text/csv"}), _csv_body),
+    "invocations lines": Entrance(
+        "body", partial(_request, mlflow.PROTOCOL, {"content-type": "application/jsonlines"}), _json_strings
+    ),
+    "kserve": _requests(kserve.PROTOCOL, lambda texts: {"instances": texts}),
     "infer": _requests(open_inference.PROTOCOL, _infer),
+    "infer binary": Entrance("body", _request_with_binary, _binary_infer),
+    "infer grpc": Entrance("body", _request_over_grpc, _grpc_infer),
+    "query string": Entrance("query", _read_query, _query),
     # Configuration
     "hyperparameters": Entrance("x.toml", partial(load_hyperparameters, "tiny"), _comments),
     "settings": Entrance("x.toml", lambda path: read_settings({}, path, {}), _comments),

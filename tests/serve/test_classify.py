@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,46 @@ def test_invalid_requests_are_rejected_with_a_reason(
     reply = server.request("/v1/classify", body)
     assert (reply.status, message in reply.value["error"]) == (status, True), reply.body
     assert reply.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/jsonlines"])
+@pytest.mark.parametrize(
+    ("path", "error"),
+    [
+        ("/v1/classify?top_k=0", "top_k: Input should be greater than or equal to 1"),
+        ("/v1/classify?top_k=two", "top_k: Input should be a valid integer"),
+        ("/v1/classify?top_k=1&top_k=2", "the URL has top_k more than once"),
+        ("/v1/classify?threshold=0.5", "Only multi-label models have them"),
+        ("/v1/classify?threshold=2", "threshold: Input should be less than or equal to 1"),
+        ("/v1/classify?thresholds=0.5", "thresholds: Input should be an object"),
+        ("/v1/classify?probabilities=forward,sideways", "probabilities.1: Input should be 'forward'"),
+        ("/v1/classify?values=forward", "the model has no values"),
+        ("/invocations?top_k=0", "top_k: Input should be greater than or equal to 1"),
+        ("/invocations?probabilities=forward", "probabilities is not supported in the URL of this route"),
+    ],
+)
+def test_choices_in_the_url_are_checked_like_those_in_the_body(
+    server: RunningServer, path: str, error: str, content_type: str
+) -> None:
+    body = b'{"inputs": ["a film"]}' if path.startswith("/inv") else b'{"texts": ["a film"]}'
+    reply = server.request(path, body, {"content-type": content_type})
+    assert (reply.status, error in reply.body.decode()) == (400, True), reply.body
+
+
+def test_choices_in_the_url_and_in_the_body_are_not_ignored(server: RunningServer) -> None:
+    path = "/v1/classify?top_k=1&probabilities=forward&probabilities=backward,ensemble&tokens=true&unknown=1"
+    expected = server.classify(["a film"], top_k=1, probabilities=["forward", "backward", "ensemble"], tokens=True)
+    assert server.request(path, {"texts": ["a film"], "top_k": 1}).value == expected.value
+    lines = server.request(path, b'"a film"', {"content-type": "application/jsonlines"})
+    assert [json.loads(lines.body)] == expected.value["results"]
+    assert (
+        server.request(path, {"texts": [], "top_k": 2}).value["error"].startswith("the URL has top_k 1, but the body")
+    )
+    invocation = server.request("/invocations?top_k=1", {"inputs": ["a film"], "params": {"top_k": 2}})
+    assert (invocation.status, "the URL has top_k 1" in invocation.value["message"]) == (400, True)
+    for other in ("/predict", "/", "/v1/models/tiny:predict", "/v2/models/tiny/infer"):
+        reply = server.request(f"{other}?top_k=1", {"inputs": "a film", "instances": []})
+        assert (reply.status in (400, 422), "top_k is not supported in the URL" in reply.value["error"]) == (True, True)
 
 
 def test_a_server_of_two_models_selects_by_name(bundle_path: Path, mixed_bundle_path: Path, tmp_path: Path) -> None:

@@ -38,6 +38,9 @@ def test_the_clients_of_all_protocols_get_the_numbers_of_predict(
     assert found["huggingface_hub"] == found["huggingface_hub, by name"] == ranked
     assert found["huggingface_hub, top_k"] == [row[:1] for row in ranked]
     assert found["mlflow"] == found["mlflow, params"] == best
+    *labels, error = found["tritonclient, stream"]
+    assert labels == model.predict(TEXTS).tolist()
+    assert error == "expected one input named 'text', found unknown"
     for kind in ("JSON", "binary", "gRPC"):
         assert found[f"tritonclient, {kind}"] == {
             "label": model.predict(TEXTS).tolist(),

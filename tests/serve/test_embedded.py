@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import logging
 import os
+import re
 import subprocess
 import sys
 import time
 import urllib.request
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -77,8 +81,8 @@ def test_its_own_lifespan_ends_the_service(bundle_path: Path) -> None:
         ([], {}, ConfigError, "no bundle, expected at least one"),
         (["missing.bundle"], {}, BundleMissing, "bundle not found: missing.bundle"),
         (["a.bundle"], {"port": 80}, ConfigError, "port: settings of the server's own process"),
-        (["a.bundle"], {"max_text": 1}, ConfigError, "--max-text: unknown key"),
-        (["a.bundle"], {"max_texts": 0}, ConfigError, "--max-texts: .* found 0"),
+        (["a.bundle"], {"max_text": 1}, ConfigError, "^max_text: unknown key$"),
+        (["a.bundle"], {"max_texts": -1}, ConfigError, "^max_texts: .* found -1$"),
     ],
 )
 def test_mistakes_are_reported_when_the_application_is_made(
@@ -92,6 +96,52 @@ def test_variables_of_the_environment_do_not_configure_it(bundle_path: Path, mon
     monkeypatch.setenv("BOTHWAYS_MAX_TEXTS", "1")
     client = TestClient(bothways.serve.asgi_app(bundle_path))
     assert client.post("/v1/classify", json={"texts": TEXTS}).status_code == 200
+
+
+def test_the_example_of_the_page_runs(bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FastAPI is a Starlette, and not among the dependencies."""
+    (tmp_path / "reviews.bundle").symlink_to(bundle_path)
+    monkeypatch.chdir(tmp_path)
+    fastapi: Any = ModuleType("fastapi")
+    fastapi.FastAPI = Starlette
+    monkeypatch.setitem(sys.modules, "fastapi", fastapi)
+    page = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(example, names)
+    reply = TestClient(names["app"]).post("/texts/v1/classify", json={"texts": TEXTS}).json()
+    found = [result["probabilities"]["ensemble"] for result in reply["results"]]
+    assert found == bothways.load(bundle_path, precision="int8").predict_proba(TEXTS).tolist()
+
+
+def test_a_client_can_shorten_the_time_of_a_request_but_not_extend_it(bundle_path: Path) -> None:
+    long = {"texts": ["the cat sat on a mat, " * 9_000]}
+    for setting_s, header in ((0.05, "60"), (60, "0.05")):
+        client = TestClient(bothways.serve.asgi_app(bundle_path, request_timeout_s=setting_s))
+        reply = client.post("/v1/classify", json=long, headers={"X-Request-Timeout": header})
+        assert (reply.status_code, reply.json()["kind"]) == (504, "deadline")
+
+
+def test_any_origin_may_be_allowed(bundle_path: Path) -> None:
+    client = TestClient(bothways.serve.asgi_app(bundle_path, cors_origin=("*",)))
+    headers = client.get("/v1/models", headers={"Origin": "https://any.example", "Cookie": "a=b"}).headers
+    assert headers["access-control-allow-origin"] == "*"
+    assert "access-control-allow-credentials" not in headers
+
+
+def test_requests_are_logged_if_it_is_requested(
+    bundle_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    TestClient(bothways.serve.asgi_app(bundle_path)).get("/v1/models")
+    assert capsys.readouterr().err == ""
+    for name, value in {"handlers": [], "propagate": True, "level": logging.NOTSET}.items():  # restored afterwards
+        monkeypatch.setattr(logging.getLogger("bothways.serve"), name, value)
+    for _ in range(2):  # each line once, however many applications there are
+        client = TestClient(bothways.serve.asgi_app(bundle_path, log="json"))
+    client.get("/v1/models", headers={"X-Request-ID": "order-17"})
+    client.get("/health/ready")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert [json.loads(line)[key] for key in ("message", "request_id")] == ["GET /v1/models 200", "order-17"]
 
 
 @pytest.mark.enable_socket

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
@@ -55,6 +56,8 @@ class Served:
     def json(self, path: str, body: object, **headers: str) -> Any:
         reply = self.post(path, body, **headers)
         assert reply.status_code == 200, reply.text
+        assert reply.headers["x-model"] in self.models
+        assert reply.headers["x-model-version"] == "1"
         return json.loads(reply.content, parse_constant=_refuse)
 
     def close(self) -> None:
@@ -141,7 +144,8 @@ def check_open_inference(case: Case) -> None:
     served, kind, model, texts, found = case.served, case.kind, case.model, case.texts, case.found
     tensor = {"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": texts}
     path = f"/v2/models/{kind}/infer"
-    outputs = {each["name"]: each for each in served.json(path, {"inputs": [tensor]})["outputs"]}
+    body = {"inputs": [tensor], "parameters": {"priority": 1, "other": "ignored"}}
+    outputs = {each["name"]: each for each in served.json(path, body)["outputs"]}
     scores = np.array([prediction.scores[ENSEMBLE] for prediction in found])
     if not model.labels:
         assert (list(outputs), outputs["value"]["data"]) == (["value"], scores.ravel().tolist())
@@ -160,6 +164,11 @@ def check_open_inference(case: Case) -> None:
             prediction.scores[direction].tolist() if direction in prediction.scores else unread for prediction in found
         ]
         assert output["data"] == [number for row in rows for number in row]
+        requested = {"name": direction, "parameters": {"binary_data": True}}
+        reply = served.post(path, {"inputs": [tensor], "outputs": [requested]})
+        raw = reply.content[int(reply.headers["inference-header-content-length"]) :]
+        expected = np.array(rows, dtype=np.float64).ravel()  # None becomes NaN
+        assert np.array_equal(np.frombuffer(raw, "<f8"), expected, equal_nan=True)
 
 
 def check_predictions(case: Case) -> None:
@@ -187,7 +196,10 @@ def check_hugging_face(case: Case) -> None:
 
 
 def check_thresholds(case: Case) -> None:
-    """Every protocol with a place for parameters takes thresholds: one for all labels, and others for some."""
+    """Every protocol with a place for parameters takes thresholds: one for all labels, and others for some.
+
+    JSON lines have this place in the query string, and so has JSON of the same routes.
+    """
     served, model, texts = case.served, case.model, case.texts
     if model.task.thresholds is None:
         return
@@ -200,16 +212,66 @@ def check_thresholds(case: Case) -> None:
     assert [result["chosen"] for result in results] == expected
     predictions = served.json(f"/models/{case.kind}/invocations", {"inputs": texts, "params": choices})["predictions"]
     assert [each["labels"] for each in predictions] == expected
+    query = urlencode(
+        {"model": case.kind, "threshold": 0.5, "thresholds": json.dumps(choices["thresholds"]), "top_k": 1}
+    )
+    lines = "".join(f"{json.dumps(text)}\n" for text in texts)
+    for path, key, inputs, results_key in (
+        ("/v1/classify", "chosen", "texts", "results"),
+        ("/invocations", "labels", "inputs", "predictions"),
+    ):
+        reply = served.post(f"{path}?{query}", lines, content_type="application/jsonlines")
+        found = [json.loads(line) for line in reply.text.splitlines()]
+        assert [each[key] for each in found] == expected
+        assert [each["top"][0]["label"] for each in found] == [each.label for each in case.found]
+        assert served.json(f"{path}?{query}", {inputs: texts})[results_key] == found
+    of_kserve = {"instances": texts, "parameters": choices}
+    predictions = served.json(f"/v1/models/{case.kind}:predict", of_kserve)["predictions"]
+    assert [each["labels"] for each in predictions] == expected
     rows = served.json(f"/models/{case.kind}", {"inputs": texts, "parameters": choices})
     assert [{each["label"] for each in row if each["chosen"]} for row in rows] == list(map(set, expected))
     tensor = {"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": texts}
-    body = {"inputs": [tensor], "parameters": choices, "outputs": [{"name": "labels"}, {"name": "label"}]}
+    body: dict[str, Any] = {"inputs": [tensor], "outputs": [{"name": "labels"}, {"name": "label"}]}
+    body["parameters"] = choices
     labels, label = served.json(f"/v2/models/{case.kind}/infer", body)["outputs"]
     assert [json.loads(each) for each in labels["data"]] == expected
     assert label["data"] == [each.label for each in case.found]
+    body["parameters"] = {**choices, "thresholds": json.dumps(choices["thresholds"])}  # as gRPC needs it
+    assert served.json(f"/v2/models/{case.kind}/infer", body)["outputs"][0] == labels
     for wrong, message in (({"other": 0.5}, "unknown labels 'other'"), ({first: 1.5}, "less than or equal to 1")):
         reply = served.post("/v1/classify", {"texts": texts, "model": case.kind, "thresholds": wrong})
         assert (reply.status_code, message in reply.text) == (400, True), reply.text
+
+
+def check_top_k(case: Case) -> None:
+    served, model, kind = case.served, case.model, case.kind
+    if not model.labels:
+        return
+    scores = [zip(model.labels, each.scores[ENSEMBLE].tolist(), strict=True) for each in case.found]
+    expected = [[{"label": n, "score": s} for n, s in sorted(row, key=lambda pair: -pair[1])[:2]] for row in scores]
+    of_mlflow = served.json(f"/models/{kind}/invocations", {"inputs": case.texts, "params": {"top_k": 2}})
+    of_kserve = served.json(f"/v1/models/{kind}:predict", {"instances": case.texts, "parameters": {"top_k": 2}})
+    for reply in (of_mlflow, of_kserve):
+        assert [each["top"] for each in reply["predictions"]] == expected
+
+
+def check_invalid_texts(case: Case) -> None:
+    """Only the protocol of bothways has a place for the error of a text. The others reject the request."""
+    served, kind, texts = case.served, case.kind, [*case.texts, 7]
+    message = f"text {len(case.texts)} is int 7, expected a string"
+    results = served.json("/v1/classify", {"texts": texts, "model": kind})["results"]
+    assert [result.get("error", "")[: len(message)] for result in results] == [""] * len(case.texts) + [message]
+    tensor = {"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": texts}
+    requests = {
+        f"/models/{kind}": {"inputs": texts},
+        f"/models/{kind}/predict": {"inputs": [[text] for text in texts]},
+        f"/models/{kind}/invocations": {"inputs": texts},
+        f"/v1/models/{kind}:predict": {"instances": texts},
+        f"/v2/models/{kind}/infer": {"inputs": [tensor]},
+    }
+    for path, body in requests.items():
+        reply = served.post(path, body)
+        assert (reply.status_code in (400, 422), message in reply.text) == (True, True), (path, reply.text)
 
 
 CHECKS: list[Callable[[Case], None]] = [
@@ -218,6 +280,8 @@ CHECKS: list[Callable[[Case], None]] = [
     check_predictions,
     check_hugging_face,
     check_thresholds,
+    check_top_k,
+    check_invalid_texts,
 ]
 
 

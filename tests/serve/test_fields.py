@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 import bothways
 from bothways.bundle.parity import ENSEMBLE
 from bothways.data.tables import open_table
+from bothways.errors import RequestInvalid
 from bothways.runtime.classifier import Classifier
+from bothways.serve.protocols import text_embeddings_inference
 from tests.serve.conftest import RunningServer
 
 pytestmark = pytest.mark.enable_socket
@@ -166,6 +168,13 @@ def test_protocols_of_hugging_face_take_columns(fields_server: RunningServer, fi
         assert [row[0]["score"] for row in rows] == expected, path
     assert fields_server.request("/predict", {"inputs": list(ROWS[0])}).value[0]["score"] == expected[0]
     assert fields_server.request("/", {"inputs": titles[0]}).value[0][0]["score"] == expected[0]
+
+
+def test_more_than_two_columns_are_lists_with_a_string_for_each() -> None:
+    columns = ["title", "body", "author"]
+    assert text_embeddings_inference._text(["a", "b", "c"], "inputs", columns) == ["a", "b", "c"]
+    with pytest.raises(RequestInvalid, match=r"inputs has 2 texts, expected 3: the text columns 'title', 'body' and"):
+        text_embeddings_inference._text(["a", "b"], "inputs", columns)
 
 
 @pytest.mark.parametrize(

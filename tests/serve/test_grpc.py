@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import struct
+import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 import numpy as np
 import pytest
 
+from bothways.errors import Unavailable
 from bothways.runtime.classifier import Classifier
+from bothways.serve.batching import Batcher
+from bothways.serve.bundles import parse_bundles
 from bothways.serve.grpc_messages import CLASSES, SERVICE, make
+from bothways.serve.grpc_server import GrpcServer
+from bothways.serve.metrics import ServerMetrics
+from bothways.serve.service import Service
+from bothways.serve.settings import Settings
 from tests.serve.conftest import HOST, RunningServer, free_port, running
 from tests.serve.test_abuse import eventually
 
@@ -24,8 +35,8 @@ TEXTS = ["what a lovely film", "the DOG ate the cat", "schöne Grüße 👋", ""
 class Client:
     """A client of the service, with the messages of the server. ``test_clients.py`` has an independent one."""
 
-    def __init__(self, port: int) -> None:
-        self.port, self.channel = port, grpc.insecure_channel(f"{HOST}:{port}")
+    def __init__(self, port: int, channel: Any = None) -> None:
+        self.port, self.channel = port, channel or grpc.insecure_channel(f"{HOST}:{port}")
 
     def method(self, name: str) -> Any:
         return self.channel.unary_unary(
@@ -34,14 +45,25 @@ class Client:
             response_deserializer=CLASSES[f"{name}Response"].FromString,
         )
 
+    def stream(self, requests: Iterator[Any]) -> Any:
+        method = self.channel.stream_stream(
+            f"/{SERVICE}/ModelStreamInfer",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=CLASSES["ModelStreamInferResponse"].FromString,
+        )
+        return method(requests, timeout=60)
+
     def call(self, method_name: str, /, timeout_s: float | None = 30, **fields: Any) -> Any:
         return self.method(method_name)(make(f"{method_name}Request", **fields), timeout=timeout_s)
 
     def infer(self, model: str, texts: Sequence[str], timeout_s: float | None = 30, **fields: Any) -> Any:
-        tensor = {"name": "text", "datatype": "BYTES", "shape": [len(texts)]}
-        contents = {"bytes_contents": [text.encode() for text in texts]}
-        fields = {"inputs": [{**tensor, "contents": contents}], **fields}
+        fields = {"inputs": [tensor_of(texts)], **fields}
         return self.call("ModelInfer", timeout_s, model_name=model, **fields)
+
+
+def tensor_of(texts: Sequence[str]) -> dict[str, Any]:
+    contents = {"bytes_contents": [text.encode() for text in texts]}
+    return {"name": "text", "datatype": "BYTES", "shape": [len(texts)], "contents": contents}
 
 
 def elements(raw: bytes) -> list[str]:
@@ -51,6 +73,14 @@ def elements(raw: bytes) -> list[str]:
         found.append(raw[position + 4 : position + 4 + length].decode())
         position += 4 + length
     return found
+
+
+@contextlib.contextmanager
+def refused(code: grpc.StatusCode, message: str) -> Iterator[None]:
+    """Check that a call ends with a code."""
+    with pytest.raises(grpc.RpcError) as caught:
+        yield
+    assert (caught.value.code(), message in caught.value.details()) == (code, True), caught.value.details()
 
 
 @pytest.fixture(scope="module")
@@ -119,19 +149,17 @@ def test_raw_tensors_parameters_and_requested_outputs(client: Client, multi_labe
         {"name": "backward"},
         {"name": "probabilities", "parameters": {"classification": {"int64_param": 2}}},
     ]
-    parameters = {"threshold": {"double_param": 0.0}}
-    fields: dict[str, Any] = {
-        "inputs": inputs,
-        "outputs": outputs,
-        "raw_input_contents": [raw],
-        "parameters": parameters,
-    }
-    labels, backward, best = client.call("ModelInfer", model_name="topics", **fields).raw_output_contents
-    assert [json.loads(each) for each in elements(labels)] == [list(multi_label_model.labels)] * len(TEXTS)
+    fields: dict[str, Any] = {"inputs": inputs, "outputs": outputs, "raw_input_contents": [raw], "model_name": "topics"}
+    first, *others = multi_label_model.labels
+    parameters = {"threshold": {"double_param": 0.0}, "thresholds": {"string_param": json.dumps({first: 1.0})}}
+    labels, backward, best = client.call("ModelInfer", **fields, parameters=parameters).raw_output_contents
+    assert [json.loads(each) for each in elements(labels)] == [others] * len(TEXTS)
+    with refused(grpc.StatusCode.INVALID_ARGUMENT, "parameters.thresholds is not a JSON object: Expecting"):
+        client.call("ModelInfer", **fields, parameters={"thresholds": {"string_param": "plot"}})
     expected = multi_label_model.predict_proba_by_direction(TEXTS)
     assert np.array_equal(np.frombuffer(backward, "<f8").reshape(len(TEXTS), -1), expected["backward"])
-    first = expected["ensemble"].argmax(axis=1)
-    assert [each.split(":")[2] for each in elements(best)[::2]] == [multi_label_model.labels[n] for n in first]
+    most_probable = expected["ensemble"].argmax(axis=1)
+    assert [each.split(":")[2] for each in elements(best)[::2]] == [multi_label_model.labels[n] for n in most_probable]
 
 
 @pytest.mark.parametrize(
@@ -144,22 +172,120 @@ def test_raw_tensors_parameters_and_requested_outputs(client: Client, multi_labe
         ({"texts": ["a" * 200_000]}, grpc.StatusCode.RESOURCE_EXHAUSTED, "larger than max"),
         ({"raw_input_contents": [b"", b""]}, grpc.StatusCode.INVALID_ARGUMENT, "has 2 elements, expected 1"),
         ({"outputs": [{"name": "logits"}]}, grpc.StatusCode.INVALID_ARGUMENT, "output not found: 'logits'"),
-        ({"timeout_s": 0.000_001}, grpc.StatusCode.DEADLINE_EXCEEDED, ""),
     ],
 )
 def test_errors_are_those_of_http_as_codes(
     client: Client, fields: dict[str, Any], code: grpc.StatusCode, message: str
 ) -> None:
-    with pytest.raises(grpc.RpcError) as caught:
+    with refused(code, message):
         client.infer(fields.pop("model", "tiny"), fields.pop("texts", ["a film"]), **fields)
-    assert (caught.value.code(), message in caught.value.details()) == (code, True), caught.value.details()
+
+
+def soon() -> float:
+    return time.monotonic() + 1
+
+
+def test_a_server_that_is_loading_full_slow_or_stopping_refuses_with_the_codes_of_the_page(
+    bundle_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(threads=1, max_queue_tokens=2_000, max_queue_s=86_400)
+    service, port = Service(parse_bundles([f"tiny={bundle_path}"]), settings, ServerMetrics()), free_port()
+    status = grpc.StatusCode
+
+    async def run() -> None:
+        server = GrpcServer(service, [HOST], port, None)
+        assert server.addresses == [f"{HOST}:{port}"]
+        await server.start()
+        async with grpc.aio.insecure_channel(f"{HOST}:{port}") as channel:
+            client = Client(port, channel)
+            with refused(status.UNAVAILABLE, "still loading"):
+                await client.infer("tiny", ["a film"])
+            service.load_all()
+            await refuse_by_limits(client, service.model().batcher)
+            assert await codes_of(client, 300) == {status.RESOURCE_EXHAUSTED: 300 - 256, status.UNAVAILABLE: 256}
+            service.close(0)
+            with refused(status.UNAVAILABLE, "the server is shutting down"):
+                await client.infer("tiny", ["a film"])
+        await server.stop(0)
+
+    async def refuse_by_limits(client: Client, batcher: Batcher) -> None:
+        with refused(status.INVALID_ARGUMENT, "the limit is 2000 (max-queue-tokens)"):
+            await client.infer("tiny", ["the cat " * 2_000])
+        with batcher.reserve([1_999], soon()), refused(status.RESOURCE_EXHAUSTED, "the queue holds 1999 of 2000"):
+            await client.infer("tiny", ["a film"])
+        with monkeypatch.context() as patch, batcher.reserve([200], soon()):
+            patch.setattr(batcher.speed, "factor", 1e5)  # a very slow machine
+            with refused(status.RESOURCE_EXHAUSTED, "can't be answered before its deadline in 30 s"):
+                await client.infer("tiny", ["a film"], 30)
+        with monkeypatch.context() as patch:
+            patch.setattr(service, "settings", settings.model_copy(update={"request_timeout_s": 1e-4}))
+            with refused(status.DEADLINE_EXCEEDED, "the deadline passed"):
+                await client.infer("tiny", ["the cat " * 100], None)
+
+    async def codes_of(client: Client, count: int) -> Counter[grpc.StatusCode]:
+        """Return how calls end of which none is answered before all are sent."""
+        are_sent, ended = asyncio.Event(), Counter[grpc.StatusCode]()
+
+        async def classify(*_: object) -> NoReturn:
+            await are_sent.wait()
+            raise Unavailable("later")
+
+        async def ask() -> None:
+            try:
+                await client.infer("tiny", ["a film"])
+            except grpc.RpcError as error:
+                ended[error.code()] += 1
+
+        with monkeypatch.context() as patch:
+            patch.setattr(service, "classify", classify)
+            asking = asyncio.gather(*(ask() for _ in range(count)))
+            while ended.total() < count - 256:
+                await asyncio.sleep(0.01)
+            are_sent.set()
+            await asking
+        return ended
+
+    asyncio.run(run())
+
+
+def test_a_stream_answers_its_requests_in_order_with_an_error_per_request(
+    client_and_server: tuple[Client, RunningServer], model: Classifier
+) -> None:
+    """ModelStreamInfer, the bidirectional stream of Triton: short texts do not overtake long ones."""
+    client, server = client_and_server
+    texts = ["the cat " * 500, *TEXTS, *["a film"] * 20]
+    models = ["tiny"] * len(texts)
+    models[2] = "other"
+
+    def requests() -> Iterator[Any]:
+        for number, (name, text) in enumerate(zip(models, texts, strict=True)):
+            tensor = {
+                "name": "text",
+                "datatype": "BYTES",
+                "shape": [1],
+                "contents": {"bytes_contents": [text.encode()]},
+            }
+            yield make("ModelInferRequest", model_name=name, id=str(number), inputs=[tensor])
+
+    replies = list(client.stream(requests()))
+    assert [reply.infer_response.id for reply in replies] == [str(number) for number in range(len(texts))]
+    assert [bool(reply.error_message) for reply in replies] == [name == "other" for name in models]
+    assert replies[2].error_message.startswith("model not found: 'other'")
+    raw = b"".join(reply.infer_response.raw_output_contents[1] for reply in replies if not reply.error_message)
+    assert np.array_equal(np.frombuffer(raw, "<f8").reshape(-1, 3), model.predict_proba(texts[:2] + texts[3:]))
+    eventually(lambda: f"GRPC /{SERVICE}/ModelStreamInfer 404" in server.log_text)
+    endless = (request for _ in iter(int, 1) for request in requests())
+    call = client.stream(endless)
+    next(call)
+    call.cancel()
+    eventually(lambda: server.metric("bothways_queue_tokens", '{model="tiny",version="1"}') == 0)
 
 
 def test_a_canceled_call_is_read_no_further(client_and_server: tuple[Client, RunningServer]) -> None:
     client, server = client_and_server
     before = server.metric("bothways_texts_total")
-    tensor = {"name": "text", "datatype": "BYTES", "shape": [1], "contents": {"bytes_contents": [b"the cat " * 12_000]}}
-    call = client.method("ModelInfer").future(make("ModelInferRequest", model_name="tiny", inputs=[tensor]))
+    request = make("ModelInferRequest", model_name="tiny", inputs=[tensor_of(["the cat " * 12_000])])
+    call = client.method("ModelInfer").future(request)
     eventually(lambda: server.metric("bothways_queue_tokens", '{model="tiny",version="1"}') > 0)
     call.cancel()
     eventually(lambda: server.metric("bothways_queue_tokens", '{model="tiny",version="1"}') == 0)

@@ -14,6 +14,7 @@ from tests.serve.conftest import RunningServer, running
 SIZE = 1_990_000
 LONGEST_SILENCE_S = 1.0
 """On an idle machine the health endpoint answers within 0.2 s (docs/LOG.md). Here it may share its cores."""
+LINES_TO_JSON = {"content-type": "application/jsonlines", "accept": "application/json"}
 LARGEST_GROWTH_BYTES = 100 * SIZE
 
 Body = Callable[[], bytes]
@@ -70,10 +71,16 @@ def longest_silence_s(server: RunningServer, until: threading.Event) -> float:
         ("/invocations", filled('{"inputs":{"a":[', "1,", "1]}}"), 413, {}),
         ("/invocations", filled("text\n", "a\n", ""), 413, {"content-type": "text/csv"}),
         ("/invocations", filled("", ",", "\n"), 400, {"content-type": "text/csv"}),
+        (
+            "/invocations",
+            filled("", "1\n", ""),
+            413,
+            LINES_TO_JSON,
+        ),
         ("/v2/models/tiny/infer", filled('{"inputs":[', "{},", "1]}"), 413, {}),
         ("/v2/models/tiny/infer", lambda: tensors(b"\0\0\0\0"), 400, {"inference-header-content-length": "102"}),
     ],
-    ids=range(16),
+    ids=range(17),
 )
 def test_d1_the_server_stays_alive_while_it_handles_a_hostile_body(
     fresh: RunningServer, path: str, body: Body, status: int | None, headers: dict[str, str]

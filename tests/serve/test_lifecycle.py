@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import re
 import signal
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +27,8 @@ _open = os.open
 
 
 def slow(path, *arguments, **more):
-    if str(path).endswith("parity.jsonl"):
+    if str(path).endswith("parity.jsonl") and os.path.exists("slow"):
+        os.rename("slow", "stalled")
         time.sleep(600)
     return _open(path, *arguments, **more)
 
@@ -52,16 +55,27 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self.host)
 
 
+def processes_of(parent: int) -> list[str]:
+    """Return the processes that a process has started."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/status"):
+        with contextlib.suppress(OSError):
+            if f"\nPPid:\t{parent}\n" in status.read_text():
+                found.append(status.parent.name)
+    return found
+
+
 def test_it_serves_on_a_unix_domain_socket_and_removes_it(bundle_path: Path, tmp_path: Path) -> None:
     """F4."""
     with running(f"m={bundle_path}", "--uds", "b.sock", folder=tmp_path, wait=False, cwd=tmp_path) as server:
         eventually(lambda: "serving m version 1" in server.log_text)
         assert "at unix:b.sock" in server.log_text
+        assert processes_of(server.process.pid) == []  # it is one process
         connection = _UnixConnection(str(tmp_path / "b.sock"))
         with contextlib.closing(connection):
             connection.request("POST", "/v1/classify", b'{"texts": ["a film"]}')
             assert connection.getresponse().status == 200
-        assert server.stop() == 0
+        assert server.stop(signal.SIGINT) == 0
     assert not (tmp_path / "b.sock").exists()
 
 
@@ -87,14 +101,32 @@ def test_sigterm_while_modules_are_imported_ends_it(bundle_path: Path, tmp_path:
 
 def test_sigterm_while_loading_ends_it(bundle_path: Path, tmp_path: Path) -> None:
     """F16: even if the disk does not answer."""
-    (tmp_path / "sitecustomize.py").write_text(SLOW_DISK)
-    variables = {"PYTHONPATH": f"{tmp_path}:{python_environment()['PYTHONPATH']}"}
-    with running(bundle_path, folder=tmp_path, wait=False, variables=variables) as server:
+    (tmp_path / "slow").touch()
+    with running(bundle_path, folder=tmp_path, wait=False, **slow_disk(tmp_path)) as server:
         eventually(lambda: _is_alive(server))
         assert server.request("/health/ready").status == 503
         assert server.classify(["a film"]).status == 503
         assert server.stop() == 0
         assert "Traceback" not in server.log_text
+
+
+def test_sigterm_during_a_reload_from_a_disk_that_does_not_answer_ends_it(bundle_path: Path, tmp_path: Path) -> None:
+    """F16: the previous model answers until then, also the requests that were accepted before SIGTERM."""
+    with running(bundle_path, "--drain-s", 10, folder=tmp_path, **slow_disk(tmp_path)) as server:
+        (tmp_path / "slow").touch()
+        server.process.send_signal(signal.SIGHUP)
+        eventually((tmp_path / "stalled").exists)
+        assert (server.classify(["a film"]).status, server.request("/health/ready").status) == (200, 200)
+        started = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - started < 8
+        assert "stopped after draining" in server.log_text
+
+
+def slow_disk(folder: Path) -> dict[str, Any]:
+    """Return options of a server in a folder. Its disk stalls when it contains a file named slow."""
+    (folder / "sitecustomize.py").write_text(SLOW_DISK)
+    return {"cwd": folder, "variables": {"PYTHONPATH": f"{folder}:{python_environment()['PYTHONPATH']}"}}
 
 
 def _is_alive(server: RunningServer) -> bool:
@@ -122,12 +154,21 @@ def test_sigterm_with_stalled_bodies_ends_at_once(bundle_path: Path, tmp_path: P
             connection.close()
 
 
-def test_a_second_signal_ends_it_at_once(bundle_path: Path, tmp_path: Path) -> None:
-    """F16: Ctrl+C twice, or SIGTERM again after a second."""
-    with running(bundle_path, "--linger-s", 600, folder=tmp_path) as server:
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_it_at_once(bundle_path: Path, tmp_path: Path, second: signal.Signals) -> None:
+    """F16: Ctrl+C twice, or SIGTERM again after a second. On any free port, which the log reports."""
+    options = [f"m={bundle_path}", "--linger-s", 600, "--port", 0, "--threads", 1]
+    with running(*options, folder=tmp_path, wait=False, passes_port=False) as server:
+        address = re.compile(r"serving m .* at http://127\.0\.0\.1:(\d+) ")
+        eventually(lambda: bool(address.search(server.log_text)))
+        server.port = int(address.findall(server.log_text)[0])
         server.process.send_signal(signal.SIGTERM)
+        signaled = time.monotonic()
         eventually(lambda: server.request("/health/ready").status == 503)
-        assert server.stop(signal.SIGINT) == 128 + signal.SIGINT
+        assert server.classify(["a film"]).status == 200  # until linger-s has passed
+        if second == signal.SIGTERM:
+            time.sleep(max(0, signaled + 1.1 - time.monotonic()))
+        assert server.stop(second) == 128 + second
 
 
 def _requests_in_progress(server: RunningServer) -> float:

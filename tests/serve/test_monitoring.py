@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from bothways.errors import BundleBroken
+from bothways.runtime.classifier import Classifier
 from bothways.serve.app import build_app
 from bothways.serve.bundles import ModelVersion
 from bothways.serve.log import _Lines, described_error
@@ -95,6 +96,44 @@ def test_promtool_accepts_alerts_dashboard_and_metrics(page: str, tmp_path: Path
     for file in (DEPLOY / "alerts.yaml", tmp_path / "dashboard.yaml"):
         subprocess.run([PROMTOOL, "check", "rules", str(file)], check=True)
     subprocess.run([PROMTOOL, "check", "metrics"], input=page, text=True, check=True)
+
+
+def test_the_metrics_of_the_documentation_are_all_that_exist(page: str) -> None:
+    part = (DEPLOY.parent / "docs" / "serving.md").read_text().partition("\n## Monitoring\n")[2]
+    table = [row.split("|") for row in part.partition("\n\nThe")[0].splitlines() if row.startswith("| `")]
+    documented: dict[str, set[str]] = {}
+    for _, cell, *_ in table:
+        _, _, shared = cell.partition("` `{")  # the labels of all metrics of the row
+        for name, own in re.findall(r"`(\w+)(?:\{([a-z,]+)\})?`", cell):
+            documented[name] = set(filter(None, (own or shared.strip(" }`")).split(",")))
+    labels = {name: found for name, found in labels_by_metric(page).items() if not name.endswith("_created")}
+    existing = {re.sub("_(bucket|count|sum)$", "", name): found - {"le"} for name, found in labels.items()}
+    assert {name for name in documented if name.startswith("process")} <= existing.keys()
+    for metrics in (documented, existing):
+        for name in [name for name in metrics if not name.startswith("bothways")]:
+            del metrics[name]
+    assert documented == existing
+    for label in ("reason", "stage", "result"):
+        known = set(re.findall(rf'{label}="(\w+)"', page))
+        ((_, _, description, _),) = [row for row in table if f"{{{label}" in row[1]]
+        stated = set(re.findall(r"`([a-z_]+)`", description))
+        assert stated <= known, (label, stated, known)
+
+
+def test_texts_and_tokens_are_counted_and_probes_have_no_influence_on_the_latency(
+    server: RunningServer, model: Classifier
+) -> None:
+    def counts() -> list[float]:
+        of_model = '{model="tiny",version="1"}'
+        names = ("texts_total", "bad_texts_total", "tokens_total")
+        latency = server.metric("bothways_latency_seconds_count", '{model="",stage="request",version=""}')
+        return [*(server.metric(f"bothways_{name}", of_model) for name in names), latency]
+
+    before = counts()
+    server.classify(["a film", 7])
+    server.request("/health/ready")
+    tokens = len(model.tokenizer.tokenize("a film"))
+    assert [now - then for now, then in zip(counts(), before, strict=True)] == [1, 1, tokens, 0]
 
 
 def test_the_page_has_the_metrics_of_the_process(page: str) -> None:

@@ -185,9 +185,14 @@ def test_the_log_has_one_line_per_request_and_nothing_that_clients_write(
             server.request("/v1/classify", secret.encode()),
         ]
         assert [reply.status for reply in replies] == [200, 404, 404, 200, 400]
-        eventually(lambda: len(server.log_text.splitlines()) >= before + 5)
-    lines = server.log_text.splitlines()[before:]
-    assert len(lines) == 5
+        for path in ("/health", "/health/live", "/health/ready", "/ping", "/v2/health/live", "/v2/models/m/ready"):
+            assert server.request(path).status == 200
+        metrics = server.request("/metrics").body.decode()
+        assert not any(part in metrics for part in ("secret", "2026-01-01", "diary"))
+        assert server.classify([secret]).status == 200
+        eventually(lambda: len(server.log_text.splitlines()) >= before + 6)
+    *lines, _ = server.log_text.splitlines()[before:]
+    assert len(lines) == 5  # and none about probes
     assert " POST other 404" in lines[2] or '"route": "other", "status": 404' in lines[2]
     assert not any(part in "".join(lines) for part in ("secret", "2026-01-01", "diary"))
     if log == "json":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
 import io
@@ -49,8 +50,9 @@ def downloaded(page: Page) -> list[list[str]]:
     """Return the cells of the CSV file that the page offers."""
     with page.expect_download() as download:
         page.click("#download")
-    text = Path(download.value.path()).read_bytes().decode("utf-8-sig")
-    return list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    content = Path(download.value.path()).read_bytes()
+    assert content.startswith(codecs.BOM_UTF8)
+    return list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True))
 
 
 def csv_text(rows: list[list[str]], **options: Any) -> str:
@@ -107,7 +109,11 @@ def test_a_file_gets_the_columns_of_bothways_predict(
     assert found[0] == expected[0]
     assert cells_of(found) == cells_of(expected)
     expect(page.locator("#formulas")).to_contain_text("can read 1 cell as a formula")
-    assert page.locator("#distributions caption").count() == (2 if name == "houses" else 1)
+    captions = page.locator("#distributions caption").all_inner_texts()
+    kinds = {"ratings": ["range of value"], "houses": ["range of price", "range of stars"]}
+    assert captions == [f"Rows per {kind}" for kind in kinds.get(name, ["label"])]
+    cells = ["=1", "+a", "-b", "@c", "-1", "+2.5", "a=b"]
+    assert page.evaluate("cells => cells.map(isFormula)", cells) == [True] * 4 + [False] * 3
 
 
 @pytest.mark.parametrize(
@@ -220,6 +226,14 @@ def test_mistakes_are_named_and_can_be_corrected(page: Page) -> None:
     page.select_option("#column-0", label="number")
     page.select_option("#column-1", label="words")
     classify(page, "3 of 3 rows classified")
+    page.evaluate(
+        """size => {
+      const file = new File(["text"], "large.csv");
+      return chooseFile(Object.defineProperty(file, "size", { value: size }));
+    }""",
+        100_000_001,
+    )
+    expect(error).to_contain_text("large.csv is larger than 100 MB.")
 
 
 def test_a_file_is_dropped_on_the_page(page: Page) -> None:
@@ -256,15 +270,15 @@ def test_rows_that_cannot_be_classified_have_an_error_of_their_own(
 
 
 def test_ten_thousand_rows_are_sent_in_portions_within_the_limits(page: Page, model: Classifier) -> None:
-    rows = [["id", "text"], *many_rows(10_000)]
+    rows = [["id", "text"], *many_rows(10_001)]
     sent: list[bytes] = []
     page.on("request", lambda request: sent.append(request.post_data_buffer or b""))
     choose(page, "many.csv", csv_text(rows))
-    expect(page.locator("#table-line")).to_have_text("many.csv: 10,000 rows.")
+    expect(page.locator("#table-line")).to_have_text("many.csv: 10,001 rows.")
     page.click("#classify")
     expect(page.locator("#cancel")).to_be_focused()
     expect(page.locator("#progress-line")).to_contain_text("seconds left")
-    expect(page.locator("#batch-line")).to_have_text("10,000 of 10,000 rows classified", timeout=120_000)
+    expect(page.locator("#batch-line")).to_have_text("10,001 of 10,001 rows classified", timeout=120_000)
     expect(page.locator("#batch-line")).to_be_focused()
     assert len(sent) >= 100
     assert max(len(json.loads(body)["texts"]) for body in sent) <= 100
@@ -278,7 +292,12 @@ def test_ten_thousand_rows_are_sent_in_portions_within_the_limits(page: Page, mo
     assert counts == {label: f"{labels.count(label):,}" for label in model.labels}
     shown = page.locator("#rows tbody tr")
     assert shown.count() == 100
-    expect(page.locator("#rows caption")).to_have_text("First 100 of 10,000 rows")
+    expect(page.locator("#rows caption")).to_have_text("First 100 of 10,001 rows")
+    with page.expect_download() as download:
+        page.click("#save-many")
+    saved = Path(download.value.path()).read_text()
+    assert "First 10,000 of 10,001 rows" in saved
+    assert found[9_999][1] in saved
 
 
 def test_a_busy_server_is_waited_for(browser: Browser, page_server: RunningServer) -> None:
@@ -317,6 +336,7 @@ def test_a_canceled_run_keeps_its_results_and_continues(page: Page) -> None:
     page.keyboard.press("Enter")  # Cancel has the focus
     line = "32 of 300 rows classified, 268 not classified yet"
     expect(page.locator("#batch-line")).to_have_text(line)
+    assert len(held) == 4  # two requests at a time
     assert [row[-1] for row in downloaded(page)].count("not classified") == 268
     for route in held[2:]:
         with contextlib.suppress(Error):  # the page has canceled the request

@@ -11,8 +11,11 @@ import shutil
 import signal
 import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +33,11 @@ from bothways.serve.access import ApiKeys
 from bothways.serve.app import build_app
 from bothways.serve.grpc_messages import CLASSES, SERVICE, make
 from bothways.serve.metrics import ServerMetrics
+from bothways.serve.observation import read_request_id
 from bothways.serve.routing import UnderRootPath
 from bothways.serve.service import Service
 from bothways.serve.settings import Settings, read_settings
-from bothways.serve.tls import read_certificate
+from bothways.serve.tls import Certificate, read_certificate
 from bothways.serve.trace_context import read_trace_context
 from tests.console import run_bothways
 from tests.serve.conftest import HOST, START_S, Reply, RunningServer, free_port, running
@@ -154,6 +158,7 @@ def test_allowed_origins_may_send_requests_and_read_replies_others_not(proxied: 
     reply = proxied.request("/v1/classify", BODY, {"Origin": ORIGIN} | AUTHORIZED)
     assert (reply.status, reply.headers["access-control-allow-origin"]) == (200, ORIGIN)
     assert "x-request-id" in reply.headers["access-control-expose-headers"]
+    assert "access-control-allow-credentials" not in {*reply.headers, *dict(allowed.getheaders())}
     refused = proxied.request("/v1/classify", BODY, {"Origin": ORIGIN})
     assert (refused.status, refused.headers["access-control-allow-origin"]) == (401, ORIGIN)
     assert (
@@ -185,18 +190,29 @@ def test_requests_need_a_key_of_the_file(proxied: RunningServer, headers: dict[s
 
 
 def test_every_route_but_probes_metrics_and_the_page_needs_a_key(proxied: RunningServer) -> None:
-    paths = proxied.request("/openapi.json", headers=AUTHORIZED).value["paths"]
+    document = proxied.request("/openapi.json", headers=AUTHORIZED).value
+    paths, schemes = document["paths"], document["components"]["securitySchemes"]
+    assert [(scheme["type"], scheme.get("scheme"), scheme.get("name")) for scheme in schemes.values()] == [
+        ("http", "bearer", None),
+        ("apiKey", None, "X-API-Key"),
+    ]
     statuses = {
         (path, method): proxied.request(path.replace("{model}", "tiny"), b"{}" if method == "post" else None).status
         for path, operations in paths.items()
         for method in operations
         if "{version}" not in path
     }
+    for (path, method), status in statuses.items():
+        schemes_of = [[*each] for each in paths[path][method].get("security", [])]
+        assert schemes_of == ([["bearer"], ["header"]] if status == 401 else []), (path, method)
+        assert ("401" in paths[path][method]["responses"]) == (status == 401), (path, method)
     is_open = {path for (path, _), status in statuses.items() if status != 401}
     assert is_open == {"/health", "/health/live", "/health/ready", "/ping", "/v2/health/live", "/v2/health/ready"} | {
         path for path in paths if path.endswith("/ready")
     } - {"/v2/models/{model}/versions/{version}/ready"}
     assert [proxied.request(path).status for path in ("/metrics", "/", "/openapi.json")] == [200, 200, 401]
+    version = "/v2/models/tiny/versions/1"
+    assert [proxied.request(f"{version}{path}").status for path in ("/ready", "", "/stats")] == [200, 401, 401]
     assert proxied.request("/predict", {"inputs": "a"}).value["error"].startswith("the request has no API key")
 
 
@@ -258,6 +274,8 @@ def test_the_log_line_of_a_request_has_its_id_trace_and_model(proxied: RunningSe
         "trace_id": TRACE,
     }
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["time"])
+    (example,) = re.findall(r'\{"time".*?\}', (ROOT / "docs" / "serving.md").read_text(), flags=re.DOTALL)
+    assert list(json.loads(example)) == list(line)
     missing = proxied.request("/secret/path?name=secret", None)
     line = line_of(proxied, missing)
     assert (line["message"], line["route"]) == ("GET other 404", "other")
@@ -300,6 +318,14 @@ def test_requests_without_a_route_get_json_with_the_nearest_one_and_are_counted(
     assert (reply.status, error.replace("\\\\", "\\") in value["error"]) == (status, True), value
     assert (reply.getheader("allow") or "") == (error.partition("expected ")[2] if status == 405 else "")
     assert proxied.metric("bothways_requests_total", labels) == before + 1
+
+
+def test_an_id_has_128_characters_of_a_few_kinds() -> None:
+    for valid in ("7", "a" * 128, "order-17._~+/=:@-"):
+        assert read_request_id([valid]) == valid
+    for invalid in ("", "a" * 129, "-a", "a b", "ä", "a,b", 'a"', "a\n"):
+        assert re.fullmatch(r"[0-9a-f]{32}", read_request_id([invalid])), invalid
+    assert re.fullmatch(r"[0-9a-f]{32}", read_request_id(["a", "a"]))
 
 
 def test_the_trace_context_is_read_strictly() -> None:
@@ -418,6 +444,65 @@ def test_it_speaks_https_with_a_certificate(bundle_path: Path, model: Classifier
         assert time.monotonic() - started < 10  # connections without a request do not delay it
 
 
+@pytest.mark.server
+def test_a_renewed_certificate_is_shown_without_a_restart_and_no_connection_is_lost(
+    bundle_path: Path, tmp_path: Path
+) -> None:
+    crt, key = certificate(tmp_path, "own")
+    grpc_port = free_port()
+    options = ["--ssl-certfile", crt, "--ssl-keyfile", key, "--grpc-port", grpc_port, "--header-timeout-s", 2]
+    anyone = ssl.create_default_context()
+    anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
+    with running(f"tiny={bundle_path}", *options, folder=tmp_path, wait=False) as server:
+
+        def connect() -> http.client.HTTPSConnection:
+            return http.client.HTTPSConnection(HOST, server.port, timeout=30, context=anyone)
+
+        def status(connection: http.client.HTTPSConnection) -> int:
+            connection.request("POST", "/v1/classify", json.dumps(BODY))
+            reply = connection.getresponse()
+            reply.read()
+            return reply.status
+
+        def shown() -> bytes:
+            with server.connect() as opened, anyone.wrap_socket(opened) as secured:
+                return secured.getpeercert(binary_form=True) or b""
+
+        def is_renewed(times: int) -> bool:
+            return server.log_text.count("the certificate was renewed") == times
+
+        def send_until(ended: threading.Event) -> list[int]:
+            found = []
+            while not ended.is_set():
+                with contextlib.closing(connect()) as connection:
+                    found += [status(connection), status(connection)]
+            return found
+
+        eventually(lambda: "serving" in server.log_text, within_s=START_S)
+        key.write_bytes(certificate(tmp_path, "other")[1].read_bytes())
+        server.process.send_signal(signal.SIGHUP)
+        eventually(lambda: "nothing is reloaded" in server.log_text)
+        for number in range(1, 4):
+            before, ended = shown(), threading.Event()
+            with contextlib.ExitStack() as stack:
+                kept, silent = stack.enter_context(contextlib.closing(connect())), stack.enter_context(server.connect())
+                sending = [stack.enter_context(ThreadPoolExecutor(1)).submit(send_until, ended) for _ in range(4)]
+                stack.callback(ended.set)
+                assert status(kept) == 200
+                certificate(tmp_path, "own")
+                server.process.send_signal(signal.SIGHUP)
+                eventually(partial(is_renewed, number))
+                assert shown() == ssl.PEM_cert_to_DER_cert(crt.read_text()) != before
+                assert status(kept) == 200
+                with anyone.wrap_socket(silent) as secured:  # a handshake that began before the renewal
+                    assert secured.getpeercert(binary_form=True) == before
+            statuses = [found for each in sending for found in each.result()]
+            assert set(statuses) == {200}
+            assert infer_over_grpc(grpc_port, crt, []) == "answered"
+        assert server.stop() == 0
+        assert "stopped after draining" in server.log_text
+
+
 def test_wrong_certificates_keys_and_prefixes_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (crt, own), (_, other) = certificate(tmp_path, "own"), certificate(tmp_path, "other")
@@ -444,14 +529,16 @@ def test_wrong_certificates_keys_and_prefixes_are_reported(tmp_path: Path, monke
     for options, message in cases:
         with pytest.raises(ConfigError, match=message):
             _check({name: str(value) if isinstance(value, Path) else value for name, value in options.items()})
-    assert _check({"ssl_certfile": str(crt), "ssl_keyfile": str(own)}) == (crt, own)
+    assert _check({"ssl_certfile": str(crt), "ssl_keyfile": str(own)}) == Certificate(
+        crt, own, (crt.read_bytes(), own.read_bytes())
+    )
     origins = read_settings(
         {}, environment={"BOTHWAYS_CORS_ORIGIN": "https://a.example, http://b.example:80"}
     ).cors_origin
     assert origins == ("https://a.example", "http://b.example:80")
 
 
-def _check(options: dict[str, object]) -> tuple[Path, Path] | None:
+def _check(options: dict[str, object]) -> Certificate | None:
     settings = read_settings(options, environment={})
     ApiKeys(None if settings.api_key_file is None else Path(settings.api_key_file))
     return read_certificate(settings)

@@ -11,6 +11,7 @@ import pytest
 
 from bothways.runtime.classifier import Classifier
 from bothways.serve.protocols.own import ClassifyReply, LabelResult, TextFault, ValueResult
+from tests.bundles import THRESHOLDS
 from tests.serve.conftest import RunningServer
 
 pytestmark = pytest.mark.enable_socket
@@ -68,7 +69,9 @@ def test_replies_match_their_openapi_schema(regression_server: RunningServer, mo
 
 
 def test_the_list_of_models_has_their_tasks(regression_server: RunningServer) -> None:
-    ratings, tiny, houses, _ = regression_server.request("/v1/models").value["models"]
+    ratings, tiny, houses, topics = regression_server.request("/v1/models").value["models"]
+    assert (topics["task"], topics["thresholds"]) == ("multi-label", list(THRESHOLDS))
+    assert tiny["thresholds"] is ratings["thresholds"] is None
     assert (ratings["task"], ratings["target"], ratings["labels"]) == ("regression", {"center": 20.0, "scale": 5.0}, [])
     assert (tiny["task"], tiny["target"], len(tiny["labels"])) == ("single-label", None, 3)
     assert (houses["task"], houses["target"], houses["value_range"]) == ("regression", None, [-1.0, 9.0])
@@ -144,7 +147,7 @@ def test_protocols_of_hugging_face_report_values_as_scores(
     """F7: as regression models of Hugging Face do. Targets keep their order."""
     (value,) = regression_model.predict(TEXTS[:1]).tolist()
     rows = [{"label": "value", "score": value}]
-    assert regression_server.request("/predict", {"inputs": TEXTS[0]}).value == rows
+    assert regression_server.request("/predict", {"inputs": TEXTS[0], "raw_scores": True}).value == rows
     body = {"inputs": TEXTS[0], "parameters": {"function_to_apply": "none"}}
     assert regression_server.request("/", body).value == [rows]
     assert regression_server.request("/info").value["model_type"]["classifier"]["id2label"] == {"0": "value"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,10 @@ TEXTS = ["what a lovely film", "the DOG, ate", ""]
 def test_a_container_serves_the_unpacked_model(bundle_path: Path, model: Classifier, tmp_path: Path) -> None:
     """``docker run IMAGE serve`` is ``bothways serve serve``. ``SM_MODEL_DIR`` stands for the root of the container."""
     folder = tmp_path / "opt" / "ml" / "model"
-    shutil.copytree(bundle_path, folder)
+    folder.mkdir(parents=True)
+    archive = tmp_path / "model.tar.gz"
+    subprocess.run(["tar", "czf", archive, "-C", bundle_path, "."], check=True)  # the command of docs/serving.md
+    subprocess.run(["tar", "xzf", archive, "-C", folder], check=True)
     with running("serve", folder=tmp_path, variables={"SM_MODEL_DIR": str(folder)}, cwd=tmp_path) as server:
         assert server.request("/ping").status == 200
         expected = [
@@ -52,6 +55,9 @@ def test_serve_is_a_folder_of_bundles_a_bundle_or_an_error(tmp_path: Path) -> No
     environment = {"SM_MODEL_DIR": str(tmp_path)}
     with pytest.raises(ConfigError, match="where SageMaker unpacks model"):
         sagemaker_bundles(["serve"], environment)
+    if not Path("/opt/ml/model").exists():
+        with pytest.raises(ConfigError, match="no bundle in /opt/ml/model either"):
+            sagemaker_bundles(["serve"], {})
     for name in ("b", "a"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "bundle.json").touch()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gzip
 import json
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,15 @@ import pytest
 
 from bothways.bundle.parity import ENSEMBLE
 from bothways.runtime.classifier import Classifier
+from bothways.serve.metrics import ServerMetrics
+from bothways.serve.service import Service
+from bothways.serve.settings import Settings
+from bothways.serve.streaming import _groups
 from tests.serve.conftest import RunningServer, running
 from tests.serve.test_abuse import eventually
 
 pytestmark = pytest.mark.enable_socket
-HEAD = "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/jsonlines\r\nTransfer-Encoding: chunked\r\n\r\n"
+HEAD = "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/jsonlines\r\nTransfer-Encoding: chunked\r\n"
 MOST_BYTES = 20_000
 
 
@@ -43,10 +48,10 @@ def chunk(data: bytes) -> bytes:
 class Stream:
     """A connection that sends lines and receives the reply's lines, as its caller likes."""
 
-    def __init__(self, server: RunningServer, path: str = "/v1/classify") -> None:
+    def __init__(self, server: RunningServer, path: str = "/v1/classify", headers: str = "") -> None:
         self._socket = server.connect()
         self._file = self._socket.makefile("rb")
-        self._socket.sendall(HEAD.format(path=path).encode())
+        self._socket.sendall(f"{HEAD.format(path=path)}{headers}\r\n".encode())
         self._pending = b""
         self.status = 0
 
@@ -75,10 +80,12 @@ class Stream:
 
 
 def test_each_line_is_answered_while_the_body_goes_on(small: RunningServer, model: Classifier) -> None:
+    """The deadline of a request is one for each group of lines, so the whole may take longer."""
     texts = ["a film", "the DOG ate the cat", ""]
-    stream = Stream(small)
+    stream = Stream(small, headers="X-Request-Timeout: 0.6\r\n")
     replies = stream.lines()
     for text, prediction in zip(texts, model.stream(texts), strict=True):
+        time.sleep(0.25)
         stream.send(json.dumps(text).encode() + b"\n")
         assert next(replies)["probabilities"][ENSEMBLE] == prediction.probabilities[ENSEMBLE].tolist()
     stream.end()
@@ -159,6 +166,29 @@ def test_a_line_has_an_error_of_its_own(small: RunningServer) -> None:
     late = small.request("/v1/classify", b'"a"\n', headers)
     assert (late.status, "deadline" in late.value["error"]) == (200, True)
     assert small.request("/v1/classify", b'"a"\n', {**headers, "x-request-timeout": "soon"}).status == 400
+
+
+def test_lines_that_arrive_together_are_grouped_by_32() -> None:
+    service = Service((), Settings(), ServerMetrics())
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b'"a"\n' * 100 + b'"last"'
+
+    async def sizes() -> list[int]:
+        with service.bodies.hold() as held:
+            return [len(group) async for group in _groups(body(), service, held)]
+
+    assert asyncio.run(sizes()) == [32, 32, 32, 4, 1]
+
+
+def test_a_line_may_have_the_text_columns(fields_server: RunningServer, fields_model: Classifier) -> None:
+    pairs = [("A lovely film", "the DOG"), ("", "a body")]
+    lines = "".join(json.dumps({"body": body, "title": title, "id": 1}) + "\n" for title, body in pairs).encode()
+    for path in ("/v1/classify", "/invocations"):
+        reply = fields_server.request(path, lines, {"content-type": "application/x-ndjson"})
+        assert reply.headers["x-model-version"] == "1"
+        found = [json.loads(line)["label"] for line in reply.body.splitlines()]
+        assert found == fields_model.predict(pairs).tolist()
 
 
 def test_a_silent_client_is_told_and_left(small: RunningServer) -> None:

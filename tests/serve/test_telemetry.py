@@ -89,6 +89,7 @@ def test_a_request_is_a_span_with_a_span_per_stage_in_the_trace_of_the_client(
             reply = server.request("/v1/classify", {"texts": ["a secret film", 1]}, headers)
             server.request("/secret", headers=headers)
             own = server.request("/v1/models").headers["traceparent"].split("-")
+            server.request("/v1/classify", b'"a"\n"b"\n', {"content-type": "application/jsonlines"})
             unsampled = server.request("/v1/models", headers={"traceparent": f"00-{'1' * 32}-{PARENT}-00"})
             server.request("/health/ready", headers=headers)
             assert server.stop() == 0  # sends the rest
@@ -123,6 +124,7 @@ def test_a_request_is_a_span_with_a_span_per_stage_in_the_trace_of_the_client(
         "bothways.queue.tokens",
     }
     assert 'string_value: "/v1/classify"' in metrics["http.server.request.duration"]
+    assert "as_int: 3" in metrics["bothways.texts"]  # one and two lines
     received = b"".join(body for _, body in collector.received)
     assert b"shop" in received
     assert b"secret" not in received
@@ -138,6 +140,14 @@ def test_a_collector_that_does_not_answer_delays_nothing_and_is_a_line_of_the_lo
         eventually(lambda: "127.0.0.1" in server.log_text.partition("/v1/classify")[2])
         assert all(line.startswith('{"time": "') for line in server.log_text.splitlines())
         assert server.stop() == 0
+
+
+def test_only_one_protocol_is_supported(caplog: pytest.LogCaptureFixture) -> None:
+    endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_METRICS_EXPORTER": "none"}
+    found = start_telemetry(list, {**endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
+    assert found is not None
+    found.close(5)
+    assert "OTEL_EXPORTER_OTLP_PROTOCOL is grpc, but only http/protobuf is supported" in caplog.text
 
 
 @pytest.mark.parametrize(

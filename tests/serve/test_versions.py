@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import bothways
-from tests.serve.conftest import RunningServer, running
+from tests.serve.conftest import Reply, RunningServer, running
 from tests.serve.test_abuse import eventually
 
 pytestmark = pytest.mark.enable_socket
@@ -75,20 +75,29 @@ def test_a_canary_is_rolled_out_and_back_by_a_file_without_a_restart(
     bundle_path: Path, mixed_bundle_path: Path, tmp_path: Path
 ) -> None:
     """By SIGHUP, and by the watch. A file that is not valid changes nothing but the report."""
-    config = tmp_path / "serve.toml"
+    config, keys = tmp_path / "serve.toml", tmp_path / "keys"
+    keys.write_text("k-1\nk-2\n")
 
-    def name(*bundles: str) -> None:
+    def name(*bundles: str, more: str = "") -> None:
         written = tmp_path / "serve.new"
-        written.write_text(f"threads = 1\nwatch_s = 0.1\nbundles = {json.dumps(bundles)}\n")
+        settings = f'threads = 1\nwatch_s = 0.1\napi_key_file = "{keys}"\n{more}'
+        written.write_text(f"{settings}\nbundles = {json.dumps(bundles)}\n")
         written.rename(config)
 
+    def models(key: str = "k-1") -> Reply:
+        return server.request("/v1/models", headers={"X-API-Key": key})
+
     def versions() -> list[tuple[str, float]]:
-        return [(model["version"], model["weight"]) for model in server.request("/v1/models").value["models"]]
+        return [(model["version"], model["weight"]) for model in models().value["models"]]
 
     name(f"m@v1={bundle_path}")
     with running("--config", config, folder=tmp_path) as server:
-        name(f"m@v1={bundle_path}:90", f"m@v2={mixed_bundle_path}:10")
+        name(f"m@v1={bundle_path}:90", f"m@v2={mixed_bundle_path}:10", more="max_texts = 7")
         eventually(lambda: versions() == [("v1", 90), ("v2", 10)])
+        assert models().value["limits"]["max_texts"] == 1000  # other settings need a restart
+        assert models("k-2").status == 200
+        keys.write_text("k-1\n")
+        eventually(lambda: models("k-2").status == 401)
         config.write_text("bundles = [")
         eventually(lambda: "is not valid TOML" in server.request("/health/ready").value["problem"])
         assert server.request("/health/ready").status == 200
@@ -96,4 +105,5 @@ def test_a_canary_is_rolled_out_and_back_by_a_file_without_a_restart(
         server.process.send_signal(signal.SIGHUP)
         eventually(lambda: versions() == [("v1", 1)])
         eventually(lambda: server.request("/health/ready").value["problem"] == "")
-        assert server.classify(TEXTS, version="v2").status == 404
+        body = {"texts": TEXTS, "version": "v2"}
+        assert server.request("/v1/classify", body, {"X-API-Key": "k-1"}).status == 404

@@ -24,7 +24,8 @@ def asgi_app(*bundles: str | os.PathLike[str], **settings: object) -> Starlette:
     Args:
         bundles: Paths, or texts such as ``NAME=PATH``, as in ``bothways serve``. The first is the default model.
         settings: Options of ``bothways serve`` that concern models and requests, with underscores: ``precision``,
-            ``max_texts``. Variables of the environment are not read, and requests are logged only with ``log``.
+            ``max_texts``. Variables of the environment are not read. ``log="json"`` or ``"text"`` writes a line per
+            request to standard error.
 
     Raises:
         ConfigError: There is no bundle, two have the same name, or a setting is unknown or invalid.

@@ -40,6 +40,11 @@ class ApiKeys:
         if self._file is not None:
             self._digests = tuple(_digest(key) for key in _read_keys(self._file))
 
+    @property
+    def are_required(self) -> bool:
+        """Whether requests need a key."""
+        return self._file is not None
+
     def require(self, headers: Mapping[str, str]) -> None:
         """Check that a request has one of the keys.
 
@@ -49,7 +54,7 @@ class ApiKeys:
         Raises:
             Unauthorized: It has none of them. The message does not contain what the client sent.
         """
-        if self._file is None:
+        if not self.are_required:
             return
         sent = [key for key in _sent_keys(headers) if key]
         if not sent:

@@ -39,6 +39,11 @@ class Answer:
         return {"tokenize": self.tokenize_s, "wait": self.wait_s, "read": self.read_s}
 
     @property
+    def classified(self) -> int:
+        """The number of texts with a prediction."""
+        return sum(isinstance(item, Classified) for item in self.items)
+
+    @property
     def tokens(self) -> int:
         """The number of tokens of all texts together."""
         return sum(len(item.text) for item in self.items if isinstance(item, Classified))

@@ -156,7 +156,8 @@ async def _page(request: Request) -> Response:
 
 
 async def _openapi(service: Service, request: Request) -> Response:
-    return json_response(build_openapi(PROTOCOLS, service.models, request.scope.get("root_path", "")))
+    root_path, needs_key = request.scope.get("root_path", ""), service.keys.are_required
+    return json_response(build_openapi(PROTOCOLS, service.models, root_path, needs_key=needs_key))
 
 
 async def _metrics(service: Service, _: Request) -> Response:

@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 from bothways.errors import ConfigError
 from bothways.serve.app import build_app
 from bothways.serve.bundles import parse_bundles
+from bothways.serve.log import start_embedded_log
 from bothways.serve.metrics import ServerMetrics
 from bothways.serve.service import Service
 from bothways.serve.settings import PROCESS_SETTINGS, read_settings
@@ -25,7 +26,8 @@ def make_app(bundles: tuple[str | os.PathLike[str], ...], options: dict[str, obj
             f"{', '.join(sorted(foreign))}: settings of the server's own process, expected options that concern models "
             "and requests: give these to the server that runs your application"
         )
-    settings = read_settings({"log": "none", **options}, environment={})
+    settings = read_settings({"log": "none", **options}, environment={}, as_keywords=True)
+    start_embedded_log(settings.log)
     service = Service(parse_bundles([os.fspath(bundle) for bundle in bundles]), settings, ServerMetrics())
     service.load_all()
 

@@ -60,6 +60,7 @@ _FIELDS: dict[str, tuple[str, ...]] = {
         *(*_TENSOR, _PARAMETERS.format(4)),
         "contents: InferTensorContents = 5",
     ),
+    "ModelStreamInferResponse": ("error_message: string = 1", "infer_response: ModelInferResponse = 2"),
     "InferParameter": (
         *("bool_param: choice bool = 1", "int64_param: choice int64 = 2", "string_param: choice string = 3"),
         *("double_param: choice double = 4", "uint64_param: choice uint64 = 5"),

@@ -1,15 +1,16 @@
 """The Open Inference Protocol over gRPC, in the same process and with the same models, limits and numbers as over HTTP.
 
-The deadline of a call is that of its client. A call that its client cancels is read no further.
+The deadline of a call is that of its client. A call that its client cancels is read no further. ``ModelStreamInfer`` is
+a call with any number of requests, each of which is answered, counted and logged as one of ``ModelInfer``.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -44,6 +45,7 @@ from bothways.serve.protocols.tensors import (
     wanted_outputs,
 )
 from bothways.serve.service import Service
+from bothways.serve.tls import Certificate
 from bothways.serve.trace_context import HEADER, read_trace_context
 from bothways.version import __version__
 
@@ -59,6 +61,9 @@ _STATUS: dict[type[ServingError], grpc.StatusCode] = {
 _CANCELED = 499
 _MOST_CALLS = 256
 """Calls at a time. Further ones get RESOURCE_EXHAUSTED. Their messages are in memory, each at most max-body-bytes."""
+_MOST_STREAMED = 8
+"""Requests of a stream whose answers wait for those of earlier ones. Further ones are not read until there is room."""
+_STREAM = f"/{SERVICE}/ModelStreamInfer"
 _PROBES = ("/ServerLive", "/ServerReady", "/ModelReady", "/Check")
 _SERVING, _NOT_SERVING = 1, 2
 
@@ -76,6 +81,21 @@ class _Call:
     observation: Observation
 
 
+@dataclass(frozen=True)
+class _Refusal:
+    """Why a request is not answered.
+
+    Attributes:
+        code: The status of the call.
+        message: What is wrong.
+        trailers: Metadata to send with the status.
+    """
+
+    code: grpc.StatusCode
+    message: str
+    trailers: Sequence[tuple[str, str]] = ()
+
+
 _Handler = Callable[[Any, _Call], Awaitable[Message]]
 
 
@@ -84,23 +104,22 @@ class GrpcServer:
 
     Attributes:
         addresses: The addresses that it listens on, with the port.
+        certificate: The certificate that new connections see. None for no TLS.
     """
 
-    def __init__(
-        self, service: Service, addresses: Sequence[str], port: int, certificate: tuple[Path, Path] | None
-    ) -> None:
+    def __init__(self, service: Service, addresses: Sequence[str], port: int, certificate: Certificate | None) -> None:
         """Create the server. It listens after ``start``.
 
         Args:
             service: The service.
             addresses: The addresses to listen on.
             port: The port to listen on.
-            certificate: The files of the certificate and its private key. None for no TLS.
+            certificate: The certificate and its private key. None for no TLS.
 
         Raises:
             AddressUnusable: An address is already in use, or is not one of this machine.
         """
-        self._service = service
+        self._service, self.certificate = service, certificate
         self.addresses: list[str] = []
         self._server = grpc.aio.server(
             options=[
@@ -112,11 +131,15 @@ class GrpcServer:
         )
         for name, handlers in ((SERVICE, self._handlers()), (HEALTH_SERVICE, {"Check": self._check_health})):
             found = {method: self._method(f"/{name}/{method}", handler) for method, handler in handlers.items()}
+            if name == SERVICE:
+                found["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
+                    self._infer_stream, CLASSES["ModelInferRequest"].FromString, _serialized
+                )
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, found),))
         for address in addresses:
             where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
             try:
-                self._listen(where, certificate)
+                self._listen(where)
             except RuntimeError:
                 raise AddressUnusable(
                     f"can't listen on {where} for gRPC: in use, or no address of this machine"
@@ -131,12 +154,25 @@ class GrpcServer:
             response_serializer=_serialized,
         )
 
-    def _listen(self, where: str, certificate: tuple[Path, Path] | None) -> None:
-        if certificate is None:
+    def _listen(self, where: str) -> None:
+        if self.certificate is None:
             self._server.add_insecure_port(where)
         else:
-            chain, key = (path.read_bytes() for path in certificate)
-            self._server.add_secure_port(where, grpc.ssl_server_credentials([(key, chain)]))
+            credentials = grpc.dynamic_ssl_server_credentials(_configuration(self.certificate), self._renewed())
+            self._server.add_secure_port(where, credentials)
+
+    def _renewed(self) -> Callable[[], Any]:
+        """Return a function that returns the certificate if it has changed. gRPC calls it at each handshake."""
+        last = self.certificate
+
+        def renewed() -> Any:
+            nonlocal last
+            if self.certificate is last or self.certificate is None:
+                return None
+            last = self.certificate
+            return _configuration(last)
+
+        return renewed
 
     async def start(self) -> None:
         """Begin to accept calls."""
@@ -158,7 +194,47 @@ class GrpcServer:
         }
 
     async def _answer(self, route: str, handler: _Handler, request: Any, context: Any) -> Message:
-        """Answer a call, and count and log it. An error becomes the status of the call."""
+        """Answer a call. An error becomes its status."""
+        found = await self._reply(route, handler, request, context)
+        return await _abort(context, found) if isinstance(found, _Refusal) else found
+
+    async def _infer_stream(self, requests: AsyncIterator[Any], context: Any) -> AsyncGenerator[Message]:
+        """Answer the requests of a stream in their order. The error of one does not affect the others."""
+        answers: asyncio.Queue[tuple[str, asyncio.Task[Message | _Refusal]] | None] = asyncio.Queue()
+        room = asyncio.Semaphore(_MOST_STREAMED)
+        tasks: set[asyncio.Task[Any]] = set()
+
+        async def read() -> None:
+            try:
+                async for request in requests:
+                    await room.acquire()
+                    task = asyncio.create_task(self._reply(_STREAM, self._infer, request, context))
+                    tasks.add(task)
+                    task.add_done_callback(tasks.discard)
+                    answers.put_nowait((request.id, task))
+            finally:
+                answers.put_nowait(None)
+
+        reading = asyncio.create_task(read())
+        try:
+            while (waiting := await answers.get()) is not None:
+                number, answer = waiting
+                found = await answer
+                if not isinstance(found, _Refusal):
+                    yield make("ModelStreamInferResponse", infer_response=found)
+                elif found.code is grpc.StatusCode.UNAUTHENTICATED:
+                    await _abort(context, found)
+                else:
+                    failed = make("ModelInferResponse", id=number)
+                    yield make("ModelStreamInferResponse", error_message=found.message, infer_response=failed)
+                room.release()
+        finally:
+            for task in (reading, *tasks):
+                task.cancel()
+            await asyncio.gather(reading, *tasks, return_exceptions=True)
+
+    async def _reply(self, route: str, handler: _Handler, request: Any, context: Any) -> Message | _Refusal:
+        """Return the reply to a request, or why there is none, and count and log it."""
         started = time.perf_counter()
         metadata = [(key, str(value)) for key, value in context.invocation_metadata() or ()]
         observation = Observation(
@@ -179,13 +255,12 @@ class GrpcServer:
             observation.status = error.status
             self._service.metrics.rejections.labels(error.kind).inc()
             code = next((_STATUS[base] for base in type(error).__mro__ if base in _STATUS), grpc.StatusCode.UNKNOWN)
-            if isinstance(error, Overloaded):
-                context.set_trailing_metadata([("retry-after", str(error.retry_after_s))])
-            return await _abort(context, code, str(error))
+            trailers = [("retry-after", str(error.retry_after_s))] if isinstance(error, Overloaded) else []
+            return _Refusal(code, str(error), trailers)
         except Exception as error:  # noqa: BLE001  (a bug must not affect the next call)
             observation.status = 500
             log_error("internal error", error, route=observation.route)
-            return await _abort(context, grpc.StatusCode.INTERNAL, "internal error")
+            return _Refusal(grpc.StatusCode.INTERNAL, "internal error")
         finally:
             report(self._service, observation, time.perf_counter() - started)
 
@@ -269,6 +344,11 @@ class GrpcServer:
         return Query(texts, chosen.served, _no_reply, chosen.version), wanted
 
 
+def _configuration(certificate: Certificate) -> Any:
+    chain, key = certificate.content
+    return grpc.ssl_server_certificate_configuration([(key, chain)])
+
+
 def _names(model: str, version: str) -> dict[str, str | None]:
     """Return the names of a model and a version. Empty ones are not set."""
     return {"model": model or None, "version": version or None}
@@ -283,7 +363,9 @@ def _no_reply(*_: object) -> Reply:
     raise AssertionError("replies to calls are rendered from tensors")
 
 
-async def _abort(context: Any, code: grpc.StatusCode, message: str) -> Message:
+async def _abort(context: Any, refusal: _Refusal) -> Message:
     """End a call with a status. Never returns."""
-    await context.abort(code, message)
+    if refusal.trailers:
+        context.set_trailing_metadata(refusal.trailers)
+    await context.abort(refusal.code, refusal.message)
     raise AssertionError("abort raises")

@@ -109,6 +109,23 @@ def start_log(kind: LogFormat) -> None:
     QueueListener(_waiting, writer).start()
 
 
+def start_embedded_log(kind: LogFormat) -> None:
+    """Start writing, as part of another application. What else is reported in the process is left to it.
+
+    Lines are written immediately: a process that is forked later has no thread that could write them.
+
+    Args:
+        kind: The form of the lines. ``none`` writes nothing. The first other one of a process is used for all lines.
+    """
+    if kind == "none" or _log.handlers:
+        return
+    _log.setLevel(logging.INFO)
+    _log.propagate = False
+    writer = _QuietHandler()
+    writer.setFormatter(_Lines(kind))
+    _log.addHandler(writer)
+
+
 def end_log(timeout_s: float = 1) -> None:
     """Wait until all lines are written, or until the timeout: ``QueueListener.stop`` would wait for ever."""
     deadline = time.monotonic() + timeout_s

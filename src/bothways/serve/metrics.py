@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from bothways.errors import ServingError, TextError
+from bothways.errors import ServingError
 from bothways.serve.answers import Answer
 from bothways.serve.batching import Batcher
 from bothways.serve.observation import Observation
@@ -128,9 +128,8 @@ class ServerMetrics:
 
     def count_answer(self, answer: Answer, model: str, version: str) -> None:
         """Count the texts and tokens of an answered request, and record the duration of each stage."""
-        bad = sum(isinstance(item, TextError) for item in answer.items)
-        self.texts.labels(model, version).inc(len(answer.items) - bad)
-        self.bad_texts.labels(model, version).inc(bad)
+        self.texts.labels(model, version).inc(answer.classified)
+        self.bad_texts.labels(model, version).inc(len(answer.items) - answer.classified)
         self.tokens.labels(model, version).inc(answer.tokens)
         for stage, seconds in answer.stages.items():
             self._latency_of(stage, model, version).observe(seconds)

@@ -183,16 +183,16 @@ class Models:
         self._serve_if_complete(name, sources, {})  # other weights need not wait for the bundles to load
         due = [source for source in sources if not only_changed or self._is_due(source)]
         added: dict[str, ServedModel] = {}
-        # What is added takes effect together. So nothing is added while another addition waits to be tried again.
-        missing = [source for source in sources if self._version(source) is None]
-        is_blocked = any(_key(source) in self._failures and source not in due for source in missing)
+        # What is added takes effect together. So nothing is added while another new bundle waits to be tried again.
+        new_ones = [source for source in sources if not self._has(source)]
+        is_blocked = any(_key(source) in self._failures and source not in due for source in new_ones)
         for source in sorted(due, key=lambda source: _key(source) not in self._failures):
             served = self._version(source)
             if served is None and is_blocked:
                 continue
             new = self._reloaded(source)
             if new is None:
-                is_blocked = is_blocked or served is None
+                is_blocked = is_blocked or source in new_ones
             elif served is None:
                 added[source.version] = new
             else:
@@ -207,11 +207,20 @@ class Models:
     def _version(self, source: ModelVersion) -> ServedModel | None:
         return next((found for found in self._served.get(source.name, ()) if found.version == source.version), None)
 
+    def _has(self, source: ModelVersion) -> bool:
+        """Return whether a version is served from its path, with the present files or with earlier ones."""
+        served = self._version(source)
+        return served is not None and served.source.path == source.path
+
     def _serve_if_complete(self, name: str, sources: Sequence[ModelVersion], added: dict[str, ServedModel]) -> bool:
-        """Serve the versions of a model with their weights if all of them are loaded."""
+        """Serve the versions of a model with their weights if all of them are loaded.
+
+        A version is not loaded while the bundle of another path answers for it: that one must not get the weight which
+        is meant for its successor.
+        """
         old = {found.version: found for found in self._served.get(name, ())}
         loaded = {**old, **added}
-        if any(source.version not in loaded for source in sources):
+        if any(source.version not in added and not self._has(source) for source in sources):
             return False
         weights = {version: found.source.weight for version, found in old.items()}
         if weights == {source.version: source.weight for source in sources}:

@@ -18,6 +18,7 @@ from bothways.serve.batching import ModelUnloaded
 from bothways.serve.bodies import HeldBody
 from bothways.serve.models import ServedModel
 from bothways.serve.observation import observation_of
+from bothways.serve.protocols.choices import choices_in_query
 from bothways.serve.protocols.media_types import lines_accepted
 from bothways.serve.protocols.protocol import Protocol, Query, RawRequest, refuse_many_texts, served_by
 from bothways.serve.responses import error_response, path_parameters, response_of
@@ -39,7 +40,9 @@ async def predict(service: Service, protocol: Protocol, request: Request) -> Res
         if protocol.lines is not None and (media := lines_accepted(request.headers)):
             chosen = served_by(service, path_parameters(request))
             observation_of(request).choose(chosen.served.name, chosen.served.version)
-            response = LinesResponse(service, chosen, protocol.lines, request, media, timeout_s)
+            lines, choices = protocol.lines, _choices(protocol, request)
+            lines.renderer(choices, chosen.served)  # invalid choices are refused before the reply begins
+            response = LinesResponse(service, chosen, lines, choices, request, media, timeout_s)
             return _named(response, chosen.served)
         deadline_s = time.monotonic() + timeout_s
         with service.bodies.hold() as held:
@@ -59,9 +62,14 @@ async def _read_query(service: Service, protocol: Protocol, request: Request, he
     """Read and parse a request. The body is forgotten, only its texts are kept."""
     with service.metrics.stage("body"):
         body = await held.read(request)
-    query = protocol.parse(RawRequest(body, dict(request.headers), path_parameters(request)), service)
+    choices = _choices(protocol, request)
+    query = protocol.parse(RawRequest(body, dict(request.headers), path_parameters(request), choices), service)
     refuse_many_texts(len(query.texts), service.settings)
     return query
+
+
+def _choices(protocol: Protocol, request: Request) -> dict[str, object]:
+    return choices_in_query(request.query_params.multi_items(), protocol.choices)
 
 
 def _named(response: Response, served: ServedModel) -> Response:

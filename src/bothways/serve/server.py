@@ -19,29 +19,23 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from granian.constants import HTTPModes, Interfaces, SSLProtocols
-from granian.http import HTTP1Settings
-from granian.net import SocketHolder  # type: ignore[attr-defined]
-from granian.server.embed import Server
-from starlette.types import ASGIApp
-
 from bothways.errors import AddressUnusable, BothwaysError, ConfigError, DependencyMissing
 from bothways.serve.app import build_app
 from bothways.serve.bundles import ModelVersion, read_bundles
-from bothways.serve.connections import MOST_CONNECTIONS, Connections
-from bothways.serve.listening import BACKLOG, close_socket, open_sockets, url_of
+from bothways.serve.connections import Connections
+from bothways.serve.http_server import HttpServer, until_alive
+from bothways.serve.listening import close_socket, open_sockets, url_of
 from bothways.serve.log import end_log, log_error, log_message, start_log
 from bothways.serve.metrics import ServerMetrics
 from bothways.serve.service import Service
-from bothways.serve.settings import Settings, kubernetes_variables, read_settings
+from bothways.serve.settings import kubernetes_variables, read_settings
 from bothways.serve.signals import signal_handlers
 from bothways.serve.telemetry import start_telemetry
-from bothways.serve.tls import read_certificate, trust_anyone
+from bothways.serve.tls import Certificate, read_certificate
 
 if TYPE_CHECKING:
     from bothways.serve.grpc_server import GrpcServer
 
-_MAX_HEADER_BYTES = 65_536
 _START_S = 30.0
 """Seconds to resolve the host, and seconds until the HTTP server replies for the first time."""
 _FLUSH_S = 0.5
@@ -97,38 +91,6 @@ class _Ended(Exception):  # noqa: N818  (no error)
     """A signal ended the process."""
 
 
-class _Server(Server):
-    """granian on a socket that is already open. granian itself would share the address with other processes."""
-
-    def __init__(
-        self, app: ASGIApp, opened: socket.socket, settings: Settings, certificate: tuple[Path, Path] | None
-    ) -> None:
-        ssl_cert, ssl_key = certificate or (None, None)
-        super().__init__(
-            app,
-            interface=Interfaces.ASGINL,
-            http=HTTPModes.http1,
-            websockets=False,
-            backlog=BACKLOG,
-            backpressure=MOST_CONNECTIONS,
-            http1_settings=HTTP1Settings(
-                header_read_timeout=round(1000 * max(settings.header_timeout_s, settings.keep_alive_s)),
-                max_buffer_size=_MAX_HEADER_BYTES,
-            ),
-            log_enabled=False,
-            ssl_cert=ssl_cert,
-            ssl_key=ssl_key,
-            ssl_protocol_min=SSLProtocols.tls12,
-        )
-        self._opened = opened
-
-    def _init_shared_socket(self) -> None:
-        descriptor = os.dup(self._opened.fileno())  # granian closes it
-        holder = SocketHolder(descriptor, self._opened.family == socket.AF_UNIX, BACKLOG)  # type: ignore[call-arg]
-        self._shd = holder  # type: ignore[assignment]
-        self._sfd, self._ssp = descriptor, None  # type: ignore[assignment]
-
-
 class _Process:
     """The life of the server's process."""
 
@@ -138,8 +100,7 @@ class _Process:
         self._settings = service.settings
         self._certificate = read_certificate(service.settings)
         self._sockets: list[socket.socket] = []
-        self._servers: list[_Server] = []
-        self._listening: list[asyncio.Future[None]] = []
+        self._servers: dict[HttpServer, asyncio.Future[None]] = {}
         self._grpc: GrpcServer | None = None
         self._connections: Connections | None = None
         self._ended_at_s: float | None = None
@@ -150,6 +111,7 @@ class _Process:
         """Serve until a signal ends it, and return the exit status."""
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._failed: asyncio.Future[None] = self._loop.create_future()
         self._reload_requested = asyncio.Event()
         handlers: dict[int, Callable[[], object]] = {signal.SIGHUP: self._reload_requested.set}
         handlers |= {number: partial(self._end, number) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -193,13 +155,11 @@ class _Process:
         ports = frozenset(opened.getsockname()[1] for opened in self._sockets if opened.family != socket.AF_UNIX)
         connections = Connections(build_app(service), ports, settings.header_timeout_s, settings.keep_alive_s)
         self._connections, self._guarding = connections, asyncio.ensure_future(connections.guard())
-        self._servers = [_Server(connections, opened, settings, self._certificate) for opened in self._sockets]
-        self._listening = [asyncio.ensure_future(server.serve()) for server in self._servers]
-        for opened in self._sockets:
+        for server in self._start_servers(connections, self._certificate):
             try:
-                await self._unless_ended(_until_alive(opened, has_tls=self._certificate is not None), _START_S)
+                await self._unless_ended(until_alive(server.opened, self._certificate), _START_S)
             except TimeoutError:
-                raise AddressUnusable(f"{url_of(opened)} did not reply within {_START_S:g} s") from None
+                raise AddressUnusable(f"{url_of(server.opened)} did not reply within {_START_S:g} s") from None
         if settings.grpc_port is not None:
             self._grpc = _grpc_server(service, self._sockets, self._certificate)
             await self._grpc.start()
@@ -208,6 +168,21 @@ class _Process:
         self._log_start()
         while True:
             await self._unless_ended(self._reload_once())
+
+    def _start_servers(self, connections: Connections, certificate: Certificate | None) -> list[HttpServer]:
+        """Start an HTTP server on each socket, and return them."""
+        found = [HttpServer(connections, opened, self._settings, certificate) for opened in self._sockets]
+        for server in found:
+            self._servers[server] = asyncio.ensure_future(server.serve())
+            self._servers[server].add_done_callback(partial(self._server_ended, server))
+        return found
+
+    def _server_ended(self, server: HttpServer, task: asyncio.Future[None]) -> None:
+        del self._servers[server]
+        if not task.cancelled():
+            task.exception()  # or asyncio would print it
+        if not server.may_end and not self._failed.done():
+            self._failed.set_result(None)
 
     def _log_start(self) -> None:
         scheme = "http" if self._certificate is None else "https"
@@ -229,14 +204,14 @@ class _Process:
             BothwaysError: The HTTP server stopped by itself.
         """
         task = asyncio.ensure_future(work)
-        events: list[asyncio.Future[Any]] = [task, self._ended, *self._listening]
+        events: list[asyncio.Future[Any]] = [task, self._ended, self._failed]
         await asyncio.wait(events, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
         task.cancel()
         if self._ended.done():
             raise _Ended
-        if any(listening.done() for listening in self._listening):
+        if self._failed.done():
             raise BothwaysError("the HTTP server stopped unexpectedly")
         raise TimeoutError
 
@@ -247,21 +222,53 @@ class _Process:
             await asyncio.wait_for(self._reload_requested.wait(), watch_s or None)
         is_requested = self._reload_requested.is_set()
         self._reload_requested.clear()
-        await self._loop.run_in_executor(self._loading, self._reload, is_requested)
+        found = await self._loop.run_in_executor(self._loading, self._read_again, is_requested)
+        if found is None:
+            return
+        certificate, bundles = found
+        if certificate != self._certificate:
+            await self._renew(certificate)
+        reload = partial(self._service.reload, bundles, only_changed=not is_requested)
+        await self._loop.run_in_executor(self._loading, reload)
 
-    def _reload(self, is_requested: bool) -> None:
-        """Load all bundles again if it is requested, or those that changed."""
+    def _read_again(self, is_requested: bool) -> tuple[Certificate | None, Sequence[ModelVersion]] | None:
+        """Return the certificate and the bundles as they are now named, or None if that can't be read."""
         service = self._service
         try:
             service.keys.read()
+            certificate = read_certificate(self._settings)
             bundles = self._bundles or read_bundles([], self._config)
         except ConfigError as error:
             if is_requested or service.config_problem != str(error):
                 log_error(f"the configuration can't be read again, nothing is reloaded: {error}", error)
             service.config_problem = str(error)
-            return
+            return None
         service.config_problem = ""
-        service.reload(bundles, only_changed=not is_requested)
+        return certificate, bundles
+
+    async def _renew(self, certificate: Certificate | None) -> None:
+        """Show another certificate in new connections. Open connections stay. If it fails, the previous one stays."""
+        assert self._connections is not None
+        before = [server for server in self._servers if not server.may_end]
+        new = self._start_servers(self._connections, certificate)
+        for server in new:
+            server.may_end = True
+        try:
+            for server in new:
+                await asyncio.wait_for(until_alive(server.opened, certificate), _START_S)
+        except TimeoutError:
+            log_message("the renewed certificate can't be used, the previous one still is", logging.ERROR)
+            for server in new:
+                server.stop()  # type: ignore[no-untyped-call]
+            return
+        for server in new:
+            server.may_end = False
+        for server in before:
+            server.retire(self._settings.header_timeout_s)
+        self._certificate = certificate
+        if self._grpc is not None and certificate is not None:
+            self._grpc.certificate = certificate
+        log_message("the certificate was renewed")
 
     async def _drain(self) -> None:
         """Answer the accepted requests. Connections that are still open when the time is over are closed."""
@@ -274,6 +281,7 @@ class _Process:
         await self._loop.run_in_executor(None, service.close, settings.drain_s - flush_s)
         if self._grpc is not None:
             await self._grpc.stop(flush_s)
+        listening = [*self._servers.values()]
         for server in self._servers:
             server.stop()  # type: ignore[no-untyped-call]
         for opened in self._sockets:
@@ -282,17 +290,15 @@ class _Process:
         if self._connections is not None:
             self._guarding.cancel()
             self._guarding = asyncio.ensure_future(self._connections.end())
-        if self._listening:
+        if listening:
             left_s = max(flush_s, deadline_s - time.monotonic())
-            _, unfinished = await asyncio.wait(self._listening, timeout=left_s)
+            _, unfinished = await asyncio.wait(listening, timeout=left_s)
             is_open = bool(unfinished)
         if self._ended.done():
             log_message("stopped: connections were still open after drain-s" if is_open else "stopped after draining")
 
 
-def _grpc_server(
-    service: Service, sockets: Sequence[socket.socket], certificate: tuple[Path, Path] | None
-) -> GrpcServer:
+def _grpc_server(service: Service, sockets: Sequence[socket.socket], certificate: Certificate | None) -> GrpcServer:
     """Return the gRPC server, on the addresses of the HTTP server.
 
     Raises:
@@ -306,23 +312,3 @@ def _grpc_server(
     addresses = [opened.getsockname()[0] for opened in sockets if opened.family != socket.AF_UNIX]
     assert service.settings.grpc_port is not None
     return GrpcServer(service, addresses or [service.settings.host], service.settings.grpc_port, certificate)
-
-
-async def _until_alive(opened: socket.socket, *, has_tls: bool) -> None:
-    """Wait for the server's first reply: stopping granian before it has replied once can abort the process."""
-    address = opened.getsockname()
-    tls, name = (trust_anyone(), "localhost") if has_tls else (None, None)
-    while True:
-        try:
-            if opened.family == socket.AF_UNIX:
-                reader, writer = await asyncio.open_unix_connection(address, ssl=tls, server_hostname=name)
-            else:
-                reader, writer = await asyncio.open_connection(address[0], address[1], ssl=tls)
-            writer.write(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            answer = await reader.read()
-            writer.close()
-        except OSError:
-            answer = b""
-        if answer:
-            return
-        await asyncio.sleep(0.01)

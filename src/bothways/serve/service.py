@@ -167,6 +167,8 @@ class Service:
         items = [item if isinstance(item, TextError) else Classified(next(predictions), item) for item in tokens]
         answer = Answer(items, tokenized - started, joined - tokenized, time.monotonic() - joined)
         self.metrics.count_answer(answer, served.name, served.version)
+        if self.telemetry is not None:
+            self.telemetry.count_answer(answer, served.name, served.version)
         return answer
 
     @contextmanager

@@ -114,7 +114,7 @@ class Settings(Document):
     drain_s: _Seconds = 20.0
     """Seconds after SIGTERM and the linger time to finish accepted requests."""
     watch_s: Annotated[float, Field(ge=0, le=86_400)] = 0.0
-    """Check the bundles and the file of --config for changes every N seconds. 0 disables it (reload on SIGHUP only)."""
+    """Check bundles, config file, keys and certificate for changes every N seconds. 0 disables it (SIGHUP only)."""
     root_path: _RootPath = ""
     """URL prefix under which a proxy publishes the server, such as /reviews. The proxy may remove it or not."""
     cors_origin: _Origins = ()
@@ -122,7 +122,7 @@ class Settings(Document):
     api_key_file: str | None = None
     """File with one API key per line. Requests need one, except probes and /metrics. A reload reads it again."""
     ssl_certfile: str | None = None
-    """PEM file with the certificate chain. The server then speaks HTTPS."""
+    """PEM file with the certificate chain. The server then speaks HTTPS. A reload reads it again."""
     ssl_keyfile: str | None = None
     """PEM file with the private key. Defaults to the file of the certificate."""
     log: LogFormat = "text"
@@ -130,7 +130,11 @@ class Settings(Document):
 
 
 def read_settings(
-    options: Mapping[str, object], config: Path | None = None, environment: Mapping[str, str] = os.environ
+    options: Mapping[str, object],
+    config: Path | None = None,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    as_keywords: bool = False,
 ) -> Settings:
     """Combine options that are not None, variables such as ``BOTHWAYS_PORT``, and a TOML file.
 
@@ -141,6 +145,7 @@ def read_settings(
         options: Values by the name of their field.
         config: The TOML file, if any.
         environment: The environment variables.
+        as_keywords: Whether errors name options as keywords, such as ``max_texts``, instead of ``--max-texts``.
 
     Raises:
         ConfigError: The file can't be read, or there are unknown keys or invalid values. The message lists all of
@@ -159,7 +164,7 @@ def read_settings(
             values[name], sources[name] = variables[variable], f"variable {variable}"
     for name, value in options.items():
         if value is not None:
-            values[name], sources[name] = value, f"--{name.replace('_', '-')}"
+            values[name], sources[name] = value, name if as_keywords else f"--{name.replace('_', '-')}"
     try:
         return validated(Settings, values)
     except Faults as error:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import codecs
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from functools import partial
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -58,7 +59,14 @@ class LinesResponse(Response):
     """The response to a body of JSON lines."""
 
     def __init__(
-        self, service: Service, chosen: Chosen, lines: LineFormat, request: Request, media_type: str, timeout_s: float
+        self,
+        service: Service,
+        chosen: Chosen,
+        lines: LineFormat,
+        choices: Mapping[str, object],
+        request: Request,
+        media_type: str,
+        timeout_s: float,
     ) -> None:
         """Create the response.
 
@@ -66,6 +74,7 @@ class LinesResponse(Response):
             service: The service.
             chosen: The model that answers.
             lines: How lines are read and written.
+            choices: The choices of the query string.
             request: The request, whose body has not been read.
             media_type: The name of JSON lines in the reply.
             timeout_s: The number of seconds to classify a group of lines.
@@ -76,7 +85,7 @@ class LinesResponse(Response):
         compression = compression_of(request.headers.get("content-encoding"))
         super().__init__(media_type=media_type)
         del self.headers["content-length"]
-        self._classifier = _LineClassifier(service, chosen, lines, timeout_s)
+        self._classifier = _LineClassifier(service, chosen, lines, choices, timeout_s)
         self._body = request.stream() if compression is None else _decompressed(request.stream(), compression)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,9 +102,12 @@ class LinesResponse(Response):
 class _LineClassifier:
     """Classifies lines with one model."""
 
-    def __init__(self, service: Service, chosen: Chosen, lines: LineFormat, timeout_s: float) -> None:
-        self._service, self._served, self._version, self._format = service, chosen.served, chosen.version, lines
-        self._timeout_s = timeout_s
+    def __init__(
+        self, service: Service, chosen: Chosen, lines: LineFormat, choices: Mapping[str, object], timeout_s: float
+    ) -> None:
+        self._service, self._served, self._version, self._timeout_s = service, chosen.served, chosen.version, timeout_s
+        self._text_of = lines.text
+        self._renderer: Callable[[ServedModel], Callable[[Classified], object]] = partial(lines.renderer, choices)
 
     async def replies(self, body: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
         """Yield the replies to groups of lines, in their order."""
@@ -141,11 +153,10 @@ class _LineClassifier:
                 texts[position] = self._text(line)
             except (ValueError, ServingError) as error:
                 replies[position] = {"error": str(error)}
-        found = await self._classified(list(texts.values()))
+        found = await self._rendered(list(texts.values()))
         for place, (position, item) in enumerate(zip(texts, found, strict=True)):
-            if isinstance(item, Classified):
-                replies[position] = self._format.render(item, self._served)
-            else:
+            replies[position] = item
+            if isinstance(item, TextError | ServingError):
                 message = str(item).replace(f"text {place}", f"line {group[position].number}", 1)
                 replies[position] = {"error": message}
         return b"".join(map(_line_of, replies))
@@ -165,18 +176,21 @@ class _LineClassifier:
             value = strict_json.parse(line.content, most_values=_MOST_VALUES)
         except ValueError as error:
             raise ValueError(f"line {line.number} is not strict JSON: {error}") from None
-        return self._format.text(value, self._served.model.text_columns)
+        return self._text_of(value, self._served.model.text_columns)
 
-    async def _classified(self, texts: Sequence[object]) -> Sequence[Classified | TextError | ServingError]:
-        """Return a prediction or an error per text. Wait while the queue is full.
+    async def _rendered(self, texts: Sequence[object]) -> list[object]:
+        """Return a prediction as a JSON value, or an error, per text. Wait while the queue is full.
 
         Raises:
             StreamEnded: The server is shutting down.
         """
         deadline_s = time.monotonic() + self._timeout_s
         while True:
+            served = self._served  # another group may replace it by that of a reload
             try:
-                return (await self._service.classify(self._served, texts, deadline_s)).items
+                items = (await self._service.classify(served, texts, deadline_s)).items
+                render = self._renderer(served)
+                return [render(item) if isinstance(item, Classified) else item for item in items]
             except ModelUnloaded:
                 self._served = self._model()
             except Overloaded as error:
@@ -186,7 +200,7 @@ class _LineClassifier:
             except RequestTooLarge as error:
                 if len(texts) == 1:
                     return [error]
-                return [item for text in texts for item in await self._classified([text])]
+                return [item for text in texts for item in await self._rendered([text])]
             except Unavailable as error:
                 raise StreamEnded(str(error)) from None
             except ServingError as error:

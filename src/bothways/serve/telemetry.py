@@ -60,6 +60,11 @@ class Telemetry:
         if self._measures is not None:
             self._measures.record(observation, seconds)
 
+    def count_answer(self, answer: Answer, model: str, version: str) -> None:
+        """Count the texts and tokens of an answer. A request in JSON lines has one per group of lines."""
+        if self._measures is not None:
+            self._measures.count_answer(answer, model, version)
+
     def close(self, timeout_s: float) -> None:
         """Send what has not been sent yet, for at most this number of seconds."""
         closing = threading.Thread(target=self._shut_down, daemon=True)
@@ -196,10 +201,12 @@ class Measures:
         """Record a request."""
         if not observation.is_probe:
             self._duration.record(seconds, _request_attributes(observation))
-        if observation.answer is not None:
-            of_model = _model_attributes(observation.model, observation.version)
-            self._texts.add(len(observation.answer.items), of_model)
-            self._tokens.add(observation.answer.tokens, of_model)
+
+    def count_answer(self, answer: Answer, model: str, version: str) -> None:
+        """Count the texts and tokens of an answer."""
+        of_model = _model_attributes(model, version)
+        self._texts.add(answer.classified, of_model)
+        self._tokens.add(answer.tokens, of_model)
 
 
 def _model_attributes(model: str, version: str) -> dict[str, str]:

@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
+import re
 import ssl
+from dataclasses import dataclass
 from pathlib import Path
 
 from bothways.errors import ConfigError, path_text, shown
 from bothways.serve.settings import Settings
 
+_PEM = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
-def read_certificate(settings: Settings) -> tuple[Path, Path] | None:
-    """Check the certificate and its private key.
+
+@dataclass(frozen=True)
+class Certificate:
+    """A certificate and its private key. Two are equal if their files have the same content.
+
+    Attributes:
+        chain: The file with the certificate and those that it is signed with.
+        key: The file with the private key.
+        content: The content of both files.
+    """
+
+    chain: Path
+    key: Path
+    content: tuple[bytes, bytes]
+
+    @property
+    def leaf(self) -> bytes:
+        """The certificate of the server in DER, without those that it is signed with."""
+        found = _PEM.search(self.content[0].decode("latin-1"))
+        return b"" if found is None else ssl.PEM_cert_to_DER_cert(found[0])
+
+
+def read_certificate(settings: Settings) -> Certificate | None:
+    """Read and check the certificate and its private key.
 
     Returns:
-        The paths of both, or None if the server speaks plain HTTP.
+        Both, or None if the server speaks plain HTTP.
 
     Raises:
         ConfigError: A file can't be read or is not in PEM format, or the key is encrypted or does not belong to the
@@ -24,9 +49,10 @@ def read_certificate(settings: Settings) -> tuple[Path, Path] | None:
             raise ConfigError("--ssl-keyfile needs --ssl-certfile, the certificate that belongs to the private key")
         return None
     certificate, key = Path(settings.ssl_certfile), Path(settings.ssl_keyfile or settings.ssl_certfile)
+    content = []
     for path in (certificate, key):
         try:
-            path.read_bytes()
+            content.append(path.read_bytes())
         except OSError as error:
             raise ConfigError(f"{path_text(path)} can't be read: {error.strerror}") from None
     try:
@@ -37,7 +63,7 @@ def read_certificate(settings: Settings) -> tuple[Path, Path] | None:
             f"{path_text(certificate)} and {path_text(key)} are not a certificate and its private key ({reason}): "
             "expected PEM files, and a key without a password"
         ) from None
-    return certificate, key
+    return Certificate(certificate, key, (content[0], content[1]))
 
 
 def trust_anyone() -> ssl.SSLContext:

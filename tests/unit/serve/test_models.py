@@ -6,6 +6,7 @@ import gc
 import shutil
 import time
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 import bothways
 from bothways.errors import BundleError, ModelUnknown, Unavailable
+from bothways.runtime.verify import load_verified
 from bothways.serve.bundles import parse_bundles
 from bothways.serve.metrics import ServerMetrics
 from bothways.serve.models import Models
@@ -71,6 +73,9 @@ def test_a_canary_is_rolled_out_and_back(deployment: Deployment) -> None:
     assert {deployment.models.choose("m", None).version for _ in range(20)} == {"v2"}
     deployment.reload("m@v1=a:1", "m@v2=b:0")
     assert {deployment.models.choose("m", None).version for _ in range(20)} == {"v1"}
+    deployment.reload("m@v1=a", "m@v2=b")
+    shares = Counter(deployment.models.choose("m", None).version for _ in range(400))
+    assert min(shares.values()) > 100  # equal shares
     deployment.reload("m@v1=a")
     assert deployment.state == {"m@v1": ("a", 1)}
     with pytest.raises(ModelUnknown, match="Available versions: v1"):
@@ -93,6 +98,23 @@ def test_versions_change_only_when_all_new_ones_are_verified(deployment: Deploym
     assert deployment.models.choose(None, None).name == "n"
 
 
+def test_a_version_gets_no_other_share_before_its_new_bundle_is_verified(deployment: Deployment) -> None:
+    """A version that was rolled back would answer all requests again, because its successor can't be loaded."""
+    deployment.start("m@v1=a:1", "m@v2=b:0")
+    before = deployment.state
+    deployment.reload("m@v2=missing")
+    assert deployment.state == before
+    deployment.reload("m@v1=a:1", "m@v2=missing:5", "m@v3=a:1")
+    assert deployment.state == before
+    for _ in range(3):
+        deployment.look()
+    assert b'result="succeeded",version="v3"} 1.0' not in deployment.metrics.render()  # nor is it loaded in vain
+    shutil.copytree(deployment.folder / "a", deployment.folder / "missing")
+    for _ in range(3):
+        deployment.look()
+    assert deployment.state == {"m@v1": ("a", 1), "m@v2": ("a", 5), "m@v3": ("a", 1)}
+
+
 def test_a_bad_bundle_does_not_hinder_others_from_being_replaced(deployment: Deployment) -> None:
     deployment.start("m=a", "n=a")
     deployment.reload("m=missing", "n=b")
@@ -103,7 +125,7 @@ def test_a_bad_bundle_does_not_hinder_others_from_being_replaced(deployment: Dep
     assert deployment.models.problem == ""
     assert (deployment.reloads("failed"), deployment.reloads("succeeded")) == (1, 1)
     deployment.reload("m=missing", "m@2=a", "n=b")
-    assert deployment.state == {"m@1": ("b", 1), "m@2": ("a", 1), "n@1": ("b", 1)}
+    assert deployment.state == {"m@1": ("b", 1), "n@1": ("b", 1)}  # the versions of a model change together
 
 
 def test_a_bundle_that_is_copied_file_by_file_is_tried_until_it_is_whole(deployment: Deployment) -> None:
@@ -159,6 +181,38 @@ def test_a_good_version_is_not_loaded_while_another_one_that_it_needs_is_bad(dep
     for _ in range(2):
         deployment.look()
     assert deployment.state == {"m@v1": ("b", 1), "m@v2": ("a", 1)}
+
+
+def test_other_weights_take_effect_at_once_and_the_watch_loads_nothing_for_them(deployment: Deployment) -> None:
+    deployment.start("m@1=a:9", "m@2=b:1")
+    deployment.look()
+    before = [id(version.model) for version in deployment.models.served]  # a reference would delay the last reload
+    deployment.models.bundles = parse_bundles(
+        [f"m@{n}={deployment.folder / name}:{n}" for n, name in ((1, "a"), (2, "b"))]
+    )
+    deployment.look()
+    assert deployment.state == {"m@1": ("a", 1), "m@2": ("b", 2)}
+    assert [id(version.model) for version in deployment.models.served] == before
+    assert deployment.reloads("succeeded") == 0
+    deployment.reload()
+    assert deployment.reloads("succeeded") == 1  # SIGHUP loads all bundles again
+
+
+def test_a_reload_needs_memory_for_one_more_model(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    deployment.start("m=a", "n=b", "o=a")
+    models = [weakref.ref(served.model) for served in deployment.models.served]
+    alive: list[int] = []
+
+    def load(*arguments: object, **options: object) -> object:
+        found = load_verified(*arguments, **options)  # type: ignore[arg-type]
+        models.append(weakref.ref(found[0]))
+        alive.append(sum(model() is not None for model in models))
+        return found
+
+    monkeypatch.setattr("bothways.serve.models.load_verified", load)
+    deployment.reload("m=b", "n=a", "o=b")
+    assert deployment.state == {"m@1": ("b", 1), "n@1": ("a", 1), "o@1": ("b", 1)}
+    assert alive == [4, 4, 4]
 
 
 def test_an_error_at_the_start_is_raised(deployment: Deployment) -> None:

@@ -55,7 +55,7 @@ def test_variables_that_kubernetes_sets_for_a_service_are_ignored() -> None:
     }
     assert read_settings({}, None, variables) == Settings(max_texts=4)
     assert kubernetes_variables(variables) == {"BOTHWAYS_PORT": "tcp://10.0.0.1:80"}
-    assert read_settings({}, None, variables | {"PORT": "9000"}).port == 9000
+    assert read_settings({}, None, variables | {"PORT": "9000"}) == Settings(max_texts=4, port=9000)  # not the host
 
 
 def test_port_is_read_as_cloud_run_and_heroku_set_it(tmp_path: Path) -> None:

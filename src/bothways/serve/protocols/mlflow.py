@@ -1,13 +1,13 @@
 """MLflow's scoring protocol, ``POST /invocations`` and ``GET /ping``, which is also that of SageMaker containers.
 
 Bodies are JSON, CSV or JSON lines, and so are replies, as the client accepts. As in MLflow, keys that it does not know
-are ignored. ``params`` may contain ``top_k``, ``threshold`` and ``thresholds``. Others would change the answer in
-MLflow, and are refused.
+are ignored. ``params`` and the query string may contain ``top_k``, ``threshold`` and ``thresholds``. Other ``params``
+would change the answer in MLflow, and are refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from bothways.errors import BodyUnsupported, RequestInvalid, ServingError, quote
 from bothways.schema import Entries, Items
 from bothways.serve.answers import Answer, Classified
 from bothways.serve.models import ServedModel
-from bothways.serve.protocols.choices import Choices
+from bothways.serve.protocols.choices import Choices, with_choices
 from bothways.serve.protocols.csv_bodies import csv_texts, text_columns
 from bothways.serve.protocols.media_types import CSV, JSON, JSON_LINES, MediaType, accepted, content_type
 from bothways.serve.protocols.predictions import prediction_of, predictions_reply
@@ -33,6 +33,7 @@ from bothways.serve.protocols.protocol import (
     matching,
     parse_json,
     readiness,
+    refuse_many_texts,
     served_by,
 )
 from bothways.serve.service import Service
@@ -69,18 +70,20 @@ class InvocationRequest(Schema):
 def _parse(received: RawRequest, service: Service) -> Query:
     body_type, media = content_type(received.headers), accepted(received.headers, REPLIES)
     chosen = served_by(service, received.path)
-    columns, choices = chosen.served.model.text_columns, Choices()
+    columns, choices = chosen.served.model.text_columns, matching(received.choices, Choices, "the URL")
     if body_type.name == CSV:
         texts = csv_texts(received.body, body_type.parameters.get("header"), columns, service.settings)
     elif body_type.name in JSON_LINES:  # and the client accepts no lines
-        texts = [
-            _text_of_line(parse_json(line, service.settings), columns)
-            for line in received.body.splitlines()
-            if line.strip()
-        ]
+        lines = [line for line in received.body.splitlines() if line.strip()]
+        refuse_many_texts(len(lines), service.settings)  # before each takes its time
+        texts = [_text_of_line(parse_json(line, service.settings), columns) for line in lines]
     elif body_type.name in (JSON, _FORM, ""):
         value = parse_json(received.body, service.settings)
-        request = matching({"inputs": value} if isinstance(value, list | str) else value, InvocationRequest)
+        value = {"inputs": value} if isinstance(value, list | str) else value
+        if received.choices and isinstance(value, dict):
+            params = value.get("params")
+            value = {**value, "params": with_choices({} if params is None else params, received.choices)}
+        request = matching(value, InvocationRequest)
         texts, choices = _texts(request, columns), request.params or choices
     else:
         expected = f"{JSON}, {CSV} or {JSON_LINES[0]}"
@@ -154,8 +157,10 @@ def _text_of_line(value: object, columns: Sequence[str]) -> object:
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
-def _render_line(found: Classified, served: ServedModel) -> object:
-    return prediction_of(found, served.model.task, Choices())
+def _line_renderer(choices: Mapping[str, object], served: ServedModel) -> Callable[[Classified], object]:
+    wanted = matching(choices, Choices, "the URL")
+    task = wanted.task_of(served.model)
+    return lambda found: prediction_of(found, task, wanted)
 
 
 def render_error(error: ServingError) -> tuple[int, object]:
@@ -169,6 +174,7 @@ PROTOCOL = Protocol(
     parse=_parse,
     render_error=render_error,
     information=(Information("/ping", "Report whether the server accepts requests", readiness, is_probe=True),),
-    lines=LineFormat(_text_of_line, _render_line),
+    lines=LineFormat(_text_of_line, _line_renderer),
     media=(CSV, JSON_LINES[0]),
+    choices=Choices,
 )

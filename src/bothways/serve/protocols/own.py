@@ -5,17 +5,16 @@ A result has a label and probabilities, or a value and values if the model is a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, TypeVar
 
 from bothways.bundle.parity import ENSEMBLE
-from bothways.errors import RequestInvalid, ServingError, TextError
+from bothways.errors import ServingError, TextError
 from bothways.runtime.classifier import Classifier
-from bothways.schema import Items
 from bothways.serve.answers import Answer, Classified
 from bothways.serve.models import ServedModel
-from bothways.serve.protocols.choices import Choices, ranked
+from bothways.serve.protocols.choices import Name, OwnChoices, ranked, with_choices
 from bothways.serve.protocols.media_types import JSON_LINES
 from bothways.serve.protocols.protocol import (
     Information,
@@ -26,7 +25,8 @@ from bothways.serve.protocols.protocol import (
     Reply,
     Schema,
     liveness,
-    parse_body,
+    matching,
+    parse_json,
     readiness,
     served_by,
 )
@@ -34,11 +34,10 @@ from bothways.serve.service import Service
 from bothways.tasks.task import Task
 from bothways.text.reading import Direction, reading_positions
 
-Name = Literal["forward", "backward", "ensemble"]
 _Found = TypeVar("_Found")
 
 
-class ClassifyRequest(Choices):
+class ClassifyRequest(OwnChoices):
     """Texts to classify."""
 
     texts: list[Any]
@@ -49,12 +48,6 @@ class ClassifyRequest(Choices):
     """Name of the model, or `NAME@VERSION`. Defaults to that of the path, or to the first one that is served."""
     version: str | None = None
     """Version of the model. Defaults to one of its versions, chosen at random by their weights."""
-    probabilities: Items[Name] | None = None
-    """Which probabilities to return. Defaults to `ensemble`. Must be left out for a regression model."""
-    values: Items[Name] | None = None
-    """Which values of a regression model to return. Defaults to `ensemble`. Must be left out for other models."""
-    tokens: bool = False
-    """Return the tokens of each text, and the order in which each direction reads them."""
 
 
 class _Result(Schema):
@@ -123,14 +116,10 @@ class ErrorReply(Schema):
 
 
 def _parse(received: RawRequest, service: Service) -> Query:
-    request = parse_body(received.body, ClassifyRequest, service.settings)
+    body = with_choices(parse_json(received.body, service.settings), received.choices)
+    request = matching(body, ClassifyRequest)
     chosen = served_by(service, received.path, {"model": request.model, "version": request.version})
-    model = chosen.served.model
-    kind = model.task.score_kind
-    for name, names in (("probabilities", request.probabilities), ("values", request.values)):
-        if names is not None and name != kind:
-            raise RequestInvalid(f'the model has no {name}: request {kind} instead, such as "{kind}": ["ensemble"]')
-    request.task_of(model)
+    request.task_of(chosen.served.model)
     return Query(request.texts, chosen.served, partial(_render, request), chosen.version)
 
 
@@ -152,7 +141,7 @@ def _render(request: ClassifyRequest, served: ServedModel, answer: Answer) -> Re
     )
 
 
-def _result(found: Classified, request: ClassifyRequest, model: Classifier, task: Task) -> dict[str, object]:
+def _result(found: Classified, request: OwnChoices, model: Classifier, task: Task) -> dict[str, object]:
     prediction, text = found.prediction, found.text
     result: dict[str, object]
     if prediction.value is None:
@@ -194,8 +183,10 @@ def _text_of_line(value: object, _: Sequence[str]) -> object:
     return value
 
 
-def _render_line(found: Classified, served: ServedModel) -> object:
-    return _result(found, ClassifyRequest(texts=[]), served.model, served.model.task)
+def _line_renderer(choices: Mapping[str, object], served: ServedModel) -> Callable[[Classified], object]:
+    request = matching(choices, OwnChoices, "the URL")
+    task = request.task_of(served.model)
+    return lambda found: _result(found, request, served.model, task)
 
 
 def _render_error(error: ServingError) -> tuple[int, object]:
@@ -250,6 +241,7 @@ PROTOCOL = Protocol(
     ),
     reply=ClassifyReply,
     error=ErrorReply,
-    lines=LineFormat(_text_of_line, _render_line),
+    lines=LineFormat(_text_of_line, _line_renderer),
     media=JSON_LINES[:1],
+    choices=OwnChoices,
 )

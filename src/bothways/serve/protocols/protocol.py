@@ -43,11 +43,13 @@ class RawRequest:
         body: The whole body.
         headers: The headers by their names in lower case.
         path: The values of the route's path parameters, and ``model`` and ``version`` of the query string.
+        choices: The other choices of the query string, not yet validated. Only those that the protocol supports there.
     """
 
     body: bytes
     headers: Mapping[str, str]
     path: Mapping[str, str]
+    choices: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -122,11 +124,12 @@ class LineFormat:
 
     Attributes:
         text: Returns the text in the JSON value of a line, given the text columns of the model.
-        render: Returns the JSON value of a reply's line for a prediction.
+        renderer: Given the choices of the query string and a model, returns what renders a prediction of this model as
+            the JSON value of a reply's line. Raises ``RequestInvalid``.
     """
 
     text: Callable[[object, Sequence[str]], object]
-    render: Callable[[Classified, ServedModel], object]
+    renderer: Callable[[Mapping[str, object], ServedModel], Callable[[Classified], object]]
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,7 @@ class Protocol:
         error: The schema of an error, for OpenAPI.
         lines: How bodies of JSON lines are read and written. None if the protocol has no such bodies.
         media: The formats of requests and replies in addition to JSON, for OpenAPI.
+        choices: The schema of what the query string may choose in addition to the model. None for nothing.
     """
 
     predict_routes: Mapping[str, str]
@@ -154,6 +158,7 @@ class Protocol:
     error: type[BaseModel] | None = None
     lines: LineFormat | None = None
     media: Sequence[str] = ()
+    choices: type[BaseModel] | None = None
 
     @property
     def routes(self) -> dict[str, str]:

@@ -38,7 +38,8 @@ LABEL, LABELS, CHOSEN, PROBABILITIES, VALUE = "label", "labels", "chosen", "prob
 CLASSIFICATION = "classification"
 EXTENSIONS = ("binary_tensor_data", CLASSIFICATION, "model_repository", "model_configuration", "statistics")
 PLATFORM = "bothways_ulmfit"
-_CHOICES = ("threshold", "thresholds", "top_k")
+_BY_LABEL, _MOST_VALUES = "thresholds", 100_000
+_CHOICES = ("threshold", _BY_LABEL, "top_k")
 Datatype = Literal["BYTES", "BOOL", "FP64"]
 
 
@@ -101,10 +102,20 @@ class Tensor:
 def choices_in(parameters: Mapping[str, object]) -> Choices:
     """Return the thresholds in the parameters of a request. Other parameters are ignored.
 
+    ``thresholds`` may be a string with a JSON object: parameters of gRPC are never objects.
+
     Raises:
         RequestInvalid: A threshold is invalid, or ``top_k`` is used instead of ``classification``.
     """
-    choices = matching({key: parameters[key] for key in _CHOICES if key in parameters}, Choices, "parameters")
+    found = {key: parameters[key] for key in _CHOICES if key in parameters}
+    if isinstance(by_label := found.get(_BY_LABEL), str):
+        try:
+            found[_BY_LABEL] = strict_json.parse(by_label.encode("utf-8", "surrogatepass"), most_values=_MOST_VALUES)
+        except ValueError as error:
+            raise RequestInvalid(
+                f'parameters.{_BY_LABEL} is not a JSON object: {error}, expected for example {{"plot": 0.3}}'
+            ) from None
+    choices = matching(found, Choices, "parameters")
     if choices.top_k is not None:
         raise RequestInvalid(f"top_k is not supported: set {CLASSIFICATION} in the parameters of {PROBABILITIES}")
     return choices
