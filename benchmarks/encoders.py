@@ -1,7 +1,7 @@
 """Compare encoders at equal training time: perplexity per word on validation articles of a corpus.
 
-Run: OMP_NUM_THREADS=1 python -m benchmarks.encoders CORPUS [--seconds 120] [--seeds 0 1] [--kinds lstm qrnn ...]
-CORPUS is a folder of tables with the column text. All models have the size small and read forward. Before they are
+Run: OMP_NUM_THREADS=1 python -m benchmarks.encoders CORPUS [--size small] [--seconds 120] [--kinds lstm qrnn ...]
+CORPUS is a folder of tables with the column text. All models have the same size and read forward. Before they are
 trained, the CPU time of a step of each kind is measured in turns, and a kind is trained for as many steps as fit into
 the time. A kind is first trained for a quarter of the time with each learning rate, and then with the better one. SRU
 (arXiv 1709.02755) and minGRU (arXiv 2410.01201) exist only here. With --little-text there is so little training text
@@ -14,8 +14,9 @@ import argparse
 import itertools
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +37,17 @@ from bothways.nn.state import LayerState
 from bothways.text.reading import Direction
 from bothways.text.subwords import train_tokenizer
 from bothways.training.checkpoints import Checkpoints, LanguageModelCheckpoint
-from bothways.training.hyperparameters import LanguageModelConfig, load_hyperparameters
+from bothways.training.hyperparameters import EncoderConfig, LanguageModelConfig, load_hyperparameters
 from bothways.training.language_model import StreamTexts, train_language_model
 from bothways.training.models import build_language_model, fast_type
-from bothways.training.reports import StepReport
+from bothways.training.reports import Report, StepReport
 
-TEXTS, FEW_TEXTS, VALIDATION_TEXTS = 4000, 120, 20
+TEXTS, FEW_TEXTS, VALIDATION_TEXTS = 1500, 60, 16
 ZONEOUT = 0.1
 RATES = (0.004, 0.012)
+Maker = Callable[[int], LanguageModelNetwork]
+"""Makes a model with a seed."""
 BATCH = {"batch_size": 32, "sequence_length": 64}
-Step = Callable[..., Any]
 
 
 class ZoneoutLayer(QrnnLayer):
@@ -94,7 +96,7 @@ class MinGruLayer(_OtherLayer):
     def forward(self, inputs: Tensor, state: LayerState, probability: float) -> tuple[Tensor, LayerState]:
         """Run the layer over a batch of texts of equal length."""
         candidate, gate = self.products(inputs, probability)
-        outputs = _Recurrence.apply(candidate, gate.sigmoid(), state["cell"])
+        outputs = _Recurrence.apply(candidate, gate.sigmoid(), state["cell"])  # type: ignore[no-untyped-call]
         return outputs.to(inputs.dtype), {"cell": outputs[:, -1]}
 
 
@@ -109,7 +111,8 @@ class SruLayer(_OtherLayer):
         """Run the layer over a batch of texts of equal length."""
         candidate, forget, reset, *highway = self.products(inputs, probability)
         by_highway = highway[0] if highway else inputs.float()
-        outputs, cell = _SruScan.apply(candidate, forget, reset, by_highway, self.peephole, state["cell"])
+        inputs_of_scan = (candidate, forget, reset, by_highway, self.peephole, state["cell"])
+        outputs, cell = _SruScan.apply(*inputs_of_scan)  # type: ignore[no-untyped-call]
         return outputs.to(inputs.dtype), {"cell": cell}
 
 
@@ -127,7 +130,7 @@ class _Recurrence(torch.autograd.Function):
         return cells
 
     @staticmethod
-    def backward(ctx: Any, by_cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, by_cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         candidate, gate, cell, cells = ctx.saved_tensors
         by_candidate, by_gate = torch.empty_like(candidate), torch.empty_like(gate)
         by_cell = torch.zeros_like(cell)
@@ -158,7 +161,7 @@ class _SruScan(torch.autograd.Function):
         return outputs, before.clone()
 
     @staticmethod
-    def backward(ctx: Any, by_outputs: Tensor, by_cell: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+    def backward(ctx: Any, by_outputs: Tensor, by_cell: Tensor) -> tuple[Tensor, ...]:
         candidate, highway, peephole, cell, forgets, resets, cells = ctx.saved_tensors
         by_candidate, by_forget, by_reset, by_highway = (torch.empty_like(candidate) for _ in range(4))
         for token in reversed(range(candidate.shape[1])):
@@ -210,6 +213,7 @@ def main() -> None:
     """Print a table with the validation perplexity per word of each kind and seed."""
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options.add_argument("corpus", type=Path)
+    options.add_argument("--size", default="small")
     options.add_argument("--seconds", type=float, default=120)
     options.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     options.add_argument(
@@ -219,45 +223,48 @@ def main() -> None:
     options.add_argument("--little-text", action="store_true")
     found = options.parse_args()
     torch.set_num_threads(1)
-    texts, vocabulary = texts_of(found.corpus, FEW_TEXTS if found.little_text else TEXTS)
-    section = "language_model" if found.little_text else "pretraining"
-    config: LanguageModelConfig = getattr(load_hyperparameters("small", {section: BATCH}), section)
-    costs = seconds_per_step(found.kinds, texts, config, vocabulary)
+    parameters = load_hyperparameters(found.size, {"language_model": BATCH, "pretraining": BATCH})
+    sizes, config = parameters.encoder, parameters.language_model if found.little_text else parameters.pretraining
+    few = FEW_TEXTS if found.little_text else TEXTS
+    texts, vocabulary = texts_of(found.corpus, few, parameters.tokenizer.vocabulary_size)
+    makers = {name: partial(model_of, name, sizes, vocabulary) for name in found.kinds}
+    costs = seconds_per_step(makers, texts, config)
     print(f"vocabulary {vocabulary}, {texts.store.lengths[texts.training].sum():,} tokens to train on", flush=True)
     print("| kind | parameters | ms per step | tokens | learning rate |", *(f"seed {s} |" for s in found.seeds))
     print("|---|--:|--:|--:|--:|" + "--:|" * len(found.seeds), flush=True)
-    for name in found.kinds:
+    for name, maker in makers.items():
         steps = round(found.seconds / costs[name])
-
-        def score(rate: float, seed: int, steps: int, name: str = name) -> float:
-            changed = config.model_copy(update={"learning_rate": rate})
-            return perplexity(name, texts, changed, vocabulary, seed, steps)
-
-        tries = {rate: score(rate, 0, max(1, steps // 4)) for rate in found.rates if len(found.rates) > 1}
+        dropouts = config.dropouts if KINDS[name].weight_dropout else config.dropouts.model_copy(update={"weight": 0.0})
+        settings = config.model_copy(update={"dropouts": dropouts})
+        tries = {}
+        for rate in found.rates if len(found.rates) > 1 else []:
+            slower = settings.model_copy(update={"learning_rate": rate})
+            tries[rate] = perplexity(maker, texts, slower, 0, max(1, steps // 4))
         rate = min(tries, key=lambda rate: tries[rate]) if tries else found.rates[0]
-        scores = [score(rate, seed, steps) for seed in found.seeds]
-        weights = sum(p.numel() for p in _model(name, vocabulary, 0).encoder.layers.parameters())
+        settings = settings.model_copy(update={"learning_rate": rate})
+        scores = [perplexity(maker, texts, settings, seed, steps) for seed in found.seeds]
+        weights = sum(weight.numel() for weight in maker(0).encoder.layers.parameters())
         tokens = steps * config.batch_size * config.sequence_length
         cells = [name, f"{weights:,}", f"{1000 * costs[name]:.0f}", f"{tokens:,}", f"{rate:g}"]
         print(f"| {' | '.join([*cells, *(f'{score:.0f}' for score in scores)])} |", f"<!-- {tries} -->", flush=True)
 
 
-def texts_of(folder: Path, count: int) -> tuple[StreamTexts, int]:
+def texts_of(folder: Path, count: int, pieces: int) -> tuple[StreamTexts, int]:
     """Return the ids of training and validation articles, and the size of their vocabulary."""
     corpus = Corpus([str(path) for path in sorted(folder.glob("*.parquet"))[:1]], "text")
     training, validation = corpus.split(0)
     kept = np.concatenate([np.random.default_rng(0).permutation(training)[:count], validation[:VALIDATION_TEXTS]])
     every = list(itertools.islice(corpus.read(), int(kept.max()) + 1))
     texts = [every[number] for number in kept]
-    tokenizer = train_tokenizer(texts[: min(count, 1500)], load_hyperparameters("small").tokenizer.vocabulary_size)
+    tokenizer = train_tokenizer(texts[:count], pieces)
     store = TokenStore.of([tokenizer.tokenize(text).ids for text in texts])
     numbers = np.arange(len(texts))
     words = np.array([len(text.split()) for text in texts[count:]])
     return StreamTexts(store, numbers[:count], numbers[count:], words), len(tokenizer)
 
 
-def _model(name: str, vocabulary: int, seed: int) -> LanguageModelNetwork:
-    sizes, kind = load_hyperparameters("small").encoder, KINDS[name]
+def model_of(name: str, sizes: EncoderConfig, vocabulary: int, seed: int) -> LanguageModelNetwork:
+    """Return a model with random weights and layers of a kind."""
     architecture = Architecture(
         vocabulary_size=vocabulary,
         width_embedding=sizes.embedding_size,
@@ -265,45 +272,37 @@ def _model(name: str, vocabulary: int, seed: int) -> LanguageModelNetwork:
         layers=sizes.layers,
     )
     model = build_language_model(architecture, Direction.FORWARD, seed)
-    windows = [kind.window, *[1] * (sizes.layers - 1)]
+    windows = [KINDS[name].window, *[1] * (sizes.layers - 1)]
     model.encoder.layers = nn.ModuleList(
-        kind.layer(*widths, window) for widths, window in zip(architecture.layer_widths, windows, strict=True)
+        KINDS[name].layer(*widths, window) for widths, window in zip(architecture.layer_widths, windows, strict=True)
     )
     model.encoder.compute_type = fast_type(torch.device("cpu"))
     return model
 
 
 def _training(
-    name: str, texts: StreamTexts, config: LanguageModelConfig, vocabulary: int, seed: int, steps: int
-) -> Iterator[Any]:
-    model = _model(name, vocabulary, seed)
-    rows = len(texts.store.ids) // config.batch_size // config.sequence_length
-    dropouts = config.dropouts if KINDS[name].weight_dropout else config.dropouts.model_copy(update={"weight": 0.0})
-    windows = int(texts.store.lengths[texts.training].sum() - 1) // config.batch_size // config.sequence_length
-    assert rows >= windows >= 1
-    changed = config.model_copy(update={"epochs": steps / windows, "dropouts": dropouts})
+    model: LanguageModelNetwork, texts: StreamTexts, config: LanguageModelConfig, seed: int, steps: int
+) -> Generator[Report, None, dict[str, float]]:
+    tokens = int(texts.store.lengths[texts.training].sum())
+    windows = (tokens // config.batch_size - 1) // config.sequence_length
+    changed = config.model_copy(update={"epochs": steps / windows})
     with tempfile.TemporaryDirectory() as folder:
-        never = Checkpoints(Path(folder), 0, writes=False)
-        return (
-            yield from train_language_model(model, texts, changed, seed, LanguageModelCheckpoint(tensors={}), never)
-        )
+        start, never = LanguageModelCheckpoint(tensors={}), Checkpoints(Path(folder), 0, writes=False)
+        return (yield from train_language_model(model, texts, changed, seed, start, never))
 
 
-def perplexity(
-    name: str, texts: StreamTexts, config: LanguageModelConfig, vocabulary: int, seed: int, steps: int
-) -> float:
+def perplexity(maker: Maker, texts: StreamTexts, config: LanguageModelConfig, seed: int, steps: int) -> float:
     """Return the perplexity per word of a model after a number of training steps."""
-    metrics: dict[str, float] = finished(_training(name, texts, config, vocabulary, seed, steps))  # type: ignore[arg-type]
-    return metrics["perplexity_per_word"]
+    return finished(_training(maker(seed), texts, config, seed, steps))["perplexity_per_word"]
 
 
 def seconds_per_step(
-    names: Sequence[str], texts: StreamTexts, config: LanguageModelConfig, vocabulary: int, rounds: int = 12
+    makers: Mapping[str, Maker], texts: StreamTexts, config: LanguageModelConfig, rounds: int = 12
 ) -> dict[str, float]:
     """Return the least CPU time of a training step of each kind. All kinds are measured in turns."""
     brief = StreamTexts(texts.store, texts.training, texts.validation[:1])
-    runs = {name: _training(name, brief, config, vocabulary, 0, 1000) for name in names}
-    costs: dict[str, list[float]] = {name: [] for name in names}
+    runs = {name: _training(maker(0), brief, config, 0, 1000) for name, maker in makers.items()}
+    costs: dict[str, list[float]] = {name: [] for name in makers}
     for _ in range(rounds):
         for name, reports in runs.items():
             started = time.process_time()

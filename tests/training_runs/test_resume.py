@@ -347,14 +347,15 @@ def train_with_torchrun(processes: int, arguments: list[object]) -> subprocess.C
 
 
 @pytest.mark.slow
-def test_two_processes_train_the_same_language_model_as_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoder", ["lstm", "qrnn"])
+def test_two_processes_train_the_same_language_model_as_one(tmp_path: Path, encoder: str) -> None:
     config = tmp_path / "c.toml"
     config.write_text(
         CONFIG.replace("[pretraining]\n", "[pretraining]\ndropout_multiplier = 0\n")
         .replace("= 1.5", "= 6.0")
         .replace("[encoder]\n", '[encoder]\nprecision = "float32"\n')
     )
-    arguments = pretrain_arguments(tmp_path, config)
+    arguments = [*pretrain_arguments(tmp_path, config), "--encoder", encoder]
     weights: dict[int, Any] = {}
     losses: dict[int, list[float]] = {}
     for count in (1, 2):

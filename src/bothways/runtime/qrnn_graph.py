@@ -82,7 +82,7 @@ class QrnnGraph:
         embedding = graph.constant(matrix)
         embedded = sequence = graph.add("Gather", embedding, ids)  # (T, B, E)
         layers = self._architecture.layers
-        begun = [*states] or [_zeros(graph, ids, width) for width in self.layout.state_widths]
+        begun = [*states] or [_zeros(graph, ids, width) for width in self.layout.state_widths[:-1]]
         new_values: list[str] = []
         for layer, width in enumerate(self.layout.state_widths[:layers]):
             if self._architecture.layer_windows[layer] == 2:

@@ -80,7 +80,7 @@ class EncoderConfig(_Section):
 
     kind: EncoderKind = _DEFAULT_KIND
     """Kind of the layers, which `--encoder` sets: `lstm` (AWD-LSTM) or `qrnn` (quasi-recurrent network). A QRNN reads
-    and trains several times faster. A pack with another kind is refused."""
+    several times faster and trains faster. A pack with another kind is refused."""
     embedding_size: Count
     """Size of the token embedding and of the last layer."""
     hidden_size: Count
