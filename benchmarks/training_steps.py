@@ -1,6 +1,6 @@
-"""Measure training steps of en-small's size with both encoders on random tokens, in float32 and bfloat16.
+"""Measure training steps with both encoders on random tokens, in float32 and bfloat16.
 
-Run: python benchmarks/training_steps.py [--threads 1] [--steps "encoder 128 x 64" ...]
+Run: python benchmarks/training_steps.py [--size small] [--threads 1] [--steps "encoder 128 x 64" ...]
 It takes about ten minutes on one core and on all cores, and prints a table. The times are the least of some steps, and
 CPU time on one core, so that other work on the machine matters little. A step of an encoder is forward and backward
 alone, without loss and optimizer. The last line is JSON with the milliseconds per step.
@@ -28,7 +28,7 @@ from bothways.training.hyperparameters import ENCODERS, FROM_PACK, load_hyperpar
 from bothways.training.models import build_classifier, build_language_model
 from bothways.training.optimizer import StageOptimizer
 
-SIZES = {"vocabulary_size": 10_000, "width_embedding": 256, "width_hidden": 512, "layers": 3}
+VOCABULARY = 10_000
 CLASSES = 6
 KINDS = (
     "encoder 128 x 64",
@@ -44,6 +44,7 @@ STEPS = 8
 def main() -> None:
     """Measure each combination in its own process, with the environment of a training's worker processes."""
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    options.add_argument("--size", default="small")
     options.add_argument("--threads", type=int, nargs="+", default=sorted({1, len(os.sched_getaffinity(0))}))
     options.add_argument("--steps", nargs="+", default=KINDS, choices=KINDS)
     found = options.parse_args()
@@ -53,27 +54,29 @@ def main() -> None:
     for kind in found.steps:
         for name in ("float32", "bfloat16"):
             for threads in found.threads:
-                each = [_measured(kind, name, threads, encoder) for encoder in ENCODERS]
+                each = [_measured(kind, name, threads, encoder, found.size) for encoder in ENCODERS]
                 results |= dict(zip((f"{kind}, {name}, {threads}, {e}" for e in ENCODERS), each, strict=True))
                 cells = " | ".join(f"{milliseconds:.0f}" for milliseconds in each)
                 print(f"| {kind} | {name} | {threads} | {cells} | {each[0] / each[1]:.1f} |", flush=True)
     print(json.dumps(results))
 
 
-def _measured(kind: str, name: str, threads: int, encoder: str) -> float:
+def _measured(kind: str, name: str, threads: int, encoder: str, size: str) -> float:
     environment = {**os.environ, **KEEP_MEMORY, "OMP_NUM_THREADS": str(threads)}
-    command = [sys.executable, __file__, MEASURE, kind, name, str(threads), encoder]
+    command = [sys.executable, __file__, MEASURE, kind, name, str(threads), encoder, size]
     return float(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
 
 
 MEASURE = "measure"
 
 
-def milliseconds_per_step(kind: str, compute_type: torch.dtype, threads: int, encoder: str) -> float:
+def milliseconds_per_step(kind: str, compute_type: torch.dtype, threads: int, encoder: str, size: str) -> float:
     """Return the least time of a step, including dropout, regularization, gradients and optimizer."""
     torch.set_num_threads(threads)
     make = {"encoder": _encoder_step, "language model": _language_model_step, "classifier": _classifier_step}
-    architecture = Architecture.model_validate({**SIZES, "kind": encoder})
+    sizes = load_hyperparameters(size).encoder
+    widths = {"width_embedding": sizes.embedding_size, "width_hidden": sizes.hidden_size, "layers": sizes.layers}
+    architecture = Architecture.model_validate({"vocabulary_size": VOCABULARY, **widths, "kind": encoder})
     step = make[kind.rsplit(" ", 3)[0]](*_shape(kind), compute_type, architecture)
     clock = time.process_time if threads == 1 else time.perf_counter
     seconds = []
@@ -165,6 +168,6 @@ def _shape(kind: str) -> tuple[int, int]:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == [MEASURE]:
-        print(milliseconds_per_step(sys.argv[2], getattr(torch, sys.argv[3]), int(sys.argv[4]), sys.argv[5]))
+        print(milliseconds_per_step(sys.argv[2], getattr(torch, sys.argv[3]), int(sys.argv[4]), *sys.argv[5:]))
     else:
         main()
