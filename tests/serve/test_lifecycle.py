@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,26 @@ def test_sigterm_with_stalled_bodies_ends_at_once(bundle_path: Path, tmp_path: P
             assert connection.recv(65_536).startswith(b"HTTP/1.1 503 ")
         for connection in connections:
             connection.close()
+
+
+@pytest.mark.server
+def test_what_is_not_answered_within_drain_s_is_refused_and_its_connection_closed(
+    bundle_path: Path, tmp_path: Path
+) -> None:
+    with (
+        running(
+            f"m={bundle_path}", "--drain-s", 1, "--threads", 1, "--max-queue-tokens", 1_000_000, folder=tmp_path
+        ) as server,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        long = pool.submit(server.classify, ["the cat sat on a mat, " * 40_000])  # several seconds
+        eventually(lambda: server.metric("bothways_batch_texts") > 0)
+        started = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - started < 5
+        reply = long.result()
+        assert (reply.status, reply.value["kind"]) == (503, "unavailable")
+        assert "retry" in reply.value["error"]
 
 
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])

@@ -453,7 +453,10 @@ def test_a_renewed_certificate_is_shown_without_a_restart_and_no_connection_is_l
     options = ["--ssl-certfile", crt, "--ssl-keyfile", key, "--grpc-port", grpc_port, "--header-timeout-s", 2]
     anyone = ssl.create_default_context()
     anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
-    with running(f"tiny={bundle_path}", *options, folder=tmp_path, wait=False) as server:
+    with (
+        running(f"tiny={bundle_path}", *options, folder=tmp_path, wait=False) as server,
+        contextlib.ExitStack() as closing,
+    ):
 
         def connect() -> http.client.HTTPSConnection:
             return http.client.HTTPSConnection(HOST, server.port, timeout=30, context=anyone)
@@ -483,22 +486,27 @@ def test_a_renewed_certificate_is_shown_without_a_restart_and_no_connection_is_l
         server.process.send_signal(signal.SIGHUP)
         eventually(lambda: "nothing is reloaded" in server.log_text)
         for number in range(1, 4):
-            before, ended = shown(), threading.Event()
+            before, ended, idle = shown(), threading.Event(), closing.enter_context(contextlib.closing(connect()))
             with contextlib.ExitStack() as stack:
                 kept, silent = stack.enter_context(contextlib.closing(connect())), stack.enter_context(server.connect())
                 sending = [stack.enter_context(ThreadPoolExecutor(1)).submit(send_until, ended) for _ in range(4)]
                 stack.callback(ended.set)
-                assert status(kept) == 200
+                assert [status(kept), status(idle)] == [200, 200]
                 certificate(tmp_path, "own")
                 server.process.send_signal(signal.SIGHUP)
                 eventually(partial(is_renewed, number))
                 assert shown() == ssl.PEM_cert_to_DER_cert(crt.read_text()) != before
-                assert status(kept) == 200
+                kept.request("GET", "/health/live")
+                reply = kept.getresponse()
+                assert (reply.status, reply.getheader("connection")) == (200, "close")
+                reply.read()
                 with anyone.wrap_socket(silent) as secured:  # a handshake that began before the renewal
                     assert secured.getpeercert(binary_form=True) == before
             statuses = [found for each in sending for found in each.result()]
             assert set(statuses) == {200}
             assert infer_over_grpc(grpc_port, crt, []) == "answered"
+        idle.sock.settimeout(10)
+        assert idle.sock.recv(1) == b""  # after header-timeout-s
         assert server.stop() == 0
         assert "stopped after draining" in server.log_text
 

@@ -141,3 +141,20 @@ def test_its_curl_commands_run(
     (labels,) = multi_label_model.predict([text])
     assert {each["label"] for each in scores if each["chosen"]} == set(labels)
     assert predictions["predictions"][0]["labels"] == list(labels)
+
+
+def test_the_tests_that_hold_its_sentences_exist() -> None:
+    """tests/serve/README.md names them."""
+    places = {"S/": "tests/serve/test_", "U/": "tests/unit/serve/test_", "G/": "tests/guarantees/test_"}
+    table = (ROOT / "tests" / "serve" / "README.md").read_text(encoding="utf-8").partition("\n## ")[2]
+    missing = []
+    for line in table.splitlines():
+        code = ""
+        for short, name, path, test in re.findall(r"\b([SUG]/)(\w+)|\b(tests/[\w/]+\.py)|::([a-z]\w+)", line):
+            if test:
+                missing += [] if f" {test}" in code else [test]
+            else:
+                file = ROOT / (path or f"{places[short]}{name}.py")
+                code = file.read_text(encoding="utf-8") if file.exists() else ""
+                missing += [] if code else [str(file)]
+    assert not missing
