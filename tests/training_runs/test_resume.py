@@ -148,9 +148,9 @@ def test_a_killed_run_resumes_and_produces_the_same_bytes(
 
 
 def test_a_damaged_checkpoint_is_reported_and_the_previous_one_is_used(
-    tmp_path: Path, train_arguments: list[object], trainer: CommandServer
+    tmp_path: Path, train_arguments: list[object], config: Path, trainer: CommandServer
 ) -> None:
-    train_arguments = [*train_arguments, "--encoder", "qrnn"]
+    config.write_text(BRIEF.replace("[encoder]\n", '[encoder]\nkind = "qrnn"\nfirst_window = 2\n'))
     assert trainer.run(*train_arguments, "--out", tmp_path / "whole").status == 0
     out = tmp_path / "killed"
     folder = tmp_path / "killed.run" / "forward"

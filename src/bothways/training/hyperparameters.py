@@ -72,13 +72,20 @@ def _is_weight(value: object) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool) and 0 < float(value) < math.inf
 
 
-_DEFAULT_KIND: EncoderKind = "lstm"
+def _needs_qrnn(first_window: int, info: ValidationInfo) -> int:
+    if first_window != 1 and info.data.get("kind") != "qrnn":
+        raise PydanticCustomError("kind", 'needs kind = "qrnn" beside it')
+    return first_window
+
+
+_DEFAULTS = {"kind": "lstm", "first_window": 1}
+"""Defaults of keys that earlier versions did not have."""
 
 
 class EncoderConfig(_Section):
     """Architecture of the encoder, and how backward text is presented to it."""
 
-    kind: EncoderKind = _DEFAULT_KIND
+    kind: EncoderKind = "lstm"
     """Kind of the layers, which `--encoder` sets: `lstm` (AWD-LSTM) or `qrnn` (quasi-recurrent network). A QRNN reads
     several times faster and trains faster. A pack with another kind is refused."""
     embedding_size: Count
@@ -87,6 +94,8 @@ class EncoderConfig(_Section):
     """Size of the other layers."""
     layers: Annotated[int, Field(ge=1, le=8)]
     """Number of layers."""
+    first_window: Annotated[Annotated[int, Field(ge=1, le=2)], AfterValidator(_needs_qrnn)] = 1
+    """Number of tokens that the gates of the first layer of a QRNN depend on. 2 adds the token before, as in fastai."""
     special_token_placement: SpecialTokenPlacement = SpecialTokenPlacement.READING_ORDER
     """Position of special tokens such as `xxmaj` when text is read backward: `reading-order` (read before their word)
     or `as-written` (read after it, as in fastai)."""
@@ -95,10 +104,10 @@ class EncoderConfig(_Section):
     AMX or AVX-512 BF16, float32 elsewhere. Weights and reported metrics are always float32."""
 
     @model_serializer(mode="wrap")
-    def _without_default_kind(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """Leave the default kind out, so that a bundle with it is the same as one of earlier versions."""
+    def _without_new_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Leave out the defaults of new keys, so that a bundle with them is the same as one of earlier versions."""
         fields: dict[str, object] = serialize(self)
-        return {name: value for name, value in fields.items() if name != "kind" or value != _DEFAULT_KIND}
+        return {name: value for name, value in fields.items() if _DEFAULTS.get(name) != value}
 
 
 class TokenizerConfig(_Section):

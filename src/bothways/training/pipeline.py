@@ -54,7 +54,6 @@ from bothways.version import __version__
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 _TEXTS_PER_REPORT = 500
-_QRNN_FIRST_WINDOW = 2
 _SAMPLE_CHARACTERS = 60_000_000
 """A tokenizer is trained on at most this much of a corpus."""
 
@@ -439,7 +438,7 @@ def _member(direction: Direction, tokenizer: Tokenizer, settings: RunSettings, w
         width_hidden=sizes.hidden_size,
         layers=sizes.layers,
         kind=sizes.kind,
-        first_window=_QRNN_FIRST_WINDOW if sizes.kind == "qrnn" else 1,
+        first_window=sizes.first_window,
     )
     weights: FileName = "forward.safetensors" if direction is Direction.FORWARD else "backward.safetensors"
     return Member(

@@ -54,6 +54,10 @@ def test_the_kind_of_the_encoder_is_an_option_or_a_key_and_recorded_unless_it_is
     assert of_key.model_dump(mode="json")["encoder"]["kind"] == of_key.requested_encoder == "qrnn"
     with pytest.raises(ConfigError, match=r"encoder\.kind is qrnn, but --encoder is lstm\. Drop one of them"):
         load_hyperparameters("tiny", tmp_path / "c.toml", "lstm")
+    wide = load_hyperparameters("tiny", {"encoder": {"first_window": 2}}, "qrnn").encoder
+    assert wide.model_dump()["first_window"] == wide.first_window == 2
+    with pytest.raises(ConfigError, match=r'encoder\.first_window: needs kind = "qrnn" beside it, found 2'):
+        load_hyperparameters("tiny", {"encoder": {"first_window": 2}})
     for unknown in ("gru", "QRNN", ""):
         with pytest.raises(ConfigError, match=f"^unknown encoder '{unknown}': expected lstm or qrnn$"):
             load_hyperparameters("tiny", None, unknown)  # type: ignore[arg-type]
