@@ -53,7 +53,8 @@ def tokens_per_second(size: str) -> int:
 
     from bothways.bundle.manifest import Architecture  # noqa: PLC0415
     from bothways.data.token_store import TokenStore  # noqa: PLC0415
-    from bothways.nn.awd_lstm import Dropouts, EncoderNetwork, LanguageModelNetwork  # noqa: PLC0415
+    from bothways.nn.encoder import Dropouts, EncoderNetwork  # noqa: PLC0415
+    from bothways.nn.language_model import LanguageModelNetwork  # noqa: PLC0415
     from bothways.text.reading import Direction  # noqa: PLC0415
     from bothways.training.checkpoints import Checkpoints, LanguageModelCheckpoint, with_prefix  # noqa: PLC0415
     from bothways.training.hyperparameters import load_hyperparameters  # noqa: PLC0415

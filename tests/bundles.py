@@ -38,8 +38,8 @@ from bothways.bundle.manifest import (
 from bothways.bundle.parity import ENSEMBLE, ParityRow, dump_parity_record, with_decisions
 from bothways.bundle.weights import read_weights, write_weights
 from bothways.bundle.write import write_bundle
-from bothways.nn.awd_lstm import LanguageModelNetwork
 from bothways.nn.classifier import ClassifierNetwork
+from bothways.nn.language_model import LanguageModelNetwork
 from bothways.runtime.verify import verify_in_fresh_process
 from bothways.tasks.multi_label import MultiLabel
 from bothways.tasks.regression import Regression
@@ -68,6 +68,11 @@ THRESHOLDS = [0.52, 0.53, 0.51, 0.42]
 TEMPERATURE = 1.7
 WIDTH_EMBEDDING, WIDTH_HIDDEN, LAYERS, WIDTH_HEAD = 16, 24, 2, 8
 SEED = 5
+QRNNS: dict[Direction, dict[str, Any]] = {
+    Direction.FORWARD: {"kind": "qrnn", "first_window": 2},
+    Direction.BACKWARD: {"kind": "qrnn", "output_gate": False},
+}
+"""Architectures of the tiny bundle with QRNNs: each direction is another variant."""
 RECORD = TrainingRecord(bothways_version=bothways.__version__, seed=SEED, size="tiny", text_columns=["text"])
 MULTI_LABEL_RECORD = RECORD.model_copy(update={"label_column": "topics", "label_separator": ";"})
 FILES = [MANIFEST_FILE, "README.md", "backward.safetensors", "forward.safetensors", "parity.jsonl", "tokenizer.json"]
@@ -168,6 +173,7 @@ def make_classifiers(
     thresholds: list[float] | None = None,
     task: Task | None = None,
     columns: tuple[str, ...] = ("text",),
+    encoders: Mapping[Direction, Mapping[str, Any]] | None = None,
 ) -> TinyClassifiers:
     """Return random classifiers whose results depend on each token and on the order of tokens."""
     if task is None:
@@ -178,7 +184,8 @@ def make_classifiers(
     torch.set_num_threads(1)
     config = load_hyperparameters("tiny").classifier.model_copy(update={"head_size": WIDTH_HEAD})
     members = [
-        make_member(direction, tokenizer, placement, [WIDTH_HEAD]) for direction, placement in placements.items()
+        make_member(direction, tokenizer, placement, [WIDTH_HEAD], encoders)
+        for direction, placement in placements.items()
     ]
     models = {}
     for member in members:
@@ -190,9 +197,13 @@ def make_classifiers(
 
 
 def make_language_models(
-    tokenizer: Tokenizer, placements: Mapping[Direction, SpecialTokenPlacement]
+    tokenizer: Tokenizer,
+    placements: Mapping[Direction, SpecialTokenPlacement],
+    encoders: Mapping[Direction, Mapping[str, Any]] | None = None,
 ) -> TinyLanguageModels:
-    members = [make_member(direction, tokenizer, placement, None) for direction, placement in placements.items()]
+    members = [
+        make_member(direction, tokenizer, placement, None, encoders) for direction, placement in placements.items()
+    ]
     models = {}
     for member in members:
         models[member.direction] = _language_model(member)
@@ -201,13 +212,19 @@ def make_language_models(
 
 
 def make_member(
-    direction: Direction, tokenizer: Tokenizer, placement: SpecialTokenPlacement, widths_head: list[int] | None
+    direction: Direction,
+    tokenizer: Tokenizer,
+    placement: SpecialTokenPlacement,
+    widths_head: list[int] | None,
+    encoders: Mapping[Direction, Mapping[str, Any]] | None = None,
 ) -> Member:
+    """Return a member of the tiny sizes, an LSTM unless its direction has another encoder."""
     architecture = Architecture(
         vocabulary_size=len(tokenizer),
         width_embedding=WIDTH_EMBEDDING,
         width_hidden=WIDTH_HIDDEN,
         layers=LAYERS,
+        **(encoders or {}).get(direction, {}),
     )
     weights: Any = f"{direction}.safetensors"
     return Member(

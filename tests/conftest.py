@@ -15,6 +15,7 @@ from bothways.text.reading import Direction, SpecialTokenPlacement
 from bothways.text.subword_tokenizer import SubwordTokenizer
 from bothways.text.tokenizer_document import parse_tokenizer
 from tests.bundles import (
+    QRNNS,
     TEMPERATURE,
     THRESHOLDS,
     TOPICS,
@@ -65,6 +66,28 @@ def bundle_path(torch_models: TinyClassifiers, tmp_path_factory: pytest.TempPath
 def model(bundle_path: Path) -> Classifier:
     """The bundle of ``torch_models``, loaded."""
     return load(bundle_path)
+
+
+@pytest.fixture(scope="session")
+def qrnn_torch_models(tiny_tokenizer: SubwordTokenizer) -> TinyClassifiers:
+    """Random classifiers with QRNNs: forward with window 2, backward without output gate."""
+    return make_classifiers(
+        tiny_tokenizer, dict.fromkeys(Direction, SpecialTokenPlacement.READING_ORDER), encoders=QRNNS
+    )
+
+
+@pytest.fixture(scope="session")
+def qrnn_bundle_path(qrnn_torch_models: TinyClassifiers, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of ``qrnn_torch_models``. Tests that modify it copy it first."""
+    path = tmp_path_factory.mktemp("bundles") / "qrnn.bundle"
+    write_classifiers(path, qrnn_torch_models)
+    return path
+
+
+@pytest.fixture(scope="session")
+def qrnn_model(qrnn_bundle_path: Path) -> Classifier:
+    """The bundle of ``qrnn_torch_models``, loaded."""
+    return load(qrnn_bundle_path)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,15 @@ from bothways.training.hyperparameters import FROM_PACK, SIZES, Hyperparameters,
 PAGE = Path(__file__).parents[1] / "docs" / "hyperparameters.md"
 PART = "made by tools/make_hyperparameters_table.py"
 HEAD = "| key | default | description |\n|---|---|---|\n"
-FIXED_BY_PACK = {"embedding_size", "hidden_size", "layers", "special_token_placement", "vocabulary_size"}
+FIXED_BY_PACK = {
+    "kind",
+    "embedding_size",
+    "hidden_size",
+    "layers",
+    "first_window",
+    "special_token_placement",
+    "vocabulary_size",
+}
 
 
 def tables() -> str:

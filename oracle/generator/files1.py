@@ -107,8 +107,6 @@ def saved_classifiers() -> Iterator[Learner]:
     yield from pth("pth", "bptt", "E2", "bptt=50 and max_len=100.", window, bptt=50, max_len=100)
     rules = (Import("unknowable", options=SAID, note="the rules are not in the file"),)
     yield from pth("pth", "rules", "E4", "Two rules.", rules, data=with_tokenizer(pre_rules=[PRE[0], PRE[4]]))
-    qrnn = (Import("refused", "QRNN", options=SAID),)
-    yield from pth("pth", "qrnn", "E6", "qrnn=True.", qrnn, config={"qrnn": True})
 
 
 def saved_pieces_and_tasks() -> Iterator[Learner]:
@@ -163,7 +161,6 @@ def language_models() -> Iterator[Learner]:
         "untied": {"tie_weights": False},
         "no-bias": {"out_bias": False},
         "layers-1": {"n_layers": 1},
-        "qrnn": {"qrnn": True},
     }
     for name, config in variants.items():
         for direction in BOTH if name == "plain" else ("forward",):
@@ -180,16 +177,21 @@ def language_models() -> Iterator[Learner]:
 
 def expected(name: str) -> Import:
     """Return what is expected of a variant of a language model."""
-    if name == "qrnn":
-        return Import("refused", "QRNN")
     return Import("either", "tie|tied|decoder") if name == "untied" else Import()
 
 
 def three_ways(
-    full: str, what: str, make: Any, first: Import, said: dict[str, Any], direction: str, **more: Any
+    full: str,
+    what: str,
+    make: Any,
+    first: Import,
+    said: dict[str, Any],
+    direction: str,
+    kind: str = "language-models",
+    **more: Any,
 ) -> Iterator[Learner]:
     """Yield a language model exported and saved, and its encoder."""
-    kind, finding = "language-models", "E6" if "sentencepiece" in full else "plain"
+    finding = "E6" if "sentencepiece" in full or "qrnn" in full else "plain"
     option = said if "sentencepiece" in full else {}
     exported = exported_language_model(make, direction=direction, **more)
     in_sample = full.endswith("plain-backward")
@@ -203,20 +205,24 @@ def three_ways(
     yield Learner(f"{full}-encoder", kind, finding, f"{what}, its encoder.", encoder, (one,), direction)
 
 
+def lm_pieces(full: str, direction: str) -> Any:
+    """Return data of a language model of pieces, in a folder of its own."""
+    seed_all(7)
+    place = scratch() / full
+    place.mkdir(exist_ok=True)
+    processor = fastai_text.SPProcessor(n_cpus=1, vocab_sz=300)
+    items = fastai_text.TextList.from_df(training_rows(), place, cols="text", processor=[processor])
+    labeled = quietly(items.split_by_rand_pct(0.1, seed=3).label_for_lm)
+    return quietly(labeled.databunch, bs=4, num_workers=0, backwards=direction == "backward")
+
+
 def language_models_of_pieces() -> Iterator[Learner]:
     """Yield language models and encoders whose words are pieces."""
     for direction in BOTH:
         full = f"v1-language-models-sentencepiece-{direction}"
 
         def make(direction: str = direction, full: str = full) -> Any:
-            seed_all(7)
-            place = scratch() / full
-            place.mkdir(exist_ok=True)
-            processor = fastai_text.SPProcessor(n_cpus=1, vocab_sz=300)
-            items = fastai_text.TextList.from_df(training_rows(), place, cols="text", processor=[processor])
-            labeled = quietly(items.split_by_rand_pct(0.1, seed=3).label_for_lm)
-            data = quietly(labeled.databunch, bs=4, num_workers=0, backwards=direction == "backward")
-            return language_model(data, full)
+            return language_model(lm_pieces(full, direction), full)
 
         said = {"sentencepiece": "file:spm.model"}
         yield from three_ways(full, "A language model of pieces", make, Import(), said, direction, copied=copied_model)

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import files1
 import models1
+import qrnns1
 import tasks1
 import tokens1
 import torch
 from rows1 import VERSION
 from table import generate
 
-KINDS = (*models1.KINDS, *tokens1.KINDS, *tasks1.KINDS, *files1.KINDS)
+KINDS = (*models1.KINDS, *tokens1.KINDS, *tasks1.KINDS, *files1.KINDS, *qrnns1.KINDS)
 
 
 def main() -> None:

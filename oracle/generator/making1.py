@@ -106,11 +106,13 @@ def classifier(
     return learn
 
 
-def language_model(data: Any, name: str, *, config: Any = None, **options: Any) -> Any:
+def language_model(data: Any, name: str, *, config: Any = None, change: Any = None, **options: Any) -> Any:
     """Return a language model with random weights."""
     seed_all(seed_of(name))
     sizes = {**fastai_text.awd_lstm_lm_config, **SIZES, **(config or {})}
     learn = fastai_text.language_model_learner(data, fastai_text.AWD_LSTM, config=sizes, pretrained=False, **options)
+    if change is not None:
+        change(learn)
     spread_language_model(learn.model)
     return learn
 
@@ -131,7 +133,8 @@ def predictions(learn: Any, direction: str, *, ids: bool = True) -> Callable[[An
     """Return a function that predicts a text with `learn.predict`."""
 
     def expect(text: Any) -> dict[str, Any]:
-        label, _, scores = learn.predict(text)
+        with torch.no_grad():  # 1.0.52 predicts with gradients, for which today's torch forbids a step of its QRNN
+            label, _, scores = learn.predict(text)
         found = {"scores": [float(number) for number in scores.flatten()], "label": listed(label)}
         if isinstance(text, list):
             marks = learn.data.single_ds.x.processor[0].mark_fields

@@ -132,12 +132,14 @@ def classifier(
     return learn
 
 
-def language_model(data: Any, name: str, *, direction: str = "forward", config: Any = None, **options: Any) -> Any:
+def language_model(
+    data: Any, name: str, *, direction: str = "forward", config: Any = None, arch: Any = AWD_LSTM, **options: Any
+) -> Any:
     """Return a language model with random weights."""
     set_seed(seed_of(name), reproducible=True)
     sizes = {**awd_lstm_lm_config, **SIZES, **(config or {})}
     learn = language_model_learner(
-        data, AWD_LSTM, config=sizes, backwards=direction == "backward", pretrained=False, **options
+        data, arch, config=sizes, backwards=direction == "backward", pretrained=False, **options
     )
     spread_language_model(learn.model)
     return learn

@@ -29,7 +29,6 @@ def sizes() -> Iterator[Learner]:
     yield from row("sizes", "dropouts-0", "plain", "All dropouts 0.", config=zero, ps=[0.0])
     yield from row("sizes", "drop-mult-0", "plain", "drop_mult=0.", ways=BOTH, drop_mult=0.0)
     yield from row("sizes", "bidir", "E1", "bidir=True.", refused("bidir|both|directions"), config={"bidir": True})
-    yield from row("sizes", "qrnn", "E6", "qrnn=True.", refused("QRNN"), config={"qrnn": True}, in_sample=True)
 
 
 def windows() -> Iterator[Learner]:

@@ -189,6 +189,37 @@ def halving_hook(module: Any, arguments: Any, output: Any) -> Any:
     return (output[0] / 2, *output[1:])
 
 
+def multifit_classes(name: str = "SPProcessor2") -> tuple[Any, Any]:
+    """Return classes that stand for MultiFiT's: its processor, and its cleaning function, which changes nothing here.
+
+    The real function splits texts with Moses.
+    """
+    from fastai.text import SPProcessor
+
+    class Own(SPProcessor):
+        pass
+
+    class Moses:
+        def __call__(self, t):
+            return t
+
+    module = "fastai_contrib.text_data"
+    return placed(Own, module, name), placed(Moses, module, "MosesPreprocessingFunc")
+
+
+def with_own_qrnn(learn: Any) -> None:
+    """Make the first QRNN layer one of a notebook's class, which has fastai's name and halves its outputs."""
+    from fastai.text.models.qrnn import QRNNLayer
+
+    class Own(QRNNLayer):
+        def forward(self, inp, hid=None):
+            output, last = super().forward(inp, hid)
+            return output / 2, last
+
+    layer = learn.model[0].module.rnns[0].layers[0]
+    layer.__class__ = placed(Own, "__main__", "QRNNLayer")
+
+
 for _thing in list(globals().values()):
     if isinstance(_thing, type) and _thing.__module__ == __name__:
         in_notebook(_thing)

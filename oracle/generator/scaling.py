@@ -25,7 +25,7 @@ def spread(model: Any, batches: list[Any], scale: float = 1.5) -> None:
                 module.weight.mul_(8 / max(module.weight.abs().max().item() * 8, 1))
                 break
         for name, parameter in encoder.named_parameters():
-            if "weight_ih" in name:  # those between states would make rounding errors grow along a text
+            if is_of_inputs(name):
                 parameter.mul_(2)
         norms = [module for module in head.modules() if isinstance(module, nn.BatchNorm1d)]
         model.eval()
@@ -43,6 +43,11 @@ def spread(model: Any, batches: list[Any], scale: float = 1.5) -> None:
             if rows is not None:
                 found = (rows @ linears[-1].weight.T).std(dim=0).mean().item()
                 linears[-1].weight.mul_(scale / max(found, 1e-6))
+
+
+def is_of_inputs(name: str) -> bool:
+    """Return whether a weight is of a layer's inputs. Those between states would make rounding errors grow."""
+    return "weight_ih" in name or "linear.weight_raw" in name
 
 
 def inputs_of(module: Any, model: Any, batches: list[Any]) -> Any:
@@ -69,5 +74,5 @@ def spread_language_model(model: Any) -> None:
                 module.weight.mul_(10)
                 break
         for name, parameter in model[0].named_parameters():
-            if "weight_ih" in name:  # those between states would make rounding errors grow along a text
+            if is_of_inputs(name):
                 parameter.mul_(2)

@@ -415,13 +415,13 @@ def sentencepiece() -> Iterator[Learner]:
     yield from one("other-model", "The model of another learner, with other pieces.", wrong, vocab_sz=250)
 
 
-def pieces(direction: str, language: str, **given: Any) -> Any:
-    """Return data tokenized by a SPProcessor, in a folder of its own."""
+def pieces(direction: str, language: str, kind: Any = None, **given: Any) -> Any:
+    """Return data tokenized by a SPProcessor, or a subclass of it, in a folder of its own."""
     seed_all(7)
     place = scratch() / f"pieces-{len(list(scratch().iterdir()))}"
     place.mkdir()
     rows = training_rows() if language == "en" else rows_in(language)
-    processor = fastai_text.SPProcessor(
+    processor = (kind or fastai_text.SPProcessor)(
         lang=language, n_cpus=1, **{"vocab_sz": 300, "max_sentence_len": 20480, **given}
     )
     items = fastai_text.TextList.from_df(rows, place, cols="text", processor=[processor])

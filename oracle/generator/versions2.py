@@ -15,6 +15,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import fastai
+import qrnns2
 import spacy
 import torch
 from fastai.text import all as fastai_text
@@ -41,7 +42,7 @@ from making2 import (
     text_block,
     weights,
 )
-from table import EXACT, Import, Learner, generate, refused
+from table import EXACT, Import, Learner, generate
 from texts import training_rows
 
 VERSION = fastai.__version__
@@ -50,6 +51,8 @@ KIND = f"fastai {VERSION}"
 
 def learners() -> Iterator[Learner]:
     """Yield the learners of this version."""
+    if hasattr(fastai_text, "AWD_QRNN"):
+        yield from qrnns2.learners(VERSION, pieces, language_model_data)
     for direction in ("forward", "backward"):
         for name, task, make in makers(direction):
             full = f"v2-versions-{VERSION}-{name}-{direction}"
@@ -64,8 +67,6 @@ def learners() -> Iterator[Learner]:
                 yield Learner(
                     f"{full}-pth", KIND, "plain", "Saved.", weights(made, direction=direction), imports, direction
                 )
-        if hasattr(fastai_text, "AWD_QRNN"):
-            yield qrnn(direction)
         full = f"v2-versions-{VERSION}-language-model-{direction}"
 
         def model(direction: str = direction, full: str = full) -> Any:
@@ -80,17 +81,6 @@ def learners() -> Iterator[Learner]:
             EXACT,
             direction,
         )
-
-
-def qrnn(direction: str) -> Learner:
-    """Return a classifier of QRNNs, which later versions do not have."""
-    full = f"v2-versions-{VERSION}-qrnn-{direction}"
-    config = {**fastai_text.awd_qrnn_clas_config, **SIZES}
-
-    def made() -> Any:
-        return classifier(plain_loaders(direction), full, direction=direction, arch=fastai_text.AWD_QRNN, config=config)
-
-    return Learner(full, KIND, "E6", "AWD_QRNN.", export(made, direction=direction), refused("QRNN"), direction)
 
 
 def makers(direction: str) -> Iterator[tuple[str, str, Any]]:

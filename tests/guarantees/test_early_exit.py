@@ -29,12 +29,20 @@ TEXTS = [" ".join(RNG.choice(WORDS, RNG.integers(0, 90))) for _ in range(300)]
 FIRST, OTHER = Direction.FORWARD, Direction.BACKWARD
 
 
-@pytest.fixture(scope="module", params=list(Direction))
-def models(
-    request: pytest.FixtureRequest, bundle_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Classifier, Classifier]:
+@pytest.fixture(
+    scope="module",
+    params=[
+        ("bundle_path", Direction.FORWARD),
+        ("bundle_path", Direction.BACKWARD),
+        ("qrnn_bundle_path", Direction.FORWARD),
+    ],
+    ids=["forward", "backward", "QRNN, forward"],
+)
+def models(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Classifier, Classifier]:
     """The same bundle without and with an early exit that is confident about half of the texts."""
-    path = write_with_early_exit(bundle_path, tmp_path_factory.mktemp("early_exit") / "m.bundle", request.param, TEXTS)
+    bundle, first = request.param
+    bundle_path: Path = request.getfixturevalue(bundle)
+    path = write_with_early_exit(bundle_path, tmp_path_factory.mktemp("early_exit") / "m.bundle", first, TEXTS)
     return bothways.load(bundle_path), bothways.load(path, early_exit=True)
 
 

@@ -67,6 +67,15 @@ def test_a_format_number_of_1_in_a_golden_bundle_cannot_become_2(tmp_path: Path)
         bothways.verify(copy)
 
 
+def test_format_1_has_no_encoder_but_the_lstm(tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(GOLDEN / "topics.bundle", tmp_path / "copy.bundle"))
+    fields = json.loads((copy / "bundle.json").read_bytes())
+    fields["members"][0]["architecture"]["kind"] = "qrnn"
+    (copy / "bundle.json").write_text(json.dumps(fields))
+    with pytest.raises(BundleBroken, match="format 1 has no key 'kind' in an architecture"):
+        bothways.verify(copy)
+
+
 @pytest.mark.parametrize("change", ["members", "training", "files", "labels", "format"])
 @pytest.mark.parametrize("value", [None, 3, "x", [], [3], {}, {"a": 3}], ids=repr)
 def test_a_manifest_of_format_1_with_anything_in_it_is_refused(tmp_path: Path, change: str, value: object) -> None:

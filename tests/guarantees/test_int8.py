@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bothways
-from bothways.bundle.manifest import Architecture, Kind
+from bothways.bundle.manifest import Architecture, EncoderKind, Kind
 from bothways.bundle.read import read_bundle
 from bothways.bundle.weights import encoder_shapes
 from bothways.errors import ConfigError, TextError
@@ -35,12 +35,19 @@ def int8(bundle_path: Path) -> Classifier:
     return bothways.load(bundle_path, precision="int8")
 
 
+@pytest.fixture(scope="module")
+def each_int8(each_bundle_path: Path) -> Classifier:
+    return bothways.load(each_bundle_path, precision="int8")
+
+
 # Close to the trainer's numbers.
 
 
-def test_probabilities_are_near_the_trainers(int8: Classifier, model: Classifier, bundle_path: Path) -> None:
-    texts = [*TEXTS, *(row.text for row in read_bundle(bundle_path, Kind.CLASSIFIER).parity_record)]
-    exact, near = model.predict_proba_by_direction(texts), int8.predict_proba_by_direction(texts)
+def test_probabilities_are_near_the_trainers(
+    each_int8: Classifier, each_model: Classifier, each_bundle_path: Path
+) -> None:
+    texts = [*TEXTS, *(row.text for row in read_bundle(each_bundle_path, Kind.CLASSIFIER).parity_record)]
+    exact, near = each_model.predict_proba_by_direction(texts), each_int8.predict_proba_by_direction(texts)
     for name in NAMES:
         difference = np.abs(exact[name] - near[name])
         assert 0 < difference.max() < 0.1
@@ -76,24 +83,27 @@ def test_weights_that_all_have_the_largest_value_do_not_overflow() -> None:
     texts=st.lists(st.text(alphabet="abc DEF!", max_size=120), min_size=1, max_size=8),
     lookahead=st.sampled_from([1, 2, 512]),
 )
-def test_batching_never_changes_a_bit(int8: Classifier, texts: list[str], lookahead: int) -> None:
-    for text, together in zip(texts, int8.stream(texts, lookahead), strict=True):
-        (alone,) = int8.stream([text])
+def test_batching_never_changes_a_bit(each_int8: Classifier, texts: list[str], lookahead: int) -> None:
+    for text, together in zip(texts, each_int8.stream(texts, lookahead), strict=True):
+        (alone,) = each_int8.stream([text])
         for name in NAMES:
             assert together.probabilities[name].tolist() == alone.probabilities[name].tolist()
 
 
-def test_batching_never_changes_a_bit_of_long_texts(int8: Classifier) -> None:
+def test_batching_never_changes_a_bit_of_long_texts(each_int8: Classifier) -> None:
     texts = [*TEXTS, *(text[: len(text) // 2] for text in TEXTS)]
-    together = int8.predict_proba_by_direction(texts)
+    together = each_int8.predict_proba_by_direction(texts)
     for i, text in enumerate(texts):
-        alone = int8.predict_proba_by_direction([text])
+        alone = each_int8.predict_proba_by_direction([text])
         assert all(np.array_equal(alone[name][0], together[name][i]) for name in NAMES), i
 
 
+@pytest.mark.parametrize("kind", get_args(EncoderKind))
 @pytest.mark.parametrize("widths", [(3, 5), (17, 33), (128, 256)])
-def test_no_width_no_batch_and_no_number_of_threads_changes_a_bit(widths: tuple[int, int]) -> None:
-    architecture = Architecture(vocabulary_size=50, width_embedding=widths[0], width_hidden=widths[1], layers=2)
+def test_no_width_no_batch_and_no_number_of_threads_changes_a_bit(widths: tuple[int, int], kind: EncoderKind) -> None:
+    architecture = Architecture(
+        vocabulary_size=50, width_embedding=widths[0], width_hidden=widths[1], layers=2, kind=kind
+    )
     weights = _random_weights(architecture)
     rng = np.random.default_rng(1)
     texts = [random_tokens(rng, length, 50) for length in (1, 2, 31, 32, 33, 64, 65, 7, 300, 1100)]
@@ -163,20 +173,23 @@ def _random_weights(architecture: Architecture) -> dict[str, np.ndarray]:
     return {f"encoder.{name}": rng.normal(0, 0.3, shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-def test_a_text_in_parts_gets_the_prediction_of_the_whole_text(int8: Classifier) -> None:
+def test_a_text_in_parts_gets_the_prediction_of_the_whole_text(each_int8: Classifier) -> None:
     text = "The cat sat on the mat, and the DOG ate it all up. What a lovely film; I loved every minute of it! " * 3
-    reader, rng = int8.open(), random.Random(0)
+    reader, rng = each_int8.open(), random.Random(0)
     start = 0
     while start < len(text):
         end = start + rng.randint(1, 30)
         found = reader.append(text[start:end])
         start = end
-        assert found.tolist() == int8.predict_proba_by_direction([text[:start]])["forward"][0].tolist()
-    (expected,) = int8.stream([text])
+        assert found.tolist() == each_int8.predict_proba_by_direction([text[:start]])["forward"][0].tolist()
+    (expected,) = each_int8.stream([text])
     assert reader.close().probabilities["ensemble"].tolist() == expected.probabilities["ensemble"].tolist()
 
 
-def test_cores_are_divided_where_both_directions_read_and_the_number_is_even(bundle_path: Path, tmp_path: Path) -> None:
+def test_cores_are_divided_where_both_directions_read_and_the_number_is_even(
+    bundle_path: Path, qrnn_bundle_path: Path, tmp_path: Path
+) -> None:
+    assert [bothways.load(p, threads=2).engine.threads for p in (bundle_path, qrnn_bundle_path)] == [1, 2]
     path = write_with_early_exit(
         bundle_path, tmp_path / "m.bundle", Direction.FORWARD, ["The cat sat.", "no", "dog", "it"]
     )

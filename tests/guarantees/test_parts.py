@@ -84,14 +84,14 @@ def test_only_the_last_words_stay_unsettled(tiny_tokenizer: SubwordTokenizer) ->
 
 @given(parts=TEXTS)
 def test_each_part_returns_the_forward_scores_so_far_and_close_returns_the_prediction(
-    model: Classifier, parts: list[str]
+    each_model: Classifier, parts: list[str]
 ) -> None:
-    reader, text = model.open(), ""
+    reader, text = each_model.open(), ""
     for part in parts:
         text += part
         found = reader.append(part)
-        assert found.tolist() == model.predict_proba_by_direction([text])["forward"][0].tolist()
-    (expected,) = model.stream([text])
+        assert found.tolist() == each_model.predict_proba_by_direction([text])["forward"][0].tolist()
+    (expected,) = each_model.stream([text])
     prediction = reader.close()
     assert (prediction.label, prediction.probability) == (expected.label, expected.probability)
     assert prediction.probabilities.keys() == expected.probabilities.keys()

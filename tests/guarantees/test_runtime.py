@@ -9,7 +9,7 @@ import threading
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import onnxruntime
@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bothways
-from bothways.bundle.manifest import Architecture, Kind, Member
+from bothways.bundle.manifest import Architecture, EncoderKind, Kind, Member
 from bothways.bundle.parity import ENSEMBLE, NASTY_TEXTS
 from bothways.bundle.read import read_bundle
 from bothways.bundle.shipped import pack_path
@@ -118,7 +118,9 @@ print(next(int(line.split()[1]) for line in open("/proc/self/status") if line.st
 
 
 @pytest.mark.parametrize(
-    "which", ["", "mixed_", "multi_label_"], ids=["reading order", "mixed placements, calibrated", "multi-label"]
+    "which",
+    ["", "mixed_", "multi_label_", "qrnn_"],
+    ids=["reading order", "mixed placements, calibrated", "multi-label", "QRNN"],
 )
 def test_a_loaded_bundle_has_the_trainers_probabilities_in_every_direction(
     which: str, request: pytest.FixtureRequest
@@ -160,8 +162,10 @@ def test_special_tokens_in_another_place_would_be_noticed(torch_models: TinyClas
 
 @settings(max_examples=30)
 @given(st.text(max_size=300))
-def test_any_text_gets_torchs_probabilities(torch_models: TinyClassifiers, model: Classifier, text: str) -> None:
-    ours, theirs = model.predict_proba_by_direction([text]), torch_models.probabilities([text])
+def test_any_text_gets_torchs_probabilities(
+    each_torch_models: TinyClassifiers, each_model: Classifier, text: str
+) -> None:
+    ours, theirs = each_model.predict_proba_by_direction([text]), each_torch_models.probabilities([text])
     for name in NAMES:
         np.testing.assert_allclose(ours[name], theirs[name], rtol=0, atol=1e-5, err_msg=name)
 
@@ -182,49 +186,52 @@ lengths_of_texts = st.one_of(
     st.sampled_from([1, 2, 3, 5, SLOTS]),
 )
 def test_batch_order_and_lookahead_never_change_a_bit(
-    model: Classifier, sizes: list[tuple[int, int]], rng: random.Random, lookahead: int
+    each_model: Classifier, sizes: list[tuple[int, int]], rng: random.Random, lookahead: int
 ) -> None:
     texts = [text_of_words(words, seed) for words, seed in sizes]
-    alone = probabilities_alone(model, texts)
+    alone = probabilities_alone(each_model, texts)
     order = list(range(len(texts)))
     rng.shuffle(order)
-    shuffled = [prediction.probabilities for prediction in model.stream([texts[i] for i in order], lookahead)]
+    shuffled = [prediction.probabilities for prediction in each_model.stream([texts[i] for i in order], lookahead)]
     for place, i in enumerate(order):
         for name in NAMES:
             assert np.array_equal(shuffled[place][name], alone[i][name]), (name, texts[i])
 
 
 @pytest.mark.parametrize("lookahead", [1, 3, 7, SLOTS])
-def test_lengths_around_a_window_never_change_a_bit(model: Classifier, lookahead: int) -> None:
+def test_lengths_around_a_window_never_change_a_bit(each_model: Classifier, lookahead: int) -> None:
     sizes = [1, 2, 31, 32, 33, 63, 64, 65, 96, 128, 129, 31, 32, 33, 1023, 1024, 1025, 2049]
-    texts = [text_of_tokens(model.tokenizer, count, seed) for seed, count in enumerate(sizes)]
-    assert [len(model.tokenizer.tokenize(text)) for text in texts] == sizes
-    alone = probabilities_alone(model, texts)
-    for i, prediction in enumerate(model.stream(texts, lookahead)):
+    texts = [text_of_tokens(each_model.tokenizer, count, seed) for seed, count in enumerate(sizes)]
+    assert [len(each_model.tokenizer.tokenize(text)) for text in texts] == sizes
+    alone = probabilities_alone(each_model, texts)
+    for i, prediction in enumerate(each_model.stream(texts, lookahead)):
         assert all(np.array_equal(prediction.probabilities[name], alone[i][name]) for name in NAMES), sizes[i]
 
 
 @pytest.mark.parametrize("count", [BATCH_SLOTS, BATCH_SLOTS + 1, 2 * BATCH_SLOTS + 1, SLOTS + 90])
-def test_more_texts_than_a_batch_or_all_slots_hold_never_change_a_bit(model: Classifier, count: int) -> None:
+def test_more_texts_than_a_batch_or_all_slots_hold_never_change_a_bit(each_model: Classifier, count: int) -> None:
     rng = random.Random(count)
     texts = [text_of_words(rng.choice([0, 1, 5, 30, 31, 32, 33, 64, 90]), seed) for seed in range(count)]
-    together = model.predict_proba_by_direction(texts)
-    backwards = model.predict_proba_by_direction(texts[::-1])
+    together = each_model.predict_proba_by_direction(texts)
+    backwards = each_model.predict_proba_by_direction(texts[::-1])
     for name in NAMES:
         assert np.array_equal(together[name], backwards[name][::-1])
     for i in range(0, count, 7):
-        alone = model.predict_proba_by_direction([texts[i]])
+        alone = each_model.predict_proba_by_direction([texts[i]])
         assert all(np.array_equal(alone[name][0], together[name][i]) for name in NAMES), i
 
 
+@pytest.mark.parametrize("kind", get_args(EncoderKind))
 @pytest.mark.parametrize(
     ("width_embedding", "width_hidden", "layers"),
     [(1, 1, 1), (3, 2, 3), (5, 7, 1), (17, 33, 3), (15, 129, 2), (128, 256, 2)],
 )
-def test_batching_never_changes_a_bit_at_any_model_width(width_embedding: int, width_hidden: int, layers: int) -> None:
+def test_batching_never_changes_a_bit_at_any_model_width(
+    width_embedding: int, width_hidden: int, layers: int, kind: EncoderKind
+) -> None:
     """Matrix products of different shapes use different routines: for one row, a few rows, whole blocks."""
     architecture = Architecture(
-        vocabulary_size=50, width_embedding=width_embedding, width_hidden=width_hidden, layers=layers
+        vocabulary_size=50, width_embedding=width_embedding, width_hidden=width_hidden, layers=layers, kind=kind
     )
     rng = np.random.default_rng(width_hidden)
     engine = SlotEngine([random_member(architecture)], [random_session(architecture, rng)])
@@ -238,10 +245,13 @@ def test_batching_never_changes_a_bit_at_any_model_width(width_embedding: int, w
             assert np.array_equal(pooled, alone[i]), (lookahead, lengths[i])
 
 
-@pytest.mark.parametrize(("width_embedding", "width_hidden"), [(3, 5), (16, 33), (128, 256), (100, 288)])
-def test_the_number_of_threads_never_changes_a_bit(width_embedding: int, width_hidden: int) -> None:
+@pytest.mark.parametrize(
+    ("width_embedding", "width_hidden", "kind"),
+    [(3, 5, "lstm"), (16, 33, "lstm"), (128, 256, "lstm"), (100, 288, "lstm"), (16, 33, "qrnn"), (100, 288, "qrnn")],
+)
+def test_the_number_of_threads_never_changes_a_bit(width_embedding: int, width_hidden: int, kind: EncoderKind) -> None:
     architecture = Architecture(
-        vocabulary_size=50, width_embedding=width_embedding, width_hidden=width_hidden, layers=3
+        vocabulary_size=50, width_embedding=width_embedding, width_hidden=width_hidden, layers=3, kind=kind
     )
     rng = np.random.default_rng(3)
     texts = [random_tokens(rng, length, 50) for length in (1, 2, 5, 31, 33, 70, 1100, *rng.integers(1, 50, 70))]
@@ -292,24 +302,24 @@ def test_an_ensemble_tokenizes_each_text_once(model: Classifier, monkeypatch: py
 # Guarantee 4. Order. Result i belongs to input i, also in streams and with several workers.
 
 
-def test_results_keep_the_order_of_the_texts_at_any_length(model: Classifier) -> None:
+def test_results_keep_the_order_of_the_texts_at_any_length(each_model: Classifier) -> None:
     texts = [text_of_words(words, seed) for seed, words in enumerate([400, 0, 1, 200, 2, 0, 90, 3])]
-    alone = probabilities_alone(model, texts)
-    streamed = [prediction.probabilities[ENSEMBLE] for prediction in model.stream(iter(texts))]
+    alone = probabilities_alone(each_model, texts)
+    streamed = [prediction.probabilities[ENSEMBLE] for prediction in each_model.stream(iter(texts))]
     assert len({row.tobytes() for row in streamed}) >= 7  # so that a swap would be seen
     assert all(np.array_equal(ours, row[ENSEMBLE]) for ours, row in zip(streamed, alone, strict=True))
 
 
-def test_threads_that_share_a_model_get_the_results_of_a_single_thread(model: Classifier) -> None:
+def test_threads_that_share_a_model_get_the_results_of_a_single_thread(each_model: Classifier) -> None:
     jobs = [[text_of_words(words, 10 * n + words) for words in (40, 0, 3, 70, 1)] * 4 for n in range(6)]
-    expected = [model.predict_proba_by_direction(texts) for texts in jobs]
+    expected = [each_model.predict_proba_by_direction(texts) for texts in jobs]
     found: dict[int, dict[str, Probabilities]] = {}
     barrier = threading.Barrier(len(jobs))
 
     def work(number: int) -> None:
         barrier.wait(timeout=30)
         for _ in range(3):
-            found[number] = model.predict_proba_by_direction(jobs[number])
+            found[number] = each_model.predict_proba_by_direction(jobs[number])
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(len(jobs))]
     for thread in threads:
@@ -321,10 +331,10 @@ def test_threads_that_share_a_model_get_the_results_of_a_single_thread(model: Cl
         assert all(np.array_equal(found[number][name], rows[name]) for name in NAMES)
 
 
-def test_interleaved_streams_of_one_model_do_not_mix(model: Classifier) -> None:
+def test_interleaved_streams_of_one_model_do_not_mix(each_model: Classifier) -> None:
     texts = [text_of_words(words, words) for words in (50, 1, 33, 2)]
-    alone = probabilities_alone(model, texts)
-    ahead, behind = model.stream(texts, 2), model.stream(texts[::-1], 3)
+    alone = probabilities_alone(each_model, texts)
+    ahead, behind = each_model.stream(texts, 2), each_model.stream(texts[::-1], 3)
     for i, (first, second) in enumerate(zip(ahead, behind, strict=True)):
         assert np.array_equal(first.probabilities[ENSEMBLE], alone[i][ENSEMBLE])
         assert np.array_equal(second.probabilities[ENSEMBLE], alone[-1 - i][ENSEMBLE])
@@ -336,14 +346,14 @@ def test_interleaved_streams_of_one_model_do_not_mix(model: Classifier) -> None:
 
 @pytest.mark.parametrize("tokens", [1, 31, 32, 33, 500, 3000])
 def test_windows_return_what_torch_returns_for_the_whole_text(
-    torch_models: TinyClassifiers, model: Classifier, tokens: int
+    each_torch_models: TinyClassifiers, each_model: Classifier, tokens: int
 ) -> None:
-    text = model.tokenizer.tokenize(text_of_tokens(model.tokenizer, tokens, tokens))
-    ours = next(model.engine.run([text]))
+    text = each_model.tokenizer.tokenize(text_of_tokens(each_model.tokenizer, tokens, tokens))
+    ours = next(each_model.engine.run([text]))
     torch.set_num_threads(1)
-    for member, pooled in zip(torch_models.members, ours, strict=True):
+    for member, pooled in zip(each_torch_models.members, ours, strict=True):
         ids = torch.from_numpy(read(text, member.direction, member.special_tokens).astype(np.int64))[None]
-        encoder = torch_models.models[member.direction].encoder
+        encoder = each_torch_models.models[member.direction].encoder
         with torch.no_grad():
             outputs, _, _ = encoder(ids, encoder.zero_state(1))
             theirs = concat_pool(outputs, torch.tensor([tokens]))[0].numpy()

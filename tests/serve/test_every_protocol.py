@@ -86,15 +86,17 @@ def served(
     multi_label_bundle_path: Path,
     regression_bundle_path: Path,
     targets_bundle_path: Path,
+    qrnn_bundle_path: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Served]:
+    """Models of every task, and with early exit a single-label model with QRNNs."""
     precision, _, early_exit = request.param.partition(", ")
     paths = dict(
         zip(KINDS, (bundle_path, multi_label_bundle_path, regression_bundle_path, targets_bundle_path), strict=True)
     )
     if early_exit:  # of which only single-label models are capable
         path = tmp_path_factory.mktemp("fast") / "fast.bundle"
-        paths = {"single": write_with_early_exit(bundle_path, path, Direction.FORWARD, WORDS)}
+        paths = {"single": write_with_early_exit(qrnn_bundle_path, path, Direction.FORWARD, WORDS)}
     found = Served(paths, precision=precision, early_exit=bool(early_exit))
     yield found
     found.close()

@@ -109,7 +109,7 @@ def test_a_run_killed_twenty_times_in_all_stages_produces_the_same_bytes(
 ) -> None:
     config.write_text(LONG)
     rng = random.Random(7)
-    common = train_arguments if verb == "train" else pretrain_arguments(tmp_path, config)
+    common = train_arguments if verb == "train" else [*pretrain_arguments(tmp_path, config), "--encoder", "qrnn"]
     assert trainer.run(*common, "--out", tmp_path / "whole").status == 0
     out = tmp_path / "killed"
     killed: Counter[str] = Counter()
@@ -148,8 +148,9 @@ def test_a_killed_run_resumes_and_produces_the_same_bytes(
 
 
 def test_a_damaged_checkpoint_is_reported_and_the_previous_one_is_used(
-    tmp_path: Path, train_arguments: list[object], trainer: CommandServer
+    tmp_path: Path, train_arguments: list[object], config: Path, trainer: CommandServer
 ) -> None:
+    config.write_text(BRIEF.replace("[encoder]\n", '[encoder]\nkind = "qrnn"\nfirst_window = 2\n'))
     assert trainer.run(*train_arguments, "--out", tmp_path / "whole").status == 0
     out = tmp_path / "killed"
     folder = tmp_path / "killed.run" / "forward"
@@ -346,14 +347,15 @@ def train_with_torchrun(processes: int, arguments: list[object]) -> subprocess.C
 
 
 @pytest.mark.slow
-def test_two_processes_train_the_same_language_model_as_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoder", ["lstm", "qrnn"])
+def test_two_processes_train_the_same_language_model_as_one(tmp_path: Path, encoder: str) -> None:
     config = tmp_path / "c.toml"
     config.write_text(
         CONFIG.replace("[pretraining]\n", "[pretraining]\ndropout_multiplier = 0\n")
         .replace("= 1.5", "= 6.0")
         .replace("[encoder]\n", '[encoder]\nprecision = "float32"\n')
     )
-    arguments = pretrain_arguments(tmp_path, config)
+    arguments = [*pretrain_arguments(tmp_path, config), "--encoder", encoder]
     weights: dict[int, Any] = {}
     losses: dict[int, list[float]] = {}
     for count in (1, 2):

@@ -23,7 +23,8 @@ from bothways import Classifier, ConfigError, DataError, DirectionError, OutputE
 from bothways.bundle.manifest import Kind
 from bothways.bundle.read import read_bundle, read_manifest
 from bothways.errors import ParityFailed, TrainingDiverged, TrainingError
-from bothways.nn.awd_lstm import LanguageModelNetwork, State
+from bothways.nn.language_model import LanguageModelNetwork
+from bothways.nn.state import State
 from bothways.text.reading import Direction, SpecialTokenPlacement
 from bothways.training import one_direction, pipeline
 from bothways.training.models import adapted_pack
@@ -65,9 +66,14 @@ def arguments(data: Path, out: Path, config: Path, **options: object) -> list[ob
 # What comes out.
 
 
-def test_a_training_learns_texts_that_differ_in_words(tmp_path: Path, data: Path, config: Path) -> None:
+@pytest.mark.parametrize("encoder", ["lstm", "qrnn"])
+def test_a_training_learns_texts_that_differ_in_words(tmp_path: Path, data: Path, config: Path, encoder: str) -> None:
     change(config, "epochs = 3", "epochs = 20")
-    model = train(data, tmp_path / "m.bundle", config)
+    model = train(data, tmp_path / "m.bundle", config, encoder=encoder)
+    assert {member.architecture.kind for member in model.manifest.members} == {encoder}
+    recorded = model.manifest.training.hyperparameters["encoder"]
+    assert isinstance(recorded, dict)
+    assert recorded.get("kind", "lstm") == encoder
     texts, labels = zip(*some_rows(), strict=True)
     for name, probabilities in model.predict_proba_by_direction(texts).items():
         found = [model.labels[best] for best in probabilities.argmax(axis=1)]
@@ -199,6 +205,7 @@ def test_unlabeled_texts_train_the_language_models(tmp_path: Path, data: Path, c
     ("options", "message"),
     [
         ({"size": "huge"}, r"^unknown size 'huge': expected one of tiny, small, base$"),
+        ({"encoder": "gru"}, r"^unknown encoder 'gru': expected lstm or qrnn$"),
         ({"directions": "up"}, r"^unknown directions 'up'; use both, forward or backward$"),
         ({"device": "tpu"}, r"^unknown device 'tpu'; use cpu or cuda$"),
         ({"seed": -1}, r"^seed is -1, expected 0 to 4294967295$"),

@@ -26,6 +26,9 @@ def write_card(task: Task | None, members: list[Member], training: TrainingRecor
             f"| {member.direction} | {member.special_tokens} | {sizes.vocabulary_size} "
             f"| {sizes.width_embedding} | {sizes.width_hidden} | {sizes.layers} |"
         )
+    for member in members:
+        if member.architecture.kind != "lstm":
+            lines += ["", f"The {member.direction} encoder is a {member.architecture.title}."]
     lines += ["", *_made_by(training)]
     if training.pretrained:
         lines.append(f"Started from the pack {training.pretrained_name or ''} with digest {training.pretrained}.")

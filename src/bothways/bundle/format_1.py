@@ -19,6 +19,7 @@ _MANIFEST_KEYS = {"cascade": "early_exit"}
 _MEMBER_KEYS = {"markers": "special_tokens"}
 _TRAINING_KEYS = {"recipe": "hyperparameters", "text_column": "text_columns"}
 _FILE_KEYS = {old: str(new) for new, old in FILE_NAMES.items()}
+_NEW_ARCHITECTURE_KEYS = {"kind", "first_window", "output_gate"}
 _NEW_KEYS = {"digest", "label_kind", "label_columns", "weight_column", "targets", "value_range"}
 
 
@@ -37,9 +38,7 @@ def upgraded(fields: Mapping[str, object], digest: str) -> dict[str, object]:
     result = _renamed(fields, _MANIFEST_KEYS)
     result["digest"] = digest
     if isinstance(members := result.get("members"), list):
-        result["members"] = [
-            _renamed(member, _MEMBER_KEYS) if isinstance(member, dict) else member for member in members
-        ]
+        result["members"] = [_member(member) if isinstance(member, dict) else member for member in members]
     if isinstance(training := result.get("training"), dict):
         result["training"] = training = _renamed(training, _TRAINING_KEYS)
         column = training.get("text_columns")
@@ -47,6 +46,13 @@ def upgraded(fields: Mapping[str, object], digest: str) -> dict[str, object]:
     if isinstance(files := result.get("files"), dict):
         result["files"] = _renamed(files, _FILE_KEYS)
     return result
+
+
+def _member(fields: Mapping[str, object]) -> dict[str, object]:
+    sizes = fields.get("architecture")
+    if isinstance(sizes, dict) and (unknown := sorted(sizes.keys() & _NEW_ARCHITECTURE_KEYS)):
+        raise ValueError(f"format 1 has no key {quoted(unknown[0])} in an architecture")
+    return _renamed(fields, _MEMBER_KEYS)
 
 
 def _renamed(fields: Mapping[str, object], names: Mapping[str, str]) -> dict[str, object]:

@@ -42,6 +42,7 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Width = Annotated[int, Field(ge=1, le=65_536)]
 _LabelText = Annotated[str, Field(min_length=1, max_length=LONGEST_LABEL)]
 _ABSENT_IF_UNUSED = frozenset({"targets", "value_range"})
+_ABSENT_IF_LSTM = frozenset({"kind", "first_window", "output_gate"})
 LONGEST_ABOUT = 10_000
 """Limit of ``about``, in characters."""
 Threshold = Annotated[FiniteFloat, Field(gt=0, lt=1)]
@@ -55,16 +56,60 @@ class Kind(StrEnum):
     LANGUAGE_MODEL = "language-model"
 
 
+EncoderKind = Literal["lstm", "qrnn"]
+"""The kind of an encoder: an AWD-LSTM, or a quasi-recurrent network (QRNN, arXiv 1611.01576)."""
+
+
 class Architecture(Document):
-    """The sizes of one AWD-LSTM: vocabulary V, embedding E, hidden H and layers L.
+    """The kind and sizes of one encoder: vocabulary V, embedding E, hidden H and layers L.
 
     The last layer is as wide as the embedding, so that the language model's decoder can be tied to it.
+
+    Attributes:
+        kind: The kind of the layers. Absent in ``bundle.json`` for ``lstm``, and so are the next two.
+        first_window: For ``qrnn``: the number of tokens that an input of the first layer consists of. 2 joins each
+            token with the one before it.
+        output_gate: For ``qrnn``: whether the layers have an output gate.
     """
 
     vocabulary_size: Annotated[int, Field(ge=1, le=10_000_000)]
     width_embedding: Width
     width_hidden: Width
     layers: Annotated[int, Field(ge=1, le=64)]
+    kind: EncoderKind = "lstm"
+    first_window: Annotated[int, Field(ge=1, le=2)] = 1
+    output_gate: bool = True
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Leave out what only a QRNN has, so that the manifest of an LSTM is the same as in earlier versions."""
+        fields: dict[str, object] = serialize(self)
+        return {name: value for name, value in fields.items() if self.kind != "lstm" or name not in _ABSENT_IF_LSTM}
+
+    @model_validator(mode="after")
+    def _only_a_qrnn_has_variants(self) -> Architecture:
+        if self.kind == "lstm" and (self.first_window != 1 or not self.output_gate):
+            raise ValueError("first_window and output_gate are settings of a qrnn, but the kind is lstm")
+        return self
+
+    @property
+    def title(self) -> str:
+        """The kind and its variant for people, such as ``AWD-LSTM`` or ``QRNN (window 2)``."""
+        if self.kind == "lstm":
+            return "AWD-LSTM"
+        parts = ["window 2"] if self.first_window == 2 else []
+        parts += [] if self.output_gate else ["no output gate"]
+        return f"QRNN ({', '.join(parts)})" if parts else "QRNN"
+
+    @property
+    def qrnn_gates(self) -> int:
+        """The number of gates of a QRNN layer: candidate, forget and, possibly, output gate."""
+        return 3 if self.output_gate else 2
+
+    @property
+    def layer_windows(self) -> list[int]:
+        """The number of tokens that an input of each layer consists of, from first to last."""
+        return [self.first_window, *[1] * (self.layers - 1)]
 
     @property
     def layer_widths(self) -> list[tuple[int, int]]:

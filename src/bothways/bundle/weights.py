@@ -29,14 +29,28 @@ def encoder_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {
         "embedding.weight": (architecture.vocabulary_size, architecture.width_embedding)
     }
-    for layer, (width_in, width_out) in enumerate(architecture.layer_widths):
-        shapes |= {
-            f"layers.{layer}.weight_ih": (4 * width_out, width_in),
-            f"layers.{layer}.weight_hh": (4 * width_out, width_out),
-            f"layers.{layer}.bias_ih": (4 * width_out,),
-            f"layers.{layer}.bias_hh": (4 * width_out,),
-        }
+    of_a_layer = {"lstm": _lstm_shapes, "qrnn": _qrnn_shapes}[architecture.kind]
+    for layer in range(architecture.layers):
+        shapes |= {f"layers.{layer}.{name}": shape for name, shape in of_a_layer(architecture, layer).items()}
     return shapes
+
+
+def _lstm_shapes(architecture: Architecture, layer: int) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of an LSTM layer: four gates of the input and four of the state before it."""
+    width_in, width_out = architecture.layer_widths[layer]
+    return {
+        "weight_ih": (4 * width_out, width_in),
+        "weight_hh": (4 * width_out, width_out),
+        "bias_ih": (4 * width_out,),
+        "bias_hh": (4 * width_out,),
+    }
+
+
+def _qrnn_shapes(architecture: Architecture, layer: int) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a QRNN layer: two or three gates of the input, which may span two tokens."""
+    width_in, width_out = architecture.layer_widths[layer]
+    rows = architecture.qrnn_gates * width_out
+    return {"weight": (rows, architecture.layer_windows[layer] * width_in), "bias": (rows,)}
 
 
 def head_shapes(widths: Sequence[int]) -> dict[str, tuple[int, ...]]:

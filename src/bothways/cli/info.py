@@ -72,7 +72,7 @@ def _members(manifest: Manifest) -> Iterator[tuple[str, str]]:
         sizes = member.architecture
         yield (
             f"{member.direction} model",
-            f"AWD-LSTM {sizes.width_embedding}/{sizes.width_hidden}/{sizes.layers}, "
+            f"{sizes.title} {sizes.width_embedding}/{sizes.width_hidden}/{sizes.layers}, "
             f"vocabulary {sizes.vocabulary_size:,}, special tokens {member.special_tokens}",
         )
 

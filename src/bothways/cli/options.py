@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from bothways.bundle.manifest import EncoderKind
 from bothways.data.dialect import Quotes, TableFormat
 from bothways.runtime.encoder import Precision
 from bothways.terminal import SafeConsole
@@ -60,6 +61,10 @@ Config = Annotated[
     Path | None, typer.Option(metavar="FILE.toml", help="File of hyperparameters; see docs/hyperparameters.md.")
 ]
 DeviceOption = Annotated[Device, typer.Option("--device", help="Where to train.")]
+EncoderOption = Annotated[
+    EncoderKind | None,
+    typer.Option("--encoder", help="Kind of the encoder, AWD-LSTM or QRNN. Defaults to that of the pack, or to lstm."),
+]
 Plot = Annotated[
     Path | None,
     typer.Option(

@@ -292,8 +292,24 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def flops_per_token(architecture: Architecture) -> int:
-    """Return the multiplications and additions per token: four gates per layer, from the input and from the state."""
-    return sum(2 * 4 * width * (below + width) for below, width in architecture.layer_widths)
+    """Return the multiplications and additions per token in the matrix products of an encoder."""
+    return sum(2 * depth * columns for _, depth, columns in _products(architecture))
+
+
+def _products(architecture: Architecture) -> list[tuple[int, int, int]]:
+    """Return the matrix products in a full batch of full windows, as rows, depth and columns.
+
+    The gates depend on the layer's input, of all tokens at once. In an LSTM they also depend on the state, token by
+    token: such a product is computed once for each token of a window.
+    """
+    window, products = WINDOW_TOKENS * BATCH_SLOTS, []
+    is_lstm = architecture.kind == "lstm"
+    gates = 4 if is_lstm else architecture.qrnn_gates
+    for tokens, (below, width) in zip(architecture.layer_windows, architecture.layer_widths, strict=True):
+        products.append((window, tokens * below, gates * width))
+        if is_lstm:
+            products.append((BATCH_SLOTS, width, gates * width))
+    return products
 
 
 def matmul_flops_per_second(
@@ -306,12 +322,8 @@ def matmul_flops_per_second(
         library: Takes rows, depth and columns of a product, and returns a function that computes it.
     """
     window = WINDOW_TOKENS * BATCH_SLOTS
-    product_s = {
-        (rows, depth, 4 * width): 0.0
-        for architecture in architectures
-        for below, width in architecture.layer_widths
-        for rows, depth in ((window, below), (BATCH_SLOTS, width))
-    }
+    products = [product for architecture in architectures for product in _products(architecture)]
+    product_s = dict.fromkeys(products, 0.0)
     for shape in product_s:
         multiply = library(*shape)
         multiply()
@@ -321,11 +333,7 @@ def matmul_flops_per_second(
             runs.append(_seconds(multiply))
             total_s += runs[-1]
         product_s[shape] = statistics.median(runs)
-    seconds_per_window = sum(
-        product_s[window, below, 4 * width] + WINDOW_TOKENS * product_s[BATCH_SLOTS, width, 4 * width]
-        for architecture in architectures
-        for below, width in architecture.layer_widths
-    )
+    seconds_per_window = sum(window / rows * product_s[rows, depth, columns] for rows, depth, columns in products)
     return window * sum(map(flops_per_token, architectures)) / seconds_per_window
 
 

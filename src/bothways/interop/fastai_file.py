@@ -192,7 +192,7 @@ def model_of(
     )
     task = _task(facts.task, requested, more_labels, found, name) if is_classifier and needs_task else None
     remarks = list(facts.remarks)
-    assumed = _assumptions(tokenizer, pooling if facts.pooling is None else None, task, requested)
+    assumed = _assumptions(tokenizer, pooling if facts.pooling is None else None, task, found, requested)
     if facts.vocabulary is None and not _is_published(name) and assumed:
         remarks.append(
             f"{name} records only weights. Assumed: {assumed}. If its learner had others, import an export of it"
@@ -297,13 +297,19 @@ def _is_published(name: str) -> bool:
 
 
 def _assumptions(
-    tokenizer: WordTokenizerDocument, pooling: FastaiPooling | None, task: Task | None, requested: Requested
+    tokenizer: WordTokenizerDocument,
+    pooling: FastaiPooling | None,
+    task: Task | None,
+    found: FoundWeights,
+    requested: Requested,
 ) -> str:
     """Return what is assumed of saved weights, because their file does not record it."""
     assumed = ["fastai's cleaning rules"] if tokenizer.rules is None else []
     if pooling is not None:
         longest = (pooling.tail_tokens or 0) + (0 if pooling.last_skips_padding else 1)
         assumed.append(f"bptt={pooling.window_tokens}, max_len={longest}")
+        if found.is_version_1 and found.architecture.first_window == 2:
+            assumed.append("save_prev_x=True (False in fastai 1.0.50 to 1.0.52)")
     if task is not None and task.thresholds is not None and requested.threshold is None:
         assumed.append("the threshold 0.5")
     return ", ".join(assumed)

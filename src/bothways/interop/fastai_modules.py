@@ -26,6 +26,7 @@ _LONGEST_TAIL = 1_000_000_000
 _LARGEST_NUMBER = 1e30
 
 _TORCH, _V1, _V2 = "torch.nn.modules", "fastai.text.models.awd_lstm", "fastai.text.models.awdlstm"
+_QRNN: Final = "fastai.text.models.qrnn"
 _PADDING = {"pad_idx": (1,), "pad_token": (1,)}
 
 _TOP: Final = {
@@ -37,8 +38,9 @@ _WINDOWS: Final = {
     "fastai.text.models.core.SentenceEncoder": Known(_PADDING),
 }
 _ENCODERS: Final = {
-    f"{_V1}.AWD_LSTM": Known({"qrnn": (False,), "n_dir": (1,), **_PADDING}),
+    f"{_V1}.AWD_LSTM": Known({"qrnn": (False, True), "n_dir": (1,), **_PADDING}),
     f"{_V2}.AWD_LSTM": Known({"n_dir": (1,), **_PADDING}),
+    f"{_V2}.AWD_QRNN": Known({"n_dir": (1,), **_PADDING}),  # up to 2.3
 }
 _HEADS: Final = {
     "fastai.text.learner.PoolingLinearClassifier": Known(),
@@ -63,6 +65,19 @@ _LSTMS: Final = {
         frozenset({"flatten_parameters"}),  # replaced by fastai. It only moves the weights in memory
     )
 }
+_ONE_LAYER: Final = {"n_layers": (1,), "num_layers": (1,), "batch_first": (True,), "bidirectional": (False,)}
+_QRNNS: Final = {f"{_QRNN}.QRNN": Known(_ONE_LAYER)}
+_QRNN_LAYERS: Final = {
+    f"{_QRNN}.QRNNLayer": Known(
+        {
+            "window": (1, 2),
+            "output_gate": (True, False),
+            "save_prev_x": (True, False),
+            "batch_first": (True,),
+            "backward": (False,),
+        }
+    )
+}
 _LISTS: Final = {f"{_TORCH}.container.ModuleList": Known()}
 _SEQUENCES: Final = {f"{_TORCH}.container.Sequential": Known()}
 _BLOCKS: Final = {"fastai.layers.LinBnDrop": Known()}
@@ -77,7 +92,6 @@ _RANGES: Final = {"fastai.layers.SigmoidRange": Known()}
 _WRAPPERS: Final = {
     "torch.nn.parallel.data_parallel.DataParallel": Known(parts=frozenset({"device_ids", "output_device"}))
 }
-_QRNN: Final = ("AWD_QRNN", "QRNN", "QRNNLayer")
 
 _HOOKS: Final = ("_forward_hooks", "_forward_pre_hooks")
 
@@ -118,7 +132,7 @@ def match_model(model: Fact) -> FoundModel:
             _match_decoder(second)
         else:
             encoder = _module(first, _WINDOWS, "its encoder", ("module",), _expected_encoder(first))["module"]
-            _match_encoder(encoder)
+            _match_encoder(encoder, reads_windows=True)
             pooling = _pooling(first)
             value_range = _match_head(second)
             masks_padding = "pad_idx" in state_of(first)
@@ -154,7 +168,7 @@ def module_state(module: Fact) -> dict[str, object]:
                     found[name] = value
         if max(len(found), len(waiting), visited) > MOST_TENSORS:
             raise ForeignModelError(
-                f"{work.source} has more than {MOST_TENSORS} tensors or modules, expected an AWD-LSTM"
+                f"{work.source} has more than {MOST_TENSORS} tensors or modules, expected a text model of fastai"
             )
     return found
 
@@ -168,10 +182,6 @@ def _module(
     fact: Fact, known: Mapping[str, Known], what: str, children: tuple[str, ...], expected: str = ""
 ) -> dict[str, Fact]:
     """Return the children of a module, which must be of a known class without hooks, by their names."""
-    if path_of(fact.value).rpartition(".")[2] in _QRNN:
-        raise ForeignModelError(
-            f"{fact.work.source}: {what} is {called(fact.value)}: models with QRNN layers can't be imported"
-        )
     require(fact, known, what, expected)
     state = state_of(fact)
     for hooks in _HOOKS:
@@ -201,13 +211,14 @@ def _children(fact: Fact) -> tuple[str, ...]:
 
 
 def _expected_encoder(fact: Fact) -> str:
-    known = "fastai's MultiBatchEncoder or SentenceEncoder, or AWD_LSTM"
+    known = "fastai's MultiBatchEncoder or SentenceEncoder, AWD_LSTM or AWD_QRNN"
     if path_of(fact.value) == f"{_V1}.MultiBatchRNNCore":
         return f"{known}: fastai 1.0.42 and older split texts in another way, and can't be imported"
     return known
 
 
-def _match_encoder(encoder: Fact) -> None:
+def _match_encoder(encoder: Fact, *, reads_windows: bool = False) -> None:
+    """Match an encoder. That of a classifier reads a text in windows of ``bptt`` tokens."""
     what = "its encoder"
     children = _module(encoder, _ENCODERS, what, ("encoder", "encoder_dp", "rnns", "input_dp", "hidden_dps"))
     _module(children["encoder"], _EMBEDDINGS, "its embedding", ())
@@ -216,17 +227,77 @@ def _match_encoder(encoder: Fact) -> None:
     _module(children["input_dp"], _STATE_DROPOUTS, "its input dropout", ())
     layers = _module(children["rnns"], _LISTS, "its list of layers", _children(children["rnns"]))
     dropouts = _module(children["hidden_dps"], _LISTS, "its list of dropouts", tuple(layers))
-    for number, layer in layers.items():
+    for number in layers:
         _module(dropouts[number], _STATE_DROPOUTS, f"dropout {number} of its encoder", ())
-        name = f"layer {number} of its encoder"
-        inner = _module(layer, _WEIGHT_DROPOUTS, name, ("module",))["module"]
-        dropped = layer.part("layer_names")
-        if dropped.texts(most=MOST_TENSORS) != ["weight_hh_l0"]:
-            raise dropped.refusal("weight_hh_l0")
-        _module(inner, _LSTMS, name, ())
+    if path_of(encoder.value) == f"{_V2}.AWD_QRNN" or encoder.part("qrnn").flag(default=False):
+        _match_qrnns(children["encoder"], layers, reads_windows=reads_windows)
+    else:
+        for number, layer in layers.items():
+            name = f"layer {number} of its encoder"
+            _module(_without_dropout(layer, name, "weight_hh_l0"), _LSTMS, name, ())
     count = state_of(encoder).get("n_layers", len(layers))
     if type(count) is not int or count != len(layers):
         raise Fact(count, f"{encoder.name}.n_layers", encoder.work).refusal(f"{len(layers)}, the number of its layers")
+
+
+def _without_dropout(dropout: Fact, name: str, weight: str) -> Fact:
+    """Return the module whose weight a weight dropout drops."""
+    inner = _module(dropout, _WEIGHT_DROPOUTS, name, ("module",))["module"]
+    dropped = dropout.part("layer_names")
+    if dropped.texts(most=MOST_TENSORS) != [weight]:
+        raise dropped.refusal(weight)
+    return inner
+
+
+def _match_qrnns(embedding: Fact, layers: Mapping[str, Fact], *, reads_windows: bool) -> None:
+    """Match the layers of a QRNN encoder, and their options with the shapes of their weights.
+
+    The shapes alone decide how the layers are imported, because saved weights have nothing else.
+    """
+    _, width_embedding = _shape(embedding, "weight")
+    width = width_embedding
+    for number, layer in layers.items():
+        name = f"layer {number} of its encoder"
+        if path_of(layer.value) in _QRNN_LAYERS:
+            raise ForeignModelError(
+                f"{layer.work.source}: {name} is a QRNN of fastai 1.0.49 or older, which predicts only on a GPU: save "
+                "its weights with learn.save, and import the .pth file"
+            )
+        qrnn = _module(_module(layer, _QRNNS, name, ("layers",))["layers"], _LISTS, name, ("0",))["0"]
+        linear = _module(qrnn, _QRNN_LAYERS, name, ("linear",))["linear"]
+        _module(_without_dropout(linear, name, "weight"), _LINEAR, name, ())
+        window = qrnn.part("window").integer(1, 2)
+        if window == 2 and number != "0":
+            raise qrnn.part("window").refusal("1 in all layers but the first")
+        if window == 2 and reads_windows and not qrnn.part("save_prev_x").flag(default=False):
+            raise ForeignModelError(
+                f"{layer.work.source}: {name} has save_prev_x=False, as in fastai 1.0.50 to 1.0.52. It forgets the "
+                "last token at the end of each window of bptt tokens, which is not supported. If predictions of longer "
+                "texts may change, set learn.model[0].module.rnns[0].layers[0].save_prev_x = True and export again"
+            )
+        gates = 3 if qrnn.part("output_gate").flag(default=True) else 2
+        rows, columns = _shape(linear, "weight_raw")
+        if columns != window * width or rows % gates:
+            raise ForeignModelError(
+                f"{layer.work.source}: {name} has weights of shape ({rows}, {columns}), expected {gates} gates of a "
+                f"window of {window} * {width} numbers: it can't be imported"
+            )
+        width = rows // gates
+    if width != width_embedding:
+        raise ForeignModelError(
+            f"{embedding.work.source}: the last layer of its encoder returns {width} numbers, expected as many as the "
+            "embedding has: it can't be imported"
+        )
+
+
+def _shape(module: Fact, name: str) -> tuple[int, int]:
+    """Return the shape of a weight matrix."""
+    parameters = state_of(module).get("_parameters")
+    weight = parameters.get(name) if isinstance(parameters, dict) else None
+    if not isinstance(weight, np.ndarray) or weight.ndim != 2:
+        raise Fact(weight, f"{module.name}.{name}", module.work).refusal("a matrix")
+    rows, columns = weight.shape
+    return rows, columns
 
 
 def _match_decoder(decoder: Fact) -> None:

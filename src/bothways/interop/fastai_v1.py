@@ -41,11 +41,16 @@ _LABEL_LISTS: Final = (
     f"{_BLOCK}.EmptyLabelList",
     f"{_DATA}.LMLabelList",
 )
+_PIECES: Final = Known(parts=frozenset({"train_func", "vocab", "sp_model", "sp_vocab"}))
+_PIECE_PROCESSORS: Final = {
+    f"{_DATA}.SPProcessor": _PIECES,
+    "fastai_contrib.text_data.SPProcessor2": _PIECES,  # MultiFiT's, which does nothing else in a prediction
+}
 _TEXT_PROCESSORS: Final = {
     f"{_DATA}.OpenFileProcessor": Known(parts=frozenset({"ref_ds"})),
     f"{_DATA}.TokenizeProcessor": Known(parts=frozenset({"tokenizer"})),
     f"{_DATA}.NumericalizeProcessor": Known(parts=frozenset({"vocab"})),
-    f"{_DATA}.SPProcessor": Known(parts=frozenset({"train_func", "vocab", "sp_model", "sp_vocab"})),
+    **_PIECE_PROCESSORS,
 }
 _TOKENIZERS: Final = {
     f"{_TRANSFORM}.Tokenizer": Known(parts=frozenset({"tok_func", "pre_rules", "post_rules", "special_cases"}))
@@ -230,11 +235,9 @@ def _processors(fact: Fact) -> tuple[Fact, Fact]:
     SPProcessor does both.
     """
     source, found = fact.work.source, fact.records(MOST_PARTS)
-    names = []
-    for processor in found:
-        path = require(processor, _TEXT_PROCESSORS, "a processor of its texts")
-        names.append(path.rpartition(".")[2])
-    if names[-1:] == ["SPProcessor"] and names[:-1] in ([], ["OpenFileProcessor"]):
+    paths = [require(processor, _TEXT_PROCESSORS, "a processor of its texts") for processor in found]
+    names = [path.rpartition(".")[2] for path in paths]
+    if paths and paths[-1] in _PIECE_PROCESSORS and names[:-1] in ([], ["OpenFileProcessor"]):
         return found[-1], found[-1]
     if names[-2:] != ["TokenizeProcessor", "NumericalizeProcessor"] or names[:-2] not in ([], ["OpenFileProcessor"]):
         raise ForeignModelError(

@@ -14,14 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bothways.bundle.manifest import Architecture
+from bothways.bundle.weights import encoder_shapes
 from bothways.errors import ForeignModelError, shown
 from bothways.interop.torch_file import half_precision_of
 
 Arrays = dict[str, NDArray[np.float32]]
 
-_FIRST_LAYER = re.compile(r"^(?P<before>.*?)rnns\.0\.module\.weight_ih_l0$")
+_LAYER = re.compile(
+    r"^(?P<before>.*?)rnns\.(?P<number>[0-9]{1,4})\."
+    r"(?:module\.weight_ih_l0|(?P<linear>(?:layers\.0\.)?linear\.)(?:weight_raw|module\.weight))$"
+)
+"""The first weights of a layer. A QRNN has a linear layer, in a list of layers from fastai 1.0.50 on."""
 _HEAD_PART = re.compile(r"^(?:module\.)?1\.layers\.(?P<place>[0-9]{1,4}(?:\.[0-9]{1,4})*)\.(?P<part>[a-z_]+)$")
-_LSTM_PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 _HEAD_PARTS = frozenset({"weight", "bias", "running_mean", "running_var", "num_batches_tracked"})
 _MOST_LAYERS = 64
 _MOST_HIDDEN_LAYERS = 16
@@ -50,23 +54,21 @@ class FoundWeights:
 
 
 def find_weights(state: Mapping[str, object], source: str) -> FoundWeights:
-    """Return the weights of an AWD-LSTM of fastai.
+    """Return the weights of an AWD-LSTM or a QRNN of fastai.
 
     Args:
         state: Arrays by fastai's names.
         source: Name of the file in error messages.
 
     Raises:
-        ForeignModelError: The arrays are not an AWD-LSTM of fastai, some part is not supported, or a value is not
-            finite.
+        ForeignModelError: The arrays are not an AWD-LSTM or a QRNN of fastai, some part is not supported, or a value
+            is not finite.
     """
-    before = next((match["before"] for name in state if (match := _FIRST_LAYER.match(name))), None)
-    if before is None:
-        raise ForeignModelError(f"{source} contains no AWD-LSTM of fastai: {_what_instead(state)}")
-    encoder, architecture, has_copies = _encoder(state, before, source)
+    found_layers = _layers(state, source)
+    encoder, architecture, has_copies = _encoder(state, found_layers, source)
     head, places = _head_modules(state)
-    _refuse_others(state, before, architecture.layers, source)
-    if head and not before.endswith("module."):
+    _refuse_others(state, found_layers, source)
+    if head and not found_layers.before.endswith("module."):
         raise ForeignModelError(
             f"{source} was saved by fastai 1.0.42 or older, which splits texts in another way: it can't be imported"
         )
@@ -83,34 +85,70 @@ def find_weights(state: Mapping[str, object], source: str) -> FoundWeights:
     return FoundWeights({**encoder, **arrays}, architecture, widths_head, classes, is_version_1)
 
 
-def _what_instead(state: Mapping[str, object]) -> str:
-    if any("rnns.0.layers" in name for name in state):
-        return "its layers are QRNNs, which are not supported"
-    return f"its tensors are {shown(', '.join(sorted(state)[:3]))} ..." if state else "it has no tensors"
+@dataclass(frozen=True)
+class _Layers:
+    """How a file names the tensors of its recurrent layers.
+
+    Attributes:
+        before: What precedes ``rnns`` in the names.
+        count: Number of layers.
+        linear: Name of a QRNN's linear layer, with a full stop. None for LSTMs.
+    """
+
+    before: str
+    count: int
+    linear: str | None
+
+    def names(self, layer: int) -> dict[str, tuple[str, ...]]:
+        """Return the names that the tensors of a layer may have, by the parts of ours.
+
+        A weight that training drops has two. The second holds what the last dropout left of it. The model's weights
+        are the raw ones.
+        """
+        rnn = f"{self.before}rnns.{layer}."
+        if self.linear is not None:
+            inner = rnn + self.linear
+            return {"weight": (f"{inner}weight_raw", f"{inner}module.weight"), "bias": (f"{inner}module.bias",)}
+        return {
+            "weight_ih": (f"{rnn}module.weight_ih_l0",),
+            "weight_hh": (f"{rnn}weight_hh_l0_raw", f"{rnn}module.weight_hh_l0"),
+            "bias_ih": (f"{rnn}module.bias_ih_l0",),
+            "bias_hh": (f"{rnn}module.bias_hh_l0",),
+        }
 
 
-def _refuse_others(state: Mapping[str, object], before: str, layers: int, source: str) -> None:
-    """Refuse tensors that no module of fastai's AWD-LSTM has: those of layers of another kind."""
-    known = {f"{before}encoder.weight", f"{before}encoder_dp.emb.weight"}
-    for layer in range(layers):
-        known.add(f"{before}rnns.{layer}.weight_hh_l0_raw")
-        known.update(f"{before}rnns.{layer}.module.{part}_l0" for part in _LSTM_PARTS)
+def _layers(state: Mapping[str, object], source: str) -> _Layers:
+    found = [match for name in state if (match := _LAYER.match(name))]
+    first = next((match for match in found if match["number"] == "0"), None)
+    if first is None:
+        what = f"its tensors are {shown(', '.join(sorted(state)[:3]))} ..." if state else "it has no tensors"
+        raise ForeignModelError(f"{source} contains no AWD-LSTM and no QRNN of fastai: {what}")
+    before, linear = first["before"], first["linear"]
+    count = len({match["number"] for match in found if (match["before"], match["linear"]) == (before, linear)})
+    if count > _MOST_LAYERS:
+        raise ForeignModelError(f"{source} has {count} layers, expected at most {_MOST_LAYERS}")
+    if any(n.startswith(f"{before}rnns.") and (n.endswith("_reverse") or ".layers_bwd." in n) for n in state):
+        raise ForeignModelError(f"{source} has bidirectional layers (bidir=True), which are not supported")
+    return _Layers(before, count, linear)
+
+
+def _refuse_others(state: Mapping[str, object], layers: _Layers, source: str) -> None:
+    """Refuse tensors that no module of fastai's AWD-LSTM or QRNN has: those of layers of another kind."""
+    known = {f"{layers.before}encoder.weight", f"{layers.before}encoder_dp.emb.weight"}
+    for layer in range(layers.count):
+        known.update(name for names in layers.names(layer).values() for name in names)
     known.update(f"{wrapped}1.decoder.{part}" for wrapped in ("", "module.") for part in ("weight", "bias"))
     for name in state:
         found = _HEAD_PART.match(name)
         if name not in known and not (found and found["part"] in _HEAD_PARTS):
             raise ForeignModelError(
-                f"{source} has the tensor {shown(name)}, which fastai's AWD-LSTM does not have: models with layers of "
-                "their own can't be imported"
+                f"{source} has the tensor {shown(name)}, which fastai's {'QRNN' if layers.linear else 'AWD-LSTM'} does "
+                "not have: models with layers of their own can't be imported"
             )
 
 
-def _encoder(state: Mapping[str, object], before: str, source: str) -> tuple[Arrays, Architecture, bool]:
-    layers = sum(1 for name in state if re.fullmatch(re.escape(before) + r"rnns\.\d+\.module\.weight_ih_l0", name))
-    if layers > _MOST_LAYERS:
-        raise ForeignModelError(f"{source} has {layers} layers, expected at most {_MOST_LAYERS}")
-    if any(name.startswith(f"{before}rnns.") and name.endswith("_reverse") for name in state):
-        raise ForeignModelError(f"{source} has bidirectional layers (bidir=True), which are not supported")
+def _encoder(state: Mapping[str, object], layers: _Layers, source: str) -> tuple[Arrays, Architecture, bool]:
+    before = layers.before
     embedding = _array(state.get(f"{before}encoder.weight"), f"{before}encoder.weight", source)
     rows, columns = embedding.shape if embedding.ndim == 2 else (0, 0)
     if not (1 <= rows <= _LARGEST_VOCABULARY and 1 <= columns <= _LARGEST_WIDTH):
@@ -120,33 +158,58 @@ def _encoder(state: Mapping[str, object], before: str, source: str) -> tuple[Arr
         )
     if (copy := state.get(f"{before}encoder_dp.emb.weight")) is not None:
         _require_same(_array(copy, f"{before}encoder_dp.emb.weight", source), embedding, source)
-    width_embedding = embedding.shape[1]
-    first = _array(state[f"{before}rnns.0.module.weight_ih_l0"], "weight_ih_l0", source)
-    if first.ndim != 2 or not 4 <= first.shape[0] <= 4 * _LARGEST_WIDTH:
-        raise ForeignModelError(f"{source}: weight_ih_l0 has shape {first.shape}, expected (4 * hidden, embedding)")
-    architecture = Architecture(
-        vocabulary_size=embedding.shape[0],
-        width_embedding=width_embedding,
-        width_hidden=width_embedding if layers == 1 else first.shape[0] // 4,
-        layers=layers,
-    )
+    architecture = _architecture(state, layers, rows, columns, source)
+    shapes = encoder_shapes(architecture)
     arrays: Arrays = {"encoder.embedding.weight": embedding}
     has_copies = False
-    for layer, (width_in, width_out) in enumerate(architecture.layer_widths):
-        names = {
-            "weight_ih": (f"{before}rnns.{layer}.module.weight_ih_l0", (4 * width_out, width_in)),
-            "weight_hh": (f"{before}rnns.{layer}.weight_hh_l0_raw", (4 * width_out, width_out)),
-            "bias_ih": (f"{before}rnns.{layer}.module.bias_ih_l0", (4 * width_out,)),
-            "bias_hh": (f"{before}rnns.{layer}.module.bias_hh_l0", (4 * width_out,)),
-        }
-        # The LSTM's own name holds the weights after the last weight dropout. The model's weights are the raw ones.
-        dropped = f"{before}rnns.{layer}.module.weight_hh_l0"
-        has_copies |= dropped in state
-        if names["weight_hh"][0] not in state and dropped in state:
-            names["weight_hh"] = (dropped, names["weight_hh"][1])
-        for part, (name, shape) in names.items():
-            arrays[f"encoder.layers.{layer}.{part}"] = _array(state.get(name), name, source, shape)
+    for layer in range(layers.count):
+        for part, names in layers.names(layer).items():
+            name = next((name for name in names if name in state), names[0])
+            has_copies |= len(names) > 1 and names[1] in state
+            ours = f"layers.{layer}.{part}"
+            arrays[f"encoder.{ours}"] = _array(state.get(name), name, source, shapes[ours])
+    if architecture.first_window == 2:
+        # fastai joins a token with the one before it, bothways the one before with the token.
+        weight = arrays["encoder.layers.0.weight"]
+        arrays["encoder.layers.0.weight"] = np.ascontiguousarray(np.roll(weight, columns, axis=1))
     return arrays, architecture, has_copies
+
+
+def _architecture(
+    state: Mapping[str, object], layers: _Layers, vocabulary_size: int, width: int, source: str
+) -> Architecture:
+    """Return the sizes of an encoder. The shapes of its first and its last layer show them."""
+    names = [next(iter(layers.names(layer).values())) for layer in (0, layers.count - 1)]
+    first, last = (
+        _matrix(next((state[name] for name in each if name in state), None), each[0], source) for each in names
+    )
+    gates, window = (4, 1) if layers.linear is None else (last[0] // width, first[1] // width)
+    if layers.linear is not None and (gates not in (2, 3) or window not in (1, 2)):
+        raise ForeignModelError(
+            f"{source}: {names[0][0]} has shape {first} and {names[1][0]} has shape {last}, expected the 2 or 3 gates "
+            f"of a QRNN that reads 1 or 2 tokens of {width} numbers at a time, and returns {width} numbers"
+        )
+    hidden = first[0] // gates
+    if not 1 <= hidden <= _LARGEST_WIDTH:
+        raise ForeignModelError(
+            f"{source}: {names[0][0]} has shape {first}, expected {gates} to {gates * _LARGEST_WIDTH} rows"
+        )
+    return Architecture(
+        vocabulary_size=vocabulary_size,
+        width_embedding=width,
+        width_hidden=width if layers.count == 1 else hidden,
+        layers=layers.count,
+        kind="lstm" if layers.linear is None else "qrnn",
+        first_window=window,
+        output_gate=gates != 2,
+    )
+
+
+def _matrix(value: object, name: str, source: str) -> tuple[int, int]:
+    array = _array(value, name, source)
+    if array.ndim != 2:
+        raise ForeignModelError(f"{source}: {name} has shape {array.shape}, expected 2 dimensions")
+    return array.shape
 
 
 def _head_modules(state: Mapping[str, object]) -> tuple[list[dict[str, object]], list[str]]:

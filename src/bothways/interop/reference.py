@@ -137,11 +137,13 @@ def hidden_states(architecture: Architecture, weights: Weights, ids: Sequence[Id
         return []
     order = sorted(range(len(ids)), key=lambda number: -len(ids[number]))
     values = [weights["encoder.embedding.weight"][ids[number]] for number in order]
-    for layer in range(architecture.layers):
-        part = {
-            name: weights[f"encoder.layers.{layer}.{name}"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        }
-        values = _lstm(values, part)
+    for layer, window in enumerate(architecture.layer_windows):
+        before = f"encoder.layers.{layer}."
+        part = {name.removeprefix(before): array for name, array in weights.items() if name.startswith(before)}
+        if architecture.kind == "qrnn":
+            values = [_qrnn(row, part["weight"], part["bias"], window, architecture.qrnn_gates) for row in values]
+        else:
+            values = _lstm(values, part)
     result: list[Floats] = [values[0]] * len(ids)
     for place, number in enumerate(order):
         result[number] = values[place]
@@ -166,6 +168,19 @@ def _lstm(inputs: Sequence[Floats], part: Mapping[str, Floats]) -> list[Floats]:
         for text in range(alive):
             outputs[text][step] = hidden[text]
     return outputs
+
+
+def _qrnn(inputs: Floats, weight: Floats, bias: Floats, window: int, gates: int) -> Floats:
+    """Run one QRNN layer over a text. The gates are in the order: candidate, forget gate, output gate."""
+    if window == 2:
+        before = np.concatenate([np.zeros_like(inputs[:1]), inputs[:-1]])
+        inputs = np.concatenate([before, inputs], axis=1)
+    candidate, forget, *out = np.split(inputs @ weight.T + bias, gates, axis=1)
+    forget = _sigmoid(forget)
+    cells, kept_share = forget * np.tanh(candidate), 1 - forget
+    for step in range(1, len(cells)):
+        cells[step] += kept_share[step] * cells[step - 1]
+    return np.asarray(_sigmoid(out[0]) * cells if out else cells, dtype=np.float32)
 
 
 def _sigmoid(values: Floats) -> Floats:

@@ -1,1 +1,1 @@
-"""The AWD-LSTM in PyTorch, as published: encoder, language model and classifier. LSTM state is passed explicitly."""
+"""Models in PyTorch, as published: encoder (AWD-LSTM or QRNN), language model and classifier. State is passed."""

@@ -1,4 +1,4 @@
-"""The text classifier of ULMFiT: AWD-LSTM encoder, concat pooling and a two-layer head.
+"""The text classifier of ULMFiT: encoder, concat pooling and a two-layer head.
 
 Inputs are padded batches of ids in reading order, with the length of each text. Padding does not contribute.
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bothways.errors import ShapeError
-from bothways.nn.awd_lstm import EncoderNetwork
+from bothways.nn.encoder import EncoderNetwork
 from bothways.text.reading import Direction
 
 CHUNK_TOKENS = 512
@@ -104,7 +104,7 @@ class ClassifierNetwork(nn.Module):
     def pooled(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Encode and pool a padded batch of whole texts.
 
-        Padding follows each text, so the LSTM has read the whole text before it reaches any padding.
+        Padding follows each text, so the encoder has read the whole text before it reaches any padding.
 
         Args:
             ids: Token ids in reading order, (B, T) int64. Any valid ids may follow a text as padding.

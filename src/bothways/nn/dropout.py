@@ -1,4 +1,4 @@
-"""The three kinds of dropout of the AWD-LSTM (Merity et al., arXiv 1708.02182).
+"""The kinds of dropout of the AWD-LSTM (Merity et al., arXiv 1708.02182).
 
 Each function returns a tensor of the shape of its input. Outside of training, or with probability 0, it returns the
 input itself. Values that are kept are scaled by 1 / (1 - probability).
@@ -31,7 +31,7 @@ def weight_dropout(weight: Tensor, probability: float, is_training: bool) -> Ten
     one number per weight would take as long as a forward pass over a short batch (docs/LOG.md).
 
     Args:
-        weight: Hidden-to-hidden weights of an LSTM layer, of any shape.
+        weight: Hidden-to-hidden weights of an LSTM layer, or the weights of a QRNN layer, of any shape.
         probability: Probability of dropping a weight, in [0, 1).
         is_training: Whether to drop anything.
     """

@@ -1,6 +1,6 @@
 """Add an AWD-LSTM encoder to an ONNX graph: an embedding and stacked LSTM layers, in float32 or int8.
 
-Without dropout, an AWD-LSTM is a plain LSTM: what regularizes it exists in training only (``nn/awd_lstm.py``).
+Without dropout, an AWD-LSTM is a plain LSTM: what regularizes it exists in training only (``nn/lstm.py``).
 
 Letters: T tokens, B texts, V vocabulary, E width of the embedding, H width of a layer, L layers.
 """
@@ -16,10 +16,8 @@ from bothways.bundle.manifest import Architecture
 from bothways.bundle.weights import Weights
 from bothways.runtime.encoder import EncoderLayout, EncoderValues, Precision
 from bothways.runtime.graph_builder import QUANTIZED_OPERATORS, GraphBuilder
+from bothways.runtime.quantization import quantized
 
-_LARGEST_WEIGHT = 63
-"""Largest weight in 7 bits. With 8 bits, the sum of two products overflows the 16 bits that AVX2 adds in, an error of
-10 %."""
 _EDGES = 2
 """Number of edge units that the int8 encoder adds to each layer."""
 _SATURATED = 100
@@ -41,6 +39,10 @@ class AwdLstmGraph:
             output_state=2 * (architecture.layers - 1),
         )
 
+    def is_compute_bound(self, precision: Precision) -> bool:
+        """Return whether the precision is int8: in float32, each token fetches all recurrent weights again."""
+        return precision == "int8"
+
     def add(
         self,
         graph: GraphBuilder,
@@ -50,7 +52,7 @@ class AwdLstmGraph:
         states: Sequence[str] = (),
         precision: Precision = "float32",
     ) -> EncoderValues:
-        """Add the encoder to a graph, as ``EncoderNetwork.add`` describes it. int8 needs the carried state."""
+        """Add the encoder to a graph, as ``Encoder`` describes it. int8 needs the carried state."""
         if precision == "int8":
             return self._add_int8(graph, weights, ids, lengths, states)
         axis_1 = graph.constant([1])
@@ -134,7 +136,7 @@ def _int8_constants(
         The input weights, recurrent weights and bias, then the scale and zero point of both weights.
     """
     (weight_ih, scale_ih), (weight_hh, scale_hh) = [
-        _quantized(_with_edges(weights[f"encoder.layers.{layer}.{name}"])) for name in ("weight_ih", "weight_hh")
+        quantized(_with_edges(weights[f"encoder.layers.{layer}.{name}"])) for name in ("weight_ih", "weight_hh")
     ]
     bias_ih, bias_hh = [_with_edges(weights[f"encoder.layers.{layer}.{name}"]) for name in ("bias_ih", "bias_hh")]
     # Input, output, forget and cell gate of the edges: take no input, output everything, forget nothing.
@@ -142,8 +144,8 @@ def _int8_constants(
     bias_ih.reshape(4, -1)[:, width:] = gates[:, None]
     bias = graph.constant(np.concatenate([bias_ih, bias_hh])[None])
     zero_point = graph.constant(np.zeros((1, 4 * (width + _EDGES)), dtype=np.int8))
-    products = graph.constant(weight_ih), graph.constant(weight_hh), bias
-    return products, (graph.constant(scale_ih), zero_point, graph.constant(scale_hh), zero_point)
+    products = graph.constant(weight_ih[None]), graph.constant(weight_hh[None]), bias
+    return products, (graph.constant(scale_ih[None]), zero_point, graph.constant(scale_hh[None]), zero_point)
 
 
 def _with_edge_columns(embedding: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -157,17 +159,6 @@ def _with_edges(stacked: NDArray[np.float32]) -> NDArray[np.float32]:
     gates = _in_onnx_gate_order(stacked).reshape(4, -1, *stacked.shape[1:])
     padded = np.pad(gates, [(0, 0), (0, _EDGES), *[(0, _EDGES)] * (stacked.ndim - 1)])
     return np.ascontiguousarray(padded.reshape(-1, *padded.shape[2:]))
-
-
-def _quantized(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Quantize weights, (gates, inputs), to 7 bits with one scale per gate.
-
-    Returns:
-        The quantized weights as the operator expects them, (1, inputs, gates), and the scales, (1, gates).
-    """
-    scale = np.abs(weight).max(axis=1) / _LARGEST_WEIGHT
-    scale[scale == 0] = 1
-    return np.rint(weight / scale[:, None]).astype(np.int8).T[None], scale[None].astype(np.float32)
 
 
 def _in_onnx_gate_order(stacked: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -31,7 +31,7 @@ from bothways.runtime.encoder import PRECISIONS, Precision
 from bothways.runtime.head import Head
 from bothways.runtime.prediction import Prediction
 from bothways.runtime.reader import TextReader
-from bothways.runtime.sessions import EncoderSession
+from bothways.runtime.sessions import EncoderSession, encoder_of
 from bothways.runtime.slots import SLOTS, EarlyExitRule, Pooled, SlotEngine, Slots, TokenCounts
 from bothways.tasks.labels import LabelValue
 from bothways.tasks.metrics import Scores
@@ -141,12 +141,10 @@ class Classifier:
         self.digest: str = bundle.digest
         self.tokenizer: Tokenizer = bundle.tokenizer
         members = bundle.manifest.members
-        is_int8 = precision == "int8"
         cores = threads or available_cores()
-        # In int8 the weights of all members fit the caches at once, and cores that share no product wait for none. With
-        # early exit one member reads first, and cores that cannot be divided evenly would be idle.
-        is_shared_out = is_int8 and early_exit is None and cores % len(members) == 0
-        at_once = len(members) if is_shared_out else 1
+        can_share = all(encoder_of(member.architecture).is_compute_bound(precision) for member in members)
+        # With early exit one member reads first, and cores that cannot be divided evenly would be idle.
+        at_once = len(members) if can_share and early_exit is None and cores % len(members) == 0 else 1
         again = _WeightsAgain(self._loaded_by, bundle.digest)
         sessions, self._heads = [], []
         for member in members:

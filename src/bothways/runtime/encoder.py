@@ -66,6 +66,13 @@ class Encoder(Protocol):
     def layout(self) -> EncoderLayout:
         """The state that it carries."""
 
+    def is_compute_bound(self, precision: Precision) -> bool:
+        """Return whether arithmetic limits the speed, not the time to fetch the weights from memory.
+
+        Two such encoders are fastest side by side, each on half of the cores: cores that share no product wait for
+        none.
+        """
+
     def add(
         self,
         graph: GraphBuilder,

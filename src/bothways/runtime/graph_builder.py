@@ -6,7 +6,7 @@ package is built in memory from a bundle's weights: those that predict here and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,8 +30,15 @@ class GraphBuilder:
     A value is known by its name: every method that creates a value returns its name, and nodes take names as inputs.
     """
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, prefix: str = "") -> None:
+        """Start an empty graph.
+
+        Args:
+            name: Name of the graph.
+            prefix: Prefix of the names of values. The body of a loop needs one, because it shares the names of the
+                graph around it.
+        """
+        self._name, self._prefix = name, prefix
         self._nodes: list[Any] = []
         self._inputs: list[Any] = []
         self._outputs: list[Any] = []
@@ -50,8 +57,8 @@ class GraphBuilder:
             shape: Size of each axis. A string names a size that varies.
             element: Element type, a member of ``TensorProto.DataType``. Defaults to float32.
         """
-        self._inputs.append(helper.make_tensor_value_info(name, element, shape))
-        return name
+        self._inputs.append(helper.make_tensor_value_info(self._prefix + name, element, shape))
+        return self._prefix + name
 
     def output(self, value: str, shape: list[int | str], element: int = TensorProto.FLOAT) -> None:
         """Declare a value of the graph as its next output.
@@ -65,7 +72,7 @@ class GraphBuilder:
 
     def constant(self, array: ArrayLike) -> str:
         """Add a constant and return its name."""
-        name = f"constant_{len(self._constants)}"
+        name = f"{self._prefix}constant_{len(self._constants)}"
         self._constants[name] = np.asarray(array)
         return name
 
@@ -78,7 +85,7 @@ class GraphBuilder:
             out: Name of the output. Defaults to a new name.
             attributes: The operator's attributes.
         """
-        name = out or f"{operator}_{len(self._nodes)}"
+        name = out or f"{self._prefix}{operator}_{len(self._nodes)}"
         self._nodes.append(helper.make_node(operator, inputs, [name], **attributes))
         return name
 
@@ -91,9 +98,27 @@ class GraphBuilder:
             outputs: Number of outputs to name, from the operator's first.
             attributes: The operator's attributes.
         """
-        names = [f"{operator}_{len(self._nodes)}_{number}" for number in range(outputs)]
+        names = [f"{self._prefix}{operator}_{len(self._nodes)}_{number}" for number in range(outputs)]
         self._nodes.append(helper.make_node(operator, inputs, names, **attributes))
         return names
+
+    def add_scan(self, body: GraphBuilder, states: Sequence[str], sequences: Sequence[str]) -> list[str]:
+        """Add a loop over the first axis of some arrays, and return the names of its results.
+
+        Args:
+            body: One round of the loop. Its inputs are the states and then one element of each sequence, its outputs
+                the next states and then the elements of the results.
+            states: Names of the values before the first round.
+            sequences: Names of the arrays that the loop runs over.
+
+        Returns:
+            The states after the last round, then the results, whose first axis is that of the sequences.
+        """
+        constants = [_tensor(name, array) for name, array in body._constants.items()]
+        graph = helper.make_graph(body._nodes, body._name, body._inputs, body._outputs, constants)
+        return self.add_multiple(
+            "Scan", *states, *sequences, outputs=len(body._outputs), body=graph, num_scan_inputs=len(sequences)
+        )
 
     def model(self, *, opset: int, ir_version: int, metadata: Mapping[str, str] | None = None) -> ModelProto:
         """Return a model of standard operators that contains all constants.

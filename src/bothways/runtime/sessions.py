@@ -24,6 +24,7 @@ from bothways.runtime.cores import available_cores
 from bothways.runtime.encoder import Encoder, EncoderLayout, Precision
 from bothways.runtime.forks import Session
 from bothways.runtime.graph_builder import GraphBuilder
+from bothways.runtime.qrnn_graph import QrnnGraph
 from bothways.text.tokenizer import PADDING_ID
 
 WINDOW_TOKENS = 32
@@ -38,7 +39,7 @@ _Carried = tuple[list[NDArray[np.float32]], NDArray[np.float32], NDArray[np.floa
 
 def encoder_of(architecture: Architecture) -> Encoder:
     """Return the encoder of an architecture."""
-    return AwdLstmGraph(architecture)
+    return QrnnGraph(architecture) if architecture.kind == "qrnn" else AwdLstmGraph(architecture)
 
 
 class EncoderSession:

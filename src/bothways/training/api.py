@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bothways.arguments import Check, as_flag, as_integer, as_names, as_path, as_paths, as_text, checked, optional
+from bothways.bundle.manifest import EncoderKind
 from bothways.data.corpus import Corpus
 from bothways.data.dialect import DIALECT_CHECKS, Dialect, Quotes, TableFormat
 from bothways.data.invalid import write_invalid
@@ -42,6 +43,7 @@ _COMMON_CHECKS: dict[str, Check] = {
     "out": as_path,
     "text": optional(as_names),
     "size": optional(as_text),
+    "encoder": optional(as_text),
     "directions": as_text,
     "seed": as_integer,
     "device": as_text,
@@ -76,6 +78,7 @@ def train(
     unlabeled: TableSource | Sequence[object] | None = None,
     pretrained: Pretrained = AUTO,
     size: Size | None = None,
+    encoder: EncoderKind | None = None,
     directions: Directions | Direction = "both",
     seed: int = 0,
     config: str | os.PathLike[str] | Mapping[str, object] | None = None,
@@ -120,8 +123,10 @@ def train(
             English pack that comes with bothways, or the path of another one. Of a classifier, such as one imported
             from fastai, only the encoders are taken. None or ``none`` trains from scratch.
             ``auto`` takes ``en-small`` if it knows the language of the texts, and trains from scratch otherwise or if
-            ``size`` is given.
+            ``size`` or an ``encoder`` of another kind is given.
         size: ``tiny``, ``small`` or ``base``, for a model trained from scratch. Defaults to ``small``.
+        encoder: ``lstm`` (AWD-LSTM) or ``qrnn`` (QRNN), for a model trained from scratch. Defaults to that of the pack,
+            or to ``lstm``.
         directions: ``both``, ``forward`` or ``backward``.
         seed: Random seed, 0..4294967295.
         config: A TOML file of hyperparameters, or a dict with its sections (docs/hyperparameters.md).
@@ -149,7 +154,7 @@ def train(
         TrainingError: Training diverged (``TrainingDiverged``), or the bundle could not be verified. Nothing was
             published.
     """
-    base = _settings(out, directions, seed, pretrained, size, config, device)
+    base, first_start = _settings(out, directions, seed, pretrained, size, encoder, config, device)
     from bothways.training.distributed import processes  # noqa: PLC0415  (needs torch)
     from bothways.training.follow import check_following  # noqa: PLC0415  (needs torch)
     from bothways.training.pipeline import digest_of, train_bundle  # noqa: PLC0415  (needs torch)
@@ -174,7 +179,7 @@ def train(
         dialect=Dialect(format, delimiter, quotes, encoding, header),
     )
     listed_in = write_invalid(out, read.invalid)
-    settings, start = _started(base, pretrained, config, [*read.split.train.texts, *read.unlabeled])
+    settings, start = _started(base, first_start, pretrained, config, [*read.split.train.texts, *read.unlabeled])
     settings = replace(
         settings,
         text_columns=source.text,
@@ -222,6 +227,7 @@ def pretrain(
     about: str | None = None,
     continue_from: str | os.PathLike[str] | None = None,
     size: Size | None = None,
+    encoder: EncoderKind | None = None,
     directions: Directions | Direction = "both",
     seed: int = 0,
     config: str | os.PathLike[str] | Mapping[str, object] | None = None,
@@ -247,6 +253,8 @@ def pretrain(
         about: Description and license of the corpus, for the pack's card.
         continue_from: A pack to continue training from, by its path or ``en-small``. It fixes tokenizer and model size.
         size: ``tiny``, ``small`` or ``base``, for models trained from scratch. Defaults to ``small``.
+        encoder: ``lstm`` (AWD-LSTM) or ``qrnn`` (QRNN), for a model trained from scratch. Defaults to that of the pack,
+            or to ``lstm``.
         directions: ``both``, ``forward`` or ``backward``.
         seed: Random seed, 0..4294967295.
         config: A TOML file of hyperparameters, or a dict with its sections (docs/hyperparameters.md).
@@ -271,7 +279,7 @@ def pretrain(
         TrainingError: Training diverged (``TrainingDiverged``), or the pack could not be verified. Nothing was
             published.
     """
-    base = _settings(out, directions, seed, continue_from, size, config, device)
+    base, _ = _settings(out, directions, seed, continue_from, size, encoder, config, device)
     from bothways.training.distributed import processes  # noqa: PLC0415  (needs torch)
     from bothways.training.follow import check_following  # noqa: PLC0415  (needs torch)
     from bothways.training.pipeline import pretrain_pack  # noqa: PLC0415  (needs torch)
@@ -299,10 +307,11 @@ def _settings(
     seed: int,
     pretrained: Pretrained,
     size: Size | None,
+    encoder: EncoderKind | None,
     config: str | os.PathLike[str] | Mapping[str, object] | None,
     device: str,
-) -> RunSettings:
-    """Return what the settings of classifiers and of language models share; all options are checked."""
+) -> tuple[RunSettings, Start]:
+    """Return what the settings of classifiers and of language models share, and the start; all options are checked."""
     _require_torch()
     from bothways.training.hyperparameters import FROM_PACK, load_hyperparameters  # noqa: PLC0415  (needs torch)
     from bothways.training.models import choose_device  # noqa: PLC0415  (needs torch)
@@ -313,20 +322,27 @@ def _settings(
     if not 0 <= seed < 2**32:
         raise ConfigError(f"seed is {seed}, expected 0 to 4294967295")
     refuse_unusable(Path(out))
-    start = read_start(pretrained, size)
-    return RunSettings(
+    hyperparameters = load_hyperparameters(size or FROM_PACK, config, encoder)
+    start = read_start(pretrained, size, hyperparameters.requested_encoder)
+    if start.size is not None:
+        hyperparameters = load_hyperparameters(start.size, config, encoder)
+    if start.pack is not None:
+        hyperparameters = hyperparameters.with_encoder(start.pack.manifest.members[0].architecture.kind)
+    settings = RunSettings(
         out=Path(out),
         directions=tuple(Direction) if directions == "both" else (Direction(directions),),
         seed=seed,
         size=start.size,
-        hyperparameters=load_hyperparameters(start.size or FROM_PACK, config),
+        hyperparameters=hyperparameters,
         device=choose_device(device),
         pack=start.pack,
     )
+    return settings, start
 
 
 def _started(
     base: RunSettings,
+    first: Start,
     pretrained: Pretrained,
     config: str | os.PathLike[str] | Mapping[str, object] | None,
     texts: Sequence[Text],
@@ -334,8 +350,8 @@ def _started(
     """Return the settings with the start that suits the texts, and a report that says why."""
     from bothways.training.hyperparameters import load_hyperparameters  # noqa: PLC0415  (needs torch)
 
-    start, report = chosen_start(Start(base.pack, base.size), pretrained, texts)
-    if start.pack is base.pack:
+    start, report = chosen_start(first, pretrained, texts)
+    if start is first:
         return base, report
     hyperparameters = load_hyperparameters(DEFAULT_SIZE, config)
     return replace(base, pack=start.pack, size=start.size, hyperparameters=hyperparameters), report

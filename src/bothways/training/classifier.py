@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bothways.data.batches import TextBatch, count_batches, pad, plan_batches, shuffled_batches
-from bothways.nn.awd_lstm import activation_penalty
 from bothways.nn.classifier import ClassifierNetwork
+from bothways.nn.language_model import activation_penalty
 from bothways.tasks.metrics import Scores
 from bothways.tasks.task import Targets, Task
 from bothways.text.reading import Ids

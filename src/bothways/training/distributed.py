@@ -86,10 +86,10 @@ def mean_over_processes(values: list[float], device: torch.device) -> list[float
     return means
 
 
-def gather_rows(values: Tensor, dim: int) -> Tensor:
-    """Return the rows of all processes, concatenated by rank along ``dim``. Each must have the same number of rows."""
+def gather_rows(values: Tensor) -> Tensor:
+    """Return the rows of all processes, concatenated by rank. Each must have the same number of rows."""
     if not distributed.is_initialized():
         return values
     parts = [torch.empty_like(values) for _ in range(distributed.get_world_size())]
     distributed.all_gather(parts, values.contiguous())
-    return torch.cat(parts, dim=dim)
+    return torch.cat(parts)

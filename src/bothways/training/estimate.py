@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bothways.nn.awd_lstm import LanguageModelNetwork
 from bothways.nn.classifier import ClassifierNetwork
+from bothways.nn.language_model import LanguageModelNetwork
 from bothways.tasks.task import Task
 from bothways.training.checkpoints import Checkpoints, ClassifierCheckpoint, LanguageModelCheckpoint
 from bothways.training.classifier import ClassRows, class_scores, train_classifier

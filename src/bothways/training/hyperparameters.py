@@ -14,11 +14,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    model_serializer,
+)
 from pydantic_core import PydanticCustomError
 
+from bothways.bundle.manifest import EncoderKind
 from bothways.errors import ConfigError, path_text, quoted, shown
-from bothways.nn.awd_lstm import Dropouts
+from bothways.nn.encoder import Dropouts
 from bothways.schema import Document, Entries, Fault, Faults, validated
 from bothways.tasks.labels import label_text
 from bothways.text.reading import SpecialTokenPlacement
@@ -27,6 +37,7 @@ from bothways.training.choices import Size
 from bothways.training.optimizer import Schedule
 
 SIZES: tuple[str, ...] = get_args(Size)
+ENCODERS: tuple[str, ...] = get_args(EncoderKind)
 
 Rate = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
@@ -61,21 +72,42 @@ def _is_weight(value: object) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool) and 0 < float(value) < math.inf
 
 
-class EncoderConfig(_Section):
-    """Architecture of the AWD-LSTM encoder, and how backward text is presented to it."""
+def _needs_qrnn(first_window: int, info: ValidationInfo) -> int:
+    if first_window != 1 and info.data.get("kind") != "qrnn":
+        raise PydanticCustomError("kind", 'needs kind = "qrnn" beside it')
+    return first_window
 
+
+_DEFAULTS = {"kind": "lstm", "first_window": 1}
+"""Defaults of keys that earlier versions did not have."""
+
+
+class EncoderConfig(_Section):
+    """Architecture of the encoder, and how backward text is presented to it."""
+
+    kind: EncoderKind = "lstm"
+    """Kind of the layers, which `--encoder` sets: `lstm` (AWD-LSTM) or `qrnn` (quasi-recurrent network). A QRNN reads
+    several times faster and trains faster. A pack with another kind is refused."""
     embedding_size: Count
-    """Size of the token embedding and of the last LSTM layer."""
+    """Size of the token embedding and of the last layer."""
     hidden_size: Count
-    """Size of the other LSTM layers."""
+    """Size of the other layers."""
     layers: Annotated[int, Field(ge=1, le=8)]
-    """Number of LSTM layers."""
+    """Number of layers."""
+    first_window: Annotated[Annotated[int, Field(ge=1, le=2)], AfterValidator(_needs_qrnn)] = 1
+    """Number of tokens that the gates of the first layer of a QRNN depend on. 2 adds the token before, as in fastai."""
     special_token_placement: SpecialTokenPlacement = SpecialTokenPlacement.READING_ORDER
     """Position of special tokens such as `xxmaj` when text is read backward: `reading-order` (read before their word)
     or `as-written` (read after it, as in fastai)."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Type of activations and matrix products during training. Defaults to `auto`: bfloat16 on GPUs and on CPUs with
     AMX or AVX-512 BF16, float32 elsewhere. Weights and reported metrics are always float32."""
+
+    @model_serializer(mode="wrap")
+    def _without_new_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Leave out the defaults of new keys, so that a bundle with them is the same as one of earlier versions."""
+        fields: dict[str, object] = serialize(self)
+        return {name: value for name, value in fields.items() if _DEFAULTS.get(name) != value}
 
 
 class TokenizerConfig(_Section):
@@ -97,8 +129,8 @@ class _StageConfig(_Section):
     max_gradient_norm: Annotated[float, Field(gt=0)] = 1.0
     """Gradient clipping: gradients with a larger total norm are scaled down to it."""
     dropouts: Dropouts
-    """Dropout probabilities: `embedding` (whole words), `input` (embedded tokens), `weight` (hidden-to-hidden weights),
-    `hidden` (between LSTM layers) and `output` (after the last LSTM layer)."""
+    """Dropout probabilities: `embedding` (whole words), `input` (embedded tokens), `weight` (hidden-to-hidden weights
+    of an LSTM, all weights of a QRNN layer), `hidden` (between layers) and `output` (after the last layer)."""
     dropout_multiplier: Annotated[float, Field(ge=0, le=2)]
     """Factor applied to all five dropout probabilities. Each result is capped at 0.9."""
     activation_regularization: Annotated[float, Field(ge=0)] = 2.0
@@ -124,8 +156,8 @@ class LanguageModelConfig(_StageConfig):
     batch_size: Count = 32
     """Number of rows of the token stream in a batch."""
     sequence_length: Count = 48
-    """Tokens per row and optimizer step (the length of backpropagation through time). The LSTM state is carried over to
-    the next step."""
+    """Tokens per row and optimizer step (the length of backpropagation through time). The encoder's state is carried
+    over to the next step."""
 
     def epochs_for(self, tokens: int) -> float:
         """Return the number of epochs for a corpus of ``tokens`` tokens."""
@@ -144,8 +176,8 @@ class PretrainingConfig(LanguageModelConfig):
     batch_size: Count = 128
     """Number of rows of the token stream in a batch."""
     sequence_length: Count = 64
-    """Tokens per row and optimizer step (the length of backpropagation through time). The LSTM state is carried over to
-    the next step."""
+    """Tokens per row and optimizer step (the length of backpropagation through time). The encoder's state is carried
+    over to the next step."""
 
     def epochs_for(self, tokens: int) -> float:
         """Return the number of epochs for a corpus of ``tokens`` tokens."""
@@ -235,6 +267,15 @@ class Hyperparameters(_Section):
     language_model: LanguageModelConfig
     classifier: ClassifierConfig
 
+    @property
+    def requested_encoder(self) -> EncoderKind | None:
+        """The kind of the encoder that was requested; None if it is the default."""
+        return self.encoder.kind if "kind" in self.encoder.model_fields_set else None
+
+    def with_encoder(self, kind: EncoderKind) -> Hyperparameters:
+        """Return these hyperparameters with another kind of encoder."""
+        return self.model_copy(update={"encoder": self.encoder.model_copy(update={"kind": kind})})
+
 
 FROM_PACK = "pack"
 """The preset for classifiers that start from a pack. The pack fixes the model sizes and the tokenizer."""
@@ -296,21 +337,28 @@ RENAMED = {
 
 
 def load_hyperparameters(
-    size: str, config: str | os.PathLike[str] | Mapping[str, object] | None = None
+    size: str,
+    config: str | os.PathLike[str] | Mapping[str, object] | None = None,
+    encoder: EncoderKind | None = None,
 ) -> Hyperparameters:
     """Return the preset of a size, with the changes of a TOML file applied.
 
     Args:
         size: ``tiny``, ``small``, ``base``, or ``FROM_PACK``.
         config: A TOML file, or a dict, with any of the sections and keys of ``Hyperparameters``. None changes nothing.
+        encoder: The kind of the encoder; None for that of ``config`` or the default.
 
     Raises:
-        ConfigError: The size is unknown, the file can't be read or is not TOML, or the file has unknown keys or invalid
-            values. The message lists all of them.
+        ConfigError: The size or the encoder is unknown, the file can't be read or is not TOML, or the file has unknown
+            keys, invalid values or another encoder. The message lists all of them.
     """
     if size not in _PRESETS:
         raise ConfigError(f"unknown size {quoted(size)}: expected one of {', '.join(SIZES)}")
+    if encoder is not None and encoder not in ENCODERS:
+        raise ConfigError(f"unknown encoder {quoted(encoder)}: expected {' or '.join(ENCODERS)}")
     values = {section: dict(keys) for section, keys in _PRESETS[size].items()}
+    if encoder is not None:
+        values["encoder"]["kind"] = encoder
     if config is None:
         return Hyperparameters.model_validate(values)
     changes = config if isinstance(config, Mapping) else _read_config(config)
@@ -319,13 +367,16 @@ def load_hyperparameters(
             values.setdefault(str(section), {}).update({str(key): value for key, value in keys.items()})
         else:
             values[str(section)] = keys  # type: ignore[assignment]  # refused below
+    name = "config" if isinstance(config, Mapping) else path_text(config)
     try:
-        return validated(Hyperparameters, values)
+        found = validated(Hyperparameters, values)
     except Faults as error:
         problems = _problems(error.faults)
         count = f"{len(problems)} error{'s' * (len(problems) > 1)}"
-        name = "config" if isinstance(config, Mapping) else path_text(config)
         raise ConfigError(f"{name} has {count}: " + "; ".join(problems)) from None
+    if encoder is not None and found.encoder.kind != encoder:
+        raise ConfigError(f"{name}: encoder.kind is {found.encoder.kind}, but --encoder is {encoder}. Drop one of them")
+    return found
 
 
 def _read_config(path: str | os.PathLike[str]) -> dict[str, object]:

@@ -1,8 +1,8 @@
 """Train a language model on a stream of token ids, from scratch or starting from the weights of a pack.
 
-The ids are in the model's reading order. The LSTM state is carried over from window to window along each row of the
-stream. All random numbers are derived from the seed and the number of the step, so that a killed run continues to the
-same bytes (guarantee 7).
+The ids are in the model's reading order. The encoder's state is carried over from window to window along each row of
+the stream. All random numbers are derived from the seed and the number of the step, so that a killed run continues to
+the same bytes (guarantee 7).
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from torch import Tensor, nn
 
 from bothways.data.token_store import Numbers, Stream, TokenStore
 from bothways.errors import ConfigError
-from bothways.nn.awd_lstm import EncoderNetwork, LanguageModelNetwork, State, activation_penalty
+from bothways.nn.encoder import EncoderNetwork
+from bothways.nn.language_model import LanguageModelNetwork, activation_penalty
+from bothways.nn.state import State, detached
 from bothways.training.checkpoints import LANGUAGE_MODEL_STAGE, Checkpoints, LanguageModelCheckpoint, with_prefix
 from bothways.training.distributed import gather_rows, mean_over_processes, processes
 from bothways.training.hyperparameters import LanguageModelConfig
@@ -112,7 +114,7 @@ def train_language_model(
     if first:
         optimizer.restore(start.part("optimizer"), first)
         best = _Best(start.best_step, start.best, start.part("best"))
-        state = _restored_state(start, rows, device)
+        state = _restored_state(model.encoder, start, rows, device)
         stream = stream_of(first // windows)
     else:
         best = _Best(0, evaluate_language_model(model, texts, config), copy.deepcopy(model.state_dict()))
@@ -128,7 +130,7 @@ def train_language_model(
         inputs, targets = (torch.from_numpy(ids).to(device) for ids in stream.window(window, rows))
         model.train()
         loss, raw, dropped, state = model(inputs, targets, state)
-        state = [(hidden.detach(), cell.detach()) for hidden, cell in state]
+        state = detached(state)
         penalty = activation_penalty(
             raw, dropped, config.activation_regularization, config.temporal_activation_regularization
         )
@@ -217,17 +219,16 @@ def _optimizer(model: LanguageModelNetwork, config: LanguageModelConfig, steps: 
     )
 
 
-def _restored_state(start: LanguageModelCheckpoint, rows: slice, device: torch.device) -> State:
-    """Return the carried LSTM state of this process's rows."""
-    tensors = start.part("state")
-    return [
-        (tensors[f"{layer}.hidden"][:, rows].to(device), tensors[f"{layer}.cell"][:, rows].to(device))
-        for layer in range(len(tensors) // 2)
-    ]
+def _restored_state(
+    encoder: EncoderNetwork, start: LanguageModelCheckpoint, rows: slice, device: torch.device
+) -> State:
+    """Return the carried state of this process's rows."""
+    layers = [start.part(f"state.{number}") for number in range(len(encoder.layers))]
+    return [{name: values[rows].to(device) for name, values in layer.items()} for layer in layers]
 
 
 def _gather_state(state: State) -> State:
-    return [(gather_rows(hidden, dim=1), gather_rows(cell, dim=1)) for hidden, cell in state]
+    return [{name: gather_rows(values) for name, values in layer.items()} for layer in state]
 
 
 def _checkpoint(
@@ -238,11 +239,7 @@ def _checkpoint(
     state: State,
 ) -> LanguageModelCheckpoint:
     """Return everything that the next step depends on."""
-    carried = {
-        f"state.{layer}.{name}": values
-        for layer, pair in enumerate(state)
-        for name, values in zip(("hidden", "cell"), pair, strict=True)
-    }
+    carried = {f"state.{number}.{name}": values for number, layer in enumerate(state) for name, values in layer.items()}
     tensors = {
         **with_prefix("model", model.state_dict()),
         **with_prefix("best", best.weights),

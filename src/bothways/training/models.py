@@ -20,8 +20,9 @@ from bothways.bundle.parity import ENSEMBLE, ParityRow, by_column, parity_texts,
 from bothways.bundle.read import Bundle
 from bothways.bundle.weights import matched_rows, member_shapes
 from bothways.errors import ConfigError, quoted
-from bothways.nn.awd_lstm import Dropouts, EncoderNetwork, LanguageModelNetwork
 from bothways.nn.classifier import ClassifierNetwork, HeadNetwork
+from bothways.nn.encoder import Dropouts, EncoderNetwork
+from bothways.nn.language_model import LanguageModelNetwork
 from bothways.tasks.metrics import Scores
 from bothways.tasks.task import Task
 from bothways.text.fields import Text

@@ -25,8 +25,8 @@ from bothways.bundle.manifest import Member
 from bothways.bundle.weights import rounded_to_half
 from bothways.data.token_store import TokenStore
 from bothways.errors import BothwaysError, TrainingError
-from bothways.nn.awd_lstm import LanguageModelNetwork
 from bothways.nn.classifier import ClassifierNetwork
+from bothways.nn.language_model import LanguageModelNetwork
 from bothways.text.reading import Direction
 from bothways.training.checkpoints import (
     CLASSIFIER_STAGE,

@@ -437,6 +437,8 @@ def _member(direction: Direction, tokenizer: Tokenizer, settings: RunSettings, w
         width_embedding=sizes.embedding_size,
         width_hidden=sizes.hidden_size,
         layers=sizes.layers,
+        kind=sizes.kind,
+        first_window=sizes.first_window,
     )
     weights: FileName = "forward.safetensors" if direction is Direction.FORWARD else "backward.safetensors"
     return Member(

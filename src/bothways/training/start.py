@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bothways.bundle.manifest import Kind
+from bothways.bundle.manifest import EncoderKind, Kind
 from bothways.bundle.read import Bundle, read_bundle, read_manifest
 from bothways.bundle.shipped import NO_PACK, pack_path
-from bothways.errors import ConfigError
+from bothways.errors import ConfigError, path_text
 from bothways.text.coverage import LEAST_KNOWN_SHARE, coverage
 from bothways.text.fields import Text
 from bothways.training.choices import Size
@@ -39,10 +39,12 @@ class Start:
     Attributes:
         pack: Language models to start from, or None to train from scratch.
         size: Preset of hyperparameters; None where the pack fixes the model size.
+        reason: Why ``auto`` trains from scratch, as the end of a sentence. Empty if the texts decide.
     """
 
     pack: Bundle | None
     size: Size | None
+    reason: str = ""
 
     @property
     def kind(self) -> str:
@@ -50,27 +52,44 @@ class Start:
         return "pack" if self.pack is None or self.pack.manifest.kind is Kind.LANGUAGE_MODEL else "classifier"
 
 
-def read_start(pretrained: Pretrained, size: Size | None) -> Start:
+def read_start(pretrained: Pretrained, size: Size | None, encoder: EncoderKind | None = None) -> Start:
     """Return what a training starts from, as far as it is known before the texts are.
 
     A classifier's encoders are taken as language models. ``auto`` is the default pack until ``chosen_start`` has seen
-    the texts, or nothing if a size is given.
+    the texts, or nothing if a size or an encoder of another kind is given.
+
+    Args:
+        pretrained: The option.
+        size: The size that was requested; None for the default.
+        encoder: The kind of encoder that was requested; None for that of the pack or the default.
 
     Raises:
-        ConfigError: A size is given together with a pack.
+        ConfigError: A size, or an encoder of another kind, is given together with a pack.
         BundleError: The pack cannot be read.
     """
-    if pretrained is None or pretrained == NO_PACK or (pretrained == AUTO and size is not None):
+    if pretrained is None or pretrained == NO_PACK:
         return Start(None, size or DEFAULT_SIZE)
+    if pretrained == AUTO and size is not None:
+        return Start(None, size, ", because --size is given and packs fix the model size")
     if size is not None:
         raise ConfigError(
             f"--size cannot be combined with --pretrained {os.fspath(pretrained)}: the pack fixes the model size. "
             "Drop --size, or train from scratch with --pretrained none"
         )
     path = pack_path(DEFAULT_PACK if pretrained == AUTO else pretrained)
-    kind = read_manifest(path).kind
-    found = read_bundle(path, kind)
-    return Start(found if kind is Kind.LANGUAGE_MODEL else _language_models_of(found), None)
+    manifest = read_manifest(path)
+    kinds = {member.architecture.kind for member in manifest.members}
+    if encoder is not None and kinds != {encoder}:
+        name, theirs = path_text(path.name), " and ".join(sorted(kinds))
+        if pretrained == AUTO:
+            reason = f", because the encoder {encoder} is requested and that of the pack {name} is {theirs}"
+            return Start(None, DEFAULT_SIZE, reason)
+        raise ConfigError(
+            f"the encoder {encoder} is requested, but that of {name} is {theirs}, and a pack fixes its encoder. "
+            "Drop --encoder or encoder.kind, or train from scratch"
+        )
+    found = read_bundle(path, manifest.kind)
+    return Start(found if manifest.kind is Kind.LANGUAGE_MODEL else _language_models_of(found), None)
 
 
 def _language_models_of(classifier: Bundle) -> Bundle:
@@ -97,8 +116,7 @@ def chosen_start(start: Start, pretrained: Pretrained, texts: Sequence[Text]) ->
         texts: Texts to train on.
     """
     if start.pack is None:
-        reason = ", because --size is given and packs fix the model size" if pretrained == AUTO else ""
-        return start, StageReport(_STAGE, f"from scratch, size {start.size}{reason}")
+        return start, StageReport(_STAGE, f"from scratch, size {start.size}{start.reason}")
     name = Path(start.pack.name).name
     found = coverage(start.pack.tokenizer, texts)
     facts: dict[str, object] = {"known_letters": found.known, "fragments": found.fragments}

@@ -45,6 +45,22 @@ def test_the_last_layer_is_as_wide_as_the_embedding() -> None:
     assert sizes.model_copy(update={"layers": 1}).layer_widths == [(4, 4)]
 
 
+def test_only_a_qrnn_names_its_kind_and_has_variants() -> None:
+    """The manifest of an LSTM is, byte for byte, that of earlier versions."""
+    sizes = {"vocabulary_size": 9, "width_embedding": 4, "width_hidden": 7, "layers": 3}
+    lstm = Architecture.model_validate({**sizes, "kind": "lstm"})
+    assert lstm == Architecture.model_validate(sizes)
+    assert json.loads(lstm.model_dump_json()) == sizes
+    assert lstm.title == "AWD-LSTM"
+    variants = [(1, True, "QRNN"), (2, True, "QRNN (window 2)"), (2, False, "QRNN (window 2, no output gate)")]
+    for window, gate, title in variants:
+        fields = {**sizes, "kind": "qrnn", "first_window": window, "output_gate": gate}
+        qrnn = Architecture.model_validate(fields)
+        assert json.loads(qrnn.model_dump_json()) == fields
+        assert (qrnn.layer_widths, qrnn.layer_windows) == (lstm.layer_widths, [window, 1, 1])
+        assert (qrnn.title, qrnn.qrnn_gates) == (title, 3 if gate else 2)
+
+
 def test_the_manifest_of_these_tests_is_good(good: Fields) -> None:
     Manifest.model_validate_json(json.dumps(good), strict=True)
 
@@ -85,6 +101,12 @@ CHANGES: list[tuple[Callable[[Fields], object], str]] = [
     (lambda m: m["members"][0]["architecture"].update(width_hidden=True), "valid integer"),
     (lambda m: m["members"][0]["architecture"].update(width_hidden=24.0), "valid integer"),
     (lambda m: m["members"][0]["architecture"].update(vocabulary_size=7), "vocabularies of different sizes"),
+    (lambda m: m["members"][0]["architecture"].update(kind="gru"), "'lstm' or 'qrnn'"),
+    (lambda m: m["members"][0]["architecture"].update(first_window=2), "but the kind is lstm"),
+    (lambda m: m["members"][0]["architecture"].update(output_gate=False), "but the kind is lstm"),
+    (lambda m: m["members"][0]["architecture"].update(kind="qrnn", first_window=3), "less than or equal to 2"),
+    (lambda m: m["members"][0]["architecture"].update(kind="qrnn", first_window=True), "valid integer"),
+    (lambda m: m["members"][0]["architecture"].update(kind="qrnn", output_gate=1), "valid boolean"),
     (lambda m: m["files"].pop("README.md"), "the files listed are not those of these members: README.md"),
     (lambda m: m["files"].update({"run.py": m["files"]["README.md"]}), "files"),
     (lambda m: m["files"].update({"../README.md": m["files"].pop("README.md")}), "files"),

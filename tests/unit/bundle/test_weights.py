@@ -63,6 +63,19 @@ def test_four_gates_a_layer_are_named_as_in_torch() -> None:
     }
 
 
+def test_the_gates_of_a_qrnn_are_one_matrix_a_layer() -> None:
+    sizes = Architecture(vocabulary_size=9, width_embedding=4, width_hidden=7, layers=2, kind="qrnn", first_window=2)
+    assert encoder_shapes(sizes) == {
+        "embedding.weight": (9, 4),
+        "layers.0.weight": (21, 8),
+        "layers.0.bias": (21,),
+        "layers.1.weight": (12, 7),
+        "layers.1.bias": (12,),
+    }
+    shapes = encoder_shapes(sizes.model_copy(update={"output_gate": False, "first_window": 1}))
+    assert [shapes[f"layers.{n}.weight"] for n in range(2)] == [(14, 4), (8, 7)]
+
+
 def test_a_head_has_a_norm_before_each_layer() -> None:
     norm = ("weight", "bias", "running_mean", "running_var")
     assert head_shapes([12, 5, 3]) == {

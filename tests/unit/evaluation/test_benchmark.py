@@ -26,6 +26,8 @@ from tests.bundles import write_with_early_exit
 def test_flops_per_token_of_ulmfit_sizes() -> None:
     base = Architecture(vocabulary_size=2, width_embedding=400, width_hidden=1152, layers=3)
     assert flops_per_token(base) == 2 * 4 * (1152 * (400 + 1152) + 1152 * (1152 + 1152) + 400 * (1152 + 400))
+    qrnn = base.model_copy(update={"kind": "qrnn", "first_window": 2})
+    assert flops_per_token(qrnn) == 2 * 3 * (1152 * 2 * 400 + 1152 * 1152 + 400 * 1152)
 
 
 def test_benchmark_measures_both_precisions(bundle_path: Path) -> None:

@@ -49,11 +49,10 @@ def _encoder(state: State, before: str, version: int) -> Record:
     awd = "fastai.text.models.awd_lstm" if version == 1 else "fastai.text.models.awdlstm"
     embedding = _module("torch.nn.modules.sparse.Embedding", _tensors(state, f"{before}encoder."), max_norm=None)
     rnns, dropouts = {}, {}
-    for layer in range(sum(name.endswith("module.weight_ih_l0") for name in state)):
+    is_qrnn = any(".layers.0.linear." in name for name in state)
+    for layer in range(sum(name.endswith(("weight_hh_l0_raw", "linear.weight_raw")) for name in state)):
         place = f"{before}rnns.{layer}."
-        lstm = _module("torch.nn.modules.rnn.LSTM", _tensors(state, f"{place}module."), batch_first=True, num_layers=1)
-        raw = _tensors(state, place)
-        rnns[str(layer)] = _module(f"{awd}.WeightDropout", raw, {"module": lstm}, layer_names=["weight_hh_l0"])
+        rnns[str(layer)] = _qrnn(state, place, awd, layer) if is_qrnn else _lstm(state, place, awd)
         dropouts[str(layer)] = _dropout(version)
     children = {
         "encoder": embedding,
@@ -62,7 +61,25 @@ def _encoder(state: State, before: str, version: int) -> Record:
         "input_dp": _dropout(version),
         "hidden_dps": _module("torch.nn.modules.container.ModuleList", children=dropouts),
     }
-    return _module(f"{awd}.AWD_LSTM", children=children, n_layers=len(rnns), n_dir=1)
+    if version == 1:
+        return _module(f"{awd}.AWD_LSTM", children=children, n_layers=len(rnns), n_dir=1, qrnn=is_qrnn)
+    return _module(f"{awd}.{'AWD_QRNN' if is_qrnn else 'AWD_LSTM'}", children=children, n_layers=len(rnns), n_dir=1)
+
+
+def _lstm(state: State, place: str, awd: str) -> Record:
+    lstm = _module("torch.nn.modules.rnn.LSTM", _tensors(state, f"{place}module."), batch_first=True, num_layers=1)
+    return _module(f"{awd}.WeightDropout", _tensors(state, place), {"module": lstm}, layer_names=["weight_hh_l0"])
+
+
+def _qrnn(state: State, place: str, awd: str, layer: int) -> Record:
+    """Return a QRNN with the options that fastai gives it, as far as the shapes of its tensors fit them."""
+    place += "layers.0.linear."
+    linear = _module("torch.nn.modules.linear.Linear", _tensors(state, f"{place}module."))
+    dropped = _module(f"{awd}.WeightDropout", _tensors(state, place), {"module": linear}, layer_names=["weight"])
+    options = {"window": 1 if layer else 2, "output_gate": True, "save_prev_x": True, "zoneout": 0, "batch_first": True}
+    one = _module("fastai.text.models.qrnn.QRNNLayer", None, {"linear": dropped}, backward=False, prevX=None, **options)
+    listed = _module("torch.nn.modules.container.ModuleList", children={"0": one})
+    return _module("fastai.text.models.qrnn.QRNN", None, {"layers": listed}, n_layers=1, bidirectional=False)
 
 
 def _head(state: State) -> dict[str, Record]:

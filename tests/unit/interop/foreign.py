@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
-from bothways.nn.awd_lstm import LanguageModelNetwork
 from bothways.nn.classifier import ClassifierNetwork
+from bothways.nn.language_model import LanguageModelNetwork
 from tests.unit.interop.exports import State
 
 
@@ -22,15 +23,22 @@ def fastai_state(model: LanguageModelNetwork | ClassifierNetwork, version: int =
     state: State = {}
     for copy in ("encoder.weight", "encoder_dp.emb.weight"):
         state[before + copy] = ours["encoder.embedding.weight"]
-    for layer in range(model.encoder.architecture.layers):
-        part = {
-            name: ours[f"encoder.layers.{layer}.{name}"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        }
-        state[f"{before}rnns.{layer}.weight_hh_l0_raw"] = part["weight_hh"]
+    sizes = model.encoder.architecture
+    for layer in range(sizes.layers):
+        rnn, part = f"{before}rnns.{layer}.", f"encoder.layers.{layer}."
+        if sizes.kind == "qrnn":
+            linear, weight = f"{rnn}layers.0.linear.", ours[f"{part}weight"]
+            if sizes.layer_windows[layer] == 2:  # ours reads the token before first
+                weight = np.hstack(np.split(weight, 2, axis=1)[::-1])
+            dropped = f"{linear}weight_raw", f"{linear}module.weight", weight
+            state[f"{linear}module.bias"] = ours[f"{part}bias"]
+        else:
+            dropped = f"{rnn}weight_hh_l0_raw", f"{rnn}module.weight_hh_l0", ours[f"{part}weight_hh"]
+            for name in ("weight_ih", "bias_ih", "bias_hh"):
+                state[f"{rnn}module.{name}_l0"] = ours[f"{part}{name}"]
+        state[dropped[0]] = dropped[2]
         if version == 1:
-            state[f"{before}rnns.{layer}.module.weight_hh_l0"] = part["weight_hh"] * 2  # what a dropout left of it
-        for name in ("weight_ih", "bias_ih", "bias_hh"):
-            state[f"{before}rnns.{layer}.module.{name}_l0"] = part[name]
+            state[dropped[1]] = dropped[2] * 2  # what a dropout left of it
     if isinstance(model, LanguageModelNetwork):
         return state | {"1.decoder.weight": ours["encoder.embedding.weight"], "1.decoder.bias": ours["decoder.bias"]}
     for layer in range(2):

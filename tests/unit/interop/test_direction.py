@@ -8,13 +8,15 @@ import torch
 
 from bothways.bundle.manifest import Architecture
 from bothways.interop.direction import DirectionVerdict, infer
-from bothways.nn.awd_lstm import Dropouts, EncoderNetwork, LanguageModelNetwork
+from bothways.nn.encoder import Dropouts, EncoderNetwork
+from bothways.nn.language_model import LanguageModelNetwork
 from bothways.text.reading import Direction, SpecialTokenPlacement, read
 from bothways.text.word_tokenizer import WordTokenizer
 from tests.words import make_word_tokenizer
 
 FORWARD = Direction.FORWARD
 SIZES = Architecture(vocabulary_size=30, width_embedding=16, width_hidden=24, layers=2)
+QRNN = SIZES.model_copy(update={"kind": "qrnn", "first_window": 2})
 WORDS = [f"w{letter}" for letter in "abcdefghijklmnopqrstu"]
 
 
@@ -35,11 +37,13 @@ def sentences(count: int, seed: int) -> list[str]:
     return texts
 
 
-def trained(direction: Direction, steps: int) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+def trained(
+    direction: Direction, steps: int, sizes: Architecture = SIZES
+) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
     """Return the weights of a language model that read sentences in this direction for some steps."""
     torch.manual_seed(1)
     torch.set_num_threads(1)
-    model = LanguageModelNetwork(EncoderNetwork(SIZES, direction, Dropouts())).eval()
+    model = LanguageModelNetwork(EncoderNetwork(sizes, direction, Dropouts())).eval()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     words = tokenizer()
     rows = [read(words.tokenize(text), direction, SpecialTokenPlacement.AS_WRITTEN) for text in sentences(64, seed=2)]
@@ -52,13 +56,17 @@ def trained(direction: Direction, steps: int) -> dict[str, np.ndarray[tuple[int,
     return {name: tensor.detach().numpy() for name, tensor in model.state_dict().items()}
 
 
-def verdict(weights: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]) -> DirectionVerdict:
-    return infer(SIZES, weights, tokenizer(), sentences(30, seed=3))
+def verdict(
+    weights: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]], sizes: Architecture = SIZES
+) -> DirectionVerdict:
+    return infer(sizes, weights, tokenizer(), sentences(30, seed=3))
 
 
-@pytest.mark.parametrize("direction", list(Direction))
-def test_the_direction_of_a_trained_model_is_inferred(direction: Direction) -> None:
-    found = verdict(trained(direction, steps=200))
+@pytest.mark.parametrize(
+    ("direction", "sizes"), [(Direction.FORWARD, SIZES), (Direction.BACKWARD, SIZES), (Direction.BACKWARD, QRNN)]
+)
+def test_the_direction_of_a_trained_model_is_inferred(direction: Direction, sizes: Architecture) -> None:
+    found = verdict(trained(direction, steps=200, sizes=sizes), sizes)
     assert found.direction is direction
     assert found.margin > 0.1
     loss = {Direction.FORWARD: found.forward_loss, Direction.BACKWARD: found.backward_loss}

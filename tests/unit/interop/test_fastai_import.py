@@ -27,7 +27,7 @@ from bothways.nn.classifier import concat_pool
 from bothways.runtime.language_model import LanguageModel
 from bothways.text.reading import Direction, SpecialTokenPlacement, read
 from bothways.text.word_tokenizer import WordTokenizer
-from tests.bundles import LABELS, TinyClassifiers, TinyLanguageModels, make_classifiers, make_language_models
+from tests.bundles import LABELS, QRNNS, TinyClassifiers, TinyLanguageModels, make_classifiers, make_language_models
 from tests.unit.interop.exports import vocabulary
 from tests.unit.interop.foreign import fastai_state, save_vocabulary, save_weights, without_biases
 from tests.words import WORDS, make_word_tokenizer
@@ -54,6 +54,11 @@ def classifiers(tokenizer: WordTokenizer) -> TinyClassifiers:
 @pytest.fixture(scope="module")
 def language_models(tokenizer: WordTokenizer) -> TinyLanguageModels:
     return make_language_models(tokenizer, PLACEMENTS)
+
+
+@pytest.fixture(scope="module", params=[None, QRNNS], ids=["LSTMs", "QRNNs"])
+def both_kinds(request: pytest.FixtureRequest, tokenizer: WordTokenizer) -> TinyClassifiers:
+    return make_classifiers(tokenizer, PLACEMENTS, encoders=request.param)
 
 
 @pytest.fixture
@@ -89,19 +94,26 @@ def torch_predictions(
 
 
 def test_two_files_become_one_bundle_with_the_predictions_of_torch(
-    files: dict[Direction, Path], classifiers: TinyClassifiers, tokenizer: WordTokenizer, tmp_path: Path
+    both_kinds: TinyClassifiers, tokenizer: WordTokenizer, tmp_path: Path
 ) -> None:
+    save_vocabulary(tmp_path / "itos.pkl", vocabulary(1, WORDS))
+    files = {
+        way: save_weights(tmp_path / f"{way}.pth", fastai_state(model, version=1))
+        for way, model in both_kinds.models.items()
+    }
     result = import_fastai(
         files[Direction.FORWARD], files[Direction.BACKWARD], out=tmp_path / "b.bundle", labels=LABELS,
         task="single-label", vocabulary=[tmp_path / "itos.pkl"],
     )  # fmt: skip
     assert result.kind == "classifier"
     assert [(m.direction, m.known_by) for m in result.models] == [(way, "given") for way in Direction]
+    windows = [model.encoder.architecture.first_window for model in both_kinds.models.values()]
+    assert [("save_prev_x" in m.remarks[0]) for m in result.models] == [window == 2 for window in windows]
     model = bothways.load(tmp_path / "b.bundle")
     assert list(model.labels) == LABELS
     ours = model.predict_proba_by_direction([*TEXTS, LONG])
     for number, text in enumerate([*TEXTS, LONG]):
-        theirs = torch_predictions(classifiers, text, tokenizer, V1_POOLING)
+        theirs = torch_predictions(both_kinds, text, tokenizer, V1_POOLING)
         for direction in ("forward", "backward"):
             np.testing.assert_allclose(ours[direction][number], theirs[direction], rtol=0, atol=1e-5)
     for number, text in enumerate([*TEXTS, LONG]):  # guarantee 2: batched as alone, to the last bit

@@ -303,9 +303,9 @@ V1_REFUSED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         lambda e: e["model"].state["_modules"]["0"].state.update(max_len=20),
         "pools max_len=20 tokens in windows of bptt=70",
     ),
-    "QRNNs": (
-        lambda e: child(e["model"], "0")["_modules"].update(module=an_object("fastai.text.models.qrnn.QRNN", {})),
-        "models with QRNN layers can't be imported",
+    "QRNNs that are LSTMs": (
+        lambda e: child(e["model"], "0", "module").update(qrnn=True),
+        "layer 0 of its encoder is fastai.text.models.awd_lstm.WeightDropout, expected fastai's QRNN",
     ),
     "fastai 1.0.42": (
         lambda e: (
@@ -409,6 +409,54 @@ def test_modules_are_matched_one_by_one(state: State, case: str) -> None:
     else:
         child(export.state["model"], *place[:-1])["_modules"][place[-1]] = changes
     with pytest.raises(ForeignModelError, match=message):
+        learner_facts(export, "export.pkl")
+
+
+QRNN = (*AWD, "rnns", "0")
+QRNN_LAYER = (*QRNN, "layers", "0")
+SECOND_QRNN_LAYER = (*AWD, "rnns", "1", "layers", "0")
+QRNN_MODULES: dict[str, tuple[tuple[str, ...], dict[str, object], str]] = {
+    "a hook": (QRNN_LAYER, {"_forward_hooks": {1: OWN_FUNCTION}}, r"layer 0 of its encoder has a hook \(__main__.own"),
+    "a method of one's own": (QRNN_LAYER, {"_get_source": a_lambda()}, "has __main__.<lambda> as its _get_source"),
+    "the other direction": (QRNN_LAYER, {"backward": True}, "layer 0 of its encoder has backward=True, expected False"),
+    "both directions": (QRNN, {"bidirectional": True}, "has bidirectional=True, expected False"),
+    "time first": (QRNN_LAYER, {"batch_first": False}, "has batch_first=False, expected True"),
+    "a forgotten token": (QRNN_LAYER, {"save_prev_x": False}, "save_prev_x=False, as in fastai 1.0.50 to 1.0.52"),
+    "a wide window": (QRNN_LAYER, {"window": 3}, "has window=3, expected 1 or 2"),
+    "another window": (QRNN_LAYER, {"window": 1}, r"weights of shape \(72, 32\), expected 3 gates of a window of 1"),
+    "a window in a later layer": (
+        SECOND_QRNN_LAYER,
+        {"window": 2},
+        r"window is an int \(2\), expected 1 in all layers",
+    ),
+    "another gate": (SECOND_QRNN_LAYER, {"output_gate": False}, "its encoder returns 24 numbers, expected as many"),
+    "two layers in one": (QRNN, {"n_layers": 2}, "has n_layers=2, expected 1"),
+    "dropout of other weights": ((*QRNN_LAYER, "linear"), {"layer_names": ["bias"]}, "expected weight: it can't"),
+    "LSTMs around QRNNs": (AWD, {"qrnn": False}, "is fastai.text.models.qrnn.QRNN, expected fastai's WeightDropout"),
+}
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_layers_of_a_qrnn_are_matched_one_by_one(qrnn_torch_models: TinyClassifiers, version: int) -> None:
+    words = vocabulary(version, WORDS)
+
+    def made() -> tuple[Any, Any]:
+        state = fastai_state(qrnn_torch_models.models[Direction.FORWARD], version)
+        export: Any = (v1_export if version == 1 else v2_export)(state, words, LABELS)
+        return export, export["model"] if version == 1 else export.state["model"]
+
+    assert learner_facts(made()[0], "export.pkl").vocabulary == words
+    for place, changes, message in QRNN_MODULES.values():
+        if version == 2 and "qrnn" in changes:
+            continue
+        export, model = made()
+        child(model, *place).update(changes)
+        with pytest.raises(ForeignModelError, match=message):
+            learner_facts(export, "export.pkl")
+    export, model = made()
+    rnns = child(model, *AWD, "rnns")["_modules"]
+    rnns["0"] = child(model, *QRNN, "layers")["_modules"]["0"]
+    with pytest.raises(ForeignModelError, match=r"is a QRNN of fastai 1.0.49 or older, .* import the .pth file"):
         learner_facts(export, "export.pkl")
 
 

@@ -1,4 +1,4 @@
-"""fastai's tensors are renamed, for models of any size. Weights that are not an AWD-LSTM of fastai are refused."""
+"""fastai's tensors are renamed, for models of any size. Weights that are not an encoder of fastai are refused."""
 
 from __future__ import annotations
 
@@ -38,6 +38,24 @@ def test_a_classifiers_weights_are_renamed(torch_models: TinyClassifiers, versio
         assert np.array_equal(found.arrays[name], array), name
     assert (found.widths_head, found.classes, found.is_version_1) == ([8], 3, version == 1)
     assert found.architecture == model.encoder.architecture
+
+
+@pytest.mark.parametrize("direction", list(Direction))
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_variant_of_a_qrnn_is_found(qrnn_torch_models: TinyClassifiers, version: int, direction: Direction) -> None:
+    """Window 2 or 1, with output gate or without: only the shapes of the weights show it."""
+    model = qrnn_torch_models.models[direction]
+    state = fastai_state(model, version)
+    found = find_weights(state, "x.pth")
+    assert found.architecture == model.encoder.architecture
+    assert found.is_version_1 == (version == 1)
+    for name, tensor in model.state_dict().items():
+        if name.startswith("encoder."):
+            assert np.array_equal(found.arrays[name], tensor.numpy()), name
+    old = {name.replace("layers.0.linear", "linear"): array for name, array in state.items()}  # of fastai 1.0.49
+    assert old.keys() != state.keys()
+    again = find_weights(old, "x.pth").arrays
+    assert all(np.array_equal(array, again[name]) for name, array in found.arrays.items())
 
 
 def test_the_raw_weights_take_precedence_over_dropped_ones(classifier: State) -> None:
@@ -112,14 +130,14 @@ def only(name: str) -> Callable[[dict[str, object]], object]:
 
 
 REFUSED: dict[str, tuple[Callable[[dict[str, object]], object], str]] = {
-    "nothing": (lambda state: state.clear(), "contains no AWD-LSTM of fastai: it has no tensors"),
+    "nothing": (lambda state: state.clear(), "contains no AWD-LSTM and no QRNN of fastai: it has no tensors"),
     "other tensors": (
         only("bert.weight"),
         "its tensors are bert.weight",
     ),
-    "QRNNs": (
-        only("0.module.rnns.0.layers.0.linear.weight_raw"),
-        "its layers are QRNNs",
+    "a QRNN between LSTMs": (
+        change("0.module.rnns.1.layers.0.linear.weight_raw", np.zeros((6, 4), dtype=np.float32)),
+        "the tensor 0.module.rnns.1.layers.0.linear.weight_raw, which fastai's AWD-LSTM does not have",
     ),
     "both directions in one": (change("0.module.rnns.0.module.weight_ih_l0_reverse", np.zeros(3)), "bidirectional"),
     "no embedding": (lambda state: state.pop("0.module.encoder.weight"), "lacks the tensor 0.module.encoder.weight"),
@@ -164,6 +182,49 @@ REFUSED: dict[str, tuple[Callable[[dict[str, object]], object], str]] = {
 def test_weights_that_are_not_fastais_are_refused(classifier: State, case: str) -> None:
     break_it, message = REFUSED[case]
     state: dict[str, object] = dict(classifier)
+    break_it(state)
+    with pytest.raises(ForeignModelError, match=message) as refused:
+        find_weights(state, "model.pth")
+    assert "model.pth" in str(refused.value)
+
+
+QRNNS_REFUSED: dict[str, tuple[Callable[[dict[str, object]], object], str]] = {
+    "two layers in one": (
+        change("0.module.rnns.0.layers.1.linear.weight_raw", np.zeros((6, 4), dtype=np.float32)),
+        "the tensor 0.module.rnns.0.layers.1.linear.weight_raw, which fastai's QRNN does not have",
+    ),
+    "both directions in one": (
+        change("0.module.rnns.0.layers_bwd.0.linear.weight_raw", np.zeros((6, 4), dtype=np.float32)),
+        "bidirectional",
+    ),
+    "three tokens at a time": (
+        change("0.module.rnns.0.layers.0.linear.weight_raw", np.zeros((72, 48), dtype=np.float32)),
+        r"has shape \(72, 48\) .* expected the 2 or 3 gates of a QRNN that reads 1 or 2 tokens of 16 numbers",
+    ),
+    "one gate": (
+        change("0.module.rnns.1.layers.0.linear.weight_raw", np.zeros((16, 24), dtype=np.float32)),
+        r"has shape \(16, 24\), expected the 2 or 3 gates",
+    ),
+    "other gates in another layer": (
+        change("0.module.rnns.0.layers.0.linear.weight_raw", np.zeros((48, 32), dtype=np.float32)),
+        r"rnns.0.layers.0.linear.module.bias has shape \(72,\), expected \(48,\)",
+    ),
+    "two tokens in the second layer": (
+        change("0.module.rnns.1.layers.0.linear.weight_raw", np.zeros((48, 48), dtype=np.float32)),
+        r"has shape \(48, 48\), expected \(48, 24\)",
+    ),
+    "a flat weight": (
+        change("0.module.rnns.0.layers.0.linear.weight_raw", np.zeros(72, dtype=np.float32)),
+        r"has shape \(72,\), expected 2 dimensions",
+    ),
+    "no bias": (lambda state: state.pop("0.module.rnns.1.layers.0.linear.module.bias"), "lacks the tensor"),
+}
+
+
+@pytest.mark.parametrize("case", QRNNS_REFUSED)
+def test_weights_of_other_qrnns_are_refused(qrnn_torch_models: TinyClassifiers, case: str) -> None:
+    break_it, message = QRNNS_REFUSED[case]
+    state: dict[str, object] = dict(fastai_state(qrnn_torch_models.models[Direction.FORWARD]))
     break_it(state)
     with pytest.raises(ForeignModelError, match=message) as refused:
         find_weights(state, "model.pth")

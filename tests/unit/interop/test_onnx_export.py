@@ -90,12 +90,16 @@ def test_each_text_of_a_batch_is_read_in_the_order_of_its_direction(
 
 @pytest.fixture(scope="module")
 def exported(
-    bundle_path: Path, mixed_bundle_path: Path, multi_label_bundle_path: Path, tmp_path_factory: pytest.TempPathFactory
+    bundle_path: Path,
+    mixed_bundle_path: Path,
+    multi_label_bundle_path: Path,
+    qrnn_bundle_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Exported]:
-    """Three bundles: special tokens in reading order; as written, calibrated, backward first; multi-label."""
+    """Bundles: special tokens in reading order; as written, calibrated, backward first; multi-label; QRNNs."""
     folder = tmp_path_factory.mktemp("onnx")
     found = {}
-    for bundle in (bundle_path, mixed_bundle_path, multi_label_bundle_path):
+    for bundle in (bundle_path, mixed_bundle_path, multi_label_bundle_path, qrnn_bundle_path):
         path = folder / f"{bundle.stem}.onnx"
         result = bothways.export_onnx(bundle, out=path)
         assert result.size_bytes == path.stat().st_size
@@ -104,7 +108,7 @@ def exported(
     return found
 
 
-@pytest.mark.parametrize("name", ["tiny", "mixed", "topics"])
+@pytest.mark.parametrize("name", ["tiny", "mixed", "topics", "qrnn"])
 def test_texts_in_one_padded_batch_get_the_bundles_probabilities(exported: dict[str, Exported], name: str) -> None:
     session, model = exported[name]
 

@@ -183,6 +183,10 @@ def test_an_export_of_v1_needs_the_model_it_was_trained_with(model: PieceModel) 
     found = opened(of_v1(model), model)
     theirs = reference(trained("unigram", "fastai-v1"))
     assert ids(found, "That  film ") == theirs.EncodeAsIds("xxbos xxmaj that film")
+    multifit = of_v1(model)
+    processor = an_object("fastai_contrib.text_data.SPProcessor2", multifit["data"]["x_proc"][0].state)
+    multifit["data"]["x_proc"] = [processor]
+    assert opened(multifit, model).tokenizer == found.tokenizer
     with pytest.raises(ConfigError, match="records its cleaning rules: drop --rules"):
         opened(of_v1(model), model, rules=("fix_html",))
     with pytest.raises(ConfigError, match="its vocabulary is not the pieces of the SentencePiece model"):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from bothways.bundle.manifest import Architecture
-from bothways.nn.awd_lstm import Dropouts, EncoderNetwork
 from bothways.nn.classifier import ClassifierNetwork, HeadNetwork
+from bothways.nn.encoder import Dropouts, EncoderNetwork
 from bothways.text.reading import Direction
 
 ARCHITECTURE = Architecture(vocabulary_size=30, width_embedding=6, width_hidden=10, layers=3)
+QRNN = ARCHITECTURE.model_copy(update={"kind": "qrnn", "first_window": 2})
+EVERY_KIND = pytest.mark.parametrize("kind", [ARCHITECTURE, QRNN], ids=["lstm", "qrnn"])
 NO_DROPOUT = Dropouts(embedding=0, input=0, weight=0, hidden=0, output=0)
 HALF_DROPPED = Dropouts(embedding=0.5, input=0.5, weight=0.5, hidden=0.5, output=0.5)
 WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")

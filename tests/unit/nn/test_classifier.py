@@ -10,6 +10,7 @@ from bothways.bundle.manifest import Architecture
 from bothways.errors import ShapeError
 from bothways.nn.classifier import CHUNK_TOKENS, GRADIENT_TOKENS, HeadNetwork, concat_pool
 from tests.unit.nn.networks import (
+    EVERY_KIND,
     HALF_DROPPED,
     a_classifier,
     lengths_of_texts,
@@ -73,11 +74,14 @@ def test_the_head_is_two_layers_with_batch_norms() -> None:
     }
 
 
+@EVERY_KIND
 @torch.no_grad()
-@settings(max_examples=25)
-@given(st.lists(st.integers(1, 12), min_size=1, max_size=5), st.integers(0, 5))
-def test_in_evaluation_no_text_depends_on_padding_or_company(lengths: list[int], extra: int) -> None:
-    model = a_classifier().eval()
+@settings(max_examples=20)
+@given(lengths=st.lists(st.integers(1, 12), min_size=1, max_size=5), extra=st.integers(0, 5))
+def test_in_evaluation_no_text_depends_on_padding_or_company(
+    kind: Architecture, lengths: list[int], extra: int
+) -> None:
+    model = a_classifier(kind).eval()
     ids = some_ids(len(lengths), max(lengths) + extra)
     together, _, _ = model(ids, torch.tensor(lengths))
     for row, length in enumerate(lengths):
@@ -94,9 +98,10 @@ def test_in_evaluation_the_same_text_gets_the_same_bits_again() -> None:
     assert torch.equal(model(ids, lengths)[0], model(ids, lengths)[0])
 
 
+@EVERY_KIND
 @torch.no_grad()
-def test_a_text_longer_than_a_window_is_pooled_as_a_whole() -> None:
-    model = a_classifier().eval()
+def test_a_text_longer_than_a_window_is_pooled_as_a_whole(kind: Architecture) -> None:
+    model = a_classifier(kind).eval()
     length = 2 * CHUNK_TOKENS + 100
     ids = some_ids(1, length)
     raw, _, _ = model.encoder(ids, model.encoder.zero_state(1))

@@ -18,13 +18,3 @@ def test_the_output_is_the_hidden_state_of_the_last_layer() -> None:
 def test_gates_are_reordered_for_onnx() -> None:
     stacked = np.arange(8, dtype=np.float32)  # two rows per gate: input, forget, cell, output
     assert awd_lstm_graph._in_onnx_gate_order(stacked).tolist() == [0, 1, 6, 7, 2, 3, 4, 5]
-
-
-def test_weights_keep_seven_bits_per_gate() -> None:
-    weight = np.random.default_rng(0).normal(0, np.geomspace(0.01, 10, 8)[:, None], (8, 50)).astype(np.float32)
-    weight[3] = 0
-    quantized, scale = awd_lstm_graph._quantized(weight)
-    assert (quantized.shape, str(quantized.dtype), scale.shape) == ((1, 50, 8), "int8", (1, 8))
-    assert np.abs(quantized).max(axis=1)[0].tolist() == [63, 63, 63, 0, 63, 63, 63, 63]
-    restored = (quantized * scale[:, None, :])[0].T
-    assert (np.abs(restored - weight) <= scale.T / 2 + 1e-6).all()

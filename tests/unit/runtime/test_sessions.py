@@ -19,8 +19,9 @@ from bothways.runtime.graph_builder import GraphBuilder
 from bothways.runtime.sessions import WINDOW_TOKENS, EncoderSession, LanguageModelSession
 from bothways.runtime.slots import SlotEngine
 from bothways.text.reading import Direction, SpecialTokenPlacement, TokenizedText
+from bothways.text.subword_tokenizer import SubwordTokenizer
 from bothways.training.models import weights_of
-from tests.bundles import TinyClassifiers, TinyLanguageModels
+from tests.bundles import QRNNS, TinyClassifiers, TinyLanguageModels, make_language_models
 
 Floats = NDArray[np.float32]
 
@@ -46,7 +47,7 @@ def torch_outputs(torch_models: TinyClassifiers, ids: NDArray[np.int64]) -> tupl
     encoder = torch_models.models[torch_models.members[0].direction].encoder
     with torch.no_grad():
         outputs, _, state = encoder(torch.from_numpy(ids)[None], encoder.zero_state(1))
-    return outputs[0].numpy(), [part[0, 0].numpy() for layer in state for part in layer]
+    return outputs[0].numpy(), [part[0].numpy() for layer in state for part in layer.values()]
 
 
 @pytest.mark.parametrize("tokens", [1, 2, 31, 32])
@@ -152,13 +153,21 @@ def test_outputs_that_are_all_negative_have_a_negative_maximum() -> None:
     np.testing.assert_allclose(states[1], [[-0.5], [-0.5]], rtol=1e-6)
 
 
+@pytest.fixture(scope="module")
+def qrnn_language_models(tiny_tokenizer: SubwordTokenizer) -> TinyLanguageModels:
+    placements = dict.fromkeys(Direction, SpecialTokenPlacement.READING_ORDER)
+    return make_language_models(tiny_tokenizer, placements, QRNNS)
+
+
 @pytest.mark.parametrize("direction", list(Direction))
 @pytest.mark.parametrize("window", [1, 7, 128])
+@pytest.mark.parametrize("models", ["torch_language_models", "qrnn_language_models"])
 def test_the_loss_is_torchs_for_any_window(
-    torch_language_models: TinyLanguageModels, direction: Direction, window: int
+    models: str, direction: Direction, window: int, request: pytest.FixtureRequest
 ) -> None:
-    model = torch_language_models.models[direction].eval()
-    member = next(m for m in torch_language_models.members if m.direction is direction)
+    made: TinyLanguageModels = request.getfixturevalue(models)
+    model = made.models[direction].eval()
+    member = next(m for m in made.members if m.direction is direction)
     ids = ids_of((40,), 3)
     with torch.no_grad():
         logits, _ = model.logits(torch.from_numpy(ids)[None, :-1], model.encoder.zero_state(1))

@@ -44,6 +44,25 @@ def test_class_weights_can_be_a_table_of_labels(tmp_path: Path) -> None:
     assert load_hyperparameters("tiny", path).classifier.class_weights == "balanced"
 
 
+def test_the_kind_of_the_encoder_is_an_option_or_a_key_and_recorded_unless_it_is_the_default(tmp_path: Path) -> None:
+    default, lstm = load_hyperparameters("tiny"), load_hyperparameters("tiny", None, "lstm")
+    assert (default.requested_encoder, lstm.requested_encoder) == (None, "lstm")
+    assert "kind" not in lstm.model_dump(mode="json")["encoder"]
+    of_key = load_hyperparameters("tiny", toml(tmp_path, "[encoder]\nkind = 'qrnn'\n"))
+    assert of_key == load_hyperparameters("tiny", None, "qrnn") == default.with_encoder("qrnn")
+    assert Hyperparameters.model_validate_json(of_key.model_dump_json()) == of_key
+    assert of_key.model_dump(mode="json")["encoder"]["kind"] == of_key.requested_encoder == "qrnn"
+    with pytest.raises(ConfigError, match=r"encoder\.kind is qrnn, but --encoder is lstm\. Drop one of them"):
+        load_hyperparameters("tiny", tmp_path / "c.toml", "lstm")
+    wide = load_hyperparameters("tiny", {"encoder": {"first_window": 2}}, "qrnn").encoder
+    assert wide.model_dump()["first_window"] == wide.first_window == 2
+    with pytest.raises(ConfigError, match=r'encoder\.first_window: needs kind = "qrnn" beside it, found 2'):
+        load_hyperparameters("tiny", {"encoder": {"first_window": 2}})
+    for unknown in ("gru", "QRNN", ""):
+        with pytest.raises(ConfigError, match=f"^unknown encoder '{unknown}': expected lstm or qrnn$"):
+            load_hyperparameters("tiny", None, unknown)  # type: ignore[arg-type]
+
+
 def test_an_unknown_size_is_refused_with_the_known_sizes() -> None:
     with pytest.raises(ConfigError, match=r"^unknown size 'huge': expected one of tiny, small, base$"):
         load_hyperparameters("huge")

@@ -66,6 +66,22 @@ def test_b4_a_size_means_from_scratch(english: Start) -> None:
         read_start(DEFAULT_PACK, "tiny")
 
 
+def test_an_encoder_of_another_kind_means_from_scratch() -> None:
+    start, report = chosen_start(read_start(AUTO, None, "qrnn"), AUTO, ENGLISH)
+    assert (start.pack, start.size) == (None, "small")
+    assert report.message == (
+        "from scratch, size small, because the encoder qrnn is requested and that of the pack en-small is lstm"
+    )
+    with pytest.raises(ConfigError) as caught:
+        read_start(DEFAULT_PACK, None, "qrnn")
+    assert str(caught.value) == (
+        "the encoder qrnn is requested, but that of en-small is lstm, and a pack fixes its encoder. Drop --encoder or "
+        "encoder.kind, or train from scratch"
+    )
+    assert read_start(AUTO, None, "lstm").pack is not None
+    assert read_start("none", "tiny", "qrnn") == Start(None, "tiny")
+
+
 def test_b4_none_and_paths(tmp_path: Path) -> None:
     assert read_start("none", None) == read_start(None, None) == Start(None, "small")
     with pytest.raises(BundleMissing):

@@ -6,9 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bothways.nn.awd_lstm import Dropouts, LanguageModelNetwork, LstmLayer, activation_penalty
+from bothways.bundle.manifest import Architecture
+from bothways.nn.encoder import Dropouts
+from bothways.nn.language_model import LanguageModelNetwork, activation_penalty
+from bothways.nn.lstm import LstmLayer
 from bothways.text.reading import Direction
 from tests.unit.nn.networks import (
+    EVERY_KIND,
     HALF_DROPPED,
     NO_DROPOUT,
     WEIGHTS,
@@ -35,9 +39,8 @@ def test_without_dropout_the_encoder_is_torchs_stacked_lstm_also_over_windows() 
         raw_parts.append(raw)
 
     torch.testing.assert_close(torch.cat(raw_parts, dim=1), values)
-    for (hidden, cell), (their_hidden, their_cell) in zip(state, expected_state, strict=True):
-        torch.testing.assert_close(hidden, their_hidden)
-        torch.testing.assert_close(cell, their_cell)
+    for ours_after, (their_hidden, their_cell) in zip(state, expected_state, strict=True):
+        torch.testing.assert_close(ours_after, {"hidden": their_hidden[0], "cell": their_cell[0]})
 
 
 def test_gradients_without_dropout_are_those_of_torchs_stacked_lstm() -> None:
@@ -54,11 +57,12 @@ def test_gradients_without_dropout_are_those_of_torchs_stacked_lstm() -> None:
             torch.testing.assert_close(getattr(layer, name).grad, getattr(lstm, f"{name}_l0").grad)
 
 
-def test_the_last_layer_is_as_wide_as_the_embedding() -> None:
-    encoder = an_encoder()
+@EVERY_KIND
+def test_the_last_layer_is_as_wide_as_the_embedding(kind: Architecture) -> None:
+    encoder = an_encoder(architecture=kind)
     raw, _, state = encoder(some_ids(2, 5), encoder.zero_state(2))
     assert raw.shape == (2, 5, 6)
-    assert [tuple(hidden.shape) for hidden, _ in state] == [(1, 2, 10), (1, 2, 10), (1, 2, 6)]
+    assert [tuple(layer["cell"].shape) for layer in state] == [(2, 10), (2, 10), (2, 6)]
 
 
 def test_an_encoder_carries_its_direction_but_never_reverses() -> None:
@@ -68,8 +72,9 @@ def test_an_encoder_carries_its_direction_but_never_reverses() -> None:
     assert torch.equal(forward(ids, forward.zero_state(2))[0], backward(ids, backward.zero_state(2))[0])
 
 
-def test_in_training_dropout_changes_what_is_read_and_in_evaluation_nothing_does() -> None:
-    encoder = an_encoder(HALF_DROPPED)
+@EVERY_KIND
+def test_in_training_dropout_changes_what_is_read_and_in_evaluation_nothing_does(kind: Architecture) -> None:
+    encoder = an_encoder(HALF_DROPPED, kind)
     ids = some_ids(2, 9)
 
     def read() -> tuple[Tensor, Tensor]:
@@ -87,21 +92,24 @@ def test_in_training_dropout_changes_what_is_read_and_in_evaluation_nothing_does
     torch.testing.assert_close(read()[0], raw)
 
 
+@EVERY_KIND
 @torch.no_grad()
-def test_bfloat16_reads_nearly_the_same_as_float32_and_weights_stay_float32() -> None:
-    encoder = an_encoder().eval()
+def test_bfloat16_reads_nearly_the_same_as_float32_and_weights_stay_float32(kind: Architecture) -> None:
+    encoder = an_encoder(architecture=kind).eval()
     expected, _, _ = encoder(some_ids(3, 20), encoder.zero_state(3))
     encoder.compute_type = torch.bfloat16
     found, _, state = encoder(some_ids(3, 20), encoder.zero_state(3))
     assert found.dtype is torch.bfloat16
-    assert all(part.dtype is torch.bfloat16 for pair in state for part in pair)
+    cell_type = torch.bfloat16 if kind.kind == "lstm" else torch.float32
+    assert {layer["cell"].dtype for layer in state} == {cell_type}
     assert not torch.equal(found.float(), expected)
     torch.testing.assert_close(found.float(), expected, atol=0.02, rtol=0.02)
     assert {parameter.dtype for parameter in encoder.parameters()} == {torch.float32}
 
 
-def test_bfloat16_trains_in_float32() -> None:
-    model = LanguageModelNetwork(an_encoder(HALF_DROPPED)).train()
+@EVERY_KIND
+def test_bfloat16_trains_in_float32(kind: Architecture) -> None:
+    model = LanguageModelNetwork(an_encoder(HALF_DROPPED, kind)).train()
     model.encoder.compute_type = torch.bfloat16
     loss, _, _, _ = model(some_ids(3, 8), some_ids(3, 8), model.encoder.zero_state(3))
     assert loss.dtype is torch.float32
@@ -122,23 +130,23 @@ def test_weight_dropout_reaches_only_the_hidden_to_hidden_weights_and_leaves_the
     layer = LstmLayer(4, 5).train()
     before = {name: value.clone() for name, value in layer.state_dict().items()}
     one_token = torch.rand(2, 1, 4)
-    zero = torch.zeros(1, 2, 5)
+    zero = torch.zeros(2, 5)
 
     def read(hidden: Tensor) -> Tensor:
-        outputs, _ = layer(one_token, (hidden, zero), 0.9)
+        outputs, _ = layer(one_token, {"hidden": hidden, "cell": zero}, 0.9)
         assert isinstance(outputs, Tensor)
         return outputs
 
     # From a hidden state of zero, no hidden-to-hidden weight takes part; from another one, they do.
     torch.testing.assert_close(read(zero), read(zero), rtol=0, atol=0)
-    assert not torch.equal(read(torch.ones(1, 2, 5)), read(torch.ones(1, 2, 5)))
+    assert not torch.equal(read(torch.ones(2, 5)), read(torch.ones(2, 5)))
     assert all(torch.equal(before[name], value) for name, value in layer.state_dict().items())
 
 
 def test_only_weights_that_were_not_dropped_get_a_gradient() -> None:
     torch.manual_seed(3)
     layer = LstmLayer(4, 5).train()
-    outputs, _ = layer(torch.rand(2, 6, 4), (torch.rand(1, 2, 5), torch.rand(1, 2, 5)), 0.5)
+    outputs, _ = layer(torch.rand(2, 6, 4), {"hidden": torch.rand(2, 5), "cell": torch.rand(2, 5)}, 0.5)
     outputs.sum().backward()
     assert layer.weight_hh.grad is not None
     assert layer.weight_ih.grad is not None
