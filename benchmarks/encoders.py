@@ -202,8 +202,8 @@ KINDS = {
     "qrnn": Kind(_qrnn(QrnnLayer)),
     "qrnn, window 2": Kind(_qrnn(QrnnLayer), window=2),
     "qrnn, window 2, no output gate": Kind(_qrnn(QrnnLayer, output_gate=False), window=2),
-    "qrnn, window 2, zoneout": Kind(_qrnn(ZoneoutLayer), window=2, weight_dropout=False),
-    "qrnn, window 2, neither": Kind(_qrnn(QrnnLayer), window=2, weight_dropout=False),
+    "qrnn, zoneout": Kind(_qrnn(ZoneoutLayer), weight_dropout=False),
+    "qrnn, neither": Kind(_qrnn(QrnnLayer), weight_dropout=False),
     "sru": Kind(lambda below, width, _: SruLayer(below, width)),
     "mingru": Kind(lambda below, width, _: MinGruLayer(below, width)),
 }
