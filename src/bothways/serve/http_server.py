@@ -73,7 +73,7 @@ class HttpServer(Server):
         """Leave new connections to another server, and stop after some seconds.
 
         granian drops handshakes in progress when it stops, and idle connections, on which a client may just be sending
-        a request. So it first gets another socket in place of its own, to which nobody connects.
+        a request. So it first gets another socket in place of its own, to which no client connects.
 
         Args:
             grace_s: Seconds for handshakes in progress, and for clients to learn from a reply that they need another
