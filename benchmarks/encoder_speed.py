@@ -10,7 +10,6 @@ IMDb: BUNDLE provides the tokenizer, the directions and the sizes. Run it with n
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import statistics
 import time
@@ -19,11 +18,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet
-from numpy.typing import NDArray
+from benchmarks.speed.models import random_bundle, random_weights
 
-from bothways.bundle.manifest import Architecture, EncoderKind, Kind
-from bothways.bundle.read import Bundle, read_bundle
-from bothways.bundle.weights import encoder_shapes, member_shapes
+from bothways.bundle.manifest import Architecture
+from bothways.bundle.weights import encoder_shapes
 from bothways.runtime.classifier import Classifier
 from bothways.runtime.encoder import PRECISIONS, Precision
 from bothways.runtime.sessions import EncoderSession
@@ -103,29 +101,6 @@ def measure_reviews(arguments: argparse.Namespace) -> None:
                 p50, p99 = statistics.median(single), single[int(0.99 * (len(single) - 1))]
                 cells = f"{1000 * p50:,.1f} ms", f"{1000 * p99:,.1f} ms", f"{len(texts) / all_s:,.1f}"
                 _print_row(kind, precision, str(threads), *cells)
-
-
-def random_bundle(path: Path, kind: EncoderKind) -> Bundle:
-    """Return a bundle with encoders of another kind and random weights."""
-    bundle = read_bundle(path, Kind.CLASSIFIER)
-    members = [
-        member.model_copy(update={"architecture": member.architecture.model_copy(update={"kind": kind})})
-        for member in bundle.manifest.members
-    ]
-    weights = {m.direction: random_weights(member_shapes(m, bundle.manifest.outputs)) for m in members}
-    manifest = bundle.manifest.model_copy(update={"members": members})
-    return dataclasses.replace(bundle, manifest=manifest, weights=weights)
-
-
-def random_weights(shapes: dict[str, tuple[int, ...]]) -> dict[str, NDArray[np.float32]]:
-    """Return arrays whose products have about the size of their inputs."""
-    rng = np.random.default_rng(0)
-    return {
-        name: np.abs(rng.standard_normal(shape, np.float32))
-        if name.endswith("_var")
-        else rng.standard_normal(shape, np.float32) * np.float32(shape[-1] ** -0.5)
-        for name, shape in shapes.items()
-    }
 
 
 def median_s(work: Callable[[], object]) -> float:

@@ -186,11 +186,15 @@ class Kind:
         layer: Makes a layer of an input and an output size, the first of which may span two tokens.
         window: Number of tokens that an input of the first layer spans.
         weight_dropout: Whether weights are dropped.
+        more_layers: Number of layers beyond those of the size.
+        widened: Factor of the hidden size.
     """
 
     layer: Callable[[int, int, int], nn.Module]
     window: int = 1
     weight_dropout: bool = True
+    more_layers: int = 0
+    widened: float = 1
 
 
 def _qrnn(layer: type[QrnnLayer], *, output_gate: bool = True) -> Callable[[int, int, int], nn.Module]:
@@ -204,6 +208,11 @@ KINDS = {
     "qrnn, window 2, no output gate": Kind(_qrnn(QrnnLayer, output_gate=False), window=2),
     "qrnn, zoneout": Kind(_qrnn(ZoneoutLayer), weight_dropout=False),
     "qrnn, neither": Kind(_qrnn(QrnnLayer), weight_dropout=False),
+    "qrnn, 4 layers": Kind(_qrnn(QrnnLayer), more_layers=1),
+    "qrnn, 4 layers, window 2": Kind(_qrnn(QrnnLayer), window=2, more_layers=1),
+    "qrnn, wide": Kind(_qrnn(QrnnLayer), widened=1.5),
+    "qrnn, wide, window 2": Kind(_qrnn(QrnnLayer), window=2, widened=1.5),
+    "qrnn, wide, 4 layers, window 2": Kind(_qrnn(QrnnLayer), window=2, more_layers=1, widened=1.5),
     "sru": Kind(lambda below, width, _: SruLayer(below, width)),
     "mingru": Kind(lambda below, width, _: MinGruLayer(below, width)),
 }
@@ -220,10 +229,12 @@ def main() -> None:
         "--kinds", nargs="+", default=["lstm", "qrnn", "qrnn, window 2", "sru", "mingru"], choices=KINDS
     )
     options.add_argument("--rates", type=float, nargs="+", default=RATES)
+    options.add_argument("--dropout-multiplier", type=float, default=0.3)
     options.add_argument("--little-text", action="store_true")
     found = options.parse_args()
     torch.set_num_threads(1)
-    parameters = load_hyperparameters(found.size, {"language_model": BATCH, "pretraining": BATCH})
+    pretraining = {**BATCH, "dropout_multiplier": found.dropout_multiplier}
+    parameters = load_hyperparameters(found.size, {"language_model": BATCH, "pretraining": pretraining})
     sizes, config = parameters.encoder, parameters.language_model if found.little_text else parameters.pretraining
     few = FEW_TEXTS if found.little_text else TEXTS
     texts, vocabulary = texts_of(found.corpus, few, parameters.tokenizer.vocabulary_size)
@@ -265,16 +276,17 @@ def texts_of(folder: Path, count: int, pieces: int) -> tuple[StreamTexts, int]:
 
 def model_of(name: str, sizes: EncoderConfig, vocabulary: int, seed: int) -> LanguageModelNetwork:
     """Return a model with random weights and layers of a kind."""
+    kind = KINDS[name]
     architecture = Architecture(
         vocabulary_size=vocabulary,
         width_embedding=sizes.embedding_size,
-        width_hidden=sizes.hidden_size,
-        layers=sizes.layers,
+        width_hidden=round(kind.widened * sizes.hidden_size),
+        layers=sizes.layers + kind.more_layers,
     )
     model = build_language_model(architecture, Direction.FORWARD, seed)
-    windows = [KINDS[name].window, *[1] * (sizes.layers - 1)]
+    windows = [kind.window, *[1] * (architecture.layers - 1)]
     model.encoder.layers = nn.ModuleList(
-        KINDS[name].layer(*widths, window) for widths, window in zip(architecture.layer_widths, windows, strict=True)
+        kind.layer(*widths, window) for widths, window in zip(architecture.layer_widths, windows, strict=True)
     )
     model.encoder.compute_type = fast_type(torch.device("cpu"))
     return model

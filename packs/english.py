@@ -1,9 +1,10 @@
-"""Pre-train a pack on English Wikipedia: en-small, which ships with bothways, or en-base, in ULMFiT's size.
+"""Pre-train a pack on English Wikipedia: en-small, which ships with bothways, or another one of the TOML files here.
 
 Run: BOTHWAYS_DATA=... .venv/bin/python packs/english.py en-small --device cuda
-An interrupted run resumes. The hyperparameters are in the TOML files in this folder. With ``--install`` the finished
-pack replaces the one in the package. The last line is JSON with the perplexities on the validation and test sets of
-WikiText-103. The corpus does not contain these articles.
+An interrupted run resumes. ``en-base`` has the sizes of ULMFiT. ``en-small-qrnn`` has QRNNs of the sizes of en-small,
+and continues from its tokenizer, embedding and decoder. The hyperparameters are in the TOML files in this folder. With
+``--install`` the finished pack replaces the one in the package. The last line is JSON with the perplexities on the
+validation and test sets of WikiText-103. The corpus does not contain these articles.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from bothways.runtime.language_model import LanguageModel
 from bothways.training.choices import Size
 
 SIZES: dict[str, Size] = {"en-small": "small", "en-base": "base"}
+CONTINUED = {"en-small-qrnn": "en-small"}
+"""Packs that continue from another one, with another encoder."""
 TEXTS = (
     "English Wikipedia of 2015: 23,523 articles of 200 words and more, 64.6 million words, none of WikiText-103's. "
     "The text is licensed CC BY-SA 3.0 (https://creativecommons.org/licenses/by-sa/3.0/), by the authors of Wikipedia."
@@ -33,7 +36,7 @@ TEXTS = (
 def main() -> None:
     """Train the pack and compute its perplexities."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("pack", choices=SIZES, help="pack to train")
+    parser.add_argument("pack", choices=[*SIZES, *CONTINUED], help="pack to train")
     parser.add_argument("--out", type=Path, help="folder of the new pack; PACK.pack by default")
     parser.add_argument("--seed", type=int, default=0, help="random seed; 0 by default")
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
@@ -51,7 +54,8 @@ def main() -> None:
             sorted((folder / "enwiki").glob("*.parquet")),
             out=out,
             about=about(arguments.compute),
-            size=SIZES[arguments.pack],
+            size=SIZES.get(arguments.pack),
+            continue_from=CONTINUED.get(arguments.pack),
             seed=arguments.seed,
             config=config(arguments.pack),
             device=arguments.device,

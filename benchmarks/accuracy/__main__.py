@@ -30,6 +30,7 @@ from benchmarks.accuracy.outcomes import (
 from benchmarks.accuracy.report import write_report
 from benchmarks.accuracy.sets import OPTIONAL_SETS, SETS, Task, load_task
 
+from bothways.bundle.manifest import EncoderKind
 from bothways.errors import BothwaysError
 from bothways.training.hyperparameters import SIZES
 
@@ -39,9 +40,18 @@ RESULTS = HERE / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
 WORK = ROOT / "build" / "accuracy"
 FASTTEXT = ROOT / "build" / "fasttext"
-METHODS = ("tfidf", "fasttext", "bothways-scratch", "bothways", "bothways-base", "fastai")
+METHODS = (
+    "tfidf",
+    "fasttext",
+    "bothways-scratch",
+    "bothways-qrnn-scratch",
+    "bothways",
+    "bothways-qrnn",
+    "bothways-base",
+    "fastai",
+)
 BASELINES = ("tfidf", "fasttext")
-NEED_A_PACK = ("bothways", "bothways-base", "fastai")
+NEED_A_PACK = ("bothways", "bothways-qrnn", "bothways-base", "fastai")
 _EXPECTED_FAULTS = (BothwaysError, NotImplementedError, FileNotFoundError, ValueError, subprocess.CalledProcessError)
 
 
@@ -113,7 +123,8 @@ def _run_method(task: Task, method: str, seed: int, arguments: argparse.Namespac
         known = [result for result in read_results(arguments.results) if result["method"] == "bothways"]
         return fastai.run(task, seed, options, folder, shared, known)
     pack = arguments.pretrained if method in NEED_A_PACK else None
-    of_ours = ours.Options(pack, arguments.size, arguments.config, arguments.shared_config, arguments.device)
+    encoder: EncoderKind = "qrnn" if method.startswith("bothways-qrnn") else "lstm"
+    of_ours = ours.Options(pack, encoder, arguments.size, arguments.config, arguments.shared_config, arguments.device)
     return ours.run(task, seed, of_ours, folder, shared)
 
 
@@ -122,7 +133,7 @@ def _command(set_name: str, method: str, seed: int, arguments: argparse.Namespac
     words = ["python -m benchmarks.accuracy run", f"--sets {set_name}", f"--methods {method}", f"--seeds {seed}"]
     if method in NEED_A_PACK:
         words.append(f"--pretrained {Path(arguments.pretrained).name}")
-    if method == "bothways-scratch":
+    if method.endswith("-scratch"):
         words.append(f"--size {arguments.size}")
     if method.startswith("bothways"):
         words += [f"--config {arguments.config.name}"] if arguments.config else []
@@ -144,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
         "--sets",
         type=_names(SETS),
         default=usual,
-        help=f"comma-separated: {', '.join(SETS)}; by default all except {' and '.join(OPTIONAL_SETS)}",
+        help=f"comma-separated: {', '.join(SETS)}; by default all except {', '.join(OPTIONAL_SETS)}",
     )
     run.add_argument(
         "--methods",
@@ -154,7 +165,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--seeds", type=_seeds, default=[0, 1, 2], help="comma-separated random seeds; 0,1,2 by default")
     run.add_argument("--pretrained", help="pack that bothways and fastai start from: a path, en-small, or none")
-    run.add_argument("--size", choices=SIZES, default="small", help="model size of bothways-scratch; small by default")
+    run.add_argument("--size", choices=SIZES, default="small", help="model size without a pack; small by default")
     run.add_argument("--config", type=Path, help="TOML file with hyperparameters of bothways")
     run.add_argument(
         "--shared-config",

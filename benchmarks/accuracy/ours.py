@@ -18,7 +18,7 @@ from benchmarks.accuracy.outcomes import ENSEMBLE, Outcome, Spent, Stopwatch, ve
 from benchmarks.accuracy.sets import Rows, Task
 
 import bothways
-from bothways.bundle.manifest import Kind
+from bothways.bundle.manifest import EncoderKind, Kind
 from bothways.bundle.read import read_bundle
 from bothways.bundle.shipped import pack_path
 from bothways.training.choices import Device, Size
@@ -36,6 +36,7 @@ class Options:
 
     Attributes:
         pack: Name or path of the pack of language models to start from, or None.
+        encoder: Kind of the encoder, which must be that of the pack.
         size: Model size if there is no pack. A pack fixes the model size.
         config: TOML file with hyperparameters, or None.
         shared_config: TOML file with hyperparameters of the language models that several tasks share.
@@ -43,6 +44,7 @@ class Options:
     """
 
     pack: str | None
+    encoder: EncoderKind
     size: Size
     config: Path | None
     shared_config: Path
@@ -80,6 +82,7 @@ def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Pa
         valid=_table(valid),
         unlabeled={"text": unlabeled} if unlabeled else None,
         pretrained=pack,
+        encoder=options.encoder,
         size=None if pack else options.size,
         config=config,
         seed=seed,
@@ -156,7 +159,10 @@ def shared_pack(task: Task, options: Options, folder: Path) -> SharedPack:
     ``folder`` keeps it, together with its epochs and time. ``bothways.train`` then does not fine-tune the language
     models again.
     """
-    source = read_bundle(pack_path(options.pack), Kind.LANGUAGE_MODEL).digest[:8] if options.pack else options.size
+    if options.pack:
+        source = read_bundle(pack_path(options.pack), Kind.LANGUAGE_MODEL).digest[:8]
+    else:
+        source = f"{options.encoder}-{options.size}"
     pack = folder / f"bothways-{task.shared}-{source}.pack"
     record = pack.with_suffix(".json")
     if not record.exists():
@@ -169,6 +175,7 @@ def shared_pack(task: Task, options: Options, folder: Path) -> SharedPack:
             [corpus],
             out=pack,
             continue_from=options.pack,
+            encoder=options.encoder,
             size=None if options.pack else options.size,
             config=options.shared_config,
             device=options.device,

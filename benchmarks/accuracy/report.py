@@ -22,7 +22,9 @@ METHODS = {
     "fasttext": "fastText",
     "fastai": "fastai 2, same pack and epochs",
     "bothways-scratch": "bothways without a pack",
+    "bothways-qrnn-scratch": "bothways, QRNN without a pack",
     "bothways": "bothways",
+    "bothways-qrnn": "bothways, QRNN",
     "bothways-base": "bothways, en-base",
 }
 _LABELED_ROWS = {"imdb-100": 100, "imdb-500": 500, "imdb-2000": 2000, "imdb": 25_000}

@@ -23,6 +23,7 @@ IMDB_FEWER_UNLABELED_ROWS = 5_000
 IMDB_FEWER_SHARED = "imdb-5k"
 IMDB_FULL_SHARED = "imdb-full"
 SMS_TEST_SHARE = 0.2
+_ROOT = Path(__file__).parents[2]
 _FIXED_SEED = 20_180_101
 """Seed of the choices that do not depend on the seed of a run."""
 
@@ -90,6 +91,21 @@ def _sms(name: str, folder: Path, seed: int) -> Task:
     return Task(name, _labels(rows), False, rows.selected(train), None, rows.selected(held), split)
 
 
+def _demo(name: str, folder: Path, seed: int) -> Task:
+    """Return the messages of the demo, which are in this repository."""
+    del folder, seed
+    train, test = (_read_csv(_ROOT / "demo" / f"{part}.csv", "label") for part in ("messages", "held_out"))
+    unlabeled = _read_texts(_ROOT / "demo" / "unlabeled.csv")
+    return Task(name, _labels(train), False, train, None, test, "240 held-out messages", unlabeled)
+
+
+def _clinc150(name: str, folder: Path, seed: int) -> Task:
+    """Return the intents without the queries that have none of them."""
+    del seed
+    train, valid, test = (_read_csv(folder / name / f"{part}.csv", "label") for part in ("train", "valid", "test"))
+    return Task(name, _labels(train), False, train, valid, test, "official test split, without out-of-scope queries")
+
+
 def _goemotions(name: str, folder: Path, seed: int) -> Task:
     del seed
     parts = (_read_csv(folder / "goemotions" / f"{part}.csv", "labels") for part in ("train", "valid", "test"))
@@ -120,6 +136,8 @@ def _imdb(
 SETS: dict[str, Callable[[str, Path, int], Task]] = {
     "trec6": _official_split,
     "sms": _sms,
+    "demo": _demo,
+    "clinc150": _clinc150,
     "germeval2018": _official_split,
     "goemotions": _goemotions,
     "imdb-100": partial(_imdb, labeled=100),
@@ -128,7 +146,7 @@ SETS: dict[str, Callable[[str, Path, int], Task]] = {
     "imdb-100-5k": partial(_imdb, labeled=100, unlabeled_rows=IMDB_FEWER_UNLABELED_ROWS, shared=IMDB_FEWER_SHARED),
     "imdb": partial(_imdb, labeled=None),
 }
-OPTIONAL_SETS = ("imdb-100-5k", "imdb")
+OPTIONAL_SETS = ("demo", "imdb-100-5k", "imdb")
 """Sets that run only if named in ``--sets``."""
 
 
@@ -149,6 +167,11 @@ def _read_csv(path: Path, label_column: str) -> Rows:
     is_multi = label_column == "labels"
     labels = [tuple(row[label_column].split("|")) if is_multi else (row[label_column],) for row in rows]
     return Rows([row["text"] for row in rows], labels)
+
+
+def _read_texts(path: Path) -> list[str]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return [row["text"] for row in csv.DictReader(file)]
 
 
 def _read_parquet(path: Path) -> Rows:

@@ -1,18 +1,17 @@
-"""Compare the prediction speed of an ensemble in bothways, PyTorch and fastai, with the same weights, in one run.
+"""Compare the prediction speed of an ensemble in bothways, PyTorch and fastai in one run.
 
 Run: BOTHWAYS_DATA=... make bench-speed, or .venv/bin/python -m benchmarks.speed run [--size base] [--runs 5] ...
 Then .venv/bin/python -m benchmarks.speed report updates the tables of docs/speed.md. The last line of a run is JSON.
 
-fastai creates the models with random weights and exports them. bothways imports the exports. Every library predicts all
-texts in one call, several times, and some texts one by one. All times include tokenization. Run it with nothing else
-running.
+fastai creates the models with random weights and exports them. bothways imports the exports, and also predicts with
+QRNNs of the same sizes. Every library predicts all texts in one call, several times, and some texts one by one. All
+times include tokenization. Run it with nothing else running.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -25,7 +24,8 @@ import numpy as np
 import torch
 from benchmarks.accuracy.outcomes import load_average, machine
 from benchmarks.speed.command import Parser, run_command
-from benchmarks.speed.models import ROOT, choose_texts, import_models, run_fastai
+from benchmarks.speed.memory import memory_of
+from benchmarks.speed.models import ROOT, choose_texts, import_models, random_qrnns, run_fastai
 from benchmarks.speed.report import write_report
 from benchmarks.speed.torch_eager import TorchEnsemble
 from numpy.typing import NDArray
@@ -76,11 +76,14 @@ def measure(arguments: argparse.Namespace) -> None:
     }
     fastai_job = {"vocabulary": texts["vocabulary"], "sets": sets}
     bundle = import_models(fastai_job, arguments.size, arguments.work, arguments.oracle)
+    bundles = {"lstm": bundle, "qrnn": random_qrnns(bundle)}
 
     result: dict[str, Any] = {"size": arguments.size, "machine": {**machine(), "load_before": load}, "sets": {}}
+    result["memory_mib"] = {kind: memory_of(path, texts["sets"]["imdb"]) for kind, path in bundles.items()}
     measurements = {name: SetMeasurement(name, some, arguments, bundle) for name, some in texts["sets"].items()}
     for name, measurement in measurements.items():
-        result["sets"][name] = measurement.measure()
+        qrnn = SetMeasurement(f"{name}, QRNN", texts["sets"][name], arguments, bundles["qrnn"])
+        result["sets"][name] = {**measurement.measure(), **measurement.measure_torch(), "qrnn": qrnn.measure()}
     run_fastai(arguments.oracle, "measure", str(bundle.parent), str(available_cores()))
     theirs = json.loads((bundle.parent / "fastai.json").read_text())
     for name, measurement in measurements.items():
@@ -88,7 +91,6 @@ def measure(arguments: argparse.Namespace) -> None:
     result |= {"limits_gflops": limits_gflops(bundle), "fastai_load_s": round(theirs["load_s"], 3)}
     ours = {package: metadata.version(package) for package in ("bothways", "onnxruntime", "numpy")}
     result["versions"] = {**ours, **theirs["versions"]}
-    result["peak_mib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     result["command"] = f"python -m benchmarks.speed run --size {arguments.size} --runs {arguments.runs}"
     arguments.results.mkdir(parents=True, exist_ok=True)
     path = arguments.results / f"{arguments.size}.json"
@@ -104,9 +106,10 @@ class SetMeasurement:
         self.runs, self.singles = arguments.runs, texts[: arguments.singles]
         self.early_exit_share = arguments.early_exit_share
         self.expected: NDArray[np.float64] = np.empty(0)
+        self.is_short: NDArray[np.bool_] = np.empty(0, dtype=bool)
 
     def measure(self) -> dict[str, Any]:
-        """Measure all configurations of bothways, and PyTorch.
+        """Measure all configurations of bothways.
 
         The keys of a result ("exact" is float32, "cascade" is early exit) are those of the committed results.
         """
@@ -116,6 +119,7 @@ class SetMeasurement:
         load_s = time.perf_counter() - started
         counts = TokenCounts()
         tokens = list(map(model.tokenizer.tokenize, check_texts(self.texts)))
+        self.is_short = np.array([len(text) <= FASTAI_POOLED_TOKENS for text in tokens])
         rows = [prediction.probabilities["ensemble"] for prediction in model.predictions_of(tokens, counts=counts)]
         self.expected = np.array(rows)
         found |= {"tokens": sum(map(len, tokens)), "executed_share": round(counts.computed / counts.real, 4)}
@@ -130,13 +134,16 @@ class SetMeasurement:
         found["cascade, exact"] = self._measure_other("cascade, exact", model, "float32", uses_early_exit=True)
         found["int8"] = self._measure_other("int8", model, "int8", uses_early_exit=False)
         found["cascade, int8"] = self._measure_other("cascade, int8", model, "int8", uses_early_exit=True)
+        return found
+
+    def measure_torch(self) -> dict[str, Any]:
+        """Measure PyTorch, and compare it with float32, which was measured before."""
         eager = TorchEnsemble(read_bundle(self.bundle, Kind.CLASSIFIER))
         torch.set_num_threads(available_cores())
         eager_rows = eager(self.texts)
-        is_short = np.array([len(text) <= FASTAI_POOLED_TOKENS for text in tokens])
-        found["torch"] = self._time("torch", eager)
-        found["torch"]["largest_difference"] = float(np.abs(eager_rows - self.expected)[is_short].max())
-        return found
+        found = self._time("torch", eager)
+        found["largest_difference"] = float(np.abs(eager_rows - self.expected)[self.is_short].max())
+        return {"torch": found}
 
     def _measure_other(
         self, label: str, float32: Classifier, precision: Precision, *, uses_early_exit: bool

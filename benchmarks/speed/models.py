@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -11,9 +12,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from benchmarks.accuracy.sets import load_task
+from numpy.typing import NDArray
 
 import bothways
+from bothways.bundle.manifest import EncoderKind, Kind
+from bothways.bundle.read import Bundle, read_bundle
+from bothways.bundle.weights import member_shapes
+from bothways.bundle.write import write_bundle
 
 ROOT = Path(__file__).parents[2]
 SIZES = {
@@ -65,3 +72,47 @@ def import_models(texts: Mapping[str, Any], size: str, work: Path, oracle: Path)
     bundle = folder / "imported.bundle"
     bothways.import_fastai(folder / "forward.pkl", folder / "backward.pkl", out=bundle)
     return bundle
+
+
+def random_qrnns(path: Path) -> Path:
+    """Write a bundle with QRNNs of the same sizes beside a bundle, and return its path.
+
+    Nothing verifies it, and its parity record is that of the other bundle.
+    """
+    bundle = random_bundle(path, "qrnn")
+    out = path.with_name("qrnn.bundle")
+    shutil.rmtree(out, ignore_errors=True)
+    write_bundle(
+        out,
+        task=bundle.manifest.decisions,
+        members=bundle.manifest.members,
+        weights=bundle.weights,
+        tokenizer=bundle.tokenizer,
+        parity_record=bundle.parity_record,
+        training=bundle.manifest.training,
+        verify=lambda _: None,
+    )
+    return out
+
+
+def random_bundle(path: Path, kind: EncoderKind) -> Bundle:
+    """Return a bundle with encoders of another kind and random weights."""
+    bundle = read_bundle(path, Kind.CLASSIFIER)
+    members = [
+        member.model_copy(update={"architecture": member.architecture.model_copy(update={"kind": kind})})
+        for member in bundle.manifest.members
+    ]
+    weights = {m.direction: random_weights(member_shapes(m, bundle.manifest.outputs)) for m in members}
+    manifest = bundle.manifest.model_copy(update={"members": members})
+    return dataclasses.replace(bundle, manifest=manifest, weights=weights)
+
+
+def random_weights(shapes: dict[str, tuple[int, ...]]) -> dict[str, NDArray[np.float32]]:
+    """Return arrays whose products have about the size of their inputs."""
+    rng = np.random.default_rng(0)
+    return {
+        name: np.abs(rng.standard_normal(shape, np.float32))
+        if name.endswith("_var")
+        else rng.standard_normal(shape, np.float32) * np.float32(shape[-1] ** -0.5)
+        for name, shape in shapes.items()
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ CONFIGURATIONS = {
 SET_NAMES = {"imdb": "IMDb reviews", "trec6": "TREC questions"}
 TARGETS = {"exact": (1.3, 2.5), "int8": (2.5, 8.0), "cascade, int8": (4.0, 10.0)}
 """Targets for texts/s and single texts on IMDb, base size, as multiples of fastai's ensemble."""
+QRNN_TARGETS = {"exact": (2.5, 10.0), "int8": (8.0, None), "cascade, int8": (14.0, None)}
+QRNN_SINGLE_MS = 30
 SHARE_OF_LIMIT, PADDING_OVERHEAD = 0.75, 1.08
 
 
@@ -46,8 +48,13 @@ def _tables(result: dict[str, Any]) -> Iterator[str]:
         yield "| | texts/s | × fastai | single text, median (p50) | × fastai | single text, p99 | largest difference |"
         yield "|---|--:|--:|--:|--:|--:|--:|"
         theirs = of_set["fastai"]
-        for key, name_shown in CONFIGURATIONS.items():
-            ours = of_set[key]
+        rows = [(key, name_shown, of_set[key]) for key, name_shown in CONFIGURATIONS.items()]
+        rows += [
+            (key, f"QRNN, {CONFIGURATIONS[key]}", of_set["qrnn"][key])
+            for key in CONFIGURATIONS
+            if key in of_set["qrnn"]
+        ]
+        for key, name_shown, ours in rows:
             cells = [
                 f"{ours['texts_per_s']:,.1f}",
                 f"{ours['texts_per_s'] / theirs['texts_per_s']:.2f}",
@@ -66,9 +73,16 @@ def _tables(result: dict[str, Any]) -> Iterator[str]:
         )
     yield ""
     libraries = ", ".join(f"{name} {limit:,.0f}" for name, limit in result["limits_gflops"].items())
-    load_s = next(iter(result["sets"].values()))["exact"]["load_s"]
-    yield f"Matrix products alone, in the shapes of the model, in GFLOP/s: {libraries}. "
-    yield f"Load time: {load_s:.2f} s, fastai's two learners {result['fastai_load_s']:.2f} s."
+    of_set = next(iter(result["sets"].values()))
+    load_s, qrnn_load_s = of_set["exact"]["load_s"], of_set["qrnn"]["exact"]["load_s"]
+    lstm, qrnn = result["memory_mib"]["lstm"], result["memory_mib"]["qrnn"]
+    yield f"Matrix products alone, in the shapes of the LSTM, in GFLOP/s: {libraries}. "
+    learners_s = result["fastai_load_s"]
+    yield f"Load time: LSTM {load_s:.2f} s, QRNN {qrnn_load_s:.2f} s, fastai's two learners {learners_s:.2f} s. "
+    yield (
+        f"Largest memory of a process in float32 after loading and after 200 reviews: LSTM {lstm['loaded']} and "
+        f"{lstm['predicted']} MiB, QRNN {qrnn['loaded']} and {qrnn['predicted']} MiB."
+    )
     yield ""
 
 
@@ -85,18 +99,29 @@ def _targets(result: dict[str, Any]) -> Iterator[str]:
     imdb = result["sets"]["imdb"]
     yield "| base size, IMDb | target | reached |"
     yield "|---|--:|--:|"
-    for key, (throughput_target, single_target) in TARGETS.items():
-        throughput = imdb[key]["texts_per_s"] / imdb["fastai"]["texts_per_s"]
-        single = imdb["fastai"]["single_p50_ms"] / imdb[key]["single_p50_ms"]
-        name = CONFIGURATIONS[key]
-        yield f"| {name}: texts/s, × fastai | {throughput_target:g} | {_reached(throughput, throughput_target)} |"
-        yield f"| {name}: single text, × fastai | {single_target:g} | {_reached(single, single_target)} |"
+    yield from _beside_fastai(imdb, imdb["fastai"], TARGETS, "")
     share = imdb["exact"]["gflops"] / max(result["limits_gflops"].values())
     of_limit = "float32: share of the fastest library's matrix products"
     yield f"| {of_limit} | {SHARE_OF_LIMIT:.2f} | {_reached(share, SHARE_OF_LIMIT)} |"
     overhead = imdb["executed_share"]
     reached = f"{overhead:.3f}" if overhead <= PADDING_OVERHEAD else f"**{overhead:.3f}, missed**"
     yield f"| float32: padding overhead, at most | {PADDING_OVERHEAD:.2f} | {reached} |"
+    yield from _beside_fastai(imdb["qrnn"], imdb["fastai"], QRNN_TARGETS, "QRNN, ")
+    single_ms = imdb["qrnn"]["exact"]["single_p50_ms"]
+    reached = f"{single_ms:.1f} ms" if single_ms <= QRNN_SINGLE_MS else f"**{single_ms:.1f} ms, missed**"
+    yield f"| QRNN, float32: single text, median, at most | {QRNN_SINGLE_MS} ms | {reached} |"
+
+
+def _beside_fastai(
+    ours: dict[str, Any], fastai: dict[str, Any], targets: Mapping[str, tuple[float, float | None]], prefix: str
+) -> Iterator[str]:
+    for key, (throughput_target, single_target) in targets.items():
+        throughput = ours[key]["texts_per_s"] / fastai["texts_per_s"]
+        name = f"{prefix}{CONFIGURATIONS[key]}"
+        yield f"| {name}: texts/s, × fastai | {throughput_target:g} | {_reached(throughput, throughput_target)} |"
+        if single_target is not None:
+            single = fastai["single_p50_ms"] / ours[key]["single_p50_ms"]
+            yield f"| {name}: single text, × fastai | {single_target:g} | {_reached(single, single_target)} |"
 
 
 def _reached(value: float, target: float) -> str:

@@ -20,4 +20,4 @@ def test_a_set_of_the_benchmark_is_read_from_its_folder(name: str) -> None:
     assert len(task.train) > 0
     assert len(task.test) > 0
     assert {label for labels in task.test.labels for label in labels} <= set(task.labels)
-    assert bool(task.unlabeled) == name.startswith("imdb")
+    assert bool(task.unlabeled) == (name == "demo" or name.startswith("imdb"))

@@ -40,7 +40,11 @@ def pretrain(
     ] = None,
     continue_from: Annotated[
         str | None,
-        typer.Option("--continue", metavar="PACK", help="Pack to continue training from. It fixes the model size."),
+        typer.Option(
+            "--continue",
+            metavar="PACK",
+            help="Pack to continue training from. It fixes the model size. With another --encoder, its layers are new.",
+        ),
     ] = None,
     size: Annotated[Size | None, typer.Option(help="Model size. Defaults to small.")] = None,
     encoder: EncoderOption = None,

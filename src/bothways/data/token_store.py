@@ -22,6 +22,8 @@ Numbers = NDArray[np.int64]
 """Indices of texts in a store."""
 
 _MIN_ROW_TOKENS = 2
+_COUNTED_AT_ONCE = 1_000_000
+"""Tokens, which are converted to 8 bytes each."""
 _SMALL_VOCABULARY = 2**16
 """Maximum vocabulary size whose ids fit into two bytes."""
 
@@ -55,6 +57,13 @@ class TokenStore:
     def lengths(self) -> Numbers:
         """Number of tokens per text, (N,)."""
         return np.diff(self.starts)
+
+    def counts(self, vocabulary_size: int) -> NDArray[np.int64]:
+        """Return how often each token occurs, (vocabulary_size,)."""
+        found = np.zeros(vocabulary_size, dtype=np.int64)
+        for start in range(0, len(self.ids), _COUNTED_AT_ONCE):
+            found += np.bincount(self.ids[start : start + _COUNTED_AT_ONCE], minlength=vocabulary_size)
+        return found
 
 
 class Stream:

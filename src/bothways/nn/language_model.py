@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bothways.nn.encoder import EncoderNetwork
-from bothways.nn.next_token import next_token_loss
+from bothways.nn.next_token import CandidateSampler, next_token_loss
 from bothways.nn.state import State
 from bothways.text.reading import Direction
 
@@ -28,13 +28,16 @@ class LanguageModelNetwork(nn.Module):
         """Reading direction."""
         return self.encoder.direction
 
-    def forward(self, ids: Tensor, targets: Tensor, state: State) -> tuple[Tensor, Tensor, Tensor, State]:
+    def forward(
+        self, ids: Tensor, targets: Tensor, state: State, sampler: CandidateSampler | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, State]:
         """Compute the loss of predicting the next tokens of a batch of windows.
 
         Args:
             ids: Token ids in reading order, (B, T) int64.
             targets: The token that follows each of them, (B, T) int64.
             state: The state that ``EncoderNetwork.zero_state`` or the previous window returned.
+            sampler: Draws the tokens to compare the targets with. None for the whole vocabulary.
 
         Returns:
             The mean loss in nats per token, the encoder's outputs before and after dropout, each (B, T, E), and the
@@ -42,7 +45,7 @@ class LanguageModelNetwork(nn.Module):
         """
         raw, dropped, next_state = self.encoder(ids, state)
         loss = next_token_loss(
-            dropped.flatten(0, 1), self.encoder.embedding.weight, self.decoder.bias, targets.flatten()
+            dropped.flatten(0, 1), self.encoder.embedding.weight, self.decoder.bias, targets.flatten(), sampler
         )
         return loss, raw, dropped, next_state
 

@@ -253,8 +253,8 @@ def pretrain(
         about: Description and license of the corpus, for the pack's card.
         continue_from: A pack to continue training from, by its path or ``en-small``. It fixes tokenizer and model size.
         size: ``tiny``, ``small`` or ``base``, for models trained from scratch. Defaults to ``small``.
-        encoder: ``lstm`` (AWD-LSTM) or ``qrnn`` (QRNN), for a model trained from scratch. Defaults to that of the pack,
-            or to ``lstm``.
+        encoder: ``lstm`` (AWD-LSTM) or ``qrnn`` (QRNN). Defaults to that of the pack, or to ``lstm``. With a pack of
+            another kind, tokenizer, embedding and decoder continue, and the layers are trained from scratch.
         directions: ``both``, ``forward`` or ``backward``.
         seed: Random seed, 0..4294967295.
         config: A TOML file of hyperparameters, or a dict with its sections (docs/hyperparameters.md).
@@ -279,7 +279,7 @@ def pretrain(
         TrainingError: Training diverged (``TrainingDiverged``), or the pack could not be verified. Nothing was
             published.
     """
-    base, _ = _settings(out, directions, seed, continue_from, size, encoder, config, device)
+    base, _ = _settings(out, directions, seed, continue_from, size, encoder, config, device, may_replace_layers=True)
     from bothways.training.distributed import processes  # noqa: PLC0415  (needs torch)
     from bothways.training.follow import check_following  # noqa: PLC0415  (needs torch)
     from bothways.training.pipeline import pretrain_pack  # noqa: PLC0415  (needs torch)
@@ -310,6 +310,8 @@ def _settings(
     encoder: EncoderKind | None,
     config: str | os.PathLike[str] | Mapping[str, object] | None,
     device: str,
+    *,
+    may_replace_layers: bool = False,
 ) -> tuple[RunSettings, Start]:
     """Return what the settings of classifiers and of language models share, and the start; all options are checked."""
     _require_torch()
@@ -323,7 +325,8 @@ def _settings(
         raise ConfigError(f"seed is {seed}, expected 0 to 4294967295")
     refuse_unusable(Path(out))
     hyperparameters = load_hyperparameters(size or FROM_PACK, config, encoder)
-    start = read_start(pretrained, size, hyperparameters.requested_encoder)
+    requested = hyperparameters.requested_encoder
+    start = read_start(pretrained, size, requested, may_replace_layers=may_replace_layers)
     if start.size is not None:
         hyperparameters = load_hyperparameters(start.size, config, encoder)
     if start.pack is not None:

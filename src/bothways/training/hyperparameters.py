@@ -158,6 +158,9 @@ class LanguageModelConfig(_StageConfig):
     sequence_length: Count = 48
     """Tokens per row and optimizer step (the length of backpropagation through time). The encoder's state is carried
     over to the next step."""
+    candidates: Literal["all"] | Count = "all"
+    """Number of tokens that compete with the right ones in the loss of a step, drawn at random (sampled softmax), or
+    `all` for the whole vocabulary. Reported metrics always use the whole vocabulary."""
 
     def epochs_for(self, tokens: int) -> float:
         """Return the number of epochs for a corpus of ``tokens`` tokens."""

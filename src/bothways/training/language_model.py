@@ -22,6 +22,7 @@ from bothways.data.token_store import Numbers, Stream, TokenStore
 from bothways.errors import ConfigError
 from bothways.nn.encoder import EncoderNetwork
 from bothways.nn.language_model import LanguageModelNetwork, activation_penalty
+from bothways.nn.next_token import CandidateSampler
 from bothways.nn.state import State, detached
 from bothways.training.checkpoints import LANGUAGE_MODEL_STAGE, Checkpoints, LanguageModelCheckpoint, with_prefix
 from bothways.training.distributed import gather_rows, mean_over_processes, processes
@@ -110,6 +111,7 @@ def train_language_model(
         math.ceil(steps / _MOST_VALIDATIONS),  # a GPU reads five million tokens in seconds
     )
     optimizer = _optimizer(model, config, steps)
+    sampler = _sampler(model, texts.store, config)
     first = start.step
     if first:
         optimizer.restore(start.part("optimizer"), first)
@@ -129,7 +131,7 @@ def train_language_model(
         torch.manual_seed(derived_seed(seed, step, here.rank))
         inputs, targets = (torch.from_numpy(ids).to(device) for ids in stream.window(window, rows))
         model.train()
-        loss, raw, dropped, state = model(inputs, targets, state)
+        loss, raw, dropped, state = model(inputs, targets, state, sampler)
         state = detached(state)
         penalty = activation_penalty(
             raw, dropped, config.activation_regularization, config.temporal_activation_regularization
@@ -202,6 +204,12 @@ def in_float32(encoder: EncoderNetwork) -> Iterator[None]:
         yield
     finally:
         encoder.compute_type = before
+
+
+def _sampler(model: LanguageModelNetwork, store: TokenStore, config: LanguageModelConfig) -> CandidateSampler | None:
+    if config.candidates == "all":
+        return None
+    return CandidateSampler(store.counts(model.encoder.architecture.vocabulary_size), config.candidates)
 
 
 def _optimizer(model: LanguageModelNetwork, config: LanguageModelConfig, steps: int) -> StageOptimizer:

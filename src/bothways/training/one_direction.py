@@ -64,10 +64,14 @@ _LONGEST_WAIT_S = 120
 def first_checkpoint(
     member: Member, seed: int, weights: dict[str, NDArray[np.float32]] | None
 ) -> LanguageModelCheckpoint:
-    """Return the checkpoint from which a direction starts: the weights of a pack's model, or random ones."""
+    """Return the checkpoint from which a direction starts: the weights of a pack's model, and random ones without it.
+
+    A pack that continues with another kind of encoder has no weights of its layers.
+    """
     model = build_language_model(member.architecture, member.direction, derived_seed(seed, member.direction, "build"))
     if weights is not None:
-        model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+        found = {name: torch.from_numpy(array) for name, array in weights.items()}
+        model.load_state_dict({**model.state_dict(), **found})
     return LanguageModelCheckpoint(tensors=with_prefix("model", model.state_dict()))
 
 

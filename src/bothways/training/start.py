@@ -52,7 +52,13 @@ class Start:
         return "pack" if self.pack is None or self.pack.manifest.kind is Kind.LANGUAGE_MODEL else "classifier"
 
 
-def read_start(pretrained: Pretrained, size: Size | None, encoder: EncoderKind | None = None) -> Start:
+def read_start(
+    pretrained: Pretrained,
+    size: Size | None,
+    encoder: EncoderKind | None = None,
+    *,
+    may_replace_layers: bool = False,
+) -> Start:
     """Return what a training starts from, as far as it is known before the texts are.
 
     A classifier's encoders are taken as language models. ``auto`` is the default pack until ``chosen_start`` has seen
@@ -62,6 +68,8 @@ def read_start(pretrained: Pretrained, size: Size | None, encoder: EncoderKind |
         pretrained: The option.
         size: The size that was requested; None for the default.
         encoder: The kind of encoder that was requested; None for that of the pack or the default.
+        may_replace_layers: If an encoder of another kind is requested, take tokenizer, embedding and decoder from the
+            pack, but not the layers. Otherwise such a request is refused.
 
     Raises:
         ConfigError: A size, or an encoder of another kind, is given together with a pack.
@@ -79,17 +87,19 @@ def read_start(pretrained: Pretrained, size: Size | None, encoder: EncoderKind |
     path = pack_path(DEFAULT_PACK if pretrained == AUTO else pretrained)
     manifest = read_manifest(path)
     kinds = {member.architecture.kind for member in manifest.members}
-    if encoder is not None and kinds != {encoder}:
+    other_kind = encoder if encoder is not None and kinds != {encoder} else None
+    if other_kind is not None and not may_replace_layers:
         name, theirs = path_text(path.name), " and ".join(sorted(kinds))
         if pretrained == AUTO:
-            reason = f", because the encoder {encoder} is requested and that of the pack {name} is {theirs}"
+            reason = f", because the encoder {other_kind} is requested and that of the pack {name} is {theirs}"
             return Start(None, DEFAULT_SIZE, reason)
         raise ConfigError(
-            f"the encoder {encoder} is requested, but that of {name} is {theirs}, and a pack fixes its encoder. "
+            f"the encoder {other_kind} is requested, but that of {name} is {theirs}, and a pack fixes its encoder. "
             "Drop --encoder or encoder.kind, or train from scratch"
         )
     found = read_bundle(path, manifest.kind)
-    return Start(found if manifest.kind is Kind.LANGUAGE_MODEL else _language_models_of(found), None)
+    pack = found if manifest.kind is Kind.LANGUAGE_MODEL else _language_models_of(found)
+    return Start(pack if other_kind is None else _without_layers(pack, other_kind), None)
 
 
 def _language_models_of(classifier: Bundle) -> Bundle:
@@ -104,6 +114,20 @@ def _language_models_of(classifier: Bundle) -> Bundle:
         for direction, arrays in classifier.weights.items()
     }
     return replace(classifier, manifest=manifest.model_copy(update={"members": members}), weights=weights)
+
+
+def _without_layers(pack: Bundle, kind: EncoderKind) -> Bundle:
+    """Return a pack with another kind of encoder of the same sizes. The weights of its layers are missing."""
+    of_kind = {"kind": kind, "first_window": 1, "output_gate": True}
+    members = [
+        member.model_copy(update={"architecture": member.architecture.model_copy(update=of_kind)})
+        for member in pack.manifest.members
+    ]
+    weights = {
+        direction: {name: array for name, array in arrays.items() if not name.startswith("encoder.layers.")}
+        for direction, arrays in pack.weights.items()
+    }
+    return replace(pack, manifest=pack.manifest.model_copy(update={"members": members}), weights=weights)
 
 
 def chosen_start(start: Start, pretrained: Pretrained, texts: Sequence[Text]) -> tuple[Start, StageReport]:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bothways.data import token_store
 from bothways.data.token_store import Matrix, Stream, TokenFiles, TokenStore
 from bothways.text.reading import Ids
 
@@ -112,6 +113,14 @@ def test_files_give_back_each_text_in_each_order(tmp_path: Path, vocabulary: int
     for number, ids in enumerate(texts):
         assert forward[number].tolist() == ids.tolist()
         assert backward[number].tolist() == ids[::-1].tolist()
+
+
+@given(st.lists(st.lists(st.integers(0, 9), max_size=8), min_size=1, max_size=5), st.integers(1, 7))
+def test_tokens_are_counted_over_all_texts(texts: list[list[int]], at_once: int) -> None:
+    store = TokenStore.of(ids_of(*texts))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(token_store, "_COUNTED_AT_ONCE", at_once)
+        assert store.counts(10).tolist() == [sum(text.count(token) for text in texts) for token in range(10)]
 
 
 def test_a_file_is_mapped_and_not_read(tmp_path: Path) -> None:

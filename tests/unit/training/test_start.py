@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from benchmarks.coverage.__main__ import HERE, sections
 
 from bothways.bundle.manifest import Kind
 from bothways.bundle.read import read_bundle
 from bothways.errors import BundleMissing, ConfigError
 from bothways.runtime.classifier import Classifier
+from bothways.training.one_direction import first_checkpoint
 from bothways.training.start import AUTO, DEFAULT_PACK, Start, chosen_start, read_start
 
 ENGLISH = sections(HERE / "english.txt")["tweets"]
@@ -80,6 +82,23 @@ def test_an_encoder_of_another_kind_means_from_scratch() -> None:
     )
     assert read_start(AUTO, None, "lstm").pack is not None
     assert read_start("none", "tiny", "qrnn") == Start(None, "tiny")
+
+
+def test_a_pack_can_continue_with_an_encoder_of_another_kind_and_new_layers() -> None:
+    pack = read_start(DEFAULT_PACK, None).pack
+    start = read_start(DEFAULT_PACK, None, "qrnn", may_replace_layers=True)
+    assert pack is not None
+    assert start.pack is not None
+    for member in start.pack.manifest.members:
+        expected = pack.manifest.member(member.direction).architecture.model_copy(update={"kind": "qrnn"})
+        assert member.architecture == expected
+        first, other = (first_checkpoint(member, seed, start.pack.weights[member.direction]) for seed in (0, 1))
+        for name, values in first.part("model").items():
+            if name.startswith("encoder.layers."):
+                assert not torch.equal(values, other.part("model")[name])
+            else:
+                assert np.array_equal(values.numpy(), pack.weights[member.direction][name])
+    assert read_start(DEFAULT_PACK, None, "lstm", may_replace_layers=True).pack is not None
 
 
 def test_b4_none_and_paths(tmp_path: Path) -> None:
