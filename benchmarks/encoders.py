@@ -5,7 +5,8 @@ CORPUS is a folder of tables with the column text. All models have the same size
 trained, the CPU time of a step of each kind is measured in turns, and a kind is trained for as many steps as fit into
 the time. A kind is first trained for a quarter of the time with each learning rate, and then with the better one. SRU
 (arXiv 1709.02755) and minGRU (arXiv 2410.01201) exist only here. With --little-text there is so little training text
-that the models overfit, which compares regularization.
+that the models overfit, which compares regularization. With --pack, the tokenizer is that of a pack, and with
+--continued also the embedding and the decoder. With --tokens, all models read as many tokens instead.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bothways.bundle.manifest import Architecture
+from bothways.bundle.manifest import Kind as PackKind
+from bothways.bundle.read import Bundle, read_bundle
+from bothways.bundle.shipped import pack_path
 from bothways.data.corpus import Corpus
 from bothways.data.token_store import TokenStore
 from bothways.nn.dropout import weight_dropout
@@ -36,6 +40,7 @@ from bothways.nn.qrnn import QrnnLayer, pool
 from bothways.nn.state import LayerState
 from bothways.text.reading import Direction
 from bothways.text.subwords import train_tokenizer
+from bothways.text.tokenizer import Tokenizer
 from bothways.training.checkpoints import Checkpoints, LanguageModelCheckpoint
 from bothways.training.hyperparameters import EncoderConfig, LanguageModelConfig, load_hyperparameters
 from bothways.training.language_model import StreamTexts, train_language_model
@@ -230,21 +235,31 @@ def main() -> None:
     )
     options.add_argument("--rates", type=float, nargs="+", default=RATES)
     options.add_argument("--dropout-multiplier", type=float, default=0.3)
+    options.add_argument("--candidates", default="all", help="number of candidates of a sampled softmax, or all")
+    options.add_argument("--tokens", type=int, help="tokens to train on, instead of --seconds")
+    options.add_argument("--pack", help="pack whose tokenizer is used")
+    options.add_argument("--continued", action="store_true", help="also take the pack's embedding and decoder")
     options.add_argument("--little-text", action="store_true")
     found = options.parse_args()
     torch.set_num_threads(1)
-    pretraining = {**BATCH, "dropout_multiplier": found.dropout_multiplier}
+    candidates = found.candidates if found.candidates == "all" else int(found.candidates)
+    pretraining = {**BATCH, "dropout_multiplier": found.dropout_multiplier, "candidates": candidates}
     parameters = load_hyperparameters(found.size, {"language_model": BATCH, "pretraining": pretraining})
     sizes, config = parameters.encoder, parameters.language_model if found.little_text else parameters.pretraining
     few = FEW_TEXTS if found.little_text else TEXTS
-    texts, vocabulary = texts_of(found.corpus, few, parameters.tokenizer.vocabulary_size)
-    makers = {name: partial(model_of, name, sizes, vocabulary) for name in found.kinds}
+    pack = read_bundle(pack_path(found.pack), PackKind.LANGUAGE_MODEL) if found.pack else None
+    tokenizer = pack.tokenizer if pack else None
+    texts, vocabulary = texts_of(found.corpus, few, parameters.tokenizer.vocabulary_size, tokenizer)
+    start = pack if found.continued else None
+    makers = {name: partial(model_of, name, sizes, vocabulary, start) for name in found.kinds}
     costs = seconds_per_step(makers, texts, config)
     print(f"vocabulary {vocabulary}, {texts.store.lengths[texts.training].sum():,} tokens to train on", flush=True)
     print("| kind | parameters | ms per step | tokens | learning rate |", *(f"seed {s} |" for s in found.seeds))
     print("|---|--:|--:|--:|--:|" + "--:|" * len(found.seeds), flush=True)
     for name, maker in makers.items():
         steps = round(found.seconds / costs[name])
+        if found.tokens:
+            steps = found.tokens // (config.batch_size * config.sequence_length)
         dropouts = config.dropouts if KINDS[name].weight_dropout else config.dropouts.model_copy(update={"weight": 0.0})
         settings = config.model_copy(update={"dropouts": dropouts})
         tries = {}
@@ -260,22 +275,24 @@ def main() -> None:
         print(f"| {' | '.join([*cells, *(f'{score:.0f}' for score in scores)])} |", f"<!-- {tries} -->", flush=True)
 
 
-def texts_of(folder: Path, count: int, pieces: int) -> tuple[StreamTexts, int]:
+def texts_of(folder: Path, count: int, pieces: int, tokenizer: Tokenizer | None) -> tuple[StreamTexts, int]:
     """Return the ids of training and validation articles, and the size of their vocabulary."""
     corpus = Corpus([str(path) for path in sorted(folder.glob("*.parquet"))[:1]], "text")
     training, validation = corpus.split(0)
     kept = np.concatenate([np.random.default_rng(0).permutation(training)[:count], validation[:VALIDATION_TEXTS]])
     every = list(itertools.islice(corpus.read(), int(kept.max()) + 1))
     texts = [every[number] for number in kept]
-    tokenizer = train_tokenizer(texts[:count], pieces)
+    tokenizer = tokenizer or train_tokenizer(texts[:count], pieces)
     store = TokenStore.of([tokenizer.tokenize(text).ids for text in texts])
     numbers = np.arange(len(texts))
     words = np.array([len(text.split()) for text in texts[count:]])
     return StreamTexts(store, numbers[:count], numbers[count:], words), len(tokenizer)
 
 
-def model_of(name: str, sizes: EncoderConfig, vocabulary: int, seed: int) -> LanguageModelNetwork:
-    """Return a model with random weights and layers of a kind."""
+def model_of(
+    name: str, sizes: EncoderConfig, vocabulary: int, start: Bundle | None, seed: int
+) -> LanguageModelNetwork:
+    """Return a model with random layers of a kind. Embedding and decoder are those of ``start``, or random, too."""
     kind = KINDS[name]
     architecture = Architecture(
         vocabulary_size=vocabulary,
@@ -289,6 +306,11 @@ def model_of(name: str, sizes: EncoderConfig, vocabulary: int, seed: int) -> Lan
         kind.layer(*widths, window) for widths, window in zip(architecture.layer_widths, windows, strict=True)
     )
     model.encoder.compute_type = fast_type(torch.device("cpu"))
+    if start is not None:
+        weights = start.weights[Direction.FORWARD]
+        with torch.no_grad():
+            model.encoder.embedding.weight.copy_(torch.from_numpy(weights["encoder.embedding.weight"]))
+            model.decoder.bias.copy_(torch.from_numpy(weights["decoder.bias"]))
     return model
 
 
