@@ -289,9 +289,7 @@ def texts_of(folder: Path, count: int, pieces: int, tokenizer: Tokenizer | None)
     return StreamTexts(store, numbers[:count], numbers[count:], words), len(tokenizer)
 
 
-def model_of(
-    name: str, sizes: EncoderConfig, vocabulary: int, start: Bundle | None, seed: int
-) -> LanguageModelNetwork:
+def model_of(name: str, sizes: EncoderConfig, vocabulary: int, start: Bundle | None, seed: int) -> LanguageModelNetwork:
     """Return a model with random layers of a kind. Embedding and decoder are those of ``start``, or random, too."""
     kind = KINDS[name]
     architecture = Architecture(

@@ -31,7 +31,7 @@ from bothways.runtime.cores import available_cores
 from bothways.runtime.encoder import PRECISIONS, Precision
 from bothways.runtime.graph_builder import GraphBuilder
 from bothways.runtime.prediction import Prediction
-from bothways.runtime.sessions import WINDOW_TOKENS
+from bothways.runtime.sessions import WINDOW_TOKENS, encoder_of
 from bothways.runtime.slots import BATCH_SLOTS, TokenCounts
 from bothways.text.fields import Text
 from bothways.text.tokenizer import Tokenizer
@@ -302,13 +302,14 @@ def _products(architecture: Architecture) -> list[tuple[int, int, int]]:
     The gates depend on the layer's input, of all tokens at once. In an LSTM they also depend on the state, token by
     token: such a product is computed once for each token of a window.
     """
-    window, products = WINDOW_TOKENS * BATCH_SLOTS, []
+    texts = encoder_of(architecture).batch_texts
+    window, products = WINDOW_TOKENS * texts, []
     is_lstm = architecture.kind == "lstm"
     gates = 4 if is_lstm else architecture.qrnn_gates
     for tokens, (below, width) in zip(architecture.layer_windows, architecture.layer_widths, strict=True):
         products.append((window, tokens * below, gates * width))
         if is_lstm:
-            products.append((BATCH_SLOTS, width, gates * width))
+            products.append((texts, width, gates * width))
     return products
 
 

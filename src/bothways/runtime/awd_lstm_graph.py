@@ -39,6 +39,11 @@ class AwdLstmGraph:
             output_state=2 * (architecture.layers - 1),
         )
 
+    @property
+    def batch_texts(self) -> int:
+        """32 texts share the weights that each token fetches."""
+        return 32
+
     def is_compute_bound(self, precision: Precision) -> bool:
         """Return whether the precision is int8: in float32, each token fetches all recurrent weights again."""
         return precision == "int8"

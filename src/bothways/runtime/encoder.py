@@ -66,6 +66,10 @@ class Encoder(Protocol):
     def layout(self) -> EncoderLayout:
         """The state that it carries."""
 
+    @property
+    def batch_texts(self) -> int:
+        """Largest number of texts to read at once. With more of them, a token takes as long and memory grows."""
+
     def is_compute_bound(self, precision: Precision) -> bool:
         """Return whether arithmetic limits the speed, not the time to fetch the weights from memory.
 

@@ -64,6 +64,11 @@ class QrnnGraph:
             widths.append(architecture.width_embedding)
         self.layout = EncoderLayout((*names, "output"), (*widths, architecture.width_embedding), len(names))
 
+    @property
+    def batch_texts(self) -> int:
+        """8 texts of 32 tokens are 256 rows of a product. More rows are no faster (docs/LOG.md)."""
+        return 8
+
     def is_compute_bound(self, _: Precision) -> bool:
         """Return True: the weights are fetched once for a whole window."""
         return True

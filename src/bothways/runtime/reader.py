@@ -14,7 +14,7 @@ import numpy as np
 from bothways.errors import ConfigError
 from bothways.runtime.prediction import Prediction
 from bothways.runtime.sessions import WINDOW_TOKENS
-from bothways.runtime.slots import BATCH_SLOTS, MemberStates, Pooled, SlotEngine
+from bothways.runtime.slots import MemberStates, Pooled, SlotEngine
 from bothways.tasks.metrics import Scores
 from bothways.text.reading import Ids, TokenizedText, concatenate
 from bothways.text.tokenizer import Tokenizer
@@ -137,6 +137,7 @@ class TextReader:
 
 def _advance(states: MemberStates, ids: Ids) -> None:
     """Read tokens that begin with a window, as many windows at once as continuous batching reads of a single text."""
-    for start in range(0, len(ids), BATCH_SLOTS * WINDOW_TOKENS):
-        part = ids[start : start + BATCH_SLOTS * WINDOW_TOKENS]
+    tokens = states.session.batch_texts * WINDOW_TOKENS
+    for start in range(0, len(ids), tokens):
+        part = ids[start : start + tokens]
         states.advance(np.array([0]), part[:, None].astype(np.int64), np.array([len(part)], dtype=np.int32))

@@ -50,6 +50,7 @@ class EncoderSession:
 
     Attributes:
         layout: The state that the encoder carries.
+        batch_texts: Largest number of texts to read at once.
     """
 
     def __init__(
@@ -73,7 +74,9 @@ class EncoderSession:
             precision: Precision of the layers' products.
             weights_again: Returns the same arrays, for a process that is forked later. Defaults to none.
         """
-        self.layout: EncoderLayout = encoder_of(architecture).layout
+        encoder = encoder_of(architecture)
+        self.layout: EncoderLayout = encoder.layout
+        self.batch_texts: int = encoder.batch_texts
         build = partial(_build_window_session, architecture, pools_padding, threads or available_cores(), precision)
         session, self._has_edges = build(weights)
         again = None if weights_again is None else partial(_build_again, build, weights_again)

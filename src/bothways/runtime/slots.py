@@ -38,8 +38,7 @@ from bothways.text.reading import Ids, TokenizedText, read
 from bothways.text.tokenizer import PADDING_ID
 
 BATCH_SLOTS = 32
-"""Largest number of sequences per batch, or of windows if there are fewer sequences. A larger batch does not speed up
-the matrix products, and its activations no longer fit the caches."""
+"""Largest number of sequences per step of a server. Batches are smaller for some encoders (``Encoder.batch_texts``)."""
 SLOTS = 1024
 """Largest number of slots."""
 
@@ -317,13 +316,14 @@ class Slots:
 
     def _read_windows(self) -> None:
         """Advance every sequence by its next windows, with the members that read it now."""
+        most = self._engine.batch_texts
         by_length = sorted(self._sequences.items(), key=lambda item: (item[1].reading, -item[1].next_tokens()))
         batches: list[_Batch] = []
         jobs: list[tuple[int, _Batch]] = []
         for reading, group in itertools.groupby(by_length, key=lambda item: item[1].reading):
             alike = list(group)
-            for start in range(0, len(alike), BATCH_SLOTS):
-                batch = _Batch.of(alike[start : start + BATCH_SLOTS], self._max_windows)
+            for start in range(0, len(alike), most):
+                batch = _Batch.of(alike[start : start + most], most, self._max_windows)
                 batches.append(batch)
                 jobs += [(member, batch) for member in reading]
                 if self._counts is not None:
@@ -366,13 +366,13 @@ class _Batch:
     lengths: NDArray[np.int32]
 
     @classmethod
-    def of(cls, items: Sequence[tuple[int, _Sequence]], max_windows: int) -> _Batch:
-        """Return a batch of one window of each sequence, or of several windows if there are few sequences.
+    def of(cls, items: Sequence[tuple[int, _Sequence]], most: int, max_windows: int) -> _Batch:
+        """Return a batch of one window of each sequence, or of several windows if there are fewer than ``most``.
 
         There are never more windows than the shortest sequence has left.
         """
         sequences = [sequence for _, sequence in items]
-        windows = min(max_windows, BATCH_SLOTS // len(sequences))
+        windows = min(max_windows, most // len(sequences))
         shortest = min(sequence.next_tokens(windows) for sequence in sequences)
         lengths = [sequence.next_tokens(math.ceil(shortest / WINDOW_TOKENS)) for sequence in sequences]
         return cls(np.array([slot for slot, _ in items]), sequences, np.array(lengths, dtype=np.int32))
@@ -391,12 +391,14 @@ class SlotEngine:
         members: The members, in the order of the results.
         sessions: The session of each member.
         threads: Number of batches that are read at the same time.
+        batch_texts: Largest number of sequences per batch, or of windows if there are fewer sequences.
     """
 
     def __init__(self, members: list[Member], sessions: list[EncoderSession], threads: int = 1) -> None:
         self.members = members
         self.sessions = sessions
         self.threads = threads
+        self.batch_texts = min((session.batch_texts for session in sessions), default=BATCH_SLOTS)
 
     def without(self, member: int) -> SlotEngine:
         """Return an engine of all members but one."""

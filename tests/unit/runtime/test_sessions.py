@@ -193,6 +193,7 @@ class SummingEncoder:
     """An encoder of another kind, with a single state: its output is the sum of all embeddings so far."""
 
     layout = EncoderLayout(state_names=("sum",), state_widths=(4,), output_state=0)
+    batch_texts = 32
 
     def add(
         self,
