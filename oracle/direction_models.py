@@ -4,8 +4,8 @@ Run: BOTHWAYS_DATA=... .oracle/bin/python oracle/direction_models.py --out DIR
 Trains in both directions, on English (IMDb) and German (GermEval 2018). There are language models of three training
 lengths. Two classifiers start from the encoder of each: one is unfrozen layer by layer, as fastai published it for
 ULMFiT, the other is trained with nothing frozen at one high learning rate. fastai 2 trains all three lengths, fastai 1
-only the middle one and only the second kind of classifier. Writes one export per model, and `models.json`. Takes about
-an hour on one core. Existing models are kept.
+only the middle one, with LSTMs and with QRNNs, and only the second kind of classifier. Writes one export per model, and
+`models.json`. Takes more than an hour on one core. Existing models are kept.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Training:
     """How long a model trains: texts and passes of the language model, unfrozen passes of the classifier.
 
     The learning rate is that of the unfrozen passes. With `is_graded` it applies to the head, and the embedding gets a
-    tenth of it.
+    tenth of it. With `is_qrnn` the layers are QRNNs.
     """
 
     name: str
@@ -44,6 +44,7 @@ class Training:
     passes: int
     classifier_passes: int
     is_graded: bool = False
+    is_qrnn: bool = False
 
     @property
     def classifier_rate(self) -> float | slice:
@@ -59,6 +60,9 @@ TRAININGS = {
         Training("long", 5009, 12, 3),
     ),
 }
+
+
+QRNNS = {"en": Training("qrnn", 3500, 1, 2, is_qrnn=True), "de": Training("qrnn", 5009, 6, 2, is_qrnn=True)}
 
 
 @dataclass(frozen=True)
@@ -98,12 +102,14 @@ def train_all(out: Path, version: str) -> None:
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
+    chunk = torch.Tensor.chunk  # fastai 1 changes its parts in place, which today's torch refuses in training
+    torch.Tensor.chunk = lambda *args, **named: [part.clone() for part in chunk(*args, **named)]
     listed = out / "models.json"
     models: list[dict[str, Any]] = json.loads(listed.read_text()) if listed.exists() else []
     language_model, classifier = (language_model1, classifier1) if version == "1" else (language_model2, classifier2)
-    for training_index in (1,) if version == "1" else (0, 1, 2):
-        for language in ("en", "de"):
-            training = TRAININGS[language][training_index]
+    rounds = [{language: trainings[index] for language, trainings in TRAININGS.items()} for index in range(3)]
+    for trainings in [QRNNS, rounds[1]] if version == "1" else rounds:
+        for language, training in trainings.items():
             for direction in ("forward", "backward"):
                 jobs = [(language_model, "language-model"), (classifier, "classifier")]
                 for train, kind in (*jobs, (gentle_classifier2, "gentle-classifier")) if version == "2" else jobs:
@@ -294,7 +300,7 @@ def language_model1(out: Path, stem: str, language: str, direction: str, trainin
     learn = fastai_text.language_model_learner(
         data,
         fastai_text.AWD_LSTM,
-        config={**fastai_text.awd_lstm_lm_config, **SIZES},
+        config={**fastai_text.awd_lstm_lm_config, **SIZES, "qrnn": training.is_qrnn},
         drop_mult=0.2,
         pretrained=False,
         model_dir="encoders",
@@ -328,7 +334,7 @@ def classifier1(
     learn = fastai_text.text_classifier_learner(
         data,
         fastai_text.AWD_LSTM,
-        config={**fastai_text.awd_lstm_clas_config, **SIZES},
+        config={**fastai_text.awd_lstm_clas_config, **SIZES, "qrnn": training.is_qrnn},
         drop_mult=0.2,
         pretrained=False,
         model_dir="encoders",
