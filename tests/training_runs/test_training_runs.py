@@ -24,6 +24,7 @@ from bothways.bundle.manifest import Kind
 from bothways.bundle.read import read_bundle, read_manifest
 from bothways.errors import ParityFailed, TrainingDiverged, TrainingError
 from bothways.nn.language_model import LanguageModelNetwork
+from bothways.nn.next_token import CandidateSampler
 from bothways.nn.state import State
 from bothways.text.reading import Direction, SpecialTokenPlacement
 from bothways.training import one_direction, pipeline
@@ -269,9 +270,13 @@ def test_b3_numbers_that_are_not_finite_stop_a_training(
     whole = LanguageModelNetwork.forward
 
     def diverging(
-        model: LanguageModelNetwork, ids: torch.Tensor, targets: torch.Tensor, state: State
+        model: LanguageModelNetwork,
+        ids: torch.Tensor,
+        targets: torch.Tensor,
+        state: State,
+        sampler: CandidateSampler | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, State]:
-        loss, raw, dropped, next_state = whole(model, ids, targets, state)
+        loss, raw, dropped, next_state = whole(model, ids, targets, state, sampler)
         if what == "loss" and model.training:
             loss = loss * torch.nan
         if what == "gradient" and model.training:
