@@ -213,11 +213,8 @@ KINDS = {
     "qrnn, window 2, no output gate": Kind(_qrnn(QrnnLayer, output_gate=False), window=2),
     "qrnn, zoneout": Kind(_qrnn(ZoneoutLayer), weight_dropout=False),
     "qrnn, neither": Kind(_qrnn(QrnnLayer), weight_dropout=False),
-    "qrnn, 4 layers": Kind(_qrnn(QrnnLayer), more_layers=1),
     "qrnn, 4 layers, window 2": Kind(_qrnn(QrnnLayer), window=2, more_layers=1),
     "qrnn, wide": Kind(_qrnn(QrnnLayer), widened=1.5),
-    "qrnn, wide, window 2": Kind(_qrnn(QrnnLayer), window=2, widened=1.5),
-    "qrnn, wide, 4 layers, window 2": Kind(_qrnn(QrnnLayer), window=2, more_layers=1, widened=1.5),
     "sru": Kind(lambda below, width, _: SruLayer(below, width)),
     "mingru": Kind(lambda below, width, _: MinGruLayer(below, width)),
 }

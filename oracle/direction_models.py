@@ -102,8 +102,9 @@ def train_all(out: Path, version: str) -> None:
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    chunk = torch.Tensor.chunk  # fastai 1 changes its parts in place, which today's torch refuses in training
-    torch.Tensor.chunk = lambda *args, **named: [part.clone() for part in chunk(*args, **named)]
+    if version == "1":  # its QRNNs change the parts of a chunk in place, which today's torch refuses in training
+        chunk = torch.Tensor.chunk
+        torch.Tensor.chunk = lambda *args, **named: [part.clone() for part in chunk(*args, **named)]
     listed = out / "models.json"
     models: list[dict[str, Any]] = json.loads(listed.read_text()) if listed.exists() else []
     language_model, classifier = (language_model1, classifier1) if version == "1" else (language_model2, classifier2)

@@ -21,7 +21,7 @@ _TILE_DEPTH = 32
 class CandidateSampler:
     """Draws the tokens among which a training step looks for the next token (sampled softmax).
 
-    Computing the logits of the whole vocabulary takes more than half of a step of a small language model. A sampler
+    Computing the logits of the whole vocabulary takes more than half of a step of a small QRNN. A sampler
     draws each token on its own, the frequent ones more often. A token that is drawn with probability p counts 1/p times
     in the sum of all exponentials, whose expected value is therefore that of the exact softmax (as in Bengio & Senécal,
     2003, "Quick training of probabilistic neural nets by importance sampling").
@@ -30,7 +30,7 @@ class CandidateSampler:
         inclusion: Probability with which each token is drawn, (V,) float32.
 
     Args:
-        counts: Number of times that each token occurs in the training texts, (V,).
+        counts: Number of times that each token occurs in the texts, (V,).
         size: Expected number of tokens that are drawn, at least 1.
     """
 
