@@ -22,7 +22,6 @@ vocabulary_size = 120
 [pretraining]
 epochs = 1.5
 learning_rate = 0.012
-candidates = 40
 batch_size = 4
 sequence_length = 12
 [language_model]

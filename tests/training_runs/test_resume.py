@@ -36,7 +36,8 @@ STAGES = ("tokenizer", "language model", "classifier", "bundle")
 
 def config_of(epochs: int) -> str:
     return (
-        CONFIG.replace("epochs = 1\n", f"epochs = {epochs}\n")
+        CONFIG.replace("[pretraining]\n", "[pretraining]\ncandidates = 40\n")
+        .replace("epochs = 1\n", f"epochs = {epochs}\n")
         .replace("epochs = 3", f"epochs = {epochs}")
         .replace("= 1.5", f"= {1.5 * epochs}")
         .replace(
