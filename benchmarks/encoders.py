@@ -214,7 +214,8 @@ KINDS = {
     "qrnn, zoneout": Kind(_qrnn(ZoneoutLayer), weight_dropout=False),
     "qrnn, neither": Kind(_qrnn(QrnnLayer), weight_dropout=False),
     "qrnn, 4 layers, window 2": Kind(_qrnn(QrnnLayer), window=2, more_layers=1),
-    "qrnn, wide": Kind(_qrnn(QrnnLayer), widened=1.5),
+    "qrnn, wide": Kind(_qrnn(QrnnLayer), widened=2),
+    "qrnn, deep and wide": Kind(_qrnn(QrnnLayer), window=2, more_layers=1, widened=1.25),
     "sru": Kind(lambda below, width, _: SruLayer(below, width)),
     "mingru": Kind(lambda below, width, _: MinGruLayer(below, width)),
 }
