@@ -49,6 +49,7 @@ from bothways.training.reports import Report, StepReport
 
 TEXTS, FEW_TEXTS, VALIDATION_TEXTS = 1500, 60, 16
 ZONEOUT = 0.1
+LONGEST_SCALE = 64
 RATES = (0.004, 0.012)
 Maker = Callable[[int], LanguageModelNetwork]
 """Makes a model with a seed."""
@@ -69,6 +70,15 @@ class ZoneoutLayer(QrnnLayer):
             gates = torch.cat([gates[..., :size], gates[..., size : 2 * size] - 1e4 * kept, gates[..., 2 * size :]], 2)
         outputs, cell = pool(gates, state["cell"])
         return outputs, {"cell": cell, **({"input": inputs[:, -1].clone()} if self.window > 1 else {})}
+
+
+class ManyScalesLayer(QrnnLayer):
+    """A QRNN layer whose forget gates begin with time constants from 1 to 64 tokens (chrono initialization)."""
+
+    def __init__(self, input_size: int, hidden_size: int, window: int = 1, output_gate: bool = True) -> None:
+        super().__init__(input_size, hidden_size, window=window, output_gate=output_gate)
+        with torch.no_grad():
+            self.bias[hidden_size : 2 * hidden_size] = torch.empty(hidden_size).uniform_(1, LONGEST_SCALE).log()
 
 
 class _OtherLayer(nn.Module):
@@ -212,6 +222,7 @@ KINDS = {
     "qrnn, window 2": Kind(_qrnn(QrnnLayer), window=2),
     "qrnn, window 2, no output gate": Kind(_qrnn(QrnnLayer, output_gate=False), window=2),
     "qrnn, zoneout": Kind(_qrnn(ZoneoutLayer), weight_dropout=False),
+    "qrnn, many time scales": Kind(_qrnn(ManyScalesLayer)),
     "qrnn, neither": Kind(_qrnn(QrnnLayer), weight_dropout=False),
     "qrnn, 4 layers, window 2": Kind(_qrnn(QrnnLayer), window=2, more_layers=1),
     "qrnn, wide": Kind(_qrnn(QrnnLayer), widened=2),
