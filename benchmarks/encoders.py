@@ -73,7 +73,7 @@ class ZoneoutLayer(QrnnLayer):
 
 
 class ManyScalesLayer(QrnnLayer):
-    """A QRNN layer whose forget gates begin with time constants from 1 to 64 tokens (chrono initialization)."""
+    """A QRNN layer whose forget gates are initialized to time constants from 1 to 64 tokens (chrono initialization)."""
 
     def __init__(self, input_size: int, hidden_size: int, window: int = 1, output_gate: bool = True) -> None:
         super().__init__(input_size, hidden_size, window=window, output_gate=output_gate)
