@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import json
+import math
 import os
+import re
 import shutil
 import subprocess
 import sys
+import zlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,17 +31,25 @@ from torch.nn import functional
 
 import bothways
 from bothways.bundle.manifest import (
+    LINEAR,
     MANIFEST_FILE,
     PARITY_FILE,
     Architecture,
     EarlyExit,
+    LinearMember,
     Manifest,
     Member,
     TrainingRecord,
     digest_of,
 )
-from bothways.bundle.parity import ENSEMBLE, ParityRow, dump_parity_record, with_decisions
-from bothways.bundle.weights import read_weights, write_weights
+from bothways.bundle.parity import (
+    ENSEMBLE,
+    ParityRow,
+    dump_parity_record,
+    parity_texts_with_fields,
+    with_decisions,
+)
+from bothways.bundle.weights import LinearWeights, read_weights, write_weights
 from bothways.bundle.write import write_bundle
 from bothways.nn.classifier import ClassifierNetwork
 from bothways.nn.language_model import LanguageModelNetwork
@@ -45,7 +58,7 @@ from bothways.tasks.multi_label import MultiLabel
 from bothways.tasks.regression import Regression
 from bothways.tasks.single_label import SingleLabel
 from bothways.tasks.task import Task
-from bothways.text.fields import Text
+from bothways.text.fields import Text, fields_of
 from bothways.text.reading import Direction, SpecialTokenPlacement, read
 from bothways.text.tokenizer import Tokenizer
 from bothways.training.hyperparameters import load_hyperparameters
@@ -90,6 +103,7 @@ class TinyClassifiers:
     tokenizer: Tokenizer
     task: Task = field(default_factory=lambda: SingleLabel(tuple(LABELS)))
     columns: tuple[str, ...] = ("text",)
+    linear: tuple[LinearMember, LinearWeights] | None = None
 
     @property
     def labels(self) -> list[str]:
@@ -101,7 +115,7 @@ class TinyClassifiers:
         torch.set_num_threads(1)
         objective = objective_of(self.task)
         said = {
-            member.direction: parity_scores(
+            str(member.direction): parity_scores(
                 self.models[member.direction],
                 member.special_tokens,
                 objective,
@@ -112,6 +126,10 @@ class TinyClassifiers:
             for member in self.members
         }
         ensemble = self._ensemble(list(said.values()))
+        if self.linear is not None:
+            fields = max(1, len(self.columns))
+            said[LINEAR] = self._linear_scores(parity_texts_with_fields(self.tokenizer, SEED, fields))
+            ensemble = self._ensemble(list(said.values())[:-1], said[LINEAR])
         return classifier_parity_record(said, ensemble, self.task, self.tokenizer, SEED, self.columns)
 
     @torch.no_grad()
@@ -127,15 +145,49 @@ class TinyClassifiers:
                 logits, _, _ = self.models[member.direction](ids[None], torch.tensor([len(ids)]))
                 rows.append(self._scores(logits[0].double()).numpy())
             result[str(member.direction)] = np.array(rows)
-        result[ENSEMBLE] = self._ensemble([result[str(member.direction)] for member in self.members])
-        return result
+        each = [result[str(member.direction)] for member in self.members]
+        linear = None if self.linear is None else self._linear_scores(texts)
+        result[ENSEMBLE] = self._ensemble(each, linear)
+        return result if linear is None else {**result, LINEAR: linear}
 
-    def _ensemble(self, each: list[Probabilities]) -> Probabilities:
-        """Return the calibrated mean, computed in torch."""
+    def _linear_scores(self, texts: Sequence[Text]) -> Probabilities:
+        """Return the scores of the linear member, computed n-gram by n-gram from its definition."""
+        assert self.linear is not None
+        arrays = self.linear[1]
+        row_of = {
+            kind: {int(value): first + row for row, value in enumerate(arrays[kind])}
+            for kind, first in (("words", 0), ("characters", len(arrays["words"])))
+        }
+        rows = []
+        for text in texts:
+            outputs = arrays["bias"].astype(np.float64)
+            for kind, found in all_ngrams(text).items():
+                counts = Counter(zlib.crc32(ngram.encode()) for ngram in found)
+                known = {row_of[kind][key]: count for key, count in counts.items() if key in row_of[kind]}
+                values = {row: (1 + math.log(count)) * float(arrays["idf"][row]) for row, count in known.items()}
+                norm = math.sqrt(sum(value * value for value in values.values())) or 1.0
+                for row, value in values.items():
+                    outputs = outputs + arrays["weight"][row].astype(np.float64) * value / norm
+            rows.append(outputs)
+        return self._of_outputs(torch.from_numpy(np.array(rows).reshape(len(texts), self.task.outputs)))
+
+    def _of_outputs(self, outputs: torch.Tensor) -> Probabilities:
+        """Return scores from outputs that were fitted one by one: of single-label, sigmoids that are normalized."""
+        if not isinstance(self.task, SingleLabel):
+            return np.asarray(self._scores(outputs).numpy())
+        each = torch.sigmoid(outputs)
+        return np.asarray((each / each.sum(dim=-1, keepdim=True)).numpy())
+
+    def _ensemble(self, each: list[Probabilities], linear: Probabilities | None = None) -> Probabilities:
+        """Return the calibrated mean, computed in torch. A linear member is mixed in by log probabilities or odds."""
         mean = torch.from_numpy(np.array(each)).mean(dim=0)
+        weight = self.linear[0].weight if self.linear is not None else 0.0
         if isinstance(self.task, Regression):
-            return np.asarray(mean.numpy())
-        logits = mean.logit() if isinstance(self.task, MultiLabel) else mean.log()
+            return np.asarray((mean if linear is None else mean.lerp(torch.from_numpy(linear), weight)).numpy())
+        to_logits = torch.logit if isinstance(self.task, MultiLabel) else torch.log
+        logits = to_logits(mean)
+        if linear is not None:
+            logits = logits.lerp(to_logits(torch.from_numpy(linear)), weight)
         return np.asarray(self._scores(logits / self.task.temperature).numpy())
 
     def _scores(self, logits: torch.Tensor) -> torch.Tensor:
@@ -174,6 +226,7 @@ def make_classifiers(
     task: Task | None = None,
     columns: tuple[str, ...] = ("text",),
     encoders: Mapping[Direction, Mapping[str, Any]] | None = None,
+    linear_of: Sequence[Text] | None = None,
 ) -> TinyClassifiers:
     """Return random classifiers whose results depend on each token and on the order of tokens."""
     if task is None:
@@ -193,7 +246,45 @@ def make_classifiers(
         _randomize(model, derived_seed(SEED, member.direction))
         _settle_norms(model)
         models[member.direction] = model.eval()
-    return TinyClassifiers(models, members, tokenizer, task, columns)
+    linear = None if linear_of is None else make_linear(task.outputs, linear_of)
+    return TinyClassifiers(models, members, tokenizer, task, columns, linear)
+
+
+def all_ngrams(text: Text) -> dict[str, list[str]]:
+    """Return the n-grams of words and of characters of a text, as their definition says."""
+    words: list[str] = []
+    characters: list[str] = []
+    for field_ in fields_of(text):
+        parts = [
+            string[at : at + 100].lower() for string in re.split(r"\s", field_) for at in range(0, len(string), 100)
+        ]
+        of_field = [word for part in parts for word in re.findall(r"\w+|[^\w\s]", part)]
+        words += [*of_field, *map(" ".join, itertools.pairwise(of_field))]
+        for part in parts:
+            padded = f" {part} "
+            characters += [padded[at : at + n] for n in range(2, 6) for at in range(len(padded) - n + 1)]
+    return {"words": words, "characters": characters}
+
+
+def make_linear(outputs: int, texts: Sequence[Text], weight: float = 0.4) -> tuple[LinearMember, LinearWeights]:
+    """Return a linear member with random weights that knows about half of the n-grams of some texts."""
+    rng = np.random.default_rng(SEED)
+    found = [all_ngrams(text) for text in texts]
+    known = {
+        kind: np.unique([zlib.crc32(ngram.encode()) for ngrams in found for ngram in ngrams[kind]])[::2]
+        for kind in ("words", "characters")
+    }
+    count = sum(map(len, known.values()))
+    arrays: dict[str, NDArray[np.generic]] = {
+        **{kind: hashes.astype(np.uint32) for kind, hashes in known.items()},
+        "idf": rng.uniform(1, 5, count).astype(np.float16),
+        "weight": rng.normal(0, 2, (count, outputs)).astype(np.float16),
+        "bias": rng.normal(0, 1, outputs).astype(np.float32),
+    }
+    member = LinearMember(
+        weights="linear.safetensors", words=len(known["words"]), characters=len(known["characters"]), weight=weight
+    )
+    return member, arrays
 
 
 def make_language_models(
@@ -244,6 +335,7 @@ def write_classifiers(path: Path, tiny: TinyClassifiers, **options: Any) -> None
         "weights": {m.direction: weights_of(tiny.models[m.direction], m, tiny.task.outputs) for m in tiny.members},
         "tokenizer": tiny.tokenizer,
         "parity_record": tiny.parity_record,
+        "linear": tiny.linear,
         "training": record.model_copy(
             update={"text_columns": list(tiny.columns), "label_columns": list(tiny.task.label_columns)}
         ),
@@ -267,7 +359,11 @@ def write_pack(path: Path, tiny: TinyLanguageModels) -> None:
 
 def write_with_early_exit(bundle: Path, out: Path, first: Direction, texts: Sequence[Text]) -> Path:
     """Copy a bundle, and add an early exit that is confident for half of the texts."""
-    found = bothways.load(bundle).predict_proba_by_direction(texts)[first]
+    model = bothways.load(bundle)
+    scores = model.predict_proba_by_direction(texts)
+    found, linear = scores[first], model.manifest.linear
+    if linear is not None:
+        found = model.task.mixed(found, scores[LINEAR], linear.weight)
     early_exit = EarlyExit(
         first=first,
         temperature=1.5,
@@ -298,7 +394,11 @@ def record_decisions(bundle: Path) -> None:
     fields = json.loads((bundle / MANIFEST_FILE).read_bytes())
     manifest = Manifest.model_validate_json(json.dumps(fields), strict=True)
     rows = [ParityRow.model_validate_json(line) for line in (bundle / PARITY_FILE).read_bytes().splitlines()]
-    replace_file(bundle, PARITY_FILE, dump_parity_record(with_decisions(rows, manifest.decisions, manifest.early_exit)))
+    replace_file(
+        bundle,
+        PARITY_FILE,
+        dump_parity_record(with_decisions(rows, manifest.decisions, manifest.early_exit, manifest.linear)),
+    )
 
 
 def replace_file(bundle: Path, name: str, data: bytes) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from bothways.bundle.parity import NASTY_TEXTS
 from bothways.runtime.classifier import Classifier, load
 from bothways.tasks.regression import Regression
 from bothways.tasks.task import Target
@@ -26,6 +27,9 @@ from tests.bundles import (
     write_classifiers,
     write_pack,
 )
+
+SENTENCES = ["the cat sat on the mat, and the dog ate it", "What a lovely film, I LOVED it!!!", "I hated it"]
+"""Texts whose n-grams a linear member knows."""
 
 settings.register_profile("bothways", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("bothways")
@@ -66,6 +70,27 @@ def bundle_path(torch_models: TinyClassifiers, tmp_path_factory: pytest.TempPath
 def model(bundle_path: Path) -> Classifier:
     """The bundle of ``torch_models``, loaded."""
     return load(bundle_path)
+
+
+@pytest.fixture(scope="session")
+def linear_torch_models(tiny_tokenizer: SubwordTokenizer) -> TinyClassifiers:
+    """Random torch classifiers with a random linear member beside them."""
+    placements = dict.fromkeys(Direction, SpecialTokenPlacement.READING_ORDER)
+    return make_classifiers(tiny_tokenizer, placements, linear_of=[*NASTY_TEXTS, *SENTENCES], temperature=TEMPERATURE)
+
+
+@pytest.fixture(scope="session")
+def linear_bundle_path(linear_torch_models: TinyClassifiers, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of ``linear_torch_models``. Tests that modify it copy it first."""
+    path = tmp_path_factory.mktemp("bundles") / "linear.bundle"
+    write_classifiers(path, linear_torch_models)
+    return path
+
+
+@pytest.fixture(scope="session")
+def linear_model(linear_bundle_path: Path) -> Classifier:
+    """The bundle of ``linear_torch_models``, loaded."""
+    return load(linear_bundle_path)
 
 
 @pytest.fixture(scope="session")

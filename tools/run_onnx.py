@@ -4,12 +4,15 @@ Run: python run_onnx.py FILE.onnx < TEXTS. Each line of standard input is a text
 each line has one field per column, separated by tabs.
 """
 
+import base64
 import html
 import itertools
 import json
+import math
 import os
 import re
 import sys
+import zlib
 
 import numpy as np
 from tokenizers import Tokenizer, models, normalizers
@@ -61,15 +64,57 @@ class TextToIds:
         return ids
 
 
+class TextToNgrams:
+    """Finds the n-grams of a text that the bundle's linear member knows, and the TF-IDF value of each."""
+
+    def __init__(self, linear: str) -> None:
+        document = json.loads(linear)
+        self.words: int = document["words"]
+        hashes = np.frombuffer(base64.b64decode(document["hashes"]), "<u4")
+        self.idf = np.frombuffer(base64.b64decode(document["idf"]), "<f2").astype(np.float64)
+        self.place = {(bool(place >= self.words), int(number)): place for place, number in enumerate(hashes)}
+
+    def __call__(self, *fields: str) -> tuple[list[int], list[float]]:
+        """Return the places of the n-grams and their values. Most models have one field per text."""
+        counts: dict[int, int] = {}
+        for is_characters, ngram in itertools.chain.from_iterable(map(self.ngrams, fields)):
+            place = self.place.get((is_characters, zlib.crc32(ngram.encode("utf-8", "surrogatepass"))))
+            if place is not None:
+                counts[place] = counts.get(place, 0) + 1
+        values = {place: (1 + math.log(count)) * self.idf[place] for place, count in sorted(counts.items())}
+        for is_characters in (False, True):  # each kind is normalized on its own
+            places = [place for place in values if (place >= self.words) == is_characters]
+            norm = math.sqrt(sum(values[place] ** 2 for place in places))
+            values |= {place: values[place] / norm for place in places}
+        return list(values), list(values.values())
+
+    def ngrams(self, field: str) -> list[tuple[bool, str]]:
+        """Return the n-grams of one field, of words (False) and of characters (True)."""
+        parts = [
+            part.lower() for string in re.split(r"\s", field) for part in re.findall(r".{1,100}", string, re.DOTALL)
+        ]
+        words = [word for part in parts for word in re.findall(r"\w+|[^\w\s]", part)]
+        found = [(False, ngram) for ngram in (*words, *map(" ".join, itertools.pairwise(words)))]
+        for part in parts:
+            padded = f" {part} "
+            found += [(True, padded[at : at + size]) for size in range(2, 6) for at in range(len(padded) - size + 1)]
+        return found
+
+
 if __name__ == "__main__":
     session = onnxruntime.InferenceSession(sys.argv[1])
     metadata = session.get_modelmeta().custom_metadata_map
     to_ids, labels = TextToIds(metadata["tokenizer"]), json.loads(metadata["labels"])
     columns = json.loads(metadata.get("text_columns", "[]"))
+    to_ngrams = TextToNgrams(metadata["linear"]) if "linear" in metadata else None
     for line in sys.stdin:
         fields = line.rstrip("\n").split("\t") if len(columns) > 1 else [line]
         if len(columns) > 1 and len(fields) != len(columns):
             sys.exit(f"a line has {len(fields)} fields, expected {', '.join(columns)} separated by tabs")
         ids = np.array([to_ids(*fields)])
-        (row,) = session.run(["ensemble"], {"ids": ids, "lengths": np.array([ids.shape[1]])})[0]
+        inputs = {"ids": ids, "lengths": np.array([ids.shape[1]])}
+        if to_ngrams is not None:
+            ngrams, values = to_ngrams(*fields)
+            inputs |= {"ngrams": np.array([ngrams], np.int64), "ngram_values": np.array([values], np.float32)}
+        (row,) = session.run(["ensemble"], inputs)[0]
         print(json.dumps(dict(zip(labels, row.tolist(), strict=True)), ensure_ascii=False))

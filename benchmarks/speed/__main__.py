@@ -118,7 +118,7 @@ class SetMeasurement:
         model = bothways.load(self.bundle)
         load_s = time.perf_counter() - started
         counts = TokenCounts()
-        tokens = list(map(model.tokenizer.tokenize, check_texts(self.texts)))
+        tokens = list(map(model.prepare, check_texts(self.texts)))
         self.is_short = np.array([len(text) <= FASTAI_POOLED_TOKENS for text in tokens])
         rows = [prediction.probabilities["ensemble"] for prediction in model.predictions_of(tokens, counts=counts)]
         self.expected = np.array(rows)

@@ -16,6 +16,7 @@ from tests.processes import CommandServer, command_server
 
 CONFIG = """
 [encoder]
+precision = "float32"
 embedding_size = 8
 hidden_size = 12
 layers = 2
@@ -24,7 +25,7 @@ vocabulary_size = 100
 [language_model]
 epochs = 1
 [classifier]
-epochs = 6
+epochs = 12
 unfreezing_epochs = 0
 learning_rate = 0.03
 dropout_multiplier = 0

@@ -1,4 +1,4 @@
-"""The tiny bundle with each kind of encoder."""
+"""The tiny bundle with each kind of encoder, and with a linear member."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from bothways.runtime.classifier import Classifier
 from tests.bundles import TinyClassifiers
 
 
-@pytest.fixture(scope="session", params=["", "qrnn_"], ids=["lstm", "qrnn"])
+@pytest.fixture(scope="session", params=["", "qrnn_", "linear_"], ids=["lstm", "qrnn", "linear"])
 def kind_prefix(request: pytest.FixtureRequest) -> str:
-    """The beginning of the names of fixtures with this kind of encoder."""
+    """The beginning of the names of fixtures with this kind of model."""
     return str(request.param)
 
 

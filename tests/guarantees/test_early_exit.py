@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bothways
-from bothways.bundle.manifest import MANIFEST_FILE, PARITY_FILE
+from bothways.bundle.manifest import LINEAR, MANIFEST_FILE, PARITY_FILE
 from bothways.errors import BundleBroken, ConfigError, DataError, OutputExists
 from bothways.evaluation.early_exit import calibrate_early_exit
 from bothways.runtime.classifier import Classifier
@@ -35,8 +35,9 @@ FIRST, OTHER = Direction.FORWARD, Direction.BACKWARD
         ("bundle_path", Direction.FORWARD),
         ("bundle_path", Direction.BACKWARD),
         ("qrnn_bundle_path", Direction.FORWARD),
+        ("linear_bundle_path", Direction.BACKWARD),
     ],
-    ids=["forward", "backward", "QRNN, forward"],
+    ids=["forward", "backward", "QRNN, forward", "linear, backward"],
 )
 def models(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Classifier, Classifier]:
     """The same bundle without and with an early exit that is confident about half of the texts."""
@@ -53,10 +54,13 @@ def check(models: tuple[Classifier, Classifier], texts: list[str], lookahead: in
     first = quick.early_exit.first
     read = []
     for expected, found in zip(whole.stream(texts), quick.stream(texts, lookahead), strict=True):
-        alone = whole.task.with_temperature(expected.probabilities[first], quick.early_exit.temperature)
+        alone, others = expected.probabilities[first], set(expected.probabilities) & {LINEAR}
+        if whole.manifest.linear is not None:
+            alone = whole.task.mixed(alone, expected.probabilities[LINEAR], whole.manifest.linear.weight)
+        alone = whole.task.with_temperature(alone, quick.early_exit.temperature)
         if alone.max() > quick.early_exit.threshold:
             assert found.read == first
-            assert found.probabilities.keys() == {first, "ensemble"}
+            assert found.probabilities.keys() == {first, "ensemble"} | others
             assert found.probabilities["ensemble"].tolist() == alone.tolist()
             assert found.label == whole.labels[int(alone.argmax())]
         else:

@@ -40,6 +40,12 @@ from tests.bundles import SEED, Probabilities, TinyClassifiers, run_python
 NAMES = ["forward", "backward", ENSEMBLE]
 TEXTS = [*NASTY_TEXTS, "What a lovely film, I LOVED it!!!", "the dog ate the cat " * 30, "I hated every minute of it"]
 
+
+def names_of(model: Classifier) -> list[str]:
+    """Return the names of all scores of a model."""
+    return [*model.scored_by, ENSEMBLE]
+
+
 PRINT_PROBABILITIES = """
 import json, sys
 import bothways
@@ -166,7 +172,7 @@ def test_any_text_gets_torchs_probabilities(
     each_torch_models: TinyClassifiers, each_model: Classifier, text: str
 ) -> None:
     ours, theirs = each_model.predict_proba_by_direction([text]), each_torch_models.probabilities([text])
-    for name in NAMES:
+    for name in names_of(each_model):
         np.testing.assert_allclose(ours[name], theirs[name], rtol=0, atol=1e-5, err_msg=name)
 
 
@@ -194,7 +200,7 @@ def test_batch_order_and_lookahead_never_change_a_bit(
     rng.shuffle(order)
     shuffled = [prediction.probabilities for prediction in each_model.stream([texts[i] for i in order], lookahead)]
     for place, i in enumerate(order):
-        for name in NAMES:
+        for name in names_of(each_model):
             assert np.array_equal(shuffled[place][name], alone[i][name]), (name, texts[i])
 
 
@@ -205,7 +211,9 @@ def test_lengths_around_a_window_never_change_a_bit(each_model: Classifier, look
     assert [len(each_model.tokenizer.tokenize(text)) for text in texts] == sizes
     alone = probabilities_alone(each_model, texts)
     for i, prediction in enumerate(each_model.stream(texts, lookahead)):
-        assert all(np.array_equal(prediction.probabilities[name], alone[i][name]) for name in NAMES), sizes[i]
+        assert all(np.array_equal(prediction.probabilities[name], alone[i][name]) for name in names_of(each_model)), (
+            sizes[i]
+        )
 
 
 @pytest.mark.parametrize("count", [BATCH_SLOTS, BATCH_SLOTS + 1, 2 * BATCH_SLOTS + 1, SLOTS + 90])
@@ -214,11 +222,11 @@ def test_more_texts_than_a_batch_or_all_slots_hold_never_change_a_bit(each_model
     texts = [text_of_words(rng.choice([0, 1, 5, 30, 31, 32, 33, 64, 90]), seed) for seed in range(count)]
     together = each_model.predict_proba_by_direction(texts)
     backwards = each_model.predict_proba_by_direction(texts[::-1])
-    for name in NAMES:
+    for name in names_of(each_model):
         assert np.array_equal(together[name], backwards[name][::-1])
     for i in range(0, count, 7):
         alone = each_model.predict_proba_by_direction([texts[i]])
-        assert all(np.array_equal(alone[name][0], together[name][i]) for name in NAMES), i
+        assert all(np.array_equal(alone[name][0], together[name][i]) for name in names_of(each_model)), i
 
 
 @pytest.mark.parametrize("kind", get_args(EncoderKind))
@@ -328,7 +336,7 @@ def test_threads_that_share_a_model_get_the_results_of_a_single_thread(each_mode
         thread.join(timeout=60)
     assert sorted(found) == list(range(len(jobs)))
     for number, rows in enumerate(expected):
-        assert all(np.array_equal(found[number][name], rows[name]) for name in NAMES)
+        assert all(np.array_equal(found[number][name], rows[name]) for name in names_of(each_model))
 
 
 def test_interleaved_streams_of_one_model_do_not_mix(each_model: Classifier) -> None:

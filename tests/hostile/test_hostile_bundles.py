@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from safetensors.numpy import load, save
 
 import bothways
 from bothways.bundle import read
-from bothways.bundle.manifest import LARGEST_MANIFEST_BYTES, MANIFEST_FILE, Kind
+from bothways.bundle.manifest import LARGEST_MANIFEST_BYTES, LINEAR_FILE, MANIFEST_FILE, Kind
 from bothways.bundle.read import read_bundle
 from bothways.errors import BundleBroken, BundleError, BundleMissing, BundleTooNew, ConfigError, quoted
 from bothways.text.subword_tokenizer import MAX_PIECE_LENGTH
@@ -611,6 +612,45 @@ def test_the_longest_piece_allowed_is_harmless(bundle: Path) -> None:
 
 
 # Weights whose digest is right
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda arrays: arrays.pop("idf"), "lacks the tensor idf"),
+        (lambda arrays: arrays.update(more=arrays["bias"]), "contains the unexpected tensor more"),
+        (lambda arrays: arrays.update(bias=arrays["bias"][:1]), "bias is F32 [1], expected F32 [3]"),
+        (lambda arrays: arrays.update(idf=arrays["idf"].astype(np.float32)), "idf is F32 ["),
+        (lambda arrays: arrays["weight"].__setitem__((0, 0), np.nan), "weight contains values that are not finite"),
+        (lambda arrays: arrays["words"].__setitem__(1, 0), "the hashes in words are not in rising order"),
+        (lambda arrays: arrays["characters"].__setitem__(1, arrays["characters"][0]), "not in rising order"),
+    ],
+)
+def test_a_linear_member_with_other_arrays_is_refused(
+    linear_bundle_path: Path, tmp_path: Path, change: Callable[[dict[str, NDArray[Any]]], object], problem: str
+) -> None:
+    bundle = Path(shutil.copytree(linear_bundle_path, tmp_path / "linear.bundle"))
+    arrays = {name: array.copy() for name, array in load(bundle.joinpath(LINEAR_FILE).read_bytes()).items()}
+    change(arrays)
+    replace_file(bundle, LINEAR_FILE, save(arrays))
+    refuse(bundle, LINEAR_FILE, problem)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda fields: fields["linear"].update(words=3), "words is U32 ["),
+        (lambda fields: fields["linear"].update(weight=0.0), "linear.weight"),
+        (lambda fields: fields.pop("linear"), "the files listed are not those of these members: linear.safetensors"),
+        (lambda fields: fields["linear"].update(weights="forward.safetensors"), "linear.weights"),
+    ],
+)
+def test_a_manifest_that_contradicts_the_linear_member_is_refused(
+    linear_bundle_path: Path, tmp_path: Path, change: Callable[[Fields], object], problem: str
+) -> None:
+    bundle = Path(shutil.copytree(linear_bundle_path, tmp_path / "linear.bundle"))
+    edit_manifest(bundle, change)
+    refuse(bundle, "linear", problem)
 
 
 def safetensors(header: dict[str, Any] | bytes, body: bytes) -> bytes:

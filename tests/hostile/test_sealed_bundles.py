@@ -48,6 +48,7 @@ from tests.keys import key_pair
 from tests.words import make_word_tokenizer
 
 KINDS = ["single-label", "multi-label", "targets", "early exit", "integers", "pooled words", "two columns", "pack"]
+KINDS += ["linear"]
 ROWS, LONGEST_TOKENS = 12, 80
 
 
@@ -105,6 +106,7 @@ def bundles(
     multi_label_torch_models: TinyClassifiers,
     targets_torch_models: TinyClassifiers,
     fields_torch_models: TinyClassifiers,
+    linear_torch_models: TinyClassifiers,
     torch_language_models: TinyLanguageModels,
     tiny_tokenizer: SubwordTokenizer,
     tmp_path_factory: pytest.TempPathFactory,
@@ -119,6 +121,7 @@ def bundles(
         "targets": targets_torch_models,
         "integers": make_classifiers(tiny_tokenizer, placements, task=integers),
         "two columns": fields_torch_models,
+        "linear": linear_torch_models,
         "pooled words": make_classifiers(make_word_tokenizer("fastai-v2"), placements),
     }
     paths = {kind: folder / f"{number}.bundle" for number, kind in enumerate(KINDS)}

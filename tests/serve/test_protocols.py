@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import struct
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from bothways.serve.app import build_app
 from bothways.serve.metrics import ServerMetrics
 from bothways.serve.service import Service
 from bothways.serve.settings import Settings
-from tests.serve.conftest import Reply, RunningServer
+from tests.serve.conftest import Reply, RunningServer, running
 
 pytestmark = pytest.mark.enable_socket
 TEXTS = ["what a lovely film", "the DOG ate the cat"]
@@ -386,6 +387,22 @@ def test_oip_answers_json(server: RunningServer, model: Classifier, tensor: dict
         ],
         "id": "42",
     }
+
+
+def test_a_linear_member_is_reported_on_request(
+    linear_bundle_path: Path, linear_model: Classifier, tmp_path: Path
+) -> None:
+    expected = linear_model.predict_proba_by_direction(TEXTS)
+    inputs = [{"name": "text", "shape": [2], "datatype": "BYTES", "data": TEXTS}]
+    with running(f"mixed={linear_bundle_path}", folder=tmp_path) as server:
+        reply: Any = server.request("/v1/classify", {"texts": TEXTS, "probabilities": ["linear", "ensemble"]}).value
+        answer: Any = server.request(
+            "/v2/models/mixed/infer", {"inputs": inputs, "outputs": [{"name": "linear"}]}
+        ).value
+    (tensor,) = answer["outputs"]
+    for name in ("linear", "ensemble"):
+        assert [result["probabilities"][name] for result in reply["results"]] == expected[name].tolist()
+    assert tensor["data"] == expected["linear"].ravel().tolist()
 
 
 def test_oip_binary_tensors_are_bit_identical(server: RunningServer, model: Classifier) -> None:

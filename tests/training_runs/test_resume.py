@@ -35,7 +35,7 @@ STAGES = ("tokenizer", "language model", "classifier", "bundle")
 
 
 def config_of(epochs: int) -> str:
-    return (
+    return '[linear]\ninclude = "auto"\n' + (
         CONFIG.replace("[pretraining]\n", "[pretraining]\ncandidates = 40\n")
         .replace("epochs = 1\n", f"epochs = {epochs}\n")
         .replace("epochs = 3", f"epochs = {epochs}")

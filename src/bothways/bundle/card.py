@@ -5,18 +5,21 @@ In: the parts of the manifest. Out: Markdown. States only what was recorded in t
 
 from __future__ import annotations
 
-from bothways.bundle.manifest import Member, TrainingRecord
+from bothways.bundle.manifest import LinearMember, Member, TrainingRecord
 from bothways.tasks.task import Task
 from bothways.text.fields import FIELD
 
 
-def write_card(task: Task | None, members: list[Member], training: TrainingRecord) -> str:
+def write_card(
+    task: Task | None, members: list[Member], training: TrainingRecord, linear: LinearMember | None = None
+) -> str:
     """Return the ``README.md`` of a bundle, the same text for the same model.
 
     Args:
         task: What the models predict, fitted and calibrated; None for language models.
         members: The bundle's members.
         training: What the models were trained on and how.
+        linear: The linear member, if the bundle has one.
     """
     lines = [f"# A bothways {task.title if task else 'language-model pack'}", "", *(task.card() if task else [])]
     lines += ["| direction | special tokens | vocabulary | embedding | hidden | layers |", "|---|---|---|---|---|---|"]
@@ -29,6 +32,12 @@ def write_card(task: Task | None, members: list[Member], training: TrainingRecor
     for member in members:
         if member.architecture.kind != "lstm":
             lines += ["", f"The {member.direction} encoder is a {member.architecture.title}."]
+    if linear is not None:
+        lines += [
+            "",
+            f"A linear model of {linear.words:,} n-grams of words and {linear.characters:,} of characters has the "
+            f"weight {linear.weight:.2g} in the ensemble.",
+        ]
     lines += ["", *_made_by(training)]
     if training.pretrained:
         lines.append(f"Started from the pack {training.pretrained_name or ''} with digest {training.pretrained}.")

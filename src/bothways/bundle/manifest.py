@@ -37,12 +37,23 @@ LARGEST_FILE_BYTES = 4 * 1024 * 1024 * 1024
 LARGEST_DOCUMENT_BYTES = 256 * 1024 * 1024
 """The size limit of files without weights."""
 
-FileName = Literal["tokenizer.json", "forward.safetensors", "backward.safetensors", "parity.jsonl", "README.md"]
+LINEAR_FILE: Final = "linear.safetensors"
+
+FileName = Literal[
+    "tokenizer.json",
+    "forward.safetensors",
+    "backward.safetensors",
+    "linear.safetensors",
+    "parity.jsonl",
+    "README.md",
+]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Width = Annotated[int, Field(ge=1, le=65_536)]
 _LabelText = Annotated[str, Field(min_length=1, max_length=LONGEST_LABEL)]
-_ABSENT_IF_UNUSED = frozenset({"targets", "value_range"})
+_ABSENT_IF_UNUSED = frozenset({"targets", "value_range", "linear"})
 _ABSENT_IF_LSTM = frozenset({"kind", "first_window", "output_gate"})
+LINEAR: Final = "linear"
+"""The name of a linear member's scores."""
 LONGEST_ABOUT = 10_000
 """Limit of ``about``, in characters."""
 Threshold = Annotated[FiniteFloat, Field(gt=0, lt=1)]
@@ -192,6 +203,22 @@ class Combination(Document):
 
     method: Literal["mean"]
     weights: Items[Annotated[FiniteFloat, Field(gt=0, le=1)]]
+
+
+class LinearMember(Document):
+    """A linear model of hashed n-grams, whose scores are mixed with the mean of the directions (``Task.mixed``).
+
+    Attributes:
+        weights: Name of the file with its weights.
+        words: Number of n-grams of words that it knows.
+        characters: Number of n-grams of characters that it knows.
+        weight: Its weight in the ensemble. The directions share the rest.
+    """
+
+    weights: Literal["linear.safetensors"]
+    words: Annotated[int, Field(ge=0, le=10_000_000)]
+    characters: Annotated[int, Field(ge=0, le=10_000_000)]
+    weight: Annotated[FiniteFloat, Field(gt=0, le=1)]
 
 
 class Calibration(Document):
@@ -350,6 +377,7 @@ class Manifest(Document):
         label_kind: Whether labels are texts, or stand for whole numbers or booleans, which predictions return.
         members: One per direction.
         combination: How the members' scores are combined; None for a language model.
+        linear: The linear member of a classifier. Absent if there is none.
         calibration: The calibration of the ensemble; None for regression and for a language model.
         thresholds: For multi-label: a label is assigned if its probability is at least its threshold, in the order of
             the labels. None otherwise.
@@ -371,6 +399,7 @@ class Manifest(Document):
     label_kind: LabelKind = "text"
     members: Annotated[Items[Member], Field(min_length=1, max_length=2)]
     combination: Combination | None
+    linear: LinearMember | None = None
     calibration: Calibration | None
     thresholds: Items[Threshold] | None = None
     target: Target | None = None
@@ -391,7 +420,8 @@ class Manifest(Document):
         directions = [member.direction for member in self.members]
         if len(set(directions)) != len(directions):
             raise ValueError(f"two members read {directions[0]}")
-        expected = {TOKENIZER_FILE, PARITY_FILE, CARD_FILE, *(member.weights for member in self.members)}
+        of_linear = [self.linear.weights] if self.linear is not None else []
+        expected = {TOKENIZER_FILE, PARITY_FILE, CARD_FILE, *(member.weights for member in self.members), *of_linear}
         if set(self.files) != expected:
             wrong = ", ".join(sorted(set(self.files) ^ expected))
             raise ValueError(f"the files listed are not those of these members: {wrong}")
@@ -406,8 +436,8 @@ class Manifest(Document):
             self._check_classifier()
         elif self.labels or self.combination or self.calibration or self._targets or self.task != "next-token":
             raise ValueError("a language model has no labels, combination, calibration or target")
-        elif self.thresholds is not None or self.early_exit is not None or self.value_range is not None:
-            raise ValueError("a language model has no thresholds, no early exit and no range")
+        elif any(part is not None for part in (self.thresholds, self.early_exit, self.value_range, self.linear)):
+            raise ValueError("a language model has no thresholds, no early exit, no range and no linear member")
         elif any(member.widths_head is not None for member in self.members):
             raise ValueError("a language model's member has no widths_head")
         elif any(member.pooling is not None for member in self.members):
@@ -470,6 +500,11 @@ class Manifest(Document):
     def directions(self) -> list[Direction]:
         """The directions of the members, in order."""
         return [member.direction for member in self.members]
+
+    @property
+    def scored_by(self) -> list[str]:
+        """The names of all that give scores of their own, in order: the directions, and the linear member if any."""
+        return [*map(str, self.directions), *([LINEAR] if self.linear is not None else [])]
 
 
 def digest_of(fields: Mapping[str, object]) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field, FiniteFloat
 
 from bothways import strict_json
-from bothways.bundle.manifest import EarlyExit, Kind, Manifest
+from bothways.bundle.manifest import LINEAR, EarlyExit, Kind, LinearMember, Manifest
 from bothways.errors import BundleBroken, shown
 from bothways.schema import Document, Entries, Faults, Items, validated
 from bothways.tasks.labels import LabelValue
@@ -75,7 +75,8 @@ class RecordedEarlyExit(Document):
 
     Attributes:
         read: The directions that read it.
-        probabilities: Those of the direction that reads first, at its own temperature, by label.
+        probabilities: Those of the direction that reads first, with those of a linear member, at its own temperature,
+            by label.
         decision: What it concludes.
     """
 
@@ -91,7 +92,8 @@ class ParityRow(Document):
         text: The raw text. For a model with several text columns: the text in each column. The texts are stored by
             column, so that a changed order of columns is noticed.
         ids: Its tokens as written, before any reading order.
-        probabilities: For a classifier: the probability of each label, by direction and for the calibrated ensemble.
+        probabilities: For a classifier: the probability of each label, by direction, for the linear member if there is
+            one, and for the calibrated ensemble.
             They are stored by label, so that a changed order of labels is noticed.
         values: For regression: the predicted value of each target, by direction and for the ensemble. A single target
             is called ``value``.
@@ -172,7 +174,7 @@ def recorded_scores(rows: Iterable[ParityRow], name: str, task: Task) -> Scores:
 
 
 def recorded_first(rows: Iterable[ParityRow], task: Task) -> Scores:
-    """Return the recorded probabilities, (N, C), of the direction that reads first with early exit."""
+    """Return the recorded probabilities, (N, C), by which early exit decides whether one direction is enough."""
     return np.array([_vector(row.early_exit.probabilities, task) for row in rows if row.early_exit is not None])
 
 
@@ -187,13 +189,16 @@ def decision_of(decision: Decision) -> RecordedDecision | None:
     return RecordedDecision(label=decision.label, chosen=list(decision.chosen))
 
 
-def with_decisions(rows: Iterable[ParityRow], task: Task, early_exit: EarlyExit | None) -> list[ParityRow]:
+def with_decisions(
+    rows: Iterable[ParityRow], task: Task, early_exit: EarlyExit | None, linear: LinearMember | None = None
+) -> list[ParityRow]:
     """Return the rows of a classifier with the decisions that follow from their scores.
 
     Args:
         rows: Rows with scores by direction and for the ensemble.
         task: Labels and thresholds.
         early_exit: That of the bundle, if it was calibrated.
+        linear: The linear member, if the bundle has one.
     """
     result = []
     for row in rows:
@@ -201,7 +206,10 @@ def with_decisions(rows: Iterable[ParityRow], task: Task, early_exit: EarlyExit 
         ensemble = _vector(scores[ENSEMBLE], task)
         early = None
         if early_exit is not None:
-            first = task.with_temperature(_vector(scores[early_exit.first], task), early_exit.temperature)
+            alone = _vector(scores[early_exit.first], task)
+            if linear is not None:
+                alone = task.mixed(alone, _vector(scores[LINEAR], task), linear.weight)
+            first = task.with_temperature(alone, early_exit.temperature)
             early = _early_exit(first, ensemble, task, early_exit)
         result.append(row.model_copy(update={"decision": decision_of(task.decide(ensemble)), "early_exit": early}))
     return result
@@ -211,7 +219,7 @@ def _early_exit(first: Scores, ensemble: Scores, task: Task, early_exit: EarlyEx
     """Return what early exit does with a text.
 
     Args:
-        first: Probabilities of the direction that reads first, at its temperature, (C,).
+        first: Probabilities of the direction that reads first, and of the linear member, at its temperature, (C,).
         ensemble: Probabilities of the ensemble, (C,).
         task: Labels.
         early_exit: That of the bundle.
@@ -254,7 +262,7 @@ def parse_parity_record(data: bytes, manifest: Manifest, name: str) -> list[Pari
         if (set(row.text) if isinstance(row.text, dict) else None) != columns:
             expected = "a string" if columns is None else f"a text for each of {columns_text(sorted(columns))}"
             raise BundleBroken(f"{where}: the text is not {expected}")
-        _check_scores(row, set(map(str, manifest.directions)), task, where)
+        _check_scores(row, set(manifest.scored_by), task, where)
         if manifest.format > 1:
             _check_decisions(row, task, manifest.early_exit, where)
         rows.append(row)
@@ -265,19 +273,19 @@ def parse_parity_record(data: bytes, manifest: Manifest, name: str) -> list[Pari
     return rows
 
 
-def _check_scores(row: ParityRow, directions: set[str], task: Task | None, where: str) -> None:
+def _check_scores(row: ParityRow, names: set[str], task: Task | None, where: str) -> None:
     """Refuse a row without exactly the numbers that the bundle's models have.
 
     Args:
         row: To check.
-        directions: Those of the members.
+        names: The directions of the members, and ``linear`` if there is a linear member.
         task: That of a classifier; None for language models.
         where: How errors name the row.
 
     Raises:
         BundleBroken: A number is missing, or there are others.
     """
-    expected = directions if task is None else directions | {ENSEMBLE}
+    expected = names if task is None else names | {ENSEMBLE}
     kinds: dict[str, Mapping[str, object] | None] = {
         "probabilities": row.probabilities,
         "values": row.values,
@@ -290,8 +298,8 @@ def _check_scores(row: ParityRow, directions: set[str], task: Task | None, where
     if task is not None and any(
         by_output.keys() != set(task.output_names) for by_output in (row.scores or {}).values()
     ):
-        names = ", ".join(sorted(task.output_names))
-        raise BundleBroken(f"{where}: expected {task.score_kind} for each output of the manifest: {shown(names)}")
+        outputs = ", ".join(sorted(task.output_names))
+        raise BundleBroken(f"{where}: expected {task.score_kind} for each output of the manifest: {shown(outputs)}")
 
 
 def _check_decisions(row: ParityRow, task: Task | None, early_exit: EarlyExit | None, where: str) -> None:

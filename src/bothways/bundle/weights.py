@@ -7,8 +7,9 @@ in ``nn``. Only this module handles files in half precision.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -17,10 +18,13 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from bothways import strict_json
-from bothways.bundle.manifest import Architecture, Member
+from bothways.bundle.manifest import Architecture, LinearMember, Member
 from bothways.errors import BundleBroken, TrainingError, shown
 
 Weights = Mapping[str, NDArray[np.float32]]
+LinearWeights = Mapping[str, NDArray[np.generic]]
+WORDS, CHARACTERS = "words", "characters"
+LINEAR_IDF, LINEAR_WEIGHT, LINEAR_BIAS = "idf", "weight", "bias"
 _LARGEST_HEADER_BYTES = 16 * 1024 * 1024
 
 
@@ -78,6 +82,26 @@ def member_shapes(member: Member, classes: int) -> dict[str, tuple[int, ...]]:
         return {**encoder, "decoder.bias": (member.architecture.vocabulary_size,)}
     head = head_shapes([3 * member.architecture.width_embedding, *member.widths_head, classes])
     return {**encoder, **{f"head.{name}": shape for name, shape in head.items()}}
+
+
+def linear_tensors(linear: LinearMember, outputs: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return the name, type and shape of every tensor of a linear member.
+
+    ``words`` and ``characters`` are the hashes of the n-grams that it knows, each in rising order. The rows of ``idf``
+    and ``weight`` are those of the words, followed by those of the characters.
+
+    Args:
+        linear: The member.
+        outputs: Number of outputs of the bundle, C.
+    """
+    known = linear.words + linear.characters
+    return {
+        WORDS: ("U32", (linear.words,)),
+        CHARACTERS: ("U32", (linear.characters,)),
+        LINEAR_IDF: ("F16", (known,)),
+        LINEAR_WEIGHT: ("F16", (known, outputs)),
+        LINEAR_BIAS: ("F32", (outputs,)),
+    }
 
 
 def matched_rows(
@@ -147,10 +171,7 @@ def read_weights(data: bytes, expected: Mapping[str, tuple[int, ...]], name: str
             finite.
     """
     declared = _read_header(data, name)
-    if missing := expected.keys() - declared.keys():
-        raise BundleBroken(f"{name} lacks the tensor {min(missing)}")
-    if surplus := declared.keys() - expected.keys():
-        raise BundleBroken(f"{name} contains the unexpected tensor {shown(min(surplus))}")
+    _check_names(declared, expected, name)
     stored = "F16" if expected and all(declared[tensor][0] == "F16" for tensor in expected) else "F32"
     for tensor, shape in expected.items():
         found = declared[tensor]
@@ -159,16 +180,67 @@ def read_weights(data: bytes, expected: Mapping[str, tuple[int, ...]], name: str
             raise BundleBroken(
                 f"{name}: {tensor} is {shown(f'{found[0]} {found[1]}')}, expected {stored} {list(shape)}{hint}"
             )
-    try:
-        arrays: dict[str, NDArray[np.floating]] = load_tensors(data)
-    except safetensors.SafetensorError as error:
-        raise BundleBroken(f"{name} is not a valid safetensors file: {shown(str(error))}") from None
+    arrays = _loaded(data, name)
     for tensor, array in arrays.items():
         if not np.isfinite(array).all():
             raise BundleBroken(f"{name}: {tensor} contains values that are not finite numbers")
         if tensor.endswith("running_var") and (array < 0).any():
             raise BundleBroken(f"{name}: {tensor} contains a negative variance")
     return {tensor: array.astype(np.float32, copy=False) for tensor, array in arrays.items()}
+
+
+def read_linear_weights(data: bytes, linear: LinearMember, outputs: int, name: str) -> dict[str, NDArray[np.generic]]:
+    """Return the arrays of a linear member after checking names, types, shapes and values.
+
+    Args:
+        data: The bytes of the file.
+        linear: The member.
+        outputs: Number of outputs of the bundle, C.
+        name: The name of the file for messages.
+
+    Raises:
+        BundleBroken: The bytes are not a safetensors file, its tensors differ from the expected ones, a value is not
+            finite, or the hashes are not in rising order.
+    """
+    declared, expected = _read_header(data, name), linear_tensors(linear, outputs)
+    _check_names(declared, expected, name)
+    for tensor, (stored, shape) in expected.items():
+        if declared[tensor] != (stored, list(shape)):
+            found = shown(f"{declared[tensor][0]} {declared[tensor][1]}")
+            raise BundleBroken(f"{name}: {tensor} is {found}, expected {stored} {list(shape)}")
+    arrays = _loaded(data, name)
+    for tensor, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise BundleBroken(f"{name}: {tensor} contains values that are not finite numbers")
+    for tensor in (WORDS, CHARACTERS):
+        if (arrays[tensor][1:] <= arrays[tensor][:-1]).any():
+            raise BundleBroken(f"{name}: the hashes in {tensor} are not in rising order")
+    return arrays
+
+
+def write_linear_weights(arrays: LinearWeights) -> bytes:
+    """Return the bytes of the file with a linear member's arrays. Equal arrays produce equal bytes."""
+    return bytes(save_tensors({name: np.ascontiguousarray(array) for name, array in sorted(arrays.items())}))
+
+
+def _check_names(declared: Collection[str], expected: Collection[str], name: str) -> None:
+    """Refuse a file without exactly the expected tensors.
+
+    Raises:
+        BundleBroken: A tensor is missing, or there are others.
+    """
+    if missing := set(expected) - set(declared):
+        raise BundleBroken(f"{name} lacks the tensor {min(missing)}")
+    if surplus := set(declared) - set(expected):
+        raise BundleBroken(f"{name} contains the unexpected tensor {shown(min(surplus))}")
+
+
+def _loaded(data: bytes, name: str) -> dict[str, NDArray[Any]]:
+    try:
+        found: dict[str, NDArray[Any]] = load_tensors(data)
+    except safetensors.SafetensorError as error:
+        raise BundleBroken(f"{name} is not a valid safetensors file: {shown(str(error))}") from None
+    return found
 
 
 def _read_header(data: bytes, name: str) -> dict[str, tuple[object, object]]:

@@ -31,6 +31,7 @@ from bothways.bundle.manifest import (
     FileName,
     FileRecord,
     Kind,
+    LinearMember,
     Manifest,
     Member,
     NamedTarget,
@@ -39,7 +40,7 @@ from bothways.bundle.manifest import (
     digest_of,
 )
 from bothways.bundle.parity import ParityRow, dump_parity_record, with_decisions
-from bothways.bundle.weights import Weights, write_weights
+from bothways.bundle.weights import LinearWeights, Weights, write_linear_weights, write_weights
 from bothways.files import current_umask, refuse_existing, writing_failed
 from bothways.tasks.task import Task, TaskRecord
 from bothways.text.reading import Direction
@@ -68,6 +69,7 @@ def write_bundle(
     training: TrainingRecord,
     verify: Callable[[Path], None],
     early_exit: EarlyExit | None = None,
+    linear: tuple[LinearMember, LinearWeights] | None = None,
     half_precision: bool = False,
 ) -> None:
     """Publish a bundle at ``path``.
@@ -85,6 +87,7 @@ def write_bundle(
         verify: Called with the complete directory before it is published, usually ``verify_in_fresh_process``. The
             bundle is published only if it returns.
         early_exit: When one member of a classifier is enough, if that was calibrated.
+        linear: The linear member of a classifier and its arrays, if it has one.
         half_precision: Store weights in 2 bytes each instead of 4. The parity record must then be made with weights
             that were rounded before (``rounded_to_half``).
 
@@ -97,19 +100,23 @@ def write_bundle(
     contents: dict[FileName, bytes] = {
         TOKENIZER_FILE: tokenizer.to_bytes(),
         PARITY_FILE: dump_parity_record(
-            parity_record if task is None else with_decisions(parity_record, task, early_exit)
+            parity_record
+            if task is None
+            else with_decisions(parity_record, task, early_exit, linear[0] if linear else None)
         ),
         **{
             member.weights: write_weights(weights[member.direction], half_precision=half_precision)
             for member in members
         },
     }
-    contents[CARD_FILE] = write_card(task, members, training).encode()
+    if linear is not None:
+        contents[linear[0].weights] = write_linear_weights(linear[1])
+    contents[CARD_FILE] = write_card(task, members, training, linear[0] if linear else None).encode()
     files = {
         name: FileRecord(size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
         for name, data in sorted(contents.items())
     }
-    manifest = _manifest(task, members, training, early_exit, files)
+    manifest = _manifest(task, members, training, early_exit, linear[0] if linear else None, files)
     with _published_directory(Path(path)) as folder:
         for name, data in contents.items():
             _write_durably(folder / name, data)
@@ -122,6 +129,7 @@ def _manifest(
     members: list[Member],
     training: TrainingRecord,
     early_exit: EarlyExit | None,
+    linear: LinearMember | None,
     files: dict[FileName, FileRecord],
 ) -> Manifest:
     """Return the manifest, with its digest."""
@@ -135,6 +143,7 @@ def _manifest(
         label_kind=record.label_kind if record else "text",
         members=members,
         combination=Combination(method="mean", weights=[1 / len(members)] * len(members)) if record else None,
+        linear=linear,
         calibration=Calibration(temperature=record.temperature) if record and record.temperature is not None else None,
         thresholds=list(record.thresholds) if record and record.thresholds is not None else None,
         **_targets(record),

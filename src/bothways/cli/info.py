@@ -75,6 +75,10 @@ def _members(manifest: Manifest) -> Iterator[tuple[str, str]]:
             f"{sizes.title} {sizes.width_embedding}/{sizes.width_hidden}/{sizes.layers}, "
             f"vocabulary {sizes.vocabulary_size:,}, special tokens {member.special_tokens}",
         )
+    if manifest.linear is not None:
+        words, characters = manifest.linear.words, manifest.linear.characters
+        weight = f"weight {manifest.linear.weight:g} in the ensemble"
+        yield "linear model", f"{words:,} n-grams of words and {characters:,} of characters, {weight}"
 
 
 def _training(training: TrainingRecord) -> Iterator[tuple[str, str]]:

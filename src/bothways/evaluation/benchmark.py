@@ -210,8 +210,8 @@ def _measure_speed(
     load_s = time.perf_counter() - started
     on_progress(f"{name}, first run")
     counts = TokenCounts()
-    tokenized = map(model.tokenizer.tokenize, check_texts(texts, model.text_columns))
-    predictions = list(model.predictions_of(tokenized, counts=counts))
+    prepared = map(model.prepare, check_texts(texts, model.text_columns))
+    predictions = list(model.predictions_of(prepared, counts=counts))
     reference = reference or predictions
     pairs = list(zip(predictions, reference, strict=True))
     run_seconds: list[float] = []

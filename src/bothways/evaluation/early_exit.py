@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bothways.arguments import as_flag, as_names, as_number, as_path, checked, optional
-from bothways.bundle.manifest import EarlyExit, EarlyExitPoint, Kind
+from bothways.bundle.manifest import LINEAR, EarlyExit, EarlyExitPoint, Kind
 from bothways.bundle.parity import ENSEMBLE
 from bothways.bundle.read import read_bundle
 from bothways.bundle.write import write_bundle
@@ -118,6 +118,11 @@ def fit_early_exit(
     weights = dict(whole.weights)  # a classifier takes the weights out of its bundle
     probabilities = Classifier(whole).predict_proba_by_direction(rows.texts)
     by_direction = {direction: probabilities[direction] for direction in manifest.directions}
+    if manifest.linear is not None:
+        by_direction = {
+            direction: task.mixed(rows_of, probabilities[LINEAR], manifest.linear.weight)
+            for direction, rows_of in by_direction.items()
+        }
     early_exit = calibrate_early_exit(by_direction, probabilities[ENSEMBLE], true, largest_loss, task)
     write_bundle(
         out,
@@ -128,6 +133,7 @@ def fit_early_exit(
         parity_record=whole.parity_record,
         training=manifest.training,
         early_exit=early_exit,
+        linear=None if manifest.linear is None or whole.linear is None else (manifest.linear, whole.linear),
         verify=verify_in_fresh_process,
     )
     return early_exit
@@ -143,7 +149,7 @@ def calibrate_early_exit(
     """Return the early exit with which the fewest texts are read in both directions.
 
     Args:
-        by_direction: Probabilities by direction before calibration, (N, C).
+        by_direction: Probabilities by direction, with those of a linear member, before calibration, (N, C).
         ensemble: Calibrated probabilities of the ensemble, (N, C).
         true: True class of each text, (N,).
         largest_loss: Share of the texts that may lose their correct label.

@@ -25,10 +25,10 @@ from bothways.evaluation.valid_texts import invalid_listing, valid_chunks
 from bothways.files import STANDARD_STREAM, split_suffix
 from bothways.runtime.classifier import Classifier
 from bothways.runtime.prediction import Prediction
+from bothways.runtime.slots import PreparedText
 from bothways.tasks.task import InvalidRow
 from bothways.text.coverage import Unreadable, unreadable
 from bothways.text.fields import Text, TextColumns
-from bothways.text.reading import TokenizedText
 from bothways.version import __version__
 
 READ_COLUMN = "predicted_read"
@@ -170,9 +170,9 @@ def _scored_chunks(
     waiting: deque[Chunk] = deque()
     reasons: deque[Unreadable | None] = deque()
 
-    def tokenized() -> Iterator[TokenizedText]:
+    def tokenized() -> Iterator[PreparedText]:
         for row, text in enumerate(texts(), start=skip + 1):
-            tokens = model.tokenizer.tokenize(text)
+            tokens = model.prepare(text)
             reason = unreadable(text, tokens, model.tokenizer.unknown_id)
             reasons.append(reason)
             if reason is not None:

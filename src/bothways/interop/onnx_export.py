@@ -9,9 +9,11 @@ Letters: B texts, T tokens of the longest text, V vocabulary, E width of the enc
 
 from __future__ import annotations
 
+import base64
 import json
+import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,16 +23,19 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, checker
 
 from bothways.arguments import as_path, checked
-from bothways.bundle.manifest import FastaiPooling, Kind, Manifest, Member
-from bothways.bundle.parity import ENSEMBLE, LARGEST_DIFFERENCE, recorded_scores
+from bothways.bundle.manifest import LINEAR, FastaiPooling, Kind, Manifest, Member
+from bothways.bundle.parity import ENSEMBLE, LARGEST_DIFFERENCE, ParityRow, recorded_scores
 from bothways.bundle.read import Bundle, read_bundle
+from bothways.bundle.weights import CHARACTERS, LINEAR_BIAS, LINEAR_IDF, LINEAR_WEIGHT, WORDS
 from bothways.errors import BundleError
 from bothways.files import open_for_writing, refuse_unusable
 from bothways.runtime.graph_builder import GraphBuilder
 from bothways.runtime.head import folded_layers
+from bothways.runtime.linear import KnownNgrams
 from bothways.runtime.sessions import encoder_of
 from bothways.tasks.classification import LARGEST_WITH_ODDS
 from bothways.text.cleaning import SPECIAL_TOKENS, START, WORD_START
+from bothways.text.ngrams import ngrams_of
 from bothways.text.reading import Direction, SpecialTokenPlacement
 from bothways.text.subword_tokenizer import SubwordTokenizer
 from bothways.text.tokenizer import PADDING_ID, Tokenizer
@@ -66,10 +71,14 @@ def export_onnx(bundle: str | os.PathLike[str], *, out: str | os.PathLike[str]) 
     """Export a bundle as an ONNX file that predicts without bothways.
 
     Inputs: ``ids``, (B, T) int64, as the bundle's tokenizer writes them, with any valid id after a text's end, and
-    ``lengths``, (B,) int64, each in 1..T. Outputs: ``forward`` and ``backward`` (those that the bundle has) and
-    ``ensemble``, (B, C) float32: probabilities, or for regression the value of each target. Metadata: ``labels``,
+    ``lengths``, (B,) int64, each in 1..T. Outputs: ``forward``, ``backward`` and ``linear`` (those that the bundle has)
+    and ``ensemble``, (B, C) float32: probabilities, or for regression the value of each target. Metadata: ``labels``,
     ``targets``, ``task``, ``thresholds``, ``text_columns`` and ``tokenizer`` as JSON, and ``digest``, the bundle's
     identity. Memory grows with B times T, because a text is read at once, not in windows.
+
+    A bundle with a linear member has two more inputs: ``ngrams``, (B, N) int64, the places of a text's n-grams among
+    those that the member knows, and ``ngram_values``, (B, N) float32, the TF-IDF value of each, 0 after a text's last
+    one. What is needed to compute them is in the metadata, ``linear``.
 
     Guarantee 1: the file is written only if the graph reproduces the bundle's parity record (≤ 1e-5) on this machine,
     for each text alone and for the short texts in one padded batch.
@@ -128,8 +137,8 @@ def _model(bundle: Bundle) -> ModelProto:
     manifest, graph = bundle.manifest, GraphBuilder("bothways")
     texts = _texts(graph)
     logits = {str(m.direction): _logits(graph, texts, m, bundle) for m in manifest.members}
-    _add_scores(graph, logits, manifest)
-    for name in (*logits, ENSEMBLE):
+    _add_scores(graph, logits, _linear_outputs(graph, bundle), manifest)
+    for name in (*manifest.scored_by, ENSEMBLE):
         graph.output(name, ["texts", manifest.outputs])
     if graph.constant_bytes > _MAX_BYTES:
         raise BundleError(
@@ -143,6 +152,7 @@ def _model(bundle: Bundle) -> ModelProto:
         "text_columns": json.dumps(manifest.training.text_columns),
         "tokenizer": bundle.tokenizer.to_bytes().decode(),
         "digest": bundle.digest,
+        **_linear_metadata(bundle),
     }
     model = graph.model(opset=_EXPORT_OPSET, ir_version=_EXPORT_IR_VERSION, metadata=metadata)
     checker.check_model(model)
@@ -265,9 +275,37 @@ def _count(graph: GraphBuilder, flags: str) -> str:
     return graph.add("ReduceSum", graph.add("Cast", flags, to=TensorProto.INT64), graph.constant([1]), keepdims=0)
 
 
-def _add_scores(graph: GraphBuilder, logits: dict[str, str], manifest: Manifest) -> None:
-    """Add the outputs: the scores of each direction, and the ensemble's calibrated scores."""
+def _linear_outputs(graph: GraphBuilder, bundle: Bundle) -> str | None:
+    """Add the linear member and return the name of its outputs, (B, C), or None if there is none."""
+    if bundle.linear is None:
+        return None
+    places = graph.input("ngrams", ["texts", "ngrams"], TensorProto.INT64)
+    values = graph.input("ngram_values", ["texts", "ngrams"])
+    weights = graph.add("Gather", graph.constant(bundle.linear[LINEAR_WEIGHT].astype(np.float32)), places)
+    products = graph.add("Mul", weights, graph.add("Unsqueeze", values, graph.constant([2])))
+    total = graph.add("ReduceSum", products, graph.constant([1]), keepdims=0)
+    return graph.add("Add", total, graph.constant(bundle.linear[LINEAR_BIAS].astype(np.float32)))
+
+
+def _linear_metadata(bundle: Bundle) -> dict[str, str]:
+    """Return what a caller needs to find the n-grams of a text, if there is a linear member.
+
+    ``hashes`` are those of the n-grams of words, and then those of characters, 4 bytes each. ``idf`` are their inverse
+    document frequencies, in half precision. Both are little-endian, in base64.
+    """
+    linear, arrays = bundle.manifest.linear, bundle.linear
+    if linear is None or arrays is None:
+        return {}
+    hashes = np.concatenate([arrays[WORDS], arrays[CHARACTERS]]).astype("<u4")
+    fields = {"words": linear.words, "characters": linear.characters}
+    encoded = {"hashes": hashes, "idf": arrays[LINEAR_IDF].astype("<f2")}
+    return {LINEAR: json.dumps({**fields, **{k: base64.b64encode(v.tobytes()).decode() for k, v in encoded.items()}})}
+
+
+def _add_scores(graph: GraphBuilder, logits: dict[str, str], linear: str | None, manifest: Manifest) -> None:
+    """Add the outputs: the scores of each direction and of the linear member, and the ensemble's calibrated scores."""
     combination, task = manifest.combination, manifest.decisions
+    weight = manifest.linear.weight if manifest.linear is not None else 0.0
     assert combination is not None
 
     def mean_of(rows: Iterable[str]) -> str:
@@ -282,15 +320,34 @@ def _add_scores(graph: GraphBuilder, logits: dict[str, str], manifest: Manifest)
             values = graph.add(step.operator, values, *operands, out=out if step is steps[-1] else None, **axis)
         return values
 
+    def mixed(directions: str, of_linear: str, out: str | None = None) -> str:
+        shares = [graph.constant(np.float32(share)) for share in (1 - weight, weight)]
+        parts = [graph.add("Mul", *pair) for pair in zip((directions, of_linear), shares, strict=True)]
+        return graph.add("Add", *parts, out=out)
+
     mean = mean_of([activation(values, name) for name, values in logits.items()])
-    if task.temperature == 1:
+    if linear is not None and task.activation_name == "softmax":  # fitted one against the rest
+        linear = graph.add("Neg", graph.add("Softplus", graph.add("Neg", linear)))
+    of_linear = activation(linear, LINEAR) if linear is not None else ""
+    if task.no_probabilities:
+        mixed(mean, of_linear, ENSEMBLE) if linear is not None else graph.add("Identity", mean, out=ENSEMBLE)
+        return
+    if task.temperature == 1 and linear is None:
         graph.add("Identity", mean, out=ENSEMBLE)
         return
-    values = graph.add("Log", mean)
+    least = graph.constant(np.float32(1 - LARGEST_WITH_ODDS))
+    values = graph.add("Log", graph.add("Max", mean, least))
     if task.activation_name == "sigmoid":
         others = mean_of([graph.add("Sigmoid", graph.add("Neg", row)) for row in logits.values()])
-        least = graph.constant(np.float32(1 - LARGEST_WITH_ODDS))
         values = graph.add("Sub", values, graph.add("Log", graph.add("Max", others, least)))
+    if linear is not None:
+        most = np.float32(math.log(LARGEST_WITH_ODDS / (1 - LARGEST_WITH_ODDS)))
+        logarithms = (
+            graph.add("Clip", linear, graph.constant(-most), graph.constant(most))
+            if task.activation_name == "sigmoid"
+            else graph.add("Log", graph.add("Max", of_linear, least))
+        )
+        values = mixed(values, logarithms)
     activation(graph.add("Div", values, graph.constant(np.float32(task.temperature))), ENSEMBLE)
 
 
@@ -307,7 +364,21 @@ def _differences(content: bytes, bundle: Bundle) -> dict[str, float]:
         ids = np.full((len(rows), lengths.max()), PADDING_ID, dtype=np.int64)
         for line, row in enumerate(rows):
             ids[line, : lengths[line]] = row.ids
-        for name, found in zip(names, session.run(names, {"ids": ids, "lengths": lengths}), strict=True):
+        inputs = {"ids": ids, "lengths": lengths, **_ngram_inputs(bundle, rows)}
+        for name, found in zip(names, session.run(names, inputs), strict=True):
             difference = task.difference(found, recorded_scores(rows, name, task))
             differences[name] = max(differences[name], difference)
     return differences
+
+
+def _ngram_inputs(bundle: Bundle, rows: Sequence[ParityRow]) -> dict[str, NDArray[np.generic]]:
+    """Return the inputs of the linear member for texts of the parity record, if there is one."""
+    if bundle.linear is None:
+        return {}
+    known = KnownNgrams.of(bundle.linear)
+    found = [known.row(ngrams_of(row.text_in(bundle.manifest.training.text_columns))) for row in rows]
+    longest = max(len(places) for places, _ in found)
+    ngrams, values = np.zeros((len(rows), longest), np.int64), np.zeros((len(rows), longest), np.float32)
+    for line, (places, of_text) in enumerate(found):
+        ngrams[line, : len(places)], values[line, : len(places)] = places, of_text
+    return {"ngrams": ngrams, "ngram_values": values}

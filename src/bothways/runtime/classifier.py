@@ -1,8 +1,8 @@
 """Predict with a bundle: texts in, labels and probabilities or values out.
 
-In: texts. Out: predictions, forward, backward and averaged, in the order of the texts. Every surface (Python, command
-line, server) goes through ``Classifier.predictions_of`` or ``Classifier.slots``. What the outputs mean is decided by
-the bundle's task.
+In: texts. Out: predictions of each member and of the ensemble, in the order of the texts. Every surface (Python,
+command line, server) goes through ``Classifier.predictions_of`` or ``Classifier.slots``. What the outputs mean is
+decided by the bundle's task.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import os
 import reprlib
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bothways.arguments import as_flag, as_integer, as_path, as_text, checked, optional
-from bothways.bundle.manifest import EarlyExit, Kind, Manifest
+from bothways.bundle.manifest import LINEAR, EarlyExit, Kind, Manifest
 from bothways.bundle.parity import ENSEMBLE, recorded_scores
 from bothways.bundle.read import Bundle, read_bundle
 from bothways.bundle.weights import Weights
@@ -29,15 +29,25 @@ from bothways.runtime.allocator import return_freed_memory
 from bothways.runtime.cores import available_cores
 from bothways.runtime.encoder import PRECISIONS, Precision
 from bothways.runtime.head import Head
+from bothways.runtime.linear import LinearModel
 from bothways.runtime.prediction import Prediction
 from bothways.runtime.reader import TextReader
 from bothways.runtime.sessions import EncoderSession, encoder_of
-from bothways.runtime.slots import SLOTS, EarlyExitRule, Pooled, SlotEngine, Slots, TokenCounts
+from bothways.runtime.slots import (
+    SLOTS,
+    EarlyExitRule,
+    Pooled,
+    PreparedText,
+    ReadText,
+    SlotEngine,
+    Slots,
+    TokenCounts,
+)
 from bothways.tasks.labels import LabelValue
 from bothways.tasks.metrics import Scores
 from bothways.tasks.task import Predictions, Task, Value
-from bothways.text.fields import columns_text
-from bothways.text.reading import Direction, TokenizedText
+from bothways.text.fields import Text, columns_text
+from bothways.text.reading import Direction
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.validation import check_texts
 
@@ -163,6 +173,7 @@ class Classifier:
             del weights
             return_freed_memory()  # the member's weights, and the memory in which they were packed
         self.engine = SlotEngine(members, sessions, at_once)
+        self._linear = None if bundle.linear is None else LinearModel(bundle.linear, self.task)
 
     def __repr__(self) -> str:
         parts: list[str] = [self.task.name]
@@ -189,6 +200,11 @@ class Classifier:
     def directions(self) -> list[str]:
         """The directions that this model reads, in the bundle's order."""
         return [str(direction) for direction in self.manifest.directions]
+
+    @property
+    def scored_by(self) -> list[str]:
+        """The names of all that give scores of their own: the directions, and ``linear`` if there is such a member."""
+        return self.manifest.scored_by
 
     @property
     def text_columns(self) -> tuple[str, ...]:
@@ -251,7 +267,7 @@ class Classifier:
         return self.predict_proba_by_direction(texts)[ENSEMBLE]
 
     def predict_proba_by_direction(self, texts: Iterable[object]) -> dict[str, Scores]:
-        """Return ``forward``, ``backward`` (those the bundle has) and ``ensemble`` side by side, each (N, C) float64.
+        """Return ``forward``, ``backward``, ``linear`` (those the bundle has) and ``ensemble``, each (N, C) float64.
 
         With early exit, the rows of a direction that did not read a text are NaN.
 
@@ -264,7 +280,7 @@ class Classifier:
         return self.scores_by_direction(texts)
 
     def scores_by_direction(self, texts: Iterable[object]) -> dict[str, Scores]:
-        """Return the scores of each direction and of ``ensemble``, each (N, C) float64.
+        """Return the scores of each direction, of ``linear`` if there is one, and of ``ensemble``, each (N, C) float64.
 
         Scores are probabilities, or for regression values, one per target.
 
@@ -272,7 +288,7 @@ class Classifier:
             TextError: ``texts`` is a single string, or one of the texts cannot be read.
         """
         rows = [prediction.scores for prediction in self.stream(texts)]
-        names = [*self.directions, ENSEMBLE]
+        names = [*self.scored_by, ENSEMBLE]
         shape = (len(rows), self.task.outputs)
         unread = np.full(self.task.outputs, np.nan)
         return {
@@ -297,7 +313,16 @@ class Classifier:
         """
         if as_integer("lookahead", lookahead) < 1:
             raise ConfigError(f"lookahead is {lookahead}, expected 1 or more")
-        return self.predictions_of(map(self.tokenizer.tokenize, check_texts(texts, self.text_columns)), lookahead)
+        return self.predictions_of(map(self.prepare, check_texts(texts, self.text_columns)), lookahead)
+
+    def prepare(self, text: Text) -> PreparedText:
+        """Return a validated text with its tokens, and with the scores of the linear member if there is one.
+
+        Guarantee 3: this is the only place where a model's texts become tokens.
+        """
+        tokens = self.tokenizer.tokenize(text)
+        linear = None if self._linear is None else self._linear.scores(text)
+        return PreparedText(tokens.ids, tokens.group_starts, tokens.special_token_counts, linear)
 
     def open(self) -> TextReader:
         """Return a reader of one text that arrives in parts: ``append`` each part, then ``close``.
@@ -322,14 +347,15 @@ class Classifier:
                 "read complete texts with predict or stream"
             )
         forward = directions.index(Direction.FORWARD)
-        return TextReader(self.tokenizer, self.engine, forward, partial(self._scores, forward), self.prediction)
+        to_scores = partial(self._scores, forward)
+        return TextReader(self.tokenizer, self.engine, forward, to_scores, self.prediction, self._linear)
 
     def predictions_of(
-        self, texts: Iterable[TokenizedText], lookahead: int = SLOTS, counts: TokenCounts | None = None
+        self, texts: Iterable[PreparedText], lookahead: int = SLOTS, counts: TokenCounts | None = None
     ) -> Iterator[Prediction]:
-        """Yield a prediction for each tokenized text, as ``stream`` does; the tokens read are added to ``counts``."""
-        for pooled in self.engine.run_early_exit(texts, lookahead, self._early_exit_rule(), counts):
-            yield self.prediction(pooled)
+        """Yield a prediction for each prepared text, as ``stream`` does; the tokens read are added to ``counts``."""
+        for found in self.engine.run_early_exit(texts, lookahead, self._early_exit_rule(), counts):
+            yield self.prediction(found)
 
     def slots(self, max_sequences: int, counts: TokenCounts | None = None) -> Slots:
         """Return slots for up to ``max_sequences`` texts at a time, driven by the caller.
@@ -344,27 +370,33 @@ class Classifier:
             return None
         return EarlyExitRule(self.manifest.directions.index(self.early_exit.first), self._is_confident)
 
-    def _is_confident(self, pooled: Pooled) -> bool:
-        """Return whether the direction that reads first is confident about a text."""
+    def _is_confident(self, pooled: Pooled, linear: Scores | None) -> bool:
+        """Return whether the direction that reads first, with the linear member, is confident about a text."""
         assert self.early_exit is not None
         number = self.manifest.directions.index(self.early_exit.first)
-        calibrated = self.task.with_temperature(self._scores(number, pooled), self.early_exit.temperature)
-        return self.early_exit.is_confident(calibrated)
+        found = self._with_linear(self._scores(number, pooled), linear)
+        return self.early_exit.is_confident(self.task.with_temperature(found, self.early_exit.temperature))
+
+    def _with_linear(self, directions: Scores, linear: Scores | None) -> Scores:
+        """Return scores of one or more directions, mixed with those of the linear member if there is one."""
+        if linear is None or self.manifest.linear is None:
+            return directions
+        return self.task.mixed(directions, linear, self.manifest.linear.weight)
 
     def _scores(self, number: int, pooled: Pooled) -> Scores:
         """Return the scores of one member for a text."""
         return self.task.activation(self._heads[number].logits(pooled))
 
-    def prediction(self, pooled: Sequence[Pooled | None]) -> Prediction:
-        """Return the prediction for a text from each member's pooled vector; None where a member did not read it."""
+    def prediction(self, text: ReadText) -> Prediction:
+        """Return the prediction for a text that was read."""
         combination = self.manifest.combination
         assert combination is not None
         each = {
             direction: self._scores(number, vector)
-            for number, (direction, vector) in enumerate(zip(self.directions, pooled, strict=True))
+            for number, (direction, vector) in enumerate(zip(self.directions, text.pooled, strict=True))
             if vector is not None
         }
-        if len(each) == len(pooled):
+        if len(each) == len(text.pooled):
             mean = sum(
                 (weight * row for weight, row in zip(combination.weights, each.values(), strict=True)), np.zeros(1)
             )
@@ -372,9 +404,9 @@ class Classifier:
         else:
             assert self.early_exit is not None
             mean, temperature = each[self.early_exit.first], self.early_exit.temperature
-        ensemble = self.task.with_temperature(mean, temperature)
+        ensemble = self.task.with_temperature(self._with_linear(mean, text.linear), temperature)
         decision = self.task.decide(ensemble)
-        scores = {**each, ENSEMBLE: ensemble}
+        scores = {**each, **({} if text.linear is None else {LINEAR: text.linear}), ENSEMBLE: ensemble}
         values: dict[str, Value] = {}
         if decision.value is not None:
             for name, row in scores.items():

@@ -24,14 +24,16 @@ class Prediction:
             probability is at least their threshold, in the order of ``labels``, possibly none; empty for regression.
         labels: All labels, in the order of the probabilities: text, whole numbers or booleans, as in training; empty
             for regression.
-        probabilities: For ``forward``, ``backward`` (those that read the text) and ``ensemble``, each (C,). They add up
-            to 1 for single-label; for multi-label each is the probability that the text has the label. After an early
-            exit, ``ensemble`` is the calibrated output of the direction that read the text. Empty for regression.
+        probabilities: For ``forward``, ``backward`` (those that read the text), ``linear`` (if there is such a member)
+            and ``ensemble``, each (C,). They add up to 1 for single-label; for multi-label each is the probability that
+            the text has the label. After an early exit, ``ensemble`` is the calibrated output of the direction that
+            read the text, with that of the linear member. Empty for regression.
         read: The directions that read the text: ``both``, or the only one.
         value: The ensemble's value in the target's unit, for several targets a dict by name; None unless the model is
             a regression.
-        values: The same by direction and for ``ensemble``; empty unless the model is a regression.
-        scores: Probabilities or values, (C,), by direction and for ``ensemble``: the same for every task.
+        values: The same by direction, for ``linear`` and for ``ensemble``; empty unless the model is a regression.
+        scores: Probabilities or values, (C,), by direction, for ``linear`` and for ``ensemble``: the same for
+            every task.
     """
 
     label: LabelValue | None

@@ -12,10 +12,12 @@ from collections.abc import Callable
 import numpy as np
 
 from bothways.errors import ConfigError
+from bothways.runtime.linear import LinearModel
 from bothways.runtime.prediction import Prediction
 from bothways.runtime.sessions import WINDOW_TOKENS
-from bothways.runtime.slots import MemberStates, Pooled, SlotEngine
+from bothways.runtime.slots import MemberStates, Pooled, ReadText, SlotEngine
 from bothways.tasks.metrics import Scores
+from bothways.text.ngrams import NgramReader
 from bothways.text.reading import Ids, TokenizedText, concatenate
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.validation import check_text
@@ -36,7 +38,8 @@ class TextReader:
         engine: SlotEngine,
         forward: int,
         to_scores: Callable[[Pooled], Scores],
-        to_prediction: Callable[[list[Pooled]], Prediction],
+        to_prediction: Callable[[ReadText], Prediction],
+        linear: LinearModel | None = None,
     ) -> None:
         self._tokenizer = tokenizer
         self._others = engine.without(forward)
@@ -44,6 +47,8 @@ class TextReader:
         self._states = engine.initial_states(forward)
         self._to_scores = to_scores
         self._to_prediction = to_prediction
+        self._linear = linear
+        self._ngrams = NgramReader()
         self._settled = [tokenizer.tokenize("")]
         self._unread: Ids = self._settled[0].ids
         self._read_tokens = 0
@@ -71,7 +76,10 @@ class TextReader:
             ConfigError: The reader is closed.
         """
         self._check_open()
-        self._pending += check_text(part, f"part {self._parts}")
+        checked = check_text(part, f"part {self._parts}")
+        self._pending += checked
+        if self._linear is not None:
+            self._ngrams.append(checked)
         self._parts += 1
         count = self._tokenizer.stable_length(self._pending)
         if count:
@@ -94,7 +102,11 @@ class TextReader:
         pooled = (
             [*self._others.run([concatenate([*self._settled, rest])], lookahead=1)] if self._others.members else [[]]
         )
-        return self._to_prediction([*pooled[0][: self._forward], self._pooled(rest), *pooled[0][self._forward :]])
+        every = [*pooled[0][: self._forward], self._pooled(rest), *pooled[0][self._forward :]]
+        self._ngrams.end_field()
+        return self._to_prediction(
+            ReadText(every, None if self._linear is None else self._linear.scores_of(self._ngrams.ngrams()))
+        )
 
     def _settle(self, text: TokenizedText) -> None:
         """Read the whole windows among tokens that later parts cannot change."""

@@ -1,7 +1,7 @@
 """Read any number of texts of any length by continuous batching, with bounded memory.
 
 Input: an iterable of tokenized texts. Output: the pooled vector of each text by each member, in the order of the texts.
-This module owns padding at inference. It knows nothing of labels.
+This module owns padding at inference. It knows nothing of labels, and passes the scores of a linear member on.
 
 Terms:
     member: One model of the bundle, with its direction.
@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 
 from bothways.bundle.manifest import Member
 from bothways.runtime.sessions import WINDOW_TOKENS, EncoderSession
+from bothways.tasks.metrics import Scores
 from bothways.text.reading import Ids, TokenizedText, read
 from bothways.text.tokenizer import PADDING_ID
 
@@ -51,6 +52,30 @@ for an earlier, longer text."""
 Pooled = NDArray[np.float32]
 
 
+@dataclass(frozen=True, eq=False)
+class PreparedText(TokenizedText):
+    """A tokenized text with the scores of a linear member, which are known before any token is read.
+
+    Attributes:
+        linear: The scores, (C,) float64; None if the model has no linear member.
+    """
+
+    linear: Scores | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ReadText:
+    """What the members found in a text.
+
+    Attributes:
+        pooled: One (3E,) float32 vector per member, or None for a member that did not read the text.
+        linear: The scores of the linear member, (C,); None if there is none.
+    """
+
+    pooled: Sequence[Pooled | None]
+    linear: Scores | None = None
+
+
 @dataclass(eq=False)
 class _Sequence:
     """One text that is being read.
@@ -63,6 +88,7 @@ class _Sequence:
         last_pooled: For each member, the position of the token whose output is pooled as the last one.
         pooled_tokens: For each member, the number of tokens that are pooled.
         pooled: The pooled vector of each member that has read the text, or None.
+        linear: The scores of the linear member, or None.
         position: Number of tokens that the members in ``reading`` have read.
     """
 
@@ -73,6 +99,7 @@ class _Sequence:
     last_pooled: list[int]
     pooled_tokens: list[int]
     pooled: list[Pooled | None]
+    linear: Scores | None = None
     position: int = 0
 
     def __len__(self) -> int:
@@ -169,11 +196,12 @@ class EarlyExitRule:
 
     Attributes:
         member: The member that reads first, as its place in the engine.
-        is_confident: Returns, from that member's pooled vector, whether the other members need not read the text.
+        is_confident: Returns, from that member's pooled vector and the scores of the linear member, whether the other
+            members need not read the text.
     """
 
     member: int
-    is_confident: Callable[[Pooled], bool]
+    is_confident: Callable[[Pooled, Scores | None], bool]
 
 
 @dataclass
@@ -259,12 +287,11 @@ class Slots:
         self._sequences[slot] = sequence
         self.tokens += len(sequence)
 
-    def step(self) -> list[tuple[int, list[Pooled | None]]]:
+    def step(self) -> list[tuple[int, ReadText]]:
         """Advance every sequence in a slot.
 
         Returns:
-            The number of each sequence that has finished, with one pooled vector per member, or None for a member that
-            did not read it.
+            The number of each sequence that has finished, with what was found in it.
         """
         self._read_windows()
         finished = []
@@ -278,7 +305,7 @@ class Slots:
                 sequence.position = 0
                 continue
             self._release(slot)
-            finished.append((sequence.number, sequence.pooled))
+            finished.append((sequence.number, ReadText(sequence.pooled, sequence.linear)))
         return finished
 
     def evict(self, numbers: Collection[int]) -> None:
@@ -421,8 +448,8 @@ class SlotEngine:
         Yields:
             One (3E,) float32 vector per member.
         """
-        for pooled in self.run_early_exit(texts, lookahead, None):
-            yield [vector for vector in pooled if vector is not None]
+        for found in self.run_early_exit(texts, lookahead, None):
+            yield [vector for vector in found.pooled if vector is not None]
 
     def run_early_exit(
         self,
@@ -430,8 +457,8 @@ class SlotEngine:
         lookahead: int,
         rule: EarlyExitRule | None,
         counts: TokenCounts | None = None,
-    ) -> Iterator[list[Pooled | None]]:
-        """Yield the pooled vectors of each text, in the order of the texts, with early exit.
+    ) -> Iterator[ReadText]:
+        """Yield what is found in each text, in the order of the texts, with early exit.
 
         A member's result has the same bits whether it reads together with the others or after the first one.
 
@@ -444,9 +471,9 @@ class SlotEngine:
             counts: Where to add the numbers of tokens that are read. Defaults to nowhere.
 
         Yields:
-            One (3E,) float32 vector per member, or None for a member that did not read the text.
+            The pooled vectors, and the scores of the linear member if the text has them.
         """
-        finished: dict[int, list[Pooled | None]] = {}  # by number
+        finished: dict[int, ReadText] = {}  # by number
         source = iter(texts)
         admitted, yielded = 0, 0
         has_more = True
@@ -472,7 +499,8 @@ class SlotEngine:
         """Return the sequence of a text, at its beginning."""
         ids_by_member = [read(text, member.direction, member.special_tokens) for member in self.members]
         reading = [rule.member] if rule else list(range(len(self.members)))
-        sequence = _Sequence(number, reading, ids_by_member, [], [], [], [None] * len(ids_by_member))
+        linear = text.linear if isinstance(text, PreparedText) else None
+        sequence = _Sequence(number, reading, ids_by_member, [], [], [], [None] * len(ids_by_member), linear)
         for member, ids in zip(self.members, ids_by_member, strict=True):
             pooling = member.pooling
             sequence.pooled_from.append(pooling.first_pooled(len(ids)) if pooling else 0)
@@ -484,4 +512,4 @@ class SlotEngine:
 def _needs_the_others(sequence: _Sequence, rule: EarlyExitRule) -> bool:
     """Return whether the first member alone has read a text and is not confident."""
     pooled = sequence.pooled[rule.member]
-    return sequence.reading == [rule.member] and pooled is not None and not rule.is_confident(pooled)
+    return sequence.reading == [rule.member] and pooled is not None and not rule.is_confident(pooled, sequence.linear)

@@ -25,7 +25,7 @@ import numpy as np
 
 from bothways import strict_json
 from bothways.arguments import as_path, as_text, checked, optional
-from bothways.bundle.manifest import EarlyExit, Kind
+from bothways.bundle.manifest import LINEAR, EarlyExit, Kind
 from bothways.bundle.parity import (
     ENSEMBLE,
     LARGEST_DIFFERENCE,
@@ -39,6 +39,8 @@ from bothways.processes import module_command, module_environment
 from bothways.runtime.classifier import Classifier, early_exit_of
 from bothways.runtime.encoder import PRECISIONS, Precision
 from bothways.runtime.language_model import LanguageModel
+from bothways.runtime.prediction import Prediction
+from bothways.tasks.metrics import Scores
 from bothways.tasks.task import largest_difference
 
 _EARLY_EXIT = "early_exit"
@@ -157,7 +159,7 @@ def _of_classifier(model: Classifier, bundle: Bundle, early_exit: EarlyExit | No
     """Verify a classifier that was made without early exit, and then with ``early_exit`` if it is given."""
     manifest, task, rows = bundle.manifest, model.task, bundle.parity_record
     predictions = list(model.stream(bundle.parity_texts))
-    names = [*map(str, manifest.directions), ENSEMBLE]
+    names = [*manifest.scored_by, ENSEMBLE]
     found = {name: np.array([prediction.scores[name] for prediction in predictions]) for name in names}
     differences = {name: task.difference(found[name], recorded_scores(rows, name, task)) for name in names}
     is_changed = [
@@ -188,7 +190,7 @@ def _of_early_exit(model: Classifier, bundle: Bundle, early_exit: EarlyExit) -> 
     predictions = list(model.stream(bundle.parity_texts))
     model.early_exit = None
     first = [
-        task.with_temperature(found.scores[early_exit.first], early_exit.temperature)
+        task.with_temperature(_of_first(found, bundle, early_exit), early_exit.temperature)
         if found.read == "both"
         else found.scores[ENSEMBLE]
         for found in predictions
@@ -198,6 +200,14 @@ def _of_early_exit(model: Classifier, bundle: Bundle, early_exit: EarlyExit) -> 
         for found, row in zip(predictions, rows, strict=True)
     ]
     return task.difference(np.array(first), recorded_first(rows, task)), is_changed
+
+
+def _of_first(found: Prediction, bundle: Bundle, early_exit: EarlyExit) -> Scores:
+    """Return the scores by which early exit decides, before its temperature."""
+    alone, linear = found.scores[early_exit.first], bundle.manifest.linear
+    if linear is None:
+        return alone
+    return bundle.manifest.decisions.mixed(alone, found.scores[LINEAR], linear.weight)
 
 
 def _different_tokens(bundle: Bundle) -> int:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from bothways.errors import DeadlinePassed, Overloaded, TextError, Unavailable
 from bothways.runtime.classifier import Classifier
+from bothways.runtime.slots import PreparedText
 from bothways.serve.access import ApiKeys
 from bothways.serve.answers import Answer, Classified
 from bothways.serve.bodies import Bodies
@@ -25,7 +26,6 @@ from bothways.serve.metrics import ServerMetrics
 from bothways.serve.models import Models, ServedModel
 from bothways.serve.settings import Settings
 from bothways.serve.telemetry import Telemetry
-from bothways.text.reading import TokenizedText
 from bothways.text.validation import check_item
 
 TOKENIZING_THREADS = 2
@@ -203,12 +203,12 @@ def _characters(text: object) -> int:
     return sum(len(field) for field in fields if isinstance(field, str))
 
 
-def _tokenized(model: Classifier, texts: Sequence[object]) -> list[TokenizedText | TextError]:
+def _tokenized(model: Classifier, texts: Sequence[object]) -> list[PreparedText | TextError]:
     """Tokenize each text once (guarantee 3). A value that is not a valid text yields its error instead."""
-    found: list[TokenizedText | TextError] = []
+    found: list[PreparedText | TextError] = []
     for number, text in enumerate(texts):
         try:
-            found.append(model.tokenizer.tokenize(check_item(text, f"text {number}", model.text_columns)))
+            found.append(model.prepare(check_item(text, f"text {number}", model.text_columns)))
         except TextError as error:
             found.append(error)
     return found

@@ -357,6 +357,21 @@ class MultiLabel(Task):
             others = np.log1p(-np.minimum(scores, classification.LARGEST_WITH_ODDS))
             return classification.sigmoid((np.log(scores) - others) / temperature)
 
+    def one_vs_rest_targets(self, targets: Targets) -> NDArray[np.bool_] | NDArray[np.float64]:
+        """Return whether each text has each label, (N, C)."""
+        return np.asarray(targets > 0.5, dtype=np.bool_)
+
+    def one_vs_rest_logits(self, outputs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the log odds as they are."""
+        return outputs
+
+    def mixed(self, directions: Scores, linear: Scores, weight: float) -> Scores:
+        """Return the sigmoid of the mean of the log odds."""
+        least = metrics.SMALLEST_PROBABILITY
+        clipped = [np.clip(scores, least, 1 - least) for scores in (directions, linear)]
+        odds = [np.log(scores) - np.log1p(-scores) for scores in clipped]
+        return classification.sigmoid((1 - weight) * odds[0] + weight * odds[1])
+
     def calibrated(self, scores: Scores, targets: Targets) -> Self:
         """Return the task with the temperature that minimizes the loss, and then the thresholds with the best F1."""
         is_true = targets > 0.5

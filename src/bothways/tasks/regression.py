@@ -281,6 +281,18 @@ class Regression(Task):
         del temperature
         return scores
 
+    def one_vs_rest_targets(self, targets: Targets) -> NDArray[np.bool_] | NDArray[np.float64]:
+        """Return the standardized targets, (N, C)."""
+        return np.asarray((targets - self.centers) / self.scales, dtype=np.float64)
+
+    def one_vs_rest_logits(self, outputs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the outputs as they are."""
+        return outputs
+
+    def mixed(self, directions: Scores, linear: Scores, weight: float) -> Scores:
+        """Return the weighted mean of the values."""
+        return np.asarray((1 - weight) * directions + weight * linear, dtype=np.float64)
+
     def calibrated(self, scores: Scores, targets: Targets) -> Self:
         """Return the task as it is: values are not calibrated."""
         del scores, targets

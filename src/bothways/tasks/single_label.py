@@ -201,6 +201,23 @@ class SingleLabel(Task):
             logarithms = np.log(scores)
             return classification.softmax((logarithms - logarithms.max(axis=-1, keepdims=True)) / temperature)
 
+    def one_vs_rest_targets(self, targets: Targets) -> NDArray[np.bool_] | NDArray[np.float64]:
+        """Return whether each text has each label, (N, C)."""
+        return np.asarray(targets[:, None] == np.arange(len(self.labels)), dtype=np.bool_)
+
+    def one_vs_rest_weights(self, targets: Targets, class_weights: Sequence[float]) -> NDArray[np.float64]:
+        """Return the weight of each text's label for all labels, (N, C), as in the loss."""
+        return np.repeat(np.array(class_weights, dtype=np.float64)[targets][:, None], len(self.labels), axis=1)
+
+    def one_vs_rest_logits(self, outputs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the logarithms of the sigmoids, so that probabilities are in proportion to each label's own."""
+        return np.asarray(-np.logaddexp(0, -outputs), dtype=np.float64)
+
+    def mixed(self, directions: Scores, linear: Scores, weight: float) -> Scores:
+        """Return the softmax of the mean of the log probabilities."""
+        logarithms = [np.log(np.maximum(scores, metrics.SMALLEST_PROBABILITY)) for scores in (directions, linear)]
+        return classification.softmax((1 - weight) * logarithms[0] + weight * logarithms[1])
+
     def calibrated(self, scores: Scores, targets: Targets) -> Self:
         """Return the task with the temperature that minimizes the loss; it never changes the most probable class."""
         temperature = metrics.best_temperature(

@@ -349,6 +349,40 @@ class Task(ABC):
         """Return the steps of ``activation``, at least one, for graphs that other runtimes execute."""
 
     @abstractmethod
+    def one_vs_rest_targets(self, targets: Targets) -> NDArray[np.bool_] | NDArray[np.float64]:
+        """Return what a model that is fitted to each output on its own learns, (N, C).
+
+        Booleans for classification: whether a text has the label. Standardized numbers for regression.
+        """
+
+    def one_vs_rest_weights(self, targets: Targets, class_weights: Sequence[float]) -> NDArray[np.float64]:
+        """Return the weight of each text where a model learns each output on its own, (N, C).
+
+        Args:
+            targets: Those of the texts.
+            class_weights: Weight of each label in the loss, (C,).
+        """
+        return np.where(self.one_vs_rest_targets(targets), np.array(class_weights), 1.0)
+
+    @abstractmethod
+    def one_vs_rest_logits(self, outputs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the logits of a model that was fitted to each output on its own, for ``activation``.
+
+        Args:
+            outputs: Log odds of each label, or a number for each target, (C,) or (N, C).
+        """
+
+    @abstractmethod
+    def mixed(self, directions: Scores, linear: Scores, weight: float) -> Scores:
+        """Return the mean of the directions' scores and those of a linear member, (C,) or (N, C).
+
+        Args:
+            directions: The mean of the directions.
+            linear: The scores of the linear member.
+            weight: Weight of the linear member, 0..1. That of the directions is the rest.
+        """
+
+    @abstractmethod
     def calibrated(self, scores: Scores, targets: Targets) -> Self:
         """Return this task with temperature and thresholds chosen on the ensemble's validation scores, (N, C)."""
 

@@ -261,6 +261,14 @@ class ClassifierConfig(_StageConfig):
         return _LARGE_BATCH_LEARNING_RATE if texts_per_batch >= _TEXTS_PER_LARGE_BATCH else _LEARNING_RATE
 
 
+class LinearConfig(_Section):
+    """The linear member of a classifier: logistic regression (ridge regression for numbers) on TF-IDF of n-grams."""
+
+    include: Literal["auto", "none"] = "none"
+    """Whether to add a linear model of n-grams to the ensemble. `auto` fits one in seconds and chooses its weight by
+    the loss on the validation rows. It is left out if the ensemble is better without it."""
+
+
 class Hyperparameters(_Section):
     """All hyperparameters of a training run, by section."""
 
@@ -269,6 +277,7 @@ class Hyperparameters(_Section):
     pretraining: PretrainingConfig
     language_model: LanguageModelConfig
     classifier: ClassifierConfig
+    linear: LinearConfig = LinearConfig()
 
     @property
     def requested_encoder(self) -> EncoderKind | None:

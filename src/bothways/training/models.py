@@ -170,15 +170,15 @@ def parity_losses(
 
 
 def classifier_parity_record(
-    scores: Mapping[Direction, Scores],
+    scores: Mapping[str, Scores],
     ensemble: Scores,
     task: Task,
     tokenizer: Tokenizer,
     seed: int,
     columns: Sequence[str] = (),
 ) -> list[ParityRow]:
-    """Return the rows of a parity record from the models' scores for its texts, each (texts, C)."""
-    by_name = {**{str(direction): rows for direction, rows in scores.items()}, ENSEMBLE: ensemble}
+    """Return the rows of a parity record from the members' scores for its texts, each (texts, C)."""
+    by_name = {**scores, ENSEMBLE: ensemble}
     return [
         ParityRow.of_scores(
             by_column(text, columns),

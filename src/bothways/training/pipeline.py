@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bothways.bundle.manifest import Architecture, FileName, Member, TrainingRecord
-from bothways.bundle.parity import ENSEMBLE
+from bothways.bundle.manifest import LINEAR, Architecture, FileName, Member, TrainingRecord
+from bothways.bundle.parity import ENSEMBLE, parity_texts_with_fields
 from bothways.bundle.read import Bundle
 from bothways.bundle.write import write_bundle
 from bothways.data.corpus import Corpus
@@ -37,6 +37,7 @@ from bothways.training.choices import Size
 from bothways.training.directions import train_directions
 from bothways.training.distributed import joined, processes, wait_for_all
 from bothways.training.hyperparameters import Hyperparameters
+from bothways.training.linear import TrainedLinear, fit_linear
 from bothways.training.models import (
     Arrays,
     adapted_pack,
@@ -133,7 +134,7 @@ class RunSettings:
     @property
     def _unused_sections(self) -> set[str]:
         """Sections of the hyperparameters that this run does not use."""
-        return {"language_model", "classifier"} if self.task is None else {"pretraining"}
+        return {"language_model", "classifier", "linear"} if self.task is None else {"pretraining"}
 
 
 def digest_of(texts: Iterable[Text]) -> str:
@@ -176,13 +177,23 @@ def train_bundle(split: Split, unlabeled: list[Text], settings: RunSettings) -> 
     targets = files.targets(SplitName.VALIDATION)
     each = {str(direction): end.tensors["validation"].numpy() for direction, end in ends.items()}
     scores = plan.task.mean(each.values())
+    linear = yield from _linear(files, plan, split, scores)
+    if linear is not None:
+        each[LINEAR] = linear.validation
+        validation[LINEAR] = plan.task.epoch_metrics(linear.validation, targets)
+        scores = plan.task.mixed(scores, linear.validation, linear.member.weight)
     task = plan.task.calibrated(scores, targets)
     validation[ENSEMBLE] = task.validation_metrics(scores, targets)
     yield from _judged(task, each, task.with_temperature(scores, task.temperature), targets, settings)
     yield StageReport("bundle", "verifying it in a fresh process without torch")
-    parity = {direction: end.tensors["parity"].numpy() for direction, end in ends.items()}
-    parity_ensemble = task.with_temperature(task.mean(parity.values()), task.temperature)
     tokenizer = files.read_tokenizer()
+    parity = {str(direction): end.tensors["parity"].numpy() for direction, end in ends.items()}
+    parity_scores = task.mean(parity.values())
+    if linear is not None:
+        texts = parity_texts_with_fields(tokenizer, settings.seed, max(1, len(settings.text_columns)))
+        parity[LINEAR] = np.array([linear.model.scores(text) for text in texts])
+        parity_scores = task.mixed(parity_scores, parity[LINEAR], linear.member.weight)
+    parity_ensemble = task.with_temperature(parity_scores, task.temperature)
     write_bundle(
         settings.out,
         task=task,
@@ -193,9 +204,46 @@ def train_bundle(split: Split, unlabeled: list[Text], settings: RunSettings) -> 
             parity, parity_ensemble, task, tokenizer, settings.seed, settings.text_columns
         ),
         training=_record(settings, files, validation),
+        linear=None if linear is None else (linear.member, linear.arrays),
         verify=_verify("classifier", settings.hyperparameters.classifier.learning_rate),
     )
     yield StageReport("done", str(settings.out), facts={"validation": validation})
+
+
+def _linear(
+    files: PlanFolder, plan: Plan, split: Split, directions: Scores
+) -> Generator[Report, None, TrainedLinear | None]:
+    """Return the linear member, or None if the ensemble is better without it or none is wanted.
+
+    It is fitted in seconds, so there are no checkpoints: a run that was killed fits it again, to the same bytes.
+
+    Args:
+        files: The files of the run.
+        plan: The plan of the run.
+        split: Training and validation rows.
+        directions: The mean of the directions' scores of the validation rows, (N, C).
+    """
+    if plan.hyperparameters.linear.include == "none":
+        return None
+    yield StageReport(LINEAR, "fitting a linear model of n-grams")
+    found = fit_linear(
+        split.train.texts,
+        files.targets(SplitName.TRAINING),
+        files.weights(SplitName.TRAINING),
+        plan.class_weights,
+        split.valid.texts,
+        files.targets(SplitName.VALIDATION),
+        directions,
+        plan.task,
+        plan.seed,
+    )
+    if found is None:
+        yield StageReport(LINEAR, "left out, because the ensemble is better without it on the validation rows")
+        return None
+    known = found.member.words + found.member.characters
+    weight = found.member.weight
+    yield StageReport(LINEAR, f"{known:,} n-grams, weight {weight:.1f} in the ensemble", facts={"weight": weight})
+    return found
 
 
 def _judged(

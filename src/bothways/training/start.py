@@ -113,7 +113,8 @@ def _language_models_of(classifier: Bundle) -> Bundle:
         }
         for direction, arrays in classifier.weights.items()
     }
-    return replace(classifier, manifest=manifest.model_copy(update={"members": members}), weights=weights)
+    changes = {"members": members, "linear": None}
+    return replace(classifier, manifest=manifest.model_copy(update=changes), weights=weights, linear=None)
 
 
 def _without_layers(pack: Bundle, kind: EncoderKind) -> Bundle:

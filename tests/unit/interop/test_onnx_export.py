@@ -21,6 +21,10 @@ from bothways.errors import BundleBroken, BundleError, ConfigError, OutputExists
 from bothways.interop import onnx_export
 from bothways.runtime.classifier import Classifier
 from bothways.runtime.graph_builder import GraphBuilder
+from bothways.tasks.multi_label import MultiLabel
+from bothways.tasks.regression import Regression
+from bothways.tasks.single_label import SingleLabel
+from bothways.tasks.task import Target
 from bothways.text.reading import Direction, SpecialTokenPlacement, TokenizedText, read
 from bothways.text.subword_tokenizer import SubwordTokenizer
 from bothways.text.tokenizer import PADDING_ID
@@ -177,6 +181,23 @@ def test_a_pack_is_rejected(pack_path: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleBroken, match="is a language-model, expected a classifier"):
         bothways.export_onnx(pack_path, out=tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("task", ["single-label", "multi-label", "regression"])
+def test_a_linear_member_is_part_of_the_graph(tmp_path: Path, tiny_tokenizer: SubwordTokenizer, task: str) -> None:
+    tasks = {
+        "single-label": SingleLabel(("a", "b", "c"), 1.5),
+        "multi-label": MultiLabel(("a", "b", "c"), 1.5, (0.5, 0.4, 0.6), ";"),
+        "regression": Regression((Target(scale=2.0),)),
+    }
+    placements = dict.fromkeys(Direction, SpecialTokenPlacement.READING_ORDER)
+    made = make_classifiers(tiny_tokenizer, placements, task=tasks[task], linear_of=["the cat sat", "I LOVED it!!!"])
+    write_classifiers(tmp_path / "m.bundle", made)
+    exported = bothways.export_onnx(tmp_path / "m.bundle", out=tmp_path / "m.onnx")
+    assert exported.differences.keys() == {"forward", "backward", "linear", "ensemble"}
+    assert max(exported.differences.values()) < 1e-5
+    session = Session(tmp_path / "m.onnx")
+    assert [each.name for each in session.get_inputs()] == ["ids", "lengths", "ngrams", "ngram_values"]
 
 
 def test_a_graph_that_does_not_reproduce_the_parity_record_is_not_written(

@@ -64,7 +64,10 @@ ONE_COLUMN = ["The cat sat on the mat!!!!", "", "WHAT a terrible, terrible film:
 TWO_COLUMNS = [("What a FILM", "I loved it, xxfld"), ("", "no title"), ("no body", "")]
 
 
-@pytest.mark.parametrize(("bundle", "texts"), [("bundle_path", ONE_COLUMN), ("fields_bundle_path", TWO_COLUMNS)])
+@pytest.mark.parametrize(
+    ("bundle", "texts"),
+    [("bundle_path", ONE_COLUMN), ("fields_bundle_path", TWO_COLUMNS), ("linear_bundle_path", ONE_COLUMN)],
+)
 def test_the_program_gives_the_bundles_probabilities_without_bothways(
     bundle: str, texts: list[Text], tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

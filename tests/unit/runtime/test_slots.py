@@ -140,7 +140,8 @@ def test_few_texts_advance_by_several_windows_and_none_waits_for_another(
         while len(slots):
             session.steps.clear()
             before = dict(left)
-            for number, (pooled,) in slots.step():
+            for number, found in slots.step():
+                (pooled,) = found.pooled
                 assert pooled is not None
                 assert pooled[0] == lengths[number]
                 del left[number]
@@ -189,8 +190,8 @@ def test_preempted_texts_get_the_results_of_texts_that_were_not(
                     slots.admit(number, text)
                 reading.add(number)
             preempted += new
-            for number, vectors in slots.step() if len(slots) else []:
-                found[number] = [pooled.tolist() for pooled in vectors if pooled is not None]
+            for number, read in slots.step() if len(slots) else []:
+                found[number] = [pooled.tolist() for pooled in read.pooled if pooled is not None]
                 reading.remove(number)
             if not (len(slots) or preempted or waiting):
                 break

@@ -107,6 +107,12 @@ def test_b4_none_and_paths(tmp_path: Path) -> None:
         read_start(tmp_path / "nope.pack", None)
 
 
+def test_a_classifier_is_a_start_without_its_linear_member(linear_bundle_path: Path) -> None:
+    start = read_start(linear_bundle_path, None)
+    assert start.pack is not None
+    assert (start.pack.linear, start.pack.manifest.linear) == (None, None)
+
+
 def test_a_classifier_is_a_start_as_language_models_without_biases(bundle_path: Path, model: Classifier) -> None:
     start = read_start(bundle_path, None)
     assert start.pack is not None

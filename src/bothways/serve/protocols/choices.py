@@ -19,7 +19,7 @@ from bothways.serve.protocols.protocol import Schema
 from bothways.tasks.metrics import Scores
 from bothways.tasks.task import Task
 
-Name = Literal["forward", "backward", "ensemble"]
+Name = Literal["forward", "backward", "linear", "ensemble"]
 _Threshold = Annotated[float, Field(ge=0, le=1, strict=True)]
 _LISTS = ("probabilities", "values")
 """Choices of several names, which a query string separates by commas or repeats."""

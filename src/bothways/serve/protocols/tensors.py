@@ -8,9 +8,10 @@ column, under the column's name and in any order. The outputs, with C labels or 
   ``probabilities``. On request also ``label``, the most probable one.
 - regression: ``value`` (FP64, [n], or [n, C] for several targets, bit-identical to ``predict``).
 
-On request there are also ``forward`` and ``backward``, with the datatype and shape of ``probabilities`` or ``value``.
-Where early exit skipped a direction, its numbers are NaN, which is null in JSON. ``probabilities`` with the parameter
-``classification`` (k) are the k most probable labels: BYTES, [n, k], ``probability:position:label`` each, as in Triton.
+On request there are also ``forward``, ``backward`` and ``linear``, with the datatype and shape of ``probabilities`` or
+``value``. Where early exit skipped a direction, its numbers are NaN, which is null in JSON. ``probabilities`` with the
+parameter ``classification`` (k) are the k most probable labels: BYTES, [n, k], ``probability:position:label`` each, as
+in Triton.
 """
 
 from __future__ import annotations
@@ -153,7 +154,7 @@ def default_outputs(model: Classifier) -> tuple[str, ...]:
 def known_outputs(model: Classifier) -> tuple[str, ...]:
     """Return the names of all outputs, the default ones first."""
     more = () if model.task.thresholds is None else (LABEL,)
-    return (*default_outputs(model), *more, *model.directions)
+    return (*default_outputs(model), *more, *model.scored_by)
 
 
 def wanted_outputs(wanted: Wanted, model: Classifier) -> Mapping[str, Output]:
@@ -214,7 +215,7 @@ def _elements(
     if name == CHOSEN:
         rows = [set(task.decide(each.prediction.scores[ENSEMBLE]).chosen) for each in found]
         return np.array([[label in row for label in task.label_values] for row in rows], dtype=np.bool_).ravel()
-    key, unread = (name if name in model.directions else ENSEMBLE), np.full(task.outputs, np.nan)
+    key, unread = (name if name in model.scored_by else ENSEMBLE), np.full(task.outputs, np.nan)
     return np.array([each.prediction.scores.get(key, unread) for each in found], dtype=np.float64).ravel()
 
 

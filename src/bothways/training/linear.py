@@ -1,0 +1,208 @@
+"""Fit the linear member of a classifier, and choose its weight in the ensemble.
+
+In: training and validation texts with their targets, and the directions' scores of the validation texts. Out: the
+member with its arrays. Fitting is scikit-learn's. All values are computed by the functions that compute them at run
+time.
+
+Letters: N texts, F n-grams, C outputs.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bothways.bundle.manifest import LINEAR_FILE, LinearMember
+from bothways.bundle.weights import CHARACTERS, LINEAR_BIAS, LINEAR_IDF, LINEAR_WEIGHT, WORDS, LinearWeights
+from bothways.runtime.linear import KnownNgrams, LinearModel
+from bothways.tasks.metrics import Scores
+from bothways.tasks.task import Targets, Task
+from bothways.text.fields import Text
+from bothways.text.ngrams import Hashes, ngrams_of
+
+_STRENGTHS = (4.0, 16.0, 64.0)
+"""Values of C, the inverse of the strength of regularization, from strong to weak."""
+_WEIGHTS = tuple(number / 10 for number in range(11))
+"""Weights of the linear member that are compared."""
+_EQUAL = 0.5
+_PRIOR_NATS = 1.0
+"""How much a weight of 0 or 1 must reduce the loss of all validation texts together, compared with equal weights."""
+_MANY_TEXTS = 1_000
+"""From this number of texts on, n-grams that only one of them has are left out."""
+_MOST_WEIGHTS = 8_000_000
+_MOST_NGRAMS = 300_000
+"""Largest number of n-grams, or fewer where there are many outputs: the most frequent ones are kept."""
+_MOST_VALUES = 40_000_000
+"""Largest number of values of all texts together. If there are more, only some of the texts are fitted to."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedLinear:
+    """A linear member.
+
+    Attributes:
+        member: Its entry in the manifest.
+        arrays: Its arrays.
+        model: The same in memory.
+        validation: Its scores of the validation texts, (N, C).
+    """
+
+    member: LinearMember
+    arrays: LinearWeights
+    model: LinearModel
+    validation: Scores
+
+
+def fit_linear(
+    texts: Sequence[Text],
+    targets: Targets,
+    weights: NDArray[np.float64] | None,
+    class_weights: Sequence[float] | None,
+    valid_texts: Sequence[Text],
+    valid_targets: Targets,
+    directions: Scores,
+    task: Task,
+    seed: int,
+) -> TrainedLinear | None:
+    """Return the linear member with the lowest loss of the ensemble on the validation texts.
+
+    Regularization and weight are chosen together. The loss has a small penalty for weights far from equal ones, which
+    only matters for few validation texts.
+
+    Args:
+        texts: Training texts.
+        targets: Their targets.
+        weights: The weight of each of them, (N,), or None.
+        class_weights: Weight of each label in the loss, (C,), or None.
+        valid_texts: Validation texts.
+        valid_targets: Their targets.
+        directions: The mean of the directions' scores of the validation texts, (N, C).
+        task: The task, fitted to the training rows.
+        seed: Random seed of the solver.
+
+    Returns:
+        The member; None if the ensemble is better without it.
+    """
+    features, kept = _features(texts, task.outputs, seed)
+    if not len(features.idf):
+        return None
+    matrix = _matrix(features, [texts[number] for number in kept])
+    wanted, importance = task.one_vs_rest_targets(targets)[kept], np.ones((len(kept), task.outputs))
+    if class_weights is not None:
+        importance *= task.one_vs_rest_weights(targets, class_weights)[kept]
+    if weights is not None:
+        importance *= weights[kept, None]
+    best: tuple[float, float, TrainedLinear | None] = (np.inf, 0.0, None)
+    for strength in _STRENGTHS:
+        arrays = _fitted(matrix, wanted, importance, features, strength, seed)
+        model = LinearModel(arrays, task)
+        scores = np.array([model.scores(text) for text in valid_texts])
+        for weight in _WEIGHTS:
+            loss = _loss(task, directions, scores, weight, valid_targets)
+            if loss < best[0]:
+                member = LinearMember(
+                    weights=LINEAR_FILE, words=len(features.words), characters=len(features.characters), weight=1.0
+                )
+                best = loss, weight, TrainedLinear(member, arrays, model, scores)
+    _, weight, found = best
+    if found is None or not weight:
+        return None
+    member = found.member.model_copy(update={"weight": weight})
+    return TrainedLinear(member, found.arrays, found.model, found.validation)
+
+
+def _loss(task: Task, directions: Scores, linear: Scores, weight: float, targets: Targets) -> float:
+    """Return the loss of all validation texts with a weight, plus the penalty of that weight."""
+    mixed = task.mixed(directions, linear, weight)
+    calibrated = task.with_temperature(mixed, task.calibrated(mixed, targets).temperature)
+    loss = task.epoch_metrics(calibrated, targets)["loss"]
+    return len(targets) * loss + _PRIOR_NATS * ((weight - _EQUAL) / _EQUAL) ** 2
+
+
+def _features(texts: Sequence[Text], outputs: int, seed: int) -> tuple[KnownNgrams, NDArray[np.intp]]:
+    """Return the n-grams to know, and the numbers of the texts to fit to."""
+    order = np.random.default_rng(seed).permutation(len(texts))
+    words, characters, kept, values = [], [], 0, 0
+    for number in order:
+        ngrams = ngrams_of(texts[number])
+        words.append(ngrams.words.hashes)
+        characters.append(ngrams.characters.hashes)
+        kept, values = kept + 1, values + len(words[-1]) + len(characters[-1])
+        if values > _MOST_VALUES:
+            break
+    least = 2 if kept >= _MANY_TEXTS else 1
+    (word_hashes, word_counts), (character_hashes, character_counts) = (
+        _frequent(words, least),
+        _frequent(characters, least),
+    )
+    counts = np.concatenate([word_counts, character_counts])
+    most = min(_MOST_NGRAMS, _MOST_WEIGHTS // outputs)
+    if len(counts) > most:
+        is_kept = np.zeros(len(counts), dtype=np.bool_)
+        is_kept[np.argsort(-counts, kind="stable")[:most]] = True
+        of_words, of_characters = np.split(is_kept, [len(word_hashes)])
+        word_hashes, character_hashes, counts = word_hashes[of_words], character_hashes[of_characters], counts[is_kept]
+    idf = (np.log((1 + kept) / (1 + counts)) + 1).astype(np.float16)
+    return KnownNgrams(word_hashes, character_hashes, idf), np.sort(order[:kept])
+
+
+def _frequent(of_texts: Iterable[Hashes], least: int) -> tuple[Hashes, NDArray[np.int64]]:
+    """Return the hashes that at least this many texts have, in rising order, and the number of texts that have each."""
+    hashes, counts = np.unique(np.concatenate([np.zeros(0, np.uint32), *of_texts]), return_counts=True)
+    return hashes[counts >= least], counts[counts >= least].astype(np.int64)
+
+
+def _matrix(features: KnownNgrams, texts: Iterable[Text]) -> object:
+    """Return the values of texts as a sparse matrix, (N, F)."""
+    from scipy import sparse  # noqa: PLC0415  (takes a second to import)
+
+    places, values, ends = [np.zeros(0, np.int32)], [np.zeros(0)], [0]
+    for text in texts:
+        at, of_text = features.row(ngrams_of(text))
+        places.append(at.astype(np.int32))
+        values.append(of_text)
+        ends.append(ends[-1] + len(at))
+    shape = (len(ends) - 1, len(features.idf))
+    return sparse.csr_matrix((np.concatenate(values), np.concatenate(places), np.array(ends)), shape=shape)
+
+
+def _fitted(
+    matrix: object,
+    wanted: NDArray[np.bool_] | NDArray[np.float64],
+    importance: NDArray[np.float64],
+    features: KnownNgrams,
+    strength: float,
+    seed: int,
+) -> LinearWeights:
+    """Return the arrays of a member that is fitted to each output on its own, with a weight per text and output."""
+    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415  (takes a second to import)
+    from sklearn.linear_model import LogisticRegression, Ridge  # noqa: PLC0415
+
+    weight, bias = np.zeros((len(features.idf), wanted.shape[1])), np.zeros(wanted.shape[1])
+    is_binary = wanted.dtype == np.bool_
+    for output, of_output in enumerate(wanted.T):
+        if is_binary and wanted.shape[1] == 2 and output == 1 and not (wanted[:, 0] == wanted[:, 1]).any():
+            weight[:, 1], bias[1] = -weight[:, 0], -bias[0]
+            continue
+        if is_binary and of_output.all() == of_output.any():  # a label that no text has, or all
+            bias[output] = np.log((of_output.sum() + 0.5) / ((~of_output).sum() + 0.5))
+            continue
+        if is_binary:
+            model = LogisticRegression(C=strength, solver="liblinear", dual=True, max_iter=1000, random_state=seed)
+        else:
+            model = Ridge(alpha=1 / strength, solver="lsqr")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(matrix, of_output, sample_weight=importance[:, output])
+        weight[:, output], bias[output] = model.coef_.ravel(), np.ravel(model.intercept_)[0]
+    return {
+        WORDS: features.words,
+        CHARACTERS: features.characters,
+        LINEAR_IDF: features.idf,
+        LINEAR_WEIGHT: weight.astype(np.float16),
+        LINEAR_BIAS: bias.astype(np.float32),
+    }
