@@ -46,12 +46,13 @@ METHODS = (
     "bothways-scratch",
     "bothways-qrnn-scratch",
     "bothways",
+    "bothways-linear",
     "bothways-qrnn",
     "bothways-base",
     "fastai",
 )
 BASELINES = ("tfidf", "fasttext")
-NEED_A_PACK = ("bothways", "bothways-qrnn", "bothways-base", "fastai")
+NEED_A_PACK = ("bothways", "bothways-linear", "bothways-qrnn", "bothways-base", "fastai")
 _EXPECTED_FAULTS = (BothwaysError, NotImplementedError, FileNotFoundError, ValueError, subprocess.CalledProcessError)
 
 
@@ -124,7 +125,15 @@ def _run_method(task: Task, method: str, seed: int, arguments: argparse.Namespac
         return fastai.run(task, seed, options, folder, shared, known)
     pack = arguments.pretrained if method in NEED_A_PACK else None
     encoder: EncoderKind = "qrnn" if method.startswith("bothways-qrnn") else "lstm"
-    of_ours = ours.Options(pack, encoder, arguments.size, arguments.config, arguments.shared_config, arguments.device)
+    of_ours = ours.Options(
+        pack,
+        encoder,
+        arguments.size,
+        arguments.config,
+        arguments.shared_config,
+        arguments.device,
+        has_linear=method == "bothways-linear",
+    )
     return ours.run(task, seed, of_ours, folder, shared)
 
 

@@ -18,12 +18,14 @@ from benchmarks.accuracy.outcomes import ENSEMBLE, Outcome, Spent, Stopwatch, ve
 from benchmarks.accuracy.sets import Rows, Task
 
 import bothways
-from bothways.bundle.manifest import EncoderKind, Kind
+from bothways.bundle.manifest import LINEAR, EncoderKind, Kind
 from bothways.bundle.read import read_bundle
 from bothways.bundle.shipped import pack_path
 from bothways.training.choices import Device, Size
 
 SEPARATOR = "|"
+DIRECTIONS = "directions"
+"""The mean of the directions, without a linear member."""
 SHARED_STAGE = "shared language model"
 SHARED_CONFIG = Path(__file__).with_name("shared.toml")
 """Hyperparameters for fine-tuning the language models that several tasks share."""
@@ -41,6 +43,7 @@ class Options:
         config: TOML file with hyperparameters, or None.
         shared_config: TOML file with hyperparameters of the language models that several tasks share.
         device: ``cpu`` or ``cuda``.
+        has_linear: Whether a linear member is part of the ensemble.
     """
 
     pack: str | None
@@ -49,6 +52,7 @@ class Options:
     config: Path | None
     shared_config: Path
     device: Device
+    has_linear: bool = False
 
 
 def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Path) -> Outcome:
@@ -67,7 +71,9 @@ def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Pa
     if task.shared is not None:
         shared = shared_pack(task, options, shared_folder)
         pack, unlabeled = str(shared.path), []  # the pack was trained on them
-        config = _without_language_model(config, folder)
+        config = _with_section(config, "language_model", "epochs = 0", folder)
+    if options.has_linear:
+        config = _with_section(config, "linear", 'include = "auto"', folder)
     bundle = folder / "model.bundle"
     metrics = folder / "model.bundle.run" / "metrics.jsonl"
     was_resumed = metrics.exists()
@@ -102,6 +108,8 @@ def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Pa
     watch = Stopwatch()
     test = predict_rows(task.test.texts)
     predict = watch.stop()
+    if LINEAR in test:  # what the same training is worth without it
+        test[DIRECTIONS] = model.task.mean(test[name] for name in model.directions)
     order = [model.labels.index(label) for label in task.labels]
     thresholds, valid_probabilities = {}, {}
     if model.manifest.thresholds is not None:  # of the ensemble; those of a direction are chosen by this benchmark
@@ -190,17 +198,17 @@ def shared_pack(task: Task, options: Options, folder: Path) -> SharedPack:
     return SharedPack(pack, found["epochs"][stage], found["seconds"][stage], Spent(**found["spent"]))
 
 
-def _without_language_model(config: Path | None, folder: Path) -> Path:
-    """Write hyperparameters that leave the language models of a pack unchanged, and return their path.
+def _with_section(config: Path | None, section: str, line: str, folder: Path) -> Path:
+    """Write hyperparameters with one more section, and return their path.
 
     Raises:
-        ValueError: ``config`` sets hyperparameters of the language models, which are not trained.
+        ValueError: ``config`` has this section already.
     """
     given = config.read_text(encoding="utf-8") if config else ""
-    if "[language_model]" in given:
-        raise ValueError(f"{config} sets [language_model], but this task shares language models: use --shared-config")
+    if f"[{section}]" in given:
+        raise ValueError(f"{config} sets [{section}], but the benchmark sets {line} in it. Remove the section")
     path = folder / "config.toml"
-    path.write_text(f"{given}\n[language_model]\nepochs = 0\n", encoding="utf-8")
+    path.write_text(f"{given}\n[{section}]\n{line}\n", encoding="utf-8")
     return path
 
 

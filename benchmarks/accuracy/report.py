@@ -24,6 +24,7 @@ METHODS = {
     "bothways-scratch": "bothways without a pack",
     "bothways-qrnn-scratch": "bothways, QRNN without a pack",
     "bothways": "bothways",
+    "bothways-linear": "bothways with a linear member",
     "bothways-qrnn": "bothways, QRNN",
     "bothways-base": "bothways, en-base",
 }
