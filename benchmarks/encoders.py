@@ -6,7 +6,8 @@ trained, the CPU time of a step of each kind is measured in turns, and a kind is
 the time. A kind is first trained for a quarter of the time with each learning rate, and then with the better one. SRU
 (arXiv 1709.02755) and minGRU (arXiv 2410.01201) exist only here. With --little-text there is so little training text
 that the models overfit, which compares regularization. With --pack, the tokenizer is that of a pack, and with
---continued also the embedding and the decoder. With --tokens, all models read as many tokens instead.
+--continued also the embedding and the decoder. With --imitate, a model learns the outputs of the pack's last layer by
+their squared error, instead of the next token. With --tokens, all models read as many tokens instead.
 """
 
 from __future__ import annotations
@@ -34,10 +35,12 @@ from bothways.bundle.shipped import pack_path
 from bothways.data.corpus import Corpus
 from bothways.data.token_store import TokenStore
 from bothways.nn.dropout import weight_dropout
+from bothways.nn.encoder import EncoderNetwork
 from bothways.nn.language_model import LanguageModelNetwork
 from bothways.nn.lstm import LstmLayer
+from bothways.nn.next_token import CandidateSampler
 from bothways.nn.qrnn import QrnnLayer, pool
-from bothways.nn.state import LayerState
+from bothways.nn.state import LayerState, State
 from bothways.text.reading import Direction
 from bothways.text.subwords import train_tokenizer
 from bothways.text.tokenizer import Tokenizer
@@ -212,6 +215,29 @@ class Kind:
     widened: float = 1
 
 
+class ImitatingNetwork(LanguageModelNetwork):
+    """A language model that learns the outputs of another model's last layer, by their squared error."""
+
+    def __init__(self, encoder: EncoderNetwork, teacher: EncoderNetwork) -> None:
+        super().__init__(encoder)
+        self._teacher = [teacher.eval()]  # in a list, so that its weights are not this model's
+        self._teacher_state: State = []
+
+    def forward(
+        self, ids: Tensor, targets: Tensor, state: State, sampler: CandidateSampler | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, State]:
+        """Return the loss instead of that of the next tokens. Evaluation is that of a language model."""
+        if not self.training:
+            return super().forward(ids, targets, state, sampler)
+        (teacher,) = self._teacher
+        if not any(values.any() for layer in state for values in layer.values()):  # the stream begins
+            self._teacher_state = teacher.zero_state(len(ids))
+        with torch.no_grad():
+            wanted, _, self._teacher_state = teacher(ids, self._teacher_state)
+        raw, dropped, next_state = self.encoder(ids, state)
+        return (raw - wanted).float().square().sum(dim=2).mean(), raw, dropped, next_state
+
+
 def _qrnn(layer: type[QrnnLayer], *, output_gate: bool = True) -> Callable[[int, int, int], nn.Module]:
     return lambda below, width, window: layer(below, width, window=window, output_gate=output_gate)
 
@@ -248,6 +274,7 @@ def main() -> None:
     options.add_argument("--tokens", type=int, help="tokens to train on, instead of --seconds")
     options.add_argument("--pack", help="pack whose tokenizer is used")
     options.add_argument("--continued", action="store_true", help="also take the pack's embedding and decoder")
+    options.add_argument("--imitate", action="store_true", help="learn the outputs of the pack; needs --continued")
     options.add_argument("--little-text", action="store_true")
     found = options.parse_args()
     torch.set_num_threads(1)
@@ -260,7 +287,9 @@ def main() -> None:
     tokenizer = pack.tokenizer if pack else None
     texts, vocabulary = texts_of(found.corpus, few, parameters.tokenizer.vocabulary_size, tokenizer)
     start = pack if found.continued else None
-    makers = {name: partial(model_of, name, sizes, vocabulary, start) for name in found.kinds}
+    makers: dict[str, Maker] = {name: partial(model_of, name, sizes, vocabulary, start) for name in found.kinds}
+    if found.imitate and start is not None:
+        makers = {name: partial(imitator_of, maker, start) for name, maker in makers.items()}
     costs = seconds_per_step(makers, texts, config)
     print(f"vocabulary {vocabulary}, {texts.store.lengths[texts.training].sum():,} tokens to train on", flush=True)
     print("| kind | parameters | ms per step | tokens | learning rate |", *(f"seed {s} |" for s in found.seeds))
@@ -319,6 +348,18 @@ def model_of(name: str, sizes: EncoderConfig, vocabulary: int, start: Bundle | N
             model.encoder.embedding.weight.copy_(torch.from_numpy(weights["encoder.embedding.weight"]))
             model.decoder.bias.copy_(torch.from_numpy(weights["decoder.bias"]))
     return model
+
+
+def imitator_of(maker: Maker, pack: Bundle, seed: int) -> LanguageModelNetwork:
+    """Return a model that learns the outputs of a pack's forward model."""
+    teacher = build_language_model(pack.manifest.member(Direction.FORWARD).architecture, Direction.FORWARD, 0)
+    weights = pack.weights[Direction.FORWARD]
+    teacher.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+    teacher.encoder.compute_type = fast_type(torch.device("cpu"))
+    model = maker(seed)
+    imitator = ImitatingNetwork(model.encoder, teacher.encoder)
+    imitator.load_state_dict(model.state_dict())
+    return imitator
 
 
 def _training(
