@@ -21,6 +21,8 @@ from bothways.training.one_direction import ERROR_KEY, train_direction
 from bothways.training.plan import Plan
 from bothways.training.reports import Report, parse_report
 
+_Lines = queue.SimpleQueue[tuple[Direction, bytes]]
+"""Lines of the standard output of each direction's process, and an empty one at its end."""
 _MAX_STDERR_CHARACTERS = 2000
 KEEP_MEMORY = {
     "MALLOC_MMAP_MAX_": "0",
@@ -52,12 +54,15 @@ def train_directions(folder: Path, plan: Plan) -> Generator[Report, None, None]:
             yield from train_direction(folder, direction)
         return
     with tempfile.TemporaryFile() as stderr, contextlib.ExitStack() as stack:
-        workers = {}
+        workers, lines = {}, _Lines()
         for direction in directions:
             worker = stack.enter_context(_start(folder, direction, plan.threads, stderr))
+            reader = threading.Thread(target=_collect, args=(direction, worker.stdout, lines), daemon=True)
+            reader.start()
+            stack.callback(reader.join)  # before its pipe is closed
             stack.callback(worker.kill)
             workers[direction] = worker
-        yield from _reports(workers, stderr)
+        yield from _reports(workers, lines, stderr)
 
 
 def _start(folder: Path, direction: Direction, threads: int, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
@@ -71,17 +76,15 @@ def _start(folder: Path, direction: Direction, threads: int, stderr: IO[bytes]) 
     )
 
 
-def _reports(workers: dict[Direction, subprocess.Popen[bytes]], stderr: IO[bytes]) -> Generator[Report, None, None]:
-    lines: queue.SimpleQueue[tuple[Direction, bytes]] = queue.SimpleQueue()
+def _collect(direction: Direction, output: IO[bytes], lines: _Lines) -> None:
+    for line in output:
+        lines.put((direction, line))
+    lines.put((direction, b""))  # end of file
 
-    def collect(direction: Direction, output: IO[bytes]) -> None:
-        for line in output:
-            lines.put((direction, line))
-        lines.put((direction, b""))  # end of file
 
-    for direction, worker in workers.items():
-        assert worker.stdout is not None
-        threading.Thread(target=collect, args=(direction, worker.stdout), daemon=True).start()
+def _reports(
+    workers: dict[Direction, subprocess.Popen[bytes]], lines: _Lines, stderr: IO[bytes]
+) -> Generator[Report, None, None]:
     running = len(workers)
     while running:
         direction, line = lines.get()
