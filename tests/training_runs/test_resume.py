@@ -373,8 +373,8 @@ def test_two_processes_train_the_same_language_model_as_one(tmp_path: Path, enco
     for direction, ours in weights[2].items():
         for name, array in ours.items():
             np.testing.assert_allclose(array, weights[1][direction][name], atol=2e-3)
+    # Whether two processes sum in another order depends on the processor. That there are two shows the next test.
     assert losses[2] == pytest.approx(losses[1], abs=2e-3)
-    assert losses[2] != losses[1]  # two processes sum in another order (float16 in a pack may hide it)
 
 
 @pytest.mark.slow
