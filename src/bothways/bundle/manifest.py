@@ -20,6 +20,7 @@ from bothways.errors import quoted
 from bothways.schema import STOP_EARLY, Document, Entries, Items
 from bothways.tasks import task as tasks
 from bothways.tasks.labels import LONGEST_LABEL, LabelKind
+from bothways.tasks.metrics import Scores
 from bothways.tasks.registry import task_of
 from bothways.tasks.task import Task, TaskRecord
 from bothways.text.reading import Direction, Ids, SpecialTokenPlacement
@@ -219,6 +220,11 @@ class LinearMember(Document):
     words: Annotated[int, Field(ge=0, le=10_000_000)]
     characters: Annotated[int, Field(ge=0, le=10_000_000)]
     weight: Annotated[FiniteFloat, Field(gt=0, le=1)]
+
+
+def with_linear(task: Task, member: LinearMember | None, directions: Scores, linear: Scores | None) -> Scores:
+    """Return scores of one or more directions, mixed with those of the linear member if there is one."""
+    return directions if member is None or linear is None else task.mixed(directions, linear, member.weight)
 
 
 class Calibration(Document):

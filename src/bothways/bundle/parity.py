@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field, FiniteFloat
 
 from bothways import strict_json
-from bothways.bundle.manifest import LINEAR, EarlyExit, Kind, LinearMember, Manifest
+from bothways.bundle.manifest import LINEAR, EarlyExit, Kind, LinearMember, Manifest, with_linear
 from bothways.errors import BundleBroken, shown
 from bothways.schema import Document, Entries, Faults, Items, validated
 from bothways.tasks.labels import LabelValue
@@ -93,10 +93,10 @@ class ParityRow(Document):
             column, so that a changed order of columns is noticed.
         ids: Its tokens as written, before any reading order.
         probabilities: For a classifier: the probability of each label, by direction, for the linear member if there is
-            one, and for the calibrated ensemble.
-            They are stored by label, so that a changed order of labels is noticed.
-        values: For regression: the predicted value of each target, by direction and for the ensemble. A single target
-            is called ``value``.
+            one, and for the calibrated ensemble. They are stored by label, so that a changed order of labels is
+            noticed.
+        values: For regression: the predicted value of each target, by direction, for the linear member if there is one,
+            and for the ensemble. A single target is called ``value``.
         loss: For a language model: the mean negative log-likelihood (nats per token) by direction.
         decision: For classification: what follows from the ensemble's probabilities.
         early_exit: What early exit does; None if it was not calibrated.
@@ -206,10 +206,9 @@ def with_decisions(
         ensemble = _vector(scores[ENSEMBLE], task)
         early = None
         if early_exit is not None:
-            alone = _vector(scores[early_exit.first], task)
-            if linear is not None:
-                alone = task.mixed(alone, _vector(scores[LINEAR], task), linear.weight)
-            first = task.with_temperature(alone, early_exit.temperature)
+            of_linear = _vector(scores[LINEAR], task) if LINEAR in scores else None
+            mixed = with_linear(task, linear, _vector(scores[early_exit.first], task), of_linear)
+            first = task.with_temperature(mixed, early_exit.temperature)
             early = _early_exit(first, ensemble, task, early_exit)
         result.append(row.model_copy(update={"decision": decision_of(task.decide(ensemble)), "early_exit": early}))
     return result

@@ -27,13 +27,14 @@ from bothways.bundle.manifest import (
     TOKENIZER_FILE,
     FileRecord,
     Kind,
+    LinearMember,
     Manifest,
     digest_of,
 )
 from bothways.bundle.parity import ParityRow, parse_parity_record
 from bothways.bundle.regular_file import read_regular_file
 from bothways.bundle.signature import SIGNATURE_FILE, check_signature
-from bothways.bundle.weights import member_shapes, read_linear_weights, read_weights
+from bothways.bundle.weights import LinearWeights, member_shapes, read_linear_weights, read_weights
 from bothways.errors import BundleBroken, BundleMissing, BundleTooNew, quoted
 from bothways.schema import validated
 from bothways.text.fields import Text, columns_text
@@ -50,7 +51,7 @@ class Bundle:
         name: The path of the bundle, for messages.
         manifest: The content of ``bundle.json``.
         tokenizer: The tokenizer that all members share.
-        linear: Arrays by tensor name of the linear member; None if there is none.
+        linear: The linear member and its arrays by tensor name; None if there is none.
         weights: Arrays by tensor name, for each direction. Code that converts them may remove them from the dictionary,
             so that no array is in memory twice.
         parity_record: Texts with the probabilities that the trainer computed for them.
@@ -61,7 +62,7 @@ class Bundle:
     tokenizer: Tokenizer
     weights: dict[Direction, dict[str, NDArray[np.float32]]]
     parity_record: list[ParityRow]
-    linear: dict[str, NDArray[np.generic]] | None = None
+    linear: tuple[LinearMember, LinearWeights] | None = None
 
     @property
     def digest(self) -> str:
@@ -116,7 +117,8 @@ def read_bundle(path: str | os.PathLike[str], kind: Kind, key: str | os.PathLike
     linear = None
     if manifest.linear is not None:
         data = contents.pop(manifest.linear.weights)
-        linear = read_linear_weights(data, manifest.linear, manifest.outputs, f"{folder / manifest.linear.weights}")
+        name = f"{folder / manifest.linear.weights}"
+        linear = (manifest.linear, read_linear_weights(data, manifest.linear, manifest.outputs, name))
     parity_record = parse_parity_record(contents[PARITY_FILE], manifest, f"{folder / names[PARITY_FILE]}")
     return Bundle(str(folder), manifest, tokenizer, weights, parity_record, linear)
 

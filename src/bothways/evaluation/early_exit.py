@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bothways.arguments import as_flag, as_names, as_number, as_path, checked, optional
-from bothways.bundle.manifest import LINEAR, EarlyExit, EarlyExitPoint, Kind
+from bothways.bundle.manifest import LINEAR, EarlyExit, EarlyExitPoint, Kind, with_linear
 from bothways.bundle.parity import ENSEMBLE
 from bothways.bundle.read import read_bundle
 from bothways.bundle.write import write_bundle
@@ -117,12 +117,10 @@ def fit_early_exit(
         )
     weights = dict(whole.weights)  # a classifier takes the weights out of its bundle
     probabilities = Classifier(whole).predict_proba_by_direction(rows.texts)
-    by_direction = {direction: probabilities[direction] for direction in manifest.directions}
-    if manifest.linear is not None:
-        by_direction = {
-            direction: task.mixed(rows_of, probabilities[LINEAR], manifest.linear.weight)
-            for direction, rows_of in by_direction.items()
-        }
+    by_direction = {
+        direction: with_linear(task, manifest.linear, probabilities[direction], probabilities.get(LINEAR))
+        for direction in manifest.directions
+    }
     early_exit = calibrate_early_exit(by_direction, probabilities[ENSEMBLE], true, largest_loss, task)
     write_bundle(
         out,
@@ -133,7 +131,7 @@ def fit_early_exit(
         parity_record=whole.parity_record,
         training=manifest.training,
         early_exit=early_exit,
-        linear=None if manifest.linear is None or whole.linear is None else (manifest.linear, whole.linear),
+        linear=whole.linear,
         verify=verify_in_fresh_process,
     )
     return early_exit

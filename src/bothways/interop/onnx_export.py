@@ -279,12 +279,13 @@ def _linear_outputs(graph: GraphBuilder, bundle: Bundle) -> str | None:
     """Add the linear member and return the name of its outputs, (B, C), or None if there is none."""
     if bundle.linear is None:
         return None
+    _, arrays = bundle.linear
     places = graph.input("ngrams", ["texts", "ngrams"], TensorProto.INT64)
     values = graph.input("ngram_values", ["texts", "ngrams"])
-    weights = graph.add("Gather", graph.constant(bundle.linear[LINEAR_WEIGHT].astype(np.float32)), places)
+    weights = graph.add("Gather", graph.constant(arrays[LINEAR_WEIGHT].astype(np.float32)), places)
     products = graph.add("Mul", weights, graph.add("Unsqueeze", values, graph.constant([2])))
     total = graph.add("ReduceSum", products, graph.constant([1]), keepdims=0)
-    return graph.add("Add", total, graph.constant(bundle.linear[LINEAR_BIAS].astype(np.float32)))
+    return graph.add("Add", total, graph.constant(arrays[LINEAR_BIAS].astype(np.float32)))
 
 
 def _linear_metadata(bundle: Bundle) -> dict[str, str]:
@@ -293,9 +294,9 @@ def _linear_metadata(bundle: Bundle) -> dict[str, str]:
     ``hashes`` are those of the n-grams of words, and then those of characters, 4 bytes each. ``idf`` are their inverse
     document frequencies, in half precision. Both are little-endian, in base64.
     """
-    linear, arrays = bundle.manifest.linear, bundle.linear
-    if linear is None or arrays is None:
+    if bundle.linear is None:
         return {}
+    linear, arrays = bundle.linear
     hashes = np.concatenate([arrays[WORDS], arrays[CHARACTERS]]).astype("<u4")
     fields = {"words": linear.words, "characters": linear.characters}
     encoded = {"hashes": hashes, "idf": arrays[LINEAR_IDF].astype("<f2")}
@@ -329,11 +330,11 @@ def _add_scores(graph: GraphBuilder, logits: dict[str, str], linear: str | None,
     if linear is not None and task.activation_name == "softmax":  # fitted one against the rest
         linear = graph.add("Neg", graph.add("Softplus", graph.add("Neg", linear)))
     of_linear = activation(linear, LINEAR) if linear is not None else ""
-    if task.no_probabilities:
-        mixed(mean, of_linear, ENSEMBLE) if linear is not None else graph.add("Identity", mean, out=ENSEMBLE)
-        return
-    if task.temperature == 1 and linear is None:
+    if linear is None and task.temperature == 1:
         graph.add("Identity", mean, out=ENSEMBLE)
+        return
+    if task.no_probabilities:
+        mixed(mean, of_linear, ENSEMBLE)
         return
     least = graph.constant(np.float32(1 - LARGEST_WITH_ODDS))
     values = graph.add("Log", graph.add("Max", mean, least))
@@ -375,7 +376,7 @@ def _ngram_inputs(bundle: Bundle, rows: Sequence[ParityRow]) -> dict[str, NDArra
     """Return the inputs of the linear member for texts of the parity record, if there is one."""
     if bundle.linear is None:
         return {}
-    known = KnownNgrams.of(bundle.linear)
+    known = KnownNgrams.of(bundle.linear[1])
     found = [known.row(ngrams_of(row.text_in(bundle.manifest.training.text_columns))) for row in rows]
     longest = max(len(places) for places, _ in found)
     ngrams, values = np.zeros((len(rows), longest), np.int64), np.zeros((len(rows), longest), np.float32)

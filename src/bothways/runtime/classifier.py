@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bothways.arguments import as_flag, as_integer, as_path, as_text, checked, optional
-from bothways.bundle.manifest import LINEAR, EarlyExit, Kind, Manifest
+from bothways.bundle.manifest import LINEAR, EarlyExit, Kind, Manifest, with_linear
 from bothways.bundle.parity import ENSEMBLE, recorded_scores
 from bothways.bundle.read import Bundle, read_bundle
 from bothways.bundle.weights import Weights
@@ -173,7 +173,7 @@ class Classifier:
             del weights
             return_freed_memory()  # the member's weights, and the memory in which they were packed
         self.engine = SlotEngine(members, sessions, at_once)
-        self._linear = None if bundle.linear is None else LinearModel(bundle.linear, self.task)
+        self._linear = None if bundle.linear is None else LinearModel(bundle.linear[1], self.task)
 
     def __repr__(self) -> str:
         parts: list[str] = [self.task.name]
@@ -318,7 +318,7 @@ class Classifier:
     def prepare(self, text: Text) -> PreparedText:
         """Return a validated text with its tokens, and with the scores of the linear member if there is one.
 
-        Guarantee 3: this is the only place where a model's texts become tokens.
+        Guarantee 3: a whole text is tokenized here, once for all members.
         """
         tokens = self.tokenizer.tokenize(text)
         linear = None if self._linear is None else self._linear.scores(text)
@@ -379,9 +379,7 @@ class Classifier:
 
     def _with_linear(self, directions: Scores, linear: Scores | None) -> Scores:
         """Return scores of one or more directions, mixed with those of the linear member if there is one."""
-        if linear is None or self.manifest.linear is None:
-            return directions
-        return self.task.mixed(directions, linear, self.manifest.linear.weight)
+        return with_linear(self.task, self.manifest.linear, directions, linear)
 
     def _scores(self, number: int, pooled: Pooled) -> Scores:
         """Return the scores of one member for a text."""

@@ -25,7 +25,7 @@ import numpy as np
 
 from bothways import strict_json
 from bothways.arguments import as_path, as_text, checked, optional
-from bothways.bundle.manifest import LINEAR, EarlyExit, Kind
+from bothways.bundle.manifest import LINEAR, EarlyExit, Kind, with_linear
 from bothways.bundle.parity import (
     ENSEMBLE,
     LARGEST_DIFFERENCE,
@@ -204,10 +204,8 @@ def _of_early_exit(model: Classifier, bundle: Bundle, early_exit: EarlyExit) -> 
 
 def _of_first(found: Prediction, bundle: Bundle, early_exit: EarlyExit) -> Scores:
     """Return the scores by which early exit decides, before its temperature."""
-    alone, linear = found.scores[early_exit.first], bundle.manifest.linear
-    if linear is None:
-        return alone
-    return bundle.manifest.decisions.mixed(alone, found.scores[LINEAR], linear.weight)
+    manifest = bundle.manifest
+    return with_linear(manifest.decisions, manifest.linear, found.scores[early_exit.first], found.scores.get(LINEAR))
 
 
 def _different_tokens(bundle: Bundle) -> int:

@@ -96,23 +96,20 @@ def fit_linear(
         importance *= task.one_vs_rest_weights(targets, class_weights)[kept]
     if weights is not None:
         importance *= weights[kept, None]
-    best: tuple[float, float, TrainedLinear | None] = (np.inf, 0.0, None)
+    valid = [ngrams_of(text) for text in valid_texts]
+    least, weight, best = np.inf, 0.0, None
     for strength in _STRENGTHS:
         arrays = _fitted(matrix, wanted, importance, features, strength, seed)
         model = LinearModel(arrays, task)
-        scores = np.array([model.scores(text) for text in valid_texts])
-        for weight in _WEIGHTS:
-            loss = _loss(task, directions, scores, weight, valid_targets)
-            if loss < best[0]:
-                member = LinearMember(
-                    weights=LINEAR_FILE, words=len(features.words), characters=len(features.characters), weight=1.0
-                )
-                best = loss, weight, TrainedLinear(member, arrays, model, scores)
-    _, weight, found = best
-    if found is None or not weight:
+        scores = np.array([model.scores_of(ngrams) for ngrams in valid])
+        for tried in _WEIGHTS:
+            loss = _loss(task, directions, scores, tried, valid_targets)
+            if loss < least:
+                least, weight, best = loss, tried, (arrays, model, scores)
+    if best is None or not weight:
         return None
-    member = found.member.model_copy(update={"weight": weight})
-    return TrainedLinear(member, found.arrays, found.model, found.validation)
+    words, characters = len(features.words), len(features.characters)
+    return TrainedLinear(LinearMember(weights=LINEAR_FILE, words=words, characters=characters, weight=weight), *best)
 
 
 def _loss(task: Task, directions: Scores, linear: Scores, weight: float, targets: Targets) -> float:
@@ -135,10 +132,8 @@ def _features(texts: Sequence[Text], outputs: int, seed: int) -> tuple[KnownNgra
         if values > _MOST_VALUES:
             break
     least = 2 if kept >= _MANY_TEXTS else 1
-    (word_hashes, word_counts), (character_hashes, character_counts) = (
-        _frequent(words, least),
-        _frequent(characters, least),
-    )
+    word_hashes, word_counts = _frequent(words, least)
+    character_hashes, character_counts = _frequent(characters, least)
     counts = np.concatenate([word_counts, character_counts])
     most = min(_MOST_NGRAMS, _MOST_WEIGHTS // outputs)
     if len(counts) > most:
