@@ -38,7 +38,7 @@ def config_of(epochs: int) -> str:
     return '[linear]\ninclude = "auto"\n' + (
         CONFIG.replace("[pretraining]\n", "[pretraining]\ncandidates = 40\n")
         .replace("epochs = 1\n", f"epochs = {epochs}\n")
-        .replace("epochs = 3", f"epochs = {epochs}")
+        .replace("epochs = 3", f"epochs = {epochs}\ndistillation_temperature = 2")
         .replace("= 1.5", f"= {1.5 * epochs}")
         .replace(
             "= 0.012", "= 0.004"
@@ -91,7 +91,13 @@ def config(tmp_path: Path) -> Path:
 def train_arguments(tmp_path: Path, data: Path, config: Path) -> list[object]:
     unlabeled = tmp_path / "more.jsonl"
     unlabeled.write_text("".join(json.dumps({"text": text}) + "\n" for text, _ in some_rows(40, seed=3)))
-    texts = [data, "--text", "text", "--label", "label", "--unlabeled", unlabeled]
+    taught = tmp_path / "taught.csv"
+    rows = [
+        f"{text},{0.9 if label == 'good' else 0.2},{0.1 if label == 'good' else 0.8}"
+        for text, label in some_rows(40, 5)
+    ]
+    taught.write_text("\n".join(["text,good,bad", *rows]))
+    texts = [data, "--text", "text", "--label", "label", "--unlabeled", unlabeled, "--soft-labels", taught]
     return ["train", *texts, "--pretrained", "none", "--config", config, "--force"]
 
 

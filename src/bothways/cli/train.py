@@ -71,6 +71,13 @@ def train(
     unlabeled: Annotated[
         str | None, typer.Option(metavar="FILE", help="More texts, used by the language models only.")
     ] = None,
+    soft_labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="More texts with the probabilities of a teacher, one column per label as predict writes, or labels.",
+        ),
+    ] = None,
     pretrained: Annotated[
         str,
         typer.Option(
@@ -120,6 +127,7 @@ def train(
         out=out,
         valid=valid,
         unlabeled=unlabeled,
+        soft_labels=soft_labels,
         pretrained=pretrained,
         size=size,
         encoder=encoder,

@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, ValuesView
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from bothways.data.dialect import Dialect
 from bothways.data.invalid import refuse_invalid
-from bothways.data.table import Chunk
+from bothways.data.table import Chunk, Table
 from bothways.data.tables import TableSource, open_table
 from bothways.errors import ConfigError, DataError, quoted
 from bothways.tasks.labels import KNOWN_SHOWN, as_list, listed
@@ -101,14 +101,102 @@ def read_labeled(
     options = ["--text"] * len(text_columns) + [label_option] * len(labels)
     options = [*options, "--weight"][: len(columns)]
 
+    parse = _label_parser(task, label, "" if keep_unknown else known_in, unknown_advice)
+    chunks = _chunks(source, columns, options, dialect)
+    rows = _labeled(source, chunks, _Columns(text_columns, labels, weight), parse, drop_invalid)
+    return rows if task.labels else replace(rows, labels=task.unified(rows.labels))
+
+
+def read_soft_labels(
+    source: TableSource,
+    text: TextColumns,
+    label: str | None,
+    task: Task,
+    *,
+    dialect: Dialect | None = None,
+    weight: str | None = None,
+    drop_invalid: bool = False,
+) -> LabeledTexts:
+    """Return all texts of a source with what a teacher predicts for them.
+
+    A prediction is a column of probabilities per label, called ``probability_LABEL`` as ``bothways predict`` writes
+    it, or ``LABEL``; for regression the column ``predicted_value``. A table without such columns has the predictions in
+    the label column.
+
+    Args:
+        source: A path, or a table in memory.
+        text: Text column, or several.
+        label: Label column of a table without probabilities.
+        task: The task, fitted to the training rows.
+        dialect: What the user states about a file.
+        weight: Column of the weights of texts in the training loss. A table without it has weights of 1.
+        drop_invalid: Leave invalid rows out. They are listed in the result.
+
+    Raises:
+        DataError: A column is missing, rows are invalid, or there is no row.
+    """
+    texts = columns_of(text)
+    with open_table(source, dialect) as table:
+        predicted = task.soft_label_columns(table.columns)
+        parse: Callable[[Sequence[object]], Label] = lambda cells: _cell("", task.parse_soft, cells)  # noqa: E731
+        if predicted is None:
+            predicted = _hard_labels(table, label, task)
+            parse = _label_parser(task, label, "the training rows have", "")
+        columns = _Columns(texts, predicted, weight if weight in table.columns else None)
+        chunks = _table_chunks(table, columns.all, ["--text"] * len(texts))
+        return _labeled(source, chunks, columns, parse, drop_invalid)
+
+
+def _hard_labels(table: Table, label: str | None, task: Task) -> list[str]:
+    """Return the label columns of a table without probabilities.
+
+    Raises:
+        DataError: The table has no such columns.
+    """
+    columns = [label] if label is not None else list(task.label_columns)
+    if columns and set(columns) <= set(table.columns):
+        return columns
+    wanted = task.columns()[-max(1, len(task.labels)) :]
+    for names in (wanted, task.labels):
+        missing = [name for name in names if name not in table.columns]
+        if 0 < len(missing) < len(names):
+            raise DataError(f"{table.name} has probabilities of some labels, but no column {listed(missing)}")
+    otherwise = f", or the label column {quoted(label)}" if label is not None else ""
+    raise DataError(f"{table.name} has no soft labels. Expected the columns {listed(wanted, KNOWN_SHOWN)}{otherwise}")
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """The columns of labeled rows."""
+
+    text: list[str]
+    labels: list[str]
+    weight: str | None
+
+    @property
+    def all(self) -> list[str]:
+        return [*self.text, *self.labels, *([self.weight] if self.weight is not None else [])]
+
+
+def _label_parser(
+    task: Task, label: str | None, known_in: str, unknown_advice: str
+) -> Callable[[Sequence[object]], Label]:
+    """Return a function that returns the label in the label columns of a row.
+
+    Args:
+        task: Parses the labels.
+        label: Label column; None for one 0/1 column per label.
+        known_in: What has the labels of the task, for the error about others; empty to allow others.
+        unknown_advice: What a user can do about others, for the same error.
+    """
     known: dict[str, Label] = {}  # most labels occur many times
 
-    def parse_labels(cells: Sequence[object]) -> Label:
+    def parse(cells: Sequence[object]) -> Label:
         cell = cells[0] if label is not None else list(cells)
         if type(cell) is str and cell in known:
             return known[cell]
         found = _cell(label or "", task.parse, cell)
-        if not keep_unknown and (unknown := task.unknown(found)):
+        if known_in and (unknown := task.unknown(found)):
             raise InvalidCellError(
                 label or "",
                 f"unknown label {listed(unknown)}; {known_in} {listed(task.labels, KNOWN_SHOWN)}{unknown_advice}",
@@ -117,28 +205,50 @@ def read_labeled(
             known[cell] = found
         return found
 
+    return parse
+
+
+def _labeled(
+    source: TableSource,
+    chunks: Iterable[tuple[str, Chunk, Iterator[_Cells]]],
+    columns: _Columns,
+    parse_labels: Callable[[Sequence[object]], Label],
+    drop_invalid: bool,
+) -> LabeledTexts:
+    """Return labeled texts.
+
+    Args:
+        source: Where they come from.
+        chunks: Its chunks, with the cells in ``columns.all``.
+        columns: The columns.
+        parse_labels: Returns the label in the label columns of a row.
+        drop_invalid: Leave invalid rows out.
+
+    Raises:
+        DataError: Rows are invalid, there is no row, all texts are empty, or all weights are 0.
+    """
+
     def parse(cells: _Cells) -> tuple[Text, Label, float]:
-        if isinstance(cells[0], str) and cells[0] == columns[0]:
-            _refuse_header(cells, columns)
+        if isinstance(cells[0], str) and cells[0] == columns.text[0]:
+            _refuse_header(cells, columns.all)
         return (
-            parse_text(cells[: len(text_columns)], text_columns),
-            parse_labels(cells[len(text_columns) :][: len(labels)]),
-            1.0 if weight is None else _cell(weight, _parse_weight, cells[-1]),
+            parse_text(cells[: len(columns.text)], columns.text),
+            parse_labels(cells[len(columns.text) :][: len(columns.labels)]),
+            1.0 if columns.weight is None else _cell(columns.weight, _parse_weight, cells[-1]),
         )
 
-    name, parsed, invalid = _valid_rows(_chunks(source, columns, options, dialect), parse)
+    name, parsed, invalid = _valid_rows(chunks, parse)
     if not drop_invalid:
         refuse_invalid(invalid, len(parsed) + len(invalid))
     _refuse_empty(source, name, parsed, invalid)
     texts = [each[0] for each in parsed]
     if all(map(is_blank, texts)):
-        verb = "is" if len(text_columns) == 1 else "are"
-        raise DataError(f"{name}: {columns_text(text_columns)} {verb} empty in every row")
-    weights = None if weight is None else [each[2] for each in parsed]
+        verb = "is" if len(columns.text) == 1 else "are"
+        raise DataError(f"{name}: {columns_text(columns.text)} {verb} empty in every row")
+    weights = None if columns.weight is None else [each[2] for each in parsed]
     if weights is not None and not any(weights):
-        raise DataError(f"{name}: the column {quoted(weight)} is 0 in every row, so nothing would be learned")
-    found = [each[1] for each in parsed]
-    return LabeledTexts(name, texts, found if task.labels else task.unified(found), weights, tuple(invalid))
+        raise DataError(f"{name}: the column {quoted(columns.weight)} is 0 in every row, so nothing would be learned")
+    return LabeledTexts(name, texts, [each[1] for each in parsed], weights, tuple(invalid))
 
 
 def labeled_source(data: object, labels: object, text: TextColumns | None, label: str | None) -> LabeledSource:
@@ -353,7 +463,14 @@ def _chunks(
 ) -> Iterator[tuple[str, Chunk, Iterator[_Cells]]]:
     """Yield the name of the source, each chunk, and the cells of the given columns in its rows."""
     with open_table(source, dialect) as table:
-        for column, option in zip(columns, options, strict=True):
-            table.require_column(column, option)
-        for chunk in table.chunks(columns):
-            yield table.name, chunk, zip(*(chunk.column(column) for column in columns), strict=True)
+        yield from _table_chunks(table, columns, options)
+
+
+def _table_chunks(
+    table: Table, columns: Sequence[str], options: Sequence[str]
+) -> Iterator[tuple[str, Chunk, Iterator[_Cells]]]:
+    """Yield what ``_chunks`` does for an open table. Columns without an option are known to be there."""
+    for column, option in zip(columns, options, strict=False):
+        table.require_column(column, option)
+    for chunk in table.chunks(columns):
+        yield table.name, chunk, zip(*(chunk.column(column) for column in columns), strict=True)

@@ -6,7 +6,7 @@ In: label values, arrays. Out: labels, warnings, probabilities. Does not know fi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from bothways.errors import ConfigError, DataError, quoted
 from bothways.tasks import labels
 from bothways.tasks.metrics import Scores
-from bothways.tasks.task import Label, TaskRecord
+from bothways.tasks.task import Label, LabeledTexts, SoftLabel, TaskRecord
+from bothways.text.validation import is_missing
 
 CLASS_COLUMN_PREFIX = "probability_"
 LARGEST_WITH_ODDS = 1 - 1e-12
@@ -68,6 +69,56 @@ def label_positions(known: tuple[str, ...], found: Iterable[str], name: str) -> 
         there = labels.listed(known, labels.KNOWN_SHOWN)
         raise DataError(f"{name}: unknown labels {labels.listed(unknown)}; the model has {there}")
     return {label: position for position, label in enumerate(known)}
+
+
+def probability_columns(known: tuple[str, ...], columns: Sequence[str]) -> list[str] | None:
+    """Return the columns of a table with the probability of each label, in the order of the labels.
+
+    They are called as ``bothways predict`` writes them, or as the labels. None if a label has no such column.
+    """
+    for prefix in (CLASS_COLUMN_PREFIX, ""):
+        found = [f"{prefix}{label}" for label in known]
+        if set(found) <= set(columns):
+            return found
+    return None
+
+
+def parse_share(label: str, value: object, largest: float) -> float:
+    """Return a probability, or a number of votes, that a cell holds.
+
+    Args:
+        label: The label that it belongs to.
+        value: The cell, of any type.
+        largest: The largest value allowed.
+
+    Raises:
+        DataError: It is not a number from 0 to ``largest``. The message has no place.
+    """
+    try:
+        number = -1.0 if isinstance(value, bool) or is_missing(value) else float(str(value))
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= largest:
+        expected = "a number from 0 to 1" if largest == 1 else "a number of at least 0"
+        raise DataError(f"label {quoted(label, 40)}: found {quoted(value, 40)}, expected {expected}")
+    return number
+
+
+def soft_targets(known: tuple[str, ...], rows: LabeledTexts) -> NDArray[np.float32] | None:
+    """Return the probability of each label of each row, (N, C); 1 for the labels of a row without a soft label.
+
+    None if no row has a soft label.
+    """
+    if not rows.has_soft_label.any():
+        return None
+    positions = {label: position for position, label in enumerate(known)}
+    found = np.zeros((len(rows), len(known)), dtype=np.float32)
+    for target, label in zip(found, rows.labels, strict=True):
+        if isinstance(label, SoftLabel):
+            target[[positions[name] for name in label.labels]] = label.probabilities
+        elif isinstance(label, tuple):
+            target[[positions[name] for name in label]] = 1
+    return found
 
 
 def weights_by_label(wanted: Mapping[str, float], known: tuple[str, ...]) -> list[float]:

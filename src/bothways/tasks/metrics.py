@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -177,14 +178,29 @@ def calibration_error(probabilities: Scores, occurred: Flags) -> float:
     return float(np.abs(expected - found).sum() / probabilities.size)
 
 
-def log_loss(probabilities: Scores, true: NDArray[np.intp]) -> float:
-    """Return the mean cross-entropy in nats per text of probabilities, (N, C), given the true classes, (N,)."""
+def log_loss(probabilities: Scores, true: NDArray[Any]) -> float:
+    """Return the mean cross-entropy in nats per text.
+
+    Args:
+        probabilities: Those of a model, (N, C).
+        true: The true classes, (N,), or the probabilities of a teacher, (N, C).
+    """
+    if true.ndim == 2:
+        return float(-(true * np.log(np.maximum(probabilities, SMALLEST_PROBABILITY))).sum(axis=1).mean())
     likelihood = np.maximum(probabilities[np.arange(len(true)), true], SMALLEST_PROBABILITY)
     return float(-np.log(likelihood).mean())
 
 
-def binary_log_loss(probabilities: Scores, true: Flags) -> float:
-    """Return the binary cross-entropy in nats per text, summed over labels; both arguments are (N, C)."""
+def binary_log_loss(probabilities: Scores, true: NDArray[Any]) -> float:
+    """Return the binary cross-entropy in nats per text, summed over labels.
+
+    Args:
+        probabilities: Those of a model, (N, C).
+        true: Whether each label is true, (N, C) bool, or the probabilities of a teacher, (N, C) float.
+    """
+    if true.dtype != np.bool_:
+        present, absent = (np.log(np.maximum(of, SMALLEST_PROBABILITY)) for of in (probabilities, 1 - probabilities))
+        return float(-(true * present + (1 - true) * absent).sum(axis=1).mean())
     likelihood = np.where(true, probabilities, 1 - probabilities)
     return float(-np.log(np.maximum(likelihood, SMALLEST_PROBABILITY)).sum(axis=1).mean())
 

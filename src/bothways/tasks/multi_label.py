@@ -46,6 +46,7 @@ from bothways.tasks.task import (
     Label,
     LabeledTexts,
     Operation,
+    SoftLabel,
     Split,
     Targets,
     Task,
@@ -319,7 +320,7 @@ class MultiLabel(Task):
 
         Whole numbers are sorted by value and text alphabetically; named columns keep their order.
         """
-        labels = self._named or in_order(label for labels in rows.label_sets for label in labels)
+        labels = self._named or in_order(rows.distinct_labels)
         thresholds = (DEFAULT_THRESHOLD,) * len(labels)
         return replace(self, labels=labels, thresholds=thresholds, label_kind=kind_of(labels))
 
@@ -331,6 +332,21 @@ class MultiLabel(Task):
         for target, labels in zip(targets, rows.label_sets, strict=True):
             target[[positions[label] for label in labels]] = 1
         return targets
+
+    def soft_label_columns(self, columns: Sequence[str]) -> list[str] | None:
+        """Return a column of probabilities per label."""
+        return classification.probability_columns(self.labels, columns)
+
+    def parse_soft(self, cells: Sequence[object]) -> Label:
+        """Return the probabilities in the cells of a row, each 0..1."""
+        found = zip(self.labels, cells, strict=True)
+        shares = tuple(classification.parse_share(label, cell, 1) for label, cell in found)
+        is_chosen = zip(self.labels, self.chosen(np.array(shares)), strict=True)
+        return SoftLabel(self.labels, shares, tuple(label for label, is_assigned in is_chosen if is_assigned))
+
+    def soft_targets(self, rows: LabeledTexts) -> Targets | None:
+        """Return the probabilities of soft labels, and 1 for the labels of other rows."""
+        return classification.soft_targets(self.labels, rows)
 
     def class_weights(self, wanted: str | Mapping[str, float], targets: Targets) -> list[float] | None:
         """Return the weight of each label's presence in the loss: ``balanced`` is absent / present rows, at least 1."""
@@ -358,8 +374,9 @@ class MultiLabel(Task):
             return classification.sigmoid((np.log(scores) - others) / temperature)
 
     def one_vs_rest_targets(self, targets: Targets) -> NDArray[np.bool_] | NDArray[np.float64]:
-        """Return whether each text has each label, (N, C)."""
-        return np.asarray(targets > 0.5, dtype=np.bool_)
+        """Return whether each text has each label, (N, C), or soft targets as they are."""
+        is_hard = bool(((targets == 0) | (targets == 1)).all())
+        return np.asarray(targets > 0.5, dtype=np.bool_) if is_hard else np.asarray(targets, dtype=np.float64)
 
     def one_vs_rest_logits(self, outputs: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the log odds as they are."""
@@ -372,11 +389,12 @@ class MultiLabel(Task):
         odds = [np.log(scores) - np.log1p(-scores) for scores in clipped]
         return classification.sigmoid((1 - weight) * odds[0] + weight * odds[1])
 
-    def calibrated(self, scores: Scores, targets: Targets) -> Self:
+    def calibrated(self, scores: Scores, targets: Targets, soft_targets: Targets | None = None) -> Self:
         """Return the task with the temperature that minimizes the loss, and then the thresholds with the best F1."""
         is_true = targets > 0.5
+        true = is_true if soft_targets is None else soft_targets
         temperature = metrics.best_temperature(
-            lambda temperature: metrics.binary_log_loss(self.with_temperature(scores, temperature), is_true)
+            lambda temperature: metrics.binary_log_loss(self.with_temperature(scores, temperature), true)
         )
         thresholds = best_thresholds(self.with_temperature(scores, temperature), is_true)
         return replace(self, temperature=temperature, thresholds=thresholds)

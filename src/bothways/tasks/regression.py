@@ -77,6 +77,7 @@ class Regression(Task):
     max_int8_difference: ClassVar[float] = 0.4
     """In the unit of ``difference``, which is a logit here. A probability changes by at most a quarter of the change of
     its logit, so this is the 0.1 that classifiers may differ by."""
+    learns_probabilities: ClassVar[bool] = False
     score_kind: ClassVar[Literal["probabilities", "values"]] = "values"
     selection_note: ClassVar[str] = ""
     headline: ClassVar[tuple[str, ...]] = ("rmse", "mae", "r2", "spearman")
@@ -252,6 +253,10 @@ class Regression(Task):
         """Return the targets in their unit, (N, C) float64; the loss standardizes them."""
         return rows.values
 
+    def parse_soft(self, cells: Sequence[object]) -> Label:
+        """Return the predicted number, or one for each of several targets."""
+        return self.parse(cells[0] if self.outputs == 1 else list(cells))
+
     def class_weights(self, wanted: str | Mapping[str, float], targets: Targets) -> list[float] | None:
         """Return None: a regression has no classes."""
         del targets
@@ -293,9 +298,9 @@ class Regression(Task):
         """Return the weighted mean of the values."""
         return np.asarray((1 - weight) * directions + weight * linear, dtype=np.float64)
 
-    def calibrated(self, scores: Scores, targets: Targets) -> Self:
+    def calibrated(self, scores: Scores, targets: Targets, soft_targets: Targets | None = None) -> Self:
         """Return the task as it is: values are not calibrated."""
-        del scores, targets
+        del scores, targets, soft_targets
         return self
 
     def decide(self, scores: Scores) -> Decision:

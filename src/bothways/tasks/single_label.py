@@ -38,6 +38,7 @@ from bothways.tasks.task import (
     LabeledTexts,
     Operation,
     Predictions,
+    SoftLabel,
     Split,
     Targets,
     Task,
@@ -49,6 +50,7 @@ from bothways.tasks.task import (
 )
 from bothways.text.fields import Text, fields_of
 
+_LARGEST_SHARE = 1e30
 _FOR_LISTS = "for several labels per text use --task multi-label"
 
 
@@ -167,7 +169,7 @@ class SingleLabel(Task):
 
     def fitted(self, rows: LabeledTexts) -> Self:
         """Return the task with its labels in order: whole numbers by value, text alphabetically."""
-        labels = in_order(label for (label,) in rows.label_sets)
+        labels = in_order(rows.distinct_labels)
         return replace(self, labels=labels, label_kind=kind_of(labels))
 
     def targets(self, rows: LabeledTexts) -> Targets:
@@ -176,13 +178,34 @@ class SingleLabel(Task):
         positions = classification.label_positions(self.labels, found, rows.name)
         return np.array([positions[label] for label in found], dtype=np.int64)
 
+    def soft_label_columns(self, columns: Sequence[str]) -> list[str] | None:
+        """Return a column of probabilities per label."""
+        return classification.probability_columns(self.labels, columns)
+
+    def parse_soft(self, cells: Sequence[object]) -> Label:
+        """Return the probabilities in the cells of a row: numbers of at least 0, each divided by their sum.
+
+        So the numbers may also be the votes of annotators.
+        """
+        found = zip(self.labels, cells, strict=True)
+        shares = [classification.parse_share(label, cell, _LARGEST_SHARE) for label, cell in found]
+        total = sum(shares)
+        if not total:
+            raise DataError("the probability of every label is 0, expected that of at least one to be larger")
+        best = self.labels[shares.index(max(shares))]
+        return SoftLabel(self.labels, tuple(share / total for share in shares), (best,))
+
+    def soft_targets(self, rows: LabeledTexts) -> Targets | None:
+        """Return the probabilities of soft labels, and 1 for the label of other rows."""
+        return classification.soft_targets(self.labels, rows)
+
     def class_weights(self, wanted: str | Mapping[str, float], targets: Targets) -> list[float] | None:
         """Return the weight of each class in the loss: ``balanced`` is N / (C * rows of the class)."""
         if wanted == "none":
             return None
         if not isinstance(wanted, str):
             return classification.weights_by_label(wanted, self.labels)
-        counts = np.bincount(targets, minlength=len(self.labels))
+        counts = self.one_vs_rest_targets(targets).sum(axis=0)
         return [float(weight) for weight in len(targets) / (len(self.labels) * counts)]
 
     def activation(self, logits: NDArray[np.float64]) -> Scores:
@@ -202,12 +225,15 @@ class SingleLabel(Task):
             return classification.softmax((logarithms - logarithms.max(axis=-1, keepdims=True)) / temperature)
 
     def one_vs_rest_targets(self, targets: Targets) -> NDArray[np.bool_] | NDArray[np.float64]:
-        """Return whether each text has each label, (N, C)."""
+        """Return whether each text has each label, (N, C), or soft targets as they are."""
+        if targets.ndim == 2:
+            return np.asarray(targets, dtype=np.float64)
         return np.asarray(targets[:, None] == np.arange(len(self.labels)), dtype=np.bool_)
 
     def one_vs_rest_weights(self, targets: Targets, class_weights: Sequence[float]) -> NDArray[np.float64]:
         """Return the weight of each text's label for all labels, (N, C), as in the loss."""
-        return np.repeat(np.array(class_weights, dtype=np.float64)[targets][:, None], len(self.labels), axis=1)
+        of_texts = self.one_vs_rest_targets(targets) @ np.array(class_weights, dtype=np.float64)
+        return np.repeat(of_texts[:, None], len(self.labels), axis=1)
 
     def one_vs_rest_logits(self, outputs: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the logarithms of the sigmoids, so that probabilities are in proportion to each label's own."""
@@ -218,10 +244,11 @@ class SingleLabel(Task):
         logarithms = [np.log(np.maximum(scores, metrics.SMALLEST_PROBABILITY)) for scores in (directions, linear)]
         return classification.softmax((1 - weight) * logarithms[0] + weight * logarithms[1])
 
-    def calibrated(self, scores: Scores, targets: Targets) -> Self:
+    def calibrated(self, scores: Scores, targets: Targets, soft_targets: Targets | None = None) -> Self:
         """Return the task with the temperature that minimizes the loss; it never changes the most probable class."""
+        true = targets if soft_targets is None else soft_targets
         temperature = metrics.best_temperature(
-            lambda temperature: metrics.log_loss(self.with_temperature(scores, temperature), targets)
+            lambda temperature: metrics.log_loss(self.with_temperature(scores, temperature), true)
         )
         return replace(self, temperature=temperature)
 

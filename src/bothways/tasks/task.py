@@ -40,9 +40,27 @@ class Numbers:
     values: tuple[float, ...]
 
 
-Label = tuple[str, ...] | float | Numbers
+@dataclass(frozen=True)
+class SoftLabel:
+    """The label of a row as a teacher gives it: a probability per label.
+
+    Attributes:
+        labels: All labels, in the order of ``probabilities``. Rows share them.
+        probabilities: 0..1, with sum 1 for single-label.
+        chosen: The labels that the probabilities speak for: the most probable one for single-label.
+    """
+
+    labels: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    chosen: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return " ".join(map(repr, self.probabilities))
+
+
+Label = tuple[str, ...] | float | Numbers | SoftLabel
 """What one row is labeled with: a tuple of labels (exactly one for single-label), or a number or several for
-regression."""
+regression, or probabilities of labels."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +105,20 @@ class LabeledTexts:
 
     @property
     def label_sets(self) -> list[tuple[str, ...]]:
-        """The labels of each text, for classification."""
-        return [label for label in self.labels if isinstance(label, tuple)]
+        """The labels of each text, for classification. Of a soft label, those that it speaks for."""
+        sets = (label.chosen if isinstance(label, SoftLabel) else label for label in self.labels)
+        return [labels for labels in sets if isinstance(labels, tuple)]
+
+    @property
+    def distinct_labels(self) -> set[str]:
+        """All labels that a text has, or that a soft label has a probability of."""
+        by_teacher = {label.labels for label in self.labels if isinstance(label, SoftLabel)}
+        return {label for labels in (*self.label_sets, *by_teacher) for label in labels}
+
+    @property
+    def has_soft_label(self) -> NDArray[np.bool_]:
+        """Whether the label of each text is a soft one, (N,)."""
+        return np.array([isinstance(label, SoftLabel) for label in self.labels], dtype=np.bool_)
 
     @property
     def values(self) -> NDArray[np.float64]:
@@ -96,18 +126,26 @@ class LabeledTexts:
         rows = [
             label.values if isinstance(label, Numbers) else (label,)
             for label in self.labels
-            if not isinstance(label, tuple)
+            if not isinstance(label, tuple | SoftLabel)
         ]
         return np.array(rows, dtype=np.float64)
 
 
 @dataclass(frozen=True)
 class Split:
-    """Training and validation rows, and what a user should know about them."""
+    """Training and validation rows, and what a user should know about them.
+
+    Attributes:
+        train: Training rows. Those that a teacher labeled come last.
+        valid: Validation rows.
+        warnings: What a user should know.
+        taught: Number of training rows that a teacher labeled.
+    """
 
     train: LabeledTexts
     valid: LabeledTexts
     warnings: list[str] = field(default_factory=list)
+    taught: int = 0
 
 
 @dataclass(frozen=True)
@@ -202,6 +240,8 @@ class Task(ABC):
     """Why a model of this task has no probabilities; empty if it has them."""
     max_int8_difference: ClassVar[float] = 0.1
     """The largest difference of scores, by ``difference``, that int8 may have from the parity record."""
+    learns_probabilities: ClassVar[bool] = True
+    """Whether each output is learned as the probability of a label, and not as a number."""
     score_kind: ClassVar[Literal["probabilities", "values"]] = "probabilities"
     """What scores are called in a parity record and in replies."""
     selection_note: ClassVar[str]
@@ -326,13 +366,40 @@ class Task(ABC):
             DataError: A row has a label that the task does not know.
         """
 
+    def soft_label_columns(self, columns: Sequence[str]) -> list[str] | None:
+        """Return those columns of a table that hold a teacher's prediction, or None if it has none.
+
+        For classification one column of probabilities per label, in the order of the labels.
+
+        Args:
+            columns: All columns of the table.
+        """
+        found = self.columns()
+        return found if set(found) <= set(columns) else None
+
+    @abstractmethod
+    def parse_soft(self, cells: Sequence[object]) -> Label:
+        """Return the label in the columns of a teacher's prediction.
+
+        Args:
+            cells: One value per column of ``soft_label_columns``.
+
+        Raises:
+            DataError: A value is missing or cannot be part of a prediction. The message has no place.
+        """
+
+    def soft_targets(self, rows: LabeledTexts) -> Targets | None:
+        """Return the probability of each label of each row, (N, C) float32; None if no row has a soft label."""
+        del rows
+        return None
+
     @abstractmethod
     def class_weights(self, wanted: str | Mapping[str, float], targets: Targets) -> list[float] | None:
         """Return the weight of each label in the loss, or None for equal weights.
 
         Args:
             wanted: ``none``, ``balanced``, or weights by label.
-            targets: Those of the training rows.
+            targets: Those of the training rows, also soft ones.
 
         Raises:
             ConfigError: A weight names an unknown label, or the task has no class weights.
@@ -352,17 +419,22 @@ class Task(ABC):
     def one_vs_rest_targets(self, targets: Targets) -> NDArray[np.bool_] | NDArray[np.float64]:
         """Return what a model that is fitted to each output on its own learns, (N, C).
 
-        Booleans for classification: whether a text has the label. Standardized numbers for regression.
+        For classification whether a text has the label, or the probability that it has it if targets are soft.
+        Standardized numbers for regression.
+
+        Args:
+            targets: Those of the texts, also soft ones.
         """
 
     def one_vs_rest_weights(self, targets: Targets, class_weights: Sequence[float]) -> NDArray[np.float64]:
         """Return the weight of each text where a model learns each output on its own, (N, C).
 
         Args:
-            targets: Those of the texts.
+            targets: Those of the texts, also soft ones.
             class_weights: Weight of each label in the loss, (C,).
         """
-        return np.where(self.one_vs_rest_targets(targets), np.array(class_weights), 1.0)
+        shares = self.one_vs_rest_targets(targets)
+        return np.asarray(shares * np.array(class_weights) + (1.0 - shares), dtype=np.float64)
 
     @abstractmethod
     def one_vs_rest_logits(self, outputs: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -383,8 +455,14 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def calibrated(self, scores: Scores, targets: Targets) -> Self:
-        """Return this task with temperature and thresholds chosen on the ensemble's validation scores, (N, C)."""
+    def calibrated(self, scores: Scores, targets: Targets, soft_targets: Targets | None = None) -> Self:
+        """Return this task with temperature and thresholds chosen on the ensemble's validation scores, (N, C).
+
+        Args:
+            scores: The ensemble's scores of the validation rows, (N, C).
+            targets: Their targets.
+            soft_targets: Their probabilities according to a teacher, (N, C), to which the temperature is fitted.
+        """
 
     @abstractmethod
     def with_temperature(self, scores: Scores, temperature: float) -> Scores:
@@ -496,6 +574,15 @@ def warnings_about_both(train: LabeledTexts, valid: LabeledTexts) -> list[str]:
     if not both:
         return []
     return [f"{valid.name}: {both} of {len(valid)} texts are also in {train.name}; validation will look too good"]
+
+
+def joined(first: LabeledTexts, second: LabeledTexts) -> LabeledTexts:
+    """Return the rows of two sources. Where only one has weights, those of the other are 1."""
+    weights: list[float] | None = None
+    if first.weights is not None or second.weights is not None:
+        weights = [weight for rows in (first, second) for weight in rows.weights or [1.0] * len(rows)]
+    texts, labels = [*first.texts, *second.texts], [*first.labels, *second.labels]
+    return LabeledTexts(first.name, texts, labels, weights, (*first.invalid, *second.invalid))
 
 
 def selected(rows: LabeledTexts, keep: Sequence[bool]) -> LabeledTexts:

@@ -32,7 +32,7 @@ from bothways.training.choices import Device, Directions, Size
 from bothways.training.reports import Report, StageReport
 from bothways.training.start import AUTO, DEFAULT_SIZE, Pretrained, Start, chosen_start, read_start
 from bothways.training.summary import DATA_STAGE, data_reports
-from bothways.training.training_data import read_training_data
+from bothways.training.training_data import read_training_data, with_taught
 
 if TYPE_CHECKING:
     from bothways.training.follow import Following
@@ -76,6 +76,8 @@ def train(
     out: str | os.PathLike[str],
     valid: TableSource | tuple[Sequence[object], Sequence[object]] | None = None,
     unlabeled: TableSource | Sequence[object] | None = None,
+    soft_labels: TableSource | None = None,
+    teacher: object = None,
     pretrained: Pretrained = AUTO,
     size: Size | None = None,
     encoder: EncoderKind | None = None,
@@ -118,7 +120,12 @@ def train(
         valid: Validation rows, as a table like ``data`` or a tuple of texts and labels. Defaults to a tenth of
             ``data``, the same rows for the same seed.
         unlabeled: More texts, for the language models only: a table like ``data`` with the same text columns, or a list
-            of texts.
+            of texts. With a ``teacher``, the classifiers learn from them too.
+        soft_labels: More texts with the predictions of a teacher: a table like ``data`` with a column of probabilities
+            per label, called ``probability_LABEL`` or ``LABEL``, or with the teacher's labels in the label column
+            (docs/teachers.md).
+        teacher: Labels the texts of ``unlabeled``: a ``Classifier``; a fitted model of scikit-learn; or a function that
+            takes a list of texts and returns for each a label, a dict of probabilities by label, or a number.
         pretrained: The language-model pack to start from, which fixes tokenizer and model size: ``en-small``, the
             English pack that comes with bothways, or the path of another one. Of a classifier, such as one imported
             from fastai, only the encoders are taken. None or ``none`` trains from scratch.
@@ -170,6 +177,7 @@ def train(
         source,
         None if valid is None else labeled_source(valid, source.label_columns or None, text, column),
         unlabeled,
+        soft_labels,
         chosen_task,
         may_be_numbers=task is not None or label_separator is not None or bool(source.label_columns),
         fraction=base.hyperparameters.classifier.validation_fraction,
@@ -178,6 +186,13 @@ def train(
         drop_invalid=drop_invalid,
         dialect=Dialect(format, delimiter, quotes, encoding, header),
     )
+    if teacher is not None:
+        from bothways.training.teacher import labeled_by_teacher  # noqa: PLC0415  (needs torch)
+
+        if not read.unlabeled:
+            raise ConfigError("a teacher needs texts to label: pass them as unlabeled")
+        known = chosen_task.fitted(read.split.train)
+        read = with_taught(read, labeled_by_teacher(teacher, read.unlabeled, known, progress=progress))
     listed_in = write_invalid(out, read.invalid)
     settings, start = _started(base, first_start, pretrained, config, [*read.split.train.texts, *read.unlabeled])
     settings = replace(

@@ -42,11 +42,18 @@ class ClassRows:
         ids: Token ids by text.
         targets: (N,) or (N, C).
         weights: Weight of each text in the loss, (N,) float32, above 0 and with mean 1; None for equal weights.
+        temperatures: By what the logits of each text are divided in the loss, (N,) float32; None for 1.
     """
 
     ids: Sequence[Ids]
     targets: Targets
     weights: NDArray[np.float32] | None = None
+    temperatures: NDArray[np.float32] | None = None
+
+    @property
+    def loss_scale(self) -> float:
+        """By what the temperatures multiply the loss of a model whose outputs are all zero."""
+        return 1.0 if self.temperatures is None else float((self.temperatures**2).mean())
 
 
 @dataclass(frozen=True)
@@ -187,15 +194,24 @@ def _loss(
     device = model.encoder.embedding.weight.device
     expected = torch.from_numpy(train.targets[batch.rows]).to(device)
     weights = None if train.weights is None else torch.from_numpy(train.weights[batch.rows]).to(device)
+    temperatures: Tensor | None = None
+    if train.temperatures is not None:  # times its square, so that the gradients keep their size (arXiv 1503.02531)
+        temperatures = torch.from_numpy(train.temperatures[batch.rows]).to(device)
+        weights = temperatures**2 if weights is None else weights * temperatures**2
     if features is not None:
-        loss = objective.loss(model.head(features[torch.from_numpy(batch.rows).to(device)]), expected, weights)
+        logits = model.head(features[torch.from_numpy(batch.rows).to(device)])
+        loss = objective.loss(_divided(logits, temperatures), expected, weights)
         return loss, torch.zeros_like(loss)
     ids, lengths = torch.from_numpy(batch.ids).to(device), torch.from_numpy(batch.lengths).to(device)
     logits, raw, dropped = model(ids, lengths)
     penalty = activation_penalty(
         raw, dropped, config.activation_regularization, config.temporal_activation_regularization, lengths
     )
-    return objective.loss(logits, expected, weights), penalty
+    return objective.loss(_divided(logits, temperatures), expected, weights), penalty
+
+
+def _divided(logits: Tensor, temperatures: Tensor | None) -> Tensor:
+    return logits if temperatures is None else logits / temperatures[:, None]
 
 
 def frozen_features(model: ClassifierNetwork, ids: Sequence[Ids], config: ClassifierConfig) -> Tensor:

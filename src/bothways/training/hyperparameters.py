@@ -210,6 +210,9 @@ class ClassifierConfig(_StageConfig):
     and at most 40."""
     target_texts: Count = 15_000
     """Number of texts to train on when `epochs` is `auto`."""
+    distillation_temperature: Annotated[float, Field(ge=0.1, le=100)] = 1.0
+    """Temperature of the loss of texts with soft labels: their probabilities, and those of the model, are taken after
+    their logits are divided by it (Hinton et al. 2015)."""
     keep: Literal["last", "best"] = "last"
     """Weights to keep: those after the `last` epoch, or those of the epoch that is `best` on the validation rows. The
     best epoch of a single-label task has the highest accuracy, that of other tasks the lowest loss."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,8 @@ _PRIOR_NATS = 1.0
 """How much a weight of 0 or 1 must reduce the loss of all validation texts together, compared with equal weights."""
 _MANY_TEXTS = 1_000
 """From this number of texts on, n-grams that only one of them has are left out."""
+_LEAST_SHARE = 1e-3
+"""Smaller probabilities of soft labels, or of their complement, are left out."""
 _MOST_WEIGHTS = 8_000_000
 _MOST_NGRAMS = 300_000
 """Largest number of n-grams, or fewer where there are many outputs: the most frequent ones are kept."""
@@ -99,7 +102,7 @@ def fit_linear(
     valid = [ngrams_of(text) for text in valid_texts]
     least, weight, best = np.inf, 0.0, None
     for strength in _STRENGTHS:
-        arrays = _fitted(matrix, wanted, importance, features, strength, seed)
+        arrays = _fitted(matrix, wanted, importance, features, strength, seed, task.learns_probabilities)
         model = LinearModel(arrays, task)
         scores = np.array([model.scores_of(ngrams) for ngrams in valid])
         for tried in _WEIGHTS:
@@ -151,7 +154,7 @@ def _frequent(of_texts: Iterable[Hashes], least: int) -> tuple[Hashes, NDArray[n
     return hashes[counts >= least], counts[counts >= least].astype(np.int64)
 
 
-def _matrix(features: KnownNgrams, texts: Iterable[Text]) -> object:
+def _matrix(features: KnownNgrams, texts: Iterable[Text]) -> Any:
     """Return the values of texts as a sparse matrix, (N, F)."""
     from scipy import sparse  # noqa: PLC0415  (takes a second to import)
 
@@ -166,33 +169,36 @@ def _matrix(features: KnownNgrams, texts: Iterable[Text]) -> object:
 
 
 def _fitted(
-    matrix: object,
+    matrix: Any,
     wanted: NDArray[np.bool_] | NDArray[np.float64],
     importance: NDArray[np.float64],
     features: KnownNgrams,
     strength: float,
     seed: int,
+    learns_probabilities: bool,
 ) -> LinearWeights:
     """Return the arrays of a member that is fitted to each output on its own, with a weight per text and output."""
     from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415  (takes a second to import)
     from sklearn.linear_model import LogisticRegression, Ridge  # noqa: PLC0415
 
     weight, bias = np.zeros((len(features.idf), wanted.shape[1])), np.zeros(wanted.shape[1])
-    is_binary = wanted.dtype == np.bool_
     for output, of_output in enumerate(wanted.T):
-        if is_binary and wanted.shape[1] == 2 and output == 1 and not (wanted[:, 0] == wanted[:, 1]).any():
+        if learns_probabilities and wanted.shape[1] == 2 and output == 1 and np.allclose(wanted.sum(axis=1), 1):
             weight[:, 1], bias[1] = -weight[:, 0], -bias[0]
             continue
-        if is_binary and of_output.all() == of_output.any():  # a label that no text has, or all
-            bias[output] = np.log((of_output.sum() + 0.5) / ((~of_output).sum() + 0.5))
+        if learns_probabilities and of_output.min() == of_output.max():  # a label that no text has, or all
+            bias[output] = np.log((of_output.sum() + 0.5) / (len(of_output) - of_output.sum() + 0.5))
             continue
-        if is_binary:
+        rows, learned, of_rows = matrix, of_output, importance[:, output]
+        if learns_probabilities:
+            if wanted.dtype != np.bool_:
+                rows, learned, of_rows = _with_both_answers(matrix, of_output, of_rows)
             model = LogisticRegression(C=strength, solver="liblinear", dual=True, max_iter=1000, random_state=seed)
         else:
             model = Ridge(alpha=1 / strength, solver="lsqr")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(matrix, of_output, sample_weight=importance[:, output])
+            model.fit(rows, learned, sample_weight=of_rows)
         weight[:, output], bias[output] = model.coef_.ravel(), np.ravel(model.intercept_)[0]
     return {
         WORDS: features.words,
@@ -201,3 +207,23 @@ def _fitted(
         LINEAR_WEIGHT: weight.astype(np.float16),
         LINEAR_BIAS: bias.astype(np.float32),
     }
+
+
+def _with_both_answers(
+    matrix: Any, shares: NDArray[np.float64], importance: NDArray[np.float64]
+) -> tuple[Any, NDArray[np.bool_], NDArray[np.float64]]:
+    """Return rows, answers and weights so that the loss is the cross-entropy to probabilities.
+
+    A text with a probability between 0 and 1 becomes two rows: one that has the label and one that does not.
+
+    Args:
+        matrix: Values of texts, (N, F).
+        shares: Probability of the label, (N,).
+        importance: Weight of each text, (N,).
+    """
+    from scipy import sparse  # noqa: PLC0415  (takes a second to import)
+
+    present, absent = (np.flatnonzero(of > _LEAST_SHARE) for of in (shares, 1 - shares))
+    answers = np.arange(len(present) + len(absent)) < len(present)
+    weights = np.concatenate([(importance * shares)[present], (importance * (1 - shares))[absent]])
+    return sparse.vstack([matrix[present], matrix[absent]], format="csr"), answers, weights

@@ -50,15 +50,20 @@ class CrossEntropy:
     smoothing: float = 0.0
 
     def loss(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Return the mean cross-entropy in nats, weighted by class; targets are class numbers, (B,) int64."""
+        """Return the mean cross-entropy in nats, weighted by class.
+
+        Targets are class numbers, (B,) int64, or probabilities, (B, C) float32.
+        """
         by_class = self.class_weights.to(logits.device) if self.class_weights is not None else None
-        if weights is None:
+        if weights is None and (targets.ndim == 1 or by_class is None):
             return functional.cross_entropy(logits, targets, weight=by_class, label_smoothing=self.smoothing)
         each = functional.cross_entropy(
             logits, targets, weight=by_class, label_smoothing=self.smoothing, reduction="none"
         )
-        total = by_class[targets].sum() if by_class is not None else len(logits)
-        return (each * weights).sum() / total
+        total: Tensor | int = len(logits)
+        if by_class is not None:
+            total = by_class[targets].sum() if targets.ndim == 1 else (targets @ by_class).sum()
+        return (each if weights is None else each * weights).sum() / total
 
     def scores(self, logits: Tensor) -> Scores:
         """Return the softmax."""
@@ -77,7 +82,7 @@ class BinaryCrossEntropy:
     class_weights: Tensor | None = None
 
     def loss(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Return the binary cross-entropy in nats, summed over labels; targets are 0 or 1, (B, C) float32."""
+        """Return the binary cross-entropy in nats, summed over labels; targets are 0..1, (B, C) float32."""
         by_label = self.class_weights.to(logits.device) if self.class_weights is not None else None
         total = functional.binary_cross_entropy_with_logits(
             logits,

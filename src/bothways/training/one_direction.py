@@ -219,7 +219,7 @@ def _classifier_stage(
         direction,
         "classifier",
         learning_rate_of(train, config),
-        untrained_loss(objective, train.targets, task.outputs),
+        untrained_loss(objective, train.targets, task.outputs) * train.loss_scale,
     )
     reports = train_classifier(model, train, valid, task, objective, config, seed, start, checkpoints)
     yield from stopped_if_diverged(reports, settings)
@@ -240,20 +240,25 @@ def _classifier_stage(
 def _train_and_valid(files: PlanFolder, plan: Plan, direction: Direction) -> tuple[ClassRows, ClassRows]:
     store, longest = files.tokens.open(direction), plan.hyperparameters.classifier.max_text_tokens
     return (
-        _class_rows(files, store, longest, SplitName.TRAINING),
-        _class_rows(files, store, longest, SplitName.VALIDATION),
+        _class_rows(files, plan, store, longest, SplitName.TRAINING),
+        _class_rows(files, plan, store, longest, SplitName.VALIDATION),
     )
 
 
-def _class_rows(files: PlanFolder, store: TokenStore, max_tokens: int, split_name: SplitName) -> ClassRows:
+def _class_rows(files: PlanFolder, plan: Plan, store: TokenStore, max_tokens: int, split_name: SplitName) -> ClassRows:
     """Return the rows of a split. Texts of weight 0 are left out, and the other weights have mean 1."""
     numbers, targets, weights = files.numbers(split_name), files.targets(split_name), files.weights(split_name)
-    scaled = None
+    is_soft, temperature = files.has_soft_label(split_name), plan.hyperparameters.classifier.distillation_temperature
+    scaled, temperatures = None, None
+    if is_soft is not None and temperature != 1:
+        targets[is_soft] = plan.task.with_temperature(targets[is_soft].astype(np.float64), temperature)
+        temperatures = np.where(is_soft, temperature, 1).astype(np.float32)
     if weights is not None:
         is_used = weights > 0
         numbers, targets, weights = numbers[is_used], targets[is_used], weights[is_used]
+        temperatures = None if temperatures is None else temperatures[is_used]
         scaled = (weights / weights.mean()).astype(np.float32)
-    return ClassRows([store[number][:max_tokens] for number in numbers], targets, scaled)
+    return ClassRows([store[number][:max_tokens] for number in numbers], targets, scaled, temperatures)
 
 
 def _language_model(plan: Plan, direction: Direction, weights: dict[str, Tensor]) -> LanguageModelNetwork:

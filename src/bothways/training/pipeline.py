@@ -174,7 +174,7 @@ def train_bundle(split: Split, unlabeled: list[Text], settings: RunSettings) -> 
 
     ends = _ends(files, plan)
     validation = {str(direction): end.metrics for direction, end in ends.items()}
-    targets = files.targets(SplitName.VALIDATION)
+    targets, soft_targets = files.targets(SplitName.VALIDATION), plan.task.soft_targets(split.valid)
     each = {str(direction): end.tensors["validation"].numpy() for direction, end in ends.items()}
     scores = plan.task.mean(each.values())
     linear = yield from _linear(files, plan, split, scores)
@@ -182,7 +182,7 @@ def train_bundle(split: Split, unlabeled: list[Text], settings: RunSettings) -> 
         each[LINEAR] = linear.validation
         validation[LINEAR] = plan.task.epoch_metrics(linear.validation, targets)
         scores = plan.task.mixed(scores, linear.validation, linear.member.weight)
-    task = plan.task.calibrated(scores, targets)
+    task = plan.task.calibrated(scores, targets, soft_targets)
     validation[ENSEMBLE] = task.validation_metrics(scores, targets)
     yield from _judged(task, each, task.with_temperature(scores, task.temperature), targets, settings)
     yield StageReport("bundle", "verifying it in a fresh process without torch")
@@ -203,7 +203,7 @@ def train_bundle(split: Split, unlabeled: list[Text], settings: RunSettings) -> 
         parity_record=classifier_parity_record(
             parity, parity_ensemble, task, tokenizer, settings.seed, settings.text_columns
         ),
-        training=_record(settings, files, validation),
+        training=_record(settings, files, validation, split.taught),
         linear=None if linear is None else (linear.member, linear.arrays),
         verify=_verify("classifier", settings.hyperparameters.classifier.learning_rate),
     )
@@ -288,7 +288,11 @@ def _prepare_classifiers(
 ) -> Generator[Report, None, None]:
     assert settings.task is not None
     task = settings.task.fitted(split.train)
-    targets = {SplitName.TRAINING: task.targets(split.train), SplitName.VALIDATION: task.targets(split.valid)}
+    soft_targets = task.soft_targets(split.train)
+    targets = {
+        SplitName.TRAINING: task.targets(split.train) if soft_targets is None else soft_targets,
+        SplitName.VALIDATION: task.targets(split.valid),
+    }
     wanted = settings.hyperparameters.classifier.class_weights
     class_weights = task.class_weights(wanted, targets[SplitName.TRAINING])
     yield StageReport("tokenizer")
@@ -305,8 +309,10 @@ def _prepare_classifiers(
     start = 0
     for part, count in counts.items():
         numbers = np.arange(start, start + count, dtype=np.int64)
-        weights = split.train.weights if part is SplitName.TRAINING else None
-        files.write_split(part, numbers, targets.get(part), weights)
+        is_training = part is SplitName.TRAINING
+        weights = split.train.weights if is_training else None
+        has_soft_label = split.train.has_soft_label if is_training and soft_targets is not None else None
+        files.write_split(part, numbers, targets.get(part), weights, has_soft_label)
         start += count
     widths_head = [settings.hyperparameters.classifier.head_size]
     members = [_member(direction, tokenizer, settings, widths_head) for direction in settings.directions]
@@ -498,7 +504,9 @@ def _member(direction: Direction, tokenizer: Tokenizer, settings: RunSettings, w
     )
 
 
-def _record(settings: RunSettings, files: PlanFolder, validation: dict[str, dict[str, float]]) -> TrainingRecord:
+def _record(
+    settings: RunSettings, files: PlanFolder, validation: dict[str, dict[str, float]], taught: int = 0
+) -> TrainingRecord:
     record = settings.task.record() if settings.task is not None else None
     return TrainingRecord(
         bothways_version=__version__,
@@ -512,6 +520,7 @@ def _record(settings: RunSettings, files: PlanFolder, validation: dict[str, dict
         about=settings.about,
         rows={
             **{str(part): len(files.numbers(part)) for part in files.splits},
+            **({"labeled by a teacher": taught} if taught else {}),
             **({"invalid": settings.invalid_rows} if settings.invalid_rows else {}),
         },
         validation=validation,

@@ -156,11 +156,22 @@ class PlanFolder:
         numbers: Numbers,
         targets: Targets | None = None,
         weights: Sequence[float] | None = None,
+        has_soft_label: NDArray[np.bool_] | None = None,
     ) -> None:
-        """Store which texts belong to a split, and their targets and weights if they have any."""
+        """Store which texts belong to a split, and their targets and weights if they have any.
+
+        Args:
+            split_name: The split.
+            numbers: Numbers of its texts.
+            targets: Of each text.
+            weights: Of each text.
+            has_soft_label: Whether the targets of each text are those of a teacher, (N,); None if none are.
+        """
         replace_file(self._folder / f"{split_name}.npy", _npy(numbers))
         if weights is not None:
             replace_file(self._folder / f"{split_name}-weights.npy", _npy(np.array(weights, dtype=np.float64)))
+        if has_soft_label is not None:
+            replace_file(self._folder / f"{split_name}-soft.npy", _npy(has_soft_label))
         if targets is not None:
             replace_file(self._folder / f"{split_name}-targets.npy", _npy(targets))
 
@@ -172,6 +183,11 @@ class PlanFolder:
     def weights(self, split_name: SplitName) -> NDArray[np.float64] | None:
         """Return the weight of each text of a split, (N,), or None for equal weights."""
         path = self._folder / f"{split_name}-weights.npy"
+        return np.load(path, allow_pickle=False) if path.exists() else None
+
+    def has_soft_label(self, split_name: SplitName) -> NDArray[np.bool_] | None:
+        """Return whether the targets of each text of a split are those of a teacher, (N,), or None if none are."""
+        path = self._folder / f"{split_name}-soft.npy"
         return np.load(path, allow_pickle=False) if path.exists() else None
 
     @property

@@ -35,19 +35,24 @@ def data_reports(split: Split, unlabeled: int) -> Iterator[StageReport]:
     """
     rows = {"training": len(split.train), "validation": len(split.valid), "unlabeled": unlabeled}
     message = ", ".join(f"{count:,} {name}" for name, count in rows.items() if count or name != "unlabeled")
+    if split.taught:
+        rows["labeled by a teacher"] = split.taught
+        message = f"{message} rows, {split.taught:,} of the training rows labeled by a teacher"
+    else:
+        message += " rows"
     train, valid = (_label_counts(part) for part in (split.train, split.valid))
     if not train:
         values = split.train.values
         low, middle, high = np.quantile(values, [0, 0.5, 1]).tolist()
         facts: dict[str, object] = {"rows": rows, "smallest": low, "median": middle, "largest": high}
-        yield StageReport(DATA_STAGE, f"{message} rows; targets {low:g} to {high:g}, median {middle:g}", facts=facts)
+        yield StageReport(DATA_STAGE, f"{message}; targets {low:g} to {high:g}, median {middle:g}", facts=facts)
         return
     classes = {label: {"training": count, "validation": valid[label]} for label, count in train.items()}
     rarest = min(train, key=lambda label: (train[label], label))
     largest = max(train, key=lambda label: (train[label], label))
     kind = kind_of(train)
     names = {label: _short(label_value(label, kind)) for label in train}
-    message += f" rows; {len(train):,} classes; rarest {names[rarest]} with {_rows(train[rarest])}"
+    message += f"; {len(train):,} classes; rarest {names[rarest]} with {_rows(train[rarest])}"
     if len(train) <= _MOST_IN_TABLE:
         table = [("class", "training", "validation")]
         table += [(names[label], f"{train[label]:,}", f"{valid[label]:,}") for label in classes]

@@ -5,13 +5,14 @@ In: paths, tables or lists in memory. Out: checked rows, split in two. Imports n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bothways.data.dialect import Dialect
-from bothways.data.labeled import LabeledSource, read_labeled, read_valid_texts
+from bothways.data.labeled import LabeledSource, read_labeled, read_soft_labels, read_valid_texts
+from bothways.data.tables import TableSource
 from bothways.errors import DataError
 from bothways.tasks.labels import are_decimal_numbers, listed
-from bothways.tasks.task import InvalidRow, LabeledTexts, Split, Task
+from bothways.tasks.task import InvalidRow, LabeledTexts, Split, Task, joined, selected
 from bothways.text.fields import Text
 
 
@@ -45,6 +46,7 @@ def read_training_data(
     source: LabeledSource,
     valid: LabeledSource | None,
     unlabeled: object,
+    soft_labels: TableSource | None,
     task: Task,
     *,
     may_be_numbers: bool,
@@ -60,6 +62,7 @@ def read_training_data(
         source: Labeled rows.
         valid: Validation rows. Defaults to a fraction of ``source``.
         unlabeled: More texts, for the language models only.
+        soft_labels: More texts with a teacher's predictions.
         task: Parses the labels, not fitted yet.
         may_be_numbers: Whether labels such as 3.5 are accepted, because the user named the task.
         fraction: Share of the texts to set aside if there are no validation rows.
@@ -99,7 +102,31 @@ def read_training_data(
     if unlabeled is not None:
         more, invalid_texts = read_valid_texts(unlabeled, source.text, dialect=dialect, drop_invalid=drop_invalid)
         invalid += invalid_texts
-    return TrainingData(split, more, [*warnings, *split.warnings], invalid)
+    data = TrainingData(split, more, [*warnings, *split.warnings], invalid)
+    if soft_labels is None:
+        return data
+    known = task.fitted(split.train)
+    taught = read_soft_labels(
+        soft_labels, source.text, source.label, known, dialect=dialect, weight=weight, drop_invalid=drop_invalid
+    )
+    return with_taught(data, taught)
+
+
+def with_taught(data: TrainingData, taught: LabeledTexts) -> TrainingData:
+    """Return data whose training rows also hold those that a teacher labeled, except the texts of validation rows.
+
+    The language models read a text that is also an unlabeled one once.
+    """
+    split, held = data.split, set(data.split.valid.texts)
+    kept = selected(taught, [text not in held for text in taught.texts])
+    warnings = [*data.warnings]
+    if left_out := len(taught) - len(kept):
+        warnings.append(f"{taught.name}: {left_out:,} of {len(taught):,} texts are validation rows and are left out")
+    train = joined(split.train, kept)
+    texts = set(train.texts)
+    unlabeled = [text for text in data.unlabeled if text not in texts]
+    split = replace(split, train=train, taught=split.taught + len(kept))
+    return TrainingData(split, unlabeled, warnings, [*data.invalid, *taught.invalid])
 
 
 def _refuse_numbers(rows: LabeledTexts) -> None:

@@ -118,3 +118,22 @@ def test_texts_without_any_ngram_are_no_problem() -> None:
         texts, np.array([0, 1, 0]), None, None, texts, np.array([0, 0, 1]), np.full((3, 2), 0.5), SingleLabel(LABELS), 0
     )
     assert found is None
+
+
+def test_soft_labels_without_doubt_teach_the_same_and_doubtful_ones_little() -> None:
+    task = SingleLabel(("bad", "good", "never"))
+    certain = np.eye(3, dtype=np.float32)[CLASSES]
+
+    def taught(soft: NDArray[np.float32]) -> Scores:
+        found = fit_linear(
+            TEXTS[TRAIN], soft[TRAIN], None, None, TEXTS[VALID], CLASSES[VALID], unsure(3), task=task, seed=0
+        )
+        assert found is not None
+        return found.validation
+
+    hard = fitted(task, CLASSES, unsure(3))
+    assert hard is not None
+    np.testing.assert_allclose(taught(certain), hard.validation, atol=0.02)
+    doubtful = taught(0.2 * certain + np.array([0.4, 0.4, 0.0], dtype=np.float32))
+    right = np.arange(50), CLASSES[VALID]
+    assert 0.5 < doubtful[right].mean() < 0.7 < hard.validation[right].mean()

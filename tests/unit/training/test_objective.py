@@ -84,3 +84,29 @@ def test_equal_weights_change_nothing(task: Task) -> None:
     targets = targets_of(task, 6)
     plain, weighted = (objective_of(task).loss(logits, targets, weights) for weights in (None, torch.ones(6)))
     torch.testing.assert_close(plain, weighted)
+
+
+@pytest.mark.parametrize("class_weights", [None, [1.0, 2.0, 3.0]], ids=["equal classes", "class weights"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_of_a_soft_label_is_the_mean_over_its_labels(
+    class_weights: list[float] | None, smoothing: float
+) -> None:
+    objective = objective_of(SingleLabel(("a", "b", "c")), class_weights, smoothing)
+    logits = torch.randn(1, 3, generator=torch.Generator().manual_seed(0))
+    shares, sizes = torch.tensor([0.2, 0.5, 0.3]), torch.tensor(class_weights or [1.0, 1.0, 1.0])
+    each = torch.stack([objective.loss(logits, torch.tensor([label])) for label in range(3)])
+    expected = (each * sizes * shares).sum() / (sizes * shares).sum()
+    assert objective.loss(logits, shares[None]).item() == pytest.approx(expected.item(), rel=1e-5)
+    doubled = objective.loss(logits, shares[None], torch.tensor([2.0]))
+    assert doubled.item() == pytest.approx(2 * expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("class_weights", [None, [1.0, 2.0, 3.0]], ids=["equal classes", "class weights"])
+def test_a_soft_label_without_doubt_is_a_label(class_weights: list[float] | None) -> None:
+    objective = objective_of(SingleLabel(("a", "b", "c")), class_weights)
+    logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    targets = torch.tensor([0, 2, 1, 1, 0])
+    certain = torch.nn.functional.one_hot(targets, 3).float()
+    for weights in (None, torch.tensor([1.0, 2.0, 0.0, 0.5, 1.5])):
+        expected = objective.loss(logits, targets, weights)
+        torch.testing.assert_close(objective.loss(logits, certain, weights), expected)
