@@ -7,54 +7,33 @@ when training begins, so that an installation without it can import this module.
 from __future__ import annotations
 
 import collections
-import itertools
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from bothways.arguments import Check, as_flag, as_integer, as_names, as_path, as_paths, as_text, checked, optional
+from bothways.arguments import as_flag, as_names, as_path, as_paths, as_text, checked, optional
 from bothways.bundle.manifest import EncoderKind
 from bothways.data.corpus import Corpus
-from bothways.data.dialect import DIALECT_CHECKS, Dialect, Quotes, TableFormat
+from bothways.data.dialect import Dialect, Quotes, TableFormat
 from bothways.data.invalid import write_invalid
 from bothways.data.labeled import labeled_source
 from bothways.data.tables import TableSource
-from bothways.errors import ConfigError, DataError, DependencyMissing, TrainingDiverged, path_text, quoted
-from bothways.files import refuse_unusable
+from bothways.errors import ConfigError, DataError, TrainingDiverged, path_text, quoted
 from bothways.runtime.classifier import Classifier, load
 from bothways.tasks.registry import new_task
 from bothways.tasks.task import TaskName
-from bothways.text.fields import Text, TextColumns
+from bothways.text.fields import TextColumns
 from bothways.text.reading import Direction
 from bothways.training.choices import Device, Directions, Size
-from bothways.training.reports import Report, StageReport
-from bothways.training.start import AUTO, DEFAULT_SIZE, Pretrained, Start, chosen_start, read_start
+from bothways.training.launch import COMMON_CHECKS, run, run_settings, started
+from bothways.training.reports import StageReport
+from bothways.training.start import AUTO, Pretrained
 from bothways.training.summary import DATA_STAGE, data_reports
 from bothways.training.training_data import read_training_data, with_taught
 
-if TYPE_CHECKING:
-    from bothways.training.follow import Following
-    from bothways.training.pipeline import RunSettings
-
-
-_COMMON_CHECKS: dict[str, Check] = {
-    "out": as_path,
-    "text": optional(as_names),
-    "size": optional(as_text),
-    "encoder": optional(as_text),
-    "directions": as_text,
-    "seed": as_integer,
-    "device": as_text,
-    "progress": as_flag,
-    "plot": optional(as_path),
-    **DIALECT_CHECKS,
-}
-
 
 @checked(
-    **_COMMON_CHECKS,
+    **COMMON_CHECKS,
     label=optional(as_names),
     task=optional(as_text),
     label_separator=optional(as_text),
@@ -161,7 +140,7 @@ def train(
         TrainingError: Training diverged (``TrainingDiverged``), or the bundle could not be verified. Nothing was
             published.
     """
-    base, first_start = _settings(out, directions, seed, pretrained, size, encoder, config, device)
+    base, first_start = run_settings(out, directions, seed, pretrained, size, encoder, config, device)
     from bothways.training.distributed import processes  # noqa: PLC0415  (needs torch)
     from bothways.training.follow import check_following  # noqa: PLC0415  (needs torch)
     from bothways.training.pipeline import digest_of, train_bundle  # noqa: PLC0415  (needs torch)
@@ -194,7 +173,7 @@ def train(
         known = chosen_task.fitted(read.split.train)
         read = with_taught(read, labeled_by_teacher(teacher, read.unlabeled, known, progress=progress))
     listed_in = write_invalid(out, read.invalid)
-    settings, start = _started(base, first_start, pretrained, config, [*read.split.train.texts, *read.unlabeled])
+    settings, start = started(base, first_start, pretrained, config, [*read.split.train.texts, *read.unlabeled])
     settings = replace(
         settings,
         text_columns=source.text,
@@ -213,7 +192,7 @@ def train(
         *(StageReport(DATA_STAGE, warning, is_warning=True) for warning in warnings),
         start,
     ]
-    _run(settings, first, train_bundle(read.split, read.unlabeled, settings), following)
+    run(settings, first, train_bundle(read.split, read.unlabeled, settings), following)
     return load(settings.out)
 
 
@@ -233,7 +212,7 @@ def _single_label_column(label: str | Sequence[str] | None) -> str | None:
     return label[0]
 
 
-@checked(**_COMMON_CHECKS, corpus=as_paths, about=optional(as_text), continue_from=optional(as_path))
+@checked(**COMMON_CHECKS, corpus=as_paths, about=optional(as_text), continue_from=optional(as_path))
 def pretrain(
     corpus: Sequence[str | os.PathLike[str]],
     *,
@@ -294,7 +273,7 @@ def pretrain(
         TrainingError: Training diverged (``TrainingDiverged``), or the pack could not be verified. Nothing was
             published.
     """
-    base, _ = _settings(out, directions, seed, continue_from, size, encoder, config, device, may_replace_layers=True)
+    base, _ = run_settings(out, directions, seed, continue_from, size, encoder, config, device, may_replace_layers=True)
     from bothways.training.distributed import processes  # noqa: PLC0415  (needs torch)
     from bothways.training.follow import check_following  # noqa: PLC0415  (needs torch)
     from bothways.training.pipeline import pretrain_pack  # noqa: PLC0415  (needs torch)
@@ -313,83 +292,4 @@ def pretrain(
         except TrainingDiverged as error:  # in all processes at once, and the first one reports it
             raise SystemExit(error.exit_code) from None
         return
-    _run(settings, [], reports, following)
-
-
-def _settings(
-    out: str | os.PathLike[str],
-    directions: str,
-    seed: int,
-    pretrained: Pretrained,
-    size: Size | None,
-    encoder: EncoderKind | None,
-    config: str | os.PathLike[str] | Mapping[str, object] | None,
-    device: str,
-    *,
-    may_replace_layers: bool = False,
-) -> tuple[RunSettings, Start]:
-    """Return what the settings of classifiers and of language models share, and the start; all options are checked."""
-    _require_torch()
-    from bothways.training.hyperparameters import FROM_PACK, load_hyperparameters  # noqa: PLC0415  (needs torch)
-    from bothways.training.models import choose_device  # noqa: PLC0415  (needs torch)
-    from bothways.training.pipeline import RunSettings  # noqa: PLC0415  (needs torch)
-
-    if directions not in ("both", "forward", "backward"):
-        raise ConfigError(f"unknown directions {quoted(directions)}; use both, forward or backward")
-    if not 0 <= seed < 2**32:
-        raise ConfigError(f"seed is {seed}, expected 0 to 4294967295")
-    refuse_unusable(Path(out))
-    hyperparameters = load_hyperparameters(size or FROM_PACK, config, encoder)
-    requested = hyperparameters.requested_encoder
-    start = read_start(pretrained, size, requested, may_replace_layers=may_replace_layers)
-    if start.size is not None:
-        hyperparameters = load_hyperparameters(start.size, config, encoder)
-    if start.pack is not None:
-        hyperparameters = hyperparameters.with_encoder(start.pack.manifest.members[0].architecture.kind)
-    settings = RunSettings(
-        out=Path(out),
-        directions=tuple(Direction) if directions == "both" else (Direction(directions),),
-        seed=seed,
-        size=start.size,
-        hyperparameters=hyperparameters,
-        device=choose_device(device),
-        pack=start.pack,
-    )
-    return settings, start
-
-
-def _started(
-    base: RunSettings,
-    first: Start,
-    pretrained: Pretrained,
-    config: str | os.PathLike[str] | Mapping[str, object] | None,
-    texts: Sequence[Text],
-) -> tuple[RunSettings, StageReport]:
-    """Return the settings with the start that suits the texts, and a report that says why."""
-    from bothways.training.hyperparameters import load_hyperparameters  # noqa: PLC0415  (needs torch)
-
-    start, report = chosen_start(first, pretrained, texts)
-    if start is first:
-        return base, report
-    hyperparameters = load_hyperparameters(DEFAULT_SIZE, config)
-    return replace(base, pack=start.pack, size=start.size, hyperparameters=hyperparameters), report
-
-
-def _run(settings: RunSettings, first: Iterable[Report], rest: Iterable[Report], following: Following) -> None:
-    """Go through all reports of a run, recording them and showing them to the user."""
-    from bothways.training.follow import follow  # noqa: PLC0415  (needs torch)
-
-    follow(settings.out, settings.fingerprint, itertools.chain(first, rest), following)
-
-
-def _require_torch() -> None:
-    # Read when torch is first imported: a waiting thread then sleeps soon instead of spinning. On a machine that does
-    # other work too, spinning makes a training step several times slower (docs/LOG.md).
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    # cuBLAS may otherwise compute different bits in each run on a GPU (guarantee 7). The processes that train the
-    # directions inherit it.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    try:
-        import torch  # noqa: F401, PLC0415  (an extra)
-    except ImportError:
-        raise DependencyMissing("training needs torch: pip install 'bothways[train]'") from None
+    run(settings, [], reports, following)
