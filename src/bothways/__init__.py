@@ -58,6 +58,7 @@ from bothways.runtime.reader import TextReader
 from bothways.runtime.verify import Verification, verify
 from bothways.text.reading import Direction, SpecialTokenPlacement
 from bothways.training.api import pretrain, train
+from bothways.training.distill import distill
 from bothways.version import __version__
 
 __all__ = [
@@ -98,6 +99,7 @@ __all__ = [
     "__version__",
     "benchmark",
     "compare_precision",
+    "distill",
     "evaluate",
     "export_onnx",
     "fit_early_exit",

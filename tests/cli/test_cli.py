@@ -27,7 +27,19 @@ from tests.bundles import replace_file
 from tests.cli.conftest import CONFIG, LABELS, Workplace, cells, expected_calibration_error, some_rows, titled_cells
 from tests.processes import ENVIRONMENT, CommandServer, Finished, wait_for
 
-COMMANDS = ["train", "predict", "evaluate", "serve", "verify", "sign", "info", "bench", "early-exit", "pretrain"]
+COMMANDS = [
+    "train",
+    "predict",
+    "evaluate",
+    "serve",
+    "verify",
+    "sign",
+    "info",
+    "bench",
+    "early-exit",
+    "distill",
+    "pretrain",
+]
 COMMANDS += ["import-fastai", "direction", "export-onnx"]
 ADDED = ["predicted_label", "predicted_probability", *(f"probability_{label}" for label in LABELS)]
 

@@ -16,13 +16,17 @@ from tests.processes import CommandServer
 OPTIONS = {"--format", "--delimiter", "--quotes", "--encoding", "--no-header"}
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "predict", "bench", "early-exit", "pretrain", "verify"])
+@pytest.mark.parametrize(
+    "name", ["train", "evaluate", "predict", "bench", "early-exit", "distill", "pretrain", "verify"]
+)
 def test_a5_every_command_has_the_options_of_tables(name: str) -> None:
     command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
     assert {option for parameter in command.params for option in parameter.opts} >= OPTIONS
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "score", "fit_early_exit", "pretrain", "compare_precision"])
+@pytest.mark.parametrize(
+    "name", ["train", "evaluate", "score", "fit_early_exit", "distill", "pretrain", "compare_precision"]
+)
 def test_a5_every_function_has_the_options_of_tables(name: str) -> None:
     parameters = inspect.signature(getattr(bothways, name)).parameters
     assert parameters.keys() >= {"format", "delimiter", "quotes", "encoding", "header"}

@@ -68,7 +68,7 @@ def kill_in(stage: str, out: Path, delay_s: float) -> Callable[[int, Path], None
     """Return a function that kills a process some time after it has reported a stage. The process may end earlier."""
 
     def meanwhile(pid: int, _: Path) -> None:
-        wait_for(lambda: last_stage(out) == stage or out.exists() or not _is_alive(pid))
+        wait_for(lambda: last_stage(out) == stage or out.exists() or not _is_alive(pid), seconds=300)
         time.sleep(delay_s)
         os.kill(pid, signal.SIGKILL)  # nobody has waited for the process, so its id is not reused yet
 

@@ -19,6 +19,7 @@ import typer
 import bothways
 from bothways.cli.bench import bench
 from bothways.cli.direction import direction
+from bothways.cli.distill import distill
 from bothways.cli.early_exit import early_exit
 from bothways.cli.evaluate import evaluate
 from bothways.cli.export_onnx import export_onnx
@@ -90,6 +91,7 @@ _COMMANDS = (
     info,
     bench,
     early_exit,
+    distill,
     pretrain,
     import_fastai,
     direction,
