@@ -22,7 +22,7 @@ demo: $(SETUP)       ## train on the demo's messages, verify the bundle, classif
 	$(BIN)/python demo/demo.py
 
 test: $(SETUP)       ## run the fast tests on all cores (5 minutes on two cores with AVX-512)
-	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not real_data and not oracle and not server and not soak"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not real_data and not oracle and not server and not soak and not teachers"
 
 test-slow: $(SETUP)  ## run the slow tests
 	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
