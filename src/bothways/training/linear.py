@@ -73,6 +73,9 @@ def fit_linear(
 ) -> TrainedLinear | None:
     """Return the linear member with the lowest loss of the ensemble on the validation texts.
 
+    Guarantee 9: the loss of the calibrated ensemble on all validation rows together is at most one nat above that of
+    the member alone, and at most one nat above that of the directions alone.
+
     Regularization and weight are chosen together. The loss has a small penalty for weights far from equal ones, which
     only matters for few validation texts.
 
