@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -49,6 +50,24 @@ def tiny_tokenizer() -> SubwordTokenizer:
     tokenizer = parse_tokenizer(Path(__file__).with_name("tiny_tokenizer.json").read_bytes())
     assert isinstance(tokenizer, SubwordTokenizer)
     return tokenizer
+
+
+@pytest.fixture(scope="session")
+def byte_tokenizer(tiny_tokenizer: SubwordTokenizer) -> SubwordTokenizer:
+    """The tiny tokenizer with byte fallback."""
+    fields = json.loads(tiny_tokenizer.to_bytes())
+    tokenizer = parse_tokenizer(json.dumps({**fields, "byte_fallback": "utf-8"}).encode())
+    assert isinstance(tokenizer, SubwordTokenizer)
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
+def byte_bundle_path(byte_tokenizer: SubwordTokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of random classifiers whose tokenizer has byte fallback. Tests that modify it copy it first."""
+    path = tmp_path_factory.mktemp("bundles") / "bytes.bundle"
+    placements = dict.fromkeys(Direction, SpecialTokenPlacement.READING_ORDER)
+    write_classifiers(path, make_classifiers(byte_tokenizer, placements))
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,9 @@ class TextToIds:
     def __init__(self, tokenizer: str) -> None:
         document = json.loads(tokenizer)
         self.control: list[str] = document["control_tokens"]
-        self.field_token = len(self.control) + len(document["pieces"])  # if the model has several text columns
+        self.first_byte = len(self.control) + len(document["pieces"])
+        self.has_bytes = "byte_fallback" in document  # 256 tokens behind the pieces, for characters without a piece
+        self.field_token = self.first_byte + 256 * self.has_bytes  # if the model has several text columns
         self.unigram = Tokenizer(models.Unigram([(" ", 0.0), *map(tuple, document["pieces"])], unk_id=0))
 
     def special_token(self, name: str, count: int = 0) -> int:
@@ -59,8 +61,15 @@ class TextToIds:
                     ids.append(self.special_token("xxup" if all(map(str.isupper, letters)) else "xxmaj"))
                 if longest := max((len(found[0]) for found in re.finditer(r"([^\s\d])\1{2,}", word)), default=0):
                     ids.append(self.special_token("xxrep", longest))
-                pieces = self.unigram.encode("▁" + re.sub(r"([^\s\d])\1{2,}", r"\1", word)).ids
-                ids += [piece + len(self.control) - 1 if piece else 0 for piece in pieces]
+                marked = "▁" + re.sub(r"([^\s\d])\1{2,}", r"\1", word)
+                pieces = self.unigram.encode(marked)
+                for piece, (start, end) in zip(pieces.ids, pieces.offsets, strict=True):
+                    if piece:
+                        ids.append(piece + len(self.control) - 1)
+                    elif self.has_bytes:
+                        ids += [self.first_byte + byte for byte in marked[start:end].encode()]
+                    else:
+                        ids.append(0)
         return ids
 
 

@@ -272,7 +272,7 @@ def peak_mib(path: str | os.PathLike[str], texts: Sequence[Text], precision: Pre
 def synthetic_texts(tokenizer: Tokenizer, count: int, seed: int = 0) -> list[str]:
     """Return texts made of random pieces of the tokenizer: half have more than 150 pieces, a few more than 800."""
     rng = random.Random(seed)  # noqa: S311  (not for cryptography)
-    ids = range(len(tokenizer))
+    ids = [i for i in range(len(tokenizer)) if i not in tokenizer.byte_ids]
     lengths = [min(2000, 1 + round(rng.lognormvariate(np.log(150), 0.8))) for _ in range(count)]
     return [tokenizer.decode(rng.choices(ids, k=length)) for length in lengths]
 

@@ -173,7 +173,7 @@ def _scored_chunks(
     def tokenized() -> Iterator[PreparedText]:
         for row, text in enumerate(texts(), start=skip + 1):
             tokens = model.prepare(text)
-            reason = unreadable(text, tokens, model.tokenizer.unknown_id)
+            reason = unreadable(text, tokens, model.tokenizer)
             reasons.append(reason)
             if reason is not None:
                 on_unreadable(row, reason)

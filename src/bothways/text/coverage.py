@@ -17,7 +17,7 @@ import numpy as np
 from bothways.text.cleaning import WORD_START, clean
 from bothways.text.fields import Text, fields_of
 from bothways.text.reading import TokenizedText
-from bothways.text.tokenizer import UNKNOWN_ID, Tokenizer
+from bothways.text.tokenizer import Tokenizer
 
 LEAST_KNOWN_SHARE = 0.25
 """English texts of every kind are above it for the English pack, 62 other languages below (docs/LOG.md)."""
@@ -40,7 +40,7 @@ class Coverage:
     Attributes:
         known: Share of the letters, 0..1, that are in words with a token of their own. Words of one to three ASCII
             letters do not count.
-        fragments: Share of the tokens, 0..1, that are unknown or a single letter.
+        fragments: Share of the tokens, 0..1, that are unknown, a byte or a single letter.
     """
 
     known: float
@@ -65,7 +65,7 @@ def coverage(tokenizer: Tokenizer, texts: Sequence[Text]) -> Coverage:
     vocabulary = tokenizer.tokens(range(len(tokenizer)))
     whole = {token.removeprefix(WORD_START) for token in vocabulary if token.startswith(WORD_START)} or set(vocabulary)
     is_fragment = np.array([len(token) == 1 and token.upper() != token.lower() for token in vocabulary])
-    is_fragment[tokenizer.unknown_id] = True
+    is_fragment[[tokenizer.unknown_id, *tokenizer.byte_ids]] = True
     known = letters = fragments = tokens = 0
     for text in texts[:: len(texts) // _MOST_TEXTS + 1]:
         part = _ADDRESS.sub(" ", clean(" ".join(fields_of(text))[:_MOST_CHARACTERS], "bothways-1"))
@@ -88,15 +88,15 @@ class Unreadable(StrEnum):
     UNKNOWN = "mostly unknown"
 
 
-def unreadable(text: Text, tokens: TokenizedText, unknown_id: int = UNKNOWN_ID) -> Unreadable | None:
+def unreadable(text: Text, tokens: TokenizedText, tokenizer: Tokenizer) -> Unreadable | None:
     """Return why a model cannot read a text, or None if it can.
 
-    A text is mostly unknown if more than half of its words contain an unknown token.
+    A text is mostly unknown if more than half of its words contain an unknown token or a byte token.
 
     Args:
         text: The text.
         tokens: Its tokens.
-        unknown_id: The tokenizer's id of unknown characters or words.
+        tokenizer: What made them.
     """
     is_word = np.diff(tokens.group_starts, append=len(tokens)) > tokens.special_token_counts
     if not is_word.any():
@@ -104,5 +104,6 @@ def unreadable(text: Text, tokens: TokenizedText, unknown_id: int = UNKNOWN_ID) 
     characters = itertools.chain.from_iterable(fields_of(text))
     if all(unicodedata.category(character).startswith(_WORDLESS_CATEGORIES) for character in characters):
         return Unreadable.WORDLESS
-    is_unknown = np.logical_or.reduceat(tokens.ids == unknown_id, tokens.group_starts)
+    has_no_piece = np.isin(tokens.ids, [tokenizer.unknown_id, *tokenizer.byte_ids])
+    is_unknown = np.logical_or.reduceat(has_no_piece, tokens.group_starts)
     return Unreadable.UNKNOWN if is_unknown[is_word].mean() > 0.5 else None

@@ -2,6 +2,9 @@
 
 The input is a validated string, the output a ``TokenizedText`` in written order. The pieces of words come from a
 Unigram model of Hugging Face ``tokenizers``. Special tokens have one id each and never pass through that model.
+
+With byte fallback, a character without a piece becomes one token per byte of its UTF-8 encoding, as in sentencepiece.
+Byte tokens never pass through the Unigram model either, so a typed ``<0x41>`` is ordinary text.
 """
 
 from __future__ import annotations
@@ -40,6 +43,9 @@ CONTROL_TOKENS = (UNKNOWN, PADDING, *SPECIAL_TOKENS)
 
 FIRST_PIECE_ID = len(CONTROL_TOKENS)
 
+BYTE_TOKENS = tuple(f"<0x{byte:02X}>" for byte in range(256))
+"""The tokens of the 256 bytes, with the names that they have in sentencepiece. No piece has such a name."""
+
 _UNTYPEABLE = " unknown"
 """The Unigram model needs its unknown piece in its vocabulary. As this one contains a space, no word contains it."""
 
@@ -58,6 +64,8 @@ class SubwordTokenizerDocument(Document):
         cleaning: The name of the cleaning rules.
         control_tokens: The tokens below all pieces, in the order of their ids.
         subwords: The model of the pieces.
+        byte_fallback: The encoding of characters without a piece. None if they become the unknown token, and then
+            absent from the document. The 256 byte tokens follow the pieces, in the order of the bytes.
         field_token: The token between the fields of a text. Its id is the last one of the vocabulary, so that a
             tokenizer keeps the ids of all other tokens when it gets one. None for texts of one column, and then absent
             from the document.
@@ -67,6 +75,7 @@ class SubwordTokenizerDocument(Document):
     cleaning: str
     control_tokens: Items[str]
     subwords: Literal["unigram"]
+    byte_fallback: Literal["utf-8"] | None = None
     field_token: Literal["xxfld"] | None = None
     pieces: Annotated[Items[tuple[str, FiniteFloat]], Field(min_length=1, max_length=1_000_000)]
 
@@ -92,6 +101,8 @@ class SubwordTokenizerDocument(Document):
                 raise ValueError(f"a piece has {len(piece)} characters, expected at most {MAX_PIECE_LENGTH}")
             if not piece or piece != "".join(piece.split()) or not _is_encodable(piece):
                 raise ValueError(f"the piece {quoted(piece)} can't occur in a word")
+        if self.byte_fallback is not None and (names := set(texts).intersection(BYTE_TOKENS)):
+            raise ValueError(f"the piece {quoted(min(names))} has the name of a byte token")
         return self
 
 
@@ -109,21 +120,33 @@ class SubwordTokenizer:
         vocabulary = [(_UNTYPEABLE, 0.0), *document.pieces]
         self._subwords = UnigramTokenizer(models.Unigram(vocabulary, unk_id=0))
         self._tokens = [*CONTROL_TOKENS, *(piece for piece, _ in document.pieces)]
+        first_byte_id = len(self._tokens)
+        if document.byte_fallback is not None:
+            self._tokens.extend(BYTE_TOKENS)
+        self.byte_ids: Final = range(first_byte_id, len(self._tokens))
+        self._id_of_byte = list(self.byte_ids)
         if document.field_token is not None:
             self._tokens.append(document.field_token)
         self._cache: dict[str, tuple[int, tuple[int, ...]]] = {}
         self._recent: dict[str, tuple[int, tuple[int, ...]]] = {}  # longer chunks, of texts that arrive in parts
 
     @classmethod
-    def from_pieces(cls, pieces: list[tuple[str, float]], cleaning: str = "bothways-1") -> SubwordTokenizer:
+    def from_pieces(
+        cls, pieces: list[tuple[str, float]], cleaning: str = "bothways-1", *, byte_fallback: bool = False
+    ) -> SubwordTokenizer:
         """Create a tokenizer from pieces.
 
         Args:
             pieces: Each piece with its log-probability.
             cleaning: The name of the cleaning rules.
+            byte_fallback: Whether characters without a piece become their UTF-8 bytes instead of the unknown token.
         """
         document = SubwordTokenizerDocument(
-            cleaning=cleaning, control_tokens=list(CONTROL_TOKENS), subwords="unigram", pieces=pieces
+            cleaning=cleaning,
+            control_tokens=list(CONTROL_TOKENS),
+            subwords="unigram",
+            byte_fallback="utf-8" if byte_fallback else None,
+            pieces=pieces,
         )
         return cls(document)
 
@@ -154,9 +177,17 @@ class SubwordTokenizer:
         return [self._tokens[i] for i in ids]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return a text made of these pieces, without control tokens."""
-        pieces = range(FIRST_PIECE_ID, FIRST_PIECE_ID + len(self._document.pieces))
-        return "".join(self._tokens[i] for i in ids if i in pieces).replace(WORD_START, " ").strip()
+        """Return a text made of these pieces and bytes, without control tokens.
+
+        Bytes that are no UTF-8 in this order become ``\N{REPLACEMENT CHARACTER}``.
+        """
+        data = bytearray()
+        for i in ids:
+            if i in self.byte_ids:
+                data.append(i - self.byte_ids.start)
+            elif FIRST_PIECE_ID <= i < self.byte_ids.start:
+                data += self._tokens[i].encode()
+        return data.decode(errors="replace").replace(WORD_START, " ").strip()
 
     def adapted(self, texts: Iterable[Text]) -> SubwordTokenizer:
         """Return this tokenizer: its pieces can represent the words of any text."""
@@ -211,15 +242,28 @@ class SubwordTokenizer:
         if (recent := self._recent.get(chunk)) is not None:
             return recent
         special_tokens, word = mark_chunk(chunk)
-        pieces = self._subwords.encode(WORD_START + word, add_special_tokens=False).ids
         special_ids = tuple(CONTROL_TOKENS.index(token) for token in special_tokens)
-        piece_ids = tuple(FIRST_PIECE_ID - 1 + piece if piece else UNKNOWN_ID for piece in pieces)
+        piece_ids = self._piece_ids(WORD_START + word)
         is_short = len(chunk) <= _MAX_CACHED_CHUNK_LENGTH
         cache, most = (self._cache, _MAX_CACHED_CHUNKS) if is_short else (self._recent, _MAX_RECENT_CHUNKS)
         if len(cache) >= most:
             cache.clear()
         cache[chunk] = found = len(special_ids), special_ids + piece_ids
         return found
+
+    def _piece_ids(self, word: str) -> tuple[int, ...]:
+        """Return the ids of the pieces of a marked word. Characters without a piece are bytes, or unknown in a row."""
+        encoding = self._subwords.encode(word, add_special_tokens=False)
+        pieces = encoding.ids
+        if not self.byte_ids or 0 not in pieces:
+            return tuple(FIRST_PIECE_ID - 1 + piece if piece else UNKNOWN_ID for piece in pieces)
+        ids: list[int] = []
+        for piece, (start, end) in zip(pieces, encoding.offsets, strict=True):
+            if piece:
+                ids.append(FIRST_PIECE_ID - 1 + piece)
+            else:
+                ids.extend(self._id_of_byte[byte] for byte in word[start:end].encode())
+        return tuple(ids)
 
 
 def _is_encodable(piece: str) -> bool:

@@ -16,13 +16,12 @@ from dataclasses import dataclass
 from bothways.errors import DataError, DependencyMissing
 from bothways.text.cleaning import WORD_START, clean, mark_chunk, split_chunks
 from bothways.text.fields import Text, fields_of
-from bothways.text.subword_tokenizer import SubwordTokenizer
+from bothways.text.subword_tokenizer import BYTE_TOKENS, SubwordTokenizer
 
 CLEANING = "bothways-1"
 _CHARACTERS_COVERED = 0.9995
 _RAREST_CHARACTER = 1e-6
-"""Rarer characters get no piece. At most 500 characters are rarer than ``_CHARACTERS_COVERED`` and not rarer than this.
-"""
+"""Rarer characters are read as bytes. At most 500 are rarer than ``_CHARACTERS_COVERED`` and not rarer than this."""
 _MOST_DISTINCT_CHUNKS = 2_000_000
 _RESERVED, _STAND_IN, _PART_END = "▅", "\ufdd0", "\ufdd1"
 """sentencepiece skips words with the first. Cleaning removes the others, so no word contains them."""
@@ -47,12 +46,14 @@ class WordCounts:
 def train_tokenizer(texts: Iterable[Text], vocabulary_size: int) -> SubwordTokenizer:
     """Train a tokenizer on texts. The same texts produce the same bytes.
 
-    Every character of the texts has a piece, in any script, except those that are rarer than one in a million.
+    Every character of the texts has a piece, in any script, except those that are rarer than one in a million. These,
+    and all characters that do not occur, are read as their bytes.
 
     Args:
         texts: Validated texts. They are read once, and only their distinct words are kept in memory.
         vocabulary_size: Requested number of pieces, ≥ 8. The result has fewer pieces if the corpus is too small for
-            them, and more if the corpus needs more single characters.
+            them, and more if the corpus needs more single characters. Control tokens and the 256 byte tokens come on
+            top.
 
     Raises:
         DataError: The texts contain no word.
@@ -91,9 +92,10 @@ def train_tokenizer(texts: Iterable[Text], vocabulary_size: int) -> SubwordToken
     pieces = [
         (trained.id_to_piece(i).replace(_STAND_IN, _RESERVED), trained.get_score(i))
         for i in range(1, trained.get_piece_size())
-        if trained.id_to_piece(i) != _PART_END
+        if trained.id_to_piece(i) not in (_PART_END, *BYTE_TOKENS)  # typed in the texts
     ]
-    return SubwordTokenizer.from_pieces([*pieces, *_missing_characters(pieces, counts.characters)], CLEANING)
+    pieces += _missing_characters(pieces, counts.characters)
+    return SubwordTokenizer.from_pieces(pieces, CLEANING, byte_fallback=True)
 
 
 def _lines(words: Mapping[str, int]) -> Iterator[str]:

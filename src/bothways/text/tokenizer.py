@@ -32,6 +32,10 @@ class Tokenizer(Protocol):
         """The id of unknown characters or words."""
 
     @property
+    def byte_ids(self) -> range:
+        """The ids of the tokens for the bytes of characters without a piece. Empty without byte fallback."""
+
+    @property
     def has_field_token(self) -> bool:
         """Whether texts may have several fields."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -140,6 +140,8 @@ class WordTokenizerDocument(Document):
 
 class WordTokenizer:
     """A tokenizer that produces the same words as fastai and its tokenizers. Safe to share between threads."""
+
+    byte_ids: Final = range(0)
 
     def __init__(self, document: WordTokenizerDocument) -> None:
         self.document = document

@@ -26,22 +26,29 @@ runpy.run_path({str(EXAMPLE)!r}, run_name="__main__")
 """
 
 
+@pytest.fixture(scope="module", params=["tiny_tokenizer", "byte_tokenizer"])
+def tokenizer(request: pytest.FixtureRequest) -> SubwordTokenizer:
+    """A tokenizer with unknown tokens, and one with bytes."""
+    found: SubwordTokenizer = request.getfixturevalue(request.param)
+    return found
+
+
 @pytest.fixture(scope="module")
-def to_ids(tiny_tokenizer: SubwordTokenizer) -> Callable[[str], list[int]]:
+def to_ids(tokenizer: SubwordTokenizer) -> Callable[[str], list[int]]:
     spec = importlib.util.spec_from_file_location("run_onnx", EXAMPLE)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    made: Callable[[str], list[int]] = module.TextToIds(tiny_tokenizer.to_bytes().decode())
+    made: Callable[[str], list[int]] = module.TextToIds(tokenizer.to_bytes().decode())
     return made
 
 
 @pytest.mark.parametrize("text", [*NASTY_TEXTS, f"&#{'1' * 5000}; a", f"&#{'0' * 99}65;b"])
 def test_nasty_texts_become_the_bundles_tokens(
-    to_ids: Callable[[str], list[int]], tiny_tokenizer: SubwordTokenizer, text: str
+    to_ids: Callable[[str], list[int]], tokenizer: SubwordTokenizer, text: str
 ) -> None:
-    assert to_ids(text) == tiny_tokenizer.tokenize(text).ids.tolist()
+    assert to_ids(text) == tokenizer.tokenize(text).ids.tolist()
 
 
 @given(
@@ -55,9 +62,9 @@ def test_nasty_texts_become_the_bundles_tokens(
     )
 )
 def test_any_text_becomes_the_bundles_tokens(
-    to_ids: Callable[[str], list[int]], tiny_tokenizer: SubwordTokenizer, text: str
+    to_ids: Callable[[str], list[int]], tokenizer: SubwordTokenizer, text: str
 ) -> None:
-    assert to_ids(text) == tiny_tokenizer.tokenize(text).ids.tolist()
+    assert to_ids(text) == tokenizer.tokenize(text).ids.tolist()
 
 
 ONE_COLUMN = ["The cat sat on the mat!!!!", "", "WHAT a terrible, terrible film: I hated every minute of it?"]

@@ -104,7 +104,7 @@ def test_b4_packs_of_words_and_of_other_languages_are_not_suspected() -> None:
 def test_b5_a_text_that_cannot_be_read_is_noticed(
     english: SubwordTokenizer, text: str, expected: Unreadable | None
 ) -> None:
-    assert unreadable(text, english.tokenize(text)) is expected
+    assert unreadable(text, english.tokenize(text), english) is expected
     fields = english.with_field_token()
-    assert unreadable((text, ""), fields.tokenize((text, ""))) is expected
-    assert unreadable(("", text), fields.tokenize(("", text))) is expected
+    assert unreadable((text, ""), fields.tokenize((text, "")), fields) is expected
+    assert unreadable(("", text), fields.tokenize(("", text)), fields) is expected

@@ -138,8 +138,8 @@ def test_a_text_is_cleaned_then_segmented(tokenizer: WordTokenizer) -> None:
     assert groups_of(tokenizer, "") == [["▁xxbos"]]
     assert tokenizer.words_of("THAT 😀😂") == ["▁xxbos", "▁xxup", "▁that", "▁", "😀😂"]
     assert len(groups_of(tokenizer, "THAT 😀😂")) == 3
-    assert unreadable("😀 😂 😀😂", tokenizer.tokenize("😀 😂 😀😂"), tokenizer.unknown_id) == Unreadable.UNKNOWN
-    assert unreadable("that film", tokenizer.tokenize("that film"), tokenizer.unknown_id) is None
+    assert unreadable("😀 😂 😀😂", tokenizer.tokenize("😀 😂 😀😂"), tokenizer) == Unreadable.UNKNOWN
+    assert unreadable("that film", tokenizer.tokenize("that film"), tokenizer) is None
     assert tokenizer.decode(tokenizer.tokenize("The house, the garden").ids.tolist()) == "the house, the garden"
 
 

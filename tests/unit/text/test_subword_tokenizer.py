@@ -65,6 +65,38 @@ def test_unknown_characters_in_a_row_are_one_unknown(handmade: SubwordTokenizer)
     assert UNKNOWN_ID in handmade.tokenize("漢").ids
 
 
+def test_characters_without_a_piece_are_their_bytes() -> None:
+    tokenizer = SubwordTokenizer.from_pieces(PIECES, byte_fallback=True)
+    assert tokenizer.byte_ids == range(FIRST_PIECE_ID + len(PIECES), FIRST_PIECE_ID + len(PIECES) + 256)
+    assert tokens_of(tokenizer, "cat漢ßs") == [
+        *("xxbos", "▁cat", "<0xE6>", "<0xBC>", "<0xA2>", "<0xC3>", "<0x9F>", "s"),
+    ]
+    assert tokens_of(tokenizer, "Cats")[1:] == ["xxmaj", "▁cat", "s"]
+
+
+def test_the_start_of_a_word_may_lack_a_piece_too() -> None:
+    tokenizer = SubwordTokenizer.from_pieces([("cat", -1.0)], byte_fallback=True)
+    ids = tokenizer.tokenize("cat cat").ids.tolist()
+    assert tokenizer.tokens(ids[1:5]) == ["<0xE2>", "<0x96>", "<0x81>", "cat"]
+    assert tokenizer.decode(ids) == "cat cat"
+
+
+def test_bytes_that_are_no_character_are_decoded_as_the_replacement_character() -> None:
+    tokenizer = SubwordTokenizer.from_pieces(PIECES, byte_fallback=True)
+    first = tokenizer.byte_ids.start
+    assert tokenizer.decode([FIRST_PIECE_ID + 1, first + 0xE4, first + 0x41]) == "cat\ufffdA"
+
+
+def test_the_field_token_follows_the_bytes() -> None:
+    tokenizer = SubwordTokenizer.from_pieces(PIECES, byte_fallback=True)
+    fields = tokenizer.with_field_token()
+    assert fields.tokens([len(fields) - 1]) == ["xxfld"]
+    assert len(fields) - 1 == len(tokenizer) == fields.byte_ids.stop
+    ids = fields.tokenize(("漢", "cat")).ids.tolist()
+    assert ids == [*tokenizer.tokenize("漢").ids, len(fields) - 1, *tokenizer.tokenize("cat").ids[1:]]
+    assert fields.decode(ids) == "漢 cat"
+
+
 def test_an_empty_text_is_its_start_alone(handmade: SubwordTokenizer) -> None:
     text = handmade.tokenize("")
     assert (text.ids.tolist(), text.group_starts.tolist(), text.special_token_counts.tolist()) == ([START_ID], [0], [1])
@@ -89,7 +121,10 @@ def test_the_document_is_these_bytes() -> None:
  ]
 }
 """
-    assert SubwordTokenizer.from_pieces([("▁", -1.5), ('"é', -0.1)]).to_bytes().decode() == expected
+    pieces = [("▁", -1.5), ('"é', -0.1)]
+    assert SubwordTokenizer.from_pieces(pieces).to_bytes().decode() == expected
+    with_bytes = expected.replace('"unigram",', '"unigram",\n "byte_fallback": "utf-8",')
+    assert SubwordTokenizer.from_pieces(pieces, byte_fallback=True).to_bytes().decode() == with_bytes
 
 
 def test_the_cache_never_changes_a_result(handmade: SubwordTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,6 +162,10 @@ def test_the_document_of_these_tests_is_good() -> None:
         ({"pieces": [["a"]]}, "pieces.0"),
         ({"pieces": {"a": -1.0}}, "pieces"),
         ({"pattern": "(a+)+"}, "pattern: Extra inputs"),
+        ({"byte_fallback": True}, "byte_fallback"),
+        ({"byte_fallback": "utf-16"}, "byte_fallback"),
+        ({"byte_fallback": "utf-8", "pieces": [["<0x41>", -1.0]]}, "the piece '<0x41>' has the name of a byte token"),
+        ({"byte_fallback": "utf-8", "pieces": [["<0xE4>", -1.0]]}, "the piece '<0xE4>' has the name of a byte token"),
     ],
 )
 def test_a_wrong_document_is_refused_by_name(changes: dict[str, Any], problem: str) -> None:

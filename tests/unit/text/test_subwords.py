@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 
 from bothways.errors import DataError, DependencyMissing
 from bothways.text import subwords
-from bothways.text.subword_tokenizer import FIRST_PIECE_ID, SubwordTokenizer
+from bothways.text.subword_tokenizer import BYTE_TOKENS, FIRST_PIECE_ID, SubwordTokenizer
 from bothways.text.subwords import count_words, train_tokenizer
-from bothways.text.tokenizer import UNKNOWN_ID
 from bothways.text.tokenizer_document import parse_tokenizer
 
 TRAIN_AND_SHOW = """
@@ -82,12 +81,28 @@ def test_frequent_words_that_are_part_of_no_other_word_have_a_piece_per_script()
 
 def test_the_vocabulary_is_no_larger_than_wanted() -> None:
     corpus = [" ".join(f"{a}{b}{c}" for a in "abcdefgh" for b in "ijklm" for c in "nopqr")]
-    assert len(train_tokenizer(corpus, 60)) <= FIRST_PIECE_ID + 60
+    assert len(train_tokenizer(corpus, 60)) <= FIRST_PIECE_ID + 60 + 256
 
 
 def test_every_frequent_character_has_a_piece() -> None:
     tokenizer = train_tokenizer(["абвгд 漢字 αβγ"] * 3, 8)
-    assert UNKNOWN_ID not in tokenizer.tokenize("дгвба 字漢 γβα").ids
+    assert share_without_piece(tokenizer, ["дгвба 字漢 γβα"]) == 0
+
+
+def test_other_characters_are_read_as_their_bytes(tiny_tokenizer: SubwordTokenizer) -> None:
+    tokens = tiny_tokenizer.tokens(tiny_tokenizer.tokenize("mäuse").ids.tolist())
+    assert "".join(tokens) == "xxbos▁m<0xC3><0xA4>use"
+    assert tiny_tokenizer.tokens(tiny_tokenizer.byte_ids) == list(BYTE_TOKENS)
+    assert len(tiny_tokenizer) == tiny_tokenizer.byte_ids.stop
+
+
+def test_no_piece_has_the_name_of_a_byte() -> None:
+    tokenizer = train_tokenizer(["<0x41>", "the <0x41> and a<0x42>"] * 50, 200)
+    tokens = tokenizer.tokens(range(len(tokenizer)))
+    assert len(set(tokens)) == len(tokens)
+    ids = tokenizer.tokenize("<0x41> a<0x42>").ids
+    assert not set(ids.tolist()) & set(tokenizer.byte_ids)
+    assert tokenizer.decode(ids.tolist()) == "<0x41> a<0x42>"
 
 
 SCRIPTS = {
@@ -115,9 +130,11 @@ def drawn_texts(rng: random.Random, letters: str, count: int) -> list[str]:
     ]
 
 
-def unknown_share(tokenizer: SubwordTokenizer, texts: list[str]) -> float:
+def share_without_piece(tokenizer: SubwordTokenizer, texts: list[str]) -> float:
+    """Return the share of the tokens that are bytes. None may be unknown."""
     ids = np.concatenate([tokenizer.tokenize(text).ids for text in texts])
-    return float((ids == UNKNOWN_ID).mean())
+    assert tokenizer.unknown_id not in ids
+    return float(np.isin(ids, tokenizer.byte_ids).mean())
 
 
 def with_known_characters(texts: list[str], training: list[str]) -> list[str]:
@@ -131,9 +148,9 @@ def test_b4_no_script_becomes_unknown_tokens(script: str, vocabulary_size: int) 
     rng = random.Random(script)
     training, others = (drawn_texts(rng, SCRIPTS[script], count) for count in (400, 100))
     tokenizer = train_tokenizer(training, vocabulary_size)
-    assert unknown_share(tokenizer, with_known_characters(others, training)) == 0
-    assert unknown_share(tokenizer, others) < 0.03  # some letters occur in none of the training texts
-    assert len(tokenizer) <= FIRST_PIECE_ID + 2 * len(SCRIPTS[script]) + 500 + vocabulary_size
+    assert share_without_piece(tokenizer, with_known_characters(others, training)) == 0
+    assert share_without_piece(tokenizer, others) < 0.1  # some letters occur in none of the training texts
+    assert len(tokenizer) <= FIRST_PIECE_ID + 2 * len(SCRIPTS[script]) + 500 + vocabulary_size + 256
 
 
 @pytest.mark.parametrize("script", ["Thai", "Han", "Egyptian hieroglyphs"])
@@ -143,20 +160,22 @@ def test_b4_a_script_of_one_text_in_a_hundred_has_pieces_too(script: str) -> Non
         drawn_texts(rng, SCRIPTS["Latin"], 99 * count) + drawn_texts(rng, SCRIPTS[script], count) for count in (12, 6)
     )
     tokenizer = train_tokenizer(training, 2000)
-    assert unknown_share(tokenizer, with_known_characters(others, training)) == 0
+    assert share_without_piece(tokenizer, with_known_characters(others, training)) == 0
 
 
 def test_b4_the_rarest_characters_of_many_get_no_piece() -> None:
     common, rare = ["abcdefgh hgfedcba " * 500] * 300, "".join(map(chr, range(0x4E00, 0x4E00 + 900)))
     tokenizer = train_tokenizer([*common, rare], 50)  # one in 2.7 million
-    assert len(tokenizer) <= FIRST_PIECE_ID + 50
+    assert share_without_piece(tokenizer, [rare]) > 0.99
+    assert len(tokenizer) <= FIRST_PIECE_ID + 50 + 256
     tokenizer = train_tokenizer([*common, *[rare] * 3], 50)  # three in 2.7 million, which is more than one
-    assert UNKNOWN_ID not in tokenizer.tokenize(rare).ids
-    assert len(tokenizer) <= FIRST_PIECE_ID + 50 + 900
+    assert share_without_piece(tokenizer, [rare]) == 0
+    assert len(tokenizer) <= FIRST_PIECE_ID + 50 + 900 + 256
 
 
 def test_b4_a_tokenizer_that_lacks_no_character_is_that_of_sentencepiece(tiny_tokenizer: SubwordTokenizer) -> None:
-    digest = hashlib.sha256(tiny_tokenizer.to_bytes()).hexdigest()
+    without_bytes = tiny_tokenizer.to_bytes().replace(b' "byte_fallback": "utf-8",\n', b"")
+    digest = hashlib.sha256(without_bytes).hexdigest()
     assert digest == "3cf6d92c8c49b4b18830bbde0d744030a5b02fad0606470c3408ca880007f212"
 
 
@@ -171,7 +190,7 @@ def test_b4_texts_without_spaces_are_not_forgotten_when_there_are_millions(monke
 @pytest.mark.parametrize("texts", [["▅", "▅▅"], ["the ▅bar▅ of a chart ▅▅"], ["<unk> <s>"]])
 def test_b4_characters_that_sentencepiece_reserves_have_pieces(texts: list[str]) -> None:
     tokenizer = train_tokenizer(texts, 100)
-    assert not any(UNKNOWN_ID in tokenizer.tokenize(text).ids for text in texts)
+    assert share_without_piece(tokenizer, texts) == 0
     assert all("\ufdd0" not in token for token in tokenizer.tokens(range(len(tokenizer))))
 
 
@@ -188,9 +207,8 @@ def test_any_texts_with_a_word_give_a_tokenizer_that_reads_them(texts: list[str]
         return
     tokenizer = train_tokenizer(texts, 8)
     for text in texts:
-        ids = tokenizer.tokenize(text).ids
-        assert ids.max() < len(tokenizer)
-        assert UNKNOWN_ID not in ids
+        assert tokenizer.tokenize(text).ids.max() < len(tokenizer)
+        assert share_without_piece(tokenizer, [text]) == 0
 
 
 def test_the_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
