@@ -6,6 +6,7 @@ size in characters, 1,000,000 by default. The others are languages of the word t
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Iterator
@@ -66,9 +67,12 @@ def word_tokenizer(language: str, cleaning: str) -> WordTokenizer:
     )
 
 
-def subword_tokenizer() -> Tokenizer:
-    """Return the tokenizer of the pack that comes with bothways."""
-    return parse_tokenizer((pack_path("en-small") / "tokenizer.json").read_bytes())
+def subword_tokenizer(*, byte_fallback: bool = False) -> Tokenizer:
+    """Return the tokenizer of the pack that comes with bothways, on request with byte fallback."""
+    data = (pack_path("en-small") / "tokenizer.json").read_bytes()
+    return parse_tokenizer(
+        json.dumps({**json.loads(data), "byte_fallback": "utf-8"}).encode() if byte_fallback else data
+    )
 
 
 def seconds(tokenizer: Tokenizer, text: str) -> float:
@@ -90,6 +94,7 @@ if __name__ == "__main__":
     largest = int(sys.argv[1]) if len(sys.argv) > 1 else SIZES[-1]
     chosen = tuple(size for size in SIZES if size <= largest)
     print_table("subword tokenizer (en-small)", subword_tokenizer(), chosen)
+    print_table("subword tokenizer (en-small, with bytes)", subword_tokenizer(byte_fallback=True), chosen)
     for code in sys.argv[2:] or ["en"]:
         for rules in FASTAI_CONTROL_TOKENS:
             print_table(f"word tokenizer ({code}, {rules})", word_tokenizer(code, rules), chosen)

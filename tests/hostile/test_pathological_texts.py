@@ -34,8 +34,9 @@ def check_linear(tokenizer: Tokenizer, size: int) -> None:
             assert attempt < 2, f"{name}: {size // 10} characters take {short_s:.3f} s, {size} take {long_s:.3f} s"
 
 
-def test_the_subword_tokenizer_is_linear() -> None:
-    check_linear(subword_tokenizer(), 20_000)
+@pytest.mark.parametrize("byte_fallback", [False, True])
+def test_the_subword_tokenizer_is_linear(byte_fallback: bool) -> None:
+    check_linear(subword_tokenizer(byte_fallback=byte_fallback), 20_000)
 
 
 @pytest.mark.parametrize("cleaning", [FASTAI_V1, FASTAI_V2])
@@ -66,5 +67,6 @@ def test_the_word_tokenizer_of_every_kind_of_rules_is_linear(language: str) -> N
 
 
 @pytest.mark.slow
-def test_the_subword_tokenizer_is_linear_for_long_texts() -> None:
-    check_linear(subword_tokenizer(), 300_000)
+@pytest.mark.parametrize("byte_fallback", [False, True])
+def test_the_subword_tokenizer_is_linear_for_long_texts(byte_fallback: bool) -> None:
+    check_linear(subword_tokenizer(byte_fallback=byte_fallback), 300_000)

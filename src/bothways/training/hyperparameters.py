@@ -114,7 +114,8 @@ class TokenizerConfig(_Section):
     """Training of the subword tokenizer."""
 
     vocabulary_size: Annotated[int, Field(ge=8, le=200_000)]
-    """Largest number of subword pieces to learn. A small corpus yields fewer."""
+    """Largest number of subword pieces to learn. A small corpus yields fewer. Special tokens and 256 byte tokens are
+    added."""
 
 
 class _StageConfig(_Section):
