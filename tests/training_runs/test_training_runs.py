@@ -82,6 +82,18 @@ def test_a_training_learns_texts_that_differ_in_words(tmp_path: Path, data: Path
     assert bothways.verify(tmp_path / "m.bundle").passed
 
 
+def test_bytes_that_the_texts_do_not_contain_keep_embeddings_of_zeros(tmp_path: Path, data: Path, config: Path) -> None:
+    first = train(data, tmp_path / "m.bundle", config)
+    train(data, tmp_path / "again.bundle", config, pretrained=tmp_path / "m.bundle")
+    start, stop = first.tokenizer.byte_ids.start, first.tokenizer.byte_ids.stop
+    assert (start, stop) == (len(first.tokenizer) - 256, len(first.tokenizer))
+    for path in (tmp_path / "m.bundle", tmp_path / "again.bundle"):
+        for weights in read_bundle(path, Kind.CLASSIFIER).weights.values():
+            (name,) = (name for name in weights if "embedding" in name)
+            assert not weights[name][start:stop].any()
+            assert weights[name][:start].any(axis=1).all()
+
+
 def test_validation_rows_do_not_decide_the_weights(tmp_path: Path, data: Path, config: Path) -> None:
     swapped = [
         (text, {"good": "bad", "bad": "good"}[label]) for text, label in some_rows(20, seed=9)

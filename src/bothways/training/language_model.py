@@ -63,6 +63,26 @@ class _Best:
     weights: dict[str, Tensor]
 
 
+def keep_unread_bytes(model: LanguageModelNetwork, texts: StreamTexts, byte_ids: range) -> None:
+    """Keep training from moving the embeddings of bytes that the training texts do not contain.
+
+    The decoder shares its weights with the embedding, so the softmax would push all of them far in the same direction.
+    Texts with such bytes would then be misread more often than texts with unknown tokens (docs/decisions/039).
+
+    Args:
+        model: The model to train.
+        texts: Its texts.
+        byte_ids: Ids of the tokenizer's bytes.
+    """
+    unread = set(byte_ids)
+    for number in texts.training if byte_ids else ():
+        unread.difference_update(texts.store[number].tolist())
+    if unread:
+        weight = model.encoder.embedding.weight
+        rows = torch.tensor(sorted(unread), device=weight.device)
+        weight.register_hook(lambda gradient: gradient.index_fill(0, rows, 0))
+
+
 def train_language_model(
     model: LanguageModelNetwork,
     texts: StreamTexts,

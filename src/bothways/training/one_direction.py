@@ -42,7 +42,12 @@ from bothways.training.distributed import processes
 from bothways.training.divergence import StageSettings, stopped_if_diverged
 from bothways.training.estimate import classifier_seconds, duration_text, language_model_seconds
 from bothways.training.hyperparameters import LanguageModelConfig
-from bothways.training.language_model import StreamTexts, evaluate_language_model, train_language_model
+from bothways.training.language_model import (
+    StreamTexts,
+    evaluate_language_model,
+    keep_unread_bytes,
+    train_language_model,
+)
 from bothways.training.models import (
     build_classifier,
     build_language_model,
@@ -62,13 +67,16 @@ _LONGEST_WAIT_S = 120
 
 
 def first_checkpoint(
-    member: Member, seed: int, weights: dict[str, NDArray[np.float32]] | None
+    member: Member, seed: int, weights: dict[str, NDArray[np.float32]] | None, byte_ids: range = range(0)
 ) -> LanguageModelCheckpoint:
     """Return the checkpoint from which a direction starts: the weights of a pack's model, and random ones without it.
 
-    A pack that continues with another kind of encoder has no weights of its layers.
+    A pack that continues with another kind of encoder has no weights of its layers. Embeddings of bytes start with
+    zeros, which those of bytes that the texts do not contain keep (``keep_unread_bytes``).
     """
     model = build_language_model(member.architecture, member.direction, derived_seed(seed, member.direction, "build"))
+    with torch.no_grad():
+        model.encoder.embedding.weight[byte_ids.start : byte_ids.stop] = 0
     if weights is not None:
         found = {name: torch.from_numpy(array) for name, array in weights.items()}
         model.load_state_dict({**model.state_dict(), **found})
@@ -146,6 +154,7 @@ def _language_model_stage(
     section = "language_model" if is_classifier else "pretraining"
     uniform = math.log(plan.member(direction).architecture.vocabulary_size)
     settings = StageSettings(LANGUAGE_MODEL_STAGE, direction, section, config.learning_rate, uniform)
+    keep_unread_bytes(model, texts, files.read_tokenizer().byte_ids)
     reports = train_language_model(model, texts, config, seed, start, checkpoints)
     metrics = yield from stopped_if_diverged(reports, settings)
     if is_classifier:

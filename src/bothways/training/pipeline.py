@@ -380,7 +380,7 @@ def _prepare_corpus(files: PlanFolder, corpus: Corpus, settings: RunSettings) ->
         len(text.split()) for text in itertools.compress(corpus.read(), np.isin(np.arange(corpus.texts), validation))
     ]
     files.write_split(SplitName.VALIDATION, validation, np.array(words))
-    yield StageReport("tokens", f"{len(tokenizer)} pieces")
+    yield StageReport("tokens", f"a vocabulary of {len(tokenizer):,}")
     yield from _prepare(files, tokenizer, corpus.read(), corpus.texts, members, settings)
     files.complete(_plan(settings, members, None, None))
 
@@ -404,7 +404,7 @@ def _prepare(
     for member in members:
         weights = dict(settings.pack.weights[member.direction]) if settings.pack else None
         checkpoints = Checkpoints(files.checkpoints(member.direction), 0)
-        checkpoints.save(first_checkpoint(member, settings.seed, weights))
+        checkpoints.save(first_checkpoint(member, settings.seed, weights, tokenizer.byte_ids))
 
 
 def _plan(
