@@ -80,7 +80,7 @@ def keep_unread_bytes(model: LanguageModelNetwork, texts: StreamTexts, byte_ids:
     if unread:
         weight = model.encoder.embedding.weight
         rows = torch.tensor(sorted(unread), device=weight.device)
-        weight.register_hook(lambda gradient: gradient.index_fill(0, rows, 0))
+        weight.register_hook(lambda gradient: gradient.index_fill(0, rows, 0))  # type: ignore[no-untyped-call]
 
 
 def train_language_model(
