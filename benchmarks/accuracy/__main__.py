@@ -8,6 +8,7 @@ The last line is JSON.
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import json
 import os
 import subprocess
@@ -45,6 +46,7 @@ METHODS = (
     "fasttext",
     "bothways-scratch",
     "bothways-qrnn-scratch",
+    "bothways-linear-scratch",
     "bothways",
     "bothways-linear",
     "bothways-qrnn",
@@ -87,7 +89,7 @@ def run_all(arguments: argparse.Namespace) -> int:
                     load = load_average()
                     task = load_task(set_name, data, seed)
                     outcome = _run_method(task, method, seed, arguments)
-                    command = _command(set_name, method, seed, arguments)
+                    command = _command(task, method, seed, arguments)
                     result = result_of(task, method, seed, outcome, command, this_machine, load)
                     write_result(arguments.results, result)
                 except _EXPECTED_FAULTS as error:
@@ -132,21 +134,21 @@ def _run_method(task: Task, method: str, seed: int, arguments: argparse.Namespac
         arguments.config,
         arguments.shared_config,
         arguments.device,
-        has_linear=method == "bothways-linear",
+        has_linear=method.startswith("bothways-linear"),
     )
     return ours.run(task, seed, of_ours, folder, shared)
 
 
-def _command(set_name: str, method: str, seed: int, arguments: argparse.Namespace) -> str:
+def _command(task: Task, method: str, seed: int, arguments: argparse.Namespace) -> str:
     """Return the command that measures only this result. Paths are shortened to their last name."""
-    words = ["python -m benchmarks.accuracy run", f"--sets {set_name}", f"--methods {method}", f"--seeds {seed}"]
+    words = ["python -m benchmarks.accuracy run", f"--sets {task.name}", f"--methods {method}", f"--seeds {seed}"]
     if method in NEED_A_PACK:
         words.append(f"--pretrained {Path(arguments.pretrained).name}")
     if method.endswith("-scratch"):
         words.append(f"--size {arguments.size}")
     if method.startswith("bothways"):
         words += [f"--config {arguments.config.name}"] if arguments.config else []
-        words += [f"--shared-config {arguments.shared_config.name}"] if set_name.startswith("imdb") else []
+        words += [f"--shared-config {arguments.shared_config.name}"] if task.shared else []
         words += [f"--device {arguments.device}"] if arguments.device != "cpu" else []
     if method == "fastai":
         for stage in ("language_model", "classifier"):
@@ -164,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
         "--sets",
         type=_names(SETS),
         default=usual,
-        help=f"comma-separated: {', '.join(SETS)}; by default all except {', '.join(OPTIONAL_SETS)}",
+        help=f"comma-separated names or patterns such as '*-8-per-class': {', '.join(SETS)}; {', '.join(usual)} by default",
     )
     run.add_argument(
         "--methods",
@@ -202,10 +204,10 @@ def _names(known: Iterable[str]) -> Callable[[str], list[str]]:
     names = list(known)
 
     def parse(value: str) -> list[str]:
-        wanted = value.split(",")
-        if unknown := [name for name in wanted if name not in names]:
-            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is unknown; expected some of {', '.join(names)}")
-        return wanted
+        matches = {pattern: fnmatch.filter(names, pattern) for pattern in value.split(",")}
+        if unknown := [pattern for pattern, found in matches.items() if not found]:
+            raise argparse.ArgumentTypeError(f"'{unknown[0]}' is unknown; expected some of {', '.join(names)}")
+        return list(dict.fromkeys(name for found in matches.values() for name in found))
 
     return parse
 

@@ -25,6 +25,7 @@ METHODS = {
     "bothways-qrnn-scratch": "bothways, QRNN without a pack",
     "bothways": "bothways",
     "bothways-linear": "bothways with a linear member",
+    "bothways-linear-scratch": "bothways with a linear member, without a pack",
     "bothways-qrnn": "bothways, QRNN",
     "bothways-base": "bothways, en-base",
 }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +23,8 @@ IMDB_FEWER_UNLABELED_ROWS = 5_000
 IMDB_FEWER_SHARED = "imdb-5k"
 IMDB_FULL_SHARED = "imdb-full"
 SMS_TEST_SHARE = 0.2
+LABELS_PER_CLASS = (8, 64)
+"""Sizes of the few-label sets."""
 _ROOT = Path(__file__).parents[2]
 _FIXED_SEED = 20_180_101
 """Seed of the choices that do not depend on the seed of a run."""
@@ -75,10 +77,10 @@ def load_task(name: str, folder: Path, seed: int) -> Task:
     return SETS[name](name, folder, seed)
 
 
-def _official_split(name: str, folder: Path, seed: int) -> Task:
-    """Return a single-label set in a folder of the same name, with its official split."""
+def _official_split(name: str, folder: Path, seed: int, subfolder: str = "", label: str = "label") -> Task:
+    """Return a single-label set with its official split. Its folder defaults to the name of the set."""
     del seed
-    train, test = (_read_csv(folder / name / f"{part}.csv", "label") for part in ("train", "test"))
+    train, test = (_read_csv(folder / (subfolder or name) / f"{part}.csv", label) for part in ("train", "test"))
     return Task(name, _labels(train), False, train, None, test, "official test split")
 
 
@@ -124,21 +126,24 @@ def _imdb(
     train, test = (_read_parquet(folder / "imdb" / f"{part}.parquet") for part in ("train", "test"))
     labels, split = _labels(train), "official test split"
     if labeled is not None:
-        train = _balanced(train, labels, labeled, seed)
-        test = _balanced(test, labels, IMDB_TEST_ROWS, _FIXED_SEED)
-        split = f"a fixed balanced subset of {len(test):,} rows of the official test split"
+        train = drawn(train, labels, labeled // len(labels), seed)
+        test, split = _imdb_test_subset(test, labels)
     unlabeled = _read_column(folder / "imdb" / "unlabelled.parquet", "text")
     if labeled is None:
         return Task(name, labels, False, train, None, test, split, [*train.texts, *unlabeled], IMDB_FULL_SHARED)
     return Task(name, labels, False, train, None, test, split, unlabeled[:unlabeled_rows], shared)
 
 
-SETS: dict[str, Callable[[str, Path, int], Task]] = {
+_Loader = Callable[[str, Path, int], Task]
+
+_ALL_LABELS: dict[str, _Loader] = {
     "trec6": _official_split,
+    "trec50": partial(_official_split, subfolder="trec6", label="fine_label"),
     "sms": _sms,
     "demo": _demo,
     "clinc150": _clinc150,
     "germeval2018": _official_split,
+    "waimai": _official_split,
     "goemotions": _goemotions,
     "imdb-100": partial(_imdb, labeled=100),
     "imdb-500": partial(_imdb, labeled=500),
@@ -146,15 +151,61 @@ SETS: dict[str, Callable[[str, Path, int], Task]] = {
     "imdb-100-5k": partial(_imdb, labeled=100, unlabeled_rows=IMDB_FEWER_UNLABELED_ROWS, shared=IMDB_FEWER_SHARED),
     "imdb": partial(_imdb, labeled=None),
 }
-OPTIONAL_SETS = ("demo", "imdb-100-5k", "imdb")
+_WITH_FEW_LABELS = ("trec6", "trec50", "sms", "demo", "clinc150", "germeval2018", "waimai", "goemotions", "imdb")
+
+
+def few_labels_name(name: str, per_class: int) -> str:
+    """Return the name of the variant of a set with this number of labels per class."""
+    return f"{name}-{per_class}-per-class"
+
+
+def with_few_labels(task: Task, name: str, per_class: int, seed: int) -> Task:
+    """Return a variant of a task with few labels and nothing else: no unlabeled texts and no official validation rows.
+
+    Methods set aside validation rows from the drawn rows, so all methods have the same number of labels.
+
+    Args:
+        task: Task with all labels.
+        name: Name of the variant.
+        per_class: Number of distinct texts drawn per class. A class with fewer gives all. A multi-label task has at
+            least this number per label.
+        seed: Seed of the draw. A smaller draw with the same seed is a subset.
+    """
+    train = drawn(task.train, task.labels, per_class, seed)
+    return Task(name, task.labels, task.is_multi_label, train, None, task.test, task.test_split)
+
+
+def _few_labels(name: str, folder: Path, seed: int, source: str, per_class: int) -> Task:
+    task = _ALL_LABELS[source](source, folder, seed)
+    if source == "imdb":
+        test, split = _imdb_test_subset(task.test, task.labels)
+        task = replace(task, test=test, test_split=split)
+    return with_few_labels(task, name, per_class, seed)
+
+
+FEW_LABEL_SETS: dict[str, _Loader] = {
+    few_labels_name(source, count): partial(_few_labels, source=source, per_class=count)
+    for source in _WITH_FEW_LABELS
+    for count in LABELS_PER_CLASS
+}
+SETS = {**_ALL_LABELS, **FEW_LABEL_SETS}
+OPTIONAL_SETS = ("demo", "imdb-100-5k", "imdb", *FEW_LABEL_SETS)
 """Sets that run only if named in ``--sets``."""
 
 
-def _balanced(rows: Rows, labels: tuple[str, ...], count: int, seed: int) -> Rows:
-    """Return ``count`` distinct texts, equally many per label. A smaller selection with the same seed is a subset."""
+def drawn(rows: Rows, labels: tuple[str, ...], per_label: int, seed: int) -> Rows:
+    """Return, for each label, the first ``per_label`` distinct texts that have it, in an order drawn with the seed.
+
+    A smaller draw with the same seed is a subset. A text that several labels draw occurs once.
+    """
     order = distinct_first(rows.texts, seed)
-    by_label = ([i for i in order if rows.labels[i] == (label,)][: count // len(labels)] for label in labels)
-    return rows.selected(sorted(i for numbers in by_label for i in numbers))
+    by_label = ([i for i in order if label in rows.labels[i]][:per_label] for label in labels)
+    return rows.selected(sorted({i for numbers in by_label for i in numbers}))
+
+
+def _imdb_test_subset(test: Rows, labels: tuple[str, ...]) -> tuple[Rows, str]:
+    subset = drawn(test, labels, IMDB_TEST_ROWS // len(labels), _FIXED_SEED)
+    return subset, f"a fixed balanced subset of {len(subset):,} rows of the official test split"
 
 
 def _labels(rows: Rows) -> tuple[str, ...]:
