@@ -166,7 +166,8 @@ def _parser() -> argparse.ArgumentParser:
         "--sets",
         type=_names(SETS),
         default=usual,
-        help=f"comma-separated names or patterns such as '*-8-per-class': {', '.join(SETS)}; {', '.join(usual)} by default",
+        help="comma-separated names or patterns such as '*-8-per-class': "
+        f"{', '.join(SETS)}; {', '.join(usual)} by default",
     )
     run.add_argument(
         "--methods",

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from benchmarks.accuracy import validation
 from benchmarks.accuracy.metrics import Probabilities
-from benchmarks.accuracy.outcomes import ENSEMBLE, Outcome, Spent, Stopwatch, versions_of
+from benchmarks.accuracy.outcomes import ENSEMBLE, Outcome, Spent, Stopwatch, megabytes, versions_of
 from benchmarks.accuracy.sets import Rows, Task
 
 import bothways
@@ -132,6 +132,7 @@ def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Pa
             "hyperparameters": record.hyperparameters,
             "epochs": {**epochs_of(metrics), **({SHARED_STAGE: shared.epochs} if shared else {})},
             "seconds": {**seconds_of(metrics), **({"language model": shared.seconds} if shared else {})},
+            "megabytes": megabytes(path.stat().st_size for path in bundle.rglob("*") if path.is_file()),
             "architecture": model.manifest.members[0].architecture.model_dump(),
             "validation": record.validation,
             "chosen_on": "temperature and thresholds: " + validation.described_held_out(task, seed),

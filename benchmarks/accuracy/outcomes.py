@@ -11,7 +11,7 @@ import platform
 import re
 import resource
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -80,6 +80,11 @@ class Outcome:
     valid_rows: Rows | None = None
     thresholds: Mapping[str, Probabilities] = field(default_factory=dict)
     shared: Spent | None = None
+
+
+def megabytes(sizes: Iterable[int]) -> float:
+    """Return the sum of sizes in bytes, in megabytes."""
+    return round(sum(sizes) / 1e6, 2)
 
 
 def versions_of(*packages: str) -> dict[str, str]:
