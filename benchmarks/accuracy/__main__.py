@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from benchmarks.accuracy import fastai, fasttext, ours, tfidf
+from benchmarks.accuracy import encoder, fastai, fasttext, ours, tfidf
 from benchmarks.accuracy.outcomes import (
     Outcome,
     load_average,
@@ -41,9 +41,11 @@ RESULTS = HERE / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
 WORK = ROOT / "build" / "accuracy"
 FASTTEXT = ROOT / "build" / "fasttext"
+ENCODERS = ROOT / "build" / "encoders"
 METHODS = (
     "tfidf",
     "fasttext",
+    *encoder.ENCODERS,
     "bothways-scratch",
     "bothways-qrnn-scratch",
     "bothways-linear-scratch",
@@ -116,6 +118,8 @@ def _run_method(task: Task, method: str, seed: int, arguments: argparse.Namespac
         return tfidf.run(task, seed)
     if method == "fasttext":
         return fasttext.run(task, seed, arguments.fasttext / "bin" / "python", folder)
+    if method in encoder.ENCODERS:
+        return encoder.run(task, seed, method, arguments.encoders / "bin" / "python", arguments.work / "embeddings")
     if method == "fastai":
         options = fastai.Options(
             arguments.pretrained,
@@ -126,10 +130,10 @@ def _run_method(task: Task, method: str, seed: int, arguments: argparse.Namespac
         known = [result for result in read_results(arguments.results) if result["method"] == "bothways"]
         return fastai.run(task, seed, options, folder, shared, known)
     pack = arguments.pretrained if method in NEED_A_PACK else None
-    encoder: EncoderKind = "qrnn" if method.startswith("bothways-qrnn") else "lstm"
+    kind: EncoderKind = "qrnn" if method.startswith("bothways-qrnn") else "lstm"
     of_ours = ours.Options(
         pack,
-        encoder,
+        kind,
         arguments.size,
         arguments.config,
         arguments.shared_config,
@@ -194,6 +198,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--work", type=Path, default=WORK, help="folder for temporary files")
     run.add_argument("--oracle", type=Path, default=ROOT / ".oracle", help="environment with fastai")
     run.add_argument("--fasttext", type=Path, default=FASTTEXT, help="environment with fastText")
+    run.add_argument("--encoders", type=Path, default=ENCODERS, help="environment with the sentence encoders")
     run.add_argument("--traceback", action="store_true", help="print tracebacks of failed runs")
     report = commands.add_parser("report", help="update the tables and plots")
     report.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")

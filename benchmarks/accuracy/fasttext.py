@@ -69,6 +69,6 @@ def run(task: Task, seed: int, python: Path, folder: Path) -> Outcome:
             "threads": 1,
         },
         packages=made["versions"],
-        valid={SINGLE: valid} if task.valid is not None else {},
-        valid_rows=task.valid,
+        valid={SINGLE: valid} if task.is_multi_label else {},
+        valid_rows=validation.joined(task, seed) if task.is_multi_label else None,
     )

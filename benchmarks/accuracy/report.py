@@ -20,6 +20,8 @@ MODELS = ("forward", "backward", ENSEMBLE)
 METHODS = {
     "tfidf": "TF-IDF + logistic regression",
     "fasttext": "fastText",
+    "use-m3": "USE multilingual 3 + logistic regression",
+    "minilm": "MiniLM-L6 int8 + logistic regression",
     "fastai": "fastai 2, same pack and epochs",
     "bothways-scratch": "bothways without a pack",
     "bothways-qrnn-scratch": "bothways, QRNN without a pack",
@@ -148,7 +150,7 @@ def training_speed(groups: Groups) -> str:
     return "\n".join([*head, *lines, ""])
 
 
-_BASELINES = ("tfidf", "fasttext")
+_BASELINES = ("tfidf", "fasttext", "use-m3", "minilm")
 """Methods that are also fitted on the validation rows once their settings are chosen."""
 
 

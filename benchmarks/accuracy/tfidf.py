@@ -8,6 +8,7 @@ as a multinomial model and ten times faster.
 from __future__ import annotations
 
 import itertools
+import pickle
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 from benchmarks.accuracy import validation
 from benchmarks.accuracy.metrics import Probabilities, Truth, loss_on_validation, truth_of
-from benchmarks.accuracy.outcomes import SINGLE, Outcome, Stopwatch, versions_of
+from benchmarks.accuracy.outcomes import SINGLE, Outcome, Stopwatch, megabytes, versions_of
 from benchmarks.accuracy.sets import Rows, Task
 from scipy import sparse  # type: ignore[import-untyped, unused-ignore]
 from sklearn.exceptions import ConvergenceWarning
@@ -53,9 +54,6 @@ def run(task: Task, seed: int) -> Outcome:
     probabilities = np.asarray(model.predict_proba(task.test.texts), dtype=np.float64)
     predict = watch.stop()
 
-    valid: dict[str, Probabilities] = {}
-    if task.valid is not None:
-        valid[SINGLE] = tried[features, strength][1]
     return Outcome(
         test={SINGLE: probabilities},
         train=train,
@@ -68,10 +66,11 @@ def run(task: Task, seed: int) -> Outcome:
                 {"features": " and ".join(kinds), "C": c, "loss": round(loss, 6)} for (kinds, c), loss in losses.items()
             ],
             "features": sum(len(part.vocabulary_) for _, part in model.named_steps["features"].transformer_list),
+            "megabytes": megabytes([len(pickle.dumps(model))]),
         },
         packages=versions_of("scikit-learn", "numpy", "scipy"),
-        valid=valid,
-        valid_rows=task.valid,
+        valid={SINGLE: tried[features, strength][1]} if task.is_multi_label else {},
+        valid_rows=validation.joined(task, seed) if task.is_multi_label else None,
     )
 
 

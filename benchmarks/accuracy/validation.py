@@ -33,6 +33,12 @@ def parts(task: Task, seed: int) -> list[tuple[Rows, Rows]]:
     return [(task.train.selected(np.setdiff1d(everything, fold)), task.train.selected(fold)) for fold in folds]
 
 
+def joined(task: Task, seed: int) -> Rows:
+    """Return the rows to validate on of all ``parts``, one part after the other."""
+    valid = [rows for _, rows in parts(task, seed)]
+    return Rows([text for rows in valid for text in rows.texts], [label for rows in valid for label in rows.labels])
+
+
 def described(task: Task, seed: int) -> str:
     """Return a description of what ``parts`` returns."""
     if task.valid is None and len(task.train) < _FEW_ROWS:
