@@ -104,6 +104,8 @@ build/encoders/.complete: benchmarks/accuracy/encoders.txt
 bench-accuracy: $(SETUP) .oracle/.environment build/fasttext/.complete build/encoders/.complete  ## compare accuracy with other classifiers on real data sets (hours); needs BOTHWAYS_DATA
 	$(BIN)/python -m benchmarks.accuracy run --pretrained en-small --methods tfidf,fasttext,bothways,bothways-scratch
 	$(BIN)/python -m benchmarks.accuracy run --pretrained en-small --methods bothways,tfidf,fasttext --sets imdb-100,sms --seeds 3,4
+	$(BIN)/python -m benchmarks.accuracy run --methods use-m3,minilm --sets trec6,trec50,sms,demo,clinc150,germeval2018,waimai
+	$(BIN)/python -m benchmarks.accuracy run --methods tfidf,use-m3,minilm --sets '*-per-class' --seeds 0,1,2,3,4
 	$(BIN)/python -m benchmarks.accuracy run --pretrained en-small --methods fastai --sets trec6,imdb-500
 	$(BIN)/python -m benchmarks.accuracy report
 

@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import resource
+import statistics
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ SINGLE = "single"
 """Name of the model of a method with a single model."""
 ENSEMBLE = "ensemble"
 """Name of the mean of a method's models."""
+BASELINES = ("tfidf", "fasttext", "use-m3", "minilm")
+"""Methods that are also fitted on the validation rows once their settings are chosen."""
 
 Result = dict[str, Any]
 _FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
@@ -162,15 +165,25 @@ def load_average() -> float:
     return round(os.getloadavg()[0], 2)
 
 
+def mean_and_deviation(values: Sequence[float], digits: int) -> str:
+    """Return the mean of values and, if there are several, their standard deviation."""
+    mean = f"{statistics.mean(values):.{digits}f}"
+    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
+
+
 def describe_machine(found: Mapping[str, Any]) -> str:
     """Return a machine's GPU, CPU, cores and CPU features in one line, from what ``machine`` returned."""
+    return _described(found, "core" if found["cores"] == 1 else "cores")
+
+
+def _described(found: Mapping[str, Any], cores: str) -> str:
     gpu = f"{found['gpu']}; " if "gpu" in found else ""
-    return f"{gpu}{found['cpu']}, {found['cores']} cores ({', '.join(found['features'])})"
+    return f"{gpu}{found['cpu']}, {found['cores']} {cores} ({', '.join(found['features'])})"
 
 
 def result_file(folder: Path, on: Mapping[str, Any], set_name: str, method: str, seed: int) -> Path:
     """Return the path of the result of a run. Each kind of machine has its own folder."""
-    kind = re.sub(r"[^a-z0-9]+", "-", describe_machine(on).lower()).strip("-")
+    kind = re.sub(r"[^a-z0-9]+", "-", _described(on, "cores").lower()).strip("-")
     return folder / kind / f"{set_name}.{method}.{seed}.json"
 
 

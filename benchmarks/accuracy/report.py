@@ -12,11 +12,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy.outcomes import ENSEMBLE, SINGLE, Result, describe_machine
-from benchmarks.accuracy.sets import SETS
+from benchmarks.accuracy import few_labels
+from benchmarks.accuracy.ours import DIRECTIONS
+from benchmarks.accuracy.outcomes import BASELINES, ENSEMBLE, SINGLE, Result, describe_machine, mean_and_deviation
+from benchmarks.accuracy.sets import FEW_LABEL_SETS, SETS
 from tools.pages import fill
 
-MODELS = ("forward", "backward", ENSEMBLE)
+from bothways.bundle.manifest import LINEAR
+
+MODELS = {
+    "forward": "forward",
+    "backward": "backward",
+    LINEAR: "linear",
+    DIRECTIONS: "directions only",
+    ENSEMBLE: "ensemble",
+}
+"""Models of a method, and their columns. A column without results is left out."""
 METHODS = {
     "tfidf": "TF-IDF + logistic regression",
     "fasttext": "fastText",
@@ -38,6 +49,15 @@ Throughput (texts/s) is from text to label, all models of the row together. CPU 
 parentheses: they hardly depend on what else ran. Compare times only on the same machine, given by its letter. Errors
 are comparable between machines. The plots show the machine with the most seeds.
 """
+_FEW_LABELS_NOTE = """Test error in %, or macro-F1 where noted: mean ± standard deviation over seeds (number of seeds).
+Each seed draws other rows. All methods get the same rows and no unlabeled texts. bothways and the baselines choose
+their settings on these rows only. The columns from "directions only" on are bothways from `en-small`, and those with
+"no pack" are trained from scratch: the two directions without the linear member, the linear member alone, and their
+ensemble.
+"""
+_COST_NOTE = """Size of the model files, encoder included, and texts per CPU second from text to label, by the set
+of the texts (median over seeds).
+"""
 
 
 def write_report(results: Sequence[Result], page: Path) -> None:
@@ -54,6 +74,8 @@ def write_report(results: Sequence[Result], page: Path) -> None:
     )
     fill(page, "conditions", conditions(results))
     most = with_most_seeds(machines)
+    tables = [_FEW_LABELS_NOTE, few_labels.error_table(most), _COST_NOTE, few_labels.cost_table(results)]
+    fill(page, "few labels", "\n".join(tables))
     plot_files = [*plot_errors(most, page), *plot_labels(most, page)]
     print(json.dumps({"results": len(results), "written": [page.name, *plot_files]}))
 
@@ -90,23 +112,29 @@ def with_most_seeds(machines: Mapping[str, Groups]) -> Groups:
 
 
 def table(machines: Mapping[str, Groups], letters: Mapping[str, str]) -> str:
-    """Return a Markdown table with one row per set, method and machine."""
-    lines = [
-        "| set | labeled rows | method | machine | seeds | forward | backward | ensemble | training, min | texts/s |",
-        "|---|--:|---|---|--:|--:|--:|--:|--:|--:|",
-    ]
+    """Return a Markdown table with one row per set, method and machine. Few-label sets have a table of their own."""
     sets, methods = list(SETS), list(METHODS)
     rows_shown = [
-        (*key, letters[machine], results) for machine, groups in machines.items() for key, results in groups.items()
+        (*key, letters[machine], results)
+        for machine, groups in machines.items()
+        for key, results in groups.items()
+        if key[0] not in FEW_LABEL_SETS
     ]
     rows_shown.sort(key=lambda row: (sets.index(row[0]), methods.index(row[1]), row[2]))
+    known = {model for row in rows_shown for model in row[3][0]["scores"]}
+    models = [model for model in MODELS if model in known or model == ENSEMBLE]
+    columns = ["set", "labeled rows", "method", "machine", "seeds", *(MODELS[model] for model in models)]
+    lines = [
+        f"| {' | '.join(columns)} | training, min | texts/s |",
+        f"|---|--:|---|---|{'--:|' * (len(models) + 3)}",
+    ]
     for set_name, method, letter, results in rows_shown:
         first = results[0]
         is_f1 = first["measure"] == "macro_f1"
-        scores = [_mean_score(results, model, is_f1) for model in MODELS]
+        scores = [_mean_score(results, model, is_f1) for model in models]
         if SINGLE in first["scores"]:
             scores[-1] = _mean_score(results, SINGLE, is_f1)
-        rows = first["rows"]["training"] + (first["rows"]["validation"] if first["method"] not in _BASELINES else 0)
+        rows = first["rows"]["training"] + (first["rows"]["validation"] if method not in BASELINES else 0)
         cells = [
             set_name + (" (macro-F1)" if is_f1 else ""),
             f"{rows:,}",
@@ -150,15 +178,15 @@ def training_speed(groups: Groups) -> str:
     return "\n".join([*head, *lines, ""])
 
 
-_BASELINES = ("tfidf", "fasttext", "use-m3", "minilm")
-"""Methods that are also fitted on the validation rows once their settings are chosen."""
-
-
 def conditions(results: Sequence[Result]) -> str:
     """Return a description of the test rows, machines, versions and commands of the results."""
     lines = ["**Test rows**", ""]
     tests = {result["set"]: f"{result['rows']['test']:,} rows, {result['test_split']}" for result in results}
-    lines += [f"- {name}: {tests[name]}" for name in SETS if name in tests]
+    named: dict[str, list[str]] = {}
+    for name in SETS:
+        if name in tests:
+            named.setdefault(tests[name], []).append(name)
+    lines += [f"- {', '.join(names)}: {test}" for test, names in named.items()]
     lines += ["", "**Machines and versions**", ""]
     for method, method_name in METHODS.items():
         mine = [result for result in results if result["method"] == method]
@@ -172,7 +200,11 @@ def conditions(results: Sequence[Result]) -> str:
 
 def plot_errors(groups: Groups, page: Path) -> list[str]:
     """Draw the error of each method on each set, and return the names of the files."""
-    errors = {key: results for key, results in groups.items() if results[0]["measure"] == "error"}
+    errors = {
+        key: results
+        for key, results in groups.items()
+        if results[0]["measure"] == "error" and key[0] not in FEW_LABEL_SETS
+    }
     if not errors:
         return []
     pyplot = plots()
@@ -240,9 +272,7 @@ def _mean_score(results: Sequence[Result], model: str, is_f1: bool) -> str:
     values = [100 * found[model][results[0]["measure"]] for result in results if model in (found := result["scores"])]
     if not values:
         return ""
-    digits = 1 if is_f1 else 2
-    mean = f"{statistics.mean(values):.{digits}f}"
-    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
+    return mean_and_deviation(values, 1 if is_f1 else 2)
 
 
 def _spread(values: Sequence[float]) -> float:
@@ -296,7 +326,8 @@ def plots() -> Any:
 
 def _color(method: str) -> str:
     """Return the color of a method, the same in every plot."""
-    return f"C{list(METHODS).index(method)}"
+    color: str = plots().get_cmap("tab20").colors[list(METHODS).index(method)]
+    return color
 
 
 def _add_legend(figure: Any) -> None:

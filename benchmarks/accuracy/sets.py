@@ -16,6 +16,8 @@ from benchmarks.accuracy.splits import distinct_first, groups_of, stratified_num
 from numpy.typing import NDArray
 
 IMDB_TEST_ROWS = 5_000
+IMDB_FEW_LABELS_TEST_ROWS = 1_000
+"""Fewer rows, since MiniLM embeds about 11 reviews per CPU second."""
 IMDB_UNLABELED_ROWS = 20_000
 IMDB_SHARED = "imdb"
 IMDB_FEWER_UNLABELED_ROWS = 5_000
@@ -127,7 +129,7 @@ def _imdb(
     labels, split = _labels(train), "official test split"
     if labeled is not None:
         train = drawn(train, labels, labeled // len(labels), seed)
-        test, split = _imdb_test_subset(test, labels)
+        test, split = _imdb_test_subset(test, labels, IMDB_TEST_ROWS)
     unlabeled = _read_column(folder / "imdb" / "unlabelled.parquet", "text")
     if labeled is None:
         return Task(name, labels, False, train, None, test, split, [*train.texts, *unlabeled], IMDB_FULL_SHARED)
@@ -151,7 +153,8 @@ _ALL_LABELS: dict[str, _Loader] = {
     "imdb-100-5k": partial(_imdb, labeled=100, unlabeled_rows=IMDB_FEWER_UNLABELED_ROWS, shared=IMDB_FEWER_SHARED),
     "imdb": partial(_imdb, labeled=None),
 }
-_WITH_FEW_LABELS = ("trec6", "trec50", "sms", "demo", "clinc150", "germeval2018", "waimai", "goemotions", "imdb")
+WITH_FEW_LABELS = ("trec6", "trec50", "sms", "demo", "clinc150", "germeval2018", "waimai", "goemotions", "imdb")
+"""Sets with few-label variants."""
 
 
 def few_labels_name(name: str, per_class: int) -> str:
@@ -178,14 +181,14 @@ def with_few_labels(task: Task, name: str, per_class: int, seed: int) -> Task:
 def _few_labels(name: str, folder: Path, seed: int, source: str, per_class: int) -> Task:
     task = _ALL_LABELS[source](source, folder, seed)
     if source == "imdb":
-        test, split = _imdb_test_subset(task.test, task.labels)
+        test, split = _imdb_test_subset(task.test, task.labels, IMDB_FEW_LABELS_TEST_ROWS)
         task = replace(task, test=test, test_split=split)
     return with_few_labels(task, name, per_class, seed)
 
 
 FEW_LABEL_SETS: dict[str, _Loader] = {
     few_labels_name(source, count): partial(_few_labels, source=source, per_class=count)
-    for source in _WITH_FEW_LABELS
+    for source in WITH_FEW_LABELS
     for count in LABELS_PER_CLASS
 }
 SETS = {**_ALL_LABELS, **FEW_LABEL_SETS}
@@ -203,8 +206,8 @@ def drawn(rows: Rows, labels: tuple[str, ...], per_label: int, seed: int) -> Row
     return rows.selected(sorted({i for numbers in by_label for i in numbers}))
 
 
-def _imdb_test_subset(test: Rows, labels: tuple[str, ...]) -> tuple[Rows, str]:
-    subset = drawn(test, labels, IMDB_TEST_ROWS // len(labels), _FIXED_SEED)
+def _imdb_test_subset(test: Rows, labels: tuple[str, ...], count: int) -> tuple[Rows, str]:
+    subset = drawn(test, labels, count // len(labels), _FIXED_SEED)
     return subset, f"a fixed balanced subset of {len(subset):,} rows of the official test split"
 
 
