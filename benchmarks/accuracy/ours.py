@@ -21,6 +21,7 @@ import bothways
 from bothways.bundle.manifest import LINEAR, EncoderKind, Kind
 from bothways.bundle.read import read_bundle
 from bothways.bundle.shipped import pack_path
+from bothways.runtime.classifier import Classifier
 from bothways.training.choices import Device, Size
 
 SEPARATOR = "|"
@@ -108,13 +109,12 @@ def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Pa
     watch = Stopwatch()
     test = predict_rows(task.test.texts)
     predict = watch.stop()
-    if LINEAR in test:  # what the same training is worth without it
-        test[DIRECTIONS] = model.task.mean(test[name] for name in model.directions)
+    test = _with_mean_of_directions(model, test)
     order = [model.labels.index(label) for label in task.labels]
     thresholds, valid_probabilities = {}, {}
     if model.manifest.thresholds is not None:  # of the ensemble; those of a direction are chosen by this benchmark
         thresholds[ENSEMBLE] = np.array(model.manifest.thresholds)[order]
-        found = model.predict_proba_by_direction(valid.texts)
+        found = _with_mean_of_directions(model, model.predict_proba_by_direction(valid.texts))
         valid_probabilities = {name: rows[:, order] for name, rows in found.items()}
     record = model.manifest.training
     outcome = Outcome(
@@ -142,6 +142,13 @@ def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Pa
     )
     shutil.rmtree(folder)
     return outcome
+
+
+def _with_mean_of_directions(model: Classifier, found: dict[str, Probabilities]) -> dict[str, Probabilities]:
+    """Add what the same training is worth without its linear member, if it has one."""
+    if LINEAR not in found:
+        return found
+    return {**found, DIRECTIONS: model.task.mean(found[name] for name in model.directions)}
 
 
 @dataclass(frozen=True)
