@@ -18,7 +18,7 @@ from benchmarks.accuracy.outcomes import ENSEMBLE, Outcome, Spent, Stopwatch, me
 from benchmarks.accuracy.sets import Rows, Task
 
 import bothways
-from bothways.bundle.manifest import LINEAR, EncoderKind, Kind
+from bothways.bundle.manifest import EncoderKind, Kind
 from bothways.bundle.read import read_bundle
 from bothways.bundle.shipped import pack_path
 from bothways.runtime.classifier import Classifier
@@ -109,7 +109,8 @@ def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Pa
     watch = Stopwatch()
     test = predict_rows(task.test.texts)
     predict = watch.stop()
-    test = _with_mean_of_directions(model, test)
+    if options.has_linear:
+        test = _with_mean_of_directions(model, test)
     order = [model.labels.index(label) for label in task.labels]
     thresholds, valid_probabilities = {}, {}
     if model.manifest.thresholds is not None:  # of the ensemble; those of a direction are chosen by this benchmark
@@ -132,6 +133,7 @@ def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Pa
             "hyperparameters": record.hyperparameters,
             "epochs": {**epochs_of(metrics), **({SHARED_STAGE: shared.epochs} if shared else {})},
             "seconds": {**seconds_of(metrics), **({"language model": shared.seconds} if shared else {})},
+            "linear_weight": model.manifest.linear.weight if model.manifest.linear else 0.0,
             "megabytes": megabytes(path.stat().st_size for path in bundle.rglob("*") if path.is_file()),
             "architecture": model.manifest.members[0].architecture.model_dump(),
             "validation": record.validation,
@@ -145,9 +147,7 @@ def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Pa
 
 
 def _with_mean_of_directions(model: Classifier, found: dict[str, Probabilities]) -> dict[str, Probabilities]:
-    """Add what the same training is worth without its linear member, if it has one."""
-    if LINEAR not in found:
-        return found
+    """Add what the same training is worth without a linear member. It is the ensemble if the member was left out."""
     return {**found, DIRECTIONS: model.task.mean(found[name] for name in model.directions)}
 
 

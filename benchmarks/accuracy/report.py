@@ -53,7 +53,7 @@ _FEW_LABELS_NOTE = """Test error in %, or macro-F1 where noted: mean ± standard
 Each seed draws other rows. All methods get the same rows and no unlabeled texts. bothways and the baselines choose
 their settings on these rows only. The columns from "directions only" on are bothways from `en-small`, and those with
 "no pack" are trained from scratch: the two directions without the linear member, the linear member alone, and their
-ensemble.
+ensemble. A run that left the linear member out counts as directions only in the ensemble.
 """
 _COST_NOTE = """Size of the model files, encoder included, and texts per CPU second from text to label, by the set
 of the texts (median over seeds).
