@@ -9,6 +9,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ import bothways
 from bothways.bundle.manifest import EncoderKind, Kind
 from bothways.bundle.read import read_bundle
 from bothways.bundle.shipped import pack_path
+from bothways.errors import NoBetterThanConstant
 from bothways.runtime.classifier import Classifier
 from bothways.training.choices import Device, Size
 
@@ -81,7 +83,8 @@ def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Pa
     shutil.rmtree(bundle, ignore_errors=True)
 
     watch = Stopwatch()
-    bothways.train(
+    train_bundle = partial(
+        bothways.train,
         _table(fit),
         text="text",
         label="label",
@@ -97,6 +100,12 @@ def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Pa
         device=options.device,
         progress=False,
     )
+    was_refused = False
+    try:
+        train_bundle()
+    except NoBetterThanConstant:  # on a handful of validation rows that is often chance, and every seed counts
+        was_refused = True
+        train_bundle(force=True)
     train = watch.stop()
 
     model = bothways.load(bundle)
@@ -139,6 +148,7 @@ def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Pa
             "validation": record.validation,
             "chosen_on": "temperature and thresholds: " + validation.described_held_out(task, seed),
             "was_resumed": was_resumed,
+            "was_refused": was_refused,
         },
         packages=versions_of("bothways", "torch", "onnxruntime", "numpy"),
     )
