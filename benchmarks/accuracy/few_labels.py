@@ -116,6 +116,7 @@ def _speed(results: Sequence[Result]) -> str:
 
 def _megabytes(results: Sequence[Result]) -> str:
     """Return the size, or the smallest and the largest one."""
-    sizes = [f"{result['facts']['megabytes']:.{0 if result['facts']['megabytes'] >= 10 else 1}f}" for result in results]
+    values = [result["facts"]["megabytes"] for result in results]
+    sizes = [f"{value:.0f}" if value >= 10 else f"{value:.2g}" for value in values]
     smallest, largest = min(sizes, key=float), max(sizes, key=float)
     return smallest if smallest == largest else f"{smallest} to {largest}"
