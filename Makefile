@@ -27,6 +27,9 @@ test: $(SETUP)       ## run the fast tests on all cores (5 minutes on two cores 
 test-slow: $(SETUP)  ## run the slow tests
 	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
 
+test-teachers: $(SETUP) build/encoders/.complete  ## learn from the sentence encoders of docs/teachers.md
+	$(BIN)/python -m pytest -m teachers
+
 test-real: $(SETUP)  ## run the tests that train on real data sets; needs BOTHWAYS_DATA
 	$(BIN)/python -m pytest -m real_data -s
 
@@ -73,7 +76,7 @@ test-fuzz: $(SETUP)  ## fuzz readers with fewer than 1,000,000 cases, or all, FU
 parity: $(SETUP) .oracle/.environment  ## train with fastai on real texts, import the models, compare 1,000 predictions
 	$(BIN)/python oracle/parity.py
 
-test-all: test test-slow test-server test-soak test-real test-oracle  ## run all tests
+test-all: test test-slow test-teachers test-server test-soak test-real test-oracle  ## run all tests
 
 check: $(SETUP)      ## check style, types, docstrings and imports
 	$(BIN)/ruff check .
