@@ -36,6 +36,7 @@ from bothways.bundle.manifest import (
     PARITY_FILE,
     Architecture,
     EarlyExit,
+    LinearExit,
     LinearMember,
     Manifest,
     Member,
@@ -357,8 +358,13 @@ def write_pack(path: Path, tiny: TinyLanguageModels) -> None:
     )
 
 
-def write_with_early_exit(bundle: Path, out: Path, first: Direction, texts: Sequence[Text]) -> Path:
-    """Copy a bundle, and add an early exit that is confident for half of the texts."""
+def write_with_early_exit(
+    bundle: Path, out: Path, first: Direction, texts: Sequence[Text], *, starts_with_linear: bool = False
+) -> Path:
+    """Copy a bundle, and add an early exit that is confident for half of the texts.
+
+    If it starts with the linear member, that one is confident for another half.
+    """
     model = bothways.load(bundle)
     scores = model.predict_proba_by_direction(texts)
     found, linear = scores[first], model.manifest.linear
@@ -374,11 +380,17 @@ def write_with_early_exit(bundle: Path, out: Path, first: Direction, texts: Sequ
         accuracy=1,
         accuracy_of_ensemble=1,
         curve=[],
+        linear=_linear_exit(scores[LINEAR]) if starts_with_linear else None,
     )
     shutil.copytree(bundle, out)
     edit_manifest(out, lambda fields: fields.update(early_exit=early_exit.model_dump(mode="json")))
     record_decisions(out)
     return out
+
+
+def _linear_exit(scores: Probabilities) -> LinearExit:
+    threshold = float(np.median(SingleLabel().with_temperature(scores, 1.25).max(axis=1)))
+    return LinearExit(temperature=1.25, threshold=threshold, read_by_linear=0.5)
 
 
 def edit_manifest(bundle: Path, change: Change) -> None:

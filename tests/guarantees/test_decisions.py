@@ -34,6 +34,14 @@ def quick(bundle_path: Path, tmp_path: Path) -> Path:
     return write_with_early_exit(bundle_path, tmp_path / "quick.bundle", Direction.FORWARD, texts)
 
 
+@pytest.fixture
+def linear_first(linear_bundle_path: Path, tmp_path: Path) -> Path:
+    """A bundle with an early exit that starts with the linear member."""
+    texts = [row["text"] for row in map(json.loads, (linear_bundle_path / PARITY_FILE).read_bytes().splitlines())]
+    path = tmp_path / "linear_first.bundle"
+    return write_with_early_exit(linear_bundle_path, path, Direction.FORWARD, texts, starts_with_linear=True)
+
+
 def rows_of(bundle: Path) -> list[Fields]:
     return [json.loads(line) for line in (bundle / PARITY_FILE).read_bytes().splitlines()]
 
@@ -88,6 +96,47 @@ def test_c3_another_early_exit_than_the_recorded_fails(quick: Path) -> None:
     edit_manifest(quick, lambda fields: fields["early_exit"].update(temperature=1.5, first="backward"))
     with pytest.raises(BundleBroken, match="the early exit is not the one"):
         bothways.verify(quick)
+
+
+def test_c3_the_record_holds_what_the_linear_member_decides(linear_first: Path) -> None:
+    rows = rows_of(linear_first)
+    found = list(bothways.load(linear_first, early_exit=True).stream(row["text"] for row in rows))
+    assert [row["early_exit"]["read"] for row in rows] == [prediction.read for prediction in found]
+    assert {prediction.read for prediction in found} == {"linear", "forward", "both"}
+    assert [row["early_exit"]["decision"]["label"] for row in rows] == [prediction.label for prediction in found]
+    result = bothways.verify(linear_first)
+    assert (result.passed, result.changed_labels) == (True, 0)
+    assert result.differences["early_exit"] < 1e-6
+    assert load_verified(linear_first, early_exit=True)[1].passed
+
+
+def test_c3_another_start_with_the_linear_member_than_the_recorded_is_noticed(linear_first: Path) -> None:
+    edit_manifest(linear_first, lambda fields: fields["early_exit"]["linear"].update(temperature=1.251))
+    result = bothways.verify(linear_first)
+    assert result.problem.startswith("early_exit differs by ")
+    assert all(result.differences[name] < 1e-6 for name in ("forward", "backward", "linear", "ensemble"))
+    edit_manifest(linear_first, lambda fields: fields["early_exit"]["linear"].update(temperature=1.25, threshold=0.99))
+    with pytest.raises(BundleBroken, match="the early exit is not the one"):
+        bothways.verify(linear_first)
+    edit_manifest(linear_first, lambda fields: fields["early_exit"].pop("linear"))
+    with pytest.raises(BundleBroken, match="the early exit is not the one"):
+        bothways.verify(linear_first)
+
+
+@pytest.mark.parametrize("linear", [None, {}, {"bad": 0.5, "good": 0.5}])
+def test_c3_a_record_without_what_the_linear_member_decides_is_refused(linear_first: Path, linear: object) -> None:
+    edit_row(linear_first, 3, lambda row: row["early_exit"].update(linear=linear))
+    with pytest.raises(BundleBroken, match=r"line 4: expected probabilities with early exit for each label"):
+        bothways.verify(linear_first)
+
+
+def test_int8_is_loaded_with_an_early_exit_that_starts_with_the_linear_member(linear_first: Path) -> None:
+    texts = [row["text"] for row in rows_of(linear_first)]
+    exact = bothways.load(linear_first, early_exit=True)
+    model = bothways.load(linear_first, early_exit=True, precision="int8")
+    unread = [[found.read == "linear" for found in each.stream(texts)] for each in (exact, model)]
+    assert unread[0] == unread[1]  # the linear member has one precision
+    assert bothways.verify(linear_first, precision="int8").passed
 
 
 def test_early_exit_is_not_compared_in_int8(quick: Path) -> None:

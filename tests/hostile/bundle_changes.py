@@ -20,6 +20,7 @@ OTHER_WORDS = {
     "forward": "backward",
     "backward": "forward",
     "both": "forward",
+    "linear": "both",
     "reading-order": "as-written",
     "as-written": "reading-order",
     "single-label": "multi-label",

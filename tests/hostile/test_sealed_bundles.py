@@ -48,7 +48,7 @@ from tests.keys import key_pair
 from tests.words import make_word_tokenizer
 
 KINDS = ["single-label", "multi-label", "targets", "early exit", "integers", "pooled words", "two columns", "pack"]
-KINDS += ["linear"]
+KINDS += ["linear", "linear first"]
 ROWS, LONGEST_TOKENS = 12, 80
 
 
@@ -135,6 +135,7 @@ def bundles(
         write_classifiers(paths[kind], tiny, parity_record=rows, members=members, verify=lambda _: None)
     texts = [row.text for row in short(torch_models.parity_record) if isinstance(row.text, str)]
     write_with_early_exit(paths["single-label"], paths["early exit"], Direction.FORWARD, texts)
+    write_with_early_exit(paths["linear"], paths["linear first"], Direction.BACKWARD, texts, starts_with_linear=True)
     tiny_pack = torch_language_models
     short_pack = TinyLanguageModels(tiny_pack.models, tiny_pack.members, tiny_pack.tokenizer)
     vars(short_pack)["parity_record"] = short(tiny_pack.parity_record)

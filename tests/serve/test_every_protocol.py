@@ -87,9 +87,10 @@ def served(
     regression_bundle_path: Path,
     targets_bundle_path: Path,
     qrnn_bundle_path: Path,
+    linear_bundle_path: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Served]:
-    """Models of every task, and with early exit a single-label model with QRNNs."""
+    """Models of every task, and with early exit single-label models with QRNNs and with a linear member first."""
     precision, _, early_exit = request.param.partition(", ")
     paths = dict(
         zip(KINDS, (bundle_path, multi_label_bundle_path, regression_bundle_path, targets_bundle_path), strict=True)
@@ -97,6 +98,9 @@ def served(
     if early_exit:  # of which only single-label models are capable
         path = tmp_path_factory.mktemp("fast") / "fast.bundle"
         paths = {"single": write_with_early_exit(qrnn_bundle_path, path, Direction.FORWARD, WORDS)}
+        path = tmp_path_factory.mktemp("linear") / "linear.bundle"
+        first = Direction.FORWARD
+        paths["linear"] = write_with_early_exit(linear_bundle_path, path, first, WORDS, starts_with_linear=True)
     found = Served(paths, precision=precision, early_exit=bool(early_exit))
     yield found
     found.close()
@@ -128,7 +132,7 @@ def prediction_value(model: Classifier, prediction: Prediction) -> object:
 
 def check_own(case: Case) -> None:
     served, kind, model, texts, found = case.served, case.kind, case.model, case.texts, case.found
-    names = [*model.directions, ENSEMBLE]
+    names = [*model.scored_by, ENSEMBLE]
     body = {"texts": texts, model.task.score_kind: names}
     results = served.json(f"/models/{kind}/v1/classify", body)["results"]
     assert results == served.json("/v1/classify", {**body, "model": kind})["results"]
@@ -157,7 +161,7 @@ def check_open_inference(case: Case) -> None:
         assert outputs["chosen"]["data"] == [label in each.chosen for each in found for label in model.labels]
     elif model.labels:
         assert outputs["label"]["data"] == [each.label for each in found]
-    for direction in model.directions:
+    for direction in model.scored_by:
         (output,) = served.json(path, {"inputs": [tensor], "outputs": [{"name": direction}]})["outputs"]
         unread = [None] * model.task.outputs
         rows = [
@@ -294,12 +298,13 @@ def test_every_protocol_reports_what_predict_reports(served: Served, texts: list
             check(Case(served, kind, model, texts, found))
 
 
-def test_early_exit_leaves_out_a_direction_and_never_writes_nan(served: Served) -> None:
+@pytest.mark.parametrize(("kind", "read"), [("single", {"forward", "both"}), ("linear", {"linear", "forward", "both"})])
+def test_early_exit_leaves_out_a_direction_and_never_writes_nan(served: Served, kind: str, read: set[str]) -> None:
     """F8: the texts of the other test exit early, and a direction that did not read them is null in JSON."""
-    model = served.models["single"]
-    if model.early_exit is None:
+    if served.models["single"].early_exit is None:
         pytest.skip("this application reads with both directions")
+    model = served.models[kind]
     found = list(model.stream(WORDS))
-    assert {prediction.read for prediction in found} == {"forward", "both"}
+    assert {prediction.read for prediction in found} == read
     for check in CHECKS:
-        check(Case(served, "single", model, WORDS, found))
+        check(Case(served, kind, model, WORDS, found))

@@ -258,6 +258,24 @@ class NamedTarget(Target):
     name: _LabelText
 
 
+class LinearExit(Document):
+    """When the linear member alone is enough, so that no direction reads the text.
+
+    Attributes:
+        temperature: Its log probabilities are divided by it.
+        threshold: No direction reads texts whose most probable label has a higher probability than this.
+        read_by_linear: The share of the rows of the calibration that no direction reads.
+    """
+
+    temperature: Annotated[FiniteFloat, Field(gt=0, le=1000)]
+    threshold: Annotated[FiniteFloat, Field(ge=0, le=1)]
+    read_by_linear: Annotated[FiniteFloat, Field(ge=0, le=1)]
+
+    def is_confident(self, probabilities: NDArray[np.float64]) -> bool:
+        """Return whether the linear member is enough, by its probabilities at its temperature, (C,)."""
+        return bool(probabilities.max() > self.threshold)
+
+
 class EarlyExitPoint(Document):
     """The effect of a threshold: the share of texts that both members read, the accuracy and macro F1."""
 
@@ -271,7 +289,7 @@ class EarlyExit(Document):
     """When one direction is enough, calibrated on labeled rows that were not used in training.
 
     Attributes:
-        first: The direction that reads every text.
+        first: The direction that reads every text, except those that the linear member alone is enough for.
         temperature: Its log probabilities are divided by it.
         threshold: The other direction skips texts whose most probable label has a higher probability than this.
         largest_loss: The share of rows that may lose their correct label through early exit.
@@ -282,6 +300,7 @@ class EarlyExit(Document):
         macro_f1: Macro F1 on these rows with early exit; None in bundles of earlier versions.
         macro_f1_of_ensemble: Macro F1 on these rows if both directions read all; None in bundles of earlier versions.
         curve: The effect of other thresholds on these rows.
+        linear: When the linear member alone is enough. Absent if a direction reads every text.
     """
 
     first: _Direction
@@ -295,6 +314,19 @@ class EarlyExit(Document):
     macro_f1: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = None
     macro_f1_of_ensemble: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = None
     curve: Annotated[Items[EarlyExitPoint], Field(max_length=1000)]
+    linear: LinearExit | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Leave out ``linear`` if it is None, so that other manifests are the same as in earlier versions."""
+        fields: dict[str, object] = serialize(self)
+        return {name: value for name, value in fields.items() if value is not None or name not in _ABSENT_IF_UNUSED}
+
+    @model_validator(mode="after")
+    def _shares_are_of_the_same_rows(self) -> EarlyExit:
+        if self.linear is not None and self.linear.read_by_linear + self.read_by_both > 1 + 1e-9:
+            raise ValueError("read_by_linear and read_by_both add up to more than 1")
+        return self
 
     def is_confident(self, probabilities: NDArray[np.float64]) -> bool:
         """Return whether one direction is enough, by its probabilities at its temperature, (C,)."""
@@ -458,6 +490,8 @@ class Manifest(Document):
         task = task_of(self._task_record)
         if self.early_exit is not None and (task.no_early_exit or len(self.members) < 2):
             raise ValueError("early exit needs two members and the task single-label")
+        if self.early_exit is not None and self.early_exit.linear is not None and self.linear is None:
+            raise ValueError("early exit starts with a linear member, but the bundle lacks one")
         if self.combination is None:
             raise ValueError("a classifier needs a combination")
         if len(self.combination.weights) != len(self.members):

@@ -59,6 +59,7 @@ _LONGEST_COMPOSED_WORDS = 400
 
 _Probability = Annotated[FiniteFloat, Field(ge=0, le=1)]
 _ByOutput = Entries[Entries[FiniteFloat]]
+_Read = Literal["forward", "backward", "both", "linear"]
 
 
 class RecordedDecision(Document):
@@ -77,15 +78,18 @@ class RecordedEarlyExit(Document):
     """What a classifier with early exit does with one text.
 
     Attributes:
-        read: The directions that read it.
+        read: The directions that read it, or ``linear`` if the linear member alone is enough.
         probabilities: Those of the direction that reads first, with those of a linear member, at its own temperature,
             by label.
         decision: What it concludes.
+        linear: The probabilities of the linear member at its own temperature, by label; None unless early exit starts
+            with it.
     """
 
-    read: Literal["forward", "backward", "both"]
+    read: _Read
     probabilities: Entries[_Probability]
     decision: RecordedDecision
+    linear: Entries[_Probability] | None = None
 
 
 class ParityRow(Document):
@@ -181,6 +185,12 @@ def recorded_first(rows: Iterable[ParityRow], task: Task) -> Scores:
     return np.array([_vector(row.early_exit.probabilities, task) for row in rows if row.early_exit is not None])
 
 
+def recorded_linear(rows: Iterable[ParityRow], task: Task) -> Scores:
+    """Return the recorded probabilities, (N, C), by which early exit decides whether the linear member is enough."""
+    early_exits = [row.early_exit for row in rows if row.early_exit is not None]
+    return np.array([_vector(early.linear, task) for early in early_exits if early.linear is not None])
+
+
 def _vector(by_output: Mapping[str, float], task: Task) -> Scores:
     return np.array([by_output[output] for output in task.output_names])
 
@@ -212,27 +222,41 @@ def with_decisions(
             of_linear = _vector(scores[LINEAR], task) if LINEAR in scores else None
             mixed = with_linear(task, linear, _vector(scores[early_exit.first], task), of_linear)
             first = task.with_temperature(mixed, early_exit.temperature)
-            early = _early_exit(first, ensemble, task, early_exit)
+            alone = None
+            if early_exit.linear is not None:
+                assert of_linear is not None
+                alone = task.with_temperature(of_linear, early_exit.linear.temperature)
+            early = _early_exit(alone, first, ensemble, task, early_exit)
         result.append(row.model_copy(update={"decision": decision_of(task.decide(ensemble)), "early_exit": early}))
     return result
 
 
-def _early_exit(first: Scores, ensemble: Scores, task: Task, early_exit: EarlyExit) -> RecordedEarlyExit:
+def _early_exit(
+    linear: Scores | None, first: Scores, ensemble: Scores, task: Task, early_exit: EarlyExit
+) -> RecordedEarlyExit:
     """Return what early exit does with a text.
 
     Args:
+        linear: Probabilities of the linear member at its temperature, (C,); None unless early exit starts with it.
         first: Probabilities of the direction that reads first, and of the linear member, at its temperature, (C,).
         ensemble: Probabilities of the ensemble, (C,).
         task: Labels.
         early_exit: That of the bundle.
     """
-    is_enough = early_exit.is_confident(first)
-    decision = decision_of(task.decide(first if is_enough else ensemble))
+    read: _Read
+    if linear is not None and early_exit.linear is not None and early_exit.linear.is_confident(linear):
+        read, deciding = LINEAR, linear
+    elif early_exit.is_confident(first):
+        read, deciding = early_exit.first.value, first
+    else:
+        read, deciding = "both", ensemble
+    decision = decision_of(task.decide(deciding))
     assert decision is not None
     return RecordedEarlyExit(
-        read=early_exit.first.value if is_enough else "both",
+        read=read,
         probabilities=dict(zip(task.output_names, first.tolist(), strict=True)),
         decision=decision,
+        linear=None if linear is None else dict(zip(task.output_names, linear.tolist(), strict=True)),
     )
 
 
@@ -315,9 +339,16 @@ def _check_decisions(row: ParityRow, task: Task | None, early_exit: EarlyExit | 
         ensemble = _vector((row.scores or {})[ENSEMBLE], task)
         decision = decision_of(task.decide(ensemble))
         if early_exit is not None:
-            if row.early_exit is None or row.early_exit.probabilities.keys() != set(task.output_names):
+            recorded, labels = row.early_exit, set(task.output_names)
+            linear = None if recorded is None or early_exit.linear is None else recorded.linear
+            if (
+                recorded is None
+                or recorded.probabilities.keys() != labels
+                or (early_exit.linear is not None and (linear is None or linear.keys() != labels))
+            ):
                 raise BundleBroken(f"{where}: expected probabilities with early exit for each label of the manifest")
-            early = _early_exit(_vector(row.early_exit.probabilities, task), ensemble, task, early_exit)
+            alone = None if linear is None else _vector(linear, task)
+            early = _early_exit(alone, _vector(recorded.probabilities, task), ensemble, task, early_exit)
     if _json(row.decision) != _json(decision):
         raise BundleBroken(f"{where}: the decision is not the one that follows from the scores and the manifest")
     if _json(row.early_exit) != _json(early):

@@ -123,7 +123,7 @@ class Classifier:
         digest: The bundle's identity, a SHA-256.
         tokenizer: Shared by both directions.
         engine: Reads tokenized texts with every member.
-        early_exit: When one direction is enough; None if both always read.
+        early_exit: When one direction, or the linear member, is enough; None if both directions always read.
         precision: Precision of the matrix products, ``float32`` or ``int8``.
     """
 
@@ -318,11 +318,14 @@ class Classifier:
     def prepare(self, text: Text) -> PreparedText:
         """Return a validated text with its tokens, and with the scores of the linear member if there is one.
 
+        With early exit, this decides whether a direction has to read the text.
+
         Guarantee 3: a whole text is tokenized here, once for all members.
         """
         tokens = self.tokenizer.tokenize(text)
         linear = None if self._linear is None else self._linear.scores(text)
-        return PreparedText(tokens.ids, tokens.group_starts, tokens.special_token_counts, linear)
+        needs_reading = not self._is_linear_enough(linear)
+        return PreparedText(tokens.ids, tokens.group_starts, tokens.special_token_counts, linear, needs_reading)
 
     def open(self) -> TextReader:
         """Return a reader of one text that arrives in parts: ``append`` each part, then ``close``.
@@ -370,6 +373,13 @@ class Classifier:
             return None
         return EarlyExitRule(self.manifest.directions.index(self.early_exit.first), self._is_confident)
 
+    def _is_linear_enough(self, linear: Scores | None) -> bool:
+        """Return whether early exit finds the scores of the linear member sufficient."""
+        alone = None if self.early_exit is None else self.early_exit.linear
+        if alone is None or linear is None:
+            return False
+        return alone.is_confident(self.task.with_temperature(linear, alone.temperature))
+
     def _is_confident(self, pooled: Pooled, linear: Scores | None) -> bool:
         """Return whether the direction that reads first, with the linear member, is confident about a text."""
         assert self.early_exit is not None
@@ -386,7 +396,7 @@ class Classifier:
         return self.task.activation(self._heads[number].logits(pooled))
 
     def prediction(self, text: ReadText) -> Prediction:
-        """Return the prediction for a text that was read."""
+        """Return the prediction for a text that was read, or that no direction has to read."""
         combination = self.manifest.combination
         assert combination is not None
         each = {
@@ -398,11 +408,17 @@ class Classifier:
             mean = sum(
                 (weight * row for weight, row in zip(combination.weights, each.values(), strict=True)), np.zeros(1)
             )
-            temperature = self.task.temperature
+            found, temperature = self._with_linear(mean, text.linear), self.task.temperature
+        elif each:
+            assert self.early_exit is not None
+            found = self._with_linear(each[self.early_exit.first], text.linear)
+            temperature = self.early_exit.temperature
         else:
             assert self.early_exit is not None
-            mean, temperature = each[self.early_exit.first], self.early_exit.temperature
-        ensemble = self.task.with_temperature(self._with_linear(mean, text.linear), temperature)
+            assert self.early_exit.linear is not None
+            assert text.linear is not None
+            found, temperature = text.linear, self.early_exit.linear.temperature
+        ensemble = self.task.with_temperature(found, temperature)
         decision = self.task.decide(ensemble)
         scores = {**each, **({} if text.linear is None else {LINEAR: text.linear}), ENSEMBLE: ensemble}
         values: dict[str, Value] = {}
@@ -417,7 +433,7 @@ class Classifier:
             chosen=decision.chosen,
             labels=self.labels,
             probabilities={} if values else scores,
-            read="both" if len(each) > 1 else next(iter(each)),
+            read="both" if len(each) > 1 else next(iter(each), LINEAR),
             value=decision.value,
             values=values,
             scores=scores,
@@ -440,7 +456,8 @@ def load(
         threads: Compute threads, 1 or more. Defaults to all cores available to the process, including a container's
             quota. The number changes the speed and no bit of the results. Processes that are forked later share the
             weights if it is 1. Otherwise each of them reads the bundle again when it first predicts.
-        early_exit: Skip the second direction when the first is confident, as calibrated by ``fit_early_exit``.
+        early_exit: Skip the second direction when the first is confident, and both when the linear member is, as
+            calibrated by ``fit_early_exit``.
         precision: ``float32``, or ``int8``, which is faster and only close to the trainer's numbers. The bundle keeps
             float32. ``verify`` reports how close int8 is, ``bothways bench`` how much faster on this machine.
         key: PEM file with the Ed25519 public key of whoever must have signed the bundle with ``bothways sign``.
@@ -504,7 +521,9 @@ def _refuse_far_from_parity_record(model: Classifier, bundle: Bundle) -> None:
     rows = [row for row in bundle.parity_record if len(row.ids) <= _SHORT_TOKENS]
     name = model.early_exit.first if model.early_exit is not None else ENSEMBLE
     columns = bundle.manifest.training.text_columns
-    found = model.scores_by_direction([row.text_in(columns) for row in rows])[name]
+    predictions = list(model.stream(row.text_in(columns) for row in rows))
+    rows = [row for row, prediction in zip(rows, predictions, strict=True) if prediction.read != LINEAR]
+    found = np.array([prediction.scores[name] for prediction in predictions if prediction.read != LINEAR])
     difference = model.task.difference(found, recorded_scores(rows, name, model.task)) if rows else 0.0
     if not difference <= model.task.max_int8_difference:
         raise ConfigError(

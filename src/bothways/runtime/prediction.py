@@ -27,8 +27,9 @@ class Prediction:
         probabilities: For ``forward``, ``backward`` (those that read the text), ``linear`` (if there is such a member)
             and ``ensemble``, each (C,). They add up to 1 for single-label; for multi-label each is the probability that
             the text has the label. After an early exit, ``ensemble`` is the calibrated output of the direction that
-            read the text, with that of the linear member. Empty for regression.
-        read: The directions that read the text: ``both``, or the only one.
+            read the text, with that of the linear member, or of the linear member alone. Empty for regression.
+        read: The directions that read the text: ``both``, or the only one. ``linear`` if early exit found the linear
+            member alone sufficient.
         value: The ensemble's value in the target's unit, for several targets a dict by name; None unless the model is
             a regression.
         values: The same by direction, for ``linear`` and for ``ensemble``; empty unless the model is a regression.

@@ -58,9 +58,12 @@ class PreparedText(TokenizedText):
 
     Attributes:
         linear: The scores, (C,) float64; None if the model has no linear member.
+        needs_reading: Whether a member has to read it. False if early exit finds the scores of the linear member
+            sufficient.
     """
 
     linear: Scores | None = None
+    needs_reading: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,7 +267,8 @@ class Slots:
         return len(self._sequences) >= self._max_sequences
 
     def admit(self, number: int, text: TokenizedText) -> None:
-        """Admit a text to the next step; its result carries ``number``."""
+        """Admit a text that has to be read to the next step; its result carries ``number``."""
+        assert not isinstance(text, PreparedText) or text.needs_reading
         slot = self._free_slot()
         for member in self._members:
             member.reset(slot)
@@ -432,6 +436,12 @@ class SlotEngine:
         keep = [other for other in range(len(self.members)) if other != member]
         return SlotEngine([self.members[n] for n in keep], [self.sessions[n] for n in keep], self.threads)
 
+    def without_reading(self, text: TokenizedText) -> ReadText | None:
+        """Return the result of a text that no member has to read, or None if it has to be read in a slot."""
+        if not isinstance(text, PreparedText) or text.needs_reading:
+            return None
+        return ReadText([None] * len(self.members), text.linear)
+
     def initial_states(self, member: int) -> MemberStates:
         """Return the states of one member at the beginning of a text, with a single slot."""
         states = MemberStates(self.sessions[member], 1)
@@ -464,9 +474,9 @@ class SlotEngine:
 
         Args:
             texts: Texts to read. They are consumed as slots become free, so never more than ``lookahead`` unfinished
-                texts are held.
-            lookahead: Largest number of sequences in slots, 1..SLOTS. With 1, each result is yielded before the next
-                text is consumed.
+                texts are held. Those that no member has to read get no slot.
+            lookahead: Largest number of sequences in slots, 1..SLOTS, and of texts that are consumed per step. With 1,
+                each result is yielded before the next text is consumed.
             rule: Which member reads first, and when the others need not read. If None, all members read every text.
             counts: Where to add the numbers of tokens that are read. Defaults to nowhere.
 
@@ -476,24 +486,30 @@ class SlotEngine:
         finished: dict[int, ReadText] = {}  # by number
         source = iter(texts)
         admitted, yielded = 0, 0
-        has_more = True
-        with closing(Slots(self, min(lookahead, SLOTS), rule, counts)) as slots:
+        has_more, max_sequences = True, min(lookahead, SLOTS)
+        with closing(Slots(self, max_sequences, rule, counts)) as slots:
             while True:
-                while has_more and not slots.is_full and admitted - yielded < _MAX_UNDELIVERED:
+                most = min(admitted + max_sequences, yielded + _MAX_UNDELIVERED)
+                while has_more and not slots.is_full and admitted < most:
                     if len(slots) and slots.tokens > _MAX_TOKENS:
                         break
                     text = next(source, None)
                     if text is None:
                         has_more = False
                         break
-                    slots.admit(admitted, text)
+                    found = self.without_reading(text)
+                    if found is None:
+                        slots.admit(admitted, text)
+                    else:
+                        finished[admitted] = found
                     admitted += 1
-                if not len(slots):
-                    return
-                finished |= slots.step()
+                if len(slots):
+                    finished |= slots.step()
                 while yielded in finished:
                     yield finished.pop(yielded)
                     yielded += 1
+                if not has_more and not len(slots):
+                    return
 
     def _sequence(self, number: int, text: TokenizedText, rule: EarlyExitRule | None) -> _Sequence:
         """Return the sequence of a text, at its beginning."""

@@ -18,6 +18,7 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from bothways.bundle.parity import (
     LARGEST_DIFFERENCE,
     decision_of,
     recorded_first,
+    recorded_linear,
     recorded_scores,
 )
 from bothways.bundle.read import Bundle, read_bundle, read_manifest
@@ -55,7 +57,7 @@ class Verification:
         texts: Number of texts in the parity record.
         differences: Largest absolute difference from the parity record, by direction and for the ensemble: of the
             scores for a classifier, of the loss in nats per token for a language model. ``early_exit`` compares the
-            confidence that decides it, in float32 only. Infinite if the model returns NaN.
+            confidences that decide it, in float32 only. Infinite if the model returns NaN.
         different_tokens: Number of texts that are tokenized differently than in training.
         changed_labels: Number of texts that get other labels than recorded.
         limit: Largest difference that passes.
@@ -134,7 +136,7 @@ def load_verified(
     Args:
         path: Directory of the bundle.
         threads: Number of threads, 1 or more. Defaults to one per core available to this process.
-        early_exit: Whether to skip the second direction when the first is confident. Both are verified.
+        early_exit: Whether to use the early exit of the bundle. Predictions without it are verified as well.
         precision: Precision of the matrix products.
         key: PEM file with the Ed25519 public key that the bundle must be signed with. Defaults to no such check.
 
@@ -166,7 +168,7 @@ def _of_classifier(model: Classifier, bundle: Bundle, early_exit: EarlyExit | No
         decision_of(task.decide(scores)) != row.decision for scores, row in zip(found[ENSEMBLE], rows, strict=True)
     ]
     if early_exit is not None and model.precision == "float32":
-        differences[_EARLY_EXIT], is_changed_early = _of_early_exit(model, bundle, early_exit)
+        differences[_EARLY_EXIT], is_changed_early = _of_early_exit(model, bundle, early_exit, predictions)
         is_changed = [either or early for either, early in zip(is_changed, is_changed_early, strict=True)]
     return Verification(
         str(manifest.kind),
@@ -178,28 +180,44 @@ def _of_classifier(model: Classifier, bundle: Bundle, early_exit: EarlyExit | No
     )
 
 
-def _of_early_exit(model: Classifier, bundle: Bundle, early_exit: EarlyExit) -> tuple[float, list[bool]]:
+def _of_early_exit(
+    model: Classifier, bundle: Bundle, early_exit: EarlyExit, whole: Sequence[Prediction]
+) -> tuple[float, list[bool]]:
     """Predict with early exit.
 
+    Args:
+        model: The classifier, without early exit.
+        bundle: Its bundle.
+        early_exit: That of the bundle.
+        whole: The predictions of both directions.
+
     Returns:
-        The largest difference of the probabilities by which the first direction decides whether it is enough, and
-        for each row whether its labels are not the recorded ones.
+        The largest difference of the probabilities by which the linear member and the first direction decide whether
+        they are enough, and for each row whether its labels are not the recorded ones.
     """
     task, rows = model.task, bundle.parity_record
     model.early_exit = early_exit
     predictions = list(model.stream(bundle.parity_texts))
     model.early_exit = None
     first = [
-        task.with_temperature(_of_first(found, bundle, early_exit), early_exit.temperature)
-        if found.read == "both"
-        else found.scores[ENSEMBLE]
-        for found in predictions
+        found.scores[ENSEMBLE]
+        if found.read == early_exit.first
+        else task.with_temperature(_of_first(both, bundle, early_exit), early_exit.temperature)
+        for found, both in zip(predictions, whole, strict=True)
     ]
+    difference = task.difference(np.array(first), recorded_first(rows, task))
+    if early_exit.linear is not None:
+        temperature = early_exit.linear.temperature
+        alone = [
+            found.scores[ENSEMBLE] if found.read == LINEAR else task.with_temperature(found.scores[LINEAR], temperature)
+            for found in predictions
+        ]
+        difference = max(difference, task.difference(np.array(alone), recorded_linear(rows, task)))
     is_changed = [
         row.early_exit is None or decision_of(task.decide(found.scores[ENSEMBLE])) != row.early_exit.decision
         for found, row in zip(predictions, rows, strict=True)
     ]
-    return task.difference(np.array(first), recorded_first(rows, task)), is_changed
+    return difference, is_changed
 
 
 def _of_first(found: Prediction, bundle: Bundle, early_exit: EarlyExit) -> Scores:

@@ -101,7 +101,7 @@ class Batcher:
     def submit(
         self, texts: Sequence[TokenizedText], deadline_s: float, reserved: PendingRequest | None = None
     ) -> PendingRequest:
-        """Accept the texts of a request.
+        """Accept the texts of a request. Those that no direction has to read are answered here.
 
         Args:
             texts: The tokenized texts.
@@ -116,10 +116,18 @@ class Batcher:
             ModelUnloaded: The model is being unloaded.
         """
         request = reserved or PendingRequest(deadline_s)
-        if not texts:
-            request.answer.set_result([])
+        unread: dict[int, TokenizedText] = {}
+        for position, text in enumerate(texts):
+            found = self.model.engine.without_reading(text)
+            if found is None:
+                unread[position] = text
+            else:
+                request.predictions[position] = self.model.prediction(found)
+        if not unread:
+            with suppress(InvalidStateError):  # the deadline has passed
+                request.answer.set_result([request.predictions[position] for position in range(len(texts))])
             return request
-        lengths = [len(text) for text in texts]
+        lengths = [len(text) for text in unread.values()]
         if sum(lengths) > self.max_tokens:
             raise RequestTooLarge(
                 f"the texts have {sum(lengths)} tokens, the limit is {self.max_tokens} (max-queue-tokens)"
@@ -134,7 +142,7 @@ class Batcher:
             else:
                 self._require_room(sum(lengths), sum(lengths) - request.tokens)
             self._tokens += sum(lengths) - request.tokens
-            self._schedule.set_texts(request, texts)
+            self._schedule.set_texts(request, unread)
             self._changed.notify()
         return request
 
@@ -292,7 +300,7 @@ class Batcher:
                 return
             self._remove(request)
         with suppress(InvalidStateError):  # the request was canceled at this moment
-            request.answer.set_result([request.predictions[position] for position in range(request.texts)])
+            request.answer.set_result([request.predictions[position] for position in sorted(request.predictions)])
 
     def _fail_all(self, error: Exception) -> None:
         with self._changed:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import math
 from bisect import bisect_right, insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -59,13 +59,13 @@ class PendingRequest:
     Attributes:
         deadline_s: The deadline on the monotonic clock. Reading stops when it passes.
         tokens: The number of tokens without a prediction. An estimate until the texts are tokenized.
-        texts: The number of texts.
+        texts: The number of texts that have to be read.
         longest_steps: The number of steps that its longest text needs.
         work: The time that its texts add to batches, as ``ReadingSpeed.work``.
         tail: The time by which it takes longer than that, because its longest text needs many steps.
         answer: The predictions in the order of the texts, or the error that prevented them.
         started_s: When the first text was admitted to a slot, on the monotonic clock. None before that.
-        predictions: The predictions of the texts that have been read, by the position of the text.
+        predictions: The predictions of the texts that have been read, or need no reading, by the position of the text.
         unread: The texts without a prediction by their position. Empty until the texts are tokenized.
         group: The group of requests of similar size.
         is_scheduled: Whether the request is in the schedule.
@@ -150,11 +150,11 @@ class Schedule:
         group.work += request.work
         request.is_scheduled = True
 
-    def set_texts(self, request: PendingRequest, texts: Sequence[TokenizedText]) -> None:
-        """Set the texts of a request that is in the schedule. They can be read from now on."""
+    def set_texts(self, request: PendingRequest, texts: Mapping[int, TokenizedText]) -> None:
+        """Set the texts of a request that is in the schedule, by their position. They can be read from now on."""
         self.remove(request)
-        self.set_size(request, [len(text) for text in texts])
-        for position, text in enumerate(texts):
+        self.set_size(request, [len(text) for text in texts.values()])
+        for position, text in texts.items():
             steps = steps_of(text)
             work = self._speed.work(len(text), steps) / steps
             request.unread[position] = QueuedText(request, position, text, work, steps)

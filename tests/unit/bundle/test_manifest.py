@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from bothways.bundle.manifest import LARGEST_DOCUMENT_BYTES, Architecture, Kind, Manifest
+from bothways.bundle.manifest import LARGEST_DOCUMENT_BYTES, Architecture, Kind, LinearExit, Manifest
 from bothways.bundle.read import read_manifest
 from bothways.text.reading import Direction
 
@@ -162,6 +162,41 @@ def test_a_contradiction_of_several_labels_is_refused_by_name(
     multi_label_bundle_path: Path, change: Callable[[Fields], object], problem: str
 ) -> None:
     fields = json.loads((multi_label_bundle_path / "bundle.json").read_bytes())
+    Manifest.model_validate_json(json.dumps(fields), strict=True)
+    change(fields)
+    refuse(fields, problem)
+
+
+LINEAR_EXIT_CHANGES: list[tuple[Callable[[Fields], object], str]] = [
+    (lambda m: m["early_exit"]["linear"].update(threshold=-0.1), "greater than or equal to 0"),
+    (lambda m: m["early_exit"]["linear"].update(threshold=1.1), "less than or equal to 1"),
+    (lambda m: m["early_exit"]["linear"].update(threshold="0.5"), "valid number"),
+    (lambda m: m["early_exit"]["linear"].update(threshold=None), "valid number"),
+    (lambda m: m["early_exit"]["linear"].update(temperature=0), "greater than 0"),
+    (lambda m: m["early_exit"]["linear"].update(temperature=1001), "less than or equal to 1000"),
+    (lambda m: m["early_exit"]["linear"].update(read_by_linear=1.5), "less than or equal to 1"),
+    (lambda m: m["early_exit"]["linear"].update(read_by_linear=0.75), "add up to more than 1"),
+    (lambda m: m["early_exit"]["linear"].pop("read_by_linear"), "Field required"),
+    (lambda m: m["early_exit"]["linear"].update(first="linear"), "Extra inputs"),
+    (lambda m: m["early_exit"].update(linear=[]), "should be an object"),
+    (lambda m: m["early_exit"].update(first="linear"), "'forward' or 'backward'"),
+    (lambda m: m.pop("linear"), "not those of these members: linear.safetensors"),
+    (
+        lambda m: (m.pop("linear"), m["files"].pop("linear.safetensors")),
+        "starts with a linear member, but the bundle lacks one",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "problem"), LINEAR_EXIT_CHANGES)
+def test_a_contradiction_of_an_early_exit_with_a_linear_member_is_refused_by_name(
+    linear_bundle_path: Path, change: Callable[[Fields], object], problem: str
+) -> None:
+    fields = json.loads((linear_bundle_path / "bundle.json").read_bytes())
+    alone = LinearExit(temperature=1.5, threshold=0.9, read_by_linear=0.5)
+    shares = {"read_by_both": 0.5, "accuracy": 1, "accuracy_of_ensemble": 1}
+    early_exit = {"first": "forward", "temperature": 1.5, "threshold": 0.5, "largest_loss": 0.1, "rows": 9, "curve": []}
+    fields["early_exit"] = {**early_exit, **shares, "linear": alone.model_dump()}
     Manifest.model_validate_json(json.dumps(fields), strict=True)
     change(fields)
     refuse(fields, problem)

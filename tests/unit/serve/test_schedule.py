@@ -33,7 +33,7 @@ def added(schedule: Schedule, lengths: list[int], deadline_s: float) -> PendingR
     request = PendingRequest(deadline_s)
     schedule.set_size(request, lengths)
     schedule.add(request)
-    schedule.set_texts(request, [text_of(length) for length in lengths])
+    schedule.set_texts(request, {position: text_of(length) for position, length in enumerate(lengths)})
     return request
 
 

@@ -51,8 +51,9 @@ class ClassifyRequest(OwnChoices):
 
 
 class _Result(Schema):
-    read: Literal["forward", "backward", "both"]
-    """The directions that read the text."""
+    read: Literal["forward", "backward", "both", "linear"]
+    """The directions that read the text. `linear` if early exit found the linear member alone sufficient, so that no
+    direction read it."""
     tokens: list[str] | None = None
     """The tokens in the order of the text, if requested."""
     reading: dict[Direction, list[int]] | None = None
