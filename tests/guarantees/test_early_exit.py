@@ -1,8 +1,11 @@
-"""Early exit: one direction where it is confident, and elsewhere the bits of both."""
+"""Early exit: one direction or the linear member where it is confident, and elsewhere the bits of both."""
 
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TypedDict
 
@@ -10,13 +13,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 import bothways
-from bothways.bundle.manifest import LINEAR, MANIFEST_FILE, PARITY_FILE
-from bothways.errors import BundleBroken, ConfigError, DataError, OutputExists
+from bothways.bundle.manifest import LINEAR, MANIFEST_FILE, PARITY_FILE, EarlyExit
+from bothways.errors import BundleBroken, ConfigError, DataError, DeadlinePassed, OutputExists
+from bothways.evaluation import score as scoring
 from bothways.evaluation.early_exit import calibrate_early_exit
 from bothways.runtime.classifier import Classifier
-from bothways.runtime.slots import SLOTS
+from bothways.runtime.prediction import Prediction
+from bothways.runtime.slots import SLOTS, TokenCounts
+from bothways.serve.batching import Batcher
+from bothways.serve.schedule import PendingRequest
+from bothways.tasks.metrics import Scores
 from bothways.tasks.single_label import SingleLabel
 from bothways.text.reading import Direction, SpecialTokenPlacement
 from bothways.text.subword_tokenizer import SubwordTokenizer
@@ -32,19 +41,42 @@ FIRST, OTHER = Direction.FORWARD, Direction.BACKWARD
 @pytest.fixture(
     scope="module",
     params=[
-        ("bundle_path", Direction.FORWARD),
-        ("bundle_path", Direction.BACKWARD),
-        ("qrnn_bundle_path", Direction.FORWARD),
-        ("linear_bundle_path", Direction.BACKWARD),
+        ("bundle_path", Direction.FORWARD, False),
+        ("bundle_path", Direction.BACKWARD, False),
+        ("qrnn_bundle_path", Direction.FORWARD, False),
+        ("linear_bundle_path", Direction.BACKWARD, False),
+        ("linear_bundle_path", Direction.FORWARD, True),
     ],
-    ids=["forward", "backward", "QRNN, forward", "linear, backward"],
+    ids=["forward", "backward", "QRNN, forward", "linear, backward", "linear first, forward"],
 )
 def models(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Classifier, Classifier]:
     """The same bundle without and with an early exit that is confident about half of the texts."""
-    bundle, first = request.param
+    bundle, first, starts_with_linear = request.param
     bundle_path: Path = request.getfixturevalue(bundle)
-    path = write_with_early_exit(bundle_path, tmp_path_factory.mktemp("early_exit") / "m.bundle", first, TEXTS)
+    path = tmp_path_factory.mktemp("early_exit") / "m.bundle"
+    write_with_early_exit(bundle_path, path, first, TEXTS, starts_with_linear=starts_with_linear)
     return bothways.load(bundle_path), bothways.load(path, early_exit=True)
+
+
+@pytest.fixture(scope="module")
+def linear_first(linear_bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Classifier:
+    """A model whose early exit starts with the linear member."""
+    path = tmp_path_factory.mktemp("linear_first") / "m.bundle"
+    write_with_early_exit(linear_bundle_path, path, Direction.BACKWARD, TEXTS, starts_with_linear=True)
+    return bothways.load(path, early_exit=True)
+
+
+def linear_alone(quick: Classifier, whole: Prediction) -> Scores:
+    """Return the probabilities by which early exit decides whether the linear member is enough."""
+    assert quick.early_exit is not None
+    assert quick.early_exit.linear is not None
+    return quick.task.with_temperature(whole.probabilities[LINEAR], quick.early_exit.linear.temperature)
+
+
+def is_linear_enough(quick: Classifier, whole: Prediction) -> bool:
+    assert quick.early_exit is not None
+    alone = quick.early_exit.linear
+    return alone is not None and linear_alone(quick, whole).max() > alone.threshold
 
 
 def check(models: tuple[Classifier, Classifier], texts: list[str], lookahead: int) -> list[str]:
@@ -58,7 +90,12 @@ def check(models: tuple[Classifier, Classifier], texts: list[str], lookahead: in
         if whole.manifest.linear is not None:
             alone = whole.task.mixed(alone, expected.probabilities[LINEAR], whole.manifest.linear.weight)
         alone = whole.task.with_temperature(alone, quick.early_exit.temperature)
-        if alone.max() > quick.early_exit.threshold:
+        if is_linear_enough(quick, expected):
+            assert (found.read, set(found.probabilities)) == (LINEAR, {LINEAR, "ensemble"})
+            assert found.probabilities[LINEAR].tolist() == expected.probabilities[LINEAR].tolist()
+            assert found.probabilities["ensemble"].tolist() == linear_alone(quick, expected).tolist()
+            assert found.label == whole.labels[int(linear_alone(quick, expected).argmax())]
+        elif alone.max() > quick.early_exit.threshold:
             assert found.read == first
             assert found.probabilities.keys() == {first, "ensemble"} | others
             assert found.probabilities["ensemble"].tolist() == alone.tolist()
@@ -77,7 +114,12 @@ def test_each_text_is_read_by_the_rule_and_gets_the_same_bits_in_any_batch(
     models: tuple[Classifier, Classifier], lookahead: int
 ) -> None:
     read = check(models, TEXTS, lookahead)
-    assert 100 < read.count("both") < 200
+    assert models[1].early_exit is not None
+    if models[1].early_exit.linear is None:
+        assert 100 < read.count("both") < 200
+    else:
+        assert 100 < read.count(LINEAR) < 200
+        assert min(read.count("both"), read.count("forward")) > 30
 
 
 @given(texts=st.lists(st.text(alphabet="abc DEF!", max_size=80), max_size=9), lookahead=st.sampled_from([1, 2, SLOTS]))
@@ -93,6 +135,123 @@ def test_rows_of_a_direction_that_did_not_read_are_nan(models: tuple[Classifier,
     assert unread.any()
     assert np.isnan(found[other]).all(axis=1).tolist() == unread.tolist()
     assert not np.isnan(found["ensemble"]).any()
+    skipped = np.array([prediction.read == LINEAR for prediction in quick.stream(TEXTS)])
+    assert quick.early_exit is not None
+    assert np.isnan(found[quick.early_exit.first]).all(axis=1).tolist() == skipped.tolist()
+
+
+# Texts that no direction reads.
+
+
+def same(found: Prediction, expected: Prediction) -> bool:
+    """Return whether two predictions have the same bits."""
+    return found.to_dict() == expected.to_dict()
+
+
+@given(data=st.data())
+def test_texts_between_unread_ones_are_preempted_resumed_and_evicted_without_changing_a_bit(
+    linear_first: Classifier, data: st.DataObject
+) -> None:
+    chosen = data.draw(st.lists(st.sampled_from(TEXTS), min_size=1, max_size=9))
+    expected = list(linear_first.stream(chosen))
+    counts, found, preempted, evicted = TokenCounts(), {}, set[int](), set[int]()
+    with closing(linear_first.slots(len(chosen), counts)) as slots:
+        for number, text in enumerate(map(linear_first.prepare, chosen)):
+            unread = linear_first.engine.without_reading(text)
+            assert (unread is not None) == (expected[number].read == LINEAR)
+            if unread is not None:
+                found[number] = linear_first.prediction(unread)
+                continue
+            slots.admit(number, text)
+            if data.draw(st.booleans()):
+                found |= {done: linear_first.prediction(read) for done, read in slots.step()}
+        while len(slots) or preempted:
+            waiting = set(range(len(chosen))) - found.keys() - evicted
+            for number in sorted(preempted):
+                if data.draw(st.booleans()) or not len(slots):
+                    slots.resume(number)
+                    preempted.remove(number)
+            found |= {done: linear_first.prediction(read) for done, read in slots.step()}
+            waiting -= found.keys()
+            for number in sorted(waiting - preempted):
+                action = data.draw(st.sampled_from(["read", "read", "preempt", "evict"]))
+                if action == "preempt":
+                    slots.preempt([number])
+                    preempted.add(number)
+                elif action == "evict":
+                    slots.evict([number])
+                    evicted.add(number)
+    assert found.keys() | evicted == set(range(len(chosen)))
+    assert all(same(found[number], expected[number]) for number in found)
+
+
+def test_a_server_answers_unread_texts_at_once_and_all_in_order(linear_first: Classifier) -> None:
+    expected = list(linear_first.stream(TEXTS))
+    unread = [number for number, prediction in enumerate(expected) if prediction.read == LINEAR]
+    with closing(Batcher(linear_first, 1_000_000)) as batcher:
+        pending = []
+        for start in range(0, len(TEXTS), 7):
+            prepared = [linear_first.prepare(text) for text in TEXTS[start : start + 7]]
+            pending.append(batcher.submit(prepared, time.monotonic() + 60))
+        found = [prediction for request in pending for prediction in request.answer.result(60)]
+        assert all(map(same, found, expected))
+        read = batcher.token_counts.real
+        prepared = [linear_first.prepare(TEXTS[number]) for number in unread]
+        lengths = [len(text) for text in prepared]
+        with batcher.reserve(lengths, time.monotonic() + 60) as reserved:
+            request = batcher.submit(prepared, time.monotonic() + 60, reserved)
+        assert request.answer.done()  # not even a step of the thread was waited for
+        assert all(same(prediction, expected[n]) for prediction, n in zip(request.answer.result(), unread, strict=True))
+        assert (batcher.tokens, batcher.texts_in_progress, batcher.token_counts.real) == (0, 0, read)
+        late = PendingRequest(0)
+        late.answer.set_exception(DeadlinePassed("too late"))
+        assert batcher.submit(prepared, 0, late) is late  # its deadline passed while it was tokenized
+
+
+def test_only_tokens_that_are_read_are_counted(linear_first: Classifier) -> None:
+    counts = TokenCounts()
+    prepared = [linear_first.prepare(text) for text in TEXTS]
+    found = list(linear_first.predictions_of(prepared, counts=counts))
+    times = [{LINEAR: 0, "both": 2}.get(prediction.read, 1) for prediction in found]
+    assert counts.real == sum(len(text) * n for text, n in zip(prepared, times, strict=True))
+
+
+def test_a_stream_of_unread_texts_is_consumed_no_further_than_its_lookahead(linear_first: Classifier) -> None:
+    unread = [text for text, found in zip(TEXTS, linear_first.stream(TEXTS), strict=True) if found.read == LINEAR]
+    read = next(text for text, found in zip(TEXTS, linear_first.stream(TEXTS), strict=True) if found.read != LINEAR)
+    requested = 0
+
+    def endless() -> Iterator[str]:
+        nonlocal requested
+        while True:
+            requested += 1
+            yield read if requested % 10 == 1 else unread[requested % len(unread)]
+
+    for number, _ in zip(range(100), linear_first.stream(endless(), lookahead=7), strict=False):
+        assert requested <= number + 1 + 3 * 7  # a text takes up to 3 windows, some twice, and others meanwhile none
+
+
+def test_scoring_is_killed_and_continued_with_unread_texts(
+    linear_first: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "CHECKPOINT_S", 0)
+    source, out, whole = tmp_path / "d.jsonl", tmp_path / "out.jsonl", tmp_path / "whole.jsonl"
+    texts = TEXTS * 4
+    source.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    bothways.score(linear_first, source, whole)
+    rows = [json.loads(line) for line in whole.read_text().splitlines()]
+    assert [row["predicted_read"] for row in rows] == [found.read for found in linear_first.stream(texts)]
+    assert {row["predicted_read"] for row in rows} == {LINEAR, "backward", "both"}
+
+    def kill(done: int) -> None:
+        if done >= 512:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bothways.score(linear_first, source, out, on_progress=kill)
+    assert json.loads((tmp_path / "out.jsonl.part.json").read_bytes())["rows"] == 512
+    bothways.score(linear_first, source, out)
+    assert out.read_bytes() == whole.read_bytes()
 
 
 def test_both_directions_read_unless_early_exit_is_requested(models: tuple[Classifier, Classifier]) -> None:
@@ -118,6 +277,86 @@ def test_each_text_of_an_endless_stream_is_returned_before_the_next_is_requested
 
 
 # Calibration.
+
+
+def random_scores(rng: np.random.Generator, true: NDArray[np.intp], strength: float) -> Scores:
+    """Return probabilities of three classes, which are right more often the greater ``strength`` is."""
+    values = rng.normal(0, 1, (len(true), 3)) + strength * np.eye(3)[true]
+    return np.asarray(np.exp(values) / np.exp(values).sum(axis=1, keepdims=True))
+
+
+def check_linear_start(
+    found: EarlyExit, rows: Mapping[Direction, Scores], ensemble: Scores, linear: Scores, true: NDArray[np.intp]
+) -> int:
+    """Apply the rule row by row, compare what it reports, and return how many rows lose their correct label."""
+    task = SingleLabel(("a", "b", "c"))
+    lost, both, alone, correct = 0, 0, 0, 0
+    for number, label in enumerate(true.tolist()):
+        start = None if found.linear is None else task.with_temperature(linear[number], found.linear.temperature)
+        first = task.with_temperature(rows[found.first][number], found.temperature)
+        if start is not None and found.linear is not None and found.linear.is_confident(start):
+            predicted, alone = int(start.argmax()), alone + 1
+        elif found.is_confident(first):
+            predicted = int(first.argmax())
+        else:
+            predicted, both = int(ensemble[number].argmax()), both + 1
+        correct += predicted == label
+        lost += predicted != label and int(ensemble[number].argmax()) == label
+    assert found.read_by_both == pytest.approx(both / len(true))
+    assert found.accuracy == pytest.approx(correct / len(true))
+    assert (0 if found.linear is None else found.linear.read_by_linear) == pytest.approx(alone / len(true))
+    return lost
+
+
+def cost(found: EarlyExit) -> float:
+    """Return the number of times that directions read a row, on average."""
+    return 1 + found.read_by_both - (0 if found.linear is None else found.linear.read_by_linear)
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    largest_loss=st.sampled_from([0.001, 0.01, 0.05, 1.0]),
+    count=st.sampled_from([1, 2, 50, 400]),
+    strength=st.sampled_from([0.0, 1.0, 3.0, 30.0]),
+    decimals=st.sampled_from([1, 16]),
+)
+def test_linear_member_and_direction_together_lose_no_more_than_allowed(
+    seed: int, largest_loss: float, count: int, strength: float, decimals: int
+) -> None:
+    """With one decimal, many rows have the same confidence: that of the threshold."""
+    rng = np.random.default_rng(seed)
+    true = rng.integers(0, 3, count)
+    rows = {way: random_scores(rng, true, 1.2) for way in Direction}
+    linear = np.maximum(random_scores(rng, true, strength).round(decimals), 1e-6)
+    linear /= linear.sum(axis=1, keepdims=True)
+    ensemble, task = np.mean(list(rows.values()), axis=0), SingleLabel(("a", "b", "c"))
+    before = calibrate_early_exit(rows, ensemble, true, largest_loss, task)
+    found = calibrate_early_exit(rows, ensemble, true, largest_loss, task, linear)
+    assert check_linear_start(found, rows, ensemble, linear, true) <= largest_loss * count
+    assert cost(found) <= cost(before) + 1e-12
+    if found.linear is None:
+        assert found == before
+    else:
+        assert cost(found) < cost(before)
+    assert EarlyExit.model_validate_json(found.model_dump_json(), strict=True) == found
+
+
+def test_a_perfect_linear_member_answers_all_and_a_useless_one_nothing() -> None:
+    rng, task = np.random.default_rng(3), SingleLabel(("a", "b", "c"))
+    true = rng.integers(0, 3, 2000)
+    rows = {way: random_scores(rng, true, 2.0) for way in Direction}
+    ensemble = np.mean(list(rows.values()), axis=0)
+    perfect = 0.98 * np.eye(3)[true] + 0.02 / 3
+    found = calibrate_early_exit(rows, ensemble, true, 0.001, task, perfect)
+    assert found.linear is not None
+    assert (found.linear.read_by_linear, found.read_by_both, found.accuracy) == (1, 0, 1)
+    wrong = 0.98 * np.eye(3)[(true + 1) % 3] + 0.02 / 3
+    uniform = np.full((2000, 3), 1 / 3)
+    without = calibrate_early_exit(rows, ensemble, true, 0.001, task)
+    for useless in (wrong, uniform):
+        found = calibrate_early_exit(rows, ensemble, true, 0.001, task, useless)
+        assert found == without
+        assert "linear" not in found.model_dump(mode="json")
 
 
 @given(
@@ -196,6 +435,24 @@ def test_a_calibrated_bundle_saves_reading_and_is_still_verified(bundle_path: Pa
     (tmp_path / "other.jsonl").write_text('{"t": "a", "l": "nobody"}\n')
     with pytest.raises(DataError, match="unknown label 'nobody'"):
         bothways.fit_early_exit(bundle_path, tmp_path / "other.jsonl", out=tmp_path / "x", largest_loss=1, **columns)
+
+
+def test_a_calibrated_bundle_starts_with_its_linear_member(linear_bundle_path: Path, tmp_path: Path) -> None:
+    """A linear member that always agrees with the ensemble is enough for many rows."""
+    whole, out = bothways.load(linear_bundle_path), tmp_path / "fast"
+    data = labeled(whole, tmp_path / "d.jsonl", 400)
+    found = bothways.fit_early_exit(linear_bundle_path, data, out=out, largest_loss=0.05, text="t", label="l")
+    assert found.linear is not None
+    assert 0 < found.linear.read_by_linear < 1
+    assert bothways.verify(out).passed
+    quick = bothways.load(out, early_exit=True)
+    assert quick.early_exit == found
+    texts = [json.loads(line)["t"] for line in data.read_text().splitlines()]
+    predictions = list(quick.stream(texts))
+    assert np.mean([prediction.read == LINEAR for prediction in predictions]) == found.linear.read_by_linear
+    assert np.mean([prediction.read == "both" for prediction in predictions]) == pytest.approx(found.read_by_both)
+    lost = sum(p.label != label for p, label in zip(predictions, whole.predict(texts), strict=True))
+    assert lost <= 0.05 * 400
 
 
 def test_bundles_without_early_exit_are_refused(

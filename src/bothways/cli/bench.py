@@ -102,6 +102,8 @@ def _cells(speed: SpeedResult, found: Benchmark) -> dict[str, str]:
         "share of the float32 limit": f"{speed.gflops / found.limit_gflops:.0%}",
         "largest difference from float32": f"{speed.largest_difference:.1e}",
     }
+    if any(other.read_by_linear for other in found.speeds):
+        cells["texts read in no direction"] = f"{speed.read_by_linear:.0%}"
     if speed.changed_labels is not None:
         cells["changed labels"] = f"{speed.changed_labels} of {found.texts}"
     return cells

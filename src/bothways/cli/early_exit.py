@@ -44,9 +44,9 @@ def early_exit(
 ) -> None:
     """Calibrate early exit on labeled rows.
 
-    Early exit skips the second direction when the first is confident. The calibrated bundle is written to a new
-    directory. Early exit stays off by default: turn it on with `predict --early-exit`, `serve --early-exit`, or
-    load(early_exit=True) in Python.
+    Early exit skips the second direction when the first is confident, and both when a linear model of the bundle is.
+    The calibrated bundle is written to a new directory. Early exit stays off by default: turn it on with
+    `predict --early-exit`, `serve --early-exit`, or load(early_exit=True) in Python.
 
     Example: bothways early-exit reviews.bundle held_out.csv --out fast.bundle
     """
@@ -65,7 +65,8 @@ def early_exit(
             encoding=encoding,
             header=not no_header,
         )
-    table = Table(title=f"{path_text(out)}: {found.first} first, on {found.rows:,} rows", title_justify="left")
+    order = f"{found.first} first" if found.linear is None else f"linear model first, then {found.first}"
+    table = Table(title=f"{path_text(out)}: {order}, on {found.rows:,} rows", title_justify="left")
     for title in ("confidence above", "read in both directions", "accuracy", "macro F1", ""):
         table.add_column(title, justify="right" if title else "left")
     points: list[tuple[EarlyExit | EarlyExitPoint, str]]
@@ -76,6 +77,11 @@ def early_exit(
         table.add_row(f"{point.threshold:.4f}", f"{point.read_by_both:.1%}", accuracy, macro_f1, remark)
     console = output_console()
     console.print(table)
+    if found.linear is not None:
+        console.print(
+            f"Read in no direction: {found.linear.read_by_linear:.1%}, where the linear model has a confidence above "
+            f"{found.linear.threshold:.4f}"
+        )
     console.print(
         "With both directions for every text: "
         f"accuracy {metric_text('accuracy', found.accuracy_of_ensemble)}, "

@@ -59,9 +59,18 @@ def _predictions(manifest: Manifest) -> Iterator[tuple[str, str]]:
 
 
 def _early_exit(found: EarlyExit) -> str:
-    return (
+    steps = (
         f"{found.first} first, both directions up to confidence {found.threshold:.4g}: {found.read_by_both:.1%} of "
-        f"{found.rows:,} rows, accuracy {found.accuracy:.2%} ({found.accuracy_of_ensemble:.2%} with both), "
+        f"{found.rows:,} rows"
+    )
+    if found.linear is not None:
+        alone, both = found.linear.read_by_linear, found.read_by_both
+        steps = (
+            f"linear model alone above confidence {found.linear.threshold:.4g}: {alone:.1%} of {found.rows:,} rows, "
+            f"{found.first} alone above {found.threshold:.4g}: {max(0, 1 - alone - both):.1%}, both: {both:.1%}"
+        )
+    return (
+        f"{steps}, accuracy {found.accuracy:.2%} ({found.accuracy_of_ensemble:.2%} with both), "
         f"macro F1 {metric_text('macro_f1', found.macro_f1)} "
         f"({metric_text('macro_f1', found.macro_f1_of_ensemble)} with both)"
     )

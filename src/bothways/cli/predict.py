@@ -73,7 +73,7 @@ def predict(
     The last line states how many texts the model cannot read: empty ones, those of digits and punctuation only, and
     those with mostly unknown words. With --abstain their label and its probability, or their value, are left empty.
 
-    With --early-exit also predicted_read: the directions that read the text.
+    With --early-exit also predicted_read: the directions that read the text, or linear if none had to.
 
     The output has the format, delimiter, quotes and encoding of the input. If the command is killed, the same command
     continues. Until it is done, the rows are in FILE.part. Only CSV, TSV and JSON lines continue, others start over.

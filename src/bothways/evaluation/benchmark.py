@@ -21,7 +21,7 @@ from functools import partial
 import numpy as np
 
 from bothways.arguments import as_function, as_integer, as_path, checked
-from bothways.bundle.manifest import Architecture, Kind
+from bothways.bundle.manifest import LINEAR, Architecture, Kind
 from bothways.bundle.parity import ENSEMBLE
 from bothways.bundle.read import read_bundle
 from bothways.errors import BothwaysError, ConfigError
@@ -56,11 +56,12 @@ class SpeedResult:
         precision: Precision of the matrix products, ``float32`` or ``int8``.
         uses_early_exit: Whether the bundle's early exit was on.
         read_by_both: Share of the texts that both directions read, 0 to 1.
+        read_by_linear: Share of the texts that no direction read, because the linear member was confident, 0 to 1.
         load_s: Seconds to load the bundle.
         peak_mib: Peak memory in MiB of a process that only loads the bundle and predicts the texts.
         texts_per_s: Texts per second, all directions of the bundle included.
         tokens_per_s: Tokens per second, summed over the directions.
-        padding_overhead: Tokens executed per token needed, at least 1.
+        padding_overhead: Tokens executed per token needed, at least 1. It is 1 if no direction reads any text.
         single_p50_ms: Median (p50) latency of a single text, in milliseconds.
         single_p99_ms: p99 latency of a single text, in milliseconds.
         gflops: GFLOP/s of the model's matrix products.
@@ -72,6 +73,7 @@ class SpeedResult:
     precision: str
     uses_early_exit: bool
     read_by_both: float
+    read_by_linear: float
     load_s: float
     peak_mib: float
     texts_per_s: float
@@ -228,11 +230,12 @@ def _measure_speed(
         precision=precision,
         uses_early_exit=uses_early_exit,
         read_by_both=sum(prediction.read == "both" for prediction in predictions) / len(predictions),
+        read_by_linear=sum(prediction.read == LINEAR for prediction in predictions) / len(predictions),
         load_s=load_s,
         peak_mib=memory_mib,
         texts_per_s=len(texts) / total_s,
         tokens_per_s=counts.real / total_s,
-        padding_overhead=counts.computed / counts.real,
+        padding_overhead=counts.computed / counts.real if counts.real else 1.0,
         single_p50_ms=1000 * statistics.median(single_s),
         single_p99_ms=1000 * single_s[int(0.99 * (len(single_s) - 1))],
         gflops=mean_flops * counts.real / total_s / 1e9,

@@ -1,4 +1,4 @@
-"""Calibrate early exit: from which confidence on one direction is enough, so that the other one is skipped.
+"""Calibrate early exit: from which confidence on one direction, or the linear member, is enough.
 
 Input: a bundle, and labeled rows that were not used in training. Output: a copy of the bundle with the calibration in
 its manifest. Early exit is off unless a bundle is loaded with ``load(early_exit=True)``.
@@ -11,13 +11,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bothways.arguments import as_flag, as_names, as_number, as_path, checked, optional
-from bothways.bundle.manifest import LINEAR, EarlyExit, EarlyExitPoint, Kind, with_linear
+from bothways.bundle.manifest import LINEAR, EarlyExit, EarlyExitPoint, Kind, LinearExit, with_linear
 from bothways.bundle.parity import ENSEMBLE
 from bothways.bundle.read import read_bundle
 from bothways.bundle.write import write_bundle
@@ -36,6 +37,8 @@ from bothways.text.reading import Direction
 
 LARGEST_LOSS = 0.001
 _POINTS = 21
+_DIVISIONS = 33
+"""Largest number of ways to divide the rows that may lose their label between the linear member and a direction."""
 
 
 @checked(
@@ -67,6 +70,9 @@ def fit_early_exit(
     The direction that reads first is the one that is confident about more texts. Its threshold is the lowest at which
     at most ``largest_loss`` of the rows lose the correct label that both directions together predict. Rows that gain a
     correct label do not count against them.
+
+    If the bundle has a linear member, early exit can start with it: no direction reads a text about which the linear
+    member is confident. It gets the share of the rows with which directions read the fewest times, possibly none.
 
     Args:
         bundle: Directory of a single-label classifier with both directions.
@@ -121,7 +127,9 @@ def fit_early_exit(
         direction: with_linear(task, manifest.linear, probabilities[direction], probabilities.get(LINEAR))
         for direction in manifest.directions
     }
-    early_exit = calibrate_early_exit(by_direction, probabilities[ENSEMBLE], true, largest_loss, task)
+    early_exit = calibrate_early_exit(
+        by_direction, probabilities[ENSEMBLE], true, largest_loss, task, probabilities.get(LINEAR)
+    )
     write_bundle(
         out,
         task=task,
@@ -143,8 +151,12 @@ def calibrate_early_exit(
     true: NDArray[np.intp],
     largest_loss: float,
     task: Task,
+    linear: Scores | None = None,
 ) -> EarlyExit:
-    """Return the early exit with which the fewest texts are read in both directions.
+    """Return the early exit with which directions read the fewest times.
+
+    The linear member and the direction that reads first share the rows that may lose their correct label. Several
+    divisions are tried. The linear member is left out if it saves nothing.
 
     Args:
         by_direction: Probabilities by direction, with those of a linear member, before calibration, (N, C).
@@ -152,50 +164,153 @@ def calibrate_early_exit(
         true: True class of each text, (N,).
         largest_loss: Share of the texts that may lose their correct label.
         task: Task of the bundle.
+        linear: Probabilities of the linear member, (N, C); None if there is none.
     """
-    found = [
-        _calibrate_direction(first, rows, ensemble, true, largest_loss, task) for first, rows in by_direction.items()
-    ]
-    return min(found, key=lambda early_exit: early_exit.read_by_both)
+    allowed = math.floor(largest_loss * len(true) + 1e-9)
+    directions = {first: _Alone.of(rows, ensemble, true, task) for first, rows in by_direction.items()}
+    starts = [_Start.nobody(len(true))]
+    if linear is not None:
+        starts += _starts(_Alone.of(linear, ensemble, true, task), allowed)
+    plans = [_Plan.of(first, alone, start, allowed) for start in starts for first, alone in directions.items()]
+    plan = min(plans, key=lambda plan: plan.cost)  # the first of equal ones
+    return _early_exit(plan, directions[plan.first], ensemble.argmax(axis=1), true, largest_loss)
 
 
-def _calibrate_direction(
-    first: Direction, rows: Scores, ensemble: Scores, true: NDArray[np.intp], largest_loss: float, task: Task
+@dataclass(frozen=True, eq=False)
+class _Alone:
+    """What a direction, or the linear member, answers alone.
+
+    Attributes:
+        temperature: Its log probabilities are divided by it.
+        confidence: Probability of the most probable class, (N,).
+        predicted: That class, (N,).
+        is_lost: Whether the text loses the correct label that the ensemble gives it, (N,).
+    """
+
+    temperature: float
+    confidence: Scores
+    predicted: NDArray[np.intp]
+    is_lost: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, scores: Scores, ensemble: Scores, true: NDArray[np.intp], task: Task) -> _Alone:
+        """Calibrate scores, (N, C), and compare them with those of the ensemble."""
+        temperature = best_temperature(lambda t: log_loss(task.with_temperature(scores, t), true))
+        calibrated = np.array([task.with_temperature(row, temperature) for row in scores])  # one by one, as predicted
+        predicted = calibrated.argmax(axis=1)
+        is_lost = (ensemble.argmax(axis=1) == true) & (predicted != true)
+        return cls(temperature, calibrated.max(axis=1), predicted, is_lost)
+
+    def threshold(self, allowed: int, rows: NDArray[np.bool_]) -> float:
+        """Return the lowest confidence above which at most ``allowed`` of the rows lose their label.
+
+        Args:
+            allowed: Number of rows, 0 or more.
+            rows: Whether it answers a row at all, (N,).
+        """
+        lost = -np.sort(-self.confidence[self.is_lost & rows])  # most confident first
+        return float(lost[allowed]) if len(lost) > allowed else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class _Start:
+    """What the linear member answers before any direction reads.
+
+    Attributes:
+        linear: Its part of the early exit; None if it answers nothing.
+        predicted: The class that it predicts, (N,).
+        is_answered: Whether it is confident, (N,).
+        losses: Number of rows that lose their correct label.
+    """
+
+    linear: LinearExit | None
+    predicted: NDArray[np.intp]
+    is_answered: NDArray[np.bool_]
+    losses: int
+
+    @classmethod
+    def nobody(cls, count: int) -> _Start:
+        """Return that of a linear member that answers none of so many rows."""
+        return cls(None, np.zeros(count, dtype=np.intp), np.zeros(count, dtype=np.bool_), 0)
+
+
+def _starts(alone: _Alone, allowed: int) -> list[_Start]:
+    """Return what the linear member answers if up to 0, …, ``allowed`` rows may lose their label by it."""
+    all_rows = np.ones(len(alone.confidence), dtype=np.bool_)
+    most = min(allowed, int(alone.is_lost.sum()))
+    found = []
+    for losses in np.unique(np.linspace(0, most, _DIVISIONS).round().astype(np.intp)).tolist():
+        threshold = alone.threshold(losses, all_rows)
+        is_answered = alone.confidence > threshold
+        exit_ = LinearExit(temperature=alone.temperature, threshold=threshold, read_by_linear=float(is_answered.mean()))
+        found.append(_Start(exit_, alone.predicted, is_answered, int((alone.is_lost & is_answered).sum())))
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """A way to divide the rows that may lose their label.
+
+    Attributes:
+        start: What the linear member answers.
+        first: The direction that reads first.
+        threshold: The confidence from which on it is enough.
+        cost: Number of times that a direction reads a row.
+    """
+
+    start: _Start
+    first: Direction
+    threshold: float
+    cost: int
+
+    @classmethod
+    def of(cls, first: Direction, alone: _Alone, start: _Start, allowed: int) -> _Plan:
+        """Return the plan in which a direction may lose what the linear member leaves of ``allowed``."""
+        is_read = ~start.is_answered
+        threshold = alone.threshold(allowed - start.losses, is_read)
+        return cls(start, first, threshold, int(is_read.sum() + (is_read & (alone.confidence <= threshold)).sum()))
+
+
+def _early_exit(
+    plan: _Plan, alone: _Alone, together: NDArray[np.intp], true: NDArray[np.intp], largest_loss: float
 ) -> EarlyExit:
-    """Return the early exit in which a given direction reads first."""
-    count = len(true)
-    temperature = best_temperature(lambda t: log_loss(task.with_temperature(rows, t), true))
-    calibrated = np.array([task.with_temperature(row, temperature) for row in rows])  # one by one, as in prediction
-    confidence = calibrated.max(axis=1)
-    alone, together = calibrated.argmax(axis=1), ensemble.argmax(axis=1)
-    is_correct_alone, is_correct_together = alone == true, together == true
-    lost = -np.sort(-confidence[is_correct_together & ~is_correct_alone])  # most confident first
-    allowed = math.floor(largest_loss * count + 1e-9)
-    threshold = float(lost[allowed]) if len(lost) > allowed else 0.0
+    """Return the early exit of a plan.
+
+    Args:
+        plan: The plan.
+        alone: What its first direction answers alone.
+        together: Class that the ensemble predicts, (N,).
+        true: True class of each text, (N,).
+        largest_loss: Share of the texts that may lose their correct label.
+    """
+    start = plan.start
 
     def point(at: float) -> EarlyExitPoint:
-        is_confident = confidence > at
-        predicted = np.where(is_confident, alone, together)
+        is_confident = alone.confidence > at
+        predicted = np.where(is_confident, alone.predicted, together)
+        predicted = np.where(start.is_answered, start.predicted, predicted)
         return EarlyExitPoint(
             threshold=at,
-            read_by_both=float((~is_confident).mean()),
+            read_by_both=float((~is_confident & ~start.is_answered).mean()),
             accuracy=float((predicted == true).mean()),
             macro_f1=_macro_f1(true, predicted),
         )
 
-    chosen = point(threshold)
+    chosen = point(plan.threshold)
+    is_read = np.ones_like(start.is_answered) if start.is_answered.all() else ~start.is_answered
     return EarlyExit(
-        first=first,
-        temperature=temperature,
-        threshold=threshold,
+        first=plan.first,
+        temperature=alone.temperature,
+        threshold=plan.threshold,
         largest_loss=largest_loss,
-        rows=count,
+        rows=len(true),
         read_by_both=chosen.read_by_both,
         accuracy=chosen.accuracy,
-        accuracy_of_ensemble=float(is_correct_together.mean()),
+        accuracy_of_ensemble=float((together == true).mean()),
         macro_f1=chosen.macro_f1,
         macro_f1_of_ensemble=_macro_f1(true, together),
-        curve=[point(float(at)) for at in np.quantile(confidence, np.linspace(0, 1, _POINTS))],
+        curve=[point(float(at)) for at in np.quantile(alone.confidence[is_read], np.linspace(0, 1, _POINTS))],
+        linear=start.linear,
     )
 
 

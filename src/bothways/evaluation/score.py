@@ -70,7 +70,7 @@ def score(
     The columns are ``predicted_label``, ``predicted_probability`` and one ``probability_LABEL`` per label for
     single-label; ``predicted_labels`` and one ``probability_LABEL`` per label for multi-label; ``predicted_value`` for
     regression, or one ``predicted_TARGET`` per target if it has several. With early exit, ``predicted_read`` reports
-    which directions read the text.
+    which directions read the text, or ``linear`` if none had to.
 
     If the process is killed, the same call continues where it stopped and ends with the same bytes. Until then, the
     content is in ``OUT.part`` with a journal in ``OUT.part.json``. The call starts over if the input, the model or its

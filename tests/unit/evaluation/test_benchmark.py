@@ -20,7 +20,7 @@ from bothways.runtime.classifier import Classifier
 from bothways.runtime.slots import TokenCounts
 from bothways.text.reading import Direction
 from bothways.text.subword_tokenizer import SubwordTokenizer
-from tests.bundles import write_with_early_exit
+from tests.bundles import edit_manifest, record_decisions, write_with_early_exit
 
 
 def test_flops_per_token_of_ulmfit_sizes() -> None:
@@ -95,8 +95,8 @@ def test_early_exit_is_measured_if_the_bundle_has_one(bundle_path: Path, tmp_pat
 def test_int8_is_recommended_where_it_is_faster_and_changes_few_labels(
     texts_per_s: float, single_p50_ms: float, changed_labels: int, advice: str
 ) -> None:
-    float32 = SpeedResult("float32", False, 1, 1, 1, 100, 1, 1, 10, 10, 1, 0, 0)
-    int8 = SpeedResult("int8", False, 1, 1, 1, texts_per_s, 1, 1, single_p50_ms, 10, 1, 0.01, changed_labels)
+    float32 = SpeedResult("float32", False, 1, 0, 1, 1, 100, 1, 1, 10, 10, 1, 0, 0)
+    int8 = SpeedResult("int8", False, 1, 0, 1, 1, texts_per_s, 1, 1, single_p50_ms, 10, 1, 0.01, changed_labels)
     assert Benchmark("b", "", 2, 1000, 1, 1, "numpy", (float32, int8)).advice == advice
 
 
@@ -113,6 +113,20 @@ def test_synthetic_texts_are_reproducible_and_vary_in_length(tiny_tokenizer: Sub
     assert texts == synthetic_texts(tiny_tokenizer, 200)
     lengths = sorted(len(tiny_tokenizer.tokenize(text)) for text in texts)
     assert lengths[20] < 100 < lengths[180]
+
+
+@pytest.mark.slow
+def test_texts_that_no_direction_reads_are_measured(linear_bundle_path: Path, tmp_path: Path) -> None:
+    texts = ["The cat sat on the mat.", "no", "dog", "it"]
+    fast = write_with_early_exit(
+        linear_bundle_path, tmp_path / "m.bundle", Direction.FORWARD, texts, starts_with_linear=True
+    )
+    found = benchmark(fast, texts)
+    assert [speed.read_by_linear for speed in found.speeds] == [0, 0, 0.5, 0.5]
+    edit_manifest(fast, lambda fields: fields["early_exit"]["linear"].update(threshold=0))
+    record_decisions(fast)
+    early = benchmark(fast, texts).speeds[2]
+    assert (early.read_by_linear, early.tokens_per_s, early.padding_overhead) == (1, 0, 1)
 
 
 @pytest.mark.slow
