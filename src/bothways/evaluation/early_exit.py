@@ -168,7 +168,7 @@ def calibrate_early_exit(
     """
     allowed = math.floor(largest_loss * len(true) + 1e-9)
     directions = {first: _Alone.of(rows, ensemble, true, task) for first, rows in by_direction.items()}
-    starts = [_Start.nobody(len(true))]
+    starts = [_Start.none(len(true))]
     if linear is not None:
         starts += _starts(_Alone.of(linear, ensemble, true, task), allowed)
     plans = [_Plan.of(first, alone, start, allowed) for start in starts for first, alone in directions.items()]
@@ -229,8 +229,8 @@ class _Start:
     losses: int
 
     @classmethod
-    def nobody(cls, count: int) -> _Start:
-        """Return that of a linear member that answers none of so many rows."""
+    def none(cls, count: int) -> _Start:
+        """Return that of a linear member that answers none of ``count`` rows."""
         return cls(None, np.zeros(count, dtype=np.intp), np.zeros(count, dtype=np.bool_), 0)
 
 
