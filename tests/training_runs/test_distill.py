@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,10 @@ import pytest
 import bothways
 from bothways.errors import ConfigError, DataError
 from bothways.training.plan import PlanFolder, SplitName
-from tests.training_runs.test_soft_labels import BAD, GOOD, MORE, probability_of_good
+from tests.training_runs.test_soft_labels import BAD, CONFIG, GOOD, MORE, probability_of_good
 from tests.training_runs.test_training_data import CONFIG_DICT, OPTIONS
 
-SMALLER = {**CONFIG_DICT, "encoder": {"embedding_size": 12, "hidden_size": 16, "layers": 1}}
+SMALLER = {**CONFIG_DICT, "encoder": {"embedding_size": 12, "hidden_size": 16, "layers": 1, "precision": "float32"}}
 QUIET = {"progress": False, "directions": "forward", "config": SMALLER}
 
 
@@ -23,7 +24,8 @@ QUIET = {"progress": False, "directions": "forward", "config": SMALLER}
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("teacher") / "teacher.bundle"
     labels = ["good" if probability_of_good(text) > 0.5 else "bad" for text in MORE]
-    bothways.train({"review": MORE, "mood": labels}, text="review", label="mood", out=out, **OPTIONS)  # type: ignore[arg-type]
+    options: dict[str, Any] = {**OPTIONS, "config": CONFIG}
+    bothways.train({"review": MORE, "mood": labels}, text="review", label="mood", out=out, **options)
     return out
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,8 +28,13 @@ GOOD = ["lovely", "great", "fine", "superb", "happy", "bright"]
 BAD = ["awful", "weak", "dull", "poor", "sad", "grim"]
 LABELED = {"text": [f"the film was {word}" for word in GOOD[:2] + BAD[:2]], "label": ["good"] * 2 + ["bad"] * 2}
 MORE = [f"film {number} was {word} and {word}" for number, word in enumerate(6 * (GOOD[2:] + BAD[2:]))]
-NEW = [f"so {word} a film" for word in GOOD[2:] + BAD[2:]]
-ARGUMENTS = {"text": "text", "label": "label", "force": True, **OPTIONS}
+NEW = [f"film {number} was {word}" for number, word in enumerate(GOOD[2:] + BAD[2:])]
+CONFIG: dict[str, Any] = {
+    **CONFIG_DICT,
+    "encoder": {"embedding_size": 16, "hidden_size": 24, "layers": 1, "precision": "float32"},
+}
+"""In float32 on every processor: such small models may learn nothing in bfloat16."""
+ARGUMENTS = {**OPTIONS, "text": "text", "label": "label", "force": True, "config": CONFIG}
 
 
 def probability_of_good(text: str) -> float:
@@ -85,7 +91,7 @@ def test_a_function_teaches_by_unlabeled_texts(tmp_path: Path, capsys: pytest.Ca
 
 def test_what_a_bundle_predicts_is_what_another_learns_from(tmp_path: Path) -> None:
     """Several labels and a linear member; the file is the one that ``bothways predict`` writes."""
-    config = {**CONFIG_DICT, "linear": {"include": "auto"}}
+    config = {**CONFIG, "linear": {"include": "auto"}}
     options = {**OPTIONS, "config": config, "text": "text", "label": "label", "label_separator": "|", "force": True}
     labeled = {
         "text": [*MORE[:24], *(f"{text} but grim" for text in MORE[:24])],
