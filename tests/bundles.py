@@ -363,34 +363,36 @@ def write_with_early_exit(
 ) -> Path:
     """Copy a bundle, and add an early exit that is confident for half of the texts.
 
-    If it starts with the linear member, that one is confident for another half.
+    If it starts with the linear member, that one is confident for half of the texts, and the direction for half of the
+    others.
     """
     model = bothways.load(bundle)
     scores = model.predict_proba_by_direction(texts)
     found, linear = scores[first], model.manifest.linear
     if linear is not None:
         found = model.task.mixed(found, scores[LINEAR], linear.weight)
+    confidence, is_read = SingleLabel().with_temperature(found, 1.5).max(axis=1), np.ones(len(found), np.bool_)
+    linear_exit = None
+    if starts_with_linear:
+        of_linear = SingleLabel().with_temperature(scores[LINEAR], 1.25).max(axis=1)
+        linear_exit = LinearExit(temperature=1.25, threshold=float(np.median(of_linear)), read_by_linear=0.5)
+        is_read = of_linear <= linear_exit.threshold
     early_exit = EarlyExit(
         first=first,
         temperature=1.5,
-        threshold=float(np.median(SingleLabel().with_temperature(found, 1.5).max(axis=1))),
+        threshold=float(np.median(confidence[is_read])),
         largest_loss=0.5,
         rows=1,
         read_by_both=0.5,
         accuracy=1,
         accuracy_of_ensemble=1,
         curve=[],
-        linear=_linear_exit(scores[LINEAR]) if starts_with_linear else None,
+        linear=linear_exit,
     )
     shutil.copytree(bundle, out)
     edit_manifest(out, lambda fields: fields.update(early_exit=early_exit.model_dump(mode="json")))
     record_decisions(out)
     return out
-
-
-def _linear_exit(scores: Probabilities) -> LinearExit:
-    threshold = float(np.median(SingleLabel().with_temperature(scores, 1.25).max(axis=1)))
-    return LinearExit(temperature=1.25, threshold=threshold, read_by_linear=0.5)
 
 
 def edit_manifest(bundle: Path, change: Change) -> None:

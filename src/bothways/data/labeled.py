@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 from bothways.data.dialect import Dialect
@@ -138,10 +139,11 @@ def read_soft_labels(
     texts = columns_of(text)
     with open_table(source, dialect) as table:
         predicted = task.soft_label_columns(table.columns)
-        parse: Callable[[Sequence[object]], Label] = lambda cells: _cell("", task.parse_soft, cells)  # noqa: E731
         if predicted is None:
             predicted = _hard_labels(table, label, task)
             parse = _label_parser(task, label, "the training rows have", "")
+        else:
+            parse = partial(_cell, "", task.parse_soft)
         columns = _Columns(texts, predicted, weight if weight in table.columns else None)
         chunks = _table_chunks(table, columns.all, ["--text"] * len(texts))
         return _labeled(source, chunks, columns, parse, drop_invalid)

@@ -115,9 +115,7 @@ def distill(
     if valid is None:
         split = model.task.split(taught, base.hyperparameters.classifier.validation_fraction, seed)
         read = TrainingData(replace(split, taught=len(split.train)), [], [], [])
-        validated = (
-            "metrics on validation rows are the agreement with the teacher. Pass labeled rows as valid for others"
-        )
+        validated = "metrics on validation rows are the agreement with the teacher; with --valid those of labeled rows"
     else:
         rows = read_rows(model.manifest, valid, columns, label, dialect)
         none = LabeledTexts(taught.name, [], [])

@@ -34,7 +34,7 @@ def labeled_by_teacher(teacher: object, texts: Sequence[Text], task: Task, *, pr
         progress: Show progress on standard error.
 
     Raises:
-        ConfigError: ``teacher`` is none of these.
+        ConfigError: ``teacher`` is something else.
         DataError: An answer is missing, or is not a label of the task or its probabilities.
     """
     labels: list[Label] = []
