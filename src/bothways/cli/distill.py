@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import bothways
-from bothways.cli.metrics import metric_texts, metrics_table
+from bothways.cli.metrics import print_trained
 from bothways.cli.options import (
     Config,
     DelimiterOption,
@@ -23,7 +23,6 @@ from bothways.cli.options import (
     Seed,
     output_console,
 )
-from bothways.errors import path_text
 from bothways.training.choices import Directions, Size
 
 
@@ -94,7 +93,5 @@ def distill(
         encoding=encoding,
         header=not no_header,
     )
-    name, record = path_text(out), model.manifest.training
-    title = f"{name}: metrics on {record.rows.get('validation', 0):,} validation rows"
-    validation = {member: metric_texts(metrics) for member, metrics in record.validation.items()}
-    output_console().print(metrics_table("direction", validation, title))
+    what = "agreement with the teacher" if valid is None else "metrics"
+    print_trained(output_console(), out, model.manifest.training, what)

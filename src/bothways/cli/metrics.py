@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from rich.console import Console
 from rich.table import Table
 
+from bothways.bundle.manifest import TrainingRecord
 from bothways.data.invalid import summary
+from bothways.errors import path_text
 from bothways.tasks.task import InvalidRow
 
 _TITLES = {
@@ -62,6 +66,23 @@ def metrics_table(first: str, rows: Mapping[str, Mapping[str, str]], title: str 
     for row, texts in rows.items():
         table.add_row(row, *(texts.get(name, "") for name in names))
     return table
+
+
+def print_trained(console: Console, out: Path, training: TrainingRecord, what: str = "metrics") -> None:
+    """Print what a new bundle is worth on the validation rows, and what to do next.
+
+    Args:
+        console: Where to print.
+        out: The bundle.
+        training: Its record of the training.
+        what: What the metrics are.
+    """
+    name, rows = path_text(out), training.rows.get("validation", 0)
+    validation = {member: metric_texts(metrics) for member, metrics in training.validation.items()}
+    console.print(metrics_table("direction", validation, f"{name}: {what} on {rows:,} validation rows"))
+    console.print(
+        f"Next: bothways evaluate {name} FILE · bothways predict {name} FILE --out FILE · bothways verify {name}"
+    )
 
 
 def invalid_text(invalid: Sequence[InvalidRow]) -> str:

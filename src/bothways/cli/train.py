@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import bothways
-from bothways.cli.metrics import metric_texts, metrics_table
+from bothways.cli.metrics import print_trained
 from bothways.cli.options import (
     Config,
     DelimiterOption,
@@ -24,7 +24,6 @@ from bothways.cli.options import (
     Seed,
     output_console,
 )
-from bothways.errors import path_text
 from bothways.tasks.task import TaskName
 from bothways.training.choices import Directions, Size
 
@@ -144,10 +143,4 @@ def train(
         header=not no_header,
         force=force,
     )
-    console = output_console()
-    name, rows = path_text(out), model.manifest.training.rows.get("validation", 0)
-    validation = {member: metric_texts(metrics) for member, metrics in model.manifest.training.validation.items()}
-    console.print(metrics_table("direction", validation, f"{name}: metrics on {rows:,} validation rows"))
-    console.print(
-        f"Next: bothways evaluate {name} FILE · bothways predict {name} FILE --out FILE · bothways verify {name}"
-    )
+    print_trained(output_console(), out, model.manifest.training)

@@ -6,7 +6,6 @@ rows are reported at once, or left out. Does not know tokens.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import dataclass, replace
@@ -18,12 +17,11 @@ from bothways.data.invalid import refuse_invalid
 from bothways.data.table import Chunk, Table
 from bothways.data.tables import TableSource, open_table
 from bothways.errors import ConfigError, DataError, quoted
-from bothways.tasks.labels import KNOWN_SHOWN, as_list, listed
+from bothways.tasks.labels import KNOWN_SHOWN, as_list, listed, parse_number
 from bothways.tasks.task import InvalidRow, Label, LabeledTexts, Task
 from bothways.text.fields import Text, TextColumns, columns_of, columns_text, is_blank
 from bothways.text.validation import check_text, is_missing, without_missing
 
-_LARGEST_WEIGHT = 1e30
 _TEXT, _LABEL = "text", "label"
 """Columns of a table that is made of two lists."""
 _STRINGS_KEPT = 10_000
@@ -398,12 +396,9 @@ def _parse_text(value: object) -> str:
 
 def _parse_weight(value: object) -> float:
     try:
-        number = math.nan if isinstance(value, bool) or is_missing(value) else float(str(value))
-    except ValueError:
-        number = math.nan
-    if not 0 <= number <= _LARGEST_WEIGHT:
-        raise DataError(f"the weight is {quoted(value, 40)}, expected a number of at least 0")
-    return number
+        return parse_number(value)
+    except DataError as error:
+        raise DataError(f"the weight is {error}") from None
 
 
 def read_unlabeled(source: TableSource, text: TextColumns, dialect: Dialect | None = None) -> list[Text]:

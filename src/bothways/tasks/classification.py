@@ -15,7 +15,6 @@ from bothways.errors import ConfigError, DataError, quoted
 from bothways.tasks import labels
 from bothways.tasks.metrics import Scores
 from bothways.tasks.task import Label, LabeledTexts, SoftLabel, TaskRecord
-from bothways.text.validation import is_missing
 
 CLASS_COLUMN_PREFIX = "probability_"
 LARGEST_WITH_ODDS = 1 - 1e-12
@@ -83,25 +82,24 @@ def probability_columns(known: tuple[str, ...], columns: Sequence[str]) -> list[
     return None
 
 
-def parse_share(label: str, value: object, largest: float) -> float:
-    """Return a probability, or a number of votes, that a cell holds.
+def parse_shares(known: tuple[str, ...], cells: Sequence[object], largest: float) -> list[float]:
+    """Return the probability, or the number of votes, of each label that the cells of a row hold.
 
     Args:
-        label: The label that it belongs to.
-        value: The cell, of any type.
+        known: The labels, in the order of the cells.
+        cells: One value per label, of any type.
         largest: The largest value allowed.
 
     Raises:
-        DataError: It is not a number from 0 to ``largest``. The message has no place.
+        DataError: A value is not a number from 0 to ``largest``. The message names the label.
     """
-    try:
-        number = -1.0 if isinstance(value, bool) or is_missing(value) else float(str(value))
-    except ValueError:
-        number = -1.0
-    if not 0 <= number <= largest:
-        expected = "a number from 0 to 1" if largest == 1 else "a number of at least 0"
-        raise DataError(f"label {quoted(label, 40)}: found {quoted(value, 40)}, expected {expected}")
-    return number
+    shares = []
+    for label, cell in zip(known, cells, strict=True):
+        try:
+            shares.append(labels.parse_number(cell, largest))
+        except DataError as error:
+            raise DataError(f"label {quoted(label, 40)}: found {error}") from None
+    return shares
 
 
 def soft_targets(known: tuple[str, ...], rows: LabeledTexts) -> NDArray[np.float32] | None:

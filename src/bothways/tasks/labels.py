@@ -177,6 +177,30 @@ def parse_flag(value: object) -> bool:
     raise DataError(f"found {quoted(value, 40)}, expected 0 or 1")
 
 
+LARGEST_WEIGHT = 1e30
+"""Of a text, and of votes for a label."""
+
+
+def parse_number(value: object, largest: float = LARGEST_WEIGHT) -> float:
+    """Return a number of at least 0 that a cell holds, such as a weight or a probability.
+
+    Args:
+        value: The cell, of any type.
+        largest: The largest value allowed.
+
+    Raises:
+        DataError: It is not a number from 0 to ``largest``. The message has no place and begins with what was found.
+    """
+    try:
+        number = -1.0 if isinstance(value, bool) or is_missing(value) else float(str(value))
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= largest:
+        expected = "a number from 0 to 1" if largest == 1 else "a number of at least 0"
+        raise DataError(f"{quoted(value, 40)}, expected {expected}")
+    return number
+
+
 def looks_multi_hot(parts: Sequence[object]) -> bool:
     """Return whether a list of labels holds flags only and one of them twice, which a list of labels never does."""
     found = {str(part).strip().casefold().removesuffix(".0") for part in parts}

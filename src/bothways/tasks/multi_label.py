@@ -339,8 +339,7 @@ class MultiLabel(Task):
 
     def parse_soft(self, cells: Sequence[object]) -> Label:
         """Return the probabilities in the cells of a row, each 0..1."""
-        found = zip(self.labels, cells, strict=True)
-        shares = tuple(classification.parse_share(label, cell, 1) for label, cell in found)
+        shares = tuple(classification.parse_shares(self.labels, cells, 1))
         is_chosen = zip(self.labels, self.chosen(np.array(shares)), strict=True)
         return SoftLabel(self.labels, shares, tuple(label for label, is_assigned in is_chosen if is_assigned))
 

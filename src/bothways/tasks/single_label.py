@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from bothways.errors import DataError, quoted
 from bothways.tasks import classification, constant, metrics
 from bothways.tasks.labels import (
+    LARGEST_WEIGHT,
     KnownLabels,
     LabelKind,
     LabelValue,
@@ -50,7 +51,6 @@ from bothways.tasks.task import (
 )
 from bothways.text.fields import Text, fields_of
 
-_LARGEST_SHARE = 1e30
 _FOR_LISTS = "for several labels per text use --task multi-label"
 
 
@@ -187,8 +187,7 @@ class SingleLabel(Task):
 
         So the numbers may also be the votes of annotators.
         """
-        found = zip(self.labels, cells, strict=True)
-        shares = [classification.parse_share(label, cell, _LARGEST_SHARE) for label, cell in found]
+        shares = classification.parse_shares(self.labels, cells, LARGEST_WEIGHT)
         total = sum(shares)
         if not total:
             raise DataError("the probability of every label is 0, expected that of at least one to be larger")
