@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from bothways.bundle.manifest import TrainingRecord
 from bothways.data.invalid import summary
 from bothways.errors import path_text
 from bothways.tasks.task import InvalidRow
+from bothways.terminal import SafeConsole
 
 _TITLES = {
     "loss": "loss",
@@ -68,7 +68,7 @@ def metrics_table(first: str, rows: Mapping[str, Mapping[str, str]], title: str 
     return table
 
 
-def print_trained(console: Console, out: Path, training: TrainingRecord, what: str = "metrics") -> None:
+def print_trained(console: SafeConsole, out: Path, training: TrainingRecord, what: str = "metrics") -> None:
     """Print what a new bundle is worth on the validation rows, and what to do next.
 
     Args:
