@@ -51,12 +51,13 @@ METHODS = (
     "bothways-linear-scratch",
     "bothways",
     "bothways-linear",
+    "bothways-teacher",
     "bothways-qrnn",
     "bothways-base",
     "fastai",
 )
 BASELINES = ("tfidf", "fasttext")
-NEED_A_PACK = ("bothways", "bothways-linear", "bothways-qrnn", "bothways-base", "fastai")
+NEED_A_PACK = ("bothways", "bothways-linear", "bothways-teacher", "bothways-qrnn", "bothways-base", "fastai")
 _EXPECTED_FAULTS = (BothwaysError, NotImplementedError, FileNotFoundError, ValueError, subprocess.CalledProcessError)
 
 
@@ -110,6 +111,7 @@ def run_all(arguments: argparse.Namespace) -> int:
 
 def _run_method(task: Task, method: str, seed: int, arguments: argparse.Namespace) -> Outcome:
     folder, shared = arguments.work / f"{task.name}.{method}.{seed}", arguments.work / "shared"
+    encoders, embeddings = arguments.encoders / "bin" / "python", arguments.work / "embeddings"
     if method in NEED_A_PACK and arguments.pretrained is None:
         raise ValueError(f"{method} needs --pretrained PACK")
     if arguments.device != "cpu" and not method.startswith("bothways"):
@@ -119,7 +121,7 @@ def _run_method(task: Task, method: str, seed: int, arguments: argparse.Namespac
     if method == "fasttext":
         return fasttext.run(task, seed, arguments.fasttext / "bin" / "python", folder)
     if method in encoder.ENCODERS:
-        return encoder.run(task, seed, method, arguments.encoders / "bin" / "python", arguments.work / "embeddings")
+        return encoder.run(task, seed, method, encoders, embeddings)
     if method == "fastai":
         options = fastai.Options(
             arguments.pretrained,
@@ -138,7 +140,9 @@ def _run_method(task: Task, method: str, seed: int, arguments: argparse.Namespac
         arguments.config,
         arguments.shared_config,
         arguments.device,
-        has_linear=method.startswith("bothways-linear"),
+        has_linear=method.startswith(("bothways-linear", "bothways-teacher")),
+        encoders=encoders if method == "bothways-teacher" else None,
+        embeddings=embeddings,
     )
     return ours.run(task, seed, of_ours, folder, shared)
 

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
 ENCODERS = ("use-m3", "minilm")
+TEACHER = ENCODERS[0]
+"""The encoder that teaches bothways. It is better than the other one with few labels, and knows more languages."""
 ROOT = Path(__file__).parents[2]
 STRENGTHS = (0.25, 1.0, 4.0, 16.0, 64.0)
 """Values of C."""
@@ -76,15 +78,11 @@ def run(task: Task, seed: int, encoder: str, python: Path, cache: Path) -> Outco
     Raises:
         FileNotFoundError: The environment does not exist.
     """
-    if not python.exists():
-        raise FileNotFoundError(f"{python} is missing: run make build/encoders/.complete first")
-    warnings.simplefilter("ignore", ConvergenceWarning)
     embeddings = embedded(encoder, [*task.train.texts, *task.test.texts], python, cache)
 
     watch = Stopwatch()
     tried = _tried(task, validation.parts(task, seed), embeddings)
-    losses = {strength: loss for strength, (loss, _) in tried.items()}
-    strength = min(losses, key=lambda strength: losses[strength])  # ties: the smallest C
+    strength, losses = _chosen(tried)
     model = _classifier(strength, task).fit(embeddings.matrix(task.train.texts), _targets(task.train, task))
     train = _sum(watch.stop(), embeddings.spent(task.train.texts))
 
@@ -110,8 +108,52 @@ def run(task: Task, seed: int, encoder: str, python: Path, cache: Path) -> Outco
     )
 
 
+@dataclass(frozen=True)
+class Teacher:
+    """An encoder with a fitted classifier, in the form that ``bothways.train`` takes a teacher.
+
+    Attributes:
+        classes_: The labels.
+        model: The classifier.
+        embeddings: Embeddings of all texts that it will be asked about.
+    """
+
+    classes_: Sequence[str]
+    model: Any
+    embeddings: Embeddings
+
+    def predict_proba(self, texts: Sequence[str]) -> Probabilities:
+        """Return the probabilities of texts, (N, C)."""
+        return _predicted(self.model, self.embeddings.matrix(texts))
+
+
+def fitted_teacher(task: Task, fit: Rows, seed: int, python: Path, cache: Path) -> Teacher:
+    """Choose C by cross-validation of some of the training rows, and fit them.
+
+    Args:
+        task: Task to learn. The teacher knows its unlabeled and its test texts.
+        fit: Training rows to fit. The others remain unseen, so that a student can be validated on them.
+        seed: Random seed of the cross-validation.
+        python: Python of the environment with the encoders.
+        cache: Folder of the embeddings. Kept.
+
+    Raises:
+        FileNotFoundError: The environment does not exist.
+    """
+    embeddings = embedded(TEACHER, [*fit.texts, *task.unlabeled, *task.test.texts], python, cache)
+    strength, _ = _chosen(_tried(task, validation.parts(replace(task, train=fit, valid=None), seed), embeddings))
+    model = _classifier(strength, task).fit(embeddings.matrix(fit.texts), _targets(fit, task))
+    return Teacher(task.labels, model, embeddings)
+
+
 def embedded(encoder: str, texts: Sequence[str], python: Path, cache: Path) -> Embeddings:
-    """Return the embeddings of texts. Those that are not in the cache are computed and added to it."""
+    """Return the embeddings of texts. Those that are not in the cache are computed and added to it.
+
+    Raises:
+        FileNotFoundError: The environment of the encoders does not exist.
+    """
+    if not python.exists():
+        raise FileNotFoundError(f"{python} is missing: run make build/encoders/.complete first")
     store = cache / f"{encoder}-{_version()}"
     store.mkdir(parents=True, exist_ok=True)
     digests = {text: hashlib.sha256(text.encode()).hexdigest() for text in texts}
@@ -189,11 +231,18 @@ def _tried(
     return tried
 
 
+def _chosen(tried: Mapping[float, tuple[float, Probabilities]]) -> tuple[float, dict[float, float]]:
+    """Return the C with the lowest loss, the smallest one of equals, and the loss of each."""
+    losses = {strength: loss for strength, (loss, _) in tried.items()}
+    return min(losses, key=lambda strength: losses[strength]), losses
+
+
 def _predicted(model: Any, matrix: NDArray[np.float32]) -> Probabilities:
     return np.asarray(model.predict_proba(matrix), dtype=np.float64)
 
 
 def _classifier(strength: float, task: Task) -> Any:
+    warnings.simplefilter("ignore", ConvergenceWarning)
     model = LogisticRegression(C=strength, max_iter=1000)
     return OneVsRestClassifier(model) if task.is_multi_label else model
 

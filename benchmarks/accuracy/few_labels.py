@@ -8,7 +8,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from benchmarks.accuracy.ours import DIRECTIONS
+from benchmarks.accuracy.ours import DIRECTIONS, TEACHER
 from benchmarks.accuracy.outcomes import BASELINES, ENSEMBLE, SINGLE, Result, describe_machine, mean_and_deviation
 from benchmarks.accuracy.sets import FEW_LABEL_SETS, LABELS_PER_CLASS, WITH_FEW_LABELS, few_labels_name
 
@@ -29,6 +29,14 @@ COLUMNS: Mapping[str, Sequence[tuple[str, str]]] = {
     "ensemble, no pack": [("bothways-linear-scratch", ENSEMBLE)],
 }
 """Columns of the table of errors: the method and the model, and another that replaces it where it was not measured."""
+UNLABELED_COLUMNS: Mapping[str, tuple[str, str]] = {
+    "directions, unlabeled": ("bothways-linear", DIRECTIONS),
+    "ensemble, unlabeled": ("bothways-linear", ENSEMBLE),
+    "teacher": ("bothways-teacher", TEACHER),
+    "directions, taught": ("bothways-teacher", DIRECTIONS),
+    "ensemble, taught": ("bothways-teacher", ENSEMBLE),
+}
+"""Columns of the table of teachers: the method and the model, on the set with unlabeled texts."""
 _COST_METHODS = {
     "tfidf": "TF-IDF + logistic regression",
     "use-m3": "USE multilingual 3 + logistic regression",
@@ -51,6 +59,21 @@ def error_table(groups: Groups) -> str:
             continue
         title = source + (" (macro-F1)" if known[0]["measure"] == "macro_f1" else "")
         lines.append(f"| {title} | {per_class} | {_labeled_rows(known[0]):,} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def teacher_table(groups: Groups) -> str:
+    """Return a Markdown table of what unlabeled texts and a teacher are worth, with one row per set that has them."""
+    alone = {name: COLUMNS[name] for name in ("directions only", "ensemble")}
+    columns = [*alone, *UNLABELED_COLUMNS]
+    lines = [f"| set | labels per class | {' | '.join(columns)} |", f"|---|--:|{'--:|' * len(columns)}"]
+    for source in WITH_FEW_LABELS:
+        for count in LABELS_PER_CLASS:
+            name = few_labels_name(source, count, has_unlabeled=True)
+            found = [_cell(groups, name, [column]) for column in UNLABELED_COLUMNS.values()]
+            if any(found):
+                without = [_cell(groups, few_labels_name(source, count), column) for column in alone.values()]
+                lines.append(f"| {source} | {count} | {' | '.join([*without, *found])} |")
     return "\n".join(lines) + "\n"
 
 

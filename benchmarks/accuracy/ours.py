@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from benchmarks.accuracy import validation
+from benchmarks.accuracy import encoder, validation
 from benchmarks.accuracy.metrics import Probabilities
 from benchmarks.accuracy.outcomes import ENSEMBLE, Outcome, Spent, Stopwatch, megabytes, versions_of
 from benchmarks.accuracy.sets import Rows, Task
@@ -29,6 +29,8 @@ from bothways.training.choices import Device, Size
 SEPARATOR = "|"
 DIRECTIONS = "directions"
 """The mean of the directions, without a linear member."""
+TEACHER = "teacher"
+"""The teacher alone."""
 SHARED_STAGE = "shared language model"
 SHARED_CONFIG = Path(__file__).with_name("shared.toml")
 """Hyperparameters for fine-tuning the language models that several tasks share."""
@@ -47,6 +49,8 @@ class Options:
         shared_config: TOML file with hyperparameters of the language models that several tasks share.
         device: ``cpu`` or ``cuda``.
         has_linear: Whether a linear member is part of the ensemble.
+        encoders: Python of the environment with the encoder that teaches, or None to train without a teacher.
+        embeddings: Folder of its embeddings.
     """
 
     pack: str | None
@@ -56,6 +60,8 @@ class Options:
     shared_config: Path
     device: Device
     has_linear: bool = False
+    encoders: Path | None = None
+    embeddings: Path = Path()
 
 
 def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Path) -> Outcome:
@@ -67,8 +73,16 @@ def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Pa
         options: Settings.
         folder: Folder for the bundle. Removed at the end.
         shared_folder: Folder for packs that several tasks start from. Kept.
+
+    Raises:
+        ValueError: There is a teacher and nothing that it could label.
     """
     fit, valid = validation.held_out(task, seed)
+    teacher = None
+    if options.encoders is not None:
+        if not task.unlabeled or task.shared is not None:
+            raise ValueError(f"{task.name} has no unlabeled texts for a teacher: take a set named NAME-unlabeled")
+        teacher = encoder.fitted_teacher(task, fit, seed, options.encoders, options.embeddings)
     folder.mkdir(parents=True, exist_ok=True)
     pack, shared, unlabeled, config = options.pack, None, task.unlabeled, options.config
     if task.shared is not None:
@@ -91,6 +105,7 @@ def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Pa
         label_separator=SEPARATOR if task.is_multi_label else None,
         valid=_table(valid),
         unlabeled={"text": unlabeled} if unlabeled else None,
+        teacher=teacher,
         pretrained=pack,
         encoder=options.encoder,
         size=None if pack else options.size,
@@ -121,6 +136,7 @@ def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Pa
     if options.has_linear:
         test = _with_mean_of_directions(model, test)
     order = [model.labels.index(label) for label in task.labels]
+    of_teacher = {TEACHER: teacher.predict_proba(task.test.texts)} if teacher else {}
     thresholds, valid_probabilities = {}, {}
     if model.manifest.thresholds is not None:  # of the ensemble; those of a direction are chosen by this benchmark
         thresholds[ENSEMBLE] = np.array(model.manifest.thresholds)[order]
@@ -128,7 +144,7 @@ def run(task: Task, seed: int, options: Options, folder: Path, shared_folder: Pa
         valid_probabilities = {name: rows[:, order] for name, rows in found.items()}
     record = model.manifest.training
     outcome = Outcome(
-        test={name: rows[:, order] for name, rows in test.items()},
+        test={name: rows[:, order] for name, rows in test.items()} | of_teacher,
         valid=valid_probabilities,
         valid_rows=valid if valid_probabilities else None,
         thresholds=thresholds,

@@ -27,6 +27,8 @@ IMDB_FULL_SHARED = "imdb-full"
 SMS_TEST_SHARE = 0.2
 LABELS_PER_CLASS = (8, 64)
 """Sizes of the few-label sets."""
+OTHER_TEXTS = 500
+"""Maximum number of texts without labels in the variants that have some."""
 _ROOT = Path(__file__).parents[2]
 _FIXED_SEED = 20_180_101
 """Seed of the choices that do not depend on the seed of a run."""
@@ -157,13 +159,13 @@ WITH_FEW_LABELS = ("trec6", "trec50", "sms", "demo", "clinc150", "germeval2018",
 """Sets with few-label variants."""
 
 
-def few_labels_name(name: str, per_class: int) -> str:
-    """Return the name of the variant of a set with this number of labels per class."""
-    return f"{name}-{per_class}-per-class"
+def few_labels_name(name: str, per_class: int, *, has_unlabeled: bool = False) -> str:
+    """Return the name of the variant of a set with this number of labels per class, with unlabeled texts or without."""
+    return f"{name}-{per_class}-per-class{'-unlabeled' if has_unlabeled else ''}"
 
 
-def with_few_labels(task: Task, name: str, per_class: int, seed: int) -> Task:
-    """Return a variant of a task with few labels and nothing else: no unlabeled texts and no official validation rows.
+def with_few_labels(task: Task, name: str, per_class: int, seed: int, unlabeled: int = 0) -> Task:
+    """Return a variant of a task with few labels and without official validation rows.
 
     Methods set aside validation rows from the drawn rows, so all methods have the same number of labels.
 
@@ -173,23 +175,29 @@ def with_few_labels(task: Task, name: str, per_class: int, seed: int) -> Task:
         per_class: Number of distinct texts drawn per class. A class with fewer gives all. A multi-label task has at
             least this number per label.
         seed: Seed of the draw. A smaller draw with the same seed is a subset.
+        unlabeled: Maximum number of unlabeled texts: other training texts, drawn with the seed. None by default.
     """
     train = drawn(task.train, task.labels, per_class, seed)
-    return Task(name, task.labels, task.is_multi_label, train, None, task.test, task.test_split)
+    labeled = set(train.texts)
+    others = [text for i in distinct_first(task.train.texts, seed) if (text := task.train.texts[i]) not in labeled]
+    return Task(name, task.labels, task.is_multi_label, train, None, task.test, task.test_split, others[:unlabeled])
 
 
-def _few_labels(name: str, folder: Path, seed: int, source: str, per_class: int) -> Task:
+def _few_labels(name: str, folder: Path, seed: int, source: str, per_class: int, unlabeled: int) -> Task:
     task = _ALL_LABELS[source](source, folder, seed)
     if source == "imdb":
         test, split = _imdb_test_subset(task.test, task.labels, IMDB_FEW_LABELS_TEST_ROWS)
         task = replace(task, test=test, test_split=split)
-    return with_few_labels(task, name, per_class, seed)
+    return with_few_labels(task, name, per_class, seed, unlabeled)
 
 
 FEW_LABEL_SETS: dict[str, _Loader] = {
-    few_labels_name(source, count): partial(_few_labels, source=source, per_class=count)
+    few_labels_name(source, count, has_unlabeled=unlabeled > 0): partial(
+        _few_labels, source=source, per_class=count, unlabeled=unlabeled
+    )
     for source in WITH_FEW_LABELS
     for count in LABELS_PER_CLASS
+    for unlabeled in (0, OTHER_TEXTS)
 }
 SETS = {**_ALL_LABELS, **FEW_LABEL_SETS}
 OPTIONAL_SETS = ("demo", "imdb-100-5k", "imdb", *FEW_LABEL_SETS)

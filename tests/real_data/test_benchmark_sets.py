@@ -22,7 +22,7 @@ def test_a_set_of_the_benchmark_is_read_from_its_folder(name: str) -> None:
     assert len(task.train) > 0
     assert len(task.test) > 0
     assert {label for labels in task.test.labels for label in labels} <= set(task.labels)
-    has_unlabeled = name not in FEW_LABEL_SETS and (name == "demo" or name.startswith("imdb"))
+    has_unlabeled = name.endswith("-unlabeled") if name in FEW_LABEL_SETS else name == "demo" or name.startswith("imdb")
     assert bool(task.unlabeled) == has_unlabeled
 
 
@@ -31,6 +31,7 @@ def test_a_set_with_few_labels_has_its_number_of_distinct_texts_per_class(name: 
     task = load_task(name, Path(os.environ["BOTHWAYS_DATA"]), seed=1)
     source, _, rest = name.rpartition("-per-class")[0].rpartition("-")
     assert len(set(task.train.texts)) == len(task.train)
+    assert not set(task.train.texts) & set(task.unlabeled)
     counts = Counter(label for labels in task.train.labels for label in labels)
     assert counts.keys() == set(task.labels)
     if not task.is_multi_label and source != "trec50":  # which has classes with three questions

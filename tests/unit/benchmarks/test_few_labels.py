@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from benchmarks.accuracy import validation
 from benchmarks.accuracy.__main__ import _names
-from benchmarks.accuracy.few_labels import cost_table, error_table
+from benchmarks.accuracy.few_labels import cost_table, error_table, teacher_table
 from benchmarks.accuracy.outcomes import result_file
 from benchmarks.accuracy.report import grouped, write_report
 from benchmarks.accuracy.sets import FEW_LABEL_SETS, OPTIONAL_SETS, SETS, Rows, Task, drawn, with_few_labels
@@ -52,6 +52,20 @@ def test_each_label_of_a_multi_label_task_has_at_least_the_requested_number_of_t
     assert counts["b"] >= 8
 
 
+def test_unlabeled_texts_are_other_training_texts_and_drawn_with_the_seed() -> None:
+    """The rows with labels are the same as without unlabeled texts, so that both can be compared."""
+    task, same, other = (with_few_labels(a_task(), "few", 8, seed, unlabeled=20) for seed in (1, 1, 2))
+    assert task.train == with_few_labels(a_task(), "few", 8, seed=1).train
+    assert len(set(task.unlabeled)) == len(task.unlabeled) == 20
+    assert set(task.unlabeled) < set(a_task().train.texts) - set(task.train.texts)
+    assert task.unlabeled == same.unlabeled != other.unlabeled
+
+
+def test_all_other_texts_are_taken_if_there_are_fewer() -> None:
+    task = with_few_labels(a_task(), "few", 8, seed=1, unlabeled=500)
+    assert {*task.train.texts, *task.unlabeled} == set(a_task().train.texts)
+
+
 def test_a_draw_keeps_the_order_of_the_rows() -> None:
     rows = a_task().train
     texts = drawn(rows, LABELS, 5, seed=3).texts
@@ -75,9 +89,15 @@ def test_the_joined_validation_rows_are_all_training_rows_if_settings_are_chosen
 
 def test_a_pattern_selects_sets_and_few_label_sets_run_only_if_they_are_named() -> None:
     parse = _names(SETS)
-    assert parse("trec6-8-per-class,trec6*") == ["trec6-8-per-class", "trec6", "trec6-64-per-class"]
+    assert parse("trec6-8-per-class,trec6*") == [
+        "trec6-8-per-class",
+        "trec6",
+        "trec6-8-per-class-unlabeled",
+        "trec6-64-per-class",
+        "trec6-64-per-class-unlabeled",
+    ]
     assert parse("imdb") == ["imdb"]
-    assert set(parse("*-8-per-class,*-64-per-class")) == set(FEW_LABEL_SETS) <= set(OPTIONAL_SETS)
+    assert set(parse("*-8-per-class*,*-64-per-class*")) == set(FEW_LABEL_SETS) <= set(OPTIONAL_SETS)
     with pytest.raises(argparse.ArgumentTypeError, match="'nothing-\\*' is unknown"):
         parse("trec6,nothing-*")
 
@@ -103,6 +123,7 @@ RESULTS = [
     a_result(
         "trec6-8-per-class", "bothways-linear", 0, forward=0.3, backward=0.3, linear=0.6, directions=0.25, ensemble=0.2
     ),
+    a_result("trec6-8-per-class-unlabeled", "bothways-teacher", 0, directions=0.2, ensemble=0.15, teacher=0.3),
     a_result("trec6", "bothways", 0, forward=0.05, backward=0.05, ensemble=0.04),
 ]
 
@@ -114,6 +135,13 @@ def test_the_table_of_few_labels_has_a_column_for_the_directions_and_one_for_the
     few, whole = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:])
     assert few == ["trec6", "8", "42", "55.0 ± 7.1 (2)", "", "", "25.0 (1)", "60.0 (1)", "20.0 (1)", "", "", ""]
     assert whole == ["trec6", "all", "48", "", "", "", "4.0 (1)", "", "", "", "", ""]
+
+
+def test_the_table_of_teachers_has_what_the_same_rows_are_worth_without_unlabeled_texts() -> None:
+    lines = teacher_table(grouped(RESULTS)).splitlines()
+    assert len(lines) == 3, "one set with unlabeled texts has results"
+    row = [cell.strip() for cell in lines[2].split("|")[1:-1]]
+    assert row == ["trec6", "8", "25.0 (1)", "20.0 (1)", "", "", "30.0 (1)", "20.0 (1)", "15.0 (1)"]
 
 
 def test_the_table_of_costs_has_sizes_and_texts_per_cpu_second() -> None:
@@ -131,7 +159,7 @@ def test_the_report_keeps_few_label_sets_out_of_the_table_of_all_sets(tmp_path: 
     assert "trec6-8-per-class" not in errors
     assert "| trec6 | 48 | bothways | A | 1 | 5.00 | 5.00 | **4.00** |" in errors
     assert "| trec6 | 8 |" in rest
-    assert "- trec6, trec6-8-per-class: 500 rows, official test split" in rest
+    assert "- trec6, trec6-8-per-class, trec6-8-per-class-unlabeled: 500 rows, official test split" in rest
 
 
 def test_the_folder_of_results_of_a_machine_with_one_core_keeps_its_name() -> None:
