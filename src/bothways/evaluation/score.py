@@ -9,29 +9,25 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bothways.arguments import as_flag, as_function, as_names, as_path, checked, optional
-from bothways.bundle.parity import ENSEMBLE
 from bothways.data.dialect import DIALECT_CHECKS, Dialect, Quotes, TableFormat
 from bothways.data.table import Chunk, Table, TableWriter
 from bothways.data.tables import check_output, open_file, open_writer
 from bothways.errors import ConfigError
 from bothways.evaluation.inputs import ModelSource, choose_text_columns, load_model
 from bothways.evaluation.partial_output import OutputSettings, PartialOutput, open_partial_output
+from bothways.evaluation.predicted_rows import output_columns, predicted_rows
 from bothways.evaluation.valid_texts import invalid_listing, valid_chunks
 from bothways.files import STANDARD_STREAM, split_suffix
 from bothways.runtime.classifier import Classifier
-from bothways.runtime.prediction import Prediction
-from bothways.runtime.slots import PreparedText
 from bothways.tasks.task import InvalidRow
-from bothways.text.coverage import Unreadable, unreadable
-from bothways.text.fields import Text, TextColumns
+from bothways.text.coverage import Unreadable
+from bothways.text.fields import TextColumns
 from bothways.version import __version__
 
-READ_COLUMN = "predicted_read"
 CHECKPOINT_S = 5.0
 """Seconds of work that a killed process loses at most, besides the texts that it was reading."""
 _RESUMABLE_FORMATS = ("csv", "tsv", "jsonl")
@@ -130,67 +126,16 @@ def score(
                 is_endless=source == STANDARD_STREAM,
                 on_invalid=None if listing is None else lambda row: (listing(row), on_invalid(row)),
             )
-            for chunk, cells in _scored_chunks(classifier, chunks, output.rows, abstain, on_unreadable):
+            for chunk, predicted in predicted_rows(
+                classifier,
+                chunks,
+                abstain=abstain,
+                on_unreadable=lambda number, reason: on_unreadable(output.rows + number + 1, reason),
+            ):
                 rows += len(chunk)
-                output.write(chunk, dict(zip(columns, cells, strict=True)), rows)
+                output.write(chunk, dict(zip(columns, zip(*predicted, strict=True), strict=True)), rows)
                 on_progress(rows)
     return rows
-
-
-def output_columns(model: Classifier) -> list[str]:
-    """Return the names of the columns that ``score`` adds."""
-    columns = model.task.columns()
-    if model.early_exit is not None:
-        columns.insert(-len(model.labels), READ_COLUMN)
-    return columns
-
-
-def _cells(model: Classifier, prediction: Prediction, is_left_empty: bool) -> list[object]:
-    """Return the values of ``output_columns`` for one text, without the decision if it is left empty."""
-    cells = model.task.cells(prediction.scores[ENSEMBLE])
-    if is_left_empty:
-        decision = len(cells) - len(model.labels)
-        cells[:decision] = [None] * decision
-    if model.early_exit is not None:
-        cells.insert(-len(model.labels), prediction.read)
-    return cells
-
-
-def _scored_chunks(
-    model: Classifier,
-    chunks: Iterator[tuple[Chunk, list[Text]]],
-    skip: int,
-    abstain: bool,
-    on_unreadable: Callable[[int, Unreadable], object],
-) -> Iterator[tuple[Chunk, list[list[object]]]]:
-    """Yield each chunk with the values of its new columns.
-
-    Chunks are read ahead of their predictions, so that the model always has texts to read.
-    """
-    waiting: deque[Chunk] = deque()
-    reasons: deque[Unreadable | None] = deque()
-
-    def tokenized() -> Iterator[PreparedText]:
-        for row, text in enumerate(texts(), start=skip + 1):
-            tokens = model.prepare(text)
-            reason = unreadable(text, tokens, model.tokenizer)
-            reasons.append(reason)
-            if reason is not None:
-                on_unreadable(row, reason)
-            yield tokens
-
-    def texts() -> Iterator[Text]:
-        for chunk, values in chunks:
-            waiting.append(chunk)
-            yield from values
-
-    rows: list[list[object]] = []
-    for prediction in model.predictions_of(tokenized()):
-        reason = reasons.popleft()
-        rows.append(_cells(model, prediction, is_left_empty=abstain and reason is not None))
-        if len(rows) == len(waiting[0]):
-            yield waiting.popleft(), [list(values) for values in zip(*rows, strict=True)]
-            rows = []
 
 
 class _Output:
