@@ -89,7 +89,7 @@ class ArrowTable(Table):
             number += batch.num_rows
 
     def _values(self, name: str, column: Any) -> list[object]:
-        values = _python_values(column)
+        values = python_values(column)
         names = self._class_names.get(name)
         return values if names is None else [_class_name(value, names) for value in values]
 
@@ -355,10 +355,11 @@ def _size(stream: IO[bytes]) -> int:
     return size
 
 
-def _python_values(column: Any) -> list[object]:
+def python_values(column: Any) -> list[object]:
+    """Return the values of an Arrow column, with ``Unreadable`` where Python has no such value."""
     if hasattr(column, "dictionary"):  # which can be that of the whole file, and contain long values many times
         places = column.indices.unique()
-        known = dict(zip(places.to_pylist(), _python_values(column.dictionary.take(places)), strict=True))
+        known = dict(zip(places.to_pylist(), python_values(column.dictionary.take(places)), strict=True))
         return [known[place] for place in column.indices.to_pylist()]
     try:
         return list(column.to_pylist())

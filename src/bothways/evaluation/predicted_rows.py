@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
+import numpy as np
+
 from bothways.bundle.parity import ENSEMBLE
 from bothways.runtime.classifier import Classifier
 from bothways.runtime.prediction import Prediction
@@ -21,12 +23,13 @@ READ_COLUMN = "predicted_read"
 Group = TypeVar("Group")
 
 
-def output_columns(model: Classifier) -> list[str]:
-    """Return the names of the columns that a model adds to rows."""
-    columns = model.task.columns()
+def output_columns(model: Classifier) -> dict[str, type]:
+    """Return the columns that a model adds to rows, in their order, with the types of their values."""
+    example = model.task.cells(np.full(model.task.outputs, 1 / model.task.outputs))
+    columns = list(zip(model.task.columns(), map(type, example), strict=True))
     if model.early_exit is not None:
-        columns.insert(-len(model.labels), READ_COLUMN)
-    return columns
+        columns.insert(-len(model.labels), (READ_COLUMN, str))
+    return dict(columns)
 
 
 def predicted_rows(

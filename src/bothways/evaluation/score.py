@@ -112,7 +112,7 @@ def score(
         text_columns = choose_text_columns(text, classifier.text_columns)
         for column in text_columns:
             table.require_column(column, "--text")
-        columns = output_columns(classifier)
+        columns = list(output_columns(classifier))
         settings: OutputSettings = {"abstain": abstain, "drop_invalid": drop_invalid}
         with (
             invalid_listing(out) if drop_invalid else contextlib.nullcontext() as listing,
@@ -170,7 +170,7 @@ def _open_output(
     more_settings: OutputSettings,
 ) -> Iterator[_Output]:
     """Open the file to create. It can be continued if input and output are files and the output is plain text."""
-    columns = output_columns(model)
+    columns = list(output_columns(model))
     is_plain_text = table.format in _RESUMABLE_FORMATS and not split_suffix(out)[1]
     if out == STANDARD_STREAM or not Path(source).is_file() or not is_plain_text:
         with open_writer(table, out, columns, dialect) as writer:

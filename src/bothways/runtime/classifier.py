@@ -100,7 +100,7 @@ class _WeightsAgain:
         with self._lock:
             if direction not in self._unused:
                 bundle = read_bundle(self._loaded_by.path, Kind.CLASSIFIER, self._loaded_by.key)
-                _require_digest(bundle.digest, self._digest, self._loaded_by.path, "the model before the fork")
+                require_digest(bundle.digest, self._digest, self._loaded_by.path, "the model before the fork")
                 self._unused = dict(bundle.weights)
             return self._unused.pop(direction)
 
@@ -491,11 +491,22 @@ def _load_same(options: _LoadOptions, digest: str) -> Classifier:
         BothwaysError: See ``load``.
     """
     model = load(**options._asdict())
-    _require_digest(model.digest, digest, options.path, "the pickled model")
+    require_digest(model.digest, digest, options.path, "the pickled model")
     return model
 
 
-def _require_digest(found: str, expected: str, path: str, whose: str) -> None:
+def require_digest(found: str, expected: str, path: str, whose: str) -> None:
+    """Refuse a bundle that is another one than expected.
+
+    Args:
+        found: Digest of the bundle.
+        expected: Digest of the expected bundle.
+        path: Path of the bundle.
+        whose: What expects it, for the message.
+
+    Raises:
+        BundleBroken: The digests differ.
+    """
     if found != expected:
         raise BundleBroken(
             f"{path_text(path)} has the digest {found[:_DIGEST_SHOWN]}…, but {whose} has {expected[:_DIGEST_SHOWN]}…: "
