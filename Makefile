@@ -4,7 +4,7 @@ BIN := .venv/bin
 SETUP := .venv/.complete
 unexport PYTHONDONTWRITEBYTECODE  # the tests start hundreds of processes, each of which would compile all modules
 
-.PHONY: demo test test-all test-slow test-server test-soak test-fuzz test-real test-oracle oracle oracle-all parity check fix bench bench-accuracy bench-speed bench-serve bench-special-tokens
+.PHONY: demo test test-all test-slow test-engines test-teachers test-server test-soak test-fuzz test-real test-oracle oracle oracle-all parity check fix bench bench-accuracy bench-speed bench-serve bench-special-tokens
 .PHONY: setup clean help
 
 help:                ## list all commands
@@ -22,13 +22,16 @@ demo: $(SETUP)       ## train on the demo's messages, verify the bundle, classif
 	$(BIN)/python demo/demo.py
 
 test: $(SETUP)       ## run the fast tests on all cores (5 minutes on two cores with AVX-512)
-	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not real_data and not oracle and not server and not soak and not teachers"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not real_data and not oracle and not server and not soak and not teachers and not engines"
 
 test-slow: $(SETUP)  ## run the slow tests
 	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
 
 test-teachers: $(SETUP) build/encoders/.complete  ## learn from the sentence encoders of docs/teachers.md
 	$(BIN)/python -m pytest -m teachers
+
+test-engines: $(SETUP) build/engines/.complete  ## score with real Spark, Ray, Daft and Dask (needs Java 17 or newer)
+	$(BIN)/python -m pytest -m engines
 
 test-real: $(SETUP)  ## run the tests that train on real data sets; needs BOTHWAYS_DATA
 	$(BIN)/python -m pytest -m real_data -s
@@ -76,7 +79,7 @@ test-fuzz: $(SETUP)  ## fuzz readers with fewer than 1,000,000 cases, or all, FU
 parity: $(SETUP) .oracle/.environment  ## train with fastai on real texts, import the models, compare 1,000 predictions
 	$(BIN)/python oracle/parity.py
 
-test-all: test test-slow test-teachers test-server test-soak test-real test-oracle  ## run all tests
+test-all: test test-slow test-teachers test-engines test-server test-soak test-real test-oracle  ## run all tests
 
 check: $(SETUP)      ## check style, types, docstrings and imports
 	$(BIN)/ruff check .
@@ -102,6 +105,11 @@ build/fasttext/.complete: benchmarks/accuracy/fasttext.txt
 build/encoders/.complete: benchmarks/accuracy/encoders.txt
 	$(PYTHON) -m venv build/encoders
 	build/encoders/bin/pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/accuracy/encoders.txt
+	touch $@
+
+build/engines/.complete: tests/engines/requirements.txt
+	$(PYTHON) -m venv build/engines
+	build/engines/bin/pip install --quiet --disable-pip-version-check --no-deps -r tests/engines/requirements.txt
 	touch $@
 
 bench-accuracy: $(SETUP) .oracle/.environment build/fasttext/.complete build/encoders/.complete  ## compare accuracy with other classifiers on real data sets (hours); needs BOTHWAYS_DATA

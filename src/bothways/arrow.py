@@ -67,6 +67,7 @@ class Scorer:
     Attributes:
         bundle: Path of the bundle.
         digest: Its identity. Another bundle at the same path is refused.
+        text_columns: The text columns, in the order in which the model reads them.
     """
 
     @checked(
@@ -117,7 +118,7 @@ class Scorer:
         model = load(self.bundle, early_exit=early_exit, precision=precision, threads=threads)
         self.digest = model.digest
         self._key: _Key = (model.digest, early_exit, precision, threads)
-        self._text_columns = choose_text_columns(text, model.text_columns)
+        self.text_columns = choose_text_columns(text, model.text_columns)
         known = output_columns(model)
         self._columns = known if columns is None else columns_of(columns)
         if unknown := [name for name in self._columns if name not in known]:
@@ -138,7 +139,7 @@ class Scorer:
             DataError: There is no text column, or there is a column with the name of an added one.
         """
         arrow = require_pyarrow("Arrow")
-        for name in self._text_columns:
+        for name in self.text_columns:
             if schema.names.count(name) != 1:
                 found = ", ".join(map(quoted, schema.names[:_COLUMNS_LISTED])) or "none"
                 raise DataError(f"the batches have no column {quoted(name)}. They have {found}. Choose one with text=")
@@ -181,12 +182,12 @@ class Scorer:
         before = 0
         for batch in batches:
             self.schema(batch.schema)
-            cells = zip(*(python_values(batch.column(name)) for name in self._text_columns), strict=True)
+            cells = zip(*(python_values(batch.column(name)) for name in self.text_columns), strict=True)
             texts: list[Text] = []
             errors: list[str | None] = []
             for row, values in enumerate(cells, start=before + 1):
                 try:
-                    texts.append(parse_text(values, self._text_columns))
+                    texts.append(parse_text(values, self.text_columns))
                     errors.append(None)
                 except InvalidCellError as error:
                     errors.append(f"column {quoted(error.column)}: {error}")
