@@ -49,6 +49,7 @@ from bothways.evaluation.early_exit import fit_early_exit
 from bothways.evaluation.evaluate import Evaluation, evaluate
 from bothways.evaluation.precision import PrecisionComparison, compare_precision
 from bothways.evaluation.score import score
+from bothways.evaluation.shards import FilesProgress, ScoredFiles, score_files
 from bothways.interop.direction import DirectionVerdict
 from bothways.interop.fastai_import import FastaiImport, ImportedModel, import_fastai, infer_direction
 from bothways.interop.onnx_export import OnnxExport, export_onnx
@@ -80,6 +81,7 @@ __all__ = [
     "EarlyExit",
     "Evaluation",
     "FastaiImport",
+    "FilesProgress",
     "ForeignModelError",
     "ImportedModel",
     "NoBetterThanConstant",
@@ -87,6 +89,7 @@ __all__ = [
     "OutputExists",
     "PrecisionComparison",
     "Prediction",
+    "ScoredFiles",
     "ShapeError",
     "Signature",
     "SpecialTokenPlacement",
@@ -108,6 +111,7 @@ __all__ = [
     "load",
     "pretrain",
     "score",
+    "score_files",
     "sign",
     "train",
     "verify",
