@@ -4,7 +4,7 @@ BIN := .venv/bin
 SETUP := .venv/.complete
 unexport PYTHONDONTWRITEBYTECODE  # the tests start hundreds of processes, each of which would compile all modules
 
-.PHONY: demo test test-all test-slow test-engines test-teachers test-server test-soak test-fuzz test-real test-oracle oracle oracle-all parity check fix bench bench-accuracy bench-speed bench-serve bench-special-tokens
+.PHONY: demo test test-all test-slow test-engines test-mlflow test-teachers test-server test-soak test-fuzz test-real test-oracle oracle oracle-all parity check fix bench bench-accuracy bench-speed bench-serve bench-special-tokens
 .PHONY: setup clean help
 
 help:                ## list all commands
@@ -22,7 +22,7 @@ demo: $(SETUP)       ## train on the demo's messages, verify the bundle, classif
 	$(BIN)/python demo/demo.py
 
 test: $(SETUP)       ## run the fast tests on all cores (5 minutes on two cores with AVX-512)
-	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not real_data and not oracle and not server and not soak and not teachers and not engines"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not real_data and not oracle and not server and not soak and not teachers and not engines and not mlflow"
 
 test-slow: $(SETUP)  ## run the slow tests
 	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
@@ -32,6 +32,14 @@ test-teachers: $(SETUP) build/encoders/.complete  ## learn from the sentence enc
 
 test-engines: $(SETUP) build/engines/.complete  ## score with real Spark, Ray, Daft and Dask (needs Java 17 or newer)
 	$(BIN)/python -m pytest -m engines
+
+build/mlflow/.complete: tests/engines/mlflow.txt
+	$(PYTHON) -m venv build/mlflow
+	build/mlflow/bin/pip install --quiet --disable-pip-version-check -r tests/engines/mlflow.txt
+	touch $@
+
+test-mlflow: $(SETUP) build/mlflow/.complete  ## serve a bundle with the real MLflow and Spark; needs Java 17
+	$(BIN)/python -m pytest -m mlflow
 
 test-real: $(SETUP)  ## run the tests that train on real data sets; needs BOTHWAYS_DATA
 	$(BIN)/python -m pytest -m real_data -s
@@ -80,6 +88,8 @@ parity: $(SETUP) .oracle/.environment  ## train with fastai on real texts, impor
 	$(BIN)/python oracle/parity.py
 
 test-all: test test-slow test-teachers test-engines test-server test-soak test-real test-oracle  ## run all tests
+
+test-all: test test-slow test-teachers test-mlflow test-server test-soak test-real test-oracle  ## run all tests
 
 check: $(SETUP)      ## check style, types, docstrings and imports
 	$(BIN)/ruff check .

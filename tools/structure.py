@@ -23,7 +23,7 @@ LAYERS = [
     {"nn"},
     {"interop", "training", "serve"},
     {"arrow"},
-    {"dask", "daft", "ray", "spark"},
+    {"dask", "daft", "mlflow", "ray", "sklearn", "spark"},
     {"cli"},
 ]
 """Lowest first. A module imports from its own package or from lower layers; only the command line imports them all."""

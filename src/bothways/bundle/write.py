@@ -124,6 +124,23 @@ def write_bundle(
         verify(folder)
 
 
+def write_copy(path: str | os.PathLike[str], files: Mapping[str, bytes]) -> None:
+    """Write the files of a bundle that exists elsewhere, completely or not at all.
+
+    Args:
+        path: The directory to create. Must not exist yet.
+        files: The content of each file, with the manifest, by its name.
+
+    Raises:
+        OutputExists: Something is at ``path``.
+        ConfigError: The folder of ``path`` does not exist.
+        DataError: The disk is full or cannot be written; nothing is left behind.
+    """
+    with _published_directory(Path(path)) as folder:
+        for name, data in files.items():
+            _write_durably(folder / name, data)
+
+
 def _manifest(
     task: Task | None,
     members: list[Member],
