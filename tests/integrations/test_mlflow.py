@@ -33,12 +33,19 @@ import bothways.mlflow
 import mlflow
 import pandas as pd
 
-first, second, *texts = sys.argv[1:]
+first, second, *others = sys.argv[1:5]
+texts = sys.argv[5:]
 bothways.mlflow.save_model(first, "saved")
 with mlflow.start_run():
     logged = bothways.mlflow.log_model(second, "fields", registered_model_name="fields")
 loaded = mlflow.pyfunc.load_model("saved")
 found = loaded.predict(pd.DataFrame({"text": texts, "other": range(len(texts))}))
+tasks = {}
+for number, path in enumerate(others):
+    bothways.mlflow.save_model(path, f"task-{number}")
+    model = mlflow.pyfunc.load_model(f"task-{number}")
+    types = [[each.name, str(each.type)] for each in model.metadata.signature.outputs]
+    tasks[number] = {"outputs": types, "rows": model.predict(pd.DataFrame({"text": texts})).values.tolist()}
 fields = mlflow.pyfunc.load_model("models:/fields/1").predict(pd.DataFrame({"body": texts, "title": texts}))
 print(json.dumps({
     "columns": list(found.columns),
@@ -50,6 +57,7 @@ print(json.dumps({
     "fields": fields.values.tolist(),
     "fields_inputs": logged.signature.inputs.input_names(),
     "digests": [bothways.mlflow.load_model(uri).digest for uri in ("saved", logged.model_uri)],
+    "tasks": list(tasks.values()),
     "torch": "torch" in sys.modules,
 }))
 """
@@ -79,9 +87,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(folder: Path, bundle_path: Path, fields_bundle_path: Path) -> dict[str, Any]:
-    """What MLflow reports of two models that were saved in ``folder``."""
-    report: dict[str, Any] = json.loads(run_in_mlflow(_SAVE, folder, bundle_path, fields_bundle_path, *TEXTS))
+def found(
+    folder: Path,
+    bundle_path: Path,
+    fields_bundle_path: Path,
+    multi_label_bundle_path: Path,
+    targets_bundle_path: Path,
+) -> dict[str, Any]:
+    """What MLflow reports of models that were saved in ``folder``."""
+    bundles = [bundle_path, fields_bundle_path, multi_label_bundle_path, targets_bundle_path]
+    report: dict[str, Any] = json.loads(run_in_mlflow(_SAVE, folder, *bundles, *TEXTS))
     return report
 
 
@@ -101,6 +116,18 @@ def test_a_logged_bundle_predicts_the_same_bits(
     assert np.array_equal([row[2:] for row in found["fields"]], probabilities)
     assert found["digests"] == [model.digest, fields_model.digest]
     assert not found["torch"]
+
+
+def test_other_tasks_have_their_columns(
+    found: dict[str, Any], multi_label_model: Classifier, targets_model: Classifier
+) -> None:
+    topics, targets = found["tasks"]
+    names = output_columns(multi_label_model)
+    assert topics["outputs"] == [[names[0], "DataType.string"], *([name, "DataType.double"] for name in names[1:])]
+    assert [row[0] for row in topics["rows"]] == [";".join(labels) for labels in multi_label_model.predict(TEXTS)]
+    assert np.array_equal([row[1:] for row in topics["rows"]], multi_label_model.predict_proba(TEXTS))
+    assert targets["outputs"] == [["predicted_price", "DataType.double"], ["predicted_stars", "DataType.double"]]
+    assert np.array_equal(targets["rows"], targets_model.predict(TEXTS))
 
 
 def test_the_model_holds_no_pickle(found: dict[str, Any], folder: Path) -> None:
