@@ -87,9 +87,7 @@ test-fuzz: $(SETUP)  ## fuzz readers with fewer than 1,000,000 cases, or all, FU
 parity: $(SETUP) .oracle/.environment  ## train with fastai on real texts, import the models, compare 1,000 predictions
 	$(BIN)/python oracle/parity.py
 
-test-all: test test-slow test-teachers test-engines test-server test-soak test-real test-oracle  ## run all tests
-
-test-all: test test-slow test-teachers test-mlflow test-server test-soak test-real test-oracle  ## run all tests
+test-all: test test-slow test-teachers test-engines test-mlflow test-server test-soak test-real test-oracle  ## run all tests
 
 check: $(SETUP)      ## check style, types, docstrings and imports
 	$(BIN)/ruff check .
