@@ -15,9 +15,8 @@ from typing import Any
 
 from bothways.bundle.parity import ENSEMBLE
 from bothways.errors import BundleBroken, ConfigError, DependencyMissing, quoted
-from bothways.evaluation.score import output_columns
+from bothways.evaluation.predicted_rows import output_columns
 from bothways.runtime.classifier import Classifier, load
-from bothways.runtime.prediction import Prediction
 from bothways.version import __version__
 
 try:
@@ -86,8 +85,8 @@ class BundleModel(PythonModel):  # type: ignore[misc]  # MLflow's types are not 
         """
         del context, params
         texts = model_input if self.model.text_columns else model_input[_TEXT]
-        rows = [_cells(self.model, prediction) for prediction in self.model.stream(texts)]
-        return pd.DataFrame(rows, columns=output_columns(self.model))
+        rows = [self.model.task.cells(prediction.scores[ENSEMBLE]) for prediction in self.model.stream(texts)]
+        return pd.DataFrame(rows, columns=list(output_columns(self.model)))
 
 
 def save_model(bundle: str | os.PathLike[str], path: str | os.PathLike[str], **options: Any) -> None:
@@ -146,11 +145,9 @@ def _arguments(bundle: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
     model = load(bundle)
     columns = model.text_columns or (_TEXT,)
     example = pd.DataFrame({column: [_EXAMPLE] for column in columns})
-    (prediction,) = model.stream([dict.fromkeys(columns, _EXAMPLE)] if model.text_columns else [_EXAMPLE])
-    cells = zip(output_columns(model), _cells(model, prediction), strict=True)
     signature = ModelSignature(
         inputs=Schema([ColSpec(DataType.string, column) for column in columns]),
-        outputs=Schema([ColSpec(_TYPES[type(cell)], name) for name, cell in cells]),
+        outputs=Schema([ColSpec(_TYPES[kind], name) for name, kind in output_columns(model).items()]),
     )
     with tempfile.TemporaryDirectory() as folder:
         code = Path(folder) / "bundle_model.py"
@@ -162,8 +159,3 @@ def _arguments(bundle: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
             "input_example": example,
             "pip_requirements": [f"bothways=={__version__}", f"mlflow=={mlflow.__version__}"],
         }
-
-
-def _cells(model: Classifier, prediction: Prediction) -> list[object]:
-    """Return the values of ``output_columns`` for a text."""
-    return model.task.cells(prediction.scores[ENSEMBLE])

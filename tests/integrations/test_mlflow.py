@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bothways.evaluation.score import output_columns
+from bothways.evaluation.predicted_rows import output_columns
 from bothways.runtime.classifier import Classifier
 from tests.mlflow_environment import BIN, environment, run_in_mlflow
 
@@ -104,7 +104,7 @@ def test_a_logged_bundle_predicts_the_same_bits(
     found: dict[str, Any], model: Classifier, fields_model: Classifier
 ) -> None:
     expected = model.predict_proba(TEXTS)
-    columns = output_columns(model)
+    columns = list(output_columns(model))
     assert found["columns"] == found["outputs"] == columns
     assert found["types"] == ["str", *["float64"] * 4]
     assert [row[0] for row in found["rows"]] == list(model.predict(TEXTS))
@@ -122,7 +122,7 @@ def test_other_tasks_have_their_columns(
     found: dict[str, Any], multi_label_model: Classifier, targets_model: Classifier
 ) -> None:
     topics, targets = found["tasks"]
-    names = output_columns(multi_label_model)
+    names = list(output_columns(multi_label_model))
     assert topics["outputs"] == [[names[0], "DataType.string"], *([name, "DataType.double"] for name in names[1:])]
     assert [row[0] for row in topics["rows"]] == [";".join(labels) for labels in multi_label_model.predict(TEXTS)]
     assert np.array_equal([row[1:] for row in topics["rows"]], multi_label_model.predict_proba(TEXTS))
@@ -157,7 +157,7 @@ def test_mlflow_serves_the_same_bits(folder: Path, model: Classifier) -> None:
         reply = post(url, rows)
         with pytest.raises(urllib.error.HTTPError, match="400"):
             post(url, {"dataframe_split": {"columns": ["words"], "data": [["a"]]}})
-    columns = output_columns(model)[2:]
+    columns = list(output_columns(model))[2:]
     assert np.array_equal([[row[name] for name in columns] for row in reply["predictions"]], model.predict_proba(TEXTS))
 
 
@@ -166,7 +166,7 @@ def test_mlflow_serves_the_same_bits(folder: Path, model: Classifier) -> None:
 def test_spark_predicts_the_same_bits(folder: Path, model: Classifier) -> None:
     rows = json.loads(run_in_mlflow(_SPARK, folder, *TEXTS))
     assert [row["predicted_label"] for row in rows] == list(model.predict(TEXTS))
-    columns = output_columns(model)[2:]
+    columns = list(output_columns(model))[2:]
     assert np.array_equal([[row[name] for name in columns] for row in rows], model.predict_proba(TEXTS))
 
 
