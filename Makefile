@@ -4,7 +4,7 @@ BIN := .venv/bin
 SETUP := .venv/.complete
 unexport PYTHONDONTWRITEBYTECODE  # the tests start hundreds of processes, each of which would compile all modules
 
-.PHONY: demo test test-all test-slow test-engines test-mlflow test-teachers test-server test-soak test-fuzz test-real test-oracle oracle oracle-all parity check fix bench bench-accuracy bench-speed bench-serve bench-special-tokens
+.PHONY: demo test test-all test-slow test-engines test-mlflow test-teachers test-server test-javascript test-soak test-fuzz test-real test-oracle oracle oracle-all parity check fix bench bench-accuracy bench-speed bench-serve bench-special-tokens
 .PHONY: setup clean help
 
 help:                ## list all commands
@@ -22,7 +22,7 @@ demo: $(SETUP)       ## train on the demo's messages, verify the bundle, classif
 	$(BIN)/python demo/demo.py
 
 test: $(SETUP)       ## run the fast tests on all cores (5 minutes on two cores with AVX-512)
-	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not real_data and not oracle and not server and not soak and not teachers and not engines and not mlflow"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not real_data and not oracle and not server and not soak and not teachers and not engines and not mlflow and not javascript"
 
 test-slow: $(SETUP)  ## run the slow tests
 	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
@@ -78,6 +78,13 @@ oracle-all: $(SETUP) .oracle/.generated  ## make 800 learners of many kinds with
 test-server: $(SETUP) .clients/.complete .clients/.axe  ## test the server under load, with official clients and as deployed
 	$(BIN)/python -m pytest -s -m server
 
+javascript/node_modules/.complete: javascript/package.json javascript/package-lock.json
+	if command -v npm > /dev/null; then npm ci --prefix javascript --ignore-scripts --no-audit --no-fund && touch $@; \
+	else echo "npm is not installed: the tests of bothways.js with ONNX Runtime are skipped"; fi
+
+test-javascript: $(SETUP) javascript/node_modules/.complete .clients/.axe  ## test bothways.js in Node and in Chromium (needs Node 20, npm)
+	$(BIN)/python -m pytest -m javascript
+
 test-soak: $(SETUP)  ## send the server 200,000 requests, some of them hostile (10 minutes)
 	$(BIN)/python -m pytest -s -m soak
 
@@ -87,7 +94,7 @@ test-fuzz: $(SETUP)  ## fuzz readers with fewer than 1,000,000 cases, or all, FU
 parity: $(SETUP) .oracle/.environment  ## train with fastai on real texts, import the models, compare 1,000 predictions
 	$(BIN)/python oracle/parity.py
 
-test-all: test test-slow test-teachers test-engines test-mlflow test-server test-soak test-real test-oracle  ## run all tests
+test-all: test test-slow test-teachers test-engines test-mlflow test-server test-javascript test-soak test-real test-oracle  ## run all tests
 
 check: $(SETUP)      ## check style, types, docstrings and imports
 	$(BIN)/ruff check .
@@ -143,4 +150,4 @@ bench-special-tokens: $(SETUP)  ## compare placements of special tokens in backw
 	$(BIN)/python -m benchmarks.special_tokens report
 
 clean:               ## remove everything that these commands created
-	rm -rf .venv .oracle .clients dist build demo/out .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .oracle .clients javascript/node_modules dist build demo/out .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,17 +1,14 @@
-"""Open the server's page in a real Chromium."""
+"""Open a page in a real Chromium."""
 
 from __future__ import annotations
 
 import contextlib
 import shutil
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
-
-if TYPE_CHECKING:  # conftest.py imports this module
-    from tests.serve.conftest import RunningServer
 
 CHROMIUM = shutil.which("chromium")
 _FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -20,6 +17,13 @@ NEEDS_CHROMIUM = [
     pytest.mark.enable_socket,
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium: install Debian's package"),
 ]
+
+
+class Site(Protocol):
+    """A server with a page."""
+
+    @property
+    def url(self) -> str: ...
 
 
 @contextlib.contextmanager
@@ -32,7 +36,7 @@ def started_browser() -> Iterator[Browser]:
 
 @contextlib.contextmanager
 def opened(
-    browser: Browser, server: RunningServer, path: str = "/", *, statuses: tuple[int, ...] = (), **options: Any
+    browser: Browser, server: Site, path: str = "/", *, statuses: tuple[int, ...] = (), **options: Any
 ) -> Iterator[Page]:
     """Open the page. It must send no request to another host, and log no error or warning.
 
