@@ -1,6 +1,7 @@
-"""Take the pictures of the server's page: one text for the README, and a file for docs/serving.md.
+"""Take the pictures of the server's page, for the README and docs/serving.md, and of the page of docs/javascript.md.
 
-Run after make demo: .venv/bin/python -m tools.make_screenshot. Needs Debian's chromium.
+Run after make demo and make javascript/node_modules/.complete: .venv/bin/python -m tools.make_screenshot. Needs
+Debian's chromium.
 """
 
 from __future__ import annotations
@@ -8,11 +9,15 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from pathlib import Path
 
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from tools.javascript_site import served
+
+import bothways
 
 ROOT = Path(__file__).parents[1]
 BUNDLE = ROOT / "demo" / "out" / "messages.bundle"
@@ -38,6 +43,7 @@ def main() -> None:
             page.screenshot(path=ROOT / "docs" / "page.png", full_page=True)
             _classify_rows(page)
             page.locator("#batch").screenshot(path=ROOT / "docs" / "page-rows.png")
+            _take_javascript_page(browser)
             browser.close()
     finally:
         server.terminate()
@@ -55,6 +61,17 @@ def _classify_rows(page: Page) -> None:
     page.set_input_files("#file", ROWS)
     page.click("#classify")
     expect(page.locator("#download")).to_be_visible(timeout=120_000)
+
+
+def _take_javascript_page(browser: Browser) -> None:
+    with tempfile.TemporaryDirectory() as folder, served(Path(folder)) as url:
+        bothways.export_onnx(BUNDLE, out=Path(folder) / "messages.onnx")
+        page = browser.new_page(viewport={"width": 860, "height": 600})
+        page.goto(f"{url}/?model=messages.onnx")
+        page.fill("#text-0", TEXT)
+        page.click("#predict:enabled")
+        page.wait_for_selector("#rows tr")
+        page.screenshot(path=ROOT / "docs" / "javascript.png", full_page=True)
 
 
 def _is_ready(url: str) -> bool:

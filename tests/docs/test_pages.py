@@ -127,7 +127,7 @@ def test_links_between_pages_resolve(page: Path) -> None:
 @every_current_page
 def test_paths_of_the_repository_exist(page: Path) -> None:
     named = re.findall(
-        r"`((?:src|tests|docs|tools|oracle|benchmarks|deploy|demo|clients|packs)/[\w./-]+)`",
+        r"`((?:src|tests|docs|tools|oracle|benchmarks|deploy|demo|clients|packs|javascript)/[\w./-]+)`",
         page.read_text(encoding="utf-8"),
     )
     missing = [name for name in named if "demo/out" not in name and not (ROOT / name).exists()]

@@ -49,7 +49,7 @@ class InputsProgram:
         assert NODE is not None
         command = [NODE, str(Path(__file__).with_name("inputs.mjs"))]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self.inputs([], tokenizer=tokenizer.to_bytes().decode())
 
     def inputs(self, texts: Sequence[Text], **metadata: str) -> list[dict[str, list[float]]]:
@@ -64,7 +64,7 @@ class InputsProgram:
     def check_ids(self, texts: Sequence[Text]) -> None:
         """Check that texts have the token ids of the bundle."""
         for text, found in zip(texts, self.inputs(texts), strict=True):
-            assert found["ids"] == self._tokenizer.tokenize(text).ids.tolist(), ascii(text)
+            assert found["ids"] == self.tokenizer.tokenize(text).ids.tolist(), ascii(text)
 
     def close(self) -> None:
         """End the program."""

@@ -41,7 +41,7 @@ def predict(page: Page, *texts: str) -> str:
         page.fill(f"#text-{number}", text)
     page.click("#predict")
     expect(page.locator("#status")).to_contain_text("predicted in")
-    return page.locator("#verdict").inner_text()
+    return page.locator("#status").inner_text().partition(" (")[0]
 
 
 def test_1000_texts_get_the_bundles_probabilities(browser: Browser, site: Site, exported: ExportedModels) -> None:
@@ -56,14 +56,19 @@ def test_1000_texts_get_the_bundles_probabilities(browser: Browser, site: Site, 
 def test_probabilities_of_each_direction_are_shown(browser: Browser, site: Site, exported: ExportedModels) -> None:
     path, model = exported["linear"]
     (prediction,) = model.stream([TEXT])
+    assert prediction.probability is not None
     with opened(browser, site, f"/?model={site.add(path)}") as page:
         expect(page.locator("#model-line")).to_contain_text(model.digest[:12])
         page.get_by_label("Text").fill(TEXT)
         page.keyboard.press("Control+Enter")
-        expect(page.locator("#verdict strong")).to_have_text(str(prediction.label))
+        expect(page.locator("#status")).to_contain_text(f"{prediction.label}, {100 * prediction.probability:.1f} %")
         bars = page.locator("#rows .bar").all_inner_texts()
-    shown = {f"{name} {100 * share:.1f} %" for name, row in prediction.probabilities.items() for share in row}
-    assert {" ".join(line.split("\n")) for line in bars} == shown
+        widths = page.locator(".track").evaluate_all(
+            "(tracks) => tracks.map((track) => track.firstChild.offsetWidth / track.offsetWidth)"
+        )
+    shares = [(name, share) for name, row in prediction.probabilities.items() for share in row.tolist()]
+    assert {" ".join(line.split("\n")) for line in bars} == {f"{name} {100 * share:.1f} %" for name, share in shares}
+    assert sorted(widths) == pytest.approx(sorted(share for _, share in shares), abs=0.01)
 
 
 @pytest.mark.parametrize("kind", ["multi-label", "regression", "targets", "fields"])

@@ -57,7 +57,8 @@ def test_every_kind_of_model_gives_the_bundles_predictions(exported: ExportedMod
     texts: list[Text] = [*NASTY_TEXTS[:60], "", LONG, *demo_texts()[:60]]
     if kind == "fields":
         texts = [(str(title), str(body)) for title, body in zip(texts, reversed(texts), strict=True)]
-    assert largest_difference(predictions(PREDICT, path, texts), model, texts) <= 1e-5
+    allowed = 1e-5 if model.labels else 2e-5  # values are not bounded: onnxruntime in Python differs by 1.1e-5 here
+    assert largest_difference(predictions(PREDICT, path, texts), model, texts) <= allowed
 
 
 def test_1000_texts_get_the_bundles_probabilities(exported: ExportedModels) -> None:
