@@ -66,3 +66,9 @@ def test_1000_texts_get_the_bundles_probabilities(exported: ExportedModels) -> N
     texts: list[Text] = [*demo_texts()[:1000]]
     assert len(texts) == 1000
     assert largest_difference(predictions(PREDICT, path, texts), model, texts) <= 1e-5
+
+
+def test_a_text_without_ngrams_is_predicted_alone(exported: ExportedModels) -> None:
+    path, model = exported["linear"]
+    assert largest_difference(predictions(PREDICT, path, [""]), model, [""]) <= 1e-5
+    assert predictions(PREDICT, path, []) == []
