@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ pytestmark = pytest.mark.engines
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / "build" / "engines" / "bin" / "python"
 JOB = str(Path(__file__).with_name("job.py"))
-ENGINES = ["spark", "ray", "daft", "dask"]
+NEEDS_JAVA = pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java 17 or newer")
+ENGINES = [pytest.param("spark", marks=NEEDS_JAVA), "ray", "daft", "dask"]
 TEXTS = [f"{['a lovely film', 'it was dull', 'so so', '', '🙂 нет'][n % 5]} number {n % 37}" for n in range(400)]
 TEXTS[7:9] = ["", "HATED it " * 100]
 ERROR = "column 'text': the text is missing (null); remove the row, or write an empty text"
