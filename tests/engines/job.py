@@ -10,17 +10,15 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow
+from benchmarks.engines.engines import ENGINES
 from pyarrow import parquet
 
 from bothways.arrow import Scorer
 
-Score = Callable[..., pyarrow.Table]
-MARKER = ""
 WORKERS = 2
 
 
@@ -42,63 +40,12 @@ class DyingScorer(Scorer):
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-def with_spark(source: str) -> tuple[Any, Score]:
-    from pyspark.sql import SparkSession
-
-    import bothways.spark as module
-
-    builder = SparkSession.builder.master(f"local[{WORKERS}, 4]").config("spark.ui.enabled", "false")
-    spark = builder.config("spark.sql.execution.arrow.maxRecordsPerBatch", "50").getOrCreate()
-    rows = spark.read.parquet(source).repartition(2 * WORKERS)
-    return module, lambda *arguments, **options: module.score(rows, *arguments, **options).toArrow()
-
-
-def with_ray(source: str) -> tuple[Any, Score]:
-    import ray
-
-    import bothways.ray as module
-
-    ray.init(num_cpus=WORKERS, include_dashboard=False, log_to_driver=False)
-    rows = ray.data.read_parquet(source).repartition(2 * WORKERS)
-
-    def score(*arguments: Any, **options: Any) -> pyarrow.Table:
-        found = module.score(rows, *arguments, workers=WORKERS - 1, batch_size=50, **options)
-        return pyarrow.concat_tables(ray.get(found.to_arrow_refs()))
-
-    return module, score
-
-
-def with_daft(source: str) -> tuple[Any, Score]:
-    import daft
-
-    import bothways.daft as module
-
-    rows = daft.read_parquet(source)
-    return module, lambda *arguments, **options: module.score(rows, *arguments, workers=WORKERS, **options).to_arrow()
-
-
-def with_dask(source: str) -> tuple[Any, Score]:
-    import dask.dataframe
-    from dask.distributed import Client
-
-    import bothways.dask as module
-
-    client = Client(n_workers=WORKERS, threads_per_worker=1, dashboard_address=None)
-    rows = dask.dataframe.from_pandas(parquet.read_table(source).to_pandas(), npartitions=2 * WORKERS)
-
-    def score(*arguments: Any, **options: Any) -> pyarrow.Table:
-        found = client.compute(module.score(rows, *arguments, **options)).result()
-        return pyarrow.Table.from_pandas(found, preserve_index=False)
-
-    return module, score
-
-
 def main() -> None:
     engine, job = sys.argv[1], json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
-    module, score = globals()[f"with_{engine}"](job["source"])
+    module, score = ENGINES[engine](job["source"], WORKERS)
     if "marker" in job:
         DyingScorer.marker = job["marker"]
-        module.Scorer = DyingScorer
+        setattr(module, "Scorer", DyingScorer)  # noqa: B010
     for each in job["scorings"]:
         parquet.write_table(score(each["bundle"], **each["options"]), each["out"])
 

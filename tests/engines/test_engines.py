@@ -32,7 +32,7 @@ ERROR = "column 'text': the text is missing (null); remove the row, or write an 
 
 
 def run_python(*arguments: str, folder: Path, fails_with: str | None = None) -> None:
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}", "PYSPARK_PYTHON": str(PYTHON)}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "PYSPARK_PYTHON": str(PYTHON)}
     finished = subprocess.run(
         [str(PYTHON), *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=600
     )
