@@ -24,6 +24,7 @@ from bothways.data.dialect import DIALECT_CHECKS, Quotes, TableFormat
 from bothways.data.storage import Storage, Stored
 from bothways.errors import BothwaysError, ConfigError, DataError
 from bothways.evaluation.inputs import choose_text_columns
+from bothways.files import STANDARD_STREAM
 from bothways.processes import module_command, module_environment
 from bothways.runtime.classifier import load
 from bothways.runtime.cores import available_cores
@@ -141,6 +142,8 @@ def score_files(
     count = available_cores() if workers is None else workers
     if count < 1:
         raise ConfigError(f"workers is {count}, expected 1 or more")
+    if os.fspath(out) == STANDARD_STREAM:
+        raise ConfigError("several files cannot be written to standard output: choose a folder for --out")
     bundle, source, out = os.path.abspath(bundle), os.fspath(source), os.fspath(out)  # noqa: PTH100
     model = load(bundle, early_exit=early_exit, precision=precision, threads=1)
     options = {

@@ -142,6 +142,7 @@ def test_the_output_is_never_an_input(source: Path, bundle_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
+        ({"out": "-"}, bothways.ConfigError, "choose a folder for --out"),
         ({"workers": 0}, bothways.ConfigError, "workers is 0, expected 1 or more"),
         ({"source": "no/*.csv"}, bothways.DataError, "no file matches the pattern no/*.csv"),
         ({"bundle": "no.bundle"}, bothways.BundleMissing, "no.bundle"),
