@@ -181,6 +181,8 @@ class Scorer:
         """Yield each batch with its usable texts."""
         before = 0
         for batch in batches:
+            if not hasattr(batch, "num_rows"):
+                raise DataError(f"got a {type(batch).__name__}, expected record batches, or a table of pyarrow")
             self.schema(batch.schema)
             cells = zip(*(python_values(batch.column(name)) for name in self.text_columns), strict=True)
             texts: list[Text] = []
@@ -227,23 +229,28 @@ def _keep(key: _Key, model: Classifier) -> None:
 
 
 def score(
-    batches: Iterable[pyarrow.RecordBatch], bundle: str | os.PathLike[str], **options: Unpack[Options]
+    batches: Iterable[pyarrow.RecordBatch] | pyarrow.Table | pyarrow.RecordBatch,
+    bundle: str | os.PathLike[str],
+    **options: Unpack[Options],
 ) -> Iterator[pyarrow.RecordBatch]:
     """Return an iterator over record batches with the predictions of a bundle as additional columns.
 
     The columns are those of ``bothways.score``, and ``predicted_error``. All rows and columns are kept in their order.
 
     Args:
-        batches: Record batches of one schema, or a Table or RecordBatchReader of pyarrow. May be without an end.
+        batches: Record batches of one schema, or a Table, RecordBatch or RecordBatchReader of pyarrow. May be without
+            an end.
         bundle: The bundle's directory.
         **options: See ``Scorer``.
 
     Raises:
         BundleError: See ``Scorer``.
         ConfigError: See ``Scorer``.
-        DataError: A text cannot be used and ``errors`` is ``raise``, there is no text column, or a column has the name
-            of an added one. Raised when the batch is reached.
+        DataError: A text cannot be used and ``errors`` is ``raise``, there is no text column, a column has the name of
+            an added one, or there is something else than a batch. Raised when it is reached.
         DependencyMissing: pyarrow is not installed.
     """
     scorer = Scorer(bundle, **options)
-    return scorer(batches.to_batches() if hasattr(batches, "to_batches") else batches)
+    if hasattr(batches, "to_batches"):  # a table
+        return scorer(batches.to_batches())
+    return scorer([batches] if hasattr(batches, "num_rows") else batches)

@@ -90,6 +90,17 @@ def test_texts_of_several_columns(fields_model: Classifier, fields_bundle_path: 
     assert "missing" in missing[ERROR_COLUMN]
 
 
+def test_tables_readers_and_single_batches_are_scored_too_and_nothing_else(bundle_path: Path) -> None:
+    one = batch(TEXTS)
+    expected = table_of(bothways.arrow.score([one], bundle_path))
+    reader = pa.RecordBatchReader.from_batches(one.schema, [one])
+    for source in (one, pa.Table.from_batches([one]), reader):
+        assert table_of(bothways.arrow.score(source, bundle_path)) == expected
+    for wrong in (TEXTS, {"text": TEXTS}, [[1]]):
+        with pytest.raises(bothways.DataError, match=r"got a (str|list), expected record batches, or a table"):
+            list(bothways.arrow.score(wrong, bundle_path))
+
+
 @pytest.mark.parametrize("kind", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())], ids=str)
 def test_texts_of_every_arrow_type(kind: pa.DataType, bundle_path: Path) -> None:
     """Engines differ in the type of their text columns."""
