@@ -22,8 +22,8 @@ import numpy as np
 import torch
 
 from bothways.bundle.manifest import Kind
+from bothways.bundle.packs import pack_path
 from bothways.bundle.read import Bundle, read_bundle
-from bothways.bundle.shipped import pack_path
 from bothways.data.labeled import read_labeled
 from bothways.data.token_store import TokenStore
 from bothways.tasks.metrics import Scores

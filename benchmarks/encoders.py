@@ -30,8 +30,8 @@ from torch.nn import functional
 
 from bothways.bundle.manifest import Architecture
 from bothways.bundle.manifest import Kind as PackKind
+from bothways.bundle.packs import pack_path
 from bothways.bundle.read import Bundle, read_bundle
-from bothways.bundle.shipped import pack_path
 from bothways.data.corpus import Corpus
 from bothways.data.token_store import TokenStore
 from bothways.nn.dropout import weight_dropout

@@ -25,8 +25,8 @@ from benchmarks.speed.models import random_weights
 from numpy.typing import NDArray
 
 from bothways.bundle.manifest import Calibration, Combination, EarlyExit, Kind, LinearExit
+from bothways.bundle.packs import pack_path
 from bothways.bundle.read import Bundle, read_bundle
-from bothways.bundle.shipped import pack_path
 from bothways.bundle.weights import member_shapes
 from bothways.evaluation.early_exit import calibrate_early_exit
 from bothways.runtime.classifier import Classifier

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from bothways.bundle.shipped import pack_path
+from bothways.bundle.packs import pack_path
 from bothways.interop.spacy_tables import tables_from_spacy
 from bothways.text.fastai_cleaning import FASTAI_CONTROL_TOKENS
 from bothways.text.tokenizer import Tokenizer

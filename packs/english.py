@@ -19,8 +19,8 @@ from pathlib import Path
 
 import bothways
 from bothways.bundle.manifest import Kind
+from bothways.bundle.packs import pack_path
 from bothways.bundle.read import read_bundle
-from bothways.bundle.shipped import pack_path
 from bothways.runtime.language_model import LanguageModel
 from bothways.training.choices import Size
 

@@ -22,8 +22,8 @@ from benchmarks.accuracy.outcomes import ENSEMBLE, Outcome, Result, Spent, Stopw
 from benchmarks.accuracy.sets import Task
 
 from bothways.bundle.manifest import Kind
+from bothways.bundle.packs import pack_path
 from bothways.bundle.read import Bundle, read_bundle
-from bothways.bundle.shipped import pack_path
 from bothways.data.tokenization import tokenize_all
 from bothways.runtime.cores import available_cores
 from bothways.runtime.language_model import LanguageModel

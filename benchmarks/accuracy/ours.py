@@ -20,8 +20,8 @@ from benchmarks.accuracy.sets import Rows, Task
 
 import bothways
 from bothways.bundle.manifest import EncoderKind, Kind
+from bothways.bundle.packs import pack_path
 from bothways.bundle.read import read_bundle
-from bothways.bundle.shipped import pack_path
 from bothways.errors import NoBetterThanConstant
 from bothways.runtime.classifier import Classifier
 from bothways.training.choices import Device, Size

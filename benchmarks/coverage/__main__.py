@@ -15,7 +15,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from bothways.bundle.shipped import pack_path
+from bothways.bundle.packs import pack_path
 from bothways.text.coverage import LEAST_KNOWN_SHARE, coverage
 from bothways.text.tokenizer_document import parse_tokenizer
 

@@ -22,6 +22,8 @@ from bothways.processes import handle_signals_while_starting as _handle_signals_
 _handle_signals_while_starting()
 
 from bothways.bundle.manifest import EarlyExit
+from bothways.bundle.packs import Pack, download_pack, list_packs
+from bothways.bundle.push import push_to_hub
 from bothways.bundle.sign import sign
 from bothways.bundle.signature import Signature
 from bothways.errors import (
@@ -37,6 +39,7 @@ from bothways.errors import (
     DependencyMissing,
     DirectionError,
     ForeignModelError,
+    HubError,
     NoBetterThanConstant,
     OutputExists,
     ShapeError,
@@ -83,10 +86,12 @@ __all__ = [
     "FastaiImport",
     "FilesProgress",
     "ForeignModelError",
+    "HubError",
     "ImportedModel",
     "NoBetterThanConstant",
     "OnnxExport",
     "OutputExists",
+    "Pack",
     "PrecisionComparison",
     "Prediction",
     "ScoredFiles",
@@ -103,13 +108,16 @@ __all__ = [
     "benchmark",
     "compare_precision",
     "distill",
+    "download_pack",
     "evaluate",
     "export_onnx",
     "fit_early_exit",
     "import_fastai",
     "infer_direction",
+    "list_packs",
     "load",
     "pretrain",
+    "push_to_hub",
     "score",
     "score_files",
     "sign",

@@ -10,10 +10,10 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack, get_args
 
 from bothways.arguments import as_flag, as_integer, as_names, as_path, as_text, checked, optional
+from bothways.bundle.hub import absolute, local_path, pinned
 from bothways.data.arrow_files import python_values
 from bothways.data.labeled import InvalidCellError, parse_text
 from bothways.errors import ConfigError, DataError, quoted
@@ -65,7 +65,7 @@ class Scorer:
     and keeps the model, also for other scorers of the same digest and options.
 
     Attributes:
-        bundle: Path of the bundle.
+        bundle: Path of the bundle, or a reference to a commit on the Hub, from which each process downloads it.
         digest: Its identity. Another bundle at the same path is refused.
         text_columns: The text columns, in the order in which the model reads them.
     """
@@ -95,7 +95,7 @@ class Scorer:
         """Load a bundle and check the options.
 
         Args:
-            bundle: The bundle's directory. All processes must find it at this path.
+            bundle: The bundle's directory, which all processes must find at this path, or a reference to the Hub.
             text: Text column, or several. Defaults to those used in training.
             columns: Which of the columns that ``bothways.score`` adds to add, in this order. Defaults to all of them.
             errors: What becomes of a row whose text cannot be used, for example because it is missing: ``column`` keeps
@@ -114,7 +114,7 @@ class Scorer:
         require_pyarrow("Arrow")
         if errors not in get_args(Errors):
             raise ConfigError(f"errors is {quoted(errors)}, expected 'column' or 'raise'")
-        self.bundle = str(Path(bundle).absolute())
+        self.bundle = absolute(pinned(bundle, local_path(bundle)))
         model = load(self.bundle, early_exit=early_exit, precision=precision, threads=threads)
         self.digest = model.digest
         self._key: _Key = (model.digest, early_exit, precision, threads)

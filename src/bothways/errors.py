@@ -15,6 +15,7 @@ r"""Every error that bothways raises on purpose.
     │   ├── BundleBroken           damaged, incomplete or inconsistent bundle             exit 1
     │   ├── BundleTooNew           bundle format newer than this version                  exit 1
     │   └── BundleUntrusted        bundle not signed with the given key                   exit 1
+    ├── HubError                   Hugging Face Hub unreachable, or request refused       exit 1
     ├── ForeignModelError          model of another library that cannot be imported       exit 1
     ├── ServingError               request that the server cannot answer                  exit 1
     │   ├── RequestInvalid         malformed request                                      HTTP 400
@@ -202,6 +203,10 @@ class BundleTooNew(BundleError):
 
 class BundleUntrusted(BundleError):
     """The bundle is not signed, signed with another key, or was changed after it was signed."""
+
+
+class HubError(BothwaysError):
+    """The Hugging Face Hub cannot be reached, or it refuses a request. The message never contains a token."""
 
 
 class ForeignModelError(BothwaysError):

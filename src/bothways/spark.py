@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from bothways.arrow import Options, Scorer
+from bothways.bundle.hub import local_path
 
 if TYPE_CHECKING:
     import pyarrow
@@ -84,7 +85,7 @@ def _scoring(spark: SparkSession, made: Scorer) -> Scoring:
     if (spark, name) not in _sent:
         folder = tempfile.mkdtemp(prefix="bothways-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)  # executors may fetch it until then
-        archive = shutil.make_archive(str(Path(folder, "bundle")), "zip", made.bundle)
+        archive = shutil.make_archive(str(Path(folder, "bundle")), "zip", local_path(made.bundle))
         spark.addArtifacts(f"{archive}#{name}", archive=True)
         _sent.add((spark, name))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bothways.bundle.shipped import pack_path
+from bothways.bundle.packs import pack_path
 from tests.bundles import LABELS
 from tests.cli.conftest import Workplace
 from tests.processes import CommandServer, Finished

@@ -53,7 +53,7 @@ def command_lines(page: Path) -> Iterator[tuple[str, str]]:
     prose = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
     for span in re.findall(r"`([^`\n]+)`", prose):
         call = span if span.startswith("bothways ") else f"bothways {span}"  # also `verify --precision int8`
-        match = re.match(r"^bothways ([a-z][\w-]*)(.*)$", call)
+        match = re.match(r"^bothways ([a-z][\w-]*)(?![\w/-])(.*)$", call)
         if match and (call == span or ("--" in span and match[1] in commands())):
             yield match[1], match[2]
 

@@ -13,8 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import bothways
+from bothways.bundle.packs import pack_path
 from bothways.bundle.parity import parity_texts
-from bothways.bundle.shipped import pack_path
 from bothways.runtime.classifier import Classifier, load
 from bothways.text.cleaning import clean, mark_chunk, split_chunks
 from bothways.text.reading import Direction, SpecialTokenPlacement, TokenizedText, concatenate, read

@@ -8,8 +8,8 @@ import pytest
 
 import bothways
 from bothways.bundle.manifest import Kind
+from bothways.bundle.packs import pack_path
 from bothways.bundle.read import read_bundle
-from bothways.bundle.shipped import pack_path
 
 BASE = Path(__file__).parents[2] / "packs" / "en-base"
 

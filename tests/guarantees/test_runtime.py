@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 
 import bothways
 from bothways.bundle.manifest import Architecture, EncoderKind, Kind, Member
+from bothways.bundle.packs import pack_path
 from bothways.bundle.parity import ENSEMBLE, NASTY_TEXTS
 from bothways.bundle.read import read_bundle
-from bothways.bundle.shipped import pack_path
 from bothways.bundle.weights import encoder_shapes
 from bothways.errors import ConfigError
 from bothways.nn.classifier import concat_pool

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from bothways import strict_json
 from bothways.bundle import format_1
+from bothways.bundle.hub import local_path, pinned
 from bothways.bundle.manifest import (
     FORMAT,
     LARGEST_MANIFEST_BYTES,
@@ -48,7 +49,7 @@ class Bundle:
     """A bundle or pack in memory.
 
     Attributes:
-        name: The path of the bundle, for messages.
+        name: The path of the bundle, or a reference to a commit of a repository.
         manifest: The content of ``bundle.json``.
         tokenizer: The tokenizer that all members share.
         linear: The linear member and its arrays by tensor name; None if there is none.
@@ -79,7 +80,8 @@ def read_bundle(path: str | os.PathLike[str], kind: Kind, key: str | os.PathLike
     """Read a bundle and check it completely. The result does not depend on the disk any more.
 
     Args:
-        path: The directory of the bundle.
+        path: The directory of the bundle, or a reference to a repository of the Hugging Face Hub, such as
+            ``hf://user/name@revision``.
         kind: The required kind of bundle.
         key: PEM file with the Ed25519 public key that the bundle must be signed with; None if it need not be signed.
 
@@ -89,9 +91,11 @@ def read_bundle(path: str | os.PathLike[str], kind: Kind, key: str | os.PathLike
         BundleBroken: The bundle is damaged, incomplete, of another kind, or does not match its manifest.
         BundleUntrusted: The bundle is not signed with the key.
         ConfigError: The key can't be read, or is not an Ed25519 public key.
-        DependencyMissing: A key is given, and the library cryptography is not installed.
+        HubError: The Hugging Face Hub can't be reached, or it refuses the request.
+        DependencyMissing: A key is given, and the library cryptography is not installed. Or the path is a reference,
+            and huggingface_hub is not installed.
     """
-    folder = Path(path)
+    folder = local_path(path)
     manifest = read_manifest(folder)
     if key is not None:
         check_signature(folder, manifest.digest, key)
@@ -120,7 +124,7 @@ def read_bundle(path: str | os.PathLike[str], kind: Kind, key: str | os.PathLike
         name = f"{folder / manifest.linear.weights}"
         linear = (manifest.linear, read_linear_weights(data, manifest.linear, manifest.outputs, name))
     parity_record = parse_parity_record(contents[PARITY_FILE], manifest, f"{folder / names[PARITY_FILE]}")
-    return Bundle(str(folder), manifest, tokenizer, weights, parity_record, linear)
+    return Bundle(pinned(path, folder), manifest, tokenizer, weights, parity_record, linear)
 
 
 def read_manifest(folder: Path) -> Manifest:

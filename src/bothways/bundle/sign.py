@@ -10,9 +10,10 @@ import os
 from pathlib import Path
 
 from bothways.arguments import as_path, checked
+from bothways.bundle.hub import hub_reference
 from bothways.bundle.read import read_bundle, read_manifest
 from bothways.bundle.signature import SIGNATURE_FILE, Signature, make_signature
-from bothways.errors import OutputExists, path_text
+from bothways.errors import ConfigError, OutputExists, path_text
 from bothways.files import writing_failed
 
 
@@ -32,11 +33,13 @@ def sign(path: str | os.PathLike[str], *, key: str | os.PathLike[str]) -> Signat
 
     Raises:
         BundleError: There is no bundle at the path, or it can't be read.
-        ConfigError: The key can't be read, is encrypted or not an Ed25519 key.
+        ConfigError: The key can't be read, is encrypted or not an Ed25519 key. Or the path is a reference to the Hub.
         OutputExists: The bundle has a signature. A signature is never overwritten.
         DataError: The signature can't be written.
         DependencyMissing: The library cryptography is not installed.
     """
+    if hub_reference(path) is not None:
+        raise ConfigError(f"{path_text(path)} is on the Hub. Sign the local bundle, and then upload it")
     folder = Path(path)
     target = folder / SIGNATURE_FILE
     digest = read_bundle(folder, read_manifest(folder).kind).digest

@@ -25,8 +25,10 @@ from bothways.cli.evaluate import evaluate
 from bothways.cli.export_onnx import export_onnx
 from bothways.cli.import_fastai import import_fastai
 from bothways.cli.info import info
+from bothways.cli.packs import packs
 from bothways.cli.predict import predict
 from bothways.cli.pretrain import pretrain
+from bothways.cli.push import push
 from bothways.cli.serve import serve
 from bothways.cli.sign import sign
 from bothways.cli.train import train
@@ -89,6 +91,8 @@ _COMMANDS = (
     verify,
     sign,
     info,
+    push,
+    packs,
     bench,
     early_exit,
     distill,

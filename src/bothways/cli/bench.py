@@ -11,6 +11,7 @@ from rich.table import Table
 
 import bothways
 from bothways import strict_json
+from bothways.bundle.hub import local_path
 from bothways.bundle.read import read_manifest
 from bothways.cli.options import (
     BundlePath,
@@ -56,7 +57,7 @@ def bench(
     """
     texts = None
     if data is not None:
-        columns = choose_text_columns(text, read_manifest(bundle).training.text_columns)
+        columns = choose_text_columns(text, read_manifest(local_path(bundle)).training.text_columns)
         texts = read_unlabeled(data, columns, Dialect(table_format, delimiter, quotes, encoding, not no_header))
     with SafeConsole(file=sys.stderr).status("measuring") as status:  # shows nothing unless stderr is a terminal
         found = bothways.benchmark(

@@ -27,7 +27,7 @@ from bothways.training.choices import Directions, Size
 
 
 def distill(
-    teacher: Annotated[Path, typer.Argument(metavar="TEACHER", help="Bundle whose predictions are learned.")],
+    teacher: Annotated[str, typer.Argument(metavar="TEACHER", help="Bundle whose predictions are learned.")],
     data: Annotated[
         str,
         typer.Argument(metavar="TEXTS", help="Texts without labels: CSV, JSON lines, Parquet, Excel and others."),
@@ -44,7 +44,7 @@ def distill(
         str | None, typer.Option(metavar="COLUMN", help="Label column of --valid. Defaults to that of the teacher.")
     ] = None,
     pretrained: Annotated[
-        str, typer.Option(metavar="PACK", help="Pack to start from: en-small, a path, or none.")
+        str, typer.Option(metavar="PACK", help="Pack to start from: en-small, a path, hf://USER/PACK, or none.")
     ] = "none",
     size: Annotated[Size | None, typer.Option(help="Size of a model trained from scratch. Defaults to tiny.")] = None,
     encoder: EncoderOption = None,

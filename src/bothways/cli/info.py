@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
+from bothways.bundle.hub import local_path
 from bothways.bundle.manifest import EarlyExit, Kind, Manifest, TrainingRecord
 from bothways.bundle.read import read_manifest
 from bothways.bundle.signature import read_signature
@@ -23,12 +24,13 @@ def info(bundle: BundlePath) -> None:
 
     Example: bothways info reviews.bundle
     """
-    manifest = read_manifest(bundle)
+    folder = local_path(bundle)
+    manifest = read_manifest(folder)
     table = Table(title=path_text(bundle), title_justify="left", show_header=False)
     title = manifest.decisions.title if manifest.kind is Kind.CLASSIFIER else "language-model pack"
     table.add_row("kind", f"{title}, format {manifest.format}")
     table.add_row("digest", manifest.digest)
-    if (signature := read_signature(bundle)) is not None:
+    if (signature := read_signature(folder)) is not None:
         table.add_row("signed", f"with public key {signature.public_key}, not checked here: bothways verify --key")
     for name, value in (*_predictions(manifest), *_members(manifest), *_training(manifest.training)):
         table.add_row(name, value)

@@ -15,7 +15,9 @@ from bothways.terminal import SafeConsole
 from bothways.text.splitters import WordsBy
 from bothways.training.choices import Device
 
-BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of a bundle.")]
+BundlePath = Annotated[
+    str, typer.Argument(metavar="BUNDLE", help="Directory of a bundle, or a reference such as hf://USER/NAME@REVISION.")
+]
 TrainedTextColumns = Annotated[
     list[str] | None,
     typer.Option("--text", metavar="COLUMN", help="Text column, repeatable. Defaults to those used in training."),

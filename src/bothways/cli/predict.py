@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from pathlib import Path
 from typing import Annotated, TypedDict
 
 import typer
@@ -153,7 +152,7 @@ def predict(
 
 
 def _predict_files(
-    bundle: Path,
+    bundle: str,
     data: str,
     out: str,
     workers: int | None,

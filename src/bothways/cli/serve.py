@@ -26,8 +26,8 @@ def serve(
         list[str] | None,
         typer.Argument(
             metavar="BUNDLE",
-            help="Bundles to serve: PATH, NAME=PATH, or NAME@VERSION=PATH:WEIGHT for several versions of a model. The "
-            "first model is the default.",
+            help="Bundles to serve: PATH, NAME=PATH, or NAME@VERSION=PATH:WEIGHT for several versions of a model. PATH "
+            "can be a reference such as hf://USER/NAME@REVISION. The first model is the default.",
         ),
     ] = None,
     host: Annotated[str | None, _option("host")] = None,

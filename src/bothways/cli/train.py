@@ -82,7 +82,7 @@ def train(
         typer.Option(
             metavar="PACK",
             help="Pack or classifier to start from: auto (en-small for English texts, otherwise none), en-small, "
-            "a path, or none.",
+            "a path, hf://USER/PACK, or none.",
         ),
     ] = "auto",
     size: Annotated[Size | None, typer.Option(help="Size of a model trained from scratch. Defaults to small.")] = None,

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 import bothways
+from bothways.bundle.hub import local_path
 from bothways.bundle.manifest import Manifest
 from bothways.bundle.read import read_manifest
 from bothways.cli.metrics import invalid_text, metric_texts, metrics_table
@@ -59,8 +60,9 @@ def verify(
     """
     if data is not None and precision == "float32":
         raise ConfigError("labeled rows compare int8 with float32. Add --precision int8, or use bothways evaluate")
-    result = bothways.verify(bundle, precision=precision, key=key)
-    manifest = read_manifest(bundle)
+    folder = local_path(bundle)
+    result = bothways.verify(folder, precision=precision, key=key)
+    manifest = read_manifest(folder)
     table = Table(
         title=f"{path_text(bundle)}: {result.texts} texts of the parity record, {precision}", title_justify="left"
     )
@@ -75,7 +77,7 @@ def verify(
         console.print(f"{result.changed_labels} of {result.texts} texts get other labels.")
     if data is not None:
         comparison = bothways.compare_precision(
-            bundle,
+            folder,
             data,
             text=text,
             label=label,

@@ -21,6 +21,7 @@ from functools import partial
 import numpy as np
 
 from bothways.arguments import as_function, as_integer, as_path, checked
+from bothways.bundle.hub import local_path
 from bothways.bundle.manifest import LINEAR, Architecture, Kind
 from bothways.bundle.parity import ENSEMBLE
 from bothways.bundle.read import read_bundle
@@ -154,7 +155,8 @@ def benchmark(
         ConfigError: There are no texts, or this machine does not support int8 at all.
         BothwaysError: The process that measures memory failed.
     """
-    bundle = read_bundle(path, Kind.CLASSIFIER)
+    folder = local_path(path)
+    bundle = read_bundle(folder, Kind.CLASSIFIER)
     columns = bundle.manifest.training.text_columns
     if texts is None:
         chosen = _synthetic_fields(bundle.tokenizer, max_texts, columns)
@@ -167,7 +169,7 @@ def benchmark(
     reference: list[Prediction] = []
     early_exits = [False, True] if bundle.manifest.early_exit is not None else [False]
     for uses_early_exit, precision in itertools.product(early_exits, PRECISIONS):
-        reference, speed = _measure_speed(path, precision, uses_early_exit, chosen, reference, on_progress)
+        reference, speed = _measure_speed(folder, precision, uses_early_exit, chosen, reference, on_progress)
         speeds.append(speed)
     on_progress("matrix products")
     limits = {name: matmul_flops_per_second(architectures, library) for name, library in LIBRARIES.items()}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bothways.arguments import as_flag, as_names, as_path, checked, optional
+from bothways.bundle.hub import local_path
 from bothways.bundle.parity import ENSEMBLE
 from bothways.data.dialect import DIALECT_CHECKS, Dialect, Quotes, TableFormat
 from bothways.data.tables import TableSource
@@ -72,7 +73,8 @@ def compare_precision(
         ConfigError: A column is not named, and the bundle does not record it, or int8 is not usable on this machine.
         DataError: The rows cannot be read, or have labels that the model does not know.
     """
-    exact, quantized = load(bundle), load(bundle, precision="int8")
+    folder = local_path(bundle)
+    exact, quantized = load(folder), load(folder, precision="int8")
     task = exact.task
     dialect = Dialect(format, delimiter, quotes, encoding, header)
     rows = read_rows(exact.manifest, data, text, label, dialect, drop_invalid=drop_invalid)

@@ -20,6 +20,7 @@ from typing import Any
 
 from bothways import errors
 from bothways.arguments import as_flag, as_function, as_integer, as_names, as_path, as_text, checked, optional
+from bothways.bundle.hub import absolute, local_path, pinned
 from bothways.data.dialect import DIALECT_CHECKS, Quotes, TableFormat
 from bothways.data.storage import Storage, Stored
 from bothways.errors import BothwaysError, ConfigError, DataError
@@ -144,7 +145,7 @@ def score_files(
         raise ConfigError(f"workers is {count}, expected 1 or more")
     if os.fspath(out) == STANDARD_STREAM:
         raise ConfigError("several files cannot be written to standard output: choose a folder for --out")
-    bundle, source, out = os.path.abspath(bundle), os.fspath(source), os.fspath(out)  # noqa: PTH100
+    bundle, source, out = absolute(pinned(bundle, local_path(bundle))), os.fspath(source), os.fspath(out)
     model = load(bundle, early_exit=early_exit, precision=precision, threads=1)
     options = {
         "text": choose_text_columns(text, model.text_columns),

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bothways.arguments import as_flag, as_integer, as_path, as_text, checked, optional
+from bothways.bundle.hub import absolute
 from bothways.bundle.manifest import LINEAR, EarlyExit, Kind, Manifest, with_linear
 from bothways.bundle.parity import ENSEMBLE, recorded_scores
 from bothways.bundle.read import Bundle, read_bundle
@@ -74,7 +75,7 @@ _async_reader = _AsyncReader()
 
 
 class _LoadOptions(NamedTuple):
-    """The arguments of ``load``, with absolute paths."""
+    """The arguments of ``load``, with absolute paths. A reference to the Hub names a commit."""
 
     path: str
     threads: int | None
@@ -136,7 +137,7 @@ class Classifier:
         key: str | os.PathLike[str] | None = None,
     ) -> None:
         self._loaded_by = _LoadOptions(
-            str(Path(bundle.name).absolute()),
+            absolute(bundle.name),
             threads,
             early_exit is not None,
             precision,
@@ -452,7 +453,8 @@ def load(
     """Return the classifier in a bundle.
 
     Args:
-        path: The bundle's directory.
+        path: The bundle's directory, or a reference to a repository of the Hugging Face Hub, such as
+            ``hf://user/name@revision`` (docs/hub.md).
         threads: Compute threads, 1 or more. Defaults to all cores available to the process, including a container's
             quota. The number changes the speed and no bit of the results. Processes that are forked later share the
             weights if it is 1. Otherwise each of them reads the bundle again when it first predicts.
@@ -466,11 +468,13 @@ def load(
     Raises:
         ConfigError: ``threads`` is below 1, the precision is unknown, the bundle has no early exit, or int8 differs by
             more than the task allows from the bundle's parity record on this machine (0.1 for probabilities).
-        BundleMissing: There is no bundle at the path.
+        BundleMissing: There is no bundle at the path, or no such repository or revision.
         BundleTooNew: The bundle's format is newer than this version.
         BundleBroken: The bundle is damaged, or not a classifier's.
         BundleUntrusted: The bundle is not signed with the key.
-        DependencyMissing: A key is given, and the library cryptography is not installed.
+        HubError: The Hugging Face Hub can't be reached, or it refuses the request.
+        DependencyMissing: A key is given, and the library cryptography is not installed. Or the path is a reference,
+            and huggingface_hub is not installed.
     """
     if threads is not None and threads < 1:
         raise ConfigError(f"threads is {threads}, expected 1 or more")

@@ -26,6 +26,7 @@ import numpy as np
 
 from bothways import strict_json
 from bothways.arguments import as_path, as_text, checked, optional
+from bothways.bundle.hub import local_path
 from bothways.bundle.manifest import LINEAR, EarlyExit, Kind, with_linear
 from bothways.bundle.parity import (
     ENSEMBLE,
@@ -98,7 +99,7 @@ def verify(
     Guarantee 1: predictions are the trainer's (≤ 1e-5) in another process, on another day, on another machine.
 
     Args:
-        path: Directory of the bundle or pack.
+        path: Directory of the bundle or pack, or a reference to the Hugging Face Hub (docs/hub.md).
         precision: Precision of a classifier's matrix products. In int8, differences up to 0.1 pass.
         key: PEM file with the Ed25519 public key that the bundle must be signed with. Defaults to no such check.
 
@@ -108,10 +109,12 @@ def verify(
     Raises:
         BundleUntrusted: The bundle is not signed with the key.
         BundleError: There is no bundle at the path, or it can't be read.
+        HubError: The Hugging Face Hub can't be reached, or it refuses the request.
         ConfigError: The precision is unknown, or not float32 for a pack; or the key can't be read.
         DependencyMissing: A key is given, and the library cryptography is not installed.
     """
-    manifest = read_manifest(Path(path))
+    path = local_path(path)
+    manifest = read_manifest(path)
     is_classifier = manifest.kind is Kind.CLASSIFIER
     supported = PRECISIONS if is_classifier else ("float32",)
     if precision not in supported:

@@ -1,6 +1,7 @@
 """The bundles that a server is started with: ``[NAME[@VERSION]=]PATH[:WEIGHT]``.
 
-Several versions of one model share its requests by their weights.
+A path may be a reference to the Hugging Face Hub, which is downloaded here. Several versions of one model share its
+requests by their weights.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bothways.bundle.hub import local_path
 from bothways.bundle.manifest import MANIFEST_FILE
 from bothways.errors import ConfigError, path_text, quoted
 from bothways.serve.settings import BUNDLES_KEY
@@ -107,7 +109,8 @@ def parse_bundles(values: Sequence[str]) -> tuple[ModelVersion, ...]:
 
     Args:
         values: Each either a ``PATH``, a ``NAME=PATH`` or a ``NAME@VERSION=PATH:WEIGHT``. A path that exists is always
-            taken as a path. Its model is named after the last part of the path as it is written, without its suffix.
+            taken as a path. A reference such as ``hf://user/name@revision`` can be in place of a path. Its model is
+            named after the last part of the path as it is written, without its suffix.
 
     Returns:
         The bundles in the order of the values.
@@ -115,6 +118,7 @@ def parse_bundles(values: Sequence[str]) -> tuple[ModelVersion, ...]:
     Raises:
         ConfigError: A name, version, path or weight is missing or invalid, two bundles have the same name and version,
             some versions of a model have a weight and others don't, or all of them have the weight 0.
+        BothwaysError: A reference can't be downloaded, see ``local_path``.
     """
     parsed = [_parsed(value) for value in values]
     found: dict[tuple[str, str], ModelVersion] = {}
@@ -173,11 +177,11 @@ def _path_and_weight(text: str, value: str) -> tuple[Path, float | None]:
     if not path:
         raise ConfigError(f"the path of the bundle {quoted(value)} is empty: {_FORM}")
     if not number:
-        return Path(path), None
+        return local_path(path), None
     weight = float(number)
     if not 0 <= weight < math.inf:
         raise ConfigError(f"the weight of {path_text(path)} is {quoted(number)}, expected 0 or more")
-    return Path(path), weight
+    return local_path(path), weight
 
 
 def _is_number(text: str) -> bool:

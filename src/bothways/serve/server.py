@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from bothways.errors import AddressUnusable, BothwaysError, ConfigError, DependencyMissing
+from bothways.errors import AddressUnusable, BothwaysError, BundleMissing, ConfigError, DependencyMissing, HubError
 from bothways.serve.app import build_app
 from bothways.serve.bundles import ModelVersion, read_bundles
 from bothways.serve.connections import Connections
@@ -238,7 +238,7 @@ class _Process:
             service.keys.read()
             certificate = read_certificate(self._settings)
             bundles = self._bundles or read_bundles([], self._config)
-        except ConfigError as error:
+        except (ConfigError, BundleMissing, HubError) as error:
             if is_requested or service.config_problem != str(error):
                 log_error(f"the configuration can't be read again, nothing is reloaded: {error}", error)
             service.config_problem = str(error)

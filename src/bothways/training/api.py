@@ -106,8 +106,9 @@ def train(
         teacher: Labels the texts of ``unlabeled``: a ``Classifier``; a fitted model of scikit-learn; or a function that
             takes a list of texts and returns for each a label, a dict of probabilities by label, or a number.
         pretrained: The language-model pack to start from, which fixes tokenizer and model size: ``en-small``, the
-            English pack that comes with bothways, or the path of another one. Of a classifier, such as one imported
-            from fastai, only the encoders are taken. None or ``none`` trains from scratch.
+            English pack that comes with bothways, the name of a downloaded pack (``list_packs``), the path of another
+            one, or a reference to the Hugging Face Hub such as ``hf://user/pack``. Of a classifier, such as one
+            imported from fastai, only the encoders are taken. None or ``none`` trains from scratch.
             ``auto`` takes ``en-small`` if it knows the language of the texts, and trains from scratch otherwise or if
             ``size`` or an ``encoder`` of another kind is given.
         size: ``tiny``, ``small`` or ``base``, for a model trained from scratch. Defaults to ``small``.
@@ -245,7 +246,8 @@ def pretrain(
         out: Pack to create. Must not exist yet.
         text: Text column or key, for all formats but plain text.
         about: Description and license of the corpus, for the pack's card.
-        continue_from: A pack to continue training from, by its path or ``en-small``. It fixes tokenizer and model size.
+        continue_from: A pack to continue training from: ``en-small``, a path or ``hf://user/pack``. It fixes tokenizer
+            and model size.
         size: ``tiny``, ``small`` or ``base``, for models trained from scratch. Defaults to ``small``.
         encoder: ``lstm`` (AWD-LSTM) or ``qrnn`` (QRNN). Defaults to that of the pack, or to ``lstm``. With a pack of
             another kind, tokenizer, embedding and decoder continue, and the layers are trained from scratch.

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from bothways.arguments import as_names, as_path, checked, optional
 from bothways.bundle.manifest import EncoderKind
-from bothways.bundle.shipped import NO_PACK
+from bothways.bundle.packs import NO_PACK
 from bothways.data.dialect import Dialect, Quotes, TableFormat
 from bothways.data.labeled import read_valid_texts
 from bothways.data.tables import TableSource

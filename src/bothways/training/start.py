@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from bothways.bundle.manifest import EncoderKind, Kind
+from bothways.bundle.packs import NO_PACK, pack_path
 from bothways.bundle.read import Bundle, read_bundle, read_manifest
-from bothways.bundle.shipped import NO_PACK, pack_path
 from bothways.errors import ConfigError, path_text
 from bothways.text.coverage import LEAST_KNOWN_SHARE, coverage
 from bothways.text.fields import Text
@@ -29,7 +29,7 @@ DEFAULT_SIZE: Size = "small"
 _STAGE = "start"
 
 Pretrained = str | os.PathLike[str] | None
-"""``auto``, ``none`` or None, the name of a pack that ships with bothways, or the path of a pack or classifier."""
+"""``auto``, ``none`` or None, the name of a pack, or the path of a pack or classifier, or a reference to the Hub."""
 
 
 @dataclass(frozen=True)

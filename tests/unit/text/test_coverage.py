@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from benchmarks.coverage.__main__ import HERE, sections
 
-from bothways.bundle.shipped import pack_path
+from bothways.bundle.packs import pack_path
 from bothways.text.coverage import LEAST_KNOWN_SHARE, Unreadable, coverage, unreadable
 from bothways.text.subword_tokenizer import SubwordTokenizer
 from bothways.text.tokenizer import Tokenizer
