@@ -35,6 +35,8 @@ COMMANDS = [
     "verify",
     "sign",
     "info",
+    "push",
+    "packs",
     "bench",
     "early-exit",
     "distill",
@@ -527,7 +529,7 @@ MISTAKES: dict[str, tuple[tuple[object, ...], int, str]] = {
     "missing pack": (
         ("train", "d.csv", *TRAIN, "--out", "o", "--pretrained", "nope.pack"),
         BAD_DATA,
-        "pack not found: nope.pack. Pass the path of a pack or one of en-small",
+        "pack not found: nope.pack. Pass a path, hf://USER/NAME or one of en-small",
     ),
     "missing corpus": (("pretrain", "nope.txt", "--out", "o"), BAD_DATA, "file not found: nope.txt"),
     "missing bundle": (("predict", "nope", "d.csv", "--out", "o.csv"), BAD_DATA, "bundle not found: nope"),

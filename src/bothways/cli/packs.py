@@ -23,7 +23,7 @@ def packs(
     Lists the packs that are part of bothways, those that the project has published on the Hugging Face Hub, and others
     that were downloaded. With NAME, downloads a pack and prints its path. Then train --pretrained NAME finds it.
 
-    Example: bothways packs
+    Example: bothways packs hf://user/words
     """
     console = output_console()
     if name is not None:
