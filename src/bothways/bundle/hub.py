@@ -129,7 +129,7 @@ def import_hub() -> ModuleType:
 def hub_errors(reference: HubReference) -> Iterator[None]:
     """Turn the errors of huggingface_hub in a block into one of ours, whose message never contains a token.
 
-    Progress bars are shown in a terminal only.
+    Progress bars are shown in a terminal only, unless the user has decided otherwise.
 
     Args:
         reference: What is downloaded, or where to upload to.
@@ -139,7 +139,8 @@ def hub_errors(reference: HubReference) -> Iterator[None]:
         HubError: The Hub can't be reached, or it refuses the request.
     """
     hub = import_hub()
-    is_quiet = not (sys.stderr.isatty() or hub.utils.are_progress_bars_disabled())
+    is_decided = hub.constants.HF_HUB_DISABLE_PROGRESS_BARS is not None or hub.utils.are_progress_bars_disabled()
+    is_quiet = not (sys.stderr.isatty() or is_decided)
     if is_quiet:
         hub.utils.disable_progress_bars()
     try:
