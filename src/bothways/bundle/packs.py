@@ -44,7 +44,7 @@ class Pack:
 
 
 PUBLISHED_PACKS: tuple[Pack, ...] = ()
-"""The packs that the project has published on the Hub. docs/decisions/044-hub.md has the commands that publish one."""
+"""The packs that the project has published on the Hub. docs/decisions/046-hub.md has the commands that publish one."""
 
 
 def list_packs() -> list[Pack]:
