@@ -24,7 +24,7 @@ import bothways
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / "build" / "engines" / "bin" / "python"
-ROWS = 300
+ROWS = 200
 
 
 def measured(engine: str, workers: int, bundle: Path, source: Path) -> dict[str, Any]:
