@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,15 +17,14 @@ from bothways.tasks.task import Task
 from bothways.text.reading import Direction, SpecialTokenPlacement
 from bothways.text.subword_tokenizer import SubwordTokenizer
 from tests.bundles import make_classifiers, write_classifiers
+from tests.processes import on_one_core
 
 
 @pytest.fixture(scope="module")
 def one_core() -> Iterator[None]:
     """Train on one core, which is fastest for tiny models."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(before)})
-    yield
-    os.sched_setaffinity(0, before)
+    with on_one_core():
+        yield
 
 
 @pytest.fixture

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.processes import CommandServer, command_server
+from tests.processes import CommandServer, command_server, on_one_core
 
 CONFIG = """
 [encoder]
@@ -73,10 +72,8 @@ def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandServer]
 @pytest.fixture(autouse=True, scope="package")
 def one_core() -> Iterator[None]:
     """Train on one core: it is fastest for tiny models, and results have the same bytes as those of ``trainer``."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(before)})
-    yield
-    os.sched_setaffinity(0, before)
+    with on_one_core():
+        yield
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import glob
 import os
 import re
 import shutil
@@ -20,7 +21,6 @@ from bothways.errors import ConfigError, DataError, DependencyMissing, path_text
 from bothways.files import require_pyarrow
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
-_MAGIC = re.compile(r"[*?\[]")
 _COPY_BYTES = 1 << 20
 _LONGEST_REASON = 200
 
@@ -198,13 +198,13 @@ def url_text(url: str) -> str:
 
 def is_pattern(path: str) -> bool:
     """Return whether a path names several files by a pattern, and is not the name of a file itself."""
-    return bool(_MAGIC.search(path)) and not os.path.lexists(path)
+    return glob.has_magic(path) and not os.path.lexists(path)
 
 
 def _divided(path: str) -> tuple[str, str]:
     """Return the folder before the first part of a path that has wildcards, and that part with all behind it."""
     parts = path.split("/")
-    first = next((number for number, part in enumerate(parts) if _MAGIC.search(part)), len(parts))
+    first = next((number for number, part in enumerate(parts) if glob.has_magic(part)), len(parts))
     return "/".join(parts[:first]), "/".join(parts[first:])
 
 

@@ -24,6 +24,7 @@ from bothways.data.dialect import FORMATS, Dialect, TableFormat, format_of
 from bothways.data.excel import ExcelTable
 from bothways.data.json_files import JsonTable
 from bothways.data.memory import open_memory
+from bothways.data.storage import is_pattern, is_url
 from bothways.data.table import Chunk, Table, TableWriter, Values
 from bothways.errors import ConfigError, DataError, path_text, quoted
 from bothways.files import STANDARD_STREAM, open_for_reading, open_for_writing, split_suffix, zip_member
@@ -49,7 +50,6 @@ DataFrame of pandas or polars, an Arrow table or a Dataset of Hugging Face."""
 
 _TEXT_FORMATS = ("csv", "tsv")
 _SEEKABLE_FORMATS = ("parquet", "arrow", "excel")
-_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _JSON = re.compile(rb'\s*(\[\s*\{|\{\s*")')
 _HEAD_BYTES = 512
 _SIGNATURES = {
@@ -172,7 +172,7 @@ def refuse_url(path: str) -> None:
     Raises:
         DataError: It is.
     """
-    if _URL.match(path):
+    if is_url(path):
         raise DataError(f"{path} is a URL, expected the path of a file. Download the file first")
 
 
@@ -183,7 +183,7 @@ def matching_paths(path: str) -> list[str]:
         DataError: No file matches, or the path is a URL.
     """
     refuse_url(path)
-    if not glob.has_magic(path) or os.path.lexists(path):
+    if not is_pattern(path):
         return [path]
     found = sorted(match for match in glob.glob(path, recursive=True) if Path(match).is_file())  # noqa: PTH207
     if not found:

@@ -26,7 +26,6 @@ from bothways.evaluation.shards import RECORDS
 from bothways.runtime.classifier import Classifier, load, require_digest
 
 _REPORT_S = 0.2
-_HASHED_BYTES = 1 << 20
 
 
 def main() -> None:
@@ -38,13 +37,16 @@ def main() -> None:
     files: queue.SimpleQueue[Stored] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(files,), daemon=True).start()
     model: Classifier | None = None
+    source: Storage | None = None
+    out: Storage | None = None
     while True:
         file = files.get()
         try:
-            if model is None:
+            if model is None or source is None or out is None:
+                source, out = Storage(job["source"]), Storage(job["out"])
                 model = load(job["bundle"], early_exit=job["early_exit"], precision=job["precision"], threads=1)
                 require_digest(model.digest, job["digest"], job["bundle"], "this call")
-            _report("done", **_Shard(job, file).scored(model))
+            _report("done", **_Shard(job["options"], source, out, file).scored(model))
         except BothwaysError as error:
             _report("done", error=str(error), kind=type(error).__name__)
 
@@ -66,10 +68,8 @@ def _report(report: str, **values: object) -> None:
 class _Shard:
     """A file to score, and its record."""
 
-    def __init__(self, job: dict[str, Any], file: Stored) -> None:
-        self._options: dict[str, Any] = job["options"]
-        self._file = file
-        self._source, self._out = Storage(job["source"]), Storage(job["out"])
+    def __init__(self, options: dict[str, Any], source: Storage, out: Storage, file: Stored) -> None:
+        self._options, self._source, self._out, self._file = options, source, out, file
         self._target = f"{self._out.path}/{file.name}"
         self._record_path = f"{self._out.path}/{RECORDS}/files/{file.name}.json"
         record = self._out.size_of(self._record_path)
@@ -153,11 +153,8 @@ class _Shard:
 
 
 def _digest(path: Path) -> str:
-    found = hashlib.sha256()
     with path.open("rb") as file:
-        while content := file.read(_HASHED_BYTES):
-            found.update(content)
-    return found.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 if __name__ == "__main__":
