@@ -132,6 +132,15 @@ class Storage:
                 stream.write(content)
             self._publish(unfinished, path)
 
+    def remove(self, path: str) -> None:
+        """Remove a file.
+
+        Raises:
+            DataError: It cannot be removed.
+        """
+        with self._errors("removed"):
+            self._files.delete_file(path)
+
     def fetch(self, path: str, target: Path) -> None:
         """Copy a file to the disk.
 

@@ -127,8 +127,11 @@ class _Shard:
             on_invalid=lambda row: invalid.update([row.reason]),
         )
         size = output.stat().st_size
+        listed = f"{self._target}.invalid.jsonl"
         if listing.exists():
-            self._out.publish(listing, f"{self._target}.invalid.jsonl")
+            self._out.publish(listing, listed)
+        elif self._record is not None and self._out.size_of(listed) is not None:
+            self._out.remove(listed)  # the input that had invalid rows was corrected
         self._out.publish(output, self._target)
         self._write_record(digest, rows, size)
         return {"rows": rows, "unreadable": unreadable, "invalid": invalid}

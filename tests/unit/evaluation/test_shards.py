@@ -108,6 +108,10 @@ def test_rows_left_out_are_listed_beside_each_file(source: Path, bundle_path: Pa
     assert found.invalid.total() == 1
     (listed,) = map(json.loads, (out / "a.jsonl.invalid.jsonl").read_text().splitlines())
     assert "missing" in listed["reason"]
+    (source / "a.jsonl").write_text('{"text": "corrected"}\n{"text": "a film"}\n')
+    again = bothways.score_files(bundle_path, f"{source}/*.jsonl", out, workers=1, drop_invalid=True, abstain=True)
+    assert again.rows == 2
+    assert set(contents(out)) == {"a.jsonl"}, "a list of rows that are no longer left out would be wrong"
 
 
 def test_a_folder_holds_predictions_of_one_bundle_with_one_set_of_options(
