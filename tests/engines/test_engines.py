@@ -37,7 +37,7 @@ def run_python(*arguments: str, folder: Path, fails_with: str | None = None) -> 
         [str(PYTHON), *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=600
     )
     if fails_with is not None:
-        assert finished.returncode == 1
+        assert finished.returncode != 0  # 1, or a signal: Daft's threads may abort the process while it exits
         assert fails_with in finished.stderr
         return
     assert finished.returncode == 0, finished.stdout + finished.stderr
