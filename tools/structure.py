@@ -13,7 +13,7 @@ from pathlib import Path
 SRC = Path(__file__).parents[1] / "src" / "bothways"
 
 LAYERS = [
-    {"version", "errors", "arguments", "schema", "strict_json", "toml_file", "terminal", "files", "processes"},
+    {"version", "errors", "arguments", "schema", "strict_json", "toml_file", "terminal", "files", "processes", "pages"},
     {"text"},
     {"tasks"},
     {"data"},
