@@ -51,6 +51,8 @@ from bothways.evaluation.benchmark import Benchmark, SpeedResult, benchmark
 from bothways.evaluation.early_exit import fit_early_exit
 from bothways.evaluation.evaluate import Evaluation, evaluate
 from bothways.evaluation.precision import PrecisionComparison, compare_precision
+from bothways.evaluation.report.numbers import Report
+from bothways.evaluation.report.report import report
 from bothways.evaluation.score import score
 from bothways.evaluation.shards import FilesProgress, ScoredFiles, score_files
 from bothways.interop.direction import DirectionVerdict
@@ -94,6 +96,7 @@ __all__ = [
     "Pack",
     "PrecisionComparison",
     "Prediction",
+    "Report",
     "ScoredFiles",
     "ShapeError",
     "Signature",
@@ -118,6 +121,7 @@ __all__ = [
     "load",
     "pretrain",
     "push_to_hub",
+    "report",
     "score",
     "score_files",
     "sign",

@@ -29,6 +29,7 @@ from bothways.cli.packs import packs
 from bothways.cli.predict import predict
 from bothways.cli.pretrain import pretrain
 from bothways.cli.push import push
+from bothways.cli.report import report
 from bothways.cli.serve import serve
 from bothways.cli.sign import sign
 from bothways.cli.train import train
@@ -87,6 +88,7 @@ _COMMANDS = (
     train,
     predict,
     evaluate,
+    report,
     serve,
     verify,
     sign,

@@ -11,7 +11,6 @@ from rich.table import Table
 
 import bothways
 from bothways.bundle.manifest import EarlyExit, EarlyExitPoint
-from bothways.cli.metrics import metric_text
 from bothways.cli.options import (
     BundlePath,
     DelimiterOption,
@@ -25,6 +24,7 @@ from bothways.cli.options import (
     output_console,
 )
 from bothways.errors import path_text
+from bothways.tasks.metrics import metric_text
 from bothways.terminal import SafeConsole
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 import bothways
 from bothways import strict_json
 from bothways.bundle.parity import ENSEMBLE
-from bothways.cli.metrics import UNDEFINED, invalid_text, metric_text, metric_texts, metrics_table
+from bothways.cli.metrics import invalid_text, metrics_table
 from bothways.cli.options import (
     BundlePath,
     DelimiterOption,
@@ -27,7 +27,7 @@ from bothways.cli.options import (
 from bothways.evaluation.evaluate import UnknownLabels
 from bothways.files import open_for_writing, refuse_unusable
 from bothways.tasks.labels import label_text
-from bothways.tasks.metrics import few_rows_warning
+from bothways.tasks.metrics import UNDEFINED, few_rows_warning, metric_text, metric_texts
 
 
 def evaluate(

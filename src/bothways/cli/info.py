@@ -10,11 +10,11 @@ from bothways.bundle.hub import local_path
 from bothways.bundle.manifest import EarlyExit, Kind, Manifest, TrainingRecord
 from bothways.bundle.read import read_manifest
 from bothways.bundle.signature import read_signature
-from bothways.cli.metrics import metric_text, metric_texts
 from bothways.cli.options import BundlePath, output_console
 from bothways.errors import path_text, quoted
 from bothways.tasks.classification import thresholds_text
 from bothways.tasks.labels import kind_text
+from bothways.tasks.metrics import metric_text, metric_texts
 
 
 def info(bundle: BundlePath) -> None:

@@ -10,44 +10,9 @@ from rich.table import Table
 from bothways.bundle.manifest import TrainingRecord
 from bothways.data.invalid import summary
 from bothways.errors import path_text
+from bothways.tasks.metrics import metric_texts, metric_title
 from bothways.tasks.task import InvalidRow
 from bothways.terminal import SafeConsole
-
-_TITLES = {
-    "loss": "loss",
-    "accuracy": "accuracy",
-    "subset_accuracy": "subset accuracy",
-    "macro_f1": "macro F1",
-    "micro_f1": "micro F1",
-    "weighted_f1": "weighted F1",
-    "log_loss": "log loss",
-    "ece": "ECE",
-    "calibration_error": "ECE",
-    "calibration_error_before": "ECE before calibration",
-    "roc_auc": "ROC-AUC",
-    "average_precision": "average precision",
-    "rmse": "RMSE",
-    "mae": "MAE",
-    "r2": "R²",
-    "spearman": "Spearman",
-}
-UNDEFINED = "–"
-_SHARES = {"accuracy", "subset_accuracy"}
-_IN_UNIT_OF_TARGET = {"rmse", "mae"}
-
-
-def metric_text(name: str, value: float | None) -> str:
-    """Return a metric with the digits that are worth reading, or a dash if it is not defined."""
-    if value is None:
-        return UNDEFINED
-    if name in _SHARES:
-        return f"{value:.2%}"
-    return f"{value:.5g}" if name in _IN_UNIT_OF_TARGET else f"{value:.4f}"
-
-
-def metric_texts(metrics: Mapping[str, float]) -> dict[str, str]:
-    """Return each metric as text."""
-    return {name: metric_text(name, value) for name, value in metrics.items()}
 
 
 def metrics_table(first: str, rows: Mapping[str, Mapping[str, str]], title: str | None = None) -> Table:
@@ -62,7 +27,7 @@ def metrics_table(first: str, rows: Mapping[str, Mapping[str, str]], title: str 
     table.add_column(first)
     names = list(dict.fromkeys(name for texts in rows.values() for name in texts))
     for name in names:
-        table.add_column(_TITLES.get(name, name), justify="right")
+        table.add_column(metric_title(name), justify="right")
     for row, texts in rows.items():
         table.add_row(row, *(texts.get(name, "") for name in names))
     return table

@@ -12,7 +12,7 @@ import bothways
 from bothways.bundle.hub import local_path
 from bothways.bundle.manifest import Manifest
 from bothways.bundle.read import read_manifest
-from bothways.cli.metrics import invalid_text, metric_texts, metrics_table
+from bothways.cli.metrics import invalid_text, metrics_table
 from bothways.cli.options import (
     BundlePath,
     DelimiterOption,
@@ -27,6 +27,7 @@ from bothways.cli.options import (
     output_console,
 )
 from bothways.errors import ConfigError, path_text
+from bothways.tasks.metrics import metric_texts
 
 _UNITS = {"probabilities": "a probability", "values": "a value (relative to the scale of its target)"}
 

@@ -7,11 +7,12 @@ The metrics are those of scikit-learn, computed by the model's task.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bothways.arguments import as_flag, as_names, checked, one_of, optional
 from bothways.bundle.parity import ENSEMBLE
@@ -20,7 +21,8 @@ from bothways.data.invalid import as_json
 from bothways.data.tables import TableSource
 from bothways.errors import DependencyMissing
 from bothways.evaluation.inputs import LabelColumns, ModelSource, load_model, read_rows
-from bothways.tasks.labels import LabelValue, in_order
+from bothways.evaluation.scored_rows import ScoredRows, scored_rows
+from bothways.tasks.labels import LabelValue
 from bothways.tasks.metrics import ClassMetrics, Scores
 from bothways.tasks.task import InvalidRow, Targets, Task, TaskName
 from bothways.text.fields import TextColumns
@@ -168,29 +170,27 @@ def evaluate(
         keep_unknown=unknown_labels == "count",
         unknown_advice="; --unknown-labels count counts such rows as errors",
     )
-    unknown = [classifier.task.unknown(each) for each in rows.labels]
-    new = in_order(label for labels in unknown for label in labels)
-    task = classifier.task.extended(new)
-    targets = task.targets(rows)
-    # No model predicts an unknown label, so its probability is 0.
-    zeros = np.zeros((len(rows), len(new)))
-    scores = {name: np.hstack([values, zeros]) for name, values in classifier.scores_by_direction(rows.texts).items()}
-    read_all = {name: values for name, values in scores.items() if not np.isnan(values).any()}
-    by_direction = {name: task.metrics(values, targets) for name, values in read_all.items()}
+    return evaluation_of(scored_rows(classifier, rows))
+
+
+def evaluation_of(scored: ScoredRows) -> Evaluation:
+    """Return the metrics of rows with scores."""
+    task, targets = scored.task, scored.targets
+    by_direction = {name: task.metrics(values, targets) for name, values in scored.complete.items()}
     ensemble = by_direction[ENSEMBLE]
     return Evaluation(
-        data=rows.name,
-        rows=len(rows),
+        data=scored.rows.name,
+        rows=len(scored.rows),
         task=task.name,
         labels=task.label_values,
-        digest=classifier.digest,
+        digest=scored.digest,
         summary={name: metrics.summary for name, metrics in by_direction.items()},
-        intervals=confidence_intervals(task, scores[ENSEMBLE], targets),
+        intervals=confidence_intervals(task, scored.scores[ENSEMBLE], targets),
         classes=ensemble.classes,
         targets={name: dict(found) for name, found in ensemble.targets.items()},
         confusion=None if ensemble.confusion is None else ensemble.confusion.tolist(),
-        invalid=rows.invalid,
-        unknown=sum(map(bool, unknown)),
+        invalid=scored.rows.invalid,
+        unknown=scored.unknown,
     )
 
 
@@ -204,12 +204,22 @@ def confidence_intervals(task: Task, scores: Scores, targets: Targets) -> dict[s
         scores: Scores of the rows, (N, C).
         targets: Targets of the rows.
     """
-    rng = np.random.default_rng(_SEED)
     found: dict[str, list[float]] = defaultdict(list)
-    for _ in range(RESAMPLES):
-        rows = rng.integers(0, len(scores), len(scores))
+    for rows in resamples(len(scores)):
         for name, value in task.headline_metrics(scores[rows], targets[rows]).items():
             found[name].append(value)
+    return {name: percentiles(values) for name, values in found.items()}
+
+
+def resamples(count: int) -> Iterator[NDArray[np.int64]]:
+    """Yield the rows of each resample of a bootstrap, (N,), always the same ones."""
+    rng = np.random.default_rng(_SEED)
+    for _ in range(RESAMPLES):
+        yield rng.integers(0, count, count)
+
+
+def percentiles(values: Sequence[float]) -> tuple[float, float]:
+    """Return the bounds of the 95 % interval of the values of a bootstrap."""
     tail = (1 - CONFIDENCE) / 2
-    bounds = {name: np.quantile(values, [tail, 1 - tail]).tolist() for name, values in found.items()}
-    return {name: (low, high) for name, (low, high) in bounds.items()}
+    low, high = np.quantile(values, [tail, 1 - tail]).tolist()
+    return low, high

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -130,6 +130,6 @@ def thinned(count: int, most: int) -> list[int]:
     return [round(number * (count - 1) / (most - 1)) for number in range(most)]
 
 
-def as_points(values: Sequence[float]) -> tuple[float, ...]:
+def as_points(values: Iterable[float]) -> tuple[float, ...]:
     """Return values as plain floats."""
     return tuple(map(float, values))

@@ -54,12 +54,14 @@ table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabu
 caption { text-align: left; color: var(--soft); padding: .4rem 0; }
 th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-top: 1px solid var(--line); vertical-align: top; }
 thead th { border-top: 0; color: var(--soft); font-weight: 600; vertical-align: bottom; }
-tbody th { font-weight: 600; max-width: 18rem; overflow-wrap: anywhere; unicode-bidi: isolate; }
-td { max-width: 34rem; overflow-wrap: anywhere; unicode-bidi: isolate; }
-.number { text-align: right; white-space: nowrap; }
+tbody th { font-weight: 600; min-width: 6.5rem; max-width: 18rem; overflow-wrap: anywhere; unicode-bidi: isolate; }
+td { max-width: 34rem; overflow-wrap: break-word; unicode-bidi: isolate; }
+td:not(.number):last-child { overflow-wrap: anywhere; min-width: 24rem; }
+.number { text-align: right; white-space: nowrap; } tbody th.number { min-width: 0; }
 .matrix th, .matrix td { padding: .25rem .55rem; }
 .matrix .right { outline: 2px solid var(--edge); outline-offset: -2px; }
-.matrix thead th { max-width: 7rem; overflow-wrap: anywhere; white-space: normal; unicode-bidi: isolate; }
+.matrix thead th { max-width: 9rem; overflow-wrap: break-word; white-space: normal; unicode-bidi: isolate; }
+.matrix thead th:first-child { max-width: none; white-space: nowrap; }
 SHADES
 details { margin-top: .4rem; font-size: .9rem; }
 summary { cursor: pointer; color: var(--soft); }
@@ -99,6 +101,8 @@ footer { margin-top: 3rem; font-size: .9rem; }
   h2, h3, figcaption { break-after: avoid; }
   .figures { grid-template-columns: 1fr 1fr; }
   .scroll { overflow: visible; }
+  td:not(.number):last-child { min-width: 10rem; }
+  table { font-size: .85em; }
 }
 """
 _SHADES = "\n".join(f".shade-{step} {{ background: rgba(var(--shade), {step * 0.08:.2f}); }}" for step in range(1, 9))

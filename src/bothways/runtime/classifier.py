@@ -288,7 +288,11 @@ class Classifier:
         Raises:
             TextError: ``texts`` is a single string, or one of the texts cannot be read.
         """
-        rows = [prediction.scores for prediction in self.stream(texts)]
+        return self.gathered(self.stream(texts))
+
+    def gathered(self, predictions: Iterable[Prediction]) -> dict[str, Scores]:
+        """Return the scores of predictions as ``scores_by_direction`` does, each (N, C) float64."""
+        rows = [prediction.scores for prediction in predictions]
         names = [*self.scored_by, ENSEMBLE]
         shape = (len(rows), self.task.outputs)
         unread = np.full(self.task.outputs, np.nan)

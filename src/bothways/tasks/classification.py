@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bothways.errors import ConfigError, DataError, quoted
-from bothways.tasks import labels
+from bothways.tasks import labels, metrics
 from bothways.tasks.metrics import Scores
 from bothways.tasks.task import Label, LabeledTexts, SoftLabel, TaskRecord
 
@@ -149,3 +149,13 @@ def thresholds_text(thresholds: tuple[float, ...]) -> str:
     """Return thresholds in a few words: the value, or the range."""
     lowest, highest = min(thresholds), max(thresholds)
     return f"{lowest:.4g}" if lowest == highest else f"{lowest:.4g} to {highest:.4g}, by label"
+
+
+def agreement(is_same: NDArray[np.bool_]) -> list[tuple[str, NDArray[np.bool_]]]:
+    """Return the texts for which two members have the same answer, and those for which they have not."""
+    return [("same answer", is_same), ("different answers", ~is_same)]
+
+
+def error_interval(errors: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the 95 % Wilson interval of a share of wrong texts, (N,) of 0 and 1."""
+    return metrics.wilson_interval(round(float(errors.sum())), len(errors))

@@ -25,6 +25,27 @@ Confusion = NDArray[np.int64]
 
 SHARES = ("accuracy", "subset_accuracy")
 """Metrics that are a share of the rows."""
+_TITLES = {
+    "loss": "loss",
+    "accuracy": "accuracy",
+    "subset_accuracy": "subset accuracy",
+    "macro_f1": "macro F1",
+    "micro_f1": "micro F1",
+    "weighted_f1": "weighted F1",
+    "log_loss": "log loss",
+    "ece": "ECE",
+    "calibration_error": "ECE",
+    "calibration_error_before": "ECE before calibration",
+    "roc_auc": "ROC-AUC",
+    "average_precision": "average precision",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "r2": "R²",
+    "spearman": "Spearman",
+}
+UNDEFINED = "–"
+"""What is shown for a metric that is not defined."""
+_IN_UNIT_OF_TARGET = {"rmse", "mae"}
 _FEW_ROWS = 50
 CALIBRATION_BINS = 15
 SMALLEST_PROBABILITY = 1e-12
@@ -279,3 +300,22 @@ def regression_metrics(values: NDArray[np.float64], true: NDArray[np.float64]) -
 def without_undefined(**metrics: float | None) -> dict[str, float]:
     """Return the metrics that are defined."""
     return {name: value for name, value in metrics.items() if value is not None}
+
+
+def metric_title(name: str) -> str:
+    """Return what people call a metric."""
+    return _TITLES.get(name, name)
+
+
+def metric_text(name: str, value: float | None) -> str:
+    """Return a metric with the digits that are worth reading, or a dash if it is not defined."""
+    if value is None:
+        return UNDEFINED
+    if name in SHARES:
+        return f"{value:.2%}"
+    return f"{value:.5g}" if name in _IN_UNIT_OF_TARGET else f"{value:.4f}"
+
+
+def metric_texts(metrics: Mapping[str, float]) -> dict[str, str]:
+    """Return each metric as text."""
+    return {name: metric_text(name, value) for name, value in metrics.items()}

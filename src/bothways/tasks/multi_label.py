@@ -9,13 +9,14 @@ import functools
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bothways.errors import ConfigError, DataError, quoted
-from bothways.tasks import classification, constant, metrics
+from bothways.pages.figures import Figure
+from bothways.tasks import classification, constant, figures, metrics
 from bothways.tasks.labels import (
     KNOWN_SHOWN,
     KnownLabels,
@@ -458,6 +459,62 @@ class MultiLabel(Task):
             average_precision=metrics.mean_over_labels(metrics.average_precision, scores, is_true),
         )
         return Metrics(summary, counts.classes(self.label_values))
+
+    @property
+    def error_name(self) -> str:
+        """The share of texts with a wrong set of labels."""
+        return "rate of wrong label sets"
+
+    @property
+    def confidence_note(self) -> str:
+        """The probability that all decisions are right."""
+        return "Confidence is the product of the probabilities of the decisions about all labels."
+
+    def row_errors(self, scores: Scores, targets: Targets) -> NDArray[np.float64]:
+        """Return 1 for each text with a label too many or too few, (N,)."""
+        return np.asarray((self.chosen(scores) != (targets > 0.5)).any(axis=1), dtype=np.float64)
+
+    def error_interval(self, errors: NDArray[np.float64]) -> tuple[float, float]:
+        """Return the Wilson interval of the share of wrong texts."""
+        return classification.error_interval(errors)
+
+    def confidence(self, scores: Scores) -> NDArray[np.float64]:
+        """Return the product of the probabilities of the decisions about all labels, (N,)."""
+        return np.asarray(np.where(self.chosen(scores), scores, 1 - scores).prod(axis=1), dtype=np.float64)
+
+    def agreement(self, first: Scores, second: Scores) -> list[tuple[str, NDArray[np.bool_]]]:
+        """Return the texts with the same set of labels, and those with different sets."""
+        return classification.agreement((self.chosen(first) == self.chosen(second)).all(axis=1))
+
+    def answer(self, scores: Scores) -> str:
+        """Return the assigned labels."""
+        return self._joined(self.chosen(scores))
+
+    def truth(self, target: Any) -> str:
+        """Return the labels."""
+        return self._joined(np.asarray(target) > 0.5)
+
+    def _joined(self, flags: NDArray[np.bool_]) -> str:
+        joiner = f" {self.separator or DEFAULT_SEPARATOR} "
+        chosen = [label_text(label) for label, flag in zip(self.label_values, flags, strict=True) if flag]
+        return joiner.join(chosen) or "no label"
+
+    def figures(self, scores: Mapping[str, Scores], targets: Targets) -> list[Figure]:
+        """Return metrics per label, reliability, precision and recall, risk and coverage, and curves per threshold."""
+        *_, ensemble = scores.values()
+        is_true = targets > 0.5
+        by_member = {name: (self.confidence(rows), self.row_errors(rows, targets)) for name, rows in scores.items()}
+        return [
+            figures.class_table(self.metrics(ensemble, targets).classes, self.thresholds),
+            figures.reliability(ensemble.ravel(), is_true.ravel(), "each label of each text (ensemble)"),
+            figures.risk_coverage_chart(by_member, self.error_name, self.confidence_note),
+            figures.precision_recall_chart(
+                {name: rows.ravel() for name, rows in scores.items()},
+                is_true.ravel(),
+                "all labels together (micro-average)",
+            ),
+            *figures.threshold_charts(ensemble, is_true, self.label_values, self.thresholds),
+        ]
 
     def why_constant(self, scores: Scores, targets: Targets) -> str | None:
         """Compare with the same labels for every text."""

@@ -13,13 +13,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bothways.errors import ConfigError, DataError, quoted
-from bothways.tasks import classification, constant, metrics
+from bothways.pages.figures import Figure
+from bothways.tasks import classification, constant, figures, metrics
 from bothways.tasks.labels import LONGEST_LABEL, as_list, printed_items
 from bothways.tasks.metrics import Metrics, Scores
 from bothways.tasks.stratification import held_texts
@@ -78,6 +79,7 @@ class Regression(Task):
     """In the unit of ``difference``, which is a logit here. A probability changes by at most a quarter of the change of
     its logit, so this is the 0.1 that classifiers may differ by."""
     learns_probabilities: ClassVar[bool] = False
+    error_is_share: ClassVar[bool] = False
     score_kind: ClassVar[Literal["probabilities", "values"]] = "values"
     selection_note: ClassVar[str] = ""
     headline: ClassVar[tuple[str, ...]] = ("rmse", "mae", "r2", "spearman")
@@ -339,6 +341,57 @@ class Regression(Task):
         """Return the metrics of ``headline_metrics``, and for several targets those of each."""
         each = zip(self.target_names, self._metrics_by_target(scores, targets), strict=False)
         return Metrics(self.headline_metrics(scores, targets), targets=dict(each))
+
+    @property
+    def error_name(self) -> str:
+        """The mean absolute error, for several targets in the scale of each."""
+        return "mean absolute error" if self.outputs == 1 else "scaled mean absolute error"
+
+    @property
+    def confidence_note(self) -> str:
+        """Empty: a value has no confidence."""
+        return ""
+
+    def row_errors(self, scores: Scores, targets: Targets) -> NDArray[np.float64]:
+        """Return the absolute error of each text, (N,). For several targets the mean of each in its scale."""
+        errors = np.abs(scores - targets)
+        return np.asarray(errors[:, 0] if self.outputs == 1 else (errors / self.units).mean(axis=1), dtype=np.float64)
+
+    def error_interval(self, errors: NDArray[np.float64]) -> tuple[float, float]:
+        """Return the interval of a mean by its standard error."""
+        margin = 1.96 * float(errors.std()) / math.sqrt(len(errors))
+        return max(0.0, float(errors.mean()) - margin), float(errors.mean()) + margin
+
+    def confidence(self, scores: Scores) -> None:
+        """Return None: a value has no confidence."""
+        del scores
+
+    def agreement(self, first: Scores, second: Scores) -> list[tuple[str, NDArray[np.bool_]]]:
+        """Return quarters of the texts, from those with the closest values to those with the most different ones."""
+        order = metrics.ranks(self.row_errors(first, second))
+        quarters = np.minimum(((order - 1) * 4 / len(order)).astype(np.int64), 3)
+        names = ("closest quarter", "second quarter", "third quarter", "farthest quarter")
+        return [(name, quarters == number) for number, name in enumerate(names)]
+
+    def answer(self, scores: Scores) -> str:
+        """Return the value of each target."""
+        values = [f"{value:.4g}" for value in scores.tolist()]
+        return ", ".join(
+            [f"{name} {value}" for name, value in zip(self.target_names, values, strict=True)]
+            if self.target_names
+            else values
+        )
+
+    def truth(self, target: Any) -> str:
+        """Return the true value of each target."""
+        return self.answer(np.asarray(target, dtype=np.float64))
+
+    def figures(self, scores: Mapping[str, Scores], targets: Targets) -> list[Figure]:
+        """Return metrics per target, predicted against true values, and their differences."""
+        *_, ensemble = scores.values()
+        by_target = self.metrics(ensemble, targets).targets
+        tables: list[Figure] = [figures.target_table(by_target)] if by_target else []
+        return [*tables, *figures.value_charts(ensemble, targets, self.output_names)]
 
     def why_constant(self, scores: Scores, targets: Targets) -> str | None:
         """Compare with always the mean of the training targets."""

@@ -9,13 +9,14 @@ import functools
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bothways.errors import DataError, quoted
-from bothways.tasks import classification, constant, metrics
+from bothways.pages.figures import Figure
+from bothways.tasks import classification, constant, figures, metrics
 from bothways.tasks.labels import (
     LARGEST_WEIGHT,
     KnownLabels,
@@ -25,6 +26,7 @@ from bothways.tasks.labels import (
     in_order,
     kind_of,
     kind_text,
+    label_text,
     label_value,
     parse_label,
     printed_items,
@@ -301,6 +303,62 @@ class SingleLabel(Task):
             average_precision=metrics.mean_over_labels(metrics.average_precision, ranked, is_relevant),
         )
         return Metrics(summary, by_class.classes(self.label_values), counts)
+
+    @property
+    def error_name(self) -> str:
+        """The share of texts whose label is wrong."""
+        return "error rate"
+
+    @property
+    def confidence_note(self) -> str:
+        """The probability of the label."""
+        return "Confidence is the probability of the predicted label."
+
+    def row_errors(self, scores: Scores, targets: Targets) -> NDArray[np.float64]:
+        """Return 1 for each text whose most probable label is wrong, (N,)."""
+        return np.asarray(scores.argmax(axis=1) != targets, dtype=np.float64)
+
+    def error_interval(self, errors: NDArray[np.float64]) -> tuple[float, float]:
+        """Return the Wilson interval of the error rate."""
+        return classification.error_interval(errors)
+
+    def confidence(self, scores: Scores) -> NDArray[np.float64]:
+        """Return the probability of the most probable label, (N,)."""
+        return np.asarray(scores.max(axis=1), dtype=np.float64)
+
+    def agreement(self, first: Scores, second: Scores) -> list[tuple[str, NDArray[np.bool_]]]:
+        """Return the texts with the same label, and those with different labels."""
+        return classification.agreement(first.argmax(axis=1) == second.argmax(axis=1))
+
+    def answer(self, scores: Scores) -> str:
+        """Return the most probable label."""
+        return label_text(self.label_values[int(scores.argmax())])
+
+    def truth(self, target: Any) -> str:
+        """Return the label."""
+        return label_text(self.label_values[int(target)])
+
+    def figures(self, scores: Mapping[str, Scores], targets: Targets) -> list[Figure]:
+        """Return confusion, metrics per class, reliability, precision and recall, risk and coverage."""
+        *_, ensemble = scores.values()
+        found = self.metrics(ensemble, targets)
+        assert found.confusion is not None
+        is_true = np.eye(len(self.labels), dtype=np.bool_)[targets]
+        columns, what = slice(None), "all labels together, each against the rest (micro-average)"
+        if len(self.labels) == 2:
+            columns, what = slice(1, 2), f"the label {quoted(label_text(self.label_values[1]), 40)}"
+        by_member = {name: (self.confidence(rows), self.row_errors(rows, targets)) for name, rows in scores.items()}
+        return [
+            figures.confusion_figure(found.confusion, self.label_values),
+            figures.class_table(found.classes),
+            figures.reliability(
+                ensemble.max(axis=1), ensemble.argmax(axis=1) == targets, "the predicted label (ensemble)"
+            ),
+            figures.risk_coverage_chart(by_member, self.error_name, self.confidence_note),
+            figures.precision_recall_chart(
+                {name: rows[:, columns].ravel() for name, rows in scores.items()}, is_true[:, columns].ravel(), what
+            ),
+        ]
 
     def why_constant(self, scores: Scores, targets: Targets) -> str | None:
         """Compare with always the largest class of the validation rows."""

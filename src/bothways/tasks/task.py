@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bothways.errors import ConfigError
+from bothways.pages.figures import Figure
 from bothways.tasks.labels import LabelKind, LabelValue
 from bothways.tasks.metrics import Metrics, Scores
 from bothways.text.fields import Text
@@ -523,6 +524,64 @@ class Task(ABC):
     @abstractmethod
     def metrics(self, scores: Scores, targets: Targets) -> Metrics:
         """Return all metrics of scores, (N, C)."""
+
+    # Reports
+
+    error_is_share: ClassVar[bool] = True
+    """Whether the mean of ``row_errors`` is a share of the texts."""
+
+    @property
+    @abstractmethod
+    def error_name(self) -> str:
+        """What ``row_errors`` are on average, such as ``error rate``."""
+
+    @property
+    @abstractmethod
+    def confidence_note(self) -> str:
+        """How ``confidence`` is defined, as a sentence; empty if a model of this task has none."""
+
+    @abstractmethod
+    def row_errors(self, scores: Scores, targets: Targets) -> NDArray[np.float64]:
+        """Return the error of each text, (N,): 1 for a wrong answer and 0 for a right one, or a distance.
+
+        Args:
+            scores: Scores of the texts, (N, C).
+            targets: Targets of the texts.
+        """
+
+    @abstractmethod
+    def error_interval(self, errors: NDArray[np.float64]) -> tuple[float, float]:
+        """Return the 95 % confidence interval of the mean of ``row_errors``, (N,) with N at least 1."""
+
+    @abstractmethod
+    def confidence(self, scores: Scores) -> NDArray[np.float64] | None:
+        """Return how sure a model is of each answer, (N,), for scores, (N, C). None if it does not know."""
+
+    @abstractmethod
+    def agreement(self, first: Scores, second: Scores) -> list[tuple[str, NDArray[np.bool_]]]:
+        """Return groups of texts by how far two members agree on them, each with its name and whether it has a text.
+
+        Args:
+            first: Scores of one member, (N, C).
+            second: Scores of the other.
+        """
+
+    @abstractmethod
+    def answer(self, scores: Scores) -> str:
+        """Return what a model answers for one text's scores, (C,), for people."""
+
+    @abstractmethod
+    def truth(self, target: Any) -> str:
+        """Return what is true of one text, given its element of ``targets``, for people."""
+
+    @abstractmethod
+    def figures(self, scores: Mapping[str, Scores], targets: Targets) -> list[Figure]:
+        """Return the charts and tables that a report shows.
+
+        Args:
+            scores: Scores by member, each (N, C). The ensemble comes last.
+            targets: Targets of the texts.
+        """
 
     @abstractmethod
     def why_constant(self, scores: Scores, targets: Targets) -> str | None:
