@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 import pyarrow as pa
 import pytest
@@ -82,6 +84,25 @@ def test_the_card_has_metadata_and_says_how_to_use_the_bundle(hub: Hub, bundle_p
     fields, text = card_of(hub, "ann/words")
     assert fields == {"library_name": "bothways", "tags": ["bothways", "ulmfit", "lstm", "language-model"]}
     assert "--pretrained hf://ann/words" in text
+
+
+def test_the_card_has_the_results_of_an_evaluation(
+    hub: Hub, bundle_path: Path, model: Classifier, tmp_path: Path
+) -> None:
+    labels = [model.labels[number % 3] for number in range(30)]
+    evaluation = bothways.evaluate(model, ([f"text {number}" for number in range(30)], labels))
+    (tmp_path / "e.json").write_text(json.dumps(evaluation.to_dict()))
+    bothways.push_to_hub(bundle_path, "ann/reviews", evaluation=tmp_path / "e.json")
+    fields, text = card_of(hub, "ann/reviews")
+    assert fields["metrics"] == ["accuracy", "macro_f1"]
+    (entry,) = cast("list[dict[str, Any]]", fields["model-index"])
+    assert entry["name"] == "reviews"
+    (result,) = entry["results"]
+    assert result["task"] == {"type": "text-classification"}
+    assert result["dataset"]["split"] == "test"
+    accuracy = next(metric for metric in result["metrics"] if metric["type"] == "accuracy")
+    assert accuracy["value"] == pytest.approx(evaluation.summary["ensemble"]["accuracy"], abs=1e-6)
+    assert "**Evaluated on 30 rows of the table:** accuracy" in text
 
 
 def test_a_second_upload_replaces_the_first_and_the_same_again_changes_nothing(

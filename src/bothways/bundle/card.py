@@ -1,11 +1,14 @@
-"""Write the model card of a bundle: what it predicts, how it reads, and its validation metrics.
+"""Write the model card of a bundle: what it predicts, for what, from which data, how well, and its limits.
 
-In: the parts of the manifest. Out: Markdown. States only what was recorded in training.
+In: the parts of the manifest. Out: Markdown. States only what was recorded in training. It has no date and no duration,
+so that the same seed gives the same bytes.
 """
 
 from __future__ import annotations
 
 from bothways.bundle.manifest import LinearMember, Member, TrainingRecord
+from bothways.bundle.parity import ENSEMBLE
+from bothways.tasks.metrics import metric_text, metric_title
 from bothways.tasks.task import Task
 from bothways.text.fields import FIELD
 
@@ -22,7 +25,44 @@ def write_card(
         linear: The linear member, if the bundle has one.
     """
     lines = [f"# A bothways {task.title if task else 'language-model pack'}", "", *(task.card() if task else [])]
-    lines += ["| direction | special tokens | vocabulary | embedding | hidden | layers |", "|---|---|---|---|---|---|"]
+    if headline := headline_text(training):
+        lines += [f"{headline}.", ""]
+    lines += _members(members, linear)
+    command = "predict" if task else "train --pretrained"
+    lines += [
+        "",
+        f"Use it with `bothways {command}` and check it with `bothways verify`. "
+        "It consists of safetensors and JSON only: nothing in it can execute.",
+    ]
+    if task:
+        lines += [
+            "",
+            "## Intended use",
+            "",
+            "For texts like those it was trained on: the same kind, language and time, with the same meaning of "
+            f"{'the labels' if task.labels else 'the target'}. Evaluate it on labeled rows of your own first: "
+            "`bothways evaluate` prints the metrics, and `bothways report` writes a page.",
+        ]
+    lines += ["", "## Training", "", *_made_by(training), *_training_data(training)]
+    lines += _validation(task, training)
+    lines += ["", "## Limitations", "", *_limitations(task, training), ""]
+    return "\n".join(lines)
+
+
+def headline_text(training: TrainingRecord) -> str:
+    """Return the ensemble's headline metrics on the validation rows with their intervals; empty if not recorded."""
+    found = training.validation.get(ENSEMBLE, {})
+    parts = [
+        f"{metric_title(name)} {metric_text(name, found[name])} "
+        f"(95 % interval {' to '.join(metric_text(name, bound) for bound in bounds)})"
+        for name, bounds in training.validation_intervals.items()
+        if name in found
+    ]
+    return f"On {training.rows.get('validation', 0):,} validation rows: {', '.join(parts)}" if parts else ""
+
+
+def _members(members: list[Member], linear: LinearMember | None) -> list[str]:
+    lines = ["| direction | special tokens | vocabulary | embedding | hidden | layers |", "|---|---|---|---|---|---|"]
     for member in members:
         sizes = member.architecture
         lines.append(
@@ -38,7 +78,11 @@ def write_card(
             f"A linear model of {linear.words:,} n-grams of words and {linear.characters:,} of characters has the "
             f"weight {linear.weight:.2g} in the ensemble.",
         ]
-    lines += ["", *_made_by(training)]
+    return lines
+
+
+def _training_data(training: TrainingRecord) -> list[str]:
+    lines = []
     if training.pretrained:
         lines.append(f"Started from the pack {training.pretrained_name or ''} with digest {training.pretrained}.")
     if len(training.text_columns) > 1:
@@ -46,21 +90,45 @@ def write_card(
         lines.append(f"A text has the columns {columns}, in this order, joined with the field token `{FIELD}`.")
     if training.about:
         lines += ["", training.about]
+    if training.imported is None:
+        lines += [
+            "",
+            "Time, hardware and energy are not part of a bundle, so that the same seed gives the same bytes. "
+            "The run's `metrics.jsonl` has the time. Energy was not measured.",
+        ]
+    return lines
+
+
+def _validation(task: Task | None, training: TrainingRecord) -> list[str]:
+    """Return the metrics on the validation rows, with the intervals of the ensemble."""
+    if not training.validation:
+        return []
+    note = task.selection_note if task else "the best weights were chosen on them, so they are slightly optimistic"
+    metrics = sorted({metric for row in training.validation.values() for metric in row})
+    lines = ["", "## Metrics", "", f"Metrics on the validation rows{f' ({note})' if note else ''}:", ""]
+    lines += [f"| | {' | '.join(metrics)} |", f"|---|{'---|' * len(metrics)}"]
+    for name, row in training.validation.items():
+        lines.append(f"| {name} | {' | '.join(f'{row[m]:.4f}' if m in row else '' for m in metrics)} |")
+    if intervals := training.validation_intervals:
+        cells = [" to ".join(f"{bound:.4f}" for bound in intervals.get(metric, [])) for metric in metrics]
+        lines.append(f"| {ENSEMBLE}, 95 % interval | {' | '.join(cells)} |")
+    return lines
+
+
+def _limitations(task: Task | None, training: TrainingRecord) -> list[str]:
+    lines = []
     if training.validation:
-        note = task.selection_note if task else "the best weights were chosen on them, so they are slightly optimistic"
-        lines += ["", f"Metrics on the validation rows{f' ({note})' if note else ''}:", ""]
-        metrics = sorted({metric for row in training.validation.values() for metric in row})
-        lines += [f"| | {' | '.join(metrics)} |", f"|---|{'---|' * len(metrics)}"]
-        for name, row in training.validation.items():
-            lines.append(f"| {name} | {' | '.join(f'{row[m]:.4f}' if m in row else '' for m in metrics)} |")
-    command = "predict" if task else "train --pretrained"
+        lines.append("- The metrics hold for rows like the validation rows. Other texts can have more errors.")
+    if task and not task.no_probabilities:
+        lines.append(
+            "- Every text gets an answer, also one that no label fits. The probabilities assume texts as above."
+        )
     lines += [
-        "",
-        f"Use it with `bothways {command}` and check it with `bothways verify`. "
-        "It consists of safetensors and JSON only: nothing in it can execute.",
-        "",
+        "- It was not examined whether errors differ between groups of people. Do that before you use it for decisions "
+        "about people.",
+        "- It contains no texts of the training data. Its vocabulary consists of frequent words and pieces of them.",
     ]
-    return "\n".join(lines)
+    return lines
 
 
 def _made_by(training: TrainingRecord) -> list[str]:

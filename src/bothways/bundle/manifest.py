@@ -377,6 +377,8 @@ class TrainingRecord(Document):
             positions of its lists of 0 and 1. Empty otherwise.
         label_separator: For multi-label: the string between the labels in a cell. None otherwise.
         weight_column: The column of row weights; None if all rows weighed the same.
+        validation_intervals: Lower and upper bound of the 95 % confidence interval of the ensemble's headline metrics
+            on the validation rows (bootstrap over rows). Absent from bundles of earlier versions, and from packs.
     """
 
     bothways_version: str
@@ -390,10 +392,17 @@ class TrainingRecord(Document):
     label_separator: Annotated[str, Field(min_length=1, max_length=LONGEST_LABEL)] | None = None
     rows: Entries[int] = Field(default={})
     validation: Entries[Entries[FiniteFloat]] = Field(default={})
+    validation_intervals: Entries[Annotated[Items[FiniteFloat], Field(min_length=2, max_length=2)]] = Field(default={})
     pretrained: str | None = None
     pretrained_name: str | None = None
     about: Annotated[str, Field(max_length=LONGEST_ABOUT)] | None = None
     hyperparameters: dict[str, object] = Field(default={})
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Leave out the intervals if there are none, so that other manifests are the same as in earlier versions."""
+        fields: dict[str, object] = serialize(self)
+        return {name: value for name, value in fields.items() if value or name != "validation_intervals"}
 
     @model_validator(mode="after")
     def _text_columns_differ(self) -> TrainingRecord:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bothways.arguments import as_flag, as_names, as_path, as_text, checked, optional
+from bothways.bundle.card_results import Evaluated, compute_text, evaluated_text, read_evaluated, results
 from bothways.bundle.hub import HUB_FOLDER, LIBRARY, HubReference, hub_errors, hub_reference, import_hub
 from bothways.bundle.manifest import CARD_FILE, Kind, Manifest
 from bothways.bundle.read import read_bundle, read_manifest
@@ -31,10 +32,17 @@ pip install 'bothways[hub]'
 
 The model is the folder `{folder}`, a bundle with the digest `{digest}`. bothways checks it whenever it reads the files.
 
-{card}"""
+{results}{card}"""
 
 
-@checked(bundle=as_path, repository=as_text, private=as_flag, license=optional(as_text), language=optional(as_names))
+@checked(
+    bundle=as_path,
+    repository=as_text,
+    private=as_flag,
+    license=optional(as_text),
+    language=optional(as_names),
+    evaluation=optional(as_path),
+)
 def push_to_hub(
     bundle: str | os.PathLike[str],
     repository: str,
@@ -42,11 +50,13 @@ def push_to_hub(
     private: bool = False,
     license: str | None = None,  # noqa: A002  (as the metadata)
     language: str | Sequence[str] | None = None,
+    evaluation: str | os.PathLike[str] | None = None,
 ) -> str:
     """Upload a bundle or pack to the Hugging Face Hub, and return a reference to the commit.
 
     The repository is created if it does not exist. A bundle and a card that it contains are replaced, in one commit.
-    The token is that of ``HF_TOKEN`` or of ``hf auth login``.
+    The token is that of ``HF_TOKEN`` or of ``hf auth login``. The card has the metrics of training, and its duration if
+    the run's ``metrics.jsonl`` is in ``BUNDLE.run``.
 
     Args:
         bundle: Directory of a bundle or pack. It is read and checked completely before.
@@ -54,12 +64,15 @@ def push_to_hub(
         private: Create a private repository. Defaults to a public one.
         license: The license, as the Hub abbreviates it, such as ``mit``. Defaults to none in the metadata.
         language: Code of the language of the texts, such as ``en``, or several. Defaults to none in the metadata.
+        evaluation: JSON file of ``bothways evaluate --out``, whose metrics and intervals the card shows. Defaults to
+            none.
 
     Returns:
         A reference that ``load`` takes, such as ``hf://user/name@6f1c...``.
 
     Raises:
         BundleError: There is no bundle at the path, or it can't be read.
+        DataError: The evaluation can't be read, or it is that of another bundle.
         ConfigError: The name of the repository is not one, the bundle is on the Hub, or the repository is public though
             ``private`` is requested.
         HubError: There is no token, the Hub can't be reached, or it refuses the request.
@@ -71,6 +84,7 @@ def push_to_hub(
         raise ConfigError(f"{path_text(bundle)} is on the Hub, expected a local bundle")
     folder = Path(bundle)
     manifest = read_bundle(folder, read_manifest(folder).kind).manifest
+    evaluated = None if evaluation is None else read_evaluated(evaluation, manifest.digest)
     languages = [language] if isinstance(language, str) else list(language or ())
     hub = import_hub()
     if hub.get_token() is None:
@@ -84,7 +98,7 @@ def push_to_hub(
         files = {f"{HUB_FOLDER}/{path.name}": path for path in sorted(folder.iterdir())}
         present = {each.rfilename for each in found.siblings or []}
         stale = sorted(name for name in present - set(files) if name.startswith(f"{HUB_FOLDER}/"))
-        card = hub_card(hub, folder, manifest, repository, license, languages)
+        card = hub_card(hub, folder, manifest, repository, license, languages, evaluated)
         commit = api.create_commit(
             repository,
             [
@@ -98,7 +112,13 @@ def push_to_hub(
 
 
 def hub_card(
-    hub: Any, folder: Path, manifest: Manifest, repository: str, license_name: str | None, languages: Sequence[str]
+    hub: Any,
+    folder: Path,
+    manifest: Manifest,
+    repository: str,
+    license_name: str | None,
+    languages: Sequence[str],
+    evaluated: Evaluated | None = None,
 ) -> str:
     """Return the ``README.md`` of a repository: metadata, how to use the bundle, and the bundle's own card.
 
@@ -109,10 +129,16 @@ def hub_card(
         repository: Owner and name of the repository.
         license_name: The license as the Hub abbreviates it; None for no license in the metadata.
         languages: Codes of languages; empty for none in the metadata.
+        evaluated: An evaluation of the bundle on other rows, if there is one.
     """
     is_classifier = manifest.kind is Kind.CLASSIFIER
     kinds = sorted({member.architecture.kind for member in manifest.members})
+    name = repository.partition("/")[2]
+    found = results(hub, manifest, evaluated)
     metadata = hub.ModelCardData(
+        model_name=name if found else None,
+        eval_results=found or None,
+        metrics=sorted({result.metric_type for result in found}) or None,
         language=list(languages) or None,
         license=license_name,
         library_name=LIBRARY["library_name"],
@@ -122,7 +148,8 @@ def hub_card(
     reference = HubReference(repository)
     own = folder / CARD_FILE
     text = _CARD.format(
-        name=repository.partition("/")[2],
+        name=name,
+        results=evaluated_text(evaluated) + compute_text(folder, manifest.training),
         kind="A text classifier" if is_classifier else "Language models",
         command=f"bothways predict {reference} texts.csv --out scored.csv"
         if is_classifier

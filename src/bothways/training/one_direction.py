@@ -27,6 +27,7 @@ from bothways.data.token_store import TokenStore
 from bothways.errors import BothwaysError, TrainingError
 from bothways.nn.classifier import ClassifierNetwork
 from bothways.nn.language_model import LanguageModelNetwork
+from bothways.runtime.cores import available_cores
 from bothways.text.reading import Direction
 from bothways.training.checkpoints import (
     CLASSIFIER_STAGE,
@@ -211,7 +212,8 @@ def _time_report(
         seconds += classifier_seconds(classifier, train, valid, plan.task, plan.objective, config, epochs_done, place)
     seconds *= 1 if plan.at_once else len(plan.members)
     message = f"about {duration_text(seconds)} to train on this machine"
-    yield StageReport("time", message, facts={"seconds": round(seconds, 1)})
+    facts = {"seconds": round(seconds, 1), "device": plan.device, "cores": available_cores()}
+    yield StageReport("time", message, facts=facts)
 
 
 def _classifier_stage(

@@ -24,6 +24,7 @@ from bothways.data.corpus import Corpus
 from bothways.data.token_store import Numbers
 from bothways.data.tokenization import tokenize_all
 from bothways.errors import NoBetterThanConstant, ParityFailed
+from bothways.evaluation.evaluate import confidence_intervals
 from bothways.runtime.cores import available_cores
 from bothways.runtime.verify import verify_in_fresh_process
 from bothways.tasks.metrics import Scores
@@ -184,7 +185,8 @@ def train_bundle(split: Split, unlabeled: list[Text], settings: RunSettings) -> 
         scores = plan.task.mixed(scores, linear.validation, linear.member.weight)
     task = plan.task.calibrated(scores, targets, soft_targets)
     validation[ENSEMBLE] = task.validation_metrics(scores, targets)
-    yield from _judged(task, each, task.with_temperature(scores, task.temperature), targets, settings)
+    ensemble = task.with_temperature(scores, task.temperature)
+    yield from _judged(task, each, ensemble, targets, settings)
     yield StageReport("bundle", "verifying it in a fresh process without torch")
     tokenizer = files.read_tokenizer()
     parity = {str(direction): end.tensors["parity"].numpy() for direction, end in ends.items()}
@@ -203,7 +205,7 @@ def train_bundle(split: Split, unlabeled: list[Text], settings: RunSettings) -> 
         parity_record=classifier_parity_record(
             parity, parity_ensemble, task, tokenizer, settings.seed, settings.text_columns
         ),
-        training=_record(settings, files, validation, split.taught),
+        training=_record(settings, files, validation, split.taught, confidence_intervals(task, ensemble, targets)),
         linear=None if linear is None else (linear.member, linear.arrays),
         verify=_verify("classifier", settings.hyperparameters.classifier.learning_rate),
     )
@@ -505,7 +507,11 @@ def _member(direction: Direction, tokenizer: Tokenizer, settings: RunSettings, w
 
 
 def _record(
-    settings: RunSettings, files: PlanFolder, validation: dict[str, dict[str, float]], taught: int = 0
+    settings: RunSettings,
+    files: PlanFolder,
+    validation: dict[str, dict[str, float]],
+    taught: int = 0,
+    intervals: Mapping[str, tuple[float, float]] | None = None,
 ) -> TrainingRecord:
     record = settings.task.record() if settings.task is not None else None
     return TrainingRecord(
@@ -524,6 +530,7 @@ def _record(
             **({"invalid": settings.invalid_rows} if settings.invalid_rows else {}),
         },
         validation=validation,
+        validation_intervals={name: list(bounds) for name, bounds in (intervals or {}).items()},
         pretrained=settings.pack.digest if settings.pack else None,
         pretrained_name=Path(settings.pack.name).name if settings.pack else None,
         hyperparameters=settings.hyperparameters.model_dump(mode="json"),
