@@ -11,6 +11,8 @@ import pytest
 
 import bothways
 from bothways import NoBetterThanConstant
+from bothways.bundle.card import headline_text
+from bothways.bundle.card_results import compute_text
 from tests.processes import CommandServer
 from tests.training_runs.conftest import some_rows, write_rows
 
@@ -74,6 +76,13 @@ def test_b1_train_begins_with_the_data_and_ends_with_the_result(
     assert b"macro F1" in finished.out
     (time_report,) = reports(out, "time")
     assert time_report["facts"]["seconds"] > 0
+    training = bothways.load(out).manifest.training
+    assert list(training.validation_intervals) == ["accuracy", "macro_f1"]
+    low, high = training.validation_intervals["accuracy"]
+    assert low <= training.validation["ensemble"]["accuracy"] <= high
+    assert headline_text(training) in (out / "README.md").read_text()
+    assert compute_text(out, training).startswith("**Training** took 0.")
+    assert f"on {time_report['facts']['cores']} CPU cores" in compute_text(out, training)
 
 
 def test_b4_a_model_no_better_than_the_largest_class_is_published_on_request_only(tmp_path: Path, config: Path) -> None:

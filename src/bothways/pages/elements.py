@@ -120,4 +120,4 @@ def _is_number(cell: object) -> bool:
     if isinstance(cell, int | float):
         return True
     text = str(cell)
-    return bool(text) and set(text) <= set("0123456789.,%+-–−e to") and any(map(str.isdigit, text))
+    return bool(text) and set(text) <= set("0123456789.,%+-–−<e to") and any(map(str.isdigit, text))

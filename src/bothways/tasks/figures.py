@@ -320,7 +320,9 @@ def target_table(targets: Mapping[str, Mapping[str, float]]) -> Table:
         (shown(name), *(f"{row[metric]:.4g}" if metric in row else None for metric in columns))
         for name, row in targets.items()
     )
-    return Table("targets", "Metrics per target", "Of the ensemble.", ("target", *columns), rows)
+    return Table(
+        "targets", "Metrics per target", "Of the ensemble.", ("target", *map(metrics.metric_title, columns)), rows
+    )
 
 
 def _sampled(count: int) -> NDArray[np.intp]:

@@ -370,7 +370,7 @@ class Regression(Task):
         """Return quarters of the texts, from those with the closest values to those with the most different ones."""
         order = metrics.ranks(self.row_errors(first, second))
         quarters = np.minimum(((order - 1) * 4 / len(order)).astype(np.int64), 3)
-        names = ("closest quarter", "second quarter", "third quarter", "farthest quarter")
+        names = ("closest 25%", "25–50%", "50–75%", "farthest 25%")
         return [(name, quarters == number) for number, name in enumerate(names)]
 
     def answer(self, scores: Scores) -> str:

@@ -109,6 +109,7 @@ def test_every_task_has_a_report_with_the_numbers_of_its_evaluation(
     assert found.against.rows.equal == len(TEXTS)
     assert all(each.interval == (0, 0) for each in found.against.differences.values())
     assert len(found.learning_curve) >= 3
+    assert "60 texts are in the training rows and in this report, so the curve looks too good." in page.text
     assert json.loads(json.dumps(found.to_dict()))["evaluation"]["rows"] == 60
     assert not [text for text in TEXTS if text in page.text]
 

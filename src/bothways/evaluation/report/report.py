@@ -13,7 +13,7 @@ from bothways.arguments import as_flag, as_names, as_path, checked, one_of, opti
 from bothways.data.dialect import DIALECT_CHECKS, Dialect, Quotes, TableFormat
 from bothways.data.tables import TableSource
 from bothways.errors import ConfigError, path_text
-from bothways.evaluation.evaluate import UnknownLabels, evaluation_of
+from bothways.evaluation.evaluate import Evaluation, UnknownLabels, evaluation_of
 from bothways.evaluation.inputs import LabelColumns, ModelSource, load_model, read_rows
 from bothways.evaluation.report import sections
 from bothways.evaluation.report.learning_curve import LearningPoint, learning_curve
@@ -112,13 +112,18 @@ def report(
     rows = rows_of(data, unknown_labels == "count")
     training = None if train is None else rows_of(train, True)
     scored = scored_rows(classifier, rows)
+    evaluation = evaluation_of(scored)
     curve = () if training is None else _learning_curve(classifier, training, rows)
     comparison = (
         None
         if other is None
         else sections.bundle_comparison(scored_rows(other, rows), scored, _name(against, "the other model"), with_texts)
     )
-    found = _report(scored, curve, training.name if training is not None else "", comparison, with_texts)
+    learning = None
+    if training is not None and curve:
+        shared = len(set(training.texts) & set(rows.texts))
+        learning = sections.learning_section(curve, evaluation, training.name, shared)
+    found = _report(scored, evaluation, curve, learning, comparison, with_texts)
     with open_for_writing(str(out)) as file:
         file.write(page(found, _name(model, "the model")))
     return found
@@ -126,19 +131,19 @@ def report(
 
 def _report(
     scored: ScoredRows,
+    evaluation: Evaluation,
     curve: tuple[LearningPoint, ...],
-    curve_source: str,
+    learning: Section | None,
     comparison: BundleComparison | None,
     with_texts: bool,
 ) -> Report:
-    evaluation = evaluation_of(scored)
     members = sections.member_comparisons(scored)
     mistakes = sections.mistakes(scored, with_texts)
     found: list[Section] = [
         sections.members_section(evaluation, members),
         sections.answers_section(scored),
         sections.texts_section(scored),
-        *([sections.learning_section(curve, evaluation, curve_source)] if curve else []),
+        *([] if learning is None else [learning]),
         sections.mistakes_section(scored, mistakes, with_texts),
         *([] if comparison is None else [sections.against_section(comparison)]),
     ]

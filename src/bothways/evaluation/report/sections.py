@@ -152,8 +152,17 @@ def _grouped(
     )
 
 
-def learning_section(points: Sequence[LearningPoint], evaluation: Evaluation, source: str) -> Section:
-    """Return the estimated learning curve."""
+def learning_section(
+    points: Sequence[LearningPoint], evaluation: Evaluation, source: str, shared_texts: int
+) -> Section:
+    """Return the estimated learning curve.
+
+    Args:
+        points: The curve.
+        evaluation: The evaluation of the bundle on the same rows.
+        source: Name of the training rows.
+        shared_texts: Number of texts that are in both.
+    """
     metric = next(iter(evaluation.intervals))
     title = metric_title(metric)
     *_, last = points
@@ -189,6 +198,8 @@ def learning_section(points: Sequence[LearningPoint], evaluation: Evaluation, so
         "An estimate: the curve is that of a linear model, not of this bundle, whose level may differ. Its slope "
         "suggests whether more rows of the same kind would help."
     )
+    if shared_texts:
+        text += f" {shared_texts:,} texts are in the training rows and in this report, so the curve looks too good."
     return Section("learning", "Would more training rows help?", text, (chart,))
 
 
