@@ -50,6 +50,7 @@ from bothways.errors import (
 from bothways.evaluation.benchmark import Benchmark, SpeedResult, benchmark
 from bothways.evaluation.early_exit import fit_early_exit
 from bothways.evaluation.evaluate import Evaluation, evaluate
+from bothways.evaluation.label_next import NextText, label_next
 from bothways.evaluation.precision import PrecisionComparison, compare_precision
 from bothways.evaluation.report.numbers import Report
 from bothways.evaluation.report.report import report
@@ -64,11 +65,13 @@ from bothways.runtime.reader import TextReader
 from bothways.runtime.verify import Verification, verify
 from bothways.text.reading import Direction, SpecialTokenPlacement
 from bothways.training.api import pretrain, train
+from bothways.training.audit import Audit, Confusion, Finding, audit
 from bothways.training.distill import distill
 from bothways.version import __version__
 
 __all__ = [
     "AddressUnusable",
+    "Audit",
     "Benchmark",
     "BothwaysError",
     "BundleBroken",
@@ -78,6 +81,7 @@ __all__ = [
     "BundleUntrusted",
     "Classifier",
     "ConfigError",
+    "Confusion",
     "DataError",
     "DependencyMissing",
     "Direction",
@@ -87,9 +91,11 @@ __all__ = [
     "Evaluation",
     "FastaiImport",
     "FilesProgress",
+    "Finding",
     "ForeignModelError",
     "HubError",
     "ImportedModel",
+    "NextText",
     "NoBetterThanConstant",
     "OnnxExport",
     "OutputExists",
@@ -108,6 +114,7 @@ __all__ = [
     "TrainingError",
     "Verification",
     "__version__",
+    "audit",
     "benchmark",
     "compare_precision",
     "distill",
@@ -117,6 +124,7 @@ __all__ = [
     "fit_early_exit",
     "import_fastai",
     "infer_direction",
+    "label_next",
     "list_packs",
     "load",
     "pretrain",

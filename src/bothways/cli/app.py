@@ -17,6 +17,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import bothways
+from bothways.cli.audit import audit
 from bothways.cli.bench import bench
 from bothways.cli.direction import direction
 from bothways.cli.distill import distill
@@ -25,6 +26,7 @@ from bothways.cli.evaluate import evaluate
 from bothways.cli.export_onnx import export_onnx
 from bothways.cli.import_fastai import import_fastai
 from bothways.cli.info import info
+from bothways.cli.label_next import label_next
 from bothways.cli.packs import packs
 from bothways.cli.predict import predict
 from bothways.cli.pretrain import pretrain
@@ -89,6 +91,8 @@ _COMMANDS = (
     predict,
     evaluate,
     report,
+    audit,
+    label_next,
     serve,
     verify,
     sign,

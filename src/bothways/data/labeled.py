@@ -346,7 +346,8 @@ def _valid_rows(
                 parsed.append(parse(cells))
             except InvalidCellError as error:
                 values = dict(zip(chunk.columns, chunk.rows[position], strict=True))
-                invalid.append(InvalidRow(name, chunk.places[position], error.column, str(error), values))
+                number = len(parsed) + len(invalid) + 1
+                invalid.append(InvalidRow(name, chunk.places[position], error.column, str(error), values, number))
     return name, parsed, invalid
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from bothways.errors import ConfigError, DataError, quoted
 from bothways.pages.figures import Figure
 from bothways.tasks import classification, constant, figures, metrics
+from bothways.tasks.label_errors import LabelError, doubts
 from bothways.tasks.labels import (
     KNOWN_SHOWN,
     KnownLabels,
@@ -422,6 +423,10 @@ class MultiLabel(Task):
         chosen = tuple(label for label, is_assigned in zip(self.label_values, is_chosen, strict=True) if is_assigned)
         return Decision(self.label_values[best], float(scores[best]), chosen)
 
+    def uncertainty(self, scores: Scores) -> float:
+        """Return 1 minus twice the distance of the most doubtful probability from one half."""
+        return float(1 - 2 * np.abs(scores - 0.5).min())
+
     def epoch_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
         """Return the loss, without class weights, and the headline metrics of decisions at one half."""
         loss = metrics.binary_log_loss(scores, targets > 0.5)
@@ -515,6 +520,18 @@ class MultiLabel(Task):
             ),
             *figures.threshold_charts(ensemble, is_true, self.label_values, self.thresholds),
         ]
+
+    def label_errors(self, scores: Scores, targets: Targets) -> list[LabelError]:
+        """Return the rows with a label to add or to remove, each with its most doubtful one."""
+        found: dict[int, LabelError] = {}
+        for column, label in enumerate(self.labels):
+            has_label = targets[:, column] > 0.5
+            of_label = doubts(np.stack([1 - scores[:, column], scores[:, column]], axis=1), has_label.astype(np.int64))
+            for place in map(int, of_label.order):
+                score = float(of_label.scores[place])
+                if place not in found or score > found[place].score:
+                    found[place] = LabelError(place, score, f"{'remove' if has_label[place] else 'add'} {label}")
+        return sorted(found.values(), key=lambda each: (-each.score, each.place))
 
     def why_constant(self, scores: Scores, targets: Targets) -> str | None:
         """Compare with the same labels for every text."""

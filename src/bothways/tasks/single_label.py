@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from bothways.errors import DataError, quoted
 from bothways.pages.figures import Figure
 from bothways.tasks import classification, constant, figures, metrics
+from bothways.tasks.label_errors import LabelError, doubts
 from bothways.tasks.labels import (
     LARGEST_WEIGHT,
     KnownLabels,
@@ -259,6 +260,11 @@ class SingleLabel(Task):
         label = self.label_values[best]
         return Decision(label, float(scores[best]), (label,))
 
+    def uncertainty(self, scores: Scores) -> float:
+        """Return 1 minus the margin between the two most probable labels."""
+        second, first = np.sort(scores)[-2:]
+        return float(1 - (first - second))
+
     def epoch_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
         """Return the loss, without class weights or label smoothing, the accuracy and macro F1."""
         return {"loss": metrics.log_loss(scores, targets), **self.headline_metrics(scores, targets)}
@@ -358,6 +364,14 @@ class SingleLabel(Task):
             figures.precision_recall_chart(
                 {name: rows[:, columns].ravel() for name, rows in scores.items()}, is_true[:, columns].ravel(), what
             ),
+        ]
+
+    def label_errors(self, scores: Scores, targets: Targets) -> list[LabelError]:
+        """Return the rows with a more probable label, which is the suggestion."""
+        found = doubts(scores, targets)
+        return [
+            LabelError(int(place), float(found.scores[place]), self.labels[found.others[place]])
+            for place in found.order
         ]
 
     def why_constant(self, scores: Scores, targets: Targets) -> str | None:

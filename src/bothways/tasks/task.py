@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from bothways.errors import ConfigError
 from bothways.pages.figures import Figure
+from bothways.tasks.label_errors import LabelError
 from bothways.tasks.labels import LabelKind, LabelValue
 from bothways.tasks.metrics import Metrics, Scores
 from bothways.text.fields import Text
@@ -74,6 +75,7 @@ class InvalidRow:
         column: The column with the first problem; empty if the problem is the whole row.
         reason: What is wrong.
         values: The row's values by column.
+        number: Its number among all rows of the source, from 1 on; 0 if it is not known.
     """
 
     source: str
@@ -81,6 +83,7 @@ class InvalidRow:
     column: str
     reason: str
     values: Mapping[str, object]
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -239,6 +242,8 @@ class Task(ABC):
     """Why a model of this task cannot exit early; empty if it can."""
     no_probabilities: ClassVar[str] = ""
     """Why a model of this task has no probabilities; empty if it has them."""
+    no_label_errors: ClassVar[str] = ""
+    """Why wrong labels of this task cannot be found; empty if they can."""
     max_int8_difference: ClassVar[float] = 0.1
     """The largest difference of scores, by ``difference``, that int8 may have from the parity record."""
     learns_probabilities: ClassVar[bool] = True
@@ -500,6 +505,14 @@ class Task(ABC):
     def decide(self, scores: Scores) -> Decision:
         """Return what follows from one text's ensemble scores, (C,)."""
 
+    def uncertainty(self, scores: Scores) -> float:
+        """Return how unsure a model is of its decision, 0..1, from one text's ensemble scores, (C,).
+
+        Raises:
+            ConfigError: A model of this task has no probabilities.
+        """
+        raise ConfigError(self.no_probabilities)
+
     @abstractmethod
     def epoch_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
         """Return the metrics of a training epoch, ``loss`` and one or two more, for scores, (N, C)."""
@@ -520,6 +533,18 @@ class Task(ABC):
     @abstractmethod
     def headline_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
         """Return the metrics named in ``headline`` for scores, (N, C); fast enough to be bootstrapped."""
+
+    def label_errors(self, scores: Scores, targets: Targets) -> list[LabelError]:
+        """Return the rows whose label is probably wrong, the most doubtful first.
+
+        Args:
+            scores: Out-of-fold scores, (N, C).
+            targets: Targets of the rows.
+
+        Raises:
+            ConfigError: Wrong labels of this task cannot be found.
+        """
+        raise ConfigError(self.no_label_errors)
 
     @abstractmethod
     def metrics(self, scores: Scores, targets: Targets) -> Metrics:

@@ -1,8 +1,8 @@
-"""Fit the linear member of a classifier, and choose its weight in the ensemble.
+"""Fit the linear member of a classifier, and choose its weight in the ensemble. Or score every text out of fold.
 
 In: training and validation texts with their targets, and the directions' scores of the validation texts. Out: the
-member with its arrays. Fitting is scikit-learn's. All values are computed by the functions that compute them at run
-time.
+member with its arrays. Scores out of fold need labeled texts and their groups only. Fitting is scikit-learn's. All
+values are computed by the functions that compute them at run time.
 
 Letters: N texts, F n-grams, C outputs.
 """
@@ -116,6 +116,48 @@ def fit_linear(
         return None
     words, characters = len(features.words), len(features.characters)
     return TrainedLinear(LinearMember(weights=LINEAR_FILE, words=words, characters=characters, weight=weight), *best)
+
+
+def out_of_fold_scores(
+    texts: Sequence[Text], targets: Targets, groups: Sequence[str], task: Task, folds: int, seed: int
+) -> Scores:
+    """Return scores of each text by a linear member that is fitted to the other folds, (N, C).
+
+    Args:
+        texts: Labeled texts.
+        targets: Their targets.
+        groups: The group of each text. Texts of a group are in the same fold.
+        task: The task, fitted to the texts.
+        folds: Number of folds, at least 2.
+        seed: Random seed of the folds and of the solver.
+    """
+    features, kept = _features(texts, task.outputs, seed)
+    scores = np.zeros((len(texts), task.outputs))
+    if not len(features.idf):
+        return np.full_like(scores, 1 / task.outputs)
+    matrix, wanted = _matrix(features, texts), task.one_vs_rest_targets(targets)
+    fold, is_kept = _folds(wanted, groups, folds, seed), np.zeros(len(texts), dtype=np.bool_)
+    is_kept[kept] = True
+    for number in range(folds):
+        rows, held = np.flatnonzero((fold != number) & is_kept), np.flatnonzero(fold == number)
+        equal = np.ones((len(rows), task.outputs))
+        arrays = _fitted(matrix[rows], wanted[rows], equal, features, _STRENGTHS[0], seed, task.learns_probabilities)
+        outputs = matrix[held] @ arrays[LINEAR_WEIGHT].astype(np.float64) + arrays[LINEAR_BIAS].astype(np.float64)
+        scores[held] = task.activation(task.one_vs_rest_logits(outputs))
+    return scores
+
+
+def _folds(
+    wanted: NDArray[np.bool_] | NDArray[np.float64], groups: Sequence[str], folds: int, seed: int
+) -> NDArray[np.intp]:
+    """Return the fold of each text, (N,). Groups with the same labels are dealt out evenly."""
+    _, first, group = np.unique(np.array(groups, dtype=object), return_index=True, return_inverse=True)
+    _, labels = np.unique(wanted[first], axis=0, return_inverse=True)
+    shuffled = np.random.default_rng(seed).permutation(len(first))
+    in_order = shuffled[np.argsort(labels.ravel()[shuffled], kind="stable")]
+    fold = np.empty(len(first), dtype=np.intp)
+    fold[in_order] = np.arange(len(first)) % folds
+    return fold[group.ravel()]
 
 
 def _loss(task: Task, directions: Scores, linear: Scores, weight: float, targets: Targets) -> float:
