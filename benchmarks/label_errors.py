@@ -27,7 +27,8 @@ from bothways.training.linear import out_of_fold_scores
 _FILES = {"trec6": "trec6/train.csv", "clinc150": "clinc150/train.csv", "sms": "sms_spam/sms.csv"}
 
 
-def _read(path: Path) -> tuple[list[str], list[str]]:
+def read(path: Path) -> tuple[list[str], list[str]]:
+    """Return texts and labels."""
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return [row["text"] for row in rows], [row["label"] for row in rows]
@@ -64,7 +65,7 @@ def main() -> None:
     parser.add_argument("--cleanlab", action="store_true", help="Compare with the ranking of cleanlab.")
     given = parser.parse_args()
     for name in given.sets.split(","):
-        texts, labels = _read(Path(os.environ["BOTHWAYS_DATA"]) / _FILES[name])
+        texts, labels = read(Path(os.environ["BOTHWAYS_DATA"]) / _FILES[name])
         precisions = []
         for seed in map(int, given.seeds.split(",")):
             changed, wrong = planted(labels, given.share, seed)

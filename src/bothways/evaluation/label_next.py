@@ -176,7 +176,8 @@ def diverse_and_unsure(residual: Scores, vectors: NDArray[np.floating], number: 
     The gradient of the loss by the weights of the last layer is the outer product of residual and vector, if the
     prediction is taken for the label. The first text has the longest gradient. Each further one is drawn with a
     probability in proportion to the squared distance of its gradient to the closest one that was chosen (k-means++).
-    The outer products are never computed.
+    Texts that the model is sure of have nearly the same gradient, so that hardly more than one of them is drawn. The
+    outer products are never computed.
 
     Args:
         residual: Probabilities minus 1 for each predicted label, (N, C).

@@ -18,6 +18,8 @@ from bothways.tasks.metrics import SMALLEST_PROBABILITY, Scores
 
 FEWEST_TEXTS = 5
 """Classes with fewer rows are not judged: a model cannot learn them from the others."""
+_TOLERANCE = 1e-6
+"""Of the comparison with a mean, which is rounded."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def doubts(scores: Scores, given: NDArray[np.int64]) -> Doubts:
     other = without_own[rows, others]
     doubtful = other / np.maximum(own + other, SMALLEST_PROBABILITY)
     confidence = np.bincount(given, weights=own, minlength=classes) / np.maximum(counts, 1)
-    confident = np.where((scores >= confidence) & (counts >= FEWEST_TEXTS), scores, -1)
+    confident = np.where((scores >= confidence - _TOLERANCE) & (counts >= FEWEST_TEXTS), scores, -1)
     is_judged = counts[given] >= FEWEST_TEXTS
     wrong = is_judged & (confident.max(axis=1) >= 0) & (confident.argmax(axis=1) != given)
     order = np.argsort(-np.where(is_judged, doubtful, 0), kind="stable")[: int(wrong.sum())]
