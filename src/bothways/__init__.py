@@ -60,6 +60,7 @@ from bothways.interop.direction import DirectionVerdict
 from bothways.interop.fastai_import import FastaiImport, ImportedModel, import_fastai, infer_direction
 from bothways.interop.onnx_export import OnnxExport, export_onnx
 from bothways.runtime.classifier import Classifier, load
+from bothways.runtime.explanation import ExplainedWord, Explanation
 from bothways.runtime.prediction import Prediction
 from bothways.runtime.reader import TextReader
 from bothways.runtime.verify import Verification, verify
@@ -89,6 +90,8 @@ __all__ = [
     "DirectionVerdict",
     "EarlyExit",
     "Evaluation",
+    "ExplainedWord",
+    "Explanation",
     "FastaiImport",
     "FilesProgress",
     "Finding",

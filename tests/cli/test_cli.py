@@ -31,6 +31,7 @@ COMMANDS = [
     "train",
     "predict",
     "evaluate",
+    "explain",
     "serve",
     "verify",
     "sign",

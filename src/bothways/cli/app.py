@@ -23,6 +23,7 @@ from bothways.cli.direction import direction
 from bothways.cli.distill import distill
 from bothways.cli.early_exit import early_exit
 from bothways.cli.evaluate import evaluate
+from bothways.cli.explain import explain
 from bothways.cli.export_onnx import export_onnx
 from bothways.cli.import_fastai import import_fastai
 from bothways.cli.info import info
@@ -93,6 +94,7 @@ _COMMANDS = (
     report,
     audit,
     label_next,
+    explain,
     serve,
     verify,
     sign,

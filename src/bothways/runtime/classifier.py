@@ -29,6 +29,7 @@ from bothways.errors import BundleBroken, ConfigError, path_text, quoted
 from bothways.runtime.allocator import return_freed_memory
 from bothways.runtime.cores import available_cores
 from bothways.runtime.encoder import PRECISIONS, Precision
+from bothways.runtime.explanation import MAX_READINGS, Explanation, Occlusion, explain
 from bothways.runtime.head import Head
 from bothways.runtime.linear import LinearModel
 from bothways.runtime.prediction import Prediction
@@ -50,7 +51,7 @@ from bothways.tasks.task import Predictions, Task, Value
 from bothways.text.fields import Text, columns_text
 from bothways.text.reading import Direction
 from bothways.text.tokenizer import Tokenizer
-from bothways.text.validation import check_texts
+from bothways.text.validation import check_item, check_texts
 
 _SHORT_TOKENS = 64
 _LABELS_SHOWN = 10
@@ -319,6 +320,45 @@ class Classifier:
         if as_integer("lookahead", lookahead) < 1:
             raise ConfigError(f"lookahead is {lookahead}, expected 1 or more")
         return self.predictions_of(map(self.prepare, check_texts(texts, self.text_columns)), lookahead)
+
+    @checked(max_readings=as_integer)
+    def explain(
+        self, text: object, *, label: LabelValue | None = None, max_readings: int = MAX_READINGS
+    ) -> Explanation:
+        """Return which words of a text decided its prediction, for each direction, the linear member and the ensemble.
+
+        Deterministic: the same text has the same bits, and the explanation's own prediction is that of ``predict``.
+
+        Args:
+            text: A text, as in ``predict``.
+            label: The label to explain, or the target of a regression. Defaults to the most probable label, or to the
+                first target.
+            max_readings: Largest number of texts to read, 2 or more: the text, and the text without each word. A longer
+                text is explained by groups of neighboring words.
+
+        Raises:
+            TextError: The text cannot be read.
+            ConfigError: The model has no such label or target, or ``max_readings`` is too small for the text.
+        """
+        if label is not None:
+            self.task.output_number(label)  # refused before anything is read
+        occlusion = Occlusion.of(check_item(text, "the text", self.text_columns), max_readings)
+        return self.explanation(occlusion, self.predictions_of(map(self.prepare, occlusion.texts())), label)
+
+    def explanation(
+        self, occlusion: Occlusion, predictions: Iterable[Prediction], label: LabelValue | None = None
+    ) -> Explanation:
+        """Return the explanation of a text whose texts were read elsewhere, such as in the running batch of a server.
+
+        Args:
+            occlusion: The text and its words.
+            predictions: One per text of ``occlusion.texts()``, in order.
+            label: As in ``explain``.
+
+        Raises:
+            ConfigError: The model has no such label or target.
+        """
+        return explain(occlusion, list(predictions), self.task, self._linear, self.text_columns, label)
 
     def prepare(self, text: Text) -> PreparedText:
         """Return a validated text with its tokens, and with the scores of the linear member if there is one.

@@ -299,6 +299,15 @@ class Regression(Task):
         """Return the outputs as they are."""
         return outputs
 
+    def main_output(self, scores: Scores) -> int:
+        """Return the first target."""
+        del scores
+        return 0
+
+    def linear_unit(self, output: int) -> float:
+        """Return the scale of the target; with a range, by how much its value changes at most."""
+        return float(self.units[output])
+
     def mixed(self, directions: Scores, linear: Scores, weight: float) -> Scores:
         """Return the weighted mean of the values."""
         return np.asarray((1 - weight) * directions + weight * linear, dtype=np.float64)

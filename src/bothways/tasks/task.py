@@ -16,10 +16,10 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from bothways.errors import ConfigError
+from bothways.errors import ConfigError, DataError, quoted
 from bothways.pages.figures import Figure
 from bothways.tasks.label_errors import LabelError
-from bothways.tasks.labels import LabelKind, LabelValue
+from bothways.tasks.labels import KNOWN_SHOWN, KnownLabels, LabelKind, LabelValue, listed, parse_label
 from bothways.tasks.metrics import Metrics, Scores
 from bothways.text.fields import Text
 
@@ -620,6 +620,36 @@ class Task(ABC):
     @abstractmethod
     def array(self, scores: Sequence[Scores]) -> Predictions:
         """Return the predictions for texts from the ensemble's scores of each, (C,)."""
+
+    # Explanations
+
+    def main_output(self, scores: Scores) -> int:
+        """Return the number of the output that a text is mainly about: the most probable label, or the first target.
+
+        Args:
+            scores: The ensemble's scores of the text, (C,).
+        """
+        return int(scores.argmax())
+
+    def output_number(self, name: object) -> int:
+        """Return the number of the output with the name of a label, or of a target.
+
+        Raises:
+            ConfigError: The model has no such label or target.
+        """
+        try:
+            found = KnownLabels(self.output_names).find(parse_label(name))
+        except DataError as error:
+            raise ConfigError(str(error)) from None
+        if found not in self.output_names:
+            known = listed(self.output_names, KNOWN_SHOWN)
+            raise ConfigError(f"the model has no label or target {quoted(name)}, expected one of {known}")
+        return self.output_names.index(found)
+
+    def linear_unit(self, output: int) -> float:
+        """Return the unit of what n-grams add to an output of a linear model: 1 for log odds, or a target's scale."""
+        del output
+        return 1.0
 
     # What is written
 

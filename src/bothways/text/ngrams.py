@@ -20,6 +20,7 @@ from bothways.text.fields import Text, fields_of
 Hashes = NDArray[np.uint32]
 
 _SEPARATOR = re.compile(r"\s")
+_STRING = re.compile(r"\S+")
 _WORD = re.compile(r"\w+|[^\w\s]")
 _LENGTHS = range(2, 6)
 _LONGEST_PART = 100
@@ -53,6 +54,25 @@ class Ngrams:
 
     words: Counts
     characters: Counts
+
+
+@dataclass(frozen=True, eq=False)
+class NgramPlaces:
+    """Where a field has its n-grams, each as often as it occurs. All spans are start and end in the field.
+
+    Attributes:
+        words: Hashes of single words and punctuation marks in order, (W,).
+        word_spans: (W, 2).
+        pairs: Hashes of each word with the next one, (W - 1,), or (0,).
+        characters: Hashes of n-grams of characters, (N,).
+        character_spans: Without the spaces around a string, (N, 2).
+    """
+
+    words: Hashes
+    word_spans: NDArray[np.int64]
+    pairs: Hashes
+    characters: Hashes
+    character_spans: NDArray[np.int64]
 
 
 class _Counter:
@@ -133,6 +153,46 @@ def ngrams_of(text: Text) -> Ngrams:
         reader.append(field)
         reader.end_field()
     return reader.ngrams()
+
+
+def ngram_places(field: str) -> NgramPlaces:
+    """Return where a field has its n-grams, which are those of ``ngrams_of``."""
+    words, word_spans, pairs = array("I"), [np.zeros((0, 2), np.int64)], array("I")
+    characters, character_spans = [np.zeros(0, np.uint32)], [np.zeros((0, 2), np.int64)]
+    before: int | None = None
+    for string in _STRING.finditer(field):
+        for start in range(string.start(), string.end(), _LONGEST_PART):
+            part = field[start : min(start + _LONGEST_PART, string.end())]
+            lower = part.lower()
+            places = start + _places_before_lowering(part, lower)
+            found, hashes = _of_part(part)
+            for word, alone, followed in found:
+                words.append(alone)
+                if before is not None:
+                    pairs.append(zlib.crc32(word, before))
+                before = followed
+            word_spans.append(_spans(places, np.array([match.span() for match in _WORD.finditer(lower)], np.int64)))
+            characters.append(hashes)
+            ends = [(first, first + length) for length in _LENGTHS for first in range(-1, len(lower) - length + 2)]
+            character_spans.append(_spans(places, np.clip(np.array(ends, np.int64), 0, len(lower))))
+    return NgramPlaces(
+        np.array(words, np.uint32),
+        np.concatenate(word_spans),
+        np.array(pairs, np.uint32),
+        np.concatenate(characters),
+        np.concatenate(character_spans),
+    )
+
+
+def _spans(places: NDArray[np.int64], spans: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return spans of a lowered part as spans of the field, (N, 2)."""
+    return np.stack([places[spans[:, 0]], places[spans[:, 1] - 1] + 1], axis=1)
+
+
+def _places_before_lowering(part: str, lower: str) -> NDArray[np.int64]:
+    """Return the place in a part of each character of the lowered part, which can have more characters."""
+    counts = 1 if len(lower) == len(part) else [len(character.lower()) for character in part]
+    return np.repeat(np.arange(len(part)), counts)
 
 
 @functools.lru_cache(_KNOWN_PARTS)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bothways.text import ngrams
-from bothways.text.ngrams import Counts, NgramReader, ngrams_of
+from bothways.text.ngrams import Counts, NgramReader, ngram_places, ngrams_of
 from tests.bundles import all_ngrams
 
 TEXTS = st.text(st.one_of(st.characters(codec="utf-8"), st.sampled_from("aA bΣ!\n\u3000İß")), max_size=300)
@@ -81,3 +81,32 @@ def test_a_long_text_without_words_has_as_many_ngrams_as_characters_at_most_five
     found = ngrams_of(unit * 100_000)
     assert found.words.counts.sum() <= 200_000
     assert found.characters.counts.sum() <= 500_000
+
+
+@given(TEXTS)
+def test_the_places_of_ngrams_have_the_ngrams_of_the_text(text: str) -> None:
+    found, places = ngrams_of(text), ngram_places(text)
+    assert counted(found.words) == Counter([*places.words.tolist(), *places.pairs.tolist()])
+    assert counted(found.characters) == Counter(places.characters.tolist())
+    assert len(places.pairs) == max(0, len(places.words) - 1)
+
+
+@given(TEXTS)
+def test_a_place_has_the_characters_of_its_ngram(text: str) -> None:
+    places = ngram_places(text)
+    for hashed_word, (start, end) in zip(places.words.tolist(), places.word_spans.tolist(), strict=True):
+        part = text[start:end].lower()
+        # A word can begin or end within a character that has several when it is lowered.
+        assert any(
+            zlib.crc32(part[first:last].encode()) == hashed_word
+            for first in range(len(part))
+            for last in range(first + 1, len(part) + 1)
+        )
+    assert (places.character_spans[:, 0] < places.character_spans[:, 1]).all()
+
+
+def test_places_count_the_characters_of_the_text_and_not_of_the_lowered_one() -> None:
+    places = ngram_places("\u0130\u0130 go")  # each of the first two has two characters when lowered
+    go = zlib.crc32(b"go")
+    assert places.word_spans[places.words.tolist().index(go)].tolist() == [3, 5]
+    assert places.character_spans[places.characters.tolist().index(go)].tolist() == [3, 5]
