@@ -22,7 +22,15 @@ from bothways.serve.observation import observation_of
 from bothways.serve.observed import Observed
 from bothways.serve.openapi import build_openapi
 from bothways.serve.predict import predict
-from bothways.serve.protocols import hugging_face, kserve, mlflow, open_inference, own, text_embeddings_inference
+from bothways.serve.protocols import (
+    explain,
+    hugging_face,
+    kserve,
+    mlflow,
+    open_inference,
+    own,
+    text_embeddings_inference,
+)
 from bothways.serve.protocols.protocol import Information, Protocol
 from bothways.serve.responses import error_response, json_response, path_parameters, response_of
 from bothways.serve.routing import UnderRootPath, reply_no_route, reply_wrong_method
@@ -30,6 +38,7 @@ from bothways.serve.service import Service
 
 PROTOCOLS = (
     own.PROTOCOL,
+    explain.PROTOCOL,
     text_embeddings_inference.PROTOCOL,
     hugging_face.PROTOCOL,
     mlflow.PROTOCOL,
