@@ -1,4 +1,5 @@
-"""Take the pictures of the server's page, for the README and docs/serving.md, and of the page of docs/javascript.md.
+"""Take the pictures of the server's page, for the README, docs/serving.md and docs/explain.md, and that of
+docs/javascript.md.
 
 Run after make demo and make javascript/node_modules/.complete: .venv/bin/python -m tools.make_screenshot. Needs
 Debian's chromium.
@@ -41,6 +42,8 @@ def main() -> None:
             page.goto(url)
             _classify_text(page)
             page.screenshot(path=ROOT / "docs" / "page.png", full_page=True)
+            _explain_text(page)
+            page.locator("#explained-words").screenshot(path=ROOT / "docs" / "page-explain.png")
             _classify_rows(page)
             page.locator("#batch").screenshot(path=ROOT / "docs" / "page-rows.png")
             _take_javascript_page(browser)
@@ -54,6 +57,11 @@ def _classify_text(page: Page) -> None:
     page.fill("#text", TEXT)
     page.click("#classify")
     page.wait_for_selector("#readings ol")
+
+
+def _explain_text(page: Page) -> None:
+    page.click("#explain")
+    page.wait_for_selector("#explanation h3")
 
 
 def _classify_rows(page: Page) -> None:

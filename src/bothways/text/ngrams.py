@@ -157,42 +157,48 @@ def ngrams_of(text: Text) -> Ngrams:
 
 def ngram_places(field: str) -> NgramPlaces:
     """Return where a field has its n-grams, which are those of ``ngrams_of``."""
-    words, word_spans, pairs = array("I"), [np.zeros((0, 2), np.int64)], array("I")
+    words, word_spans, pairs = array("I"), array("q"), array("I")
     characters, character_spans = [np.zeros(0, np.uint32)], [np.zeros((0, 2), np.int64)]
     before: int | None = None
     for string in _STRING.finditer(field):
         for start in range(string.start(), string.end(), _LONGEST_PART):
             part = field[start : min(start + _LONGEST_PART, string.end())]
             lower = part.lower()
-            places = start + _places_before_lowering(part, lower)
+            # A lowered character can be several characters. Then places in the part are looked up.
+            places = None if len(lower) == len(part) else _places_before_lowering(part)
             found, hashes = _of_part(part)
-            for word, alone, followed in found:
+            for (word, alone, followed), match in zip(found, _WORD.finditer(lower), strict=True):
                 words.append(alone)
                 if before is not None:
                     pairs.append(zlib.crc32(word, before))
                 before = followed
-            word_spans.append(_spans(places, np.array([match.span() for match in _WORD.finditer(lower)], np.int64)))
+                first, end = match.span()
+                word_spans.append(start + (first if places is None else int(places[first])))
+                word_spans.append(start + (end if places is None else int(places[end - 1]) + 1))
+            spans = _character_spans(len(lower))
+            if places is not None:
+                spans = np.stack([places[spans[:, 0]], places[spans[:, 1] - 1] + 1], axis=1)
             characters.append(hashes)
-            ends = [(first, first + length) for length in _LENGTHS for first in range(-1, len(lower) - length + 2)]
-            character_spans.append(_spans(places, np.clip(np.array(ends, np.int64), 0, len(lower))))
+            character_spans.append(spans + start)
     return NgramPlaces(
         np.array(words, np.uint32),
-        np.concatenate(word_spans),
+        np.array(word_spans, np.int64).reshape(-1, 2),
         np.array(pairs, np.uint32),
         np.concatenate(characters),
         np.concatenate(character_spans),
     )
 
 
-def _spans(places: NDArray[np.int64], spans: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return spans of a lowered part as spans of the field, (N, 2)."""
-    return np.stack([places[spans[:, 0]], places[spans[:, 1] - 1] + 1], axis=1)
+def _places_before_lowering(part: str) -> NDArray[np.int64]:
+    """Return the place in a part of each character of the lowered part."""
+    return np.repeat(np.arange(len(part)), [len(character.lower()) for character in part])
 
 
-def _places_before_lowering(part: str, lower: str) -> NDArray[np.int64]:
-    """Return the place in a part of each character of the lowered part, which can have more characters."""
-    counts = 1 if len(lower) == len(part) else [len(character.lower()) for character in part]
-    return np.repeat(np.arange(len(part)), counts)
+@functools.cache
+def _character_spans(length: int) -> NDArray[np.int64]:
+    """Return start and end of the n-grams of a lowered part, without the spaces around it, (N, 2)."""
+    spans = [(first, first + size) for size in _LENGTHS for first in range(-1, length - size + 2)]
+    return np.clip(np.array(spans, np.int64), 0, length)
 
 
 @functools.lru_cache(_KNOWN_PARTS)
