@@ -1,5 +1,4 @@
-"""Take the pictures of the server's page, for the README, docs/serving.md and docs/explain.md, and that of
-docs/javascript.md.
+"""Take the pictures of the server's page and of the page of docs/javascript.md, for the README and docs.
 
 Run after make demo and make javascript/node_modules/.complete: .venv/bin/python -m tools.make_screenshot. Needs
 Debian's chromium.

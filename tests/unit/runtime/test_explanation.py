@@ -17,6 +17,7 @@ from bothways.bundle.parity import ENSEMBLE
 from bothways.runtime.classifier import Classifier
 from bothways.runtime.linear import LinearModel
 from bothways.tasks.regression import Regression
+from bothways.tasks.single_label import SingleLabel
 from bothways.tasks.task import Target
 from bothways.text.ngrams import ngrams_of
 from bothways.text.reading import Direction
@@ -98,11 +99,10 @@ def test_a_target_is_explained_by_its_name(targets_model: Classifier) -> None:
 
 
 def test_a_label_that_is_a_number_or_its_text_names_the_same(linear_torch_models: TinyClassifiers) -> None:
-    task = linear_torch_models.task
-    assert task.output_number("good") == 1
-    numbers = type(task)(("1", "2", "10"), label_kind="integer")
+    assert linear_torch_models.task.output_number("good") == 1
+    numbers = SingleLabel(("1", "2", "10"), label_kind="integer")
     assert [numbers.output_number(each) for each in (10, "10", np.int64(2))] == [2, 2, 1]
-    flags = type(task)(("false", "true"), label_kind="boolean")
+    flags = SingleLabel(("false", "true"), label_kind="boolean")
     assert [flags.output_number(each) for each in (True, "True", np.bool_(False))] == [1, 1, 0]
 
 
@@ -190,7 +190,7 @@ def test_the_linear_member_is_explained_in_log_odds(
     found = linear_model.explain(TEXT, label="good")
     assert found.methods[LINEAR] == "exact"
     assert found.words[2].attributions[LINEAR] != 0
-    assert linear_model._linear is not None
+    assert linear_torch_models.linear is not None
     outputs = LinearModel(linear_torch_models.linear[1], Regression((Target("x"), Target("y"), Target("z"))))
     total = outputs.scores(TEXT)[1] - outputs.scores("")[1]
     assert sum(word.attributions[LINEAR] for word in found.words) == pytest.approx(total, abs=1e-9)
