@@ -46,6 +46,7 @@ from bothways.errors import (
     TextError,
     TrainingDiverged,
     TrainingError,
+    WorseThanBefore,
 )
 from bothways.evaluation.benchmark import Benchmark, SpeedResult, benchmark
 from bothways.evaluation.early_exit import fit_early_exit
@@ -68,6 +69,7 @@ from bothways.text.reading import Direction, SpecialTokenPlacement
 from bothways.training.api import pretrain, train
 from bothways.training.audit import Audit, Confusion, Finding, audit
 from bothways.training.distill import distill
+from bothways.training.update import Update, update
 from bothways.version import __version__
 
 __all__ = [
@@ -115,7 +117,9 @@ __all__ = [
     "TextReader",
     "TrainingDiverged",
     "TrainingError",
+    "Update",
     "Verification",
+    "WorseThanBefore",
     "__version__",
     "audit",
     "benchmark",
@@ -137,5 +141,6 @@ __all__ = [
     "score_files",
     "sign",
     "train",
+    "update",
     "verify",
 ]

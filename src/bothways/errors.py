@@ -33,6 +33,7 @@ r"""Every error that bothways raises on purpose.
     └── TrainingError              training failed                                        exit 1
         ├── TrainingDiverged       the loss exploded or is not a number                   exit 1
         ├── NoBetterThanConstant   the model is no better than one answer for all texts   exit 1
+        ├── WorseThanBefore        an updated model lost too much of what it knew         exit 1
         └── ParityFailed           the bundle does not reproduce the trainer's numbers    exit 1
 
 ``exit`` is the exit status of the command line, ``HTTP`` the status of the server's response. Messages state what is
@@ -323,6 +324,10 @@ class TrainingDiverged(TrainingError):
 
 class NoBetterThanConstant(TrainingError):
     """A trained model is no better than the same prediction for every text. It was not published, and can be."""
+
+
+class WorseThanBefore(TrainingError):
+    """An updated model predicts a label that it knew too much worse. It was not published, and can be."""
 
 
 class ParityFailed(TrainingError):

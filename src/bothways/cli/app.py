@@ -36,6 +36,7 @@ from bothways.cli.report import report
 from bothways.cli.serve import serve
 from bothways.cli.sign import sign
 from bothways.cli.train import train
+from bothways.cli.update import update
 from bothways.cli.verify import verify
 from bothways.errors import LONGEST_MESSAGE, BothwaysError, shown
 
@@ -104,6 +105,7 @@ _COMMANDS = (
     bench,
     early_exit,
     distill,
+    update,
     pretrain,
     import_fastai,
     direction,

@@ -6,7 +6,7 @@ In: label values, arrays. Out: labels, warnings, probabilities. Does not know fi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +68,21 @@ def label_positions(known: tuple[str, ...], found: Iterable[str], name: str) -> 
         there = labels.listed(known, labels.KNOWN_SHOWN)
         raise DataError(f"{name}: unknown labels {labels.listed(unknown)}; the model has {there}")
     return {label: position for position, label in enumerate(known)}
+
+
+def kept_positions(known: tuple[str, ...], removed: Collection[str], least: int) -> list[int]:
+    """Return the positions of the labels that remain.
+
+    Raises:
+        ConfigError: A label to remove is unknown, or fewer than ``least`` remain.
+    """
+    if unknown := unknown_labels(known, removed):
+        there = labels.listed(known, labels.KNOWN_SHOWN)
+        raise ConfigError(f"unknown labels {labels.listed(unknown)} cannot be removed; the model has {there}")
+    kept = [position for position, label in enumerate(known) if label not in removed]
+    if len(kept) < least:
+        raise ConfigError(f"{len(kept)} labels remain of {len(known)}, at least {least} must")
+    return kept
 
 
 def probability_columns(known: tuple[str, ...], columns: Sequence[str]) -> list[str] | None:

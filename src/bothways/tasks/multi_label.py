@@ -262,6 +262,17 @@ class MultiLabel(Task):
             label_kind=extended_kind(self.label_kind, labels),
         )
 
+    def without(self, labels: Collection[str]) -> Self:
+        """Return the task without these labels. At least 1 must remain."""
+        if labels and self.label_columns:
+            raise ConfigError("labels in columns of 0 and 1 cannot be removed: train again without their columns")
+        kept = classification.kept_positions(self.labels, labels, least=1)
+        return replace(
+            self,
+            labels=tuple(self.labels[position] for position in kept),
+            thresholds=tuple(self.thresholds[position] for position in kept),
+        )
+
     def check(self, rows: LabeledTexts) -> list[str]:
         """Refuse rows with equal labels only; warn about labels that look like mistakes."""
         sets = rows.label_sets

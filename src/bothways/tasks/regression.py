@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, ClassVar, Literal, Self
@@ -215,6 +215,12 @@ class Regression(Task):
     def extended(self, labels: Sequence[str]) -> Self:
         """Return the task as it is: it has no labels."""
         del labels
+        return self
+
+    def without(self, labels: Collection[str]) -> Self:
+        """Return the task as it is. It has no labels that could be removed."""
+        if labels:
+            raise ConfigError(f"the label {quoted(min(labels))} cannot be removed: a regression has no labels")
         return self
 
     def check(self, rows: LabeledTexts) -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
@@ -128,6 +128,11 @@ class SingleLabel(Task):
     def extended(self, labels: Sequence[str]) -> Self:
         """Return the task with further labels, which no text is given."""
         return replace(self, labels=(*self.labels, *labels), label_kind=extended_kind(self.label_kind, labels))
+
+    def without(self, labels: Collection[str]) -> Self:
+        """Return the task without these labels. At least 2 must remain."""
+        kept = classification.kept_positions(self.labels, labels, least=2)
+        return replace(self, labels=tuple(self.labels[position] for position in kept))
 
     def check(self, rows: LabeledTexts) -> list[str]:
         """Refuse a single class; warn about similar labels and printed missing values."""

@@ -9,7 +9,7 @@ Letters: N texts, C outputs (one per label, or a single one for regression).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
@@ -332,6 +332,14 @@ class Task(ABC):
     @abstractmethod
     def extended(self, labels: Sequence[str]) -> Self:
         """Return the task with further labels behind its own, which no model predicts."""
+
+    @abstractmethod
+    def without(self, labels: Collection[str]) -> Self:
+        """Return the task without some of its labels.
+
+        Raises:
+            ConfigError: The task does not have one of them, or too few labels remain.
+        """
 
     @abstractmethod
     def check(self, rows: LabeledTexts) -> list[str]:

@@ -67,7 +67,7 @@ class ClassifierCheckpoint(Checkpoint):
     """State within the classifier stage.
 
     Attributes:
-        perplexity: Validation perplexity of the direction's language model.
+        perplexity: Validation perplexity of the direction's language model; None if none was trained.
         epoch: Index of the current epoch, from 0, over all steps of gradual unfreezing.
         batch: Number of batches of that epoch trained on.
         step: Number of optimizer steps taken in all epochs.
@@ -77,7 +77,7 @@ class ClassifierCheckpoint(Checkpoint):
     """
 
     stage: Literal["classifier"] = CLASSIFIER_STAGE
-    perplexity: float
+    perplexity: float | None = None
     epoch: Annotated[int, Field(ge=0)] = 0
     batch: Annotated[int, Field(ge=0)] = 0
     step: Annotated[int, Field(ge=0)] = 0

@@ -258,7 +258,7 @@ def _checkpoint(
     model: ClassifierNetwork,
     optimizer: StageOptimizer,
     best: _Best,
-    perplexity: float,
+    perplexity: float | None,
     epoch: int,
     batch: int,
     step: int,

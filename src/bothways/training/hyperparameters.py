@@ -292,6 +292,11 @@ class Hyperparameters(_Section):
         """Return these hyperparameters with another kind of encoder."""
         return self.model_copy(update={"encoder": self.encoder.model_copy(update={"kind": kind})})
 
+    def with_linear(self) -> Hyperparameters:
+        """Return these hyperparameters with a linear member, unless they state whether to add one."""
+        is_stated = "include" in self.linear.model_fields_set
+        return self if is_stated else self.model_copy(update={"linear": LinearConfig(include="auto")})
+
 
 FROM_PACK = "pack"
 """The preset for classifiers that start from a pack. The pack fixes the model sizes and the tokenizer."""

@@ -11,7 +11,7 @@ import contextlib
 import math
 import os
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 
 import filelock
@@ -42,7 +42,7 @@ from bothways.training.classifier import ClassRows, class_scores, learning_rate_
 from bothways.training.distributed import processes
 from bothways.training.divergence import StageSettings, stopped_if_diverged
 from bothways.training.estimate import classifier_seconds, duration_text, language_model_seconds
-from bothways.training.hyperparameters import LanguageModelConfig
+from bothways.training.hyperparameters import ClassifierConfig, LanguageModelConfig
 from bothways.training.language_model import (
     StreamTexts,
     evaluate_language_model,
@@ -82,6 +82,41 @@ def first_checkpoint(
         found = {name: torch.from_numpy(array) for name, array in weights.items()}
         model.load_state_dict({**model.state_dict(), **found})
     return LanguageModelCheckpoint(tensors=with_prefix("model", model.state_dict()))
+
+
+def updated_checkpoint(
+    start: LanguageModelCheckpoint,
+    member: Member,
+    weights: Mapping[str, NDArray[np.float32]],
+    outputs: NDArray[np.intp],
+    config: ClassifierConfig,
+    seed: int,
+) -> ClassifierCheckpoint:
+    """Return the checkpoint from which a direction of an updated classifier starts: its encoder and its head.
+
+    Args:
+        start: The checkpoint with the encoder.
+        member: The direction's member of the new classifier.
+        weights: Those of the classifier to update, by their names in a bundle.
+        outputs: For each output of the new classifier the one of the old classifier, or -1 for a new label, (C,).
+        config: Hyperparameters of the head.
+        seed: Random seed of the weights of new labels.
+    """
+    language_model = build_language_model(member.architecture, member.direction, 0)
+    language_model.load_state_dict(start.part("model"))
+    seed = derived_seed(seed, member.direction, "head")
+    model = build_classifier(language_model, member.direction, len(outputs), config, seed)
+    state, is_known = model.head.state_dict(), torch.from_numpy(outputs >= 0)
+    for name, tensor in state.items():
+        if (found := weights.get(f"head.{name}")) is None:  # a counter of batches, which is not stored
+            continue
+        array = torch.from_numpy(found)
+        if name.startswith(f"layers.{len(model.head.layers) - 1}."):
+            tensor[is_known] = array[torch.from_numpy(outputs[outputs >= 0])]
+        else:
+            state[name] = array
+    model.head.load_state_dict(state)
+    return ClassifierCheckpoint(tensors=with_prefix("model", model.state_dict()))
 
 
 def train_direction(folder: Path, direction: Direction) -> Generator[Report, None, None]:
@@ -245,7 +280,9 @@ def _classifier_stage(
         "parity": torch.from_numpy(parity_record),
         "validation": torch.from_numpy(scores),
     }
-    return FinalCheckpoint(metrics={**metrics, "perplexity": start.perplexity}, tensors=tensors)
+    if start.perplexity is not None:
+        metrics = {**metrics, "perplexity": start.perplexity}
+    return FinalCheckpoint(metrics=metrics, tensors=tensors)
 
 
 def _train_and_valid(files: PlanFolder, plan: Plan, direction: Direction) -> tuple[ClassRows, ClassRows]:

@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -33,7 +34,12 @@ from bothways.text.fields import Text, fields_of
 from bothways.text.reading import Direction, require_direction
 from bothways.text.subwords import train_tokenizer
 from bothways.text.tokenizer import Tokenizer
-from bothways.training.checkpoints import Checkpoints, FinalCheckpoint
+from bothways.training.checkpoints import (
+    Checkpoints,
+    ClassifierCheckpoint,
+    FinalCheckpoint,
+    LanguageModelCheckpoint,
+)
 from bothways.training.choices import Size
 from bothways.training.directions import train_directions
 from bothways.training.distributed import joined, processes, wait_for_all
@@ -47,7 +53,7 @@ from bothways.training.models import (
     language_model_parity_record,
     pack_with_field_token,
 )
-from bothways.training.one_direction import first_checkpoint
+from bothways.training.one_direction import first_checkpoint, updated_checkpoint
 from bothways.training.plan import Plan, PlanFolder, SplitName
 from bothways.training.reports import ProgressReport, Report, StageReport
 from bothways.training.run_folder import run_folder
@@ -72,6 +78,8 @@ class RunSettings:
         hyperparameters: All hyperparameters.
         device: Device to train on.
         pack: Language models to start from, or None to train from scratch.
+        updates: The classifier to update, whose encoders are ``pack``. Its heads are trained further, ``task`` is
+            fitted, and language models are not trained.
         text_columns: Text columns in their order, recorded in the bundle.
         label_column: Label column, recorded in the bundle.
         weight_column: Column of the weights of texts, recorded in the bundle.
@@ -90,6 +98,7 @@ class RunSettings:
     hyperparameters: Hyperparameters
     device: torch.device
     pack: Bundle | None = None
+    updates: Bundle | None = None
     text_columns: tuple[str, ...] = ()
     label_column: str | None = None
     weight_column: str | None = None
@@ -117,6 +126,7 @@ class RunSettings:
             "device": self.device.type,
             "processes": processes().count,
             "pretrained": self.pack.digest if self.pack else None,
+            "updates": self.updates.digest if self.updates else None,
             "text_columns": list(self.text_columns),
             "label_column": self.label_column,
             "weight_column": self.weight_column,
@@ -148,7 +158,20 @@ def digest_of(texts: Iterable[Text]) -> str:
     return digest.hexdigest()
 
 
-def train_bundle(split: Split, unlabeled: list[Text], settings: RunSettings) -> Generator[Report, None, None]:
+class Judge(Protocol):
+    """Compares a trained ensemble with something else before it is published."""
+
+    def __call__(self, task: Task, scores: Scores) -> Iterator[Report]:
+        """Yield reports about the calibrated ensemble's scores of the validation rows, (N, C).
+
+        Raises:
+            BothwaysError: The ensemble must not be published.
+        """
+
+
+def train_bundle(
+    split: Split, unlabeled: list[Text], settings: RunSettings, judge: Judge | None = None
+) -> Generator[Report, None, None]:
     """Train a classifier in each direction and publish the bundle.
 
     The same seed on the same machine gives the same bytes, even if the run was killed and continued (guarantee 7).
@@ -157,6 +180,7 @@ def train_bundle(split: Split, unlabeled: list[Text], settings: RunSettings) -> 
         split: Training and validation rows, checked.
         unlabeled: Texts for the language models only.
         settings: Settings of the run.
+        judge: Refuses to publish some ensembles. Only those that are no better than a constant are refused by default.
 
     Raises:
         DirectionError: The pack has no model for one of the directions; raised before anything is trained.
@@ -187,6 +211,10 @@ def train_bundle(split: Split, unlabeled: list[Text], settings: RunSettings) -> 
     validation[ENSEMBLE] = task.validation_metrics(scores, targets)
     ensemble = task.with_temperature(scores, task.temperature)
     yield from _judged(task, each, ensemble, targets, settings)
+    calibrated = task.with_temperature(scores, task.temperature)
+    yield from _judged(task, each, calibrated, targets, settings)
+    if judge is not None:
+        yield from judge(task, calibrated)
     yield StageReport("bundle", "verifying it in a fresh process without torch")
     tokenizer = files.read_tokenizer()
     parity = {str(direction): end.tensors["parity"].numpy() for direction, end in ends.items()}
@@ -289,7 +317,7 @@ def _prepare_classifiers(
     files: PlanFolder, split: Split, unlabeled: list[Text], settings: RunSettings
 ) -> Generator[Report, None, None]:
     assert settings.task is not None
-    task = settings.task.fitted(split.train)
+    task = settings.task if settings.updates is not None else settings.task.fitted(split.train)
     soft_targets = task.soft_targets(split.train)
     targets = {
         SplitName.TRAINING: task.targets(split.train) if soft_targets is None else soft_targets,
@@ -319,7 +347,7 @@ def _prepare_classifiers(
     widths_head = [settings.hyperparameters.classifier.head_size]
     members = [_member(direction, tokenizer, settings, widths_head) for direction in settings.directions]
     every_text = [*texts, *split.valid.texts]
-    yield from _prepare(files, tokenizer, every_text, len(every_text), members, settings)
+    yield from _prepare(files, tokenizer, every_text, len(every_text), members, task, settings)
     yield from _length_warnings(files, settings)
     files.complete(_plan(settings, members, task, class_weights))
 
@@ -383,7 +411,7 @@ def _prepare_corpus(files: PlanFolder, corpus: Corpus, settings: RunSettings) ->
     ]
     files.write_split(SplitName.VALIDATION, validation, np.array(words))
     yield StageReport("tokens", f"a vocabulary of {len(tokenizer):,}")
-    yield from _prepare(files, tokenizer, corpus.read(), corpus.texts, members, settings)
+    yield from _prepare(files, tokenizer, corpus.read(), corpus.texts, members, None, settings)
     files.complete(_plan(settings, members, None, None))
 
 
@@ -393,6 +421,7 @@ def _prepare(
     texts: Iterable[Text],
     count: int,
     members: Sequence[Member],
+    task: Task | None,
     settings: RunSettings,
 ) -> Generator[Report, None, None]:
     """Write tokens, tokenizer and the first checkpoints to the run's folder."""
@@ -404,9 +433,28 @@ def _prepare(
                 yield ProgressReport("tokens", number, count)
     files.write_tokenizer(tokenizer)
     for member in members:
-        weights = dict(settings.pack.weights[member.direction]) if settings.pack else None
-        checkpoints = Checkpoints(files.checkpoints(member.direction), 0)
-        checkpoints.save(first_checkpoint(member, settings.seed, weights, tokenizer.byte_ids))
+        start = _first_checkpoint(member, tokenizer, task, settings)
+        Checkpoints(files.checkpoints(member.direction), 0).save(start)
+
+
+def _first_checkpoint(
+    member: Member, tokenizer: Tokenizer, task: Task | None, settings: RunSettings
+) -> LanguageModelCheckpoint | ClassifierCheckpoint:
+    """Return the checkpoint from which the training of a direction starts."""
+    weights = dict(settings.pack.weights[member.direction]) if settings.pack else None
+    start = first_checkpoint(member, settings.seed, weights, tokenizer.byte_ids)
+    if settings.updates is None:
+        return start
+    assert task is not None
+    known = {label: number for number, label in enumerate(settings.updates.manifest.decisions.output_names)}
+    return updated_checkpoint(
+        start,
+        member,
+        settings.updates.weights[member.direction],
+        np.array([known.get(label, -1) for label in task.output_names]),
+        settings.hyperparameters.classifier,
+        settings.seed,
+    )
 
 
 def _plan(

@@ -24,6 +24,7 @@ from bothways.errors import (
     NoBetterThanConstant,
     ParityFailed,
     TrainingDiverged,
+    WorseThanBefore,
     path_text,
     quoted,
     shown,
@@ -99,7 +100,7 @@ def _kept_if_useful(folder: Path, fingerprint: Fingerprint) -> Iterator[None]:
         _clear(folder)
         _record_failure(folder, fingerprint, error)
         raise
-    except NoBetterThanConstant as error:  # the same settings may publish it, others start over
+    except (NoBetterThanConstant, WorseThanBefore) as error:  # the same settings may publish it, others start over
         _record_failure(folder, fingerprint, error)
         raise
     except BothwaysError as error:
