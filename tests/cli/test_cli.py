@@ -41,6 +41,7 @@ COMMANDS = [
     "bench",
     "early-exit",
     "distill",
+    "update",
     "pretrain",
 ]
 COMMANDS += ["import-fastai", "direction", "export-onnx"]
