@@ -68,6 +68,7 @@ from bothways.runtime.verify import Verification, verify
 from bothways.text.reading import Direction, SpecialTokenPlacement
 from bothways.training.api import pretrain, train
 from bothways.training.audit import Audit, Confusion, Finding, audit
+from bothways.training.cross_validation import CrossValidation, cross_validate
 from bothways.training.distill import distill
 from bothways.training.update import Update, update
 from bothways.version import __version__
@@ -85,6 +86,7 @@ __all__ = [
     "Classifier",
     "ConfigError",
     "Confusion",
+    "CrossValidation",
     "DataError",
     "DependencyMissing",
     "Direction",
@@ -124,6 +126,7 @@ __all__ = [
     "audit",
     "benchmark",
     "compare_precision",
+    "cross_validate",
     "distill",
     "download_pack",
     "evaluate",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import bothways
-from bothways.cli.metrics import print_trained
+from bothways.cli.metrics import metric_texts, metrics_table, print_trained
 from bothways.cli.options import (
     Config,
     DelimiterOption,
@@ -24,8 +24,12 @@ from bothways.cli.options import (
     Seed,
     output_console,
 )
+from bothways.errors import ConfigError, path_text
+from bothways.files import refuse_unusable
 from bothways.tasks.task import TaskName
+from bothways.terminal import SafeConsole
 from bothways.training.choices import Directions, Size
+from bothways.training.cross_validation import CrossValidation
 
 
 def train(
@@ -64,6 +68,13 @@ def train(
         typer.Option(metavar="COLUMN", help="Weights of rows in the training loss. Defaults to equal weights."),
     ] = None,
     drop_invalid: DropInvalid = False,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="First cross-validate with N folds, each a training of its own. The results are in BUNDLE.folds.",
+        ),
+    ] = None,
     valid: Annotated[
         str | None, typer.Option(metavar="FILE", help="Validation rows. Defaults to a tenth of DATA.")
     ] = None,
@@ -112,35 +123,50 @@ def train(
 
     Several text columns are joined with the field token: --text title --text body
 
+    With --folds 5, five models are trained first, each without a fifth of the rows, which it then predicts. Their
+    predictions are in BUNDLE.folds, and the mean and standard deviation of the metrics are printed.
+
     Example: bothways train reviews.csv --text review --label sentiment --out reviews.bundle
     """
-    model = bothways.train(
-        data,
-        [name.strip() for name in labels.split(",")] if labels is not None else None,
-        text=text,
-        label=label,
-        task=task,
-        label_separator=label_separator,
-        weight=weight,
-        drop_invalid=drop_invalid,
-        out=out,
-        valid=valid,
-        unlabeled=unlabeled,
-        soft_labels=soft_labels,
-        pretrained=pretrained,
-        size=size,
-        encoder=encoder,
-        directions=directions,
-        seed=seed,
-        config=config,
-        device=device,
-        plot=plot,
-        log_to=log_to,
-        format=table_format,
-        delimiter=delimiter,
-        quotes=quotes,
-        encoding=encoding,
-        header=not no_header,
-        force=force,
-    )
-    print_trained(output_console(), out, model.manifest.training)
+    if folds is not None and valid is not None:
+        raise ConfigError("--folds and --valid cannot be combined: folds are validated on rows of DATA")
+    options: dict[str, Any] = {
+        "text": text,
+        "task": task,
+        "label_separator": label_separator,
+        "weight": weight,
+        "drop_invalid": drop_invalid,
+        "unlabeled": unlabeled,
+        "soft_labels": soft_labels,
+        "pretrained": pretrained,
+        "size": size,
+        "encoder": encoder,
+        "directions": directions,
+        "seed": seed,
+        "config": config,
+        "device": device,
+        "format": table_format,
+        "delimiter": delimiter,
+        "quotes": quotes,
+        "encoding": encoding,
+        "header": not no_header,
+        "force": force,
+    }
+    names = [name.strip() for name in labels.split(",")] if labels is not None else None
+    console = output_console()
+    if folds is not None:
+        refuse_unusable(out)
+        column = label[0] if label is not None and len(label) == 1 else None
+        folder = Path(f"{out}.folds")
+        _print_folds(console, bothways.cross_validate(data, names, label=column, folds=folds, out=folder, **options))
+    model = bothways.train(data, names, label=label, valid=valid, out=out, plot=plot, log_to=log_to, **options)
+    print_trained(console, out, model.manifest.training)
+
+
+def _print_folds(console: SafeConsole, found: CrossValidation) -> None:
+    """Print the metrics of each fold, their mean and their standard deviation."""
+    moments = {"mean": found.mean, "sd": found.standard_deviation}
+    rows = {f"fold {number}": metrics for number, metrics in enumerate(found.folds, start=1)} | moments
+    title = f"{len(found.folds)} folds, {len(found.fold_of):,} rows, each predicted by a model that did not see it"
+    console.print(metrics_table("", {name: metric_texts(metrics) for name, metrics in rows.items()}, title))
+    console.print(f"Out-of-fold predictions: {path_text(found.predictions)}")

@@ -245,6 +245,11 @@ class MultiLabel(Task):
                 return [*named]
         return None
 
+    def cell(self, label: Label) -> object:
+        """Return a list of the labels, or of 0 and 1 for each named column."""
+        assert isinstance(label, tuple)
+        return [int(name in label) for name in self._named] if self.label_columns else [*label]
+
     def unknown(self, label: Label) -> list[str]:
         """Return the labels of a row that are unknown."""
         return classification.unknown_labels(self.labels, label) if isinstance(label, tuple) else []

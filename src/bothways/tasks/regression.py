@@ -203,6 +203,10 @@ class Regression(Task):
             raise DataError(f"the target is {quoted(value, 40)}, expected a finite number such as 3.5")
         return number
 
+    def cell(self, label: Label) -> object:
+        """Return the number, or a list with one per target."""
+        return [*label.values] if isinstance(label, Numbers) else label
+
     def unknown(self, label: Label) -> list[str]:
         """Return no label: every number can be predicted."""
         del label

@@ -117,6 +117,11 @@ class SingleLabel(Task):
             raise DataError(f"the label is a list written as text; {_FOR_LISTS}")
         return (self._known.find(label),)
 
+    def cell(self, label: Label) -> object:
+        """Return the one label."""
+        assert isinstance(label, tuple)
+        return label[0]
+
     def unknown(self, label: Label) -> list[str]:
         """Return the label if it is unknown."""
         return classification.unknown_labels(self.labels, label) if isinstance(label, tuple) else []

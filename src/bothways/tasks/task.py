@@ -322,6 +322,10 @@ class Task(ABC):
         """
 
     @abstractmethod
+    def cell(self, label: Label) -> object:
+        """Return the value of a cell that ``parse`` reads as this label, which is not a soft one."""
+
+    @abstractmethod
     def unknown(self, label: Label) -> list[str]:
         """Return the labels of a parsed cell that this task does not know; empty before the task is fitted."""
 
@@ -696,6 +700,16 @@ def warnings_about_both(train: LabeledTexts, valid: LabeledTexts) -> list[str]:
     if not both:
         return []
     return [f"{valid.name}: {both} of {len(valid)} texts are also in {train.name}; validation will look too good"]
+
+
+def arranged(scores: Scores, known: Task, task: Task) -> Scores:
+    """Return scores of one task, (N, C), in the order of the outputs of another. Outputs that it lacks are 0."""
+    positions = {name: number for number, name in enumerate(known.output_names)}
+    found = np.zeros((len(scores), task.outputs))
+    for number, name in enumerate(task.output_names):
+        if name in positions:
+            found[:, number] = scores[:, positions[name]]
+    return found
 
 
 def joined(first: LabeledTexts, second: LabeledTexts) -> LabeledTexts:

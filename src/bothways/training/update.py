@@ -28,7 +28,7 @@ from bothways.evaluation.inputs import choose_text_columns, read_rows
 from bothways.runtime.classifier import Classifier, load
 from bothways.tasks.labels import KNOWN_SHOWN, LabelValue, in_order, listed, parse_label
 from bothways.tasks.metrics import Metrics, Scores
-from bothways.tasks.task import LabeledTexts, SoftLabel, Split, Task, joined, selected
+from bothways.tasks.task import LabeledTexts, SoftLabel, Split, Task, arranged, joined, selected
 from bothways.text.fields import Text, TextColumns, columns_of
 from bothways.training.choices import Device
 from bothways.training.launch import COMMON_CHECKS, run, run_settings, started
@@ -401,17 +401,7 @@ def _renormalized(rows: Scores, task: Task) -> Scores:
 
 def _in_outputs_of(task: Task, model: Classifier, texts: Sequence[Text]) -> Scores:
     """Return the old probabilities of the labels of a new task, (N, C). Those of new labels are 0."""
-    return _arranged(model.scores_by_direction(texts)[ENSEMBLE], model.task, task)
-
-
-def _arranged(scores: Scores, known: Task, task: Task) -> Scores:
-    """Return scores in the order of the outputs of another task, (N, C). Those of its new outputs are 0."""
-    old = {name: number for number, name in enumerate(known.output_names)}
-    found = np.zeros((len(scores), task.outputs))
-    for number, name in enumerate(task.output_names):
-        if name in old:
-            found[:, number] = scores[:, old[name]]
-    return found
+    return arranged(model.scores_by_direction(texts)[ENSEMBLE], model.task, task)
 
 
 class _Judge:
@@ -430,7 +420,7 @@ class _Judge:
         self._known = set(model.task.output_names)
         self._before_task = model.task.extended([label for label in task.labels if label not in self._known])
         before = model.scores_by_direction(valid.texts)[ENSEMBLE]
-        self._before_scores = _arranged(before, model.task, self._before_task)
+        self._before_scores = arranged(before, model.task, self._before_task)
         self._task, self._valid, self._max_drop = task, valid, max_drop
         self._new = np.arange(len(valid)) < len(valid) - old_rows
         self._found: tuple[BeforeAfter, BeforeAfter | None, tuple[LabelChange, ...]] | None = None
