@@ -70,6 +70,7 @@ from bothways.training.api import pretrain, train
 from bothways.training.audit import Audit, Confusion, Finding, audit
 from bothways.training.cross_validation import CrossValidation, cross_validate
 from bothways.training.distill import distill
+from bothways.training.tune import Tuning, tune
 from bothways.training.update import Update, update
 from bothways.version import __version__
 
@@ -119,6 +120,7 @@ __all__ = [
     "TextReader",
     "TrainingDiverged",
     "TrainingError",
+    "Tuning",
     "Update",
     "Verification",
     "WorseThanBefore",
@@ -144,6 +146,7 @@ __all__ = [
     "score_files",
     "sign",
     "train",
+    "tune",
     "update",
     "verify",
 ]

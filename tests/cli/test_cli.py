@@ -42,6 +42,7 @@ COMMANDS = [
     "early-exit",
     "distill",
     "update",
+    "tune",
     "pretrain",
 ]
 COMMANDS += ["import-fastai", "direction", "export-onnx"]

@@ -98,6 +98,7 @@ def test_folds_have_the_same_share_of_each_label() -> None:
     assert (_fold_of(rows, new_task(), 5, 1) != fold_of).any()
 
 
+@pytest.mark.slow
 def test_other_tasks_have_folds_too(tmp_path: Path) -> None:
     stars = [4.5 if mood == "good" else 1.0 for mood in OLD["mood"]]
     options = {**BRIEF, "folds": 2, "force": True}
@@ -122,6 +123,7 @@ def test_what_cannot_be_divided_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_command_prints_mean_and_standard_deviation(tmp_path: Path, trainer: CommandServer) -> None:
     with (tmp_path / "d.csv").open("w", newline="") as file:
         csv.writer(file).writerows([TABLE, *zip(*TABLE.values(), strict=True)])

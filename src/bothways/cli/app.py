@@ -36,6 +36,7 @@ from bothways.cli.report import report
 from bothways.cli.serve import serve
 from bothways.cli.sign import sign
 from bothways.cli.train import train
+from bothways.cli.tune import tune
 from bothways.cli.update import update
 from bothways.cli.verify import verify
 from bothways.errors import LONGEST_MESSAGE, BothwaysError, shown
@@ -106,6 +107,7 @@ _COMMANDS = (
     early_exit,
     distill,
     update,
+    tune,
     pretrain,
     import_fastai,
     direction,

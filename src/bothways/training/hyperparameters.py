@@ -400,6 +400,16 @@ def load_hyperparameters(
     return found
 
 
+def sections_of(config: str | os.PathLike[str] | Mapping[str, object] | None) -> dict[str, Mapping[str, object]]:
+    """Return the keys that a TOML file or a dict of hyperparameters names, by section.
+
+    Raises:
+        ConfigError: The file can't be read or is not TOML.
+    """
+    found = {} if config is None else config if isinstance(config, Mapping) else _read_config(config)
+    return {str(section): keys for section, keys in found.items() if isinstance(keys, Mapping)}
+
+
 def _read_config(path: str | os.PathLike[str]) -> dict[str, object]:
     try:
         return read_toml(Path(path))
