@@ -148,9 +148,6 @@ def test_a_removed_label_is_never_predicted(old: Path, tmp_path: Path, capsys: p
 
 def test_rows_that_would_be_forgotten_are_refused(old: Path, tmp_path: Path) -> None:
     options = {**QUIET, "out": tmp_path / "new.bundle"}
-    with pytest.raises(
-        DataError, match=r"no row has the labels 'bad', 'good', so the model would forget them. Add old"
-    ):
     with pytest.raises(DataError, match=r"no row has the labels 'bad', 'good', so the model would forget them\."):
         bothways.update(old, NEW, **options)
     with pytest.raises(DataError, match=r"the table has rows with the removed labels 'odd': drop the rows or --remove"):

@@ -211,10 +211,8 @@ def train_bundle(
     validation[ENSEMBLE] = task.validation_metrics(scores, targets)
     ensemble = task.with_temperature(scores, task.temperature)
     yield from _judged(task, each, ensemble, targets, settings)
-    calibrated = task.with_temperature(scores, task.temperature)
-    yield from _judged(task, each, calibrated, targets, settings)
     if judge is not None:
-        yield from judge(task, calibrated)
+        yield from judge(task, ensemble)
     yield StageReport("bundle", "verifying it in a fresh process without torch")
     tokenizer = files.read_tokenizer()
     parity = {str(direction): end.tensors["parity"].numpy() for direction, end in ends.items()}
