@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import bothways
-from bothways.cli.metrics import metric_texts, metrics_table, print_trained
+from bothways.cli.metrics import metrics_table, print_trained
 from bothways.cli.options import (
     Config,
     DelimiterOption,
@@ -26,6 +26,7 @@ from bothways.cli.options import (
 )
 from bothways.errors import ConfigError, path_text
 from bothways.files import refuse_unusable
+from bothways.tasks.metrics import metric_texts
 from bothways.tasks.task import TaskName
 from bothways.terminal import SafeConsole
 from bothways.training.choices import Directions, Size

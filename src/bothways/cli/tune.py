@@ -9,7 +9,6 @@ import typer
 from rich.table import Table
 
 import bothways
-from bothways.cli.metrics import UNDEFINED, metric_text
 from bothways.cli.options import (
     Config,
     DelimiterOption,
@@ -23,6 +22,7 @@ from bothways.cli.options import (
     output_console,
 )
 from bothways.errors import path_text
+from bothways.tasks.metrics import UNDEFINED, metric_text
 from bothways.tasks.task import TaskName
 from bothways.training.tune import Tuning
 

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 import bothways
-from bothways.cli.metrics import UNDEFINED, metric_text, metric_texts, metrics_table
+from bothways.cli.metrics import metrics_table
 from bothways.cli.options import (
     BundlePath,
     Config,
@@ -25,6 +25,7 @@ from bothways.cli.options import (
     output_console,
 )
 from bothways.errors import path_text
+from bothways.tasks.metrics import UNDEFINED, metric_text, metric_texts
 from bothways.training.update import Update
 
 _MOST_LABELS = 20
