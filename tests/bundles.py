@@ -31,15 +31,21 @@ from torch.nn import functional
 
 import bothways
 from bothways.bundle.manifest import (
+    DOMAIN_FILE,
     LINEAR,
     MANIFEST_FILE,
     PARITY_FILE,
+    Abstention,
     Architecture,
+    Domain,
     EarlyExit,
+    Kind,
+    LabelSets,
     LinearExit,
     LinearMember,
     Manifest,
     Member,
+    Reference,
     TrainingRecord,
     digest_of,
 )
@@ -50,10 +56,12 @@ from bothways.bundle.parity import (
     parity_texts_with_fields,
     with_decisions,
 )
+from bothways.bundle.read import read_bundle
 from bothways.bundle.weights import LinearWeights, read_weights, write_weights
 from bothways.bundle.write import write_bundle
 from bothways.nn.classifier import ClassifierNetwork
 from bothways.nn.language_model import LanguageModelNetwork
+from bothways.runtime.domain import DomainModel, fit_domain
 from bothways.runtime.verify import verify_in_fresh_process
 from bothways.tasks.multi_label import MultiLabel
 from bothways.tasks.regression import Regression
@@ -392,6 +400,46 @@ def write_with_early_exit(
     shutil.copytree(bundle, out)
     edit_manifest(out, lambda fields: fields.update(early_exit=early_exit.model_dump(mode="json")))
     record_decisions(out)
+    return out
+
+
+def write_with_abstention(bundle: Path, out: Path, texts: Sequence[Text], risk: float = 0.5) -> Path:
+    """Copy a bundle with an abstention that answers about half of the texts, and label sets of one or more labels."""
+    model = bothways.load(bundle)
+    found = list(model.stream(texts))
+    confidence = model.task.confidence(np.array([each.scores[ENSEMBLE] for each in found]))
+    prepared = [model.prepare(text) for text in texts]
+    states = np.array([np.concatenate(pooled) for pooled in model.engine.run(prepared)])
+    arrays = fit_domain(states, 2)
+    scores = [DomainModel(arrays).score([row]) for row in states]
+    is_single = model.task.thresholds is None
+    abstention = Abstention(
+        risk=risk,
+        threshold=float(np.median(confidence)),
+        rows=1,
+        answered=0.5,
+        measured_risk=0,
+        risk_of_all=0,
+        domain=Domain(weights=DOMAIN_FILE, components=2, threshold=2 * max(scores), flagged=0),
+        label_sets=LabelSets(alpha=0.1, threshold=0.3, covered=1, mean_size=1) if is_single else None,
+        reference=Reference(
+            rows=2, label_shares=[1 / len(model.labels)] * len(model.labels), confidence=0.5, confidence_deviation=0.1
+        ),
+        curve=[],
+    )
+    whole = read_bundle(bundle, Kind.CLASSIFIER)
+    write_bundle(
+        out,
+        task=whole.manifest.decisions,
+        members=whole.manifest.members,
+        weights=whole.weights,
+        tokenizer=whole.tokenizer,
+        parity_record=whole.parity_record,
+        training=whole.manifest.training,
+        linear=whole.linear,
+        abstention=(abstention, arrays),
+        verify=lambda _: None,
+    )
     return out
 
 

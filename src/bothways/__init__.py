@@ -21,7 +21,7 @@ from bothways.processes import handle_signals_while_starting as _handle_signals_
 
 _handle_signals_while_starting()
 
-from bothways.bundle.manifest import EarlyExit
+from bothways.bundle.manifest import Abstention, EarlyExit
 from bothways.bundle.packs import Pack, download_pack, list_packs
 from bothways.bundle.push import push_to_hub
 from bothways.bundle.sign import sign
@@ -48,6 +48,7 @@ from bothways.errors import (
     TrainingError,
     WorseThanBefore,
 )
+from bothways.evaluation.abstention import fit_abstention
 from bothways.evaluation.benchmark import Benchmark, SpeedResult, benchmark
 from bothways.evaluation.early_exit import fit_early_exit
 from bothways.evaluation.evaluate import Evaluation, evaluate
@@ -75,6 +76,7 @@ from bothways.training.update import Update, update
 from bothways.version import __version__
 
 __all__ = [
+    "Abstention",
     "AddressUnusable",
     "Audit",
     "Benchmark",
@@ -133,6 +135,7 @@ __all__ = [
     "download_pack",
     "evaluate",
     "export_onnx",
+    "fit_abstention",
     "fit_early_exit",
     "import_fastai",
     "infer_direction",

@@ -100,7 +100,8 @@ class Scorer:
             columns: Which of the columns that ``bothways.score`` adds to add, in this order. Defaults to all of them.
             errors: What becomes of a row whose text cannot be used, for example because it is missing: ``column`` keeps
                 it with empty predictions and the reason in ``predicted_error``; ``raise`` raises ``DataError``.
-            abstain: Leave the decision empty for texts that the model cannot read, as in ``bothways.score``.
+            abstain: Leave the decision empty for texts that the model cannot read or otherwise abstains from, as in
+                ``bothways.score``.
             early_exit: See ``bothways.load``.
             precision: See ``bothways.load``.
             threads: See ``bothways.load``. 1 by default, because engines run a process per core.
@@ -119,7 +120,7 @@ class Scorer:
         self.digest = model.digest
         self._key: _Key = (model.digest, early_exit, precision, threads)
         self.text_columns = choose_text_columns(text, model.text_columns)
-        known = output_columns(model)
+        known = output_columns(model, abstain=abstain)
         self._columns = known if columns is None else columns_of(columns)
         if unknown := [name for name in self._columns if name not in known]:
             raise ConfigError(f"the model has no column {quoted(unknown[0])}. It has {', '.join(map(quoted, known))}")
@@ -162,7 +163,7 @@ class Scorer:
             DataError: A text cannot be used and ``errors`` is ``raise``; or see ``schema``.
         """
         model = self._model()
-        known = list(output_columns(model))
+        known = list(output_columns(model, abstain=self._abstain))
         positions = [known.index(name) for name in self._columns]
         for group, rows in predicted_rows(model, self._groups(batches), abstain=self._abstain):
             yield self._scored(group, rows, positions)

@@ -27,10 +27,11 @@ from bothways.runtime.prediction import Prediction
 from bothways.serve import asgi_app
 from bothways.tasks.labels import label_text
 from bothways.text.reading import Direction
-from tests.bundles import write_with_early_exit
+from tests.bundles import write_with_abstention, write_with_early_exit
 
 pytestmark = pytest.mark.enable_socket
 KINDS = ("single", "multi", "number", "numbers")
+CAREFUL = ("careful", "careful-multi")
 WORDS = [f"the {word} sat on a mat" for word in ("cat", "DOG", "film", "x", "y z", "lovely", "terrible")]
 TEXTS = st.lists(
     st.one_of(st.sampled_from(WORDS), st.text(st.characters(exclude_categories=["Cs"]), max_size=40)),
@@ -95,6 +96,9 @@ def served(
     paths = dict(
         zip(KINDS, (bundle_path, multi_label_bundle_path, regression_bundle_path, targets_bundle_path), strict=True)
     )
+    folder = tmp_path_factory.mktemp("careful")
+    careful = dict(zip(CAREFUL, (linear_bundle_path, multi_label_bundle_path), strict=True))
+    paths |= {kind: write_with_abstention(path, folder / f"{kind}.bundle", WORDS) for kind, path in careful.items()}
     if early_exit:  # of which only single-label models are capable
         path = tmp_path_factory.mktemp("fast") / "fast.bundle"
         paths = {"single": write_with_early_exit(qrnn_bundle_path, path, Direction.FORWARD, WORDS)}
@@ -117,7 +121,17 @@ def pairs(model: Classifier, prediction: Prediction) -> list[dict[str, Any]]:
     if model.task.thresholds is not None:
         chosen = {label_text(label) for label in prediction.chosen}
         rows = [{**row, "chosen": row["label"] in chosen} for row in rows]
+    if prediction.label_set is not None:
+        rows = [{**row, "in_label_set": row["label"] in prediction.label_set} for row in rows]
+    if prediction.domain_score is not None:
+        rows = [{**row, "abstained": prediction.abstained} for row in rows]
     return rows
+
+
+def of_abstention(prediction: Prediction) -> dict[str, Any]:
+    """Return what the other protocols report for a text if abstention was calibrated."""
+    found: dict[str, Any] = {} if prediction.domain_score is None else {"abstained": prediction.abstained}
+    return found if prediction.label_set is None else {**found, "label_set": list(prediction.label_set)}
 
 
 def prediction_value(model: Classifier, prediction: Prediction) -> object:
@@ -125,9 +139,10 @@ def prediction_value(model: Classifier, prediction: Prediction) -> object:
     if not model.labels:
         return prediction.value
     if model.task.thresholds is None:
-        return {"label": prediction.label, "score": prediction.probability}
+        return {"label": prediction.label, "score": prediction.probability, **of_abstention(prediction)}
     by_label = dict(zip(model.labels, prediction.scores[ENSEMBLE].tolist(), strict=True))
-    return {"labels": list(prediction.chosen), "scores": [by_label[label] for label in prediction.chosen]}
+    scores = [by_label[label] for label in prediction.chosen]
+    return {"labels": list(prediction.chosen), "scores": scores, **of_abstention(prediction)}
 
 
 def check_own(case: Case) -> None:
@@ -141,7 +156,7 @@ def check_own(case: Case) -> None:
         keys = (
             ("label", "probability", "chosen", "read", "probabilities") if model.labels else ("value", "values", "read")
         )
-        assert result == {key: plain[key] for key in keys}
+        assert result == {**{key: plain[key] for key in keys}, **of_abstention(prediction)}
 
 
 def check_open_inference(case: Case) -> None:
@@ -161,6 +176,10 @@ def check_open_inference(case: Case) -> None:
         assert outputs["chosen"]["data"] == [label in each.chosen for each in found for label in model.labels]
     elif model.labels:
         assert outputs["label"]["data"] == [each.label for each in found]
+    if model.abstention is not None:
+        assert outputs["abstained"]["data"] == [each.abstained or "" for each in found]
+        sets = [json.loads(labels) for labels in outputs["label_set"]["data"]] if "label_set" in outputs else None
+        assert sets == (None if found[0].label_set is None else [list(each.label_set or ()) for each in found])
     for direction in model.scored_by:
         (output,) = served.json(path, {"inputs": [tensor], "outputs": [{"name": direction}]})["outputs"]
         unread = [None] * model.task.outputs
@@ -187,6 +206,10 @@ def check_predictions(case: Case) -> None:
     reply = served.post(invocations, {"inputs": texts}, accept="text/csv")
     rows = list(csv.reader(io.StringIO(reply.content.decode(), newline="")))
     cells = [model.task.cells(prediction.scores[ENSEMBLE]) for prediction in found]
+    if model.abstention is not None:
+        for row, prediction in zip(cells, found, strict=True):
+            sets = [] if prediction.label_set is None else ["|".join(map(str, prediction.label_set))]
+            row[-len(model.labels) : -len(model.labels)] = [prediction.abstained or "", *sets]
     assert rows == [[str(cell) for cell in row] for row in cells]
 
 

@@ -39,25 +39,28 @@ LARGEST_DOCUMENT_BYTES = 256 * 1024 * 1024
 """The size limit of files without weights."""
 
 LINEAR_FILE: Final = "linear.safetensors"
+DOMAIN_FILE: Final = "domain.safetensors"
 
 FileName = Literal[
     "tokenizer.json",
     "forward.safetensors",
     "backward.safetensors",
     "linear.safetensors",
+    "domain.safetensors",
     "parity.jsonl",
     "README.md",
 ]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Width = Annotated[int, Field(ge=1, le=65_536)]
 _LabelText = Annotated[str, Field(min_length=1, max_length=LONGEST_LABEL)]
-_ABSENT_IF_UNUSED = frozenset({"targets", "value_range", "linear"})
+_ABSENT_IF_UNUSED = frozenset({"targets", "value_range", "linear", "abstention"})
 _ABSENT_IF_LSTM = frozenset({"kind", "first_window", "output_gate"})
 LINEAR: Final = "linear"
 """The name of a linear member's scores."""
 LONGEST_ABOUT = 10_000
 """Limit of ``about``, in characters."""
 Threshold = Annotated[FiniteFloat, Field(gt=0, lt=1)]
+_Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 _Direction = Annotated[Direction, Field(strict=False)]  # JSON has no enumerations: a strict one would refuse text
 
 
@@ -70,6 +73,13 @@ class Kind(StrEnum):
 
 EncoderKind = Literal["lstm", "qrnn"]
 """The kind of an encoder: an AWD-LSTM, or a quasi-recurrent network (QRNN, arXiv 1611.01576)."""
+
+
+class AbstentionReason(StrEnum):
+    """Why a calibrated model abstains from a text that it can read."""
+
+    OUT_OF_DOMAIN = "out of domain"
+    LOW_CONFIDENCE = "low confidence"
 
 
 class Architecture(Document):
@@ -333,6 +343,93 @@ class EarlyExit(Document):
         return bool(probabilities.max() > self.threshold)
 
 
+class Domain(Document):
+    """From which distance to the calibration rows on a text is out of domain.
+
+    Attributes:
+        weights: Name of the file with the density of the pooled states.
+        components: Number of principal components of the density.
+        threshold: Texts with a higher score (``DomainModel.score``) are out of domain.
+        flagged: The share of the rows of the calibration that are.
+    """
+
+    weights: Literal["domain.safetensors"]
+    components: Annotated[int, Field(ge=1, le=1024)]
+    threshold: Annotated[FiniteFloat, Field(ge=0)]
+    flagged: _Share
+
+
+class LabelSets(Document):
+    """Which labels a conformal label set has: those with at least this probability, and the most probable one.
+
+    Attributes:
+        alpha: At most this share of the sets lacks the correct label, on average over calibrations.
+        threshold: The lowest probability of a label in a set.
+        covered: The share of the rows of the calibration whose set has the correct label.
+        mean_size: Mean number of labels per set on these rows.
+    """
+
+    alpha: Annotated[FiniteFloat, Field(gt=0, lt=1)]
+    threshold: _Share
+    covered: _Share
+    mean_size: Annotated[FiniteFloat, Field(ge=1)]
+
+
+class Reference(Document):
+    """What the model predicts for the rows of the calibration, with which ``drift`` compares other texts.
+
+    Attributes:
+        rows: Number of rows.
+        label_shares: The share of the rows with each label, in the order of the labels.
+        confidence: Mean confidence.
+        confidence_deviation: Standard deviation of the confidence.
+    """
+
+    rows: Annotated[int, Field(ge=2)]
+    label_shares: Items[_Share]
+    confidence: _Share
+    confidence_deviation: _Share
+
+
+class AbstentionPoint(Document):
+    """The effect of a threshold on the rows of the calibration: the share answered, and the share of errors in it."""
+
+    threshold: _Share
+    answered: _Share
+    measured_risk: _Share
+
+
+class Abstention(AbstentionPoint):
+    """When a classifier abstains, calibrated on labeled rows that were not used in training.
+
+    Attributes:
+        risk: At most this share of the answers is wrong, with 98 % probability over the rows of the calibration.
+        threshold: The model abstains from texts with a lower confidence.
+        rows: Number of labeled rows that the threshold was tested on.
+        answered: The share of them that is answered.
+        measured_risk: The share of wrong answers among those.
+        risk_of_all: The share of wrong predictions if all rows are answered.
+        domain: Which texts are out of domain. The model abstains from them too.
+        label_sets: The conformal label sets; None if the task has none.
+        reference: What the model predicts for the rows of the calibration.
+        curve: The effect of other thresholds on these rows.
+    """
+
+    risk: Annotated[FiniteFloat, Field(gt=0, lt=1)]
+    rows: Annotated[int, Field(ge=1)]
+    risk_of_all: _Share
+    domain: Domain
+    label_sets: LabelSets | None
+    reference: Reference
+    curve: Annotated[Items[AbstentionPoint], Field(max_length=1000)]
+
+    def reason(self, confidence: float, domain_score: float) -> AbstentionReason | None:
+        """Return why the model abstains from a text, or None if it answers."""
+        if domain_score > self.domain.threshold:
+            return AbstentionReason.OUT_OF_DOMAIN
+        return AbstentionReason.LOW_CONFIDENCE if confidence < self.threshold else None
+
+
 class FileRecord(Document):
     """Size and SHA-256 of one file."""
 
@@ -434,6 +531,7 @@ class Manifest(Document):
         value_range: For a regression whose values have limits: the lowest and the highest value, between which a
             sigmoid of each scaled output decides. Absent otherwise.
         early_exit: When one direction is enough; None if it was not calibrated. Used only on request.
+        abstention: When the model abstains. Absent if it was not calibrated.
         training: How the models were made.
         files: All other files.
     """
@@ -453,6 +551,7 @@ class Manifest(Document):
     targets: Annotated[Items[NamedTarget], Field(min_length=2, max_length=100_000)] | None = None
     value_range: Annotated[Items[FiniteFloat], Field(min_length=2, max_length=2)] | None = None
     early_exit: EarlyExit | None = None
+    abstention: Abstention | None = None
     training: TrainingRecord
     files: Annotated[dict[FileName, FileRecord], STOP_EARLY]
 
@@ -467,8 +566,9 @@ class Manifest(Document):
         directions = [member.direction for member in self.members]
         if len(set(directions)) != len(directions):
             raise ValueError(f"two members read {directions[0]}")
-        of_linear = [self.linear.weights] if self.linear is not None else []
-        expected = {TOKENIZER_FILE, PARITY_FILE, CARD_FILE, *(member.weights for member in self.members), *of_linear}
+        more: list[str] = [self.linear.weights] if self.linear is not None else []
+        more += [self.abstention.domain.weights] if self.abstention is not None else []
+        expected = {TOKENIZER_FILE, PARITY_FILE, CARD_FILE, *(member.weights for member in self.members), *more}
         if set(self.files) != expected:
             wrong = ", ".join(sorted(set(self.files) ^ expected))
             raise ValueError(f"the files listed are not those of these members: {wrong}")
@@ -485,6 +585,8 @@ class Manifest(Document):
             raise ValueError("a language model has no labels, combination, calibration or target")
         elif any(part is not None for part in (self.thresholds, self.early_exit, self.value_range, self.linear)):
             raise ValueError("a language model has no thresholds, no early exit, no range and no linear member")
+        elif self.abstention is not None:
+            raise ValueError("a language model has no abstention")
         elif any(member.widths_head is not None for member in self.members):
             raise ValueError("a language model's member has no widths_head")
         elif any(member.pooling is not None for member in self.members):
@@ -501,6 +603,11 @@ class Manifest(Document):
             raise ValueError("early exit needs two members and the task single-label")
         if self.early_exit is not None and self.early_exit.linear is not None and self.linear is None:
             raise ValueError("early exit starts with a linear member, but the bundle lacks one")
+        if self.abstention is not None:
+            if task.no_abstention:
+                raise ValueError("abstention needs a task with labels")
+            if len(self.abstention.reference.label_shares) != len(self.labels):
+                raise ValueError("abstention: label_shares needs one share per label")
         if self.combination is None:
             raise ValueError("a classifier needs a combination")
         if len(self.combination.weights) != len(self.members):
@@ -549,6 +656,11 @@ class Manifest(Document):
     def directions(self) -> list[Direction]:
         """The directions of the members, in order."""
         return [member.direction for member in self.members]
+
+    @property
+    def pooled_width(self) -> int:
+        """The number of pooled states of all members together."""
+        return sum(3 * member.architecture.width_embedding for member in self.members)
 
     @property
     def scored_by(self) -> list[str]:

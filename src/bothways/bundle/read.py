@@ -26,6 +26,7 @@ from bothways.bundle.manifest import (
     OLDEST_FORMAT,
     PARITY_FILE,
     TOKENIZER_FILE,
+    Abstention,
     FileRecord,
     Kind,
     LinearMember,
@@ -35,7 +36,14 @@ from bothways.bundle.manifest import (
 from bothways.bundle.parity import ParityRow, parse_parity_record
 from bothways.bundle.regular_file import read_regular_file
 from bothways.bundle.signature import SIGNATURE_FILE, check_signature
-from bothways.bundle.weights import LinearWeights, member_shapes, read_linear_weights, read_weights
+from bothways.bundle.weights import (
+    DomainWeights,
+    LinearWeights,
+    member_shapes,
+    read_domain_weights,
+    read_linear_weights,
+    read_weights,
+)
 from bothways.errors import BundleBroken, BundleMissing, BundleTooNew, quoted
 from bothways.schema import validated
 from bothways.text.fields import Text, columns_text
@@ -53,6 +61,7 @@ class Bundle:
         manifest: The content of ``bundle.json``.
         tokenizer: The tokenizer that all members share.
         linear: The linear member and its arrays by tensor name; None if there is none.
+        abstention: When the model abstains, and the density of its pooled states; None if that was not calibrated.
         weights: Arrays by tensor name, for each direction. Code that converts them may remove them from the dictionary,
             so that no array is in memory twice.
         parity_record: Texts with the probabilities that the trainer computed for them.
@@ -64,6 +73,7 @@ class Bundle:
     weights: dict[Direction, dict[str, NDArray[np.float32]]]
     parity_record: list[ParityRow]
     linear: tuple[LinearMember, LinearWeights] | None = None
+    abstention: tuple[Abstention, DomainWeights] | None = None
 
     @property
     def digest(self) -> str:
@@ -123,8 +133,13 @@ def read_bundle(path: str | os.PathLike[str], kind: Kind, key: str | os.PathLike
         data = contents.pop(manifest.linear.weights)
         name = f"{folder / manifest.linear.weights}"
         linear = (manifest.linear, read_linear_weights(data, manifest.linear, manifest.outputs, name))
+    abstention = None
+    if manifest.abstention is not None:
+        domain = manifest.abstention.domain
+        data, name = contents.pop(domain.weights), f"{folder / domain.weights}"
+        abstention = (manifest.abstention, read_domain_weights(data, domain, manifest.pooled_width, name))
     parity_record = parse_parity_record(contents[PARITY_FILE], manifest, f"{folder / names[PARITY_FILE]}")
-    return Bundle(pinned(path, folder), manifest, tokenizer, weights, parity_record, linear)
+    return Bundle(pinned(path, folder), manifest, tokenizer, weights, parity_record, linear, abstention)
 
 
 def read_manifest(folder: Path) -> Manifest:

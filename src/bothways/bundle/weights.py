@@ -18,13 +18,16 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from bothways import strict_json
-from bothways.bundle.manifest import Architecture, LinearMember, Member
+from bothways.bundle.manifest import Architecture, Domain, LinearMember, Member
 from bothways.errors import BundleBroken, TrainingError, shown
 
 Weights = Mapping[str, NDArray[np.float32]]
 LinearWeights = Mapping[str, NDArray[np.generic]]
+DomainWeights = Mapping[str, NDArray[np.generic]]
 WORDS, CHARACTERS = "words", "characters"
 LINEAR_IDF, LINEAR_WEIGHT, LINEAR_BIAS = "idf", "weight", "bias"
+DOMAIN_MEAN, DOMAIN_SCALE, DOMAIN_COMPONENTS, DOMAIN_VARIANCES = "mean", "scale", "components", "variances"
+_Expected = Mapping[str, tuple[str, tuple[int, ...]]]
 _LARGEST_HEADER_BYTES = 16 * 1024 * 1024
 
 
@@ -101,6 +104,24 @@ def linear_tensors(linear: LinearMember, outputs: int) -> dict[str, tuple[str, t
         LINEAR_IDF: ("F16", (known,)),
         LINEAR_WEIGHT: ("F16", (known, outputs)),
         LINEAR_BIAS: ("F32", (outputs,)),
+    }
+
+
+def domain_tensors(domain: Domain, width: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return the name, type and shape of every tensor of the density of pooled states.
+
+    ``components`` are the principal components of the standardized states. ``variances`` are their variances, followed
+    by the mean variance of what is orthogonal to them.
+
+    Args:
+        domain: The number of components.
+        width: Number of pooled states of all members.
+    """
+    return {
+        DOMAIN_MEAN: ("F32", (width,)),
+        DOMAIN_SCALE: ("F32", (width,)),
+        DOMAIN_COMPONENTS: ("F16", (domain.components, width)),
+        DOMAIN_VARIANCES: ("F32", (domain.components + 1,)),
     }
 
 
@@ -202,7 +223,40 @@ def read_linear_weights(data: bytes, linear: LinearMember, outputs: int, name: s
         BundleBroken: The bytes are not a safetensors file, its tensors differ from the expected ones, a value is not
             finite, or the hashes are not in rising order.
     """
-    declared, expected = _read_header(data, name), linear_tensors(linear, outputs)
+    arrays = _checked_arrays(data, linear_tensors(linear, outputs), name)
+    for tensor in (WORDS, CHARACTERS):
+        if (arrays[tensor][1:] <= arrays[tensor][:-1]).any():
+            raise BundleBroken(f"{name}: the hashes in {tensor} are not in rising order")
+    return arrays
+
+
+def read_domain_weights(data: bytes, domain: Domain, width: int, name: str) -> dict[str, NDArray[np.generic]]:
+    """Return the arrays of the density of pooled states after checking names, types, shapes and values.
+
+    Args:
+        data: The bytes of the file.
+        domain: The number of components.
+        width: Number of pooled states of all members.
+        name: The name of the file for messages.
+
+    Raises:
+        BundleBroken: The bytes are not a safetensors file, its tensors differ from the expected ones, a value is not
+            finite, or a variance or a scale is not above 0.
+    """
+    arrays = _checked_arrays(data, domain_tensors(domain, width), name)
+    for tensor in (DOMAIN_SCALE, DOMAIN_VARIANCES):
+        if (arrays[tensor] <= 0).any():
+            raise BundleBroken(f"{name}: {tensor} contains a value that is not above 0")
+    return arrays
+
+
+def _checked_arrays(data: bytes, expected: _Expected, name: str) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a file after checking names, types, shapes, and that all values are finite.
+
+    Raises:
+        BundleBroken: Something is not as expected.
+    """
+    declared = _read_header(data, name)
     _check_names(declared, expected, name)
     for tensor, (stored, shape) in expected.items():
         if declared[tensor] != (stored, list(shape)):
@@ -212,14 +266,11 @@ def read_linear_weights(data: bytes, linear: LinearMember, outputs: int, name: s
     for tensor, array in arrays.items():
         if not np.isfinite(array).all():
             raise BundleBroken(f"{name}: {tensor} contains values that are not finite numbers")
-    for tensor in (WORDS, CHARACTERS):
-        if (arrays[tensor][1:] <= arrays[tensor][:-1]).any():
-            raise BundleBroken(f"{name}: the hashes in {tensor} are not in rising order")
     return arrays
 
 
-def write_linear_weights(arrays: LinearWeights) -> bytes:
-    """Return the bytes of the file with a linear member's arrays. Equal arrays produce equal bytes."""
+def write_arrays(arrays: Mapping[str, NDArray[np.generic]]) -> bytes:
+    """Return the bytes of the file of a linear member or of a domain. Equal arrays produce equal bytes."""
     return bytes(save_tensors({name: np.ascontiguousarray(array) for name, array in sorted(arrays.items())}))
 
 

@@ -21,10 +21,12 @@ from typing import TypedDict, get_args
 from bothways.bundle.card import write_card
 from bothways.bundle.manifest import (
     CARD_FILE,
+    DOMAIN_FILE,
     FORMAT,
     MANIFEST_FILE,
     PARITY_FILE,
     TOKENIZER_FILE,
+    Abstention,
     Calibration,
     Combination,
     EarlyExit,
@@ -40,7 +42,7 @@ from bothways.bundle.manifest import (
     digest_of,
 )
 from bothways.bundle.parity import ParityRow, dump_parity_record, with_decisions
-from bothways.bundle.weights import LinearWeights, Weights, write_linear_weights, write_weights
+from bothways.bundle.weights import DomainWeights, LinearWeights, Weights, write_arrays, write_weights
 from bothways.files import current_umask, refuse_existing, writing_failed
 from bothways.tasks.task import Task, TaskRecord
 from bothways.text.reading import Direction
@@ -70,6 +72,7 @@ def write_bundle(
     verify: Callable[[Path], None],
     early_exit: EarlyExit | None = None,
     linear: tuple[LinearMember, LinearWeights] | None = None,
+    abstention: tuple[Abstention, DomainWeights] | None = None,
     half_precision: bool = False,
 ) -> None:
     """Publish a bundle at ``path``.
@@ -88,6 +91,7 @@ def write_bundle(
             bundle is published only if it returns.
         early_exit: When one member of a classifier is enough, if that was calibrated.
         linear: The linear member of a classifier and its arrays, if it has one.
+        abstention: When a classifier abstains, if that was calibrated, and the density of its pooled states.
         half_precision: Store weights in 2 bytes each instead of 4. The parity record must then be made with weights
             that were rounded before (``rounded_to_half``).
 
@@ -110,13 +114,23 @@ def write_bundle(
         },
     }
     if linear is not None:
-        contents[linear[0].weights] = write_linear_weights(linear[1])
+        contents[linear[0].weights] = write_arrays(linear[1])
+    if abstention is not None:
+        contents[DOMAIN_FILE] = write_arrays(abstention[1])
     contents[CARD_FILE] = write_card(task, members, training, linear[0] if linear else None).encode()
     files = {
         name: FileRecord(size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
         for name, data in sorted(contents.items())
     }
-    manifest = _manifest(task, members, training, early_exit, linear[0] if linear else None, files)
+    manifest = _manifest(
+        task,
+        members,
+        training,
+        early_exit,
+        linear[0] if linear else None,
+        abstention[0] if abstention else None,
+        files,
+    )
     with _published_directory(Path(path)) as folder:
         for name, data in contents.items():
             _write_durably(folder / name, data)
@@ -147,6 +161,7 @@ def _manifest(
     training: TrainingRecord,
     early_exit: EarlyExit | None,
     linear: LinearMember | None,
+    abstention: Abstention | None,
     files: dict[FileName, FileRecord],
 ) -> Manifest:
     """Return the manifest, with its digest."""
@@ -165,6 +180,7 @@ def _manifest(
         thresholds=list(record.thresholds) if record and record.thresholds is not None else None,
         **_targets(record),
         early_exit=early_exit,
+        abstention=abstention,
         training=training,
         files=files,
     )

@@ -17,6 +17,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import bothways
+from bothways.cli.abstention import abstention
 from bothways.cli.audit import audit
 from bothways.cli.bench import bench
 from bothways.cli.direction import direction
@@ -105,6 +106,7 @@ _COMMANDS = (
     packs,
     bench,
     early_exit,
+    abstention,
     distill,
     update,
     tune,

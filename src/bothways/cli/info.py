@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich.table import Table
 
 from bothways.bundle.hub import local_path
-from bothways.bundle.manifest import EarlyExit, Kind, Manifest, TrainingRecord
+from bothways.bundle.manifest import Abstention, EarlyExit, Kind, Manifest, TrainingRecord
 from bothways.bundle.read import read_manifest
 from bothways.bundle.signature import read_signature
 from bothways.cli.options import BundlePath, output_console
@@ -58,6 +58,18 @@ def _predictions(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "temperature", f"{temperature:.4g}" + (", not calibrated" if temperature == 1 else "")
     if manifest.early_exit is not None:
         yield "early exit", _early_exit(manifest.early_exit)
+    if manifest.abstention is not None:
+        yield "abstention", _abstention(manifest.abstention)
+
+
+def _abstention(found: Abstention) -> str:
+    sets = ""
+    if found.label_sets is not None:
+        sets = f"; label sets with {1 - found.label_sets.alpha:.1%} coverage, {found.label_sets.mean_size:.2f} labels"
+    return (
+        f"at most {found.risk:.1%} wrong answers, abstains below confidence {found.threshold:.4g}: "
+        f"{found.answered:.1%} of {found.rows:,} rows answered, {found.measured_risk:.2%} of them wrong{sets}"
+    )
 
 
 def _early_exit(found: EarlyExit) -> str:

@@ -19,6 +19,7 @@ from rich.progress import (
 from rich.text import Text
 
 import bothways
+from bothways.bundle.manifest import AbstentionReason
 from bothways.cli.options import (
     BundlePath,
     DelimiterOption,
@@ -77,7 +78,7 @@ def predict(
     ] = False,
     precision: PrecisionOption = "float32",
     abstain: Annotated[
-        bool, typer.Option("--abstain", help="Leave the prediction empty for texts that the model cannot read.")
+        bool, typer.Option("--abstain", help="Leave the prediction empty where the model abstains.")
     ] = False,
     drop_invalid: DropInvalid = False,
     workers: Annotated[
@@ -103,6 +104,9 @@ def predict(
 
     The last line states how many texts the model cannot read: empty ones, those of digits and punctuation only, and
     those with mostly unknown words. With --abstain their label and its probability, or their value, are left empty.
+
+    If abstention was calibrated (bothways abstention), --abstain also leaves them empty for texts that are out of
+    domain and where the confidence is low. It adds predicted_abstained with the reason, and predicted_label_set.
 
     With --early-exit also predicted_read: the directions that read the text, or linear if none had to.
 
@@ -133,6 +137,7 @@ def predict(
         raise ConfigError("--workers is for several files: pass a pattern such as 'data/*.csv', in quotes")
     model = bothways.load(bundle, early_exit=early_exit, precision=precision)
     unreadable: Counter[str] = Counter()
+    abstained: Counter[str] = Counter()
     invalid: Counter[str] = Counter()
     with _progress(_RowsColumn(), TimeElapsedColumn()) as progress:
         task = progress.add_task("predict", total=None)
@@ -143,12 +148,14 @@ def predict(
             on_progress=lambda rows: progress.update(task, completed=rows),
             on_invalid=lambda row: invalid.update([row.reason]),
             on_unreadable=lambda _, reason: unreadable.update([reason]),
+            on_abstained=lambda _, reason: abstained.update([reason]),
             **options,
         )
     if out != STANDARD_STREAM:
         sys.stderr.write(f"{rows} rows written to {path_text(out)}\n")
     listing = path_text(invalid_path(out)) if out != STANDARD_STREAM else None
     _warn(invalid, listing, unreadable, rows, abstain)
+    _report_abstained(abstained, rows)
 
 
 def _predict_files(
@@ -176,6 +183,7 @@ def _predict_files(
     skipped = f", {found.skipped:,} of them by an earlier call" if found.skipped else ""
     sys.stderr.write(f"{found.rows:,} rows in {found.files:,} files written to {url_text(out)}{skipped}\n")
     _warn(found.invalid, "FILE.invalid.jsonl", found.unreadable, found.rows, options["abstain"])
+    _report_abstained(found.abstained, found.rows)
 
 
 def _warn(invalid: Counter[str], listing: str | None, unreadable: Counter[str], rows: int, abstain: bool) -> None:
@@ -186,6 +194,14 @@ def _warn(invalid: Counter[str], listing: str | None, unreadable: Counter[str], 
         sys.stderr.write(f"warning: invalid rows left out: {invalid.total():,}{place}. {escaped(reasons)}\n")
     if unreadable:
         sys.stderr.write(f"warning: {escaped(_unreadable_text(unreadable, rows, abstain))}\n")
+
+
+def _report_abstained(abstained: Counter[str], rows: int) -> None:
+    """Print from how many texts a calibrated model abstains that it can read."""
+    if abstained:
+        count = abstained.total()
+        reasons = ", ".join(f"{abstained[reason]:,} {reason}" for reason in AbstentionReason if abstained[reason])
+        sys.stderr.write(f"the model abstains from {count:,} of {rows:,} texts ({count / rows:.1%}): {reasons}\n")
 
 
 def _unreadable_text(unreadable: Counter[str], rows: int, abstain: bool) -> str:

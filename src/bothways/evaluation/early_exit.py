@@ -140,6 +140,7 @@ def fit_early_exit(
         training=manifest.training,
         early_exit=early_exit,
         linear=whole.linear,
+        abstention=whole.abstention,
         verify=verify_in_fresh_process,
     )
     return early_exit

@@ -40,6 +40,7 @@ _RESUMABLE_FORMATS = ("csv", "tsv", "jsonl")
     on_progress=as_function,
     on_unreadable=as_function,
     on_invalid=as_function,
+    on_abstained=as_function,
     abstain=as_flag,
     drop_invalid=as_flag,
     **DIALECT_CHECKS,
@@ -60,13 +61,16 @@ def score(
     on_progress: Callable[[int], object] = lambda rows: None,
     on_unreadable: Callable[[int, Unreadable], object] = lambda row, reason: None,
     on_invalid: Callable[[InvalidRow], object] = lambda row: None,
+    on_abstained: Callable[[int, str], object] = lambda row, reason: None,
 ) -> int:
     """Write a file of texts again, with the predictions of a model as additional columns.
 
     The columns are ``predicted_label``, ``predicted_probability`` and one ``probability_LABEL`` per label for
     single-label; ``predicted_labels`` and one ``probability_LABEL`` per label for multi-label; ``predicted_value`` for
     regression, or one ``predicted_TARGET`` per target if it has several. With early exit, ``predicted_read`` reports
-    which directions read the text, or ``linear`` if none had to.
+    which directions read the text, or ``linear`` if none had to. With ``abstain`` and a bundle whose abstention was
+    calibrated, ``predicted_abstained`` has the reason, and ``predicted_label_set`` the labels of the conformal label
+    set joined with ``|``, most probable first.
 
     If the process is killed, the same call continues where it stopped and ends with the same bytes. Until then, the
     content is in ``OUT.part`` with a journal in ``OUT.part.json``. The call starts over if the input, the model or its
@@ -84,12 +88,14 @@ def score(
         encoding: Encoding of a text file. Defaults to UTF-8.
         header: Whether a text table begins with column names. Otherwise its columns are named ``1``, ``2`` and so on.
         abstain: Leave the label and its probability, or the value, empty for texts that a model cannot read: empty
-            ones, those of digits and punctuation only, and those with mostly unknown words.
+            ones, those of digits and punctuation only, and those with mostly unknown words. If its abstention was
+            calibrated (``fit_abstention``), also for texts out of domain and for those with a low confidence.
         drop_invalid: Leave rows without a usable text out. They are listed in ``OUT.invalid.jsonl``.
         on_progress: Called with the number of rows that are written, after each chunk of rows.
         on_unreadable: Called for each text that a model cannot read, with the number of its row in ``out``, from 1, and
             the reason. Rows that an earlier, killed call wrote are not reported again.
         on_invalid: Called for each row that is left out.
+        on_abstained: Called for each text that a model can read but abstains from, as ``on_unreadable``.
 
     Returns:
         The number of rows.
@@ -112,11 +118,11 @@ def score(
         text_columns = choose_text_columns(text, classifier.text_columns)
         for column in text_columns:
             table.require_column(column, "--text")
-        columns = list(output_columns(classifier))
+        columns = list(output_columns(classifier, abstain=abstain))
         settings: OutputSettings = {"abstain": abstain, "drop_invalid": drop_invalid}
         with (
             invalid_listing(out) if drop_invalid else contextlib.nullcontext() as listing,
-            _open_output(classifier, source, table, text_columns, dialect, out, settings) as output,
+            _open_output(classifier, source, table, text_columns, columns, dialect, out, settings) as output,
         ):
             rows = output.rows
             chunks = valid_chunks(
@@ -131,6 +137,7 @@ def score(
                 chunks,
                 abstain=abstain,
                 on_unreadable=lambda number, reason: on_unreadable(output.rows + number + 1, reason),
+                on_abstained=lambda number, reason: on_abstained(output.rows + number + 1, reason),
             ):
                 rows += len(chunk)
                 output.write(chunk, dict(zip(columns, zip(*predicted, strict=True), strict=True)), rows)
@@ -165,12 +172,12 @@ def _open_output(
     source: str,
     table: Table,
     text_columns: Sequence[str],
+    columns: Sequence[str],
     dialect: Dialect,
     out: str,
     more_settings: OutputSettings,
 ) -> Iterator[_Output]:
     """Open the file to create. It can be continued if input and output are files and the output is plain text."""
-    columns = list(output_columns(model))
     is_plain_text = table.format in _RESUMABLE_FORMATS and not split_suffix(out)[1]
     if out == STANDARD_STREAM or not Path(source).is_file() or not is_plain_text:
         with open_writer(table, out, columns, dialect) as writer:

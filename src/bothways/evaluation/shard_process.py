@@ -101,6 +101,7 @@ class _Shard:
 
     def _score(self, model: Classifier, source: Path, folder: Path, digest: str) -> dict[str, object]:
         unreadable: Counter[str] = Counter()
+        abstained: Counter[str] = Counter()
         invalid: Counter[str] = Counter()
         reported = time.monotonic()
 
@@ -124,6 +125,7 @@ class _Shard:
             **self._options,
             on_progress=on_progress,
             on_unreadable=lambda _, reason: unreadable.update([reason]),
+            on_abstained=lambda _, reason: abstained.update([reason]),
             on_invalid=lambda row: invalid.update([row.reason]),
         )
         size = output.stat().st_size
@@ -134,7 +136,7 @@ class _Shard:
             self._out.remove(listed)  # the input that had invalid rows was corrected
         self._out.publish(output, self._target)
         self._write_record(digest, rows, size)
-        return {"rows": rows, "unreadable": unreadable, "invalid": invalid}
+        return {"rows": rows, "unreadable": unreadable, "abstained": abstained, "invalid": invalid}
 
     def _is_complete(self, record: dict[str, Any]) -> bool:
         """Return whether the output is the one that a record describes. An unfinished one has no size."""

@@ -49,6 +49,7 @@ class ScoredFiles:
         skipped: How many of them an earlier call had done.
         rows: Number of rows, those of skipped files included.
         unreadable: Number of texts that the model cannot read, by reason, in the files that this call scored.
+        abstained: Number of other texts from which the model abstains, by reason, in the files that this call scored.
         invalid: Number of rows left out, by reason, in the files that this call scored.
     """
 
@@ -56,6 +57,7 @@ class ScoredFiles:
     skipped: int = 0
     rows: int = 0
     unreadable: Counter[str] = field(default_factory=Counter)
+    abstained: Counter[str] = field(default_factory=Counter)
     invalid: Counter[str] = field(default_factory=Counter)
 
 
@@ -214,6 +216,7 @@ class _Run:
             self.result.rows += self._current.pop(file.name)
             self.result.skipped += message.get("skipped", False)
             self.result.unreadable.update(message.get("unreadable", {}))
+            self.result.abstained.update(message.get("abstained", {}))
             self.result.invalid.update(message.get("invalid", {}))
         share = self._bytes / self._total_bytes if self._total_bytes else 1.0
         return FilesProgress(self._done, self.result.files, self.result.rows + sum(self._current.values()), share)

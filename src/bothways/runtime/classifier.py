@@ -15,19 +15,20 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
 from bothways.arguments import as_flag, as_integer, as_path, as_text, checked, optional
 from bothways.bundle.hub import absolute
-from bothways.bundle.manifest import LINEAR, EarlyExit, Kind, Manifest, with_linear
+from bothways.bundle.manifest import LINEAR, Abstention, EarlyExit, Kind, Manifest, with_linear
 from bothways.bundle.parity import ENSEMBLE, recorded_scores
 from bothways.bundle.read import Bundle, read_bundle
 from bothways.bundle.weights import Weights
 from bothways.errors import BundleBroken, ConfigError, path_text, quoted
 from bothways.runtime.allocator import return_freed_memory
 from bothways.runtime.cores import available_cores
+from bothways.runtime.domain import DomainModel
 from bothways.runtime.encoder import PRECISIONS, Precision
 from bothways.runtime.explanation import MAX_READINGS, Explanation, Occlusion, explain
 from bothways.runtime.head import Head
@@ -48,6 +49,7 @@ from bothways.runtime.slots import (
 from bothways.tasks.labels import LabelValue
 from bothways.tasks.metrics import Scores
 from bothways.tasks.task import Predictions, Task, Value
+from bothways.text.coverage import unreadable
 from bothways.text.fields import Text, columns_text
 from bothways.text.reading import Direction
 from bothways.text.tokenizer import Tokenizer
@@ -83,6 +85,14 @@ class _LoadOptions(NamedTuple):
     early_exit: bool
     precision: Precision
     key: str | None
+
+
+class _Abstained(TypedDict, total=False):
+    """The fields of a prediction of a model that abstains."""
+
+    abstained: str | None
+    label_set: tuple[LabelValue, ...] | None
+    domain_score: float
 
 
 class _WeightsAgain:
@@ -126,6 +136,8 @@ class Classifier:
         tokenizer: Shared by both directions.
         engine: Reads tokenized texts with every member.
         early_exit: When one direction, or the linear member, is enough; None if both directions always read.
+        abstention: When the model abstains; None if that was not calibrated, or with early exit, with which confidences
+            mean something else.
         precision: Precision of the matrix products, ``float32`` or ``int8``.
     """
 
@@ -176,6 +188,10 @@ class Classifier:
             return_freed_memory()  # the member's weights, and the memory in which they were packed
         self.engine = SlotEngine(members, sessions, at_once)
         self._linear = None if bundle.linear is None else LinearModel(bundle.linear[1], self.task)
+        self.abstention: Abstention | None = None
+        self._domain: DomainModel | None = None
+        if bundle.abstention is not None and early_exit is None:
+            self.abstention, self._domain = bundle.abstention[0], DomainModel(bundle.abstention[1])
 
     def __repr__(self) -> str:
         parts: list[str] = [self.task.name]
@@ -370,7 +386,8 @@ class Classifier:
         tokens = self.tokenizer.tokenize(text)
         linear = None if self._linear is None else self._linear.scores(text)
         needs_reading = not self._is_linear_enough(linear)
-        return PreparedText(tokens.ids, tokens.group_starts, tokens.special_token_counts, linear, needs_reading)
+        reason = None if self.abstention is None else unreadable(text, tokens, self.tokenizer)
+        return PreparedText(tokens.ids, tokens.group_starts, tokens.special_token_counts, linear, needs_reading, reason)
 
     def open(self) -> TextReader:
         """Return a reader of one text that arrives in parts: ``append`` each part, then ``close``.
@@ -396,7 +413,15 @@ class Classifier:
             )
         forward = directions.index(Direction.FORWARD)
         to_scores = partial(self._scores, forward)
-        return TextReader(self.tokenizer, self.engine, forward, to_scores, self.prediction, self._linear)
+        return TextReader(
+            self.tokenizer,
+            self.engine,
+            forward,
+            to_scores,
+            self.prediction,
+            self._linear,
+            abstains=self.abstention is not None,
+        )
 
     def predictions_of(
         self, texts: Iterable[PreparedText], lookahead: int = SLOTS, counts: TokenCounts | None = None
@@ -479,10 +504,27 @@ class Classifier:
             labels=self.labels,
             probabilities={} if values else scores,
             read="both" if len(each) > 1 else next(iter(each), LINEAR),
+            **self._abstained(text, ensemble),
             value=decision.value,
             values=values,
             scores=scores,
         )
+
+    def _abstained(self, text: ReadText, ensemble: Scores) -> _Abstained:
+        """Return whether the model abstains from a text, and its label set."""
+        pooled = [vector for vector in text.pooled if vector is not None]
+        if self.abstention is None or self._domain is None or len(pooled) < len(text.pooled):
+            return {}
+        domain_score = self._domain.score(pooled)
+        confidence = self.task.confidence(ensemble[None])
+        assert confidence is not None
+        reason = text.unreadable or self.abstention.reason(float(confidence[0]), domain_score)
+        label_set, sets = None, self.abstention.label_sets
+        if sets is not None:
+            ranked = np.argsort(-ensemble, kind="stable")
+            count = max(1, int((ensemble >= sets.threshold).sum()))
+            label_set = tuple(self.labels[position] for position in ranked[:count])
+        return {"abstained": reason, "label_set": label_set, "domain_score": domain_score}
 
 
 @checked(path=as_path, threads=optional(as_integer), early_exit=as_flag, precision=as_text, key=optional(as_path))

@@ -30,6 +30,10 @@ class Prediction:
             read the text, with that of the linear member, or of the linear member alone. Empty for regression.
         read: The directions that read the text: ``both``, or the only one. ``linear`` if early exit found the linear
             member alone sufficient.
+        abstained: Why the model abstains, such as ``low confidence``. None if it answers, if abstention was not
+            calibrated, or with early exit.
+        label_set: The conformal label set, most probable label first. None if there is none, or with early exit.
+        domain_score: The distance of the text from those of the calibration. None as for ``label_set``.
         value: The ensemble's value in the target's unit, for several targets a dict by name; None unless the model is
             a regression.
         values: The same by direction, for ``linear`` and for ``ensemble``; empty unless the model is a regression.
@@ -43,6 +47,9 @@ class Prediction:
     labels: tuple[LabelValue, ...]
     probabilities: Mapping[str, Scores]
     read: str
+    abstained: str | None = None
+    label_set: tuple[LabelValue, ...] | None = None
+    domain_score: float | None = None
     value: Value | None = None
     values: Mapping[str, Value] = field(default_factory=dict)
     scores: Mapping[str, Scores] = field(default_factory=dict, repr=False)
@@ -56,6 +63,9 @@ class Prediction:
             "labels": list(self.labels),
             "probabilities": {name: row.tolist() for name, row in self.probabilities.items()},
             "read": self.read,
+            "abstained": self.abstained,
+            "label_set": None if self.label_set is None else list(self.label_set),
+            "domain_score": self.domain_score,
             "value": _plain(self.value),
             "values": {name: _plain(value) for name, value in self.values.items()},
         }

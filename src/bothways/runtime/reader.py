@@ -17,6 +17,7 @@ from bothways.runtime.prediction import Prediction
 from bothways.runtime.sessions import WINDOW_TOKENS
 from bothways.runtime.slots import MemberStates, Pooled, ReadText, SlotEngine
 from bothways.tasks.metrics import Scores
+from bothways.text.coverage import is_wordless, unreadable_tokens
 from bothways.text.ngrams import NgramReader
 from bothways.text.reading import Ids, TokenizedText, concatenate
 from bothways.text.tokenizer import Tokenizer
@@ -40,6 +41,8 @@ class TextReader:
         to_scores: Callable[[Pooled], Scores],
         to_prediction: Callable[[ReadText], Prediction],
         linear: LinearModel | None = None,
+        *,
+        abstains: bool = False,
     ) -> None:
         self._tokenizer = tokenizer
         self._others = engine.without(forward)
@@ -48,6 +51,7 @@ class TextReader:
         self._to_scores = to_scores
         self._to_prediction = to_prediction
         self._linear = linear
+        self._abstains, self._is_wordless = abstains, True
         self._ngrams = NgramReader()
         self._settled = [tokenizer.tokenize("")]
         self._unread: Ids = self._settled[0].ids
@@ -78,6 +82,7 @@ class TextReader:
         self._check_open()
         checked = check_text(part, f"part {self._parts}")
         self._pending += checked
+        self._is_wordless = self._is_wordless and is_wordless(checked)
         if self._linear is not None:
             self._ngrams.append(checked)
         self._parts += 1
@@ -99,14 +104,15 @@ class TextReader:
         self._check_open()
         self._is_open = False
         rest = self._tokenizer.tokenize(self._pending)
-        pooled = (
-            [*self._others.run([concatenate([*self._settled, rest])], lookahead=1)] if self._others.members else [[]]
-        )
+        text = concatenate([*self._settled, rest])
+        pooled = [*self._others.run([text], lookahead=1)] if self._others.members else [[]]
         every = [*pooled[0][: self._forward], self._pooled(rest), *pooled[0][self._forward :]]
         self._ngrams.end_field()
-        return self._to_prediction(
-            ReadText(every, None if self._linear is None else self._linear.scores_of(self._ngrams.ngrams()))
-        )
+        linear = None if self._linear is None else self._linear.scores_of(self._ngrams.ngrams())
+        unreadable = None
+        if self._abstains:
+            unreadable = unreadable_tokens(text, self._tokenizer, is_wordless=self._is_wordless)
+        return self._to_prediction(ReadText(every, linear, unreadable))
 
     def _settle(self, text: TokenizedText) -> None:
         """Read the whole windows among tokens that later parts cannot change."""

@@ -1,7 +1,7 @@
 """Read any number of texts of any length by continuous batching, with bounded memory.
 
 Input: an iterable of tokenized texts. Output: the pooled vector of each text by each member, in the order of the texts.
-This module owns padding at inference. It knows nothing of labels, and passes the scores of a linear member on.
+This module owns padding at inference. It knows nothing of labels, and passes on what is known before a text is read.
 
 Terms:
     member: One model of the bundle, with its direction.
@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from bothways.bundle.manifest import Member
 from bothways.runtime.sessions import WINDOW_TOKENS, EncoderSession
 from bothways.tasks.metrics import Scores
+from bothways.text.coverage import Unreadable
 from bothways.text.reading import Ids, TokenizedText, read
 from bothways.text.tokenizer import PADDING_ID
 
@@ -60,10 +61,12 @@ class PreparedText(TokenizedText):
         linear: The scores, (C,) float64; None if the model has no linear member.
         needs_reading: Whether a member has to read it. False if early exit finds the scores of the linear member
             sufficient.
+        unreadable: Why the model cannot read it; None if it can, or if the model does not abstain.
     """
 
     linear: Scores | None = None
     needs_reading: bool = True
+    unreadable: Unreadable | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,10 +76,12 @@ class ReadText:
     Attributes:
         pooled: One (3E,) float32 vector per member, or None for a member that did not read the text.
         linear: The scores of the linear member, (C,); None if there is none.
+        unreadable: That of the prepared text.
     """
 
     pooled: Sequence[Pooled | None]
     linear: Scores | None = None
+    unreadable: Unreadable | None = None
 
 
 @dataclass(eq=False)
@@ -92,6 +97,7 @@ class _Sequence:
         pooled_tokens: For each member, the number of tokens that are pooled.
         pooled: The pooled vector of each member that has read the text, or None.
         linear: The scores of the linear member, or None.
+        unreadable: That of the prepared text.
         position: Number of tokens that the members in ``reading`` have read.
     """
 
@@ -103,6 +109,7 @@ class _Sequence:
     pooled_tokens: list[int]
     pooled: list[Pooled | None]
     linear: Scores | None = None
+    unreadable: Unreadable | None = None
     position: int = 0
 
     def __len__(self) -> int:
@@ -309,7 +316,7 @@ class Slots:
                 sequence.position = 0
                 continue
             self._release(slot)
-            finished.append((sequence.number, ReadText(sequence.pooled, sequence.linear)))
+            finished.append((sequence.number, ReadText(sequence.pooled, sequence.linear, sequence.unreadable)))
         return finished
 
     def evict(self, numbers: Collection[int]) -> None:
@@ -440,7 +447,7 @@ class SlotEngine:
         """Return the result of a text that no member has to read, or None if it has to be read in a slot."""
         if not isinstance(text, PreparedText) or text.needs_reading:
             return None
-        return ReadText([None] * len(self.members), text.linear)
+        return ReadText([None] * len(self.members), text.linear, text.unreadable)
 
     def initial_states(self, member: int) -> MemberStates:
         """Return the states of one member at the beginning of a text, with a single slot."""
@@ -515,8 +522,9 @@ class SlotEngine:
         """Return the sequence of a text, at its beginning."""
         ids_by_member = [read(text, member.direction, member.special_tokens) for member in self.members]
         reading = [rule.member] if rule else list(range(len(self.members)))
-        linear = text.linear if isinstance(text, PreparedText) else None
-        sequence = _Sequence(number, reading, ids_by_member, [], [], [], [None] * len(ids_by_member), linear)
+        sequence = _Sequence(number, reading, ids_by_member, [], [], [], [None] * len(ids_by_member))
+        if isinstance(text, PreparedText):
+            sequence.linear, sequence.unreadable = text.linear, text.unreadable
         for member, ids in zip(self.members, ids_by_member, strict=True):
             pooling = member.pooling
             sequence.pooled_from.append(pooling.first_pooled(len(ids)) if pooling else 0)

@@ -561,6 +561,10 @@ class MultiLabel(Task):
         labels = ", ".join(quoted(label) for label, is_chosen in named if is_chosen)
         return f"it assigns {labels or 'no label'} to every text"
 
+    def label_shares(self, scores: Scores) -> NDArray[np.float64]:
+        """Return the share of the texts that each label is assigned to."""
+        return np.asarray(self.chosen(scores).mean(axis=0), dtype=np.float64)
+
     def array(self, scores: Sequence[Scores]) -> NDArray[np.object_]:
         """Return the assigned labels of each text, (N,) tuples."""
         found = np.empty(len(scores), dtype=object)

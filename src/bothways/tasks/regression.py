@@ -77,6 +77,9 @@ class Regression(Task):
     no_label_errors: ClassVar[str] = (
         "wrong labels are found by the probabilities of classes, and a regression model predicts a number"
     )
+    no_abstention: ClassVar[str] = (
+        "abstention needs the confidence of a classifier, and a regression model predicts a number"
+    )
     no_probabilities: ClassVar[str] = "a regression model predicts a number and has no probabilities: use predict"
     max_int8_difference: ClassVar[float] = 0.4
     """In the unit of ``difference``, which is a logit here. A probability changes by at most a quarter of the change of

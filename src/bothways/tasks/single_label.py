@@ -396,6 +396,14 @@ class SingleLabel(Task):
             f"and always answering {quoted(self.label_values[largest])} has {rows[largest] / len(targets):.1%}"
         )
 
+    def label_shares(self, scores: Scores) -> NDArray[np.float64]:
+        """Return the share of the texts with each most probable label."""
+        return np.bincount(scores.argmax(axis=1), minlength=len(self.labels)) / len(scores)
+
+    def true_probabilities(self, scores: Scores, targets: Targets) -> NDArray[np.float64]:
+        """Return the probability of the correct label."""
+        return np.asarray(scores[np.arange(len(scores)), targets], dtype=np.float64)
+
     def array(self, scores: Sequence[Scores]) -> Predictions:
         """Return the most probable label of each text, (N,): str objects, int64 or bool."""
         found = [self.decide(row).label for row in scores]

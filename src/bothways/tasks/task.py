@@ -240,6 +240,8 @@ class Task(ABC):
     """The function that turns logits into scores."""
     no_early_exit: ClassVar[str] = ""
     """Why a model of this task cannot exit early; empty if it can."""
+    no_abstention: ClassVar[str] = ""
+    """Why a model of this task cannot abstain from texts; empty if it can."""
     no_probabilities: ClassVar[str] = ""
     """Why a model of this task has no probabilities; empty if it has them."""
     no_label_errors: ClassVar[str] = ""
@@ -662,6 +664,29 @@ class Task(ABC):
         """Return the unit of what n-grams add to an output of a linear model: 1 for log odds, or a target's scale."""
         del output
         return 1.0
+
+    # Abstention
+
+    def true_probabilities(self, scores: Scores, targets: Targets) -> NDArray[np.float64] | None:
+        """Return the probability of each text's only correct label, (N,); None unless texts have exactly one.
+
+        Args:
+            scores: The ensemble's scores, (N, C).
+            targets: What is true of the texts.
+        """
+        del scores, targets
+        return None
+
+    def label_shares(self, scores: Scores) -> NDArray[np.float64]:
+        """Return the share of the texts for which each label is predicted, (C,).
+
+        Args:
+            scores: The ensemble's scores, (N, C), N at least 1.
+
+        Raises:
+            ConfigError: The task has no labels.
+        """
+        raise ConfigError(self.no_abstention)
 
     # What is written
 

@@ -5,7 +5,6 @@ In: a tokenizer and texts. Out: shares, and a verdict. The thresholds are measur
 
 from __future__ import annotations
 
-import itertools
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -98,11 +97,26 @@ def unreadable(text: Text, tokens: TokenizedText, tokenizer: Tokenizer) -> Unrea
         tokens: Its tokens.
         tokenizer: What made them.
     """
+    return unreadable_tokens(tokens, tokenizer, is_wordless=all(map(is_wordless, fields_of(text))))
+
+
+def is_wordless(text: str) -> bool:
+    """Return whether a text consists of digits, punctuation, white space and signs only."""
+    return all(unicodedata.category(character).startswith(_WORDLESS_CATEGORIES) for character in text)
+
+
+def unreadable_tokens(tokens: TokenizedText, tokenizer: Tokenizer, *, is_wordless: bool) -> Unreadable | None:
+    """Return why a model cannot read a text, as ``unreadable`` does.
+
+    Args:
+        tokens: The tokens of the text.
+        tokenizer: What made them.
+        is_wordless: Whether all of its fields are wordless.
+    """
     is_word = np.diff(tokens.group_starts, append=len(tokens)) > tokens.special_token_counts
     if not is_word.any():
         return Unreadable.EMPTY
-    characters = itertools.chain.from_iterable(fields_of(text))
-    if all(unicodedata.category(character).startswith(_WORDLESS_CATEGORIES) for character in characters):
+    if is_wordless:
         return Unreadable.WORDLESS
     has_no_piece = np.isin(tokens.ids, [tokenizer.unknown_id, *tokenizer.byte_ids])
     is_unknown = np.logical_or.reduceat(has_no_piece, tokens.group_starts)

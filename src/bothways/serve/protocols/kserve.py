@@ -53,7 +53,7 @@ def _parse(received: RawRequest, service: Service) -> Query:
 
 def _render(choices: Choices, served: ServedModel, answer: Answer) -> Reply:
     task = choices.task_of(served.model)  # again: a reload can have replaced the model
-    return predictions_reply(all_classified(answer), task, choices, MediaType(JSON, {}))
+    return predictions_reply(all_classified(answer), served.model, task, choices, MediaType(JSON, {}))
 
 
 PROTOCOL = Protocol(

@@ -141,7 +141,7 @@ def _joined(cells: list[list[Any]]) -> list[Any]:
 
 def _render(choices: Choices, media: MediaType, served: ServedModel, answer: Answer) -> Reply:
     task = choices.task_of(served.model)  # again: a reload can have replaced the model
-    return predictions_reply(all_classified(answer), task, choices, media)
+    return predictions_reply(all_classified(answer), served.model, task, choices, media)
 
 
 def _text_of_line(value: object, columns: Sequence[str]) -> object:

@@ -14,6 +14,7 @@ from bothways.errors import ServingError, TextError
 from bothways.runtime.classifier import Classifier
 from bothways.serve.answers import Answer, Classified
 from bothways.serve.models import ServedModel
+from bothways.serve.protocols.abstention import abstention_of
 from bothways.serve.protocols.choices import Name, OwnChoices, ranked, with_choices
 from bothways.serve.protocols.media_types import JSON_LINES
 from bothways.serve.protocols.protocol import (
@@ -54,6 +55,12 @@ class _Result(Schema):
     read: Literal["forward", "backward", "both", "linear"]
     """The directions that read the text. `linear` if early exit found the linear member alone sufficient, so that no
     direction read it."""
+    abstained: (
+        Literal["empty", "only digits or punctuation", "mostly unknown", "out of domain", "low confidence"] | None
+    ) = None
+    """Why the model abstains, null if it answers. Only if abstention was calibrated. The label is there in any case."""
+    label_set: list[str | int | bool] | None = None
+    """The conformal label set, most probable label first. Only if abstention was calibrated."""
     tokens: list[str] | None = None
     """The tokens in the order of the text, if requested."""
     reading: dict[Direction, list[int]] | None = None
@@ -165,6 +172,7 @@ def _result(found: Classified, request: OwnChoices, model: Classifier, task: Tas
             "read": prediction.read,
             "values": _wanted(request.values, prediction.values),
         }
+    result |= abstention_of(prediction)
     if request.tokens:
         result["tokens"] = model.tokenizer.tokens(text.ids.tolist())
         result["reading"] = {
@@ -224,6 +232,7 @@ def _described(served: ServedModel) -> dict[str, object]:
         "directions": model.directions,
         "precision": model.precision,
         "early_exit": model.early_exit is not None,
+        "abstention": None if model.abstention is None else {"risk": model.abstention.risk},
         "loaded_at_s": served.loaded_at_s,
         "parity_record": {"texts": served.verification.texts, "differences": served.verification.differences},
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bothways.bundle.parity import ENSEMBLE
 from bothways.serve.answers import Classified
+from bothways.serve.protocols.abstention import abstention_of
 from bothways.serve.protocols.choices import ranked
 from bothways.tasks.labels import label_text
 from bothways.tasks.task import Task
@@ -13,7 +14,9 @@ def labels_with_scores(found: Classified, task: Task) -> list[dict[str, object]]
     """Return all labels as text with their probabilities, most probable first.
 
     Labels of a multi-label model also state whether they are chosen by the thresholds. A regression model has its
-    targets with their values, in the order of the targets, as regression models of Hugging Face do.
+    targets with their values, in the order of the targets, as regression models of Hugging Face do. If abstention was
+    calibrated, each label has the reason to abstain as ``abstained``, the same for all, and states whether it is in the
+    conformal label set.
 
     Args:
         found: The prediction for a text.
@@ -27,4 +30,11 @@ def labels_with_scores(found: Classified, task: Task) -> list[dict[str, object]]
     if task.thresholds is not None:
         chosen = set(map(label_text, task.decide(scores).chosen))
         rows = [{**row, "chosen": row["label"] in chosen} for row in rows]
+    of_text = abstention_of(found.prediction)
+    label_set = found.prediction.label_set
+    if label_set is not None:
+        texts = set(map(label_text, label_set))
+        rows = [{**row, "in_label_set": row["label"] in texts} for row in rows]
+    if of_text:
+        rows = [{**row, "abstained": of_text["abstained"]} for row in rows]
     return rows

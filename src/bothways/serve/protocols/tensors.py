@@ -8,6 +8,9 @@ column, under the column's name and in any order. The outputs, with C labels or 
   ``probabilities``. On request also ``label``, the most probable one.
 - regression: ``value`` (FP64, [n], or [n, C] for several targets, bit-identical to ``predict``).
 
+If abstention was calibrated, also ``abstained`` (BYTES, [n], the reason, empty if the model answers) and, for
+single-label, ``label_set`` (BYTES, [n], a JSON list each).
+
 On request there are also ``forward``, ``backward`` and ``linear``, with the datatype and shape of ``probabilities`` or
 ``value``. Where early exit skipped a direction, its numbers are NaN, which is null in JSON. ``probabilities`` with the
 parameter ``classification`` (k) are the k most probable labels: BYTES, [n, k], ``probability:position:label`` each, as
@@ -36,6 +39,7 @@ from bothways.tasks.task import Task
 
 INPUT = "text"
 LABEL, LABELS, CHOSEN, PROBABILITIES, VALUE = "label", "labels", "chosen", "probabilities", "value"
+ABSTAINED, LABEL_SET = "abstained", "label_set"
 CLASSIFICATION = "classification"
 EXTENSIONS = ("binary_tensor_data", CLASSIFICATION, "model_repository", "model_configuration", "statistics")
 PLATFORM = "bothways_ulmfit"
@@ -148,7 +152,10 @@ def default_outputs(model: Classifier) -> tuple[str, ...]:
     """Return the names of the outputs that a reply has unless others are requested."""
     if not model.labels:
         return (VALUE,)
-    return (LABEL, PROBABILITIES) if model.task.thresholds is None else (LABELS, CHOSEN, PROBABILITIES)
+    found = (LABEL, PROBABILITIES) if model.task.thresholds is None else (LABELS, CHOSEN, PROBABILITIES)
+    if model.abstention is None:
+        return found
+    return (*found, ABSTAINED, *([LABEL_SET] if model.abstention.label_sets is not None else []))
 
 
 def known_outputs(model: Classifier) -> tuple[str, ...]:
@@ -174,7 +181,7 @@ def wanted_outputs(wanted: Wanted, model: Classifier) -> Mapping[str, Output]:
 
 def shape_of(name: str, model: Classifier) -> tuple[Datatype, tuple[int, ...]]:
     """Return the datatype of an output, and its shape per text."""
-    if name in (LABEL, LABELS):
+    if name in (LABEL, LABELS, ABSTAINED, LABEL_SET):
         return "BYTES", ()
     columns = len(model.labels or model.targets)
     return "BOOL" if name == CHOSEN else "FP64", (columns,) if columns else ()
@@ -209,6 +216,8 @@ def _elements(
     by_name: dict[str, Callable[[Classified], object]] = {
         LABEL: lambda each: "" if each.prediction.label is None else label_text(each.prediction.label),
         LABELS: lambda each: strict_json.dump(list(task.decide(each.prediction.scores[ENSEMBLE]).chosen)),
+        ABSTAINED: lambda each: each.prediction.abstained or "",
+        LABEL_SET: lambda each: strict_json.dump(list(each.prediction.label_set or ())),
     }
     if name in by_name:
         return [str(by_name[name](each)) for each in found]
