@@ -50,6 +50,7 @@ from bothways.errors import (
 )
 from bothways.evaluation.abstention import fit_abstention
 from bothways.evaluation.benchmark import Benchmark, SpeedResult, benchmark
+from bothways.evaluation.drift import Drift, drift
 from bothways.evaluation.early_exit import fit_early_exit
 from bothways.evaluation.evaluate import Evaluation, evaluate
 from bothways.evaluation.label_next import NextText, label_next
@@ -95,6 +96,7 @@ __all__ = [
     "Direction",
     "DirectionError",
     "DirectionVerdict",
+    "Drift",
     "EarlyExit",
     "Evaluation",
     "ExplainedWord",
@@ -133,6 +135,7 @@ __all__ = [
     "cross_validate",
     "distill",
     "download_pack",
+    "drift",
     "evaluate",
     "export_onnx",
     "fit_abstention",

@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
 
+import bothways
+import bothways.serve
 from bothways.errors import BundleBroken
 from bothways.runtime.classifier import Classifier
 from bothways.serve.app import build_app
@@ -25,6 +28,7 @@ from bothways.serve.log import _Lines, described_error
 from bothways.serve.metrics import ServerMetrics
 from bothways.serve.service import Service
 from bothways.serve.settings import LogFormat, Settings
+from tests.bundles import write_with_abstention
 from tests.serve.conftest import RunningServer
 
 pytestmark = pytest.mark.enable_socket
@@ -233,3 +237,26 @@ def test_a_bug_is_a_reply_with_an_id_and_a_line_without_the_text(caplog: pytest.
     assert '"route": "/metrics", "request_id": "order-17"' in line
     assert "in fail" in line
     assert "secret" not in line
+
+
+def test_predictions_are_counted_by_label_and_cause_to_abstain(bundle_path: Path, tmp_path: Path) -> None:
+    texts = ["a film", "the cat", "a lovely film", "it was terrible", ""]
+    careful = write_with_abstention(bundle_path, tmp_path / "careful.bundle", texts[:4])
+    found = list(bothways.load(careful).stream(texts))
+    with TestClient(bothways.serve.asgi_app(str(careful))) as client:
+        assert client.post("/v1/classify", json={"texts": texts}).status_code == 200
+        page = client.get("/metrics").text
+    counts = dict(re.findall(r'bothways_labels_total\{label="([^"]*)".*\} (.*)', page))
+    labels = [each.label for each in found]
+    assert {label: int(float(count)) for label, count in counts.items()} == {
+        label: labels.count(label) for label in set(labels)
+    }
+    reasons = dict(re.findall(r'bothways_abstained_total\{.*cause="([^"]*)".*\} (.*)', page))
+    abstained = [each.abstained for each in found]
+    assert {reason: int(float(count)) for reason, count in reasons.items()} == {
+        reason: abstained.count(reason)
+        for reason in ("empty", "only digits or punctuation", "mostly unknown", "out of domain", "low confidence")
+    }
+    assert abstained.count("low confidence") == 2
+    (total,) = re.findall(r"bothways_label_probability_sum\{.*\} (.*)", page)
+    assert float(total) == pytest.approx(sum(each.probability or 0 for each in found))

@@ -22,6 +22,7 @@ from bothways.cli.audit import audit
 from bothways.cli.bench import bench
 from bothways.cli.direction import direction
 from bothways.cli.distill import distill
+from bothways.cli.drift import drift
 from bothways.cli.early_exit import early_exit
 from bothways.cli.evaluate import evaluate
 from bothways.cli.explain import explain
@@ -107,6 +108,7 @@ _COMMANDS = (
     bench,
     early_exit,
     abstention,
+    drift,
     distill,
     update,
     tune,

@@ -65,7 +65,8 @@ def _predictions(manifest: Manifest) -> Iterator[tuple[str, str]]:
 def _abstention(found: Abstention) -> str:
     sets = ""
     if found.label_sets is not None:
-        sets = f"; label sets with {1 - found.label_sets.alpha:.1%} coverage, {found.label_sets.mean_size:.2f} labels"
+        mean_size = found.label_sets.mean_size
+        sets = f"; label sets with {1 - found.label_sets.alpha:.1%} coverage, {mean_size:.2f} labels"
     return (
         f"at most {found.risk:.1%} wrong answers, abstains below confidence {found.threshold:.4g}: "
         f"{found.answered:.1%} of {found.rows:,} rows answered, {found.measured_risk:.2%} of them wrong{sets}"

@@ -44,6 +44,11 @@ class Answer:
         return sum(isinstance(item, Classified) for item in self.items)
 
     @property
+    def predictions(self) -> list[Prediction]:
+        """The predictions, without the errors."""
+        return [item.prediction for item in self.items if isinstance(item, Classified)]
+
+    @property
     def tokens(self) -> int:
         """The number of tokens of all texts together."""
         return sum(len(item.text) for item in self.items if isinstance(item, Classified))

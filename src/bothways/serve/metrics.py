@@ -16,15 +16,23 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from bothways.bundle.manifest import AbstentionReason
 from bothways.errors import ServingError
+from bothways.runtime.prediction import Prediction
 from bothways.serve.answers import Answer
 from bothways.serve.batching import Batcher
 from bothways.serve.observation import Observation
+from bothways.tasks.labels import label_text
+from bothways.text.coverage import Unreadable
 from bothways.version import __version__
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _MODEL = ["model", "version"]
+_PROBABILITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+_REASONS = (*Unreadable, *AbstentionReason)
+_MOST_LABELS = 1000
+"""The predicted labels of models with more are not counted by label."""
 _MOST_REMEMBERED = 1000
 """Metrics that are found again without their labels being compared."""
 
@@ -67,6 +75,20 @@ class ServerMetrics:
         self.texts = Counter("bothways_texts", "Texts classified.", _MODEL, registry=registry)
         self.bad_texts = Counter("bothways_bad_texts", "Texts that could not be classified.", _MODEL, registry=registry)
         self.tokens = Counter("bothways_tokens", "Tokens of the texts classified.", _MODEL, registry=registry)
+        self.labels = Counter("bothways_labels", "Predicted labels.", ["label", *_MODEL], registry=registry)
+        self.abstained = Counter(
+            "bothways_abstained",
+            "Texts from which a model abstains, by reason.",
+            ["cause", *_MODEL],
+            registry=registry,
+        )
+        self.probability = Histogram(
+            "bothways_label_probability",
+            "Probability of the most probable label.",
+            _MODEL,
+            buckets=_PROBABILITIES,
+            registry=registry,
+        )
         self.latency = Histogram(
             "bothways_latency_seconds",
             "Seconds per stage of a request.",
@@ -82,6 +104,8 @@ class ServerMetrics:
         ProcessCollector(registry=registry)
         self._requests_of = lru_cache(_MOST_REMEMBERED)(self.requests.labels)
         self._latency_of = lru_cache(_MOST_REMEMBERED)(self.latency.labels)
+        self._abstained_of = lru_cache(_MOST_REMEMBERED)(self.abstained.labels)
+        self._label_of = lru_cache(_MOST_REMEMBERED)(self.labels.labels)
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -131,8 +155,22 @@ class ServerMetrics:
         self.texts.labels(model, version).inc(answer.classified)
         self.bad_texts.labels(model, version).inc(len(answer.items) - answer.classified)
         self.tokens.labels(model, version).inc(answer.tokens)
+        for reason in _REASONS:
+            self._abstained_of(reason, model, version)  # a counter that begins at 0 shows its first increase
+        for prediction in answer.predictions:
+            self._count_prediction(prediction, model, version)
         for stage, seconds in answer.stages.items():
             self._latency_of(stage, model, version).observe(seconds)
+
+    def _count_prediction(self, prediction: Prediction, model: str, version: str) -> None:
+        """Count the labels of a prediction, its probability, and the reason to abstain."""
+        if len(prediction.labels) <= _MOST_LABELS:
+            for label in prediction.chosen:
+                self._label_of(label_text(label), model, version).inc()
+        if prediction.probability is not None:
+            self.probability.labels(model, version).observe(prediction.probability)
+        if prediction.abstained is not None:
+            self._abstained_of(prediction.abstained, model, version).inc()
 
     def render(self) -> bytes:
         """Return all metrics in the Prometheus text format."""
