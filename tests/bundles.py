@@ -410,8 +410,9 @@ def write_with_abstention(bundle: Path, out: Path, texts: Sequence[Text], risk: 
     confidence = model.task.confidence(np.array([each.scores[ENSEMBLE] for each in found]))
     prepared = [model.prepare(text) for text in texts]
     states = np.array([np.concatenate(pooled) for pooled in model.engine.run(prepared)])
-    arrays = fit_domain(states, 2)
-    scores = [DomainModel(arrays).score([row]) for row in states]
+    arrays = fit_domain(states, [text.ids for text in prepared], len(model.tokenizer), 2)
+    domain = DomainModel(arrays)
+    scores = [domain.score([row], domain.token_loss(text.ids)) for row, text in zip(states, prepared, strict=True)]
     is_single = model.task.thresholds is None
     abstention = Abstention(
         risk=risk,

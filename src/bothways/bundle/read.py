@@ -137,7 +137,7 @@ def read_bundle(path: str | os.PathLike[str], kind: Kind, key: str | os.PathLike
     if manifest.abstention is not None:
         domain = manifest.abstention.domain
         data, name = contents.pop(domain.weights), f"{folder / domain.weights}"
-        abstention = (manifest.abstention, read_domain_weights(data, domain, manifest.pooled_width, name))
+        abstention = (manifest.abstention, read_domain_weights(data, domain, manifest.pooled_width, rows, name))
     parity_record = parse_parity_record(contents[PARITY_FILE], manifest, f"{folder / names[PARITY_FILE]}")
     return Bundle(pinned(path, folder), manifest, tokenizer, weights, parity_record, linear, abstention)
 

@@ -27,6 +27,7 @@ DomainWeights = Mapping[str, NDArray[np.generic]]
 WORDS, CHARACTERS = "words", "characters"
 LINEAR_IDF, LINEAR_WEIGHT, LINEAR_BIAS = "idf", "weight", "bias"
 DOMAIN_MEAN, DOMAIN_SCALE, DOMAIN_COMPONENTS, DOMAIN_VARIANCES = "mean", "scale", "components", "variances"
+DOMAIN_TOKEN_LOSSES, DOMAIN_LIMITS = "token_losses", "limits"
 _Expected = Mapping[str, tuple[str, tuple[int, ...]]]
 _LARGEST_HEADER_BYTES = 16 * 1024 * 1024
 
@@ -107,21 +108,25 @@ def linear_tensors(linear: LinearMember, outputs: int) -> dict[str, tuple[str, t
     }
 
 
-def domain_tensors(domain: Domain, width: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+def domain_tensors(domain: Domain, width: int, vocabulary_size: int) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Return the name, type and shape of every tensor of the density of pooled states.
 
     ``components`` are the principal components of the standardized states. ``variances`` are their variances, followed
-    by the mean variance of what is orthogonal to them.
+    by the mean variance of what is orthogonal to them. ``token_losses`` are the losses of the tokens under their
+    frequencies. ``limits`` are what the distance of the states and the mean loss are divided by.
 
     Args:
         domain: The number of components.
         width: Number of pooled states of all members.
+        vocabulary_size: Number of tokens, V.
     """
     return {
         DOMAIN_MEAN: ("F32", (width,)),
         DOMAIN_SCALE: ("F32", (width,)),
         DOMAIN_COMPONENTS: ("F16", (domain.components, width)),
         DOMAIN_VARIANCES: ("F32", (domain.components + 1,)),
+        DOMAIN_TOKEN_LOSSES: ("F16", (vocabulary_size,)),
+        DOMAIN_LIMITS: ("F32", (2,)),
     }
 
 
@@ -230,21 +235,24 @@ def read_linear_weights(data: bytes, linear: LinearMember, outputs: int, name: s
     return arrays
 
 
-def read_domain_weights(data: bytes, domain: Domain, width: int, name: str) -> dict[str, NDArray[np.generic]]:
+def read_domain_weights(
+    data: bytes, domain: Domain, width: int, vocabulary_size: int, name: str
+) -> dict[str, NDArray[np.generic]]:
     """Return the arrays of the density of pooled states after checking names, types, shapes and values.
 
     Args:
         data: The bytes of the file.
         domain: The number of components.
         width: Number of pooled states of all members.
+        vocabulary_size: Number of tokens, V.
         name: The name of the file for messages.
 
     Raises:
         BundleBroken: The bytes are not a safetensors file, its tensors differ from the expected ones, a value is not
-            finite, or a variance or a scale is not above 0.
+            finite, or a variance, a scale or a limit is not above 0.
     """
-    arrays = _checked_arrays(data, domain_tensors(domain, width), name)
-    for tensor in (DOMAIN_SCALE, DOMAIN_VARIANCES):
+    arrays = _checked_arrays(data, domain_tensors(domain, width, vocabulary_size), name)
+    for tensor in (DOMAIN_SCALE, DOMAIN_VARIANCES, DOMAIN_LIMITS):
         if (arrays[tensor] <= 0).any():
             raise BundleBroken(f"{name}: {tensor} contains a value that is not above 0")
     return arrays

@@ -32,7 +32,7 @@ from bothways.bundle.manifest import (
 )
 from bothways.bundle.parity import ENSEMBLE
 from bothways.bundle.read import read_bundle
-from bothways.bundle.weights import DomainWeights
+from bothways.bundle.weights import DOMAIN_LIMITS, DomainWeights
 from bothways.bundle.write import write_bundle
 from bothways.data.dialect import DIALECT_CHECKS, Dialect, Quotes, TableFormat
 from bothways.data.invalid import write_invalid
@@ -48,6 +48,7 @@ from bothways.tasks.metrics import Scores
 from bothways.tasks.task import LabeledTexts, Targets, Task
 from bothways.text.coverage import unreadable
 from bothways.text.fields import TextColumns
+from bothways.text.reading import Ids
 
 RISK = 0.05
 ALPHA = 0.05
@@ -61,6 +62,7 @@ _FIRST_PART = 1 / 3
 _MOST_FITTED = 4_000
 """Rows of the first part, whose pooled states are in memory together."""
 _THRESHOLDS = 200
+_SMALLEST_LIMIT = 1e-3
 _POINTS = 21
 _SEED = 0
 _RISKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -363,11 +365,13 @@ def _read(model: Classifier, task: Task, rows: LabeledTexts) -> tuple[Outcomes, 
     first, second = np.split(order, [min(_MOST_FITTED, int(len(rows) * _FIRST_PART))])
     is_readable = np.ones(len(rows), dtype=np.bool_)
     scores, domain_score = np.zeros((len(rows), task.outputs)), np.zeros(len(rows))
+    ids: dict[int, Ids] = {}
 
     def read(numbers: NDArray[np.intp]) -> Iterator[tuple[int, list[Pooled]]]:
         def prepared() -> Iterator[PreparedText]:
             for number in numbers:
                 text = model.prepare(rows.texts[number])
+                ids[number] = text.ids
                 is_readable[number] = unreadable(rows.texts[number], text, model.tokenizer) is None
                 yield text
 
@@ -375,15 +379,22 @@ def _read(model: Classifier, task: Task, rows: LabeledTexts) -> tuple[Outcomes, 
             scores[number] = model.prediction(found).scores[ENSEMBLE]
             yield number, [vector for vector in found.pooled if vector is not None]
 
+    def fitted(numbers: NDArray[np.intp]) -> dict[str, NDArray[np.generic]]:
+        tokens = [ids[first[n]] for n in numbers]
+        return fit_domain(states[numbers], tokens, len(model.tokenizer), components)
+
     states = np.array([np.concatenate(pooled) for _, pooled in read(first)])
     components = max(1, min(COMPONENTS, len(first) // 4, states.shape[1] - 1))
+    places, parts = np.arange(len(first)), np.zeros((len(first), 2))
     for fold in range(_FOLDS):
-        is_other = np.arange(len(first)) % _FOLDS != fold
-        density = DomainModel(fit_domain(states[is_other], components))
-        domain_score[first[~is_other]] = [density.score([row]) for row in states[~is_other]]
-    arrays = fit_domain(states, components)
+        density = DomainModel(fitted(places[places % _FOLDS != fold]))
+        for place in places[places % _FOLDS == fold]:
+            parts[place] = density.distance([states[place]]), density.token_loss(ids[first[place]])
+    limits = np.array([max(_upper_quantile(column, FLAGGED / 2), _SMALLEST_LIMIT) for column in parts.T], np.float32)
+    domain_score[first] = (parts / limits).max(axis=1)
+    arrays = {**fitted(places), DOMAIN_LIMITS: limits}
     density = DomainModel(arrays)
     for number, pooled in read(second):
-        domain_score[number] = density.score(pooled)
+        domain_score[number] = density.score(pooled, density.token_loss(ids.pop(number)))
     outcomes = Outcomes.of(task, scores, task.targets(rows), domain_score, first)
     return replace(outcomes, is_readable=is_readable, components=components), arrays

@@ -42,6 +42,7 @@ from bothways.runtime.slots import (
     Pooled,
     PreparedText,
     ReadText,
+    Screening,
     SlotEngine,
     Slots,
     TokenCounts,
@@ -49,9 +50,9 @@ from bothways.runtime.slots import (
 from bothways.tasks.labels import LabelValue
 from bothways.tasks.metrics import Scores
 from bothways.tasks.task import Predictions, Task, Value
-from bothways.text.coverage import unreadable
-from bothways.text.fields import Text, columns_text
-from bothways.text.reading import Direction
+from bothways.text.coverage import is_wordless, unreadable_tokens
+from bothways.text.fields import Text, columns_text, fields_of
+from bothways.text.reading import Direction, TokenizedText
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.validation import check_item, check_texts
 
@@ -386,8 +387,23 @@ class Classifier:
         tokens = self.tokenizer.tokenize(text)
         linear = None if self._linear is None else self._linear.scores(text)
         needs_reading = not self._is_linear_enough(linear)
-        reason = None if self.abstention is None else unreadable(text, tokens, self.tokenizer)
-        return PreparedText(tokens.ids, tokens.group_starts, tokens.special_token_counts, linear, needs_reading, reason)
+        screening = None
+        if self._domain is not None:
+            screening = self._screening(tokens, all(map(is_wordless, fields_of(text))))
+        parts = tokens.ids, tokens.group_starts, tokens.special_token_counts
+        return PreparedText(*parts, linear, needs_reading, screening)
+
+    def _screening(self, tokens: TokenizedText, is_wordless: bool) -> Screening | None:
+        """Return what is known of a text before it is read; None if the model does not abstain.
+
+        Args:
+            tokens: Its tokens.
+            is_wordless: Whether all of its fields are wordless.
+        """
+        if self._domain is None:
+            return None
+        reason = unreadable_tokens(tokens, self.tokenizer, is_wordless=is_wordless)
+        return Screening(reason, self._domain.token_loss(tokens.ids))
 
     def open(self) -> TextReader:
         """Return a reader of one text that arrives in parts: ``append`` each part, then ``close``.
@@ -420,7 +436,7 @@ class Classifier:
             to_scores,
             self.prediction,
             self._linear,
-            abstains=self.abstention is not None,
+            self._screening,
         )
 
     def predictions_of(
@@ -513,12 +529,17 @@ class Classifier:
     def _abstained(self, text: ReadText, ensemble: Scores) -> _Abstained:
         """Return whether the model abstains from a text, and its label set."""
         pooled = [vector for vector in text.pooled if vector is not None]
-        if self.abstention is None or self._domain is None or len(pooled) < len(text.pooled):
+        screening = text.screening
+        if self.abstention is None or self._domain is None or screening is None or len(pooled) < len(text.pooled):
             return {}
         domain_score = self._domain.score(pooled)
         confidence = self.task.confidence(ensemble[None])
         assert confidence is not None
         reason = text.unreadable or self.abstention.reason(float(confidence[0]), domain_score)
+        domain_score = self._domain.score(pooled, screening.token_loss)
+        reason = screening.unreadable or self.abstention.reason(
+            float(self.task.confidence(ensemble[None])[0]), domain_score
+        )
         label_set, sets = None, self.abstention.label_sets
         if sets is not None:
             ranked = np.argsort(-ensemble, kind="stable")

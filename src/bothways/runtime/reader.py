@@ -15,9 +15,9 @@ from bothways.errors import ConfigError
 from bothways.runtime.linear import LinearModel
 from bothways.runtime.prediction import Prediction
 from bothways.runtime.sessions import WINDOW_TOKENS
-from bothways.runtime.slots import MemberStates, Pooled, ReadText, SlotEngine
+from bothways.runtime.slots import MemberStates, Pooled, ReadText, Screening, SlotEngine
 from bothways.tasks.metrics import Scores
-from bothways.text.coverage import is_wordless, unreadable_tokens
+from bothways.text.coverage import is_wordless
 from bothways.text.ngrams import NgramReader
 from bothways.text.reading import Ids, TokenizedText, concatenate
 from bothways.text.tokenizer import Tokenizer
@@ -41,8 +41,7 @@ class TextReader:
         to_scores: Callable[[Pooled], Scores],
         to_prediction: Callable[[ReadText], Prediction],
         linear: LinearModel | None = None,
-        *,
-        abstains: bool = False,
+        screen: Callable[[TokenizedText, bool], Screening | None] = lambda text, is_wordless: None,
     ) -> None:
         self._tokenizer = tokenizer
         self._others = engine.without(forward)
@@ -51,7 +50,7 @@ class TextReader:
         self._to_scores = to_scores
         self._to_prediction = to_prediction
         self._linear = linear
-        self._abstains, self._is_wordless = abstains, True
+        self._screen, self._is_wordless = screen, True
         self._ngrams = NgramReader()
         self._settled = [tokenizer.tokenize("")]
         self._unread: Ids = self._settled[0].ids
@@ -109,10 +108,7 @@ class TextReader:
         every = [*pooled[0][: self._forward], self._pooled(rest), *pooled[0][self._forward :]]
         self._ngrams.end_field()
         linear = None if self._linear is None else self._linear.scores_of(self._ngrams.ngrams())
-        unreadable = None
-        if self._abstains:
-            unreadable = unreadable_tokens(text, self._tokenizer, is_wordless=self._is_wordless)
-        return self._to_prediction(ReadText(every, linear, unreadable))
+        return self._to_prediction(ReadText(every, linear, self._screen(text, self._is_wordless)))
 
     def _settle(self, text: TokenizedText) -> None:
         """Read the whole windows among tokens that later parts cannot change."""

@@ -53,6 +53,19 @@ for an earlier, longer text."""
 Pooled = NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class Screening:
+    """What a model that abstains knows of a text before any token is read.
+
+    Attributes:
+        unreadable: Why the model cannot read it; None if it can.
+        token_loss: Mean loss of its tokens under their frequencies in the calibration, in nats.
+    """
+
+    unreadable: Unreadable | None
+    token_loss: float
+
+
 @dataclass(frozen=True, eq=False)
 class PreparedText(TokenizedText):
     """A tokenized text with the scores of a linear member, which are known before any token is read.
@@ -61,12 +74,12 @@ class PreparedText(TokenizedText):
         linear: The scores, (C,) float64; None if the model has no linear member.
         needs_reading: Whether a member has to read it. False if early exit finds the scores of the linear member
             sufficient.
-        unreadable: Why the model cannot read it; None if it can, or if the model does not abstain.
+        screening: What the model knows of it already; None if it does not abstain.
     """
 
     linear: Scores | None = None
     needs_reading: bool = True
-    unreadable: Unreadable | None = None
+    screening: Screening | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,12 +89,12 @@ class ReadText:
     Attributes:
         pooled: One (3E,) float32 vector per member, or None for a member that did not read the text.
         linear: The scores of the linear member, (C,); None if there is none.
-        unreadable: That of the prepared text.
+        screening: That of the prepared text.
     """
 
     pooled: Sequence[Pooled | None]
     linear: Scores | None = None
-    unreadable: Unreadable | None = None
+    screening: Screening | None = None
 
 
 @dataclass(eq=False)
@@ -97,7 +110,7 @@ class _Sequence:
         pooled_tokens: For each member, the number of tokens that are pooled.
         pooled: The pooled vector of each member that has read the text, or None.
         linear: The scores of the linear member, or None.
-        unreadable: That of the prepared text.
+        screening: That of the prepared text.
         position: Number of tokens that the members in ``reading`` have read.
     """
 
@@ -109,7 +122,7 @@ class _Sequence:
     pooled_tokens: list[int]
     pooled: list[Pooled | None]
     linear: Scores | None = None
-    unreadable: Unreadable | None = None
+    screening: Screening | None = None
     position: int = 0
 
     def __len__(self) -> int:
@@ -316,7 +329,7 @@ class Slots:
                 sequence.position = 0
                 continue
             self._release(slot)
-            finished.append((sequence.number, ReadText(sequence.pooled, sequence.linear, sequence.unreadable)))
+            finished.append((sequence.number, ReadText(sequence.pooled, sequence.linear, sequence.screening)))
         return finished
 
     def evict(self, numbers: Collection[int]) -> None:
@@ -447,7 +460,7 @@ class SlotEngine:
         """Return the result of a text that no member has to read, or None if it has to be read in a slot."""
         if not isinstance(text, PreparedText) or text.needs_reading:
             return None
-        return ReadText([None] * len(self.members), text.linear, text.unreadable)
+        return ReadText([None] * len(self.members), text.linear, text.screening)
 
     def initial_states(self, member: int) -> MemberStates:
         """Return the states of one member at the beginning of a text, with a single slot."""
@@ -524,7 +537,7 @@ class SlotEngine:
         reading = [rule.member] if rule else list(range(len(self.members)))
         sequence = _Sequence(number, reading, ids_by_member, [], [], [], [None] * len(ids_by_member))
         if isinstance(text, PreparedText):
-            sequence.linear, sequence.unreadable = text.linear, text.unreadable
+            sequence.linear, sequence.screening = text.linear, text.screening
         for member, ids in zip(self.members, ids_by_member, strict=True):
             pooling = member.pooling
             sequence.pooled_from.append(pooling.first_pooled(len(ids)) if pooling else 0)
