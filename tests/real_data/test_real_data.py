@@ -11,11 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks.resampled_abstention import resampled
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 import bothways
+import bothways.evaluation.score
+from bothways.data.dialect import Dialect
+from bothways.evaluation.inputs import read_rows as read_labeled_rows
 from tests.console import run_bothways
 
 pytestmark = [
@@ -127,3 +131,35 @@ def test_trec_has_fewer_errors_than_linear_baselines(trec: Trained) -> None:
 
 def test_the_trec_bundle_returns_the_same_results_everywhere(trec: Trained) -> None:
     check_all_interfaces(trec)
+
+
+def test_the_promise_of_abstention_holds_in_95_of_100_resamplings(trec: Trained) -> None:
+    """Each time a random half of the test rows calibrates, and the other half tests."""
+    model = bothways.load(trec.bundle)
+    rows = read_labeled_rows(model.manifest, str(trec.test_file), None, None, Dialect())
+    scores = model.predict_proba(rows.texts)
+    for risk in (0.05, 0.1):
+        found = resampled(model.task, scores, model.task.targets(rows), risk)
+        print(f"\nTREC-6, risk {risk}: {found}")
+        assert found["refused"] + found["held within sampling error"] >= 95
+        assert found["refused"] < 50
+        assert found["mean covered"] > 0.94  # 1 - alpha is 0.95
+
+
+def test_texts_of_another_kind_are_flagged(trec: Trained, tmp_path: Path) -> None:
+    folder, careful = Path(os.environ["BOTHWAYS_DATA"]), tmp_path / "careful.bundle"
+    bothways.fit_abstention(trec.bundle, trec.test_file, 0.1, out=careful)
+    model = bothways.load(careful)
+    source = Path(bothways.evaluation.score.__file__).read_text(encoding="utf-8")
+    others = {
+        "empty": ["", " \n"],
+        "German": [text for text, _ in read_rows(folder / "germeval2018" / "test.csv")[:100]],
+        "Chinese": [text for text, _ in read_rows(folder / "waimai" / "test.csv")[:100]],
+        "code": [part for part in source.split("\n\n") if len(part) > 60],
+    }
+    for name, texts in others.items():
+        flagged = [prediction.abstained not in {None, "low confidence"} for prediction in model.stream(texts)]
+        print(f"\n{name}: {np.mean(flagged):.1%} of {len(texts)} texts are flagged")
+        assert np.mean(flagged) > 0.9, name
+    same = [prediction.abstained not in {None, "low confidence"} for prediction in model.stream(trec.texts)]
+    assert np.mean(same) < 0.05

@@ -311,7 +311,7 @@ def binomial_cdf(successes: int, trials: int, probability: float) -> float:
     """Return the probability of at most so many successes in independent trials.
 
     Args:
-        successes: 0 to ``trials``.
+        successes: -1 to ``trials``.
         trials: 0 or more.
         probability: That of a success, above 0 and below 1.
     """
