@@ -24,7 +24,7 @@ from safetensors.numpy import load, save
 
 import bothways
 from bothways.bundle import read
-from bothways.bundle.manifest import LARGEST_MANIFEST_BYTES, LINEAR_FILE, MANIFEST_FILE, Kind
+from bothways.bundle.manifest import DOMAIN_FILE, LARGEST_MANIFEST_BYTES, LINEAR_FILE, MANIFEST_FILE, Kind
 from bothways.bundle.read import read_bundle
 from bothways.errors import BundleBroken, BundleError, BundleMissing, BundleTooNew, ConfigError, quoted
 from bothways.text.subword_tokenizer import MAX_PIECE_LENGTH
@@ -39,6 +39,7 @@ from tests.bundles import (
     replace_file,
     run_python,
     tensors,
+    write_with_abstention,
 )
 
 LISTED = [name for name in FILES if name != MANIFEST_FILE]
@@ -651,6 +652,53 @@ def test_a_manifest_that_contradicts_the_linear_member_is_refused(
     bundle = Path(shutil.copytree(linear_bundle_path, tmp_path / "linear.bundle"))
     edit_manifest(bundle, change)
     refuse(bundle, "linear", problem)
+
+
+@pytest.fixture(scope="module")
+def careful_path(bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny bundle with an abstention."""
+    return write_with_abstention(bundle_path, tmp_path_factory.mktemp("careful") / "careful.bundle", TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda arrays: arrays.pop("limits"), "lacks the tensor limits"),
+        (lambda arrays: arrays.update(more=arrays["mean"]), "contains the unexpected tensor more"),
+        (lambda arrays: arrays.update(mean=arrays["mean"][:1]), "mean is F32 [1], expected F32 [96]"),
+        (lambda arrays: arrays["scale"].__setitem__(3, 0), "scale contains a value that is not above 0"),
+        (lambda arrays: arrays["variances"].__setitem__(2, -1), "variances contains a value that is not above 0"),
+        (lambda arrays: arrays["limits"].__setitem__(0, 0), "limits contains a value that is not above 0"),
+        (lambda arrays: arrays["token_losses"].__setitem__(0, np.inf), "token_losses contains values that are not"),
+    ],
+)
+def test_a_domain_with_other_arrays_is_refused(
+    careful_path: Path, tmp_path: Path, change: Callable[[dict[str, NDArray[Any]]], object], problem: str
+) -> None:
+    bundle = Path(shutil.copytree(careful_path, tmp_path / "careful.bundle"))
+    arrays = {name: array.copy() for name, array in load(bundle.joinpath(DOMAIN_FILE).read_bytes()).items()}
+    change(arrays)
+    replace_file(bundle, DOMAIN_FILE, save(arrays))
+    refuse(bundle, DOMAIN_FILE, problem)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda fields: fields["abstention"]["domain"].update(components=3), "components is F16 ["),
+        (lambda fields: fields["abstention"].update(threshold=1.5), "abstention.threshold"),
+        (lambda fields: fields["abstention"].update(risk=0), "abstention.risk"),
+        (lambda fields: fields["abstention"]["reference"].update(label_shares=[1]), "needs one share per label"),
+        (lambda fields: fields.pop("abstention"), "the files listed are not those of these members: domain."),
+        (lambda fields: fields.update(abstention=None), "the files listed are not those of these members: domain."),
+    ],
+)
+def test_a_manifest_that_contradicts_the_domain_is_refused(
+    careful_path: Path, tmp_path: Path, change: Callable[[Fields], object], problem: str
+) -> None:
+    bundle = Path(shutil.copytree(careful_path, tmp_path / "careful.bundle"))
+    edit_manifest(bundle, change)
+    refuse(bundle, problem)
 
 
 def safetensors(header: dict[str, Any] | bytes, body: bytes) -> bytes:
