@@ -74,3 +74,22 @@ def test_a_risk_that_cannot_be_shown_is_one_line(
     assert finished.status == 1
     assert "300 rows, too few to show a risk of 0.01. At least" in finished.error_line
     assert not (tmp_path / "o").exists()
+
+
+def test_drift_is_shown(cli: CommandServer, bundle_path: Path, model: Classifier, tmp_path: Path) -> None:
+    careful, data = tmp_path / "careful.bundle", tmp_path / "held_out.jsonl"
+    texts = write_held_out(data, model)
+    arguments = ("abstention", bundle_path, data, "--out", careful, "--label", "label", "--risk", 0.1)
+    assert cli.run(*arguments).status == 0
+    finished = cli.run("drift", careful, data)
+    assert (finished.status, finished.err) == (0, "")
+    found = bothways.drift(careful, texts)
+    shown = " ".join(finished.out.decode().replace("│", " ").split())
+    assert "300 texts compared with 300 of the calibration" in shown
+    for name, each in (("out of domain", found.out_of_domain), ("mean confidence", found.confidence)):
+        assert f"{name} {each.value:.1%} {each.reference:.1%} {each.p_value:.3f}" in shown
+    assert f"{found.labels[0].label} {found.labels[0].value:.1%}" in shown
+    assert json.loads(cli.run("drift", careful, data, "--json").out) == found.to_dict()
+    finished = cli.run("drift", bundle_path, data)
+    assert finished.status == 2
+    assert "the model has no abstention" in finished.error_line
