@@ -185,6 +185,7 @@ class _Sums:
         """Add predictions, at least one."""
         scores = np.array([each.scores[ENSEMBLE] for each in found])
         confidence = model.task.confidence(scores)
+        assert confidence is not None  # a model of another task abstains from nothing
         self.rows += len(found)
         self.out_of_domain += sum(each.domain_score is not None and each.domain_score > threshold for each in found)
         self.abstained += sum(each.abstained is not None for each in found)

@@ -532,14 +532,10 @@ class Classifier:
         screening = text.screening
         if self.abstention is None or self._domain is None or screening is None or len(pooled) < len(text.pooled):
             return {}
-        domain_score = self._domain.score(pooled)
+        domain_score = self._domain.score(pooled, screening.token_loss)
         confidence = self.task.confidence(ensemble[None])
         assert confidence is not None
-        reason = text.unreadable or self.abstention.reason(float(confidence[0]), domain_score)
-        domain_score = self._domain.score(pooled, screening.token_loss)
-        reason = screening.unreadable or self.abstention.reason(
-            float(self.task.confidence(ensemble[None])[0]), domain_score
-        )
+        reason = screening.unreadable or self.abstention.reason(float(confidence[0]), domain_score)
         label_set, sets = None, self.abstention.label_sets
         if sets is not None:
             ranked = np.argsort(-ensemble, kind="stable")
