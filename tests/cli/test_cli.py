@@ -32,6 +32,8 @@ COMMANDS = [
     "predict",
     "evaluate",
     "explain",
+    "audit",
+    "label-next",
     "serve",
     "verify",
     "sign",
