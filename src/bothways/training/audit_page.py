@@ -137,6 +137,6 @@ def _confused(audit: Audit) -> Markup:
         parts.append(figure(matrix))
     description = (
         "Classes that a model predicts for rows of another class. Each row is predicted by a model that has not seen "
-        "it. Check whether the labels of such a pair can be told apart, and whether their definitions overlap."
+        "it. Check whether the labels of such a pair can be distinguished, and whether their definitions overlap."
     )
     return section("confused", "Confused classes", element("p", description), parts)
