@@ -46,8 +46,10 @@ def resampled(task: Task, scores: Scores, targets: NDArray[np.intp], risk: float
         except DataError:
             refused += 1  # nothing is promised
             continue
-        answered = tested[task.confidence(scores[tested]) >= calibrated.threshold]
-        wrong = int((~task.is_correct(scores[answered], targets[answered])).sum())
+        confidence = task.confidence(scores[tested])
+        assert confidence is not None
+        answered = tested[confidence >= calibrated.threshold]
+        wrong = int(task.row_errors(scores[answered], targets[answered]).sum())
         found["held"].append(wrong <= risk * len(answered))
         found["held within sampling error"].append(1 - binomial_cdf(wrong - 1, len(answered), risk) >= 0.05)
         found["answered"].append(len(answered) / len(tested))

@@ -408,6 +408,7 @@ def write_with_abstention(bundle: Path, out: Path, texts: Sequence[Text], risk: 
     model = bothways.load(bundle)
     found = list(model.stream(texts))
     confidence = model.task.confidence(np.array([each.scores[ENSEMBLE] for each in found]))
+    assert confidence is not None
     prepared = [model.prepare(text) for text in texts]
     states = np.array([np.concatenate(pooled) for pooled in model.engine.run(prepared)])
     arrays = fit_domain(states, [text.ids for text in prepared], len(model.tokenizer), 2)

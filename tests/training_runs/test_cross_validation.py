@@ -26,7 +26,7 @@ TABLE = {"text": [*OLD["review"], "film 0 was lovely and lovely"], "label": [*OL
 
 def test_each_row_is_predicted_by_a_model_that_did_not_see_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained_on: list[list[str]] = []
-    train = cross_validation.train
+    train = bothways.train
 
     def recorded(table: dict[str, list[Any]], *arguments: object, **options: Any) -> bothways.Classifier:
         trained_on.append(table["text"])
@@ -64,7 +64,7 @@ def test_each_row_is_predicted_by_a_model_that_did_not_see_it(tmp_path: Path, mo
 
 def test_an_interrupted_call_continues_with_the_next_fold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments: dict[str, Any] = {"text": "text", "label": "label", "folds": 2, "out": tmp_path / "folds", **BRIEF}
-    train, calls = cross_validation.train, []
+    train, calls = bothways.train, []
 
     def interrupted(*arguments: Any, **options: Any) -> bothways.Classifier:
         calls.append(options["out"].name)

@@ -61,7 +61,7 @@ def test_a_killed_call_trains_the_same_trial_and_a_larger_budget_adds_trials(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole search is the same as one that was not interrupted."""
-    train, configs = module.train, []
+    train, configs = bothways.train, []
 
     def counted(*arguments: Any, **options: Any) -> bothways.Classifier:
         configs.append((options["out"].name, options["config"]))
@@ -101,7 +101,7 @@ def test_a_bundle_is_kept_whatever_a_killed_call_had_moved(tmp_path: Path) -> No
 def test_a_trial_that_fails_is_recorded_and_what_is_stated_is_not_searched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train = module.train
+    train = bothways.train
 
     def failing(*arguments: Any, **options: Any) -> bothways.Classifier:
         if options["out"].name == "trial-2.bundle":
