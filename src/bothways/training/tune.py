@@ -35,7 +35,6 @@ from bothways.runtime.classifier import Classifier, load
 from bothways.terminal import SafeConsole
 from bothways.training.api import train
 from bothways.training.launch import require_torch
-from bothways.training.run_folder import run_folder
 
 BEST_BUNDLE, BEST_CONFIG, TRIALS_FILE = "best.bundle", "best.toml", "trials.jsonl"
 _SETTINGS_FILE = "tune.json"
@@ -273,6 +272,8 @@ class _Search:
 
     def _keep_best(self, trials: Sequence[Trial]) -> None:
         """Keep the best bundle and its hyperparameters, and remove the others. A killed call does this again."""
+        from bothways.training.run_folder import run_folder  # noqa: PLC0415  (needs torch)
+
         best = min(trials, key=lambda trial: trial.loss)
         if self._bundle(best.number).exists():
             shutil.rmtree(self._folder / BEST_BUNDLE, ignore_errors=True)
