@@ -77,7 +77,7 @@ class ClassifierCheckpoint(Checkpoint):
     """
 
     stage: Literal["classifier"] = CLASSIFIER_STAGE
-    perplexity: float | None = None
+    perplexity: float | None
     epoch: Annotated[int, Field(ge=0)] = 0
     batch: Annotated[int, Field(ge=0)] = 0
     step: Annotated[int, Field(ge=0)] = 0

@@ -105,7 +105,7 @@ def classifier_seconds(
             "patience": "none",
         }
     )
-    start, never = ClassifierCheckpoint(tensors={}), Checkpoints(folder, math.inf, writes=False)
+    start, never = ClassifierCheckpoint(perplexity=None, tensors={}), Checkpoints(folder, math.inf, writes=False)
     steps = [*_timed(train_classifier(model, sample, few, task, objective, brief, 0, start, never))]
     of_token = sum(seconds for _, seconds in steps) / sum(report.tokens for report, _ in steps)
     of_epoch = of_token * _tokens(train)

@@ -116,7 +116,7 @@ def updated_checkpoint(
         else:
             state[name] = array
     model.head.load_state_dict(state)
-    return ClassifierCheckpoint(tensors=with_prefix("model", model.state_dict()))
+    return ClassifierCheckpoint(perplexity=None, tensors=with_prefix("model", model.state_dict()))
 
 
 def train_direction(folder: Path, direction: Direction) -> Generator[Report, None, None]:
