@@ -99,8 +99,8 @@ test-all: test test-slow test-teachers test-engines test-mlflow test-server test
 check: $(SETUP)      ## check style, types, docstrings and imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/architecture
+	$(BIN)/mypy --num-workers auto
+	$(BIN)/python -m pytest -q -n auto --dist worksteal tests/architecture
 
 fix: $(SETUP)        ## format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix .

@@ -7,6 +7,7 @@ Import circles, upward imports, branches on the task outside tasks/ and the trai
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,7 +57,8 @@ def layer(path: Path) -> str:
     return path.relative_to(SRC).parts[0].removesuffix(".py")
 
 
-def imports(path: Path, *, only_top: bool) -> set[str]:
+@functools.cache
+def imports(path: Path, *, only_top: bool) -> frozenset[str]:
     """Return the names of all imported modules; ``from package import module`` counts as ``package.module``."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     nodes = tree.body if only_top else list(ast.walk(tree))
@@ -71,7 +73,7 @@ def imports(path: Path, *, only_top: bool) -> set[str]:
             found |= submodules
             if len(submodules) < len(node.names):  # a name that is not a module is defined in the module itself
                 found.add(node.module)
-    return found
+    return frozenset(found)
 
 
 def upward_imports(path: Path) -> set[str]:
@@ -84,7 +86,7 @@ def upward_imports(path: Path) -> set[str]:
 
 def import_graph() -> dict[str, set[str]]:
     """Return the modules of this package that each module imports, inside functions and for type checkers included."""
-    return {name: (imports(path, only_top=False) & set(MODULES)) - {name} for name, path in MODULES.items()}
+    return {name: set(imports(path, only_top=False) & set(MODULES)) - {name} for name, path in MODULES.items()}
 
 
 def cycles(graph: dict[str, set[str]]) -> list[list[str]]:

@@ -4,6 +4,7 @@ The words and their replacements are those of the style guide. docs/LOG.md and d
 """
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,6 +77,7 @@ def test_the_patterns_find_banned_words_and_nothing_else() -> None:
     assert not banned_words("parity.jsonl accompanies optimistic measurements; otherwise retell the analysis")
 
 
+@functools.cache
 def commands() -> dict[str, TyperCommand | TyperGroup]:
     """Return each command by its name, and the whole under an empty name."""
     group = get_command(app)

@@ -18,7 +18,7 @@ from bothways.files import STANDARD_STREAM
 from bothways.runtime.explanation import MAX_READINGS
 from bothways.tasks.labels import label_text
 
-_FOR, _AGAINST = (31, 111, 178), (178, 86, 31)  # blue and orange, which most color-blind people can tell apart
+_FOR, _AGAINST = (31, 111, 178), (178, 86, 31)  # blue and orange, which most color-blind people can distinguish
 _FAINTEST = 0.08
 """Words that matter less, compared with the strongest one, are not colored."""
 _STRONG = 0.6

@@ -308,7 +308,7 @@ def _threshold(first: _Part, second: _Part, risk: float) -> float | None:
 
 
 def binomial_cdf(successes: int, trials: int, probability: float) -> float:
-    """Return the probability of at most so many successes in independent trials.
+    """Return the probability of at most this number of successes in independent trials.
 
     Args:
         successes: -1 to ``trials``.

@@ -47,7 +47,7 @@ def calibrated(rng: np.random.Generator, count: int, risk: float, sharpness: flo
 
 @pytest.fixture(scope="module")
 def world() -> tuple[Any, Any, Any]:
-    """So many rows that shares of them are those of all rows."""
+    """Enough rows for shares of them to be those of all rows."""
     return drawn(np.random.default_rng(99), 40_000, 8)
 
 

@@ -2,7 +2,7 @@
 
 In: training rows, and the rows of a report with their targets. Out: the first headline metric per number of training
 rows. Training the bundle's own models several times would take hours. A linear model of n-grams takes seconds, and its
-curve tells whether more rows of the same kind still help. It is not the curve of the bundle.
+curve suggests whether more rows of the same kind still help. It is not the curve of the bundle.
 
 Letters: N texts, F n-grams, C outputs.
 """
