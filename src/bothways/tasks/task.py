@@ -727,16 +727,6 @@ def warnings_about_both(train: LabeledTexts, valid: LabeledTexts) -> list[str]:
     return [f"{valid.name}: {both} of {len(valid)} texts are also in {train.name}; validation will look too good"]
 
 
-def arranged(scores: Scores, known: Task, task: Task) -> Scores:
-    """Return scores of one task, (N, C), in the order of the outputs of another. Outputs that it lacks are 0."""
-    positions = {name: number for number, name in enumerate(known.output_names)}
-    found = np.zeros((len(scores), task.outputs))
-    for number, name in enumerate(task.output_names):
-        if name in positions:
-            found[:, number] = scores[:, positions[name]]
-    return found
-
-
 def joined(first: LabeledTexts, second: LabeledTexts) -> LabeledTexts:
     """Return the rows of two sources. Where only one has weights, those of the other are 1."""
     weights: list[float] | None = None

@@ -28,12 +28,13 @@ from bothways.data.dialect import DIALECT_CHECKS, Dialect, Quotes, TableFormat
 from bothways.data.labeled import LabeledSource, labeled_source, read_labeled
 from bothways.data.tables import TableSource
 from bothways.errors import ConfigError, DataError, path_text
+from bothways.evaluation.scored_rows import scored_rows
 from bothways.files import replace_file, writing_failed
 from bothways.runtime.classifier import Classifier
-from bothways.tasks.labels import LabelValue, in_order
+from bothways.tasks.labels import LabelValue
 from bothways.tasks.metrics import Scores
 from bothways.tasks.registry import new_task
-from bothways.tasks.task import LabeledTexts, Task, TaskName, arranged, selected
+from bothways.tasks.task import LabeledTexts, Task, TaskName, selected
 from bothways.terminal import SafeConsole
 from bothways.text.fields import TextColumns, fields_of
 from bothways.training.api import train
@@ -182,7 +183,7 @@ class _Fold:
         metrics: Of the ensemble.
         cells: What prediction adds to each row of the fold, by column.
         scores: The ensemble's scores of each row, in the order of ``names``.
-        names: The outputs of the fold's model.
+        names: The outputs of the fold's model, and the labels of the fold that it does not know.
     """
 
     metrics: dict[str, float]
@@ -301,13 +302,11 @@ def _table(rows: LabeledTexts, columns: Sequence[str], task: Task) -> dict[str, 
 
 
 def _scored(model: Classifier, rows: LabeledTexts) -> _Fold:
-    scores = model.scores_by_direction(rows.texts)[ENSEMBLE]
-    new = in_order({label for each in rows.labels for label in model.task.unknown(each)})
-    extended = model.task.extended(new)
-    metrics = extended.metrics(arranged(scores, model.task, extended), extended.targets(rows)).summary
-    columns = model.task.columns()
-    cells = [dict(zip(columns, model.task.cells(row), strict=True)) for row in scores]
-    return _Fold(dict(metrics), cells, scores.tolist(), list(model.task.output_names))
+    scored, columns = scored_rows(model, rows), model.task.columns()
+    scores = scored.scores[ENSEMBLE]
+    cells = [dict(zip(columns, model.task.cells(row[: model.task.outputs]), strict=True)) for row in scores]
+    metrics = scored.task.metrics(scores, scored.targets).summary
+    return _Fold(dict(metrics), cells, scores.tolist(), list(scored.task.output_names))
 
 
 def _written(cell: object) -> object:

@@ -25,10 +25,11 @@ from bothways.data.labeled import read_valid_texts
 from bothways.data.tables import TableSource
 from bothways.errors import ConfigError, DataError, WorseThanBefore, quoted
 from bothways.evaluation.inputs import choose_text_columns, read_rows
+from bothways.evaluation.scored_rows import scored_rows
 from bothways.runtime.classifier import Classifier, load
 from bothways.tasks.labels import KNOWN_SHOWN, LabelValue, in_order, listed, parse_label
 from bothways.tasks.metrics import Metrics, Scores
-from bothways.tasks.task import LabeledTexts, SoftLabel, Split, Task, arranged, joined, selected
+from bothways.tasks.task import LabeledTexts, SoftLabel, Split, Task, joined, selected
 from bothways.text.fields import Text, TextColumns, columns_of
 from bothways.training.choices import Device
 from bothways.training.launch import COMMON_CHECKS, run, run_settings, started
@@ -43,7 +44,7 @@ _GOLD_SHARE = 0.5
 _STAGE = "update"
 _MOST_NAMED = 5
 
-LabeledSource = TableSource | tuple[Sequence[object], Sequence[object]]
+LabeledData = TableSource | tuple[Sequence[object], Sequence[object]]
 """A table of labeled rows, or a tuple of texts and their labels."""
 
 
@@ -121,10 +122,10 @@ class Update:
 )
 def update(
     bundle: str | os.PathLike[str],
-    data: LabeledSource,
+    data: LabeledData,
     *,
     out: str | os.PathLike[str],
-    old: LabeledSource | None = None,
+    old: LabeledData | None = None,
     unlabeled: TableSource | Sequence[object] | None = None,
     remove: str | Sequence[str] | None = None,
     max_drop: float = MAX_DROP,
@@ -401,7 +402,13 @@ def _renormalized(rows: Scores, task: Task) -> Scores:
 
 def _in_outputs_of(task: Task, model: Classifier, texts: Sequence[Text]) -> Scores:
     """Return the old probabilities of the labels of a new task, (N, C). Those of new labels are 0."""
-    return arranged(model.scores_by_direction(texts)[ENSEMBLE], model.task, task)
+    scores = model.scores_by_direction(texts)[ENSEMBLE]
+    positions = {name: number for number, name in enumerate(model.task.output_names)}
+    found = np.zeros((len(scores), task.outputs))
+    for number, name in enumerate(task.output_names):
+        if name in positions:
+            found[:, number] = scores[:, positions[name]]
+    return found
 
 
 class _Judge:
@@ -418,9 +425,7 @@ class _Judge:
             max_drop: Largest loss of F1 of a label.
         """
         self._known = set(model.task.output_names)
-        self._before_task = model.task.extended([label for label in task.labels if label not in self._known])
-        before = model.scores_by_direction(valid.texts)[ENSEMBLE]
-        self._before_scores = arranged(before, model.task, self._before_task)
+        self._before = scored_rows(model, valid)
         self._task, self._valid, self._max_drop = task, valid, max_drop
         self._new = np.arange(len(valid)) < len(valid) - old_rows
         self._found: tuple[BeforeAfter, BeforeAfter | None, tuple[LabelChange, ...]] | None = None
@@ -470,9 +475,9 @@ class _Judge:
 
     def _metrics(self, task: Task, scores: Scores, is_chosen: NDArray[np.bool_]) -> tuple[Metrics, Metrics]:
         """Return the metrics before and after on some of the validation rows."""
-        rows = self._of(is_chosen)
-        before = self._before_task.metrics(self._before_scores[is_chosen], self._before_task.targets(rows))
-        return before, task.metrics(scores[is_chosen], task.targets(rows))
+        found = self._before
+        before = found.task.metrics(found.scores[ENSEMBLE][is_chosen], found.targets[is_chosen])
+        return before, task.metrics(scores[is_chosen], task.targets(self._of(is_chosen)))
 
     def _comparison(self, task: Task, scores: Scores, is_chosen: NDArray[np.bool_]) -> BeforeAfter:
         before, after = self._metrics(task, scores, is_chosen)
@@ -480,7 +485,7 @@ class _Judge:
 
     def _changes(self, task: Task, scores: Scores, is_chosen: NDArray[np.bool_]) -> tuple[LabelChange, ...]:
         before, after = self._metrics(task, scores, is_chosen)
-        old = dict(zip(self._before_task.labels, before.classes, strict=True))
+        old = dict(zip(self._before.task.labels, before.classes, strict=True))
         new = dict(zip(task.labels, after.classes, strict=True))
         return tuple(
             LabelChange(
