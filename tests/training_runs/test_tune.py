@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import bothways
-from bothways.errors import ConfigError, TrainingDiverged
+from bothways.errors import ConfigError, DataError, TrainingDiverged
 from bothways.toml_file import read_toml
 from bothways.training import tune as module
 from bothways.training.tune import tune
@@ -125,6 +125,10 @@ def test_impossible_options_are_refused(tmp_path: Path) -> None:
         tune(OLD, out=tmp_path / "t", minutes=1, most_trials=0, **BRIEF)
     with pytest.raises(ConfigError, match="plot cannot be combined with tune"):
         tune(OLD, out=tmp_path / "t", minutes=1, plot="p.png", **BRIEF)
+    with pytest.raises(DataError, match="has no column 'moode'"):
+        tune(OLD, out=tmp_path / "t", minutes=1, **{**BRIEF, "label": "moode"})
+    with pytest.raises(DataError, match="has no column 'reviews'"):  # a mistake does not claim the folder
+        tune(OLD, out=tmp_path / "t", minutes=1, **{**BRIEF, "text": "reviews"})
     (tmp_path / "mine.txt").touch()
     with pytest.raises(ConfigError, match="exists and has no trials: choose another --out"):
         tune(OLD, out=tmp_path, minutes=1, **BRIEF)

@@ -228,11 +228,13 @@ def _claim(folder: Path, rows: LabeledTexts, options: Mapping[str, object]) -> N
     path = folder / _SETTINGS_FILE
     try:
         folder.mkdir(exist_ok=True)
-        if path.exists() and path.read_bytes() != content:
-            raise ConfigError(f"{path_text(folder)} has folds of other rows or options: remove it, or choose another")
-        if not path.exists():
-            if any(folder.iterdir()):
-                raise ConfigError(f"{path_text(folder)} exists and was not made by a cross-validation: move it")
+        if not path.exists() and any(folder.iterdir()):
+            raise ConfigError(f"{path_text(folder)} exists and was not made by a cross-validation: move it")
+        if not path.exists() or path.read_bytes() != content:
+            if any(folder.glob("fold-*.json")):
+                raise ConfigError(
+                    f"{path_text(folder)} has folds of other rows or options: remove it, or choose another"
+                )
             replace_file(path, content)
     except OSError as error:
         raise writing_failed(folder, error, is_output=True) from None

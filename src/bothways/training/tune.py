@@ -184,11 +184,11 @@ class _Search:
         path = self._folder / _SETTINGS_FILE
         try:
             self._folder.mkdir(exist_ok=True)
-            if path.exists() and path.read_bytes() != content:
-                raise ConfigError(f"{path_text(self._folder)} has trials of other options: choose another --out")
-            if not path.exists():
-                if any(self._folder.iterdir()):
-                    raise ConfigError(f"{path_text(self._folder)} exists and has no trials: choose another --out")
+            if not path.exists() and any(self._folder.iterdir()):
+                raise ConfigError(f"{path_text(self._folder)} exists and has no trials: choose another --out")
+            if not path.exists() or path.read_bytes() != content:
+                if (self._folder / TRIALS_FILE).exists():
+                    raise ConfigError(f"{path_text(self._folder)} has trials of other options: choose another --out")
                 replace_file(path, content)
         except OSError as error:
             raise writing_failed(self._folder, error, is_output=True) from None
