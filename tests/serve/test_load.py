@@ -129,6 +129,21 @@ def capacity(server: RunningServer, seconds: float = 5) -> float:
     return asyncio.run(ask_all()) / seconds
 
 
+def overloaded(server: RunningServer, rate: float, expected: list[bytes]) -> tuple[float, Outcome]:
+    """Send requests at twice a rate, and return the rate and what became of them.
+
+    A machine may become faster after its capacity was measured. If it answers everything, the rate was too low, and
+    twice that rate is tried, up to three times.
+    """
+    outcome = sent(server, 2 * rate, expected)
+    for _ in range(3):
+        if outcome.refused:
+            break
+        rate *= 2
+        outcome = sent(server, 2 * rate, expected)
+    return rate, outcome
+
+
 @contextlib.contextmanager
 def first_core_reserved() -> Iterator[Callable[[], None]]:
     """Reserve the first core for the server, and yield a function that pins a process to it."""
@@ -158,7 +173,8 @@ def test_at_twice_the_capacity_the_slowest_accepted_request_is_answered_within_a
             (result,) = json.loads(body)["results"]
             assert result["probabilities"]["ensemble"] == model.predict_proba([text])[0].tolist()
         rate = capacity(server)
-        half, full, twice = (sent(server, factor * rate, expected) for factor in (0.5, 1, 2))
+        half, full = (sent(server, factor * rate, expected) for factor in (0.5, 1))
+        rate, twice = overloaded(server, rate, expected)
         memory_before = resident_kib(server)
         again = sent(server, 2 * rate, expected)
         grown_kib = resident_kib(server) - memory_before
@@ -166,7 +182,7 @@ def test_at_twice_the_capacity_the_slowest_accepted_request_is_answered_within_a
         assert (outcome.wrong, outcome.other) == (0, [])
         assert len(outcome.probes_s) >= 3
         assert max(outcome.probes_s) < 5
-    assert half.refused <= 0.01 * SECONDS * rate
+    assert half.refused <= 0.01 * (half.refused + len(half.latencies_s))
     tokens = [len(model.tokenizer.tokenize(text)) for text in TEXTS]
     tokens_per_s = len(twice.latencies_s) / SECONDS * np.mean(tokens)
     bound_s = QUEUE_S + BATCH_SLOTS * max(tokens) / tokens_per_s
