@@ -72,6 +72,8 @@ from bothways.training.api import pretrain, train
 from bothways.training.audit import Audit, Confusion, Finding, audit
 from bothways.training.cross_validation import CrossValidation, cross_validate
 from bothways.training.distill import distill
+from bothways.training.lr_find import lr_find
+from bothways.training.range_test import LearningRateCurve
 from bothways.training.tune import Tuning, tune
 from bothways.training.update import Update, update
 from bothways.version import __version__
@@ -107,6 +109,7 @@ __all__ = [
     "ForeignModelError",
     "HubError",
     "ImportedModel",
+    "LearningRateCurve",
     "NextText",
     "NoBetterThanConstant",
     "OnnxExport",
@@ -145,6 +148,7 @@ __all__ = [
     "label_next",
     "list_packs",
     "load",
+    "lr_find",
     "pretrain",
     "push_to_hub",
     "report",

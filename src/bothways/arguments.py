@@ -15,12 +15,16 @@ import inspect
 import math
 import numbers
 import os
+import re
 from collections.abc import Callable, Iterable
 from typing import ParamSpec, TypeVar
 
 from bothways.errors import ConfigError, quoted
 
 Check = Callable[[str, object], object]
+_NUMBER = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
+_DURATION = re.compile(rf"(?=.)(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?")
+_SECONDS = {"h": 3600, "m": 60, "s": 1}
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
@@ -107,6 +111,22 @@ def as_number(name: str, value: object) -> float:
     if not math.isfinite(number):
         raise _wrong(name, value, "a finite number")
     return number
+
+
+def as_duration(name: str, value: object) -> str:
+    """Return a duration such as ``10m`` as it is; ``seconds_of`` reads it.
+
+    Raises:
+        ConfigError: It is not a duration above 0 and of at most 1,000 hours.
+    """
+    if not isinstance(value, str) or not _DURATION.fullmatch(value) or not 0 < seconds_of(value) <= 3_600_000:
+        raise _wrong(name, value, "a duration such as 90s, 10m or 1h30m")
+    return value
+
+
+def seconds_of(duration: str) -> float:
+    """Return the seconds of a duration that was checked."""
+    return sum(_SECONDS[unit] * float(number) for number, unit in re.findall(r"([0-9.]+)([hms])", duration))
 
 
 def as_flag(name: str, value: object) -> bool:

@@ -48,6 +48,7 @@ COMMANDS = [
     "distill",
     "update",
     "tune",
+    "lr-find",
     "pretrain",
 ]
 COMMANDS += ["import-fastai", "direction", "export-onnx"]

@@ -28,7 +28,7 @@ BRIEF: dict[str, Any] = {
 
 
 def test_the_trial_with_the_lowest_loss_is_kept(tmp_path: Path) -> None:
-    found = tune(OLD, out=tmp_path / "t", minutes=60, most_trials=2, **BRIEF)
+    found = tune(OLD, out=tmp_path / "t", time_budget="1h", most_trials=2, **BRIEF)
     assert [trial.number for trial in found.trials] == [1, 2]
     assert found.trials[0].hyperparameters == {}
     assert found.best.loss == min(trial.loss for trial in found.trials)
@@ -71,28 +71,28 @@ def test_a_killed_call_trains_the_same_trial_and_a_larger_budget_adds_trials(
 
     monkeypatch.setattr(module, "train", counted)
     with pytest.raises(KeyboardInterrupt):
-        tune(OLD, out=tmp_path / "t", minutes=60, most_trials=3, **BRIEF)
-    tune(OLD, out=tmp_path / "t", minutes=60, most_trials=2, **BRIEF)
+        tune(OLD, out=tmp_path / "t", time_budget="1h", most_trials=3, **BRIEF)
+    tune(OLD, out=tmp_path / "t", time_budget="1h", most_trials=2, **BRIEF)
     assert configs[1] == configs[2]
     trained = len(configs)
-    found = tune(OLD, out=tmp_path / "t", minutes=60, most_trials=3, **BRIEF)
+    found = tune(OLD, out=tmp_path / "t", time_budget="1h", most_trials=3, **BRIEF)
     assert len(configs) == trained + 1
-    whole = tune(OLD, out=tmp_path / "whole", minutes=60, most_trials=3, **BRIEF)
+    whole = tune(OLD, out=tmp_path / "whole", time_budget="1h", most_trials=3, **BRIEF)
     assert [trial.hyperparameters for trial in found.trials] == [trial.hyperparameters for trial in whole.trials]
     assert [trial.metrics for trial in found.trials] == [trial.metrics for trial in whole.trials]
-    again = tune(OLD, out=tmp_path / "t", minutes=1e-9, **BRIEF)
+    again = tune(OLD, out=tmp_path / "t", time_budget="0.000001s", **BRIEF)
     assert len(again.trials) == 3, "the budget is spent"
     with pytest.raises(ConfigError, match="has trials of other options: choose another --out"):
-        tune(OLD, out=tmp_path / "t", minutes=60, **{**BRIEF, "seed": 3})
+        tune(OLD, out=tmp_path / "t", time_budget="1h", **{**BRIEF, "seed": 3})
 
 
 @pytest.mark.slow
 def test_a_bundle_is_kept_whatever_a_killed_call_had_moved(tmp_path: Path) -> None:
     """The record of a trial comes first, so its bundle may still have to be moved."""
-    found = tune(OLD, out=tmp_path / "t", minutes=60, most_trials=1, **BRIEF)
+    found = tune(OLD, out=tmp_path / "t", time_budget="1h", most_trials=1, **BRIEF)
     shutil.move(found.bundle, tmp_path / "t" / "trial-1.bundle")
     found.config.unlink()
-    again = tune(OLD, out=tmp_path / "t", minutes=1e-9, **BRIEF)
+    again = tune(OLD, out=tmp_path / "t", time_budget="0.000001s", **BRIEF)
     assert bothways.verify(again.bundle).passed
     assert again.config.exists()
 
@@ -110,7 +110,7 @@ def test_a_trial_that_fails_is_recorded_and_what_is_stated_is_not_searched(
 
     monkeypatch.setattr(module, "train", failing)
     stated = {**BRIEF, "config": {**BRIEF["config"], "language_model": {"epochs": 0, "learning_rate": 0.004}}}
-    found = tune(OLD, out=tmp_path / "t", minutes=60, most_trials=3, **stated)
+    found = tune(OLD, out=tmp_path / "t", time_budget="1h", most_trials=3, **stated)
     assert (found.trials[1].error, found.trials[1].metrics) == ("the loss is not a number", {})
     assert found.best.number != 2
     assert "language_model.learning_rate" not in found.trials[2].hyperparameters
@@ -119,16 +119,16 @@ def test_a_trial_that_fails_is_recorded_and_what_is_stated_is_not_searched(
 
 
 def test_impossible_options_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="minutes is 0, expected a number above 0"):
-        tune(OLD, out=tmp_path / "t", minutes=0, **BRIEF)
+    with pytest.raises(ConfigError, match="time_budget is '0m', expected a duration such as 90s, 10m or 1h30m"):
+        tune(OLD, out=tmp_path / "t", time_budget="0m", **BRIEF)
     with pytest.raises(ConfigError, match="most_trials is 0, expected 1 or more"):
-        tune(OLD, out=tmp_path / "t", minutes=1, most_trials=0, **BRIEF)
+        tune(OLD, out=tmp_path / "t", time_budget="1m", most_trials=0, **BRIEF)
     with pytest.raises(ConfigError, match="plot cannot be combined with tune"):
-        tune(OLD, out=tmp_path / "t", minutes=1, plot="p.png", **BRIEF)
+        tune(OLD, out=tmp_path / "t", time_budget="1m", plot="p.png", **BRIEF)
     with pytest.raises(DataError, match="has no column 'moode'"):
-        tune(OLD, out=tmp_path / "t", minutes=1, **{**BRIEF, "label": "moode"})
+        tune(OLD, out=tmp_path / "t", time_budget="1m", **{**BRIEF, "label": "moode"})
     with pytest.raises(DataError, match="has no column 'reviews'"):  # a mistake does not claim the folder
-        tune(OLD, out=tmp_path / "t", minutes=1, **{**BRIEF, "text": "reviews"})
+        tune(OLD, out=tmp_path / "t", time_budget="1m", **{**BRIEF, "text": "reviews"})
     (tmp_path / "mine.txt").touch()
     with pytest.raises(ConfigError, match="exists and has no trials: choose another --out"):
-        tune(OLD, out=tmp_path, minutes=1, **BRIEF)
+        tune(OLD, out=tmp_path, time_budget="1m", **BRIEF)

@@ -30,6 +30,7 @@ from bothways.cli.export_onnx import export_onnx
 from bothways.cli.import_fastai import import_fastai
 from bothways.cli.info import info
 from bothways.cli.label_next import label_next
+from bothways.cli.lr_find import lr_find
 from bothways.cli.packs import packs
 from bothways.cli.predict import predict
 from bothways.cli.pretrain import pretrain
@@ -112,6 +113,7 @@ _COMMANDS = (
     distill,
     update,
     tune,
+    lr_find,
     pretrain,
     import_fastai,
     direction,

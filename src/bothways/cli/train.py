@@ -102,6 +102,13 @@ def train(
     directions: Annotated[Directions, typer.Option(help="Reading directions to train.")] = "both",
     seed: Seed = 0,
     config: Config = None,
+    time_budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION",
+            help="Time for the whole training, such as 10m or 1h30m. Limits epochs, and the size if it is not given.",
+        ),
+    ] = None,
     device: DeviceOption = "cpu",
     plot: Plot = None,
     log_to: LogTo = None,
@@ -122,6 +129,8 @@ def train(
 
     Invalid rows are reported all at once. With --drop-invalid they are left out and listed in BUNDLE.invalid.jsonl.
 
+    With --time-budget 10m, as many epochs are trained as fit into ten minutes on this machine.
+
     Several text columns are joined with the field token: --text title --text body
 
     With --folds 5, five models are trained first, each without a fifth of the rows, which it then predicts. Their
@@ -131,6 +140,10 @@ def train(
     """
     if folds is not None and valid is not None:
         raise ConfigError("--folds and --valid cannot be combined: folds are validated on rows of DATA")
+    if folds is not None and time_budget is not None:
+        raise ConfigError(
+            "--folds and --time-budget cannot be combined: folds need equal epochs. State epochs in a --config file"
+        )
     options: dict[str, Any] = {
         "text": text,
         "task": task,
@@ -160,7 +173,8 @@ def train(
         column = label[0] if label is not None and len(label) == 1 else None
         folder = Path(f"{out}.folds")
         _print_folds(console, bothways.cross_validate(data, names, label=column, folds=folds, out=folder, **options))
-    model = bothways.train(data, names, label=label, valid=valid, out=out, plot=plot, log_to=log_to, **options)
+    options |= {"valid": valid, "plot": plot, "log_to": log_to, "time_budget": time_budget}
+    model = bothways.train(data, names, label=label, out=out, **options)
     print_trained(console, out, model.manifest.training)
 
 

@@ -33,7 +33,9 @@ def tune(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Labeled rows, as for train.")],
     text: Annotated[list[str], typer.Option(metavar="COLUMN", help="Text column, repeatable.")],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the best bundle and all trials.")],
-    minutes: Annotated[float, typer.Option(metavar="MINUTES", help="Time budget. The first trial is always trained.")],
+    time_budget: Annotated[
+        str, typer.Option(metavar="DURATION", help="Time, such as 1h or 90m. The first trial is always trained.")
+    ],
     label: Annotated[
         list[str] | None, typer.Option(metavar="COLUMN", help="Label column, or the target for regression.")
     ] = None,
@@ -68,15 +70,15 @@ def tune(
 
     Each trial is a training. The first one has the defaults. FOLDER gets the bundle with the lowest validation loss and
     its hyperparameters as best.toml. Hyperparameters in --config are not searched. The same command continues, and a
-    larger --minutes adds trials.
+    larger --time-budget adds trials.
 
-    Example: bothways tune reviews.csv --text review --label sentiment --minutes 60 --out tuned
+    Example: bothways tune reviews.csv --text review --label sentiment --time-budget 1h --out tuned
     """
     found = bothways.tune(
         data,
         [name.strip() for name in labels.split(",")] if labels is not None else None,
         out=out,
-        minutes=minutes,
+        time_budget=time_budget,
         most_trials=most_trials,
         text=text,
         label=label,

@@ -8,10 +8,22 @@ from __future__ import annotations
 
 import collections
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from bothways.arguments import as_flag, as_names, as_path, as_paths, as_text, checked, optional
+from bothways.arguments import (
+    as_duration,
+    as_flag,
+    as_names,
+    as_path,
+    as_paths,
+    as_text,
+    checked,
+    optional,
+    seconds_of,
+)
 from bothways.bundle.manifest import EncoderKind
 from bothways.data.corpus import Corpus
 from bothways.data.dialect import Dialect, Quotes, TableFormat
@@ -31,6 +43,9 @@ from bothways.training.start import AUTO, Pretrained
 from bothways.training.summary import DATA_STAGE, data_reports
 from bothways.training.training_data import read_training_data, with_taught
 
+if TYPE_CHECKING:
+    from bothways.training.pipeline import RunSettings
+
 
 @checked(
     **COMMON_CHECKS,
@@ -41,6 +56,7 @@ from bothways.training.training_data import read_training_data, with_taught
     drop_invalid=as_flag,
     force=as_flag,
     pretrained=optional(as_path),
+    time_budget=optional(as_duration),
 )
 def train(
     data: TableSource | Sequence[object],
@@ -63,6 +79,7 @@ def train(
     directions: Directions | Direction = "both",
     seed: int = 0,
     config: str | os.PathLike[str] | Mapping[str, object] | None = None,
+    time_budget: str | None = None,
     device: Device = "cpu",
     force: bool = False,
     progress: bool = True,
@@ -117,6 +134,9 @@ def train(
         directions: ``both``, ``forward`` or ``backward``.
         seed: Random seed, 0..4294967295.
         config: A TOML file of hyperparameters, or a dict with its sections (docs/hyperparameters.md).
+        time_budget: Time for the whole training on this machine, such as ``90s``, ``10m`` or ``1h30m``. If it is too
+            short for all epochs, fewer are trained, and a model from scratch whose size is not stated may get size
+            ``tiny``. Defaults to no limit.
         device: ``cpu`` or ``cuda``.
         force: Publish the model even if it is no better than a constant prediction.
         progress: Show progress on standard error: bars in a terminal or a notebook, otherwise a line per stage.
@@ -131,7 +151,7 @@ def train(
         header: Whether a text table begins with column names. Otherwise its columns are named ``1``, ``2`` and so on.
 
     Raises:
-        ConfigError: An option is invalid, or ``out`` exists.
+        ConfigError: An option is invalid, ``out`` exists, or the time budget is too short for one epoch.
         DataError: The rows cannot be used; file, row and column are named.
         DirectionError: The pack has no model for one of the directions.
         BundleError: The pack cannot be read.
@@ -141,6 +161,7 @@ def train(
         TrainingError: Training diverged (``TrainingDiverged``), or the bundle could not be verified. Nothing was
             published.
     """
+    began = time.monotonic()
     base, first_start = run_settings(out, directions, seed, pretrained, size, encoder, config, device)
     from bothways.training.distributed import processes  # noqa: PLC0415  (needs torch)
     from bothways.training.follow import check_following  # noqa: PLC0415  (needs torch)
@@ -185,6 +206,8 @@ def train(
         data={name: digest_of(parts) for name, parts in read.digested().items()},
         force=force,
     )
+    if time_budget is not None:
+        settings = _with_budget(settings, began, seconds_of(time_budget), size, config, encoder)
     warnings = [*read.warnings]
     if listed_in is not None:
         warnings.append(f"invalid rows left out: {len(read.invalid):,}, listed in {path_text(listed_in)}")
@@ -195,6 +218,28 @@ def train(
     ]
     run(settings, first, train_bundle(read.split, read.unlabeled, settings), following)
     return load(settings.out)
+
+
+def _with_budget(
+    settings: RunSettings,
+    began: float,
+    seconds: float,
+    size: Size | None,
+    config: str | os.PathLike[str] | Mapping[str, object] | None,
+    encoder: EncoderKind | None,
+) -> RunSettings:
+    """Return the settings with a time budget, and with the smaller size that it may choose.
+
+    Raises:
+        ConfigError: ``config`` leaves nothing to choose.
+    """
+    from bothways.training.hyperparameters import load_hyperparameters  # noqa: PLC0415  (needs torch)
+    from bothways.training.time_budget import refuse_stated_epochs  # noqa: PLC0415  (needs torch)
+
+    refuse_stated_epochs(settings.hyperparameters)
+    may_shrink = settings.pack is None and size is None
+    smaller = load_hyperparameters("tiny", config, encoder) if may_shrink else None
+    return replace(settings, time_budget=seconds, began=began, smaller=smaller)
 
 
 def _single_label_column(label: str | Sequence[str] | None) -> str | None:

@@ -105,13 +105,13 @@ def train_classifier(
     groups = [model.encoder.embedding, *model.encoder.layers, model.head]
     plan = _plan(len(groups), config, len(train.ids))
     batch_size = config.batch_size_for(len(train.ids))
-    steps_per_epoch = _steps_per_epoch(train, config)
+    steps_of_epoch = steps_per_epoch(train, config)
 
     def optimizer_of(epoch: _Epoch) -> StageOptimizer:
         return StageOptimizer(
             groups,
             unfrozen=epoch.unfrozen,
-            steps=epoch.count * steps_per_epoch,
+            steps=epoch.count * steps_of_epoch,
             schedule=config.schedule,
             learning_rate=learning_rate_of(train, config),
             layer_decay=config.layer_decay,
@@ -148,7 +148,7 @@ def train_classifier(
             )
             rate, norm = optimizer.step(loss + penalty)
             step += 1
-            total = max(step, len(plan) * steps_per_epoch)
+            total = max(step, len(plan) * steps_of_epoch)
             tokens = int(batch.lengths.sum())
             position = (CLASSIFIER_STAGE, model.direction, epoch + 1, len(plan))
             yield StepReport(*position, step, total, loss.item(), rate, norm, tokens)
@@ -167,13 +167,14 @@ def train_classifier(
     model.eval()
 
 
-def _steps_per_epoch(train: ClassRows, config: ClassifierConfig) -> int:
+def steps_per_epoch(train: ClassRows, config: ClassifierConfig) -> int:
+    """Return the number of steps of an epoch."""
     return count_batches(train.ids, config.batch_size_for(len(train.ids)), config.max_batch_tokens)
 
 
 def learning_rate_of(train: ClassRows, config: ClassifierConfig) -> float:
     """Return the peak learning rate of the top layer group for these training rows."""
-    return config.learning_rate_for(len(train.ids) / _steps_per_epoch(train, config))
+    return config.learning_rate_for(len(train.ids) / steps_per_epoch(train, config))
 
 
 def _is_exhausted(plan: Sequence[_Epoch], epoch: int, best: _Best, config: ClassifierConfig) -> bool:

@@ -10,7 +10,7 @@ import contextlib
 import importlib.util
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,8 @@ from bothways.training.reports import Report, StageReport
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from bothways.training.range_test import LearningRateCurve
 
 _FORMATS = (".png", ".svg", ".pdf")
 _CREATOR = "drawn by bothways --plot"
@@ -102,20 +104,40 @@ def draw(path: Path, metrics: Path, problem: str = "") -> None:
     Raises:
         DataError: The picture or its folder cannot be written.
     """
+    curves = _read(metrics)
+    stages = [stage for stage in (LANGUAGE_MODEL_STAGE, CLASSIFIER_STAGE) if any(stage == key[0] for key in curves)]
+    title = metrics.parent.name.removesuffix(".run")
+    height = 0.9 + 3.0 * max(1, len(stages))
+    _save(path, height, lambda figure: _draw(figure, curves, stages, title, problem))
+
+
+def draw_sweep(path: Path, curves: Sequence[LearningRateCurve]) -> None:
+    """Draw the loss by learning rate of each stage.
+
+    Args:
+        path: The picture. An existing one is replaced.
+        curves: The curves.
+
+    Raises:
+        DataError: The picture or its folder cannot be written.
+    """
+    _save(path, 3.6, lambda figure: _draw_sweep(figure, curves))
+
+
+def _save(path: Path, height: float, draw_on: Callable[[Figure], None]) -> None:
+    """Draw a figure of this height, in inches, and write it."""
     from io import BytesIO  # noqa: PLC0415
 
     import matplotlib as mpl  # noqa: PLC0415  (an extra)
     from matplotlib.figure import Figure  # noqa: PLC0415  (an extra)
 
-    curves = _read(metrics)
-    stages = [stage for stage in (LANGUAGE_MODEL_STAGE, CLASSIFIER_STAGE) if any(stage == key[0] for key in curves)]
     kind = path.suffix.lower()[1:]
     metadata = {"Software" if kind == "png" else "Creator": _CREATOR, **({"Date": None} if kind == "svg" else {})}
     buffer = BytesIO()
     with warnings.catch_warnings(), mpl.rc_context({"svg.hashsalt": _CREATOR, "font.size": 9}):
         warnings.simplefilter("ignore")  # a name may have characters that no font has
-        figure = Figure(figsize=(10, 0.9 + 3.0 * max(1, len(stages))), layout="constrained")
-        _draw(figure, curves, stages, metrics.parent.name.removesuffix(".run"), problem)
+        figure = Figure(figsize=(10, height), layout="constrained")
+        draw_on(figure)
         figure.savefig(buffer, format=kind, dpi=120, metadata=metadata)
     replace_file(path, buffer.getvalue())
 
@@ -176,6 +198,25 @@ def _draw(
         _draw_legend(figure, sorted({direction for _, direction in curves}, reverse=True))
     if problem:
         figure.supxlabel(f"stopped: {problem}"[:300], parse_math=False, wrap=True, color="#b00020", fontsize=8)
+
+
+def _draw_sweep(figure: Figure, curves: Sequence[LearningRateCurve]) -> None:
+    for axis, curve in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves, strict=True):
+        axis.plot(curve.learning_rates, curve.losses, color=_GRAY, alpha=0.3, linewidth=0.8, label="training")
+        axis.plot(curve.learning_rates, curve.smoothed, color=_COLORS["forward"], label="smoothed")
+        if curve.steepest is not None:
+            axis.axvline(curve.steepest, color=_COLORS["backward"], label=f"steepest: {curve.steepest:.1g}")
+        axis.axvline(curve.current, color=_GRAY, linestyle="--", label=f"of train: {curve.current:.1g}")
+        axis.set_xscale("log")
+        axis.set_title(curve.stage)
+        axis.set_xlabel("learning rate")
+        axis.set_ylabel("loss")
+        if curve.smoothed.size:
+            low, high = float(curve.smoothed.min()), float(curve.smoothed[: 1 + len(curve.smoothed) // 2].max())
+            axis.set_ylim(low - 0.15 * (high - low), high + 0.35 * (high - low))
+        axis.grid(visible=True, color="0.9")
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.legend(frameon=False, loc="lower left")
 
 
 def _draw_legend(figure: Figure, directions: list[str]) -> None:

@@ -10,14 +10,14 @@ import queue
 import subprocess
 import tempfile
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import IO
 
 from bothways import errors, strict_json
 from bothways.processes import module_command, module_environment
 from bothways.text.reading import Direction
-from bothways.training.one_direction import ERROR_KEY, train_direction
+from bothways.training.one_direction import ERROR_KEY, Work, measure_direction, train_direction
 from bothways.training.plan import Plan
 from bothways.training.reports import Report, parse_report
 
@@ -48,15 +48,33 @@ def train_directions(folder: Path, plan: Plan) -> Generator[Report, None, None]:
     Raises:
         BothwaysError: The training of a direction failed. The other directions are stopped.
     """
+    yield from _for_each(folder, plan, train_direction)
+
+
+def measure_directions(folder: Path, plan: Plan) -> Iterator[Report]:
+    """Yield a report per direction of what its training takes on this machine, as the directions will be trained.
+
+    Args:
+        folder: The folder of the run, whose training has not begun.
+        plan: The plan in that folder.
+
+    Raises:
+        BothwaysError: A direction could not be measured.
+    """
+    yield from _for_each(folder, plan, measure_direction)
+
+
+def _for_each(folder: Path, plan: Plan, work: Work) -> Generator[Report, None, None]:
+    """Do the same work for every direction, and yield the reports of all directions as they arrive."""
     directions = [member.direction for member in plan.members]
     if not plan.at_once:
         for direction in directions:
-            yield from train_direction(folder, direction)
+            yield from work(folder, direction)
         return
     with tempfile.TemporaryFile() as stderr, contextlib.ExitStack() as stack:
         workers, lines = {}, _Lines()
         for direction in directions:
-            worker = stack.enter_context(_start(folder, direction, plan.threads, stderr))
+            worker = stack.enter_context(_start(folder, direction, work, plan.threads, stderr))
             reader = threading.Thread(target=_collect, args=(direction, worker.stdout, lines), daemon=True)
             reader.start()
             stack.callback(reader.join)  # before its pipe is closed
@@ -65,9 +83,10 @@ def train_directions(folder: Path, plan: Plan) -> Generator[Report, None, None]:
         yield from _reports(workers, lines, stderr)
 
 
-def _start(folder: Path, direction: Direction, threads: int, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+def _start(folder: Path, direction: Direction, work: Work, threads: int, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+    name = "train" if work is train_direction else "measure"
     return subprocess.Popen(
-        module_command("bothways.training.one_direction", str(folder), direction),
+        module_command("bothways.training.one_direction", str(folder), direction, name),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=stderr,

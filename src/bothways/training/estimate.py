@@ -11,6 +11,7 @@ import math
 import statistics
 import time
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -49,12 +50,10 @@ def language_model_seconds(
         steps_taken: Number of steps that were taken before.
         folder: A folder for checkpoints. None is written.
     """
-    lengths = texts.store.lengths[texts.validation]
-    few = texts.validation[: 1 + int(np.searchsorted(np.cumsum(lengths), _SAMPLE_TOKENS))]
-    sample = dataclasses.replace(texts, validation=few, validation_words=None)
+    lengths, sample = texts.store.lengths[texts.validation], with_few_validated(texts)
     started = time.monotonic()
     evaluate_language_model(model, sample, config)
-    of_evaluation = (time.monotonic() - started) / max(1, int(texts.store.lengths[few].sum()))
+    of_evaluation = (time.monotonic() - started) / max(1, int(texts.store.lengths[sample.validation].sum()))
     start, never = LanguageModelCheckpoint(tensors={}), Checkpoints(folder, math.inf, writes=False)
     measured = [*_timed(train_language_model(model, sample, config, 0, start, never))]
     if not measured:  # no epochs
@@ -67,17 +66,41 @@ def language_model_seconds(
     )
 
 
-def classifier_seconds(
+@dataclass(frozen=True)
+class ClassifierCost:
+    """What a classifier's training takes on this machine.
+
+    Attributes:
+        of_epoch: Seconds of an epoch with all layers unfrozen.
+        of_validation: Seconds of the evaluation after an epoch.
+        groups: Number of layer groups, which gradual unfreezing unfreezes one by one.
+        texts: Number of training texts.
+    """
+
+    of_epoch: float
+    of_validation: float
+    groups: int
+    texts: int
+
+    def seconds(self, config: ClassifierConfig, epochs_done: int = 0) -> float:
+        """Return about how many seconds the epochs take that remain after ``epochs_done``."""
+        partial = range(1, self.groups) if config.unfreezing_epochs else ()
+        shares = [_FORWARD_SHARE + (1 - _FORWARD_SHARE) * (depth - 1) / (self.groups - 1) for depth in partial]
+        epochs = [share for share in shares for _ in range(config.unfreezing_epochs)]
+        epochs += [1.0] * config.epochs_for(self.texts)
+        return sum(share * self.of_epoch + self.of_validation for share in epochs[epochs_done:])
+
+
+def classifier_cost(
     model: ClassifierNetwork,
     train: ClassRows,
     valid: ClassRows,
     task: Task,
     objective: Objective,
     config: ClassifierConfig,
-    epochs_done: int,
     folder: Path,
-) -> float:
-    """Return about how many seconds the rest of a classifier's training takes.
+) -> ClassifierCost:
+    """Measure what the training of a classifier takes.
 
     Args:
         model: The model, on the device to train on. Its weights change.
@@ -86,12 +109,11 @@ def classifier_seconds(
         task: The task.
         objective: The loss.
         config: Hyperparameters.
-        epochs_done: Number of epochs that were completed before.
         folder: A folder for checkpoints. None is written.
     """
     batch_size = config.batch_size_for(len(train.ids))
     longest = min(config.max_batch_tokens, _SAMPLE_TOKENS)
-    sample, few = _sampled(train, batch_size * _MOST_STEPS, 2 * longest), _sampled(valid, batch_size, longest)
+    sample, few = sampled(train, batch_size * _MOST_STEPS, 2 * longest), sampled(valid, batch_size, longest)
     started = time.monotonic()
     class_scores(model, few.ids, objective, config)
     of_validation = (time.monotonic() - started) * _tokens(valid) / max(1, _tokens(few))
@@ -108,13 +130,7 @@ def classifier_seconds(
     start, never = ClassifierCheckpoint(perplexity=None, tensors={}), Checkpoints(folder, math.inf, writes=False)
     steps = [*_timed(train_classifier(model, sample, few, task, objective, brief, 0, start, never))]
     of_token = sum(seconds for _, seconds in steps) / sum(report.tokens for report, _ in steps)
-    of_epoch = of_token * _tokens(train)
-    groups = len(model.encoder.layers) + 2
-    partial = range(1, groups) if config.unfreezing_epochs else ()
-    shares = [_FORWARD_SHARE + (1 - _FORWARD_SHARE) * (depth - 1) / (groups - 1) for depth in partial]
-    epochs = [share for share in shares for _ in range(config.unfreezing_epochs)]
-    epochs += [1.0] * config.epochs_for(len(train.ids))
-    return sum(share * of_epoch + of_validation for share in epochs[epochs_done:])
+    return ClassifierCost(of_token * _tokens(train), of_validation, len(model.encoder.layers) + 2, len(train.ids))
 
 
 def duration_text(seconds: float) -> str:
@@ -126,24 +142,29 @@ def duration_text(seconds: float) -> str:
 
 
 def _timed(reports: Generator[Report, None, object]) -> Iterator[tuple[StepReport, float]]:
-    """Yield some steps with their duration. The first one, which also prepares memory, counts only if it is long."""
+    """Yield some steps with their duration. The first one also evaluates and prepares memory: it does not count."""
     before = time.monotonic()
     spent = 0.0
-    for number in range(_MOST_STEPS):
+    for number in range(_MOST_STEPS + 1):
         report = next((report for report in reports if isinstance(report, StepReport)), None)
-        if report is None:
+        if report is None or spent > _MEASURED_S:
             break
         seconds = time.monotonic() - before
-        spent += seconds
-        if number or seconds > _MEASURED_S:
+        if number:
+            spent += seconds
             yield report, seconds
-        if spent > _MEASURED_S:
-            break
         before = time.monotonic()
     reports.close()
 
 
-def _sampled(rows: ClassRows, most_texts: int, most_tokens: int) -> ClassRows:
+def with_few_validated(texts: StreamTexts) -> StreamTexts:
+    """Return texts of which only a few are validated."""
+    ends = np.cumsum(texts.store.lengths[texts.validation])
+    few = texts.validation[: 1 + int(np.searchsorted(ends, _SAMPLE_TOKENS))]
+    return dataclasses.replace(texts, validation=few, validation_words=None)
+
+
+def sampled(rows: ClassRows, most_texts: int, most_tokens: int) -> ClassRows:
     """Return rows from all parts of the order, at most ``most_texts`` and with about ``most_tokens``."""
     count = min(most_texts, len(rows.ids), 1 + most_tokens * len(rows.ids) // max(1, _tokens(rows)))
     numbers = np.linspace(0, len(rows.ids) - 1, count).astype(np.int64)

@@ -174,6 +174,11 @@ def train_language_model(
     return best.metrics
 
 
+def windows_per_epoch(texts: StreamTexts, config: LanguageModelConfig) -> int:
+    """Return the number of steps of an epoch."""
+    return max(1, Stream(texts.store, texts.training, config.batch_size, config.sequence_length).windows)
+
+
 def evaluate_language_model(
     model: LanguageModelNetwork, texts: StreamTexts, config: LanguageModelConfig
 ) -> dict[str, float]:

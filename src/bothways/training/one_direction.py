@@ -2,16 +2,17 @@
 
 In: a run's folder with a complete plan. Out: reports during training, and a final checkpoint with the weights and the
 numbers of the parity record. Each direction is trained independently of the other. Run as a module, it trains one
-direction and writes its reports to standard output, one JSON object per line.
+direction, or measures how long that takes, and writes its reports to standard output, one JSON object per line.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import os
 import sys
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 
 import filelock
@@ -41,7 +42,7 @@ from bothways.training.checkpoints import (
 from bothways.training.classifier import ClassRows, class_scores, learning_rate_of, train_classifier
 from bothways.training.distributed import processes
 from bothways.training.divergence import StageSettings, stopped_if_diverged
-from bothways.training.estimate import classifier_seconds, duration_text, language_model_seconds
+from bothways.training.estimate import ClassifierCost, classifier_cost, duration_text, language_model_seconds
 from bothways.training.hyperparameters import ClassifierConfig, LanguageModelConfig
 from bothways.training.language_model import (
     StreamTexts,
@@ -61,8 +62,12 @@ from bothways.training.objective import untrained_loss
 from bothways.training.plan import DIRECTION_LOCK, Plan, PlanFolder, SplitName
 from bothways.training.reports import Report, StageReport, dump_report
 from bothways.training.seeds import derived_seed
+from bothways.training.sweep import classifier_sweep, language_model_sweep
 
 ERROR_KEY = "error"
+TIME_STAGE = "time"
+Work = Callable[[Path, Direction], Iterator[Report]]
+"""What is done for a direction: ``train_direction`` or ``measure_direction``."""
 _LONGEST_WAIT_S = 120
 """Time for a process whose parent was killed to notice it and release the lock."""
 
@@ -227,28 +232,86 @@ def _time_report(
     files: PlanFolder, plan: Plan, start: LanguageModelCheckpoint | ClassifierCheckpoint | FinalCheckpoint
 ) -> Iterator[Report]:
     """Report how long the rest of the run takes: the time of the first direction, measured on a few steps of it."""
-    direction = plan.members[0].direction
-    place = files.checkpoints(direction)
-    seconds = 0.0
-    if isinstance(start, LanguageModelCheckpoint):
-        texts = _stream_texts(files, plan, direction)
-        model = _language_model(plan, direction, start.part("model"))
-        seconds += language_model_seconds(model, texts, _language_model_config(plan), start.step, place)
-        config = plan.hyperparameters.classifier
-        classifier = None if plan.is_pretraining else build_classifier(model, direction, plan.task.outputs, config, 0)
-        epochs_done = 0
-    elif isinstance(start, ClassifierCheckpoint):
-        classifier, epochs_done = _classifier(plan, direction, start.part("model")), start.epoch
-    else:
+    if isinstance(start, FinalCheckpoint):
         return
-    if classifier is not None:
-        train, valid = _train_and_valid(files, plan, direction)
-        config = plan.hyperparameters.classifier
-        seconds += classifier_seconds(classifier, train, valid, plan.task, plan.objective, config, epochs_done, place)
+    seconds, cost = _measured(files, plan, plan.members[0].direction, start)
+    if cost is not None:
+        epochs_done = start.epoch if isinstance(start, ClassifierCheckpoint) else 0
+        seconds += cost.seconds(plan.hyperparameters.classifier, epochs_done)
     seconds *= 1 if plan.at_once else len(plan.members)
     message = f"about {duration_text(seconds)} to train on this machine"
     facts = {"seconds": round(seconds, 1), "device": plan.device, "cores": available_cores()}
-    yield StageReport("time", message, facts=facts)
+    yield StageReport(TIME_STAGE, message, facts=facts)
+
+
+def _measured(
+    files: PlanFolder, plan: Plan, direction: Direction, start: LanguageModelCheckpoint | ClassifierCheckpoint
+) -> tuple[float, ClassifierCost | None]:
+    """Return the seconds that the rest of a language model's training takes, and what its classifier's takes."""
+    place, config, seconds = files.checkpoints(direction), plan.hyperparameters.classifier, 0.0
+    if isinstance(start, LanguageModelCheckpoint):
+        texts = _stream_texts(files, plan, direction)
+        model = _language_model(plan, direction, start.part("model"))
+        seconds = language_model_seconds(model, texts, _language_model_config(plan), start.step, place)
+        if plan.is_pretraining:
+            return seconds, None
+        classifier = build_classifier(model, direction, plan.task.outputs, config, 0)
+    else:
+        classifier = _classifier(plan, direction, start.part("model"))
+    train, valid = _train_and_valid(files, plan, direction)
+    return seconds, classifier_cost(classifier, train, valid, plan.task, plan.objective, config, place)
+
+
+def measure_direction(folder: Path, direction: Direction) -> Iterator[Report]:
+    """Yield a report of what the training of a direction takes on this machine; nothing is changed.
+
+    Args:
+        folder: The folder of a run whose plan is written and whose training has not begun.
+        direction: The direction to measure.
+    """
+    files = PlanFolder(folder)
+    plan = files.read_plan()
+    start, _ = Checkpoints(files.checkpoints(direction), 0, writes=False).newest()
+    assert isinstance(start, LanguageModelCheckpoint)
+    with _reproducible_torch(plan.threads):
+        seconds, cost = _measured(files, plan, direction, start)
+    assert cost is not None
+    texts = _stream_texts(files, plan, direction)
+    tokens = int(texts.store.lengths[texts.training].sum())
+    yield StageReport(
+        TIME_STAGE, facts={"language_model": seconds, "tokens": tokens, "classifier": dataclasses.asdict(cost)}
+    )
+
+
+def sweep_direction(folder: Path, direction: Direction) -> Iterator[Report]:
+    """Yield reports of about 100 steps per stage with a learning rate that rises from 1e-5 to 1; nothing is changed.
+
+    The last report has the learning rate of each stage in an ordinary training.
+
+    The classifier is trained with all layers unfrozen, on the encoder from which the language model starts.
+
+    Args:
+        folder: The folder of a run whose plan is written and whose training has not begun.
+        direction: The direction to train.
+    """
+    files = PlanFolder(folder)
+    plan = files.read_plan()
+    place = files.checkpoints(direction)
+    start, _ = Checkpoints(place, 0, writes=False).newest()
+    assert isinstance(start, LanguageModelCheckpoint)
+    with _reproducible_torch(plan.threads):
+        model, texts = _language_model(plan, direction, start.part("model")), _stream_texts(files, plan, direction)
+        yield from language_model_sweep(model, texts, plan.hyperparameters.language_model, plan.seed, place)
+        model = _language_model(plan, direction, start.part("model"))
+        config = plan.hyperparameters.classifier
+        classifier = build_classifier(model, direction, plan.task.outputs, config, plan.seed)
+        train, valid = _train_and_valid(files, plan, direction)
+        yield from classifier_sweep(classifier, train, valid, plan.task, plan.objective, config, plan.seed, place)
+    rates: dict[str, object] = {
+        LANGUAGE_MODEL_STAGE: plan.hyperparameters.language_model.learning_rate,
+        CLASSIFIER_STAGE: learning_rate_of(train, config),
+    }
+    yield StageReport("done", facts=rates)
 
 
 def _classifier_stage(
@@ -328,10 +391,10 @@ def _tensors(arrays: dict[str, NDArray[np.float32]]) -> dict[str, Tensor]:
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def _train_and_report(folder: Path, direction: Direction) -> int:
-    """Train one direction, write its reports to standard output, and return the exit status."""
+def _run_and_report(reports: Iterator[Report]) -> int:
+    """Train or measure one direction, write its reports to standard output, and return the exit status."""
     try:
-        for report in train_direction(folder, direction):
+        for report in reports:
             sys.stdout.write(dump_report(report) + "\n")
             sys.stdout.flush()
     except BothwaysError as error:
@@ -344,4 +407,5 @@ def _train_and_report(folder: Path, direction: Direction) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_train_and_report(Path(sys.argv[1]), Direction(sys.argv[2])))
+    work: Work = train_direction if sys.argv[3] == "train" else measure_direction
+    sys.exit(_run_and_report(work(Path(sys.argv[1]), Direction(sys.argv[2]))))

@@ -16,17 +16,23 @@ from bothways.training.distributed import average_gradients
 
 Schedule = Literal["one-cycle", "slanted-triangular"]
 
+RangeTest = Literal["range-test"]
+"""The schedule of a learning-rate range test (Smith 2017, arXiv 1506.01186), which is no schedule of a training."""
+_LOWEST = 1e-5
 _BETAS = (0.7, 0.99)
 
 
-def rate_factor(schedule: Schedule, progress: float) -> float:
+def rate_factor(schedule: Schedule | RangeTest, progress: float) -> float:
     """Return the learning rate at a point of a stage, as a fraction of the peak.
 
     Args:
         schedule: ``slanted-triangular`` rises linearly for 10 % of the steps, then falls linearly to 1/32.
             ``one-cycle`` rises on a cosine from 1/25 for 25 % of the steps, then falls on a cosine to 1/1000.
+            ``range-test`` rises exponentially from 1e-5.
         progress: Fraction of the stage's steps taken, 0..1.
     """
+    if schedule == "range-test":
+        return float(_LOWEST ** (1 - progress))
     if schedule == "slanted-triangular":
         cut, ratio = 0.1, 32
         share = progress / cut if progress < cut else 1 - (progress - cut) / (1 - cut)
@@ -69,7 +75,7 @@ class StageOptimizer:
         *,
         unfrozen: int,
         steps: int,
-        schedule: Schedule,
+        schedule: Schedule | RangeTest,
         learning_rate: float,
         layer_decay: float,
         weight_decay: float,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,6 +35,7 @@ from bothways.text.fields import Text, fields_of
 from bothways.text.reading import Direction, require_direction
 from bothways.text.subwords import train_tokenizer
 from bothways.text.tokenizer import Tokenizer
+from bothways.training import time_budget
 from bothways.training.checkpoints import (
     Checkpoints,
     ClassifierCheckpoint,
@@ -41,7 +43,7 @@ from bothways.training.checkpoints import (
     LanguageModelCheckpoint,
 )
 from bothways.training.choices import Size
-from bothways.training.directions import train_directions
+from bothways.training.directions import measure_directions, train_directions
 from bothways.training.distributed import joined, processes, wait_for_all
 from bothways.training.hyperparameters import Hyperparameters
 from bothways.training.linear import TrainedLinear, fit_linear
@@ -88,6 +90,9 @@ class RunSettings:
         about: Description of the texts, for the card.
         data: A digest of the texts of each split.
         force: Publish a classifier even if it is no better than a constant prediction. Not part of the fingerprint.
+        time_budget: Seconds that the training of a classifier may take, which limit its epochs; None for no limit.
+        began: When the budget began, as ``time.monotonic`` returns it. Not part of the fingerprint.
+        smaller: Hyperparameters of size tiny, if a budget may choose it.
         seconds_between_checkpoints: Interval of checkpoints within a stage.
     """
 
@@ -107,6 +112,9 @@ class RunSettings:
     about: str | None = None
     data: Mapping[str, str] = field(default_factory=dict)
     force: bool = False
+    time_budget: float | None = None
+    began: float = field(default_factory=time.monotonic)
+    smaller: Hyperparameters | None = None
     seconds_between_checkpoints: float = field(default_factory=lambda: SECONDS_BETWEEN_CHECKPOINTS)
 
     @property
@@ -134,6 +142,7 @@ class RunSettings:
             "task": dataclasses.asdict(self.task.record()) if self.task is not None else None,
             "about": self.about,
             "size": self.size,
+            "time_budget": self.time_budget,
             "hyperparameters": self.hyperparameters.model_dump(mode="json", exclude=self._unused_sections),
         }
 
@@ -192,8 +201,11 @@ def train_bundle(
     _refuse_missing_directions(settings)
     files = PlanFolder(settings.folder)
     if not files.is_complete:
-        yield from _prepare_classifiers(files, split, unlabeled, settings)
+        yield from prepare_classifiers(files, split, unlabeled, settings)
+    if files.read_plan().is_provisional:
+        yield from _fit_to_budget(files, split, unlabeled, settings)
     plan = files.read_plan()
+    settings = replace(settings, hyperparameters=plan.hyperparameters, size=plan.size)
     yield length_report(_labeled_lengths(files, settings))
     yield from train_directions(settings.folder, plan)
 
@@ -236,6 +248,35 @@ def train_bundle(
         verify=_verify("classifier", settings.hyperparameters.classifier.learning_rate),
     )
     yield StageReport("done", str(settings.out), facts={"validation": validation})
+
+
+def _fit_to_budget(
+    files: PlanFolder, split: Split, unlabeled: list[Text], settings: RunSettings
+) -> Generator[Report, None, None]:
+    """Choose the epochs by the time budget, and the smaller size if it suits the budget better; complete the plan.
+
+    Raises:
+        ConfigError: The budget is too short for one epoch.
+    """
+    assert settings.time_budget is not None
+    yield StageReport(time_budget.STAGE, "measuring a few steps")
+    plan = files.read_plan()
+    cost = time_budget.Cost.of(measure_directions(settings.folder, plan), plan.hyperparameters, at_once=plan.at_once)
+    left = settings.began + settings.time_budget - time.monotonic()
+    seconds = time_budget.training_seconds(left)
+    chosen, share = time_budget.fitted(plan.hyperparameters, cost, seconds)
+    if share < time_budget.LEAST_SHARE and settings.smaller is not None:
+        smaller = replace(settings, size="tiny", hyperparameters=settings.smaller, smaller=None)
+        files.remove()
+        yield from prepare_classifiers(files, split, unlabeled, smaller)
+        yield from _fit_to_budget(files, split, unlabeled, smaller)
+        return
+    if not share:
+        needed = time_budget.shortest(plan.hyperparameters, cost) + settings.time_budget - left
+        files.remove()
+        raise time_budget.too_short(settings.time_budget, needed)
+    yield time_budget.report(chosen, cost, plan.size, share)
+    files.complete(plan.model_copy(update={"hyperparameters": chosen, "is_provisional": False}))
 
 
 def _linear(
@@ -311,9 +352,17 @@ def _verify(section: str, learning_rate: float | str) -> Callable[[Path], None]:
     return verify
 
 
-def _prepare_classifiers(
+def prepare_classifiers(
     files: PlanFolder, split: Split, unlabeled: list[Text], settings: RunSettings
 ) -> Generator[Report, None, None]:
+    """Write everything that the training of each direction needs to a run's folder, the plan last.
+
+    Args:
+        files: The folder.
+        split: Training and validation rows, checked.
+        unlabeled: Texts for the language models only.
+        settings: Settings of the run.
+    """
     assert settings.task is not None
     task = settings.task if settings.updates is not None else settings.task.fitted(split.train)
     soft_targets = task.soft_targets(split.train)
@@ -474,6 +523,8 @@ def _plan(
         class_weights=class_weights,
         seed=settings.seed,
         hyperparameters=settings.hyperparameters,
+        size=settings.size,
+        is_provisional=settings.time_budget is not None,
         device=settings.device.type,
         precision=precision,
         threads=max(1, cores // len(members)) if at_once else max(1, cores // processes().count),

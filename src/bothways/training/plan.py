@@ -27,6 +27,7 @@ from bothways.text.reading import Direction
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.tokenizer_document import parse_tokenizer
 from bothways.training.checkpoints import CHECKPOINT_SUFFIX
+from bothways.training.choices import Size
 from bothways.training.hyperparameters import Hyperparameters
 from bothways.training.objective import Objective, objective_of
 
@@ -55,6 +56,8 @@ class Plan(BaseModel):
         class_weights: Weight of each label in the loss, or None.
         seed: Random seed.
         hyperparameters: All hyperparameters.
+        size: Name of their preset; None where a pack fixes the model size.
+        is_provisional: Whether epochs and size remain to be chosen by a time budget.
         device: Device to train on.
         precision: Precision of matrix products in training.
         threads: Compute threads per direction.
@@ -71,6 +74,8 @@ class Plan(BaseModel):
     class_weights: list[float] | None
     seed: int
     hyperparameters: Hyperparameters
+    size: Size | None = None
+    is_provisional: bool = False
     device: str
     precision: Literal["float32", "bfloat16"]
     threads: int

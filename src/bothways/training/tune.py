@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bothways import strict_json
-from bothways.arguments import as_flag, as_integer, as_number, as_path, checked, optional
+from bothways.arguments import as_duration, as_flag, as_integer, as_path, checked, optional, seconds_of
 from bothways.bundle.parity import ENSEMBLE
 from bothways.data.tables import TableSource
 from bothways.errors import (
@@ -93,13 +93,13 @@ class Tuning:
     config: Path
 
 
-@checked(out=as_path, minutes=as_number, most_trials=optional(as_integer), seed=as_integer, progress=as_flag)
+@checked(out=as_path, time_budget=as_duration, most_trials=optional(as_integer), seed=as_integer, progress=as_flag)
 def tune(
     data: TableSource | Sequence[object],
     labels: Sequence[object] | None = None,
     *,
     out: str | os.PathLike[str],
-    minutes: float,
+    time_budget: str,
     most_trials: int | None = None,
     config: str | os.PathLike[str] | Mapping[str, object] | None = None,
     seed: int = 0,
@@ -117,7 +117,7 @@ def tune(
         data: Labeled rows, as for ``train``.
         labels: Labels of a list of texts, or the names of columns of 0 and 1, as for ``train``.
         out: Folder for the best bundle, its hyperparameters and a file with all trials.
-        minutes: Time budget of this call, above 0. The first trial is trained in any case.
+        time_budget: Time of this call, such as ``90m`` or ``1h30m``. The first trial is trained in any case.
         most_trials: Largest number of trials, 1 or more. Defaults to no limit.
         config: Hyperparameters of all trials, as for ``train``. Those that it names are not searched.
         seed: Random seed of the search and of all trainings, 0..4294967295.
@@ -130,8 +130,6 @@ def tune(
         TrainingError: No trial trained a model.
         BothwaysError: See ``train``.
     """
-    if not 0 < minutes < float("inf"):
-        raise ConfigError(f"minutes is {minutes:g}, expected a number above 0")
     if most_trials is not None and most_trials < 1:
         raise ConfigError(f"most_trials is {most_trials}, expected 1 or more")
     if refused := sorted(set(training) & {"plot", "log_to"}):
@@ -144,7 +142,7 @@ def tune(
     options = {**training, "seed": seed, "progress": progress}
     search = _Search(Path(out), optuna_, stated, seed, SafeConsole(file=sys.stderr) if progress else None)
     search.claim({**training, "seed": seed, "config": stated, "data": data if isinstance(data, str | Path) else ""})
-    return search.run(partial(train, data, labels, **options), 60 * minutes, most_trials)
+    return search.run(partial(train, data, labels, **options), seconds_of(time_budget), most_trials)
 
 
 def _optuna() -> Any:

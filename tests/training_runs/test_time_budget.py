@@ -1,0 +1,123 @@
+"""A time budget: fewer epochs, recorded once, so that a killed run continues; too short ones are refused."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bothways
+from bothways.errors import ConfigError
+from bothways.text.reading import Direction
+from bothways.training import pipeline
+from bothways.training.plan import Plan, PlanFolder
+from bothways.training.reports import Report, StageReport
+from bothways.training.time_budget import STAGE
+from tests.training_runs.test_training_data import OPTIONS, frame_of_stars
+
+LANGUAGE_MODEL_S, EPOCH_S = 40.0, 10.0
+
+
+def options(**changes: Any) -> dict[str, Any]:
+    """Return options with whose hyperparameters 2 epochs of language model and 6 of classifier are the whole."""
+    found = copy.deepcopy({**OPTIONS, "text": "text", "label": "stars", "force": True})
+    config: Any = found["config"]
+    config["language_model"] = {"target_tokens": 1, "batch_size": 4, "sequence_length": 12}
+    del config["classifier"]["epochs"]
+    config["classifier"]["target_texts"] = 6 * 43
+    return {**found, **changes}
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Pretend that the language models take 40 seconds, and an epoch of the classifiers 10; list what is measured."""
+    sizes = []
+
+    def measure(folder: Path, plan: Plan) -> Iterator[Report]:
+        assert PlanFolder(folder).read_plan().is_provisional
+        sizes.append(str(plan.size))
+        cost = {"of_epoch": EPOCH_S, "of_validation": 0.0, "groups": 3, "texts": 43}
+        yield StageReport("time", facts={"language_model": LANGUAGE_MODEL_S, "tokens": 1000, "classifier": cost})
+
+    monkeypatch.setattr(pipeline, "measure_directions", measure)
+    return sizes
+
+
+def epochs(model: bothways.Classifier) -> tuple[object, object]:
+    used: Any = model.manifest.training.hyperparameters
+    return used["language_model"]["epochs"], used["classifier"]["epochs"]
+
+
+def test_a_budget_halves_the_epochs_and_is_recorded(tmp_path: Path, measured: list[str]) -> None:
+    """56 seconds, of which a tenth is reserved, are half of the 100 that all epochs take."""
+    model = bothways.train(frame_of_stars(), out=tmp_path / "m.bundle", time_budget="60s", **options())
+    assert len(measured) == 1
+    language_model, classifier = epochs(model)
+    assert isinstance(language_model, float)
+    assert 0.9 < language_model <= 1.08  # reading the rows also counts
+    assert classifier == 3
+    assert model.manifest.training.size == "tiny"
+    stated = options()
+    stated["config"]["language_model"]["epochs"] = language_model
+    stated["config"]["classifier"]["epochs"] = classifier
+    again = bothways.train(frame_of_stars(), out=tmp_path / "again.bundle", **stated)
+    weights = "forward.safetensors"
+    assert (tmp_path / "m.bundle" / weights).read_bytes() == (tmp_path / "again.bundle" / weights).read_bytes()
+    assert again.manifest.training.validation == model.manifest.training.validation
+
+
+def test_a_long_budget_changes_nothing(tmp_path: Path, measured: list[str]) -> None:
+    model = bothways.train(frame_of_stars(), out=tmp_path / "m.bundle", time_budget="1h", **options())
+    whole = bothways.train(frame_of_stars(), out=tmp_path / "whole.bundle", **options())
+    assert model.digest == whole.digest
+
+
+def test_a_killed_run_keeps_its_epochs_and_needs_the_same_budget(
+    tmp_path: Path, measured: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The budget does not begin again, and nothing is measured again."""
+    arguments = {"out": tmp_path / "m.bundle", "time_budget": "60s", **options()}
+
+    def killed(folder: Path, plan: Plan) -> Iterator[Report]:
+        assert not plan.is_provisional
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "train_directions", killed)
+        with pytest.raises(KeyboardInterrupt):
+            bothways.train(frame_of_stars(), **arguments)
+    plan = PlanFolder(tmp_path / "m.bundle.run").read_plan()
+    with pytest.raises(ConfigError, match="time_budget"):
+        bothways.train(frame_of_stars(), **{**arguments, "time_budget": "61s"})
+    model = bothways.train(frame_of_stars(), **arguments)
+    assert epochs(model) == (plan.hyperparameters.language_model.epochs, plan.hyperparameters.classifier.epochs)
+    assert len(measured) == 1
+
+
+def test_a_model_from_scratch_without_a_stated_size_becomes_tiny(tmp_path: Path, measured: list[str]) -> None:
+    model = bothways.train(frame_of_stars(), out=tmp_path / "m.bundle", time_budget="40s", **options(size=None))
+    assert measured == ["small", "tiny"]
+    assert model.manifest.training.size == "tiny"
+    assert epochs(model)[1] == 2  # of 6: the pretended costs are those of the larger size
+
+
+def test_a_budget_that_is_too_short_is_refused_with_what_is_needed(tmp_path: Path, measured: list[str]) -> None:
+    """A sixth of 100 seconds is one epoch. The folder of the run is removed, so that another budget can follow."""
+    with pytest.raises(ConfigError, match=r"10 seconds is too short: .* at least 20 seconds on this machine"):
+        bothways.train(frame_of_stars(), out=tmp_path / "m.bundle", time_budget="10s", **options())
+    bothways.train(frame_of_stars(), out=tmp_path / "m.bundle", time_budget="40s", **options())
+
+
+@pytest.mark.slow
+def test_real_measurements_lead_to_a_training_within_the_budget(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Both directions are measured at the same time, by the processes that train them later."""
+    arguments = options(directions="both", progress=True)
+    arguments["config"]["classifier"]["target_texts"] = 10**6
+    model = bothways.train(frame_of_stars(), out=tmp_path / "m.bundle", time_budget="20m", **arguments)
+    assert set(model.manifest.training.validation) == {*Direction, "ensemble"}
+    assert f"{STAGE}: " in capfd.readouterr().err
