@@ -336,8 +336,20 @@ def make_member(
     )
 
 
-def write_classifiers(path: Path, tiny: TinyClassifiers, **options: Any) -> None:
+def record_of(tiny: TinyClassifiers) -> TrainingRecord:
+    """Return the record of how classifiers would have been trained."""
     record = MULTI_LABEL_RECORD if isinstance(tiny.task, MultiLabel) else RECORD
+    return record.model_copy(
+        update={
+            "text_columns": list(tiny.columns),
+            "label_columns": list(tiny.task.label_columns),
+            "rows": {"training": 40},
+            "label_rows": {label: 10 + number for number, label in enumerate(tiny.task.labels)},
+        }
+    )
+
+
+def write_classifiers(path: Path, tiny: TinyClassifiers, **options: Any) -> None:
     parts = {
         "task": tiny.task,
         "members": tiny.members,
@@ -345,9 +357,7 @@ def write_classifiers(path: Path, tiny: TinyClassifiers, **options: Any) -> None
         "tokenizer": tiny.tokenizer,
         "parity_record": tiny.parity_record,
         "linear": tiny.linear,
-        "training": record.model_copy(
-            update={"text_columns": list(tiny.columns), "label_columns": list(tiny.task.label_columns)}
-        ),
+        "training": record_of(tiny),
         "verify": verify_in_fresh_process,
     }
     write_bundle(path, **{**parts, **options})

@@ -251,6 +251,8 @@ def test_predictions_are_counted_by_label_and_cause_to_abstain(bundle_path: Path
     assert {label: int(float(count)) for label, count in counts.items()} == {
         label: labels.count(label) for label in set(labels)
     }
+    shares = dict(re.findall(r'bothways_label_training_share\{label="([^"]*)".*\} (.*)', page))
+    assert {label: float(share) for label, share in shares.items()} == {"bad": 0.25, "good": 0.275, "so-so": 0.3}
     reasons = dict(re.findall(r'bothways_abstained_total\{.*cause="([^"]*)".*\} (.*)', page))
     abstained = [each.abstained for each in found]
     assert {reason: int(float(count)) for reason, count in reasons.items()} == {

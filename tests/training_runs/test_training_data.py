@@ -48,6 +48,11 @@ def test_predictions_equal_the_column_of_whole_numbers(tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "m.bundle" / "bundle.json").read_text())
     assert (manifest["labels"], manifest["label_kind"]) == (["1", "2", "10"], "integer")
     assert manifest["training"]["text_columns"] == ["text"]
+    counts = manifest["training"]["label_rows"]
+    assert list(counts) == ["1", "2", "10"]
+    assert sum(counts.values()) == manifest["training"]["rows"]["training"]
+    assert model.training_shares is not None
+    assert model.training_shares.sum() == pytest.approx(1)
     found = bothways.evaluate(model, (frame["text"], frame["stars"].astype(str)))
     assert (found.labels, found.summary["ensemble"]["accuracy"]) == ((1, 2, 10), 1.0)
 

@@ -12,6 +12,8 @@ from bothways.tasks.metrics import metric_text, metric_title
 from bothways.tasks.task import Task
 from bothways.text.fields import FIELD
 
+_MOST_LABELS = 20
+
 
 def write_card(
     task: Task | None, members: list[Member], training: TrainingRecord, linear: LinearMember | None = None
@@ -82,7 +84,7 @@ def _members(members: list[Member], linear: LinearMember | None) -> list[str]:
 
 
 def _training_data(training: TrainingRecord) -> list[str]:
-    lines = []
+    lines = _label_rows(training)
     if training.pretrained:
         lines.append(f"Started from the pack {training.pretrained_name or ''} with digest {training.pretrained}.")
     if len(training.text_columns) > 1:
@@ -97,6 +99,20 @@ def _training_data(training: TrainingRecord) -> list[str]:
             "The run's `metrics.jsonl` has the time. Energy was not measured.",
         ]
     return lines
+
+
+def _label_rows(training: TrainingRecord) -> list[str]:
+    """Return how many training rows have each label: all labels, or the most frequent ones."""
+    counts = sorted(training.label_rows.items(), key=lambda item: -item[1])[:_MOST_LABELS]
+    if not counts:
+        return []
+    more = len(training.label_rows) - len(counts)
+    title = f"most frequent of {len(training.label_rows):,} labels" if more else "label"
+    lines = []
+    for label, count in counts:
+        cell = label.replace("\\", "\\\\").replace("|", "\\|").replace("`", "\\`")
+        lines.append(f"| {' '.join(cell.split())} | {count:,} |")
+    return ["", f"| {title} | training rows |", "|---|--:|", *lines, ""]
 
 
 def _validation(task: Task | None, training: TrainingRecord) -> list[str]:

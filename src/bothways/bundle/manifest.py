@@ -461,6 +461,9 @@ class ImportRecord(Document):
     files: Annotated[dict[_Direction, ImportedFile], STOP_EARLY]
 
 
+_NEW_KEYS = frozenset({"label_rows", "validation_intervals"})
+
+
 class TrainingRecord(Document):
     """How a model was made: enough to distinguish models, and to read the same columns again.
 
@@ -474,6 +477,8 @@ class TrainingRecord(Document):
             positions of its lists of 0 and 1. Empty otherwise.
         label_separator: For multi-label: the string between the labels in a cell. None otherwise.
         weight_column: The column of row weights; None if all rows weighed the same.
+        label_rows: For classification: the number of training rows with each label. Empty in bundles of earlier
+            versions and where it is unknown.
         validation_intervals: Lower and upper bound of the 95 % confidence interval of the ensemble's headline metrics
             on the validation rows (bootstrap over rows). Absent from bundles of earlier versions, and from packs.
     """
@@ -488,6 +493,7 @@ class TrainingRecord(Document):
     weight_column: str | None = None
     label_separator: Annotated[str, Field(min_length=1, max_length=LONGEST_LABEL)] | None = None
     rows: Entries[int] = Field(default={})
+    label_rows: Entries[Annotated[int, Field(ge=0)]] = Field(default={})
     validation: Entries[Entries[FiniteFloat]] = Field(default={})
     validation_intervals: Entries[Annotated[Items[FiniteFloat], Field(min_length=2, max_length=2)]] = Field(default={})
     pretrained: str | None = None
@@ -497,9 +503,9 @@ class TrainingRecord(Document):
 
     @model_serializer(mode="wrap")
     def _without_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """Leave out the intervals if there are none, so that other manifests are the same as in earlier versions."""
+        """Leave out new keys if they are empty, so that other manifests are the same as in earlier versions."""
         fields: dict[str, object] = serialize(self)
-        return {name: value for name, value in fields.items() if value or name != "validation_intervals"}
+        return {name: value for name, value in fields.items() if value or name not in _NEW_KEYS}
 
     @model_validator(mode="after")
     def _text_columns_differ(self) -> TrainingRecord:

@@ -57,11 +57,13 @@ class LabelShare:
         label: The label.
         value: The share of the new texts.
         reference: The share of the rows of the calibration.
+        training: The share of the training rows that have the label; None if the bundle does not record it.
     """
 
     label: LabelValue
     value: float
     reference: float
+    training: float | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ class Drift:
         confidence: Mean confidence.
         label_distance: Half of the sum of all differences of ``labels``: the total variation distance for single-label.
             The reference is 0, and the p-value that of a simulation.
+        training_distance: The same distance from the shares of the labels in the training rows; None if the bundle does
+            not record them. It is above 0 also without drift, because predictions are not the true labels.
         labels: The predicted labels, the largest difference first.
     """
 
@@ -89,6 +93,7 @@ class Drift:
     unreadable: float
     confidence: Compared
     label_distance: Compared
+    training_distance: float | None
     labels: tuple[LabelShare, ...]
 
     def to_dict(self) -> dict[str, object]:
@@ -149,6 +154,7 @@ def drift(
         raise DataError("there are no texts to compare")
     reference, rows = abstention.reference, sums.rows
     shares = sums.labels / rows
+    training = classifier.training_shares
     order = np.argsort(-np.abs(shares - reference.label_shares), kind="stable")
     deviation = math.sqrt(max(0.0, sums.squares / rows - (sums.confidence / rows) ** 2))
     return Drift(
@@ -167,8 +173,15 @@ def drift(
             ),
         ),
         label_distance=_label_distance(sums.labels, rows, reference),
+        training_distance=None if training is None else float(np.abs(shares - training).sum() / 2),
         labels=tuple(
-            LabelShare(classifier.labels[n], float(shares[n]), reference.label_shares[n]) for n in order.tolist()
+            LabelShare(
+                classifier.labels[n],
+                float(shares[n]),
+                reference.label_shares[n],
+                None if training is None else float(training[n]),
+            )
+            for n in order.tolist()
         ),
     )
 

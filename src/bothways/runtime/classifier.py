@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple, TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bothways.arguments import as_flag, as_integer, as_path, as_text, checked, optional
 from bothways.bundle.hub import absolute
@@ -229,6 +230,15 @@ class Classifier:
     def text_columns(self) -> tuple[str, ...]:
         """The text columns that this model was trained on, in their order. Empty if they are not recorded."""
         return tuple(self.manifest.training.text_columns)
+
+    @property
+    def training_shares(self) -> NDArray[np.float64] | None:
+        """The share of the training rows that have each label, (C,); None if the bundle does not record it."""
+        training = self.manifest.training
+        if not training.label_rows or not training.rows.get("training"):
+            return None
+        counts = [training.label_rows.get(label, 0) for label in self.manifest.labels]
+        return np.array(counts) / training.rows["training"]
 
     def predict(self, texts: Iterable[object]) -> Predictions:
         """Return the prediction for each text, in the order of the texts.

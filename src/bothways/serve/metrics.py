@@ -214,12 +214,19 @@ class _Models(Collector):
             ),
         }
         families = {name: GaugeMetricFamily(name, text, labels=_MODEL) for name, (text, _) in gauges.items()}
+        shares = GaugeMetricFamily(
+            "bothways_label_training_share", "Share of the training rows with a label.", labels=["label", *_MODEL]
+        )
         for served in self._models():
             labels = [served.name, served.version]
             info.add_metric([*labels, served.batcher.model.digest], 1)
             for name, (_, value) in gauges.items():
                 families[name].add_metric(labels, value(served))
-        yield from (info, *families.values())
+            model = served.batcher.model
+            if model.training_shares is not None and len(model.labels) <= _MOST_LABELS:
+                for label, share in zip(model.labels, model.training_shares.tolist(), strict=True):
+                    shares.add_metric([label_text(label), *labels], share)
+        yield from (info, *families.values(), shares)
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
         """Return no metrics, so that registering the collector does not read the models."""

@@ -59,7 +59,7 @@ from bothways.training.one_direction import first_checkpoint, updated_checkpoint
 from bothways.training.plan import Plan, PlanFolder, SplitName
 from bothways.training.reports import ProgressReport, Report, StageReport
 from bothways.training.run_folder import run_folder
-from bothways.training.summary import RESULT_STAGE, length_report, result_reports
+from bothways.training.summary import RESULT_STAGE, label_counts, length_report, result_reports
 from bothways.version import __version__
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
@@ -243,7 +243,7 @@ def train_bundle(
         parity_record=classifier_parity_record(
             parity, parity_ensemble, task, tokenizer, settings.seed, settings.text_columns
         ),
-        training=_record(settings, files, validation, split.taught, confidence_intervals(task, ensemble, targets)),
+        training=_record(settings, files, validation, split, confidence_intervals(task, ensemble, targets)),
         linear=None if linear is None else (linear.member, linear.arrays),
         verify=_verify("classifier", settings.hyperparameters.classifier.learning_rate),
     )
@@ -607,9 +607,10 @@ def _record(
     settings: RunSettings,
     files: PlanFolder,
     validation: dict[str, dict[str, float]],
-    taught: int = 0,
+    split: Split | None = None,
     intervals: Mapping[str, tuple[float, float]] | None = None,
 ) -> TrainingRecord:
+    taught = 0 if split is None else split.taught
     record = settings.task.record() if settings.task is not None else None
     return TrainingRecord(
         bothways_version=__version__,
@@ -626,6 +627,7 @@ def _record(
             **({"labeled by a teacher": taught} if taught else {}),
             **({"invalid": settings.invalid_rows} if settings.invalid_rows else {}),
         },
+        label_rows={} if split is None else dict(label_counts(split.train)),
         validation=validation,
         validation_intervals={name: list(bounds) for name, bounds in (intervals or {}).items()},
         pretrained=settings.pack.digest if settings.pack else None,

@@ -40,7 +40,7 @@ def data_reports(split: Split, unlabeled: int) -> Iterator[StageReport]:
         message = f"{message} rows, {split.taught:,} of the training rows labeled by a teacher"
     else:
         message += " rows"
-    train, valid = (_label_counts(part) for part in (split.train, split.valid))
+    train, valid = (label_counts(part) for part in (split.train, split.valid))
     if not train:
         values = split.train.values
         low, middle, high = np.quantile(values, [0, 0.5, 1]).tolist()
@@ -123,7 +123,7 @@ def _class_table(classes: Sequence[ClassMetrics]) -> list[tuple[str, ...]]:
     return lines
 
 
-def _label_counts(rows: LabeledTexts) -> Counter[str]:
+def label_counts(rows: LabeledTexts) -> Counter[str]:
     """Return the number of rows of each label, in the order of the labels."""
     counts = Counter(label for labels in rows.label_sets for label in labels)
     return Counter({label: counts[label] for label in in_order(counts)})

@@ -47,6 +47,19 @@ def test_a_card_states_results_use_data_and_limits(torch_models: TinyClassifiers
     assert card == write_card(torch_models.task, torch_models.members, RECORD)
 
 
+def test_a_card_states_how_many_training_rows_each_label_has(torch_models: TinyClassifiers) -> None:
+    record = RECORD.model_copy(update={"label_rows": {"a|b\n`c`": 3, "good": 1_200, "bad": 0}})
+    lines = write_card(torch_models.task, torch_models.members, record).splitlines()
+    first = lines.index("| label | training rows |")
+    assert lines[first + 2 : first + 6] == ["| good | 1,200 |", "| a\\|b \\`c\\` | 3 |", "| bad | 0 |", ""]
+    many = record.model_copy(update={"label_rows": {f"label {number}": number for number in range(1_500)}})
+    lines = write_card(torch_models.task, torch_models.members, many).splitlines()
+    first = lines.index("| most frequent of 1,500 labels | training rows |")
+    assert lines[first + 2] == "| label 1499 | 1,499 |"
+    assert lines[first + 22] == ""
+    assert "label_rows" not in TrainingRecord(bothways_version="1").model_dump()
+
+
 def test_cards_without_metrics_claim_none(torch_models: TinyClassifiers) -> None:
     record = TrainingRecord(bothways_version="1")
     assert headline_text(record) == ""

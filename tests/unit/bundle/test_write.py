@@ -36,6 +36,7 @@ from tests.bundles import (
     TinyClassifiers,
     TinyLanguageModels,
     python_environment,
+    record_of,
     run_python,
     tensors,
     write_classifiers,
@@ -146,7 +147,7 @@ def test_everything_written_reads_back(torch_models: TinyClassifiers, bundle_pat
     bundle = read_bundle(bundle_path, Kind.CLASSIFIER)
     assert bundle.manifest.labels == LABELS
     assert bundle.manifest.members == torch_models.members
-    assert bundle.manifest.training == RECORD
+    assert bundle.manifest.training == record_of(torch_models)
     assert bundle.parity_record == with_decisions(torch_models.parity_record, torch_models.task, None)
     assert bundle.tokenizer.to_bytes() == torch_models.tokenizer.to_bytes()
     for member in torch_models.members:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -42,6 +43,23 @@ def test_texts_of_the_same_kind_do_not_drift(careful: Classifier, model: Classif
     differences = [abs(each.value - each.reference) for each in found.labels]
     assert differences == sorted(differences, reverse=True)
     assert found.label_distance.value == pytest.approx(sum(differences) / 2)
+
+
+def test_predicted_labels_are_compared_with_those_of_training(careful: Classifier, bundle_path: Path) -> None:
+    """The bundle records 40 training rows, of which 10, 11 and 12 have the labels in their order."""
+    found = bothways.drift(careful, texts(1, 500))
+    assert {each.label: each.training for each in found.labels} == {
+        label: (10 + number) / 40 for number, label in enumerate(careful.labels)
+    }
+    assert found.training_distance == pytest.approx(
+        sum(abs(each.value - (each.training or 0)) for each in found.labels) / 2
+    )
+    record = careful.manifest.training.model_copy(update={"label_rows": {}})
+    unknown = copy.copy(careful)
+    unknown.manifest = careful.manifest.model_copy(update={"training": record})
+    found = bothways.drift(unknown, texts(1, 50))
+    assert found.training_distance is None
+    assert all(each.training is None for each in found.labels)
 
 
 def test_other_texts_drift(careful: Classifier, model: Classifier) -> None:
