@@ -1,6 +1,6 @@
 """Take a picture of what a command prints in a terminal of 100 columns, for a page of docs/.
 
-    .venv/bin/python -m tools.make_terminal_picture docs/update.png -- bothways update OLD.bundle NEW.csv --out NEW.bundle
+    .venv/bin/python -m tools.make_terminal_picture docs/drift.png -- bothways drift BUNDLE this_week.csv
 
 The command runs for real, in a pseudo-terminal. Its progress, on standard error, is left out. Needs Debian's chromium.
 """

@@ -146,3 +146,9 @@ def test_the_command_prints_mean_and_standard_deviation(tmp_path: Path, trainer:
     refused = trainer.run(*arguments, "--valid", tmp_path / "d.csv")
     assert refused.status == 2
     assert "--folds and --valid cannot be combined" in refused.error_line
+    refused = trainer.run(*arguments, "--time-budget", "10m")
+    assert refused.status == 2
+    assert "--folds and --time-budget cannot be combined" in refused.error_line
+    refused = trainer.run(*arguments[: arguments.index("--folds")], "--time-budget", "ten")
+    assert refused.status == 2
+    assert "time_budget is 'ten' (str), expected a duration such as 90s, 10m or 1h30m" in refused.error_line

@@ -64,21 +64,26 @@ def drift(
     table = Table(
         title=f"{found.rows:,} texts compared with {found.reference_rows:,} of the calibration", title_justify="left"
     )
-    for column in ("", "texts", "calibration", "training", "p-value"):
+    has_training = found.training_distance is not None
+    for column in ("", "texts", "calibration", *(["training"] if has_training else []), "p-value"):
         table.add_column(column, justify="right" if column else "left")
+
+    def add(name: str, value: str, reference: str, trained: str, p_value: str) -> None:
+        table.add_row(name, value, reference, *([trained] if has_training else []), p_value)
+
     rows: dict[str, Compared] = {
         "out of domain": found.out_of_domain,
         "abstained": found.abstained,
         "mean confidence": found.confidence,
     }
     for name, each in rows.items():
-        table.add_row(name, f"{each.value:.1%}", f"{each.reference:.1%}", "", _p_text(each.p_value))
+        add(name, f"{each.value:.1%}", f"{each.reference:.1%}", "", _p_text(each.p_value))
     distance = found.label_distance
     far = "" if found.training_distance is None else f"{found.training_distance:.3f}"
-    table.add_row("distance of the labels", "", f"{distance.value:.3f}", far, _p_text(distance.p_value))
+    add("distance of the labels", "", f"{distance.value:.3f}", far, _p_text(distance.p_value))
     for label in found.labels[:_LABELS_SHOWN]:
         trained = "" if label.training is None else f"{label.training:.1%}"
-        table.add_row(f"  {label_text(label.label)}", f"{label.value:.1%}", f"{label.reference:.1%}", trained, "")
+        add(f"  {label_text(label.label)}", f"{label.value:.1%}", f"{label.reference:.1%}", trained, "")
     console.print(table)
     if found.unreadable:
         console.print(f"The model cannot read {found.unreadable:.1%} of the texts")

@@ -147,12 +147,14 @@ def _timed(reports: Generator[Report, None, object]) -> Iterator[tuple[StepRepor
     spent = 0.0
     for number in range(_MOST_STEPS + 1):
         report = next((report for report in reports if isinstance(report, StepReport)), None)
-        if report is None or spent > _MEASURED_S:
+        if report is None:
             break
         seconds = time.monotonic() - before
         if number:
             spent += seconds
             yield report, seconds
+        if spent > _MEASURED_S:
+            break
         before = time.monotonic()
     reports.close()
 
