@@ -44,13 +44,13 @@ def main() -> None:
     print("| | deletion | random | difference | insertion | random | difference |\n|---|--:|--:|--:|--:|--:|--:|")
     found: dict[str, list[list[float]]] = {}
     for text in chosen:
-        for name, row in _areas(model, text, rng).items():
+        for name, row in areas_of(model, text, rng).items():
             found.setdefault(name, []).append(row)
     for name, rows in found.items():
         print(f"| {name} | {' | '.join(_cells(np.array(rows), rng))} |")
 
 
-def _areas(model: bothways.Classifier, text: str, rng: np.random.Generator) -> dict[str, list[float]]:
+def areas_of(model: bothways.Classifier, text: str, rng: np.random.Generator) -> dict[str, list[float]]:
     """Return by name: deletion AUC, that of random orders, insertion AUC, that of random orders."""
     explanation = model.explain(text)
     output = model.labels.index(explanation.label)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks.explanations import areas_of
 from benchmarks.resampled_abstention import resampled
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -163,3 +164,55 @@ def test_texts_of_another_kind_are_flagged(trec: Trained, tmp_path: Path) -> Non
         assert np.mean(flagged) > 0.9, name
     same = [prediction.abstained not in {None, "low confidence"} for prediction in model.stream(trec.texts)]
     assert np.mean(same) < 0.05
+
+
+def test_a_report_has_the_metrics_of_the_evaluation_and_names_real_mistakes(trec: Trained, tmp_path: Path) -> None:
+    train = Path(os.environ["BOTHWAYS_DATA"]) / "trec6" / "train.csv"
+    page = tmp_path / "report.html"
+    found = bothways.report(trec.bundle, trec.test_file, out=page, train=train, with_texts=True)
+    accuracy = 1 - trec.errors["ensemble"]
+    assert found.evaluation.summary["ensemble"]["accuracy"] == pytest.approx(accuracy)
+    assert f"{accuracy:.1%}" in page.read_text(encoding="utf-8")
+    predicted = bothways.load(trec.bundle).predict(trec.texts).tolist()
+    assert found.mistakes
+    for mistake in found.mistakes:
+        assert mistake.true != predicted[mistake.row - 1]
+        assert trec.texts[mistake.row - 1].startswith((mistake.text or "?").rstrip("…"))
+    linear = [point.value for point in found.learning_curve]
+    print(f"\nlearning curve of a linear model: {linear}")
+    assert linear[-1] > linear[0]
+
+
+def test_explained_words_decide_more_than_random_ones(trec: Trained) -> None:
+    model, rng = bothways.load(trec.bundle), np.random.default_rng(0)
+    texts = [text for text in trec.texts if len(text.split()) >= 5][:40]
+    areas = np.array([areas_of(model, text, rng)["ensemble"] for text in texts]).mean(axis=0)
+    print(f"\ndeletion AUC {areas[0]:.3f} (random {areas[1]:.3f}), insertion {areas[2]:.3f} ({areas[3]:.3f})")
+    assert areas[0] < areas[1] - 0.1
+    assert areas[2] > areas[3] + 0.1
+
+
+def test_other_texts_drift_and_questions_do_not(trec: Trained, tmp_path: Path) -> None:
+    """Every second question of the test calibrates, and the others are compared with them."""
+    folder, careful = Path(os.environ["BOTHWAYS_DATA"]), tmp_path / "careful.bundle"
+    test = read_rows(trec.test_file)
+    bothways.fit_abstention(trec.bundle, write_rows(tmp_path / "half.csv", test[::2]), 0.15, out=careful)
+    same = bothways.drift(careful, [text for text, _ in test[1::2]])
+    assert min(each.p_value for each in (same.out_of_domain, same.confidence, same.label_distance)) > 0.001
+    assert same.training_distance is not None
+    with (folder / "clinc150" / "oos_test.csv").open(newline="", encoding="utf-8") as file:
+        others = [row["text"] for row in csv.DictReader(file)][:100]
+    found = bothways.drift(careful, others)
+    print(f"\nout of domain: {same.out_of_domain.value:.1%} of questions, {found.out_of_domain.value:.1%} of requests")
+    assert found.out_of_domain.value > 0.5
+    assert found.out_of_domain.p_value < 0.001
+
+
+def test_texts_to_label_next_are_less_certain_and_differ(trec: Trained) -> None:
+    model = bothways.load(trec.bundle)
+    chosen = bothways.label_next(model, trec.texts, number=50)
+    confidence = model.predict_proba(trec.texts).max(axis=1)
+    rows = [each.row - 1 for each in chosen]
+    assert len({trec.texts[row] for row in rows}) == 50
+    print(f"\nmean confidence {confidence[rows].mean():.2f} of the chosen, {confidence.mean():.2f} of all")
+    assert confidence[rows].mean() < confidence.mean() - 0.05

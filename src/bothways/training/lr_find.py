@@ -170,7 +170,7 @@ def _curves(steps: Iterable[StepReport], last: StageReport) -> tuple[LearningRat
         of_stage = [step for step in steps if step.stage == stage]
         rates, losses = (np.array([getattr(step, name) for step in of_stage]) for name in ("learning_rate", "loss"))
         smooth = smoothed(losses.tolist())
-        fastest = steepest(rates, smooth) if len(rates) > 1 else None
+        fastest = steepest(rates, losses) if len(rates) > 1 else None
         assert isinstance(current, float)
         found.append(LearningRateCurve(stage, rates, losses, smooth, fastest, current))
     return tuple(found)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+_WINDOWS = 5
 _KEPT = 0.9
 """Share of the mean of earlier losses in a smoothed one."""
 
@@ -24,7 +25,7 @@ class LearningRateCurve:
         learning_rates: Learning rate of each step, rising, (N,).
         losses: Training loss of each step, (N,).
         smoothed: Exponential moving average of the losses, (N,).
-        steepest: The learning rate at which the smoothed loss falls fastest; None if there are fewer than two steps.
+        steepest: The learning rate at which the loss falls fastest; None if there are fewer than two steps.
         current: The learning rate that ``train`` would use.
     """
 
@@ -46,11 +47,16 @@ def smoothed(losses: Sequence[float]) -> NDArray[np.float64]:
 
 
 def steepest(rates: NDArray[np.float64], losses: NDArray[np.float64]) -> float:
-    """Return the learning rate at which the smoothed loss falls fastest with the logarithm of the rate.
+    """Return the learning rate at which the loss falls fastest with the logarithm of the rate.
+
+    Lines are fitted to the losses of a fifth of all steps in turn, and the middle of the steepest line is returned.
 
     Args:
         rates: Learning rates, rising, (N,), two or more.
-        losses: Smoothed losses, (N,).
+        losses: Losses, (N,).
     """
-    fastest = int(np.gradient(losses, np.log(rates)).argmin())
-    return float(rates[fastest])
+    size = max(2, len(rates) // _WINDOWS)
+    x, y = (np.lib.stride_tricks.sliding_window_view(values, size) for values in (np.log(rates), losses))
+    centered = x - x.mean(axis=1, keepdims=True)
+    slopes = (centered * y).sum(axis=1) / (centered**2).sum(axis=1)
+    return float(rates[int(slopes.argmin()) + size // 2])

@@ -86,7 +86,7 @@ def fitted(hyperparameters: Hyperparameters, cost: Cost, seconds: float) -> tupl
     """Return hyperparameters whose training fits into a time, and the share of the epochs that they have.
 
     Gradual unfreezing is dropped first, since it costs epochs and is not known to help (docs/LOG.md). Then both stages
-    are shortened by the same share. A classifier is trained for one epoch or more.
+    are shortened by the same share. A classifier is trained for one epoch or more, and a language model in the rest.
 
     Args:
         hyperparameters: Those without a budget.
@@ -109,13 +109,17 @@ def fitted(hyperparameters: Hyperparameters, cost: Cost, seconds: float) -> tupl
         classifier_s if classifier.epochs == "auto" else 0
     )
     share = min(1.0, (seconds - whole + free) / free) if free else 0.0
-    if share <= 0 or (classifier.epochs == "auto" and share * epochs < 1):
+    if share <= 0:
         return hyperparameters, 0.0
+    language_model_epochs = share * language_model.epochs_for(cost.tokens)
     if classifier.epochs == "auto":
-        hyperparameters = _with(hyperparameters, "classifier", epochs=math.floor(share * epochs + 1e-9))
+        hyperparameters = _with(hyperparameters, "classifier", epochs=max(1, math.floor(share * epochs + 1e-9)))
+        if share * epochs < 1:
+            language_model_epochs = (share * free - classifier_s / epochs) / cost.language_model_epoch
+    if language_model_epochs < 0:
+        return hyperparameters, 0.0
     if language_model.epochs == "auto":
-        rounded = math.floor(100 * share * language_model.epochs_for(cost.tokens)) / 100
-        hyperparameters = _with(hyperparameters, "language_model", epochs=rounded)
+        hyperparameters = _with(hyperparameters, "language_model", epochs=math.floor(100 * language_model_epochs) / 100)
     return hyperparameters, share
 
 
