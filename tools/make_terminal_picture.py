@@ -51,7 +51,7 @@ def main() -> None:
     """Run a command and take the picture."""
     picture, command = Path(sys.argv[1]), sys.argv[sys.argv.index("--") + 1 :]
     text = printed([str(Path(sys.executable).with_name(command[0])), *command[1:]])
-    shown = shlex.join([command[0], *(Path(each).name if "/" in each else each for each in command[1:])])
+    shown = shlex.join(command)
     page = f'<style>{_STYLE}</style><pre><span class="prompt">$ {html.escape(shown)}</span>\n{html.escape(text)}</pre>'
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
