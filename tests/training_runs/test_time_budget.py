@@ -69,6 +69,18 @@ def test_a_budget_halves_the_epochs_and_is_recorded(tmp_path: Path, measured: li
     assert again.manifest.training.validation == model.manifest.training.validation
 
 
+def test_unfreezing_is_left_out_unless_it_is_stated(tmp_path: Path, measured: list[str]) -> None:
+    """All epochs take more than 100 seconds, with and without gradual unfreezing."""
+    for name, stated, found in (("a", None, 0), ("b", 1, 1)):
+        arguments = options()
+        del arguments["config"]["classifier"]["unfreezing_epochs"]
+        if stated is not None:
+            arguments["config"]["classifier"]["unfreezing_epochs"] = stated
+        model = bothways.train(frame_of_stars(), out=tmp_path / name, time_budget="100s", **arguments)
+        used: Any = model.manifest.training.hyperparameters
+        assert used["classifier"]["unfreezing_epochs"] == found
+
+
 def test_a_long_budget_changes_nothing(tmp_path: Path, measured: list[str]) -> None:
     model = bothways.train(frame_of_stars(), out=tmp_path / "m.bundle", time_budget="1h", **options())
     whole = bothways.train(frame_of_stars(), out=tmp_path / "whole.bundle", **options())
@@ -102,6 +114,26 @@ def test_a_model_from_scratch_without_a_stated_size_becomes_tiny(tmp_path: Path,
     assert measured == ["small", "tiny"]
     assert model.manifest.training.size == "tiny"
     assert epochs(model)[1] == 2  # of 6: the pretended costs are those of the larger size
+
+
+def test_a_run_that_was_killed_after_it_became_tiny_stays_so(
+    tmp_path: Path, measured: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = {"out": tmp_path / "m.bundle", "time_budget": "40s", **options(size=None)}
+    measure = vars(pipeline)["measure_directions"]
+
+    def killed_at_the_second(folder: Path, plan: Plan) -> Iterator[Report]:
+        if plan.size == "tiny":
+            raise KeyboardInterrupt
+        yield from measure(folder, plan)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "measure_directions", killed_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            bothways.train(frame_of_stars(), **arguments)
+    assert PlanFolder(tmp_path / "m.bundle.run").read_plan().is_provisional
+    assert bothways.train(frame_of_stars(), **arguments).manifest.training.size == "tiny"
+    assert measured == ["small", "tiny"]
 
 
 def test_a_budget_that_is_too_short_is_refused_with_what_is_needed(tmp_path: Path, measured: list[str]) -> None:

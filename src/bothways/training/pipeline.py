@@ -93,6 +93,7 @@ class RunSettings:
         time_budget: Seconds that the training of a classifier may take, which limit its epochs; None for no limit.
         began: When the budget began, as ``time.monotonic`` returns it. Not part of the fingerprint.
         smaller: Hyperparameters of size tiny, if a budget may choose it.
+        made_smaller_from: The settings of which a budget made these; they determine the result.
         seconds_between_checkpoints: Interval of checkpoints within a stage.
     """
 
@@ -115,6 +116,7 @@ class RunSettings:
     time_budget: float | None = None
     began: float = field(default_factory=time.monotonic)
     smaller: Hyperparameters | None = None
+    made_smaller_from: RunSettings | None = None
     seconds_between_checkpoints: float = field(default_factory=lambda: SECONDS_BETWEEN_CHECKPOINTS)
 
     @property
@@ -125,6 +127,8 @@ class RunSettings:
     @property
     def fingerprint(self) -> dict[str, object]:
         """Everything that determines the result of the run, as JSON holds it."""
+        if self.made_smaller_from is not None:
+            return self.made_smaller_from.fingerprint
         return {
             "bothways": __version__,
             "torch": torch.__version__,
@@ -260,19 +264,23 @@ def _fit_to_budget(
     """
     assert settings.time_budget is not None
     yield StageReport(time_budget.STAGE, "measuring a few steps")
-    plan = files.read_plan()
-    cost = time_budget.Cost.of(measure_directions(settings.folder, plan), plan.hyperparameters, at_once=plan.at_once)
+    plan, stated = files.read_plan(), settings.hyperparameters  # a plan does not distinguish what the user stated
+    smaller = None
+    if settings.smaller is not None:
+        smaller = replace(settings, size="tiny", hyperparameters=settings.smaller, made_smaller_from=settings)
+        if plan.size == smaller.size:  # a killed run had chosen it
+            stated, smaller = smaller.hyperparameters, None
+    cost = time_budget.Cost.of(measure_directions(settings.folder, plan), stated, at_once=plan.at_once)
     left = settings.began + settings.time_budget - time.monotonic()
     seconds = time_budget.training_seconds(left)
-    chosen, share = time_budget.fitted(plan.hyperparameters, cost, seconds)
-    if share < time_budget.LEAST_SHARE and settings.smaller is not None:
-        smaller = replace(settings, size="tiny", hyperparameters=settings.smaller, smaller=None)
+    chosen, share = time_budget.fitted(stated, cost, seconds)
+    if share < time_budget.LEAST_SHARE and smaller is not None:
         files.remove()
         yield from prepare_classifiers(files, split, unlabeled, smaller)
-        yield from _fit_to_budget(files, split, unlabeled, smaller)
+        yield from _fit_to_budget(files, split, unlabeled, settings)
         return
     if not share:
-        needed = time_budget.shortest(plan.hyperparameters, cost) + settings.time_budget - left
+        needed = time_budget.shortest(stated, cost) + settings.time_budget - left
         files.remove()
         raise time_budget.too_short(settings.time_budget, needed)
     yield time_budget.report(chosen, cost, plan.size, share)
