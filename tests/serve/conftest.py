@@ -19,11 +19,12 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from tests.bundles import python_environment
+from tests.bundles import python_environment, write_with_abstention
 from tests.serve.browsers import started_browser
 
 HOST = "127.0.0.1"
 START_S = 60
+CALIBRATION = [f"the {word} sat on a mat" for word in ("cat", "DOG", "film", "x", "y z", "lovely", "terrible")]
 
 
 @dataclass
@@ -160,6 +161,19 @@ def fields_server(
 
 
 @pytest.fixture(scope="package")
+def careful_bundle_path(bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny bundle with an abstention and label sets."""
+    return write_with_abstention(bundle_path, tmp_path_factory.mktemp("careful") / "careful.bundle", CALIBRATION)
+
+
+@pytest.fixture(scope="package")
+def careful_topics_bundle_path(multi_label_bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The multi-label bundle with an abstention."""
+    path = tmp_path_factory.mktemp("careful") / "topics.bundle"
+    return write_with_abstention(multi_label_bundle_path, path, CALIBRATION)
+
+
+@pytest.fixture(scope="package")
 def page_server(
     bundle_path: Path,
     mixed_bundle_path: Path,
@@ -167,11 +181,14 @@ def page_server(
     regression_bundle_path: Path,
     targets_bundle_path: Path,
     fields_bundle_path: Path,
+    careful_bundle_path: Path,
+    careful_topics_bundle_path: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[RunningServer]:
-    """A server of models of every task, one in two versions, with low limits for a request."""
+    """A server of models of every task, one in two versions, two that abstain, with low limits for a request."""
     bundles = [f"tiny@1={bundle_path}:90", f"tiny@2={mixed_bundle_path}:10", f"topics={multi_label_bundle_path}"]
     bundles += [f"ratings={regression_bundle_path}", f"houses={targets_bundle_path}", f"news={fields_bundle_path}"]
+    bundles += [f"careful={careful_bundle_path}", f"careful-topics={careful_topics_bundle_path}"]
     limits = ["--max-texts", 100, "--max-body-bytes", 20_000, "--threads", 1]
     with running(*bundles, *limits, folder=tmp_path_factory.mktemp("serve")) as found:
         yield found

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, TypeVar
 
+from bothways.bundle.manifest import Abstention
 from bothways.bundle.parity import ENSEMBLE
 from bothways.errors import ServingError, TextError
 from bothways.runtime.classifier import Classifier
@@ -232,10 +233,15 @@ def _described(served: ServedModel) -> dict[str, object]:
         "directions": model.directions,
         "precision": model.precision,
         "early_exit": model.early_exit is not None,
-        "abstention": None if model.abstention is None else {"risk": model.abstention.risk},
+        "abstention": None if model.abstention is None else _abstention(model.abstention),
         "loaded_at_s": served.loaded_at_s,
         "parity_record": {"texts": served.verification.texts, "differences": served.verification.differences},
     }
+
+
+def _abstention(found: Abstention) -> dict[str, object]:
+    alpha = None if found.label_sets is None else found.label_sets.alpha
+    return {"risk": found.risk, "threshold": found.threshold, "alpha": alpha}
 
 
 PROTOCOL = Protocol(
