@@ -26,6 +26,7 @@ const REPEATED_CHARACTER = new RegExp(`([^${SPACE}\\p{Nd}])\\1{2,}`, "gu");
 const CASED = /[\p{Uppercase}\p{Lowercase}]/gu;
 const CAPITAL = /^\p{Uppercase}/u;
 const PART = new RegExp(`[^${SPACE}]{1,100}`, "gu");
+const WORDLESS = /^[\p{N}\p{P}\p{Z}\p{C}\p{Sm}\p{Sc}\p{Sk}]*$/u;
 const NGRAM_WORD = new RegExp(`[\\p{L}\\p{N}_]+|[^\\p{L}\\p{N}_${SPACE}]`, "gu");
 
 // The characters of windows-1252 for &#128; to &#159;.
@@ -61,6 +62,7 @@ export class Classifier {
   #tokenizer;
   #ngrams;
   #thresholds;
+  #abstention;
 
   constructor(ort, session, metadata) {
     this.#ort = ort;
@@ -68,6 +70,7 @@ export class Classifier {
     this.#tokenizer = new Tokenizer(metadata.tokenizer);
     this.#ngrams = metadata.linear && new Ngrams(metadata.linear);
     this.#thresholds = JSON.parse(metadata.thresholds);
+    this.#abstention = metadata.abstention && JSON.parse(metadata.abstention);
     /** `single-label`, `multi-label` or `regression`. */
     this.task = metadata.task;
     /** Labels in the order of the probabilities. Empty for regression. */
@@ -86,13 +89,14 @@ export class Classifier {
    * @param {(string | string[] | Object<string, string>)[]} texts Strings. For a model with several text columns, one
    *   string per column, in an array or an object.
    * @returns {Promise<Object[]>} A prediction per text, in the same order: `label`, `probability`, `chosen` and
-   *   `probabilities`, or `value` and `values` for regression.
+   *   `probabilities`, or `value` and `values` for regression. If abstention was calibrated, also `abstained`, the
+   *   reason or null, `labelSet` (single-label only) and `domainScore`.
    */
   async predict(texts) {
     if (!Array.isArray(texts)) throw new TypeError("predict expects an array of texts: predict([text])");
     const inputs = texts.map((text, number) => {
       const fields = fieldsOf(text, `text ${number}`, this.textColumns);
-      return { number, ids: this.#tokenizer.ids(fields), ngrams: this.#ngrams?.ofText(fields) };
+      return { number, ...this.#tokenizer.read(fields), ngrams: this.#ngrams?.ofText(fields) };
     });
     inputs.sort((a, b) => a.ids.length - b.ids.length);  // texts of similar length share a batch
     const predictions = [];
@@ -100,7 +104,9 @@ export class Classifier {
       do end += 1; while ((end - start + 1) * inputs[end]?.ids.length <= LARGEST_BATCH);
       const batch = inputs.slice(start, end);
       const rows = await this.#scores(batch);
-      batch.forEach(({ number }, row) => { predictions[number] = this.#prediction(rows[row]); });
+      batch.forEach(({ number, unreadable }, row) => {
+        predictions[number] = this.#prediction(rows[row], unreadable);
+      });
     }
     return predictions;
   }
@@ -128,7 +134,7 @@ export class Classifier {
     return new this.#ort.Tensor(type, data, [rows.length, width]);
   }
 
-  #prediction(scores) {
+  #prediction({ domain_score: domainScore, ...scores }, unreadable) {
     if (this.task === "regression") {
       const named = (row) => Object.fromEntries(this.targets.map((name, column) => [name, row[column]]));
       const values = mapValues(scores, (row) => (this.targets.length ? named(row) : row[0]));
@@ -142,7 +148,21 @@ export class Classifier {
       probability: ensemble[best],
       chosen: this.labels.filter(isChosen),
       probabilities: scores,
+      ...(this.#abstention && this.#abstained(ensemble, ensemble.map(isChosen), domainScore[0], unreadable)),
     };
+  }
+
+  /** Return why the model abstains from a text, or null, and the label set. */
+  #abstained(ensemble, chosen, domainScore, unreadable) {
+    const { threshold, domain_threshold: domainThreshold, label_set_threshold: setThreshold } = this.#abstention;
+    const decisions = ensemble.map((probability, column) => (chosen[column] ? probability : 1 - probability));
+    const confidence = this.#thresholds ? decisions.reduce((a, b) => a * b) : Math.max(...ensemble);
+    const uncertain = confidence < threshold ? "low confidence" : null;
+    const abstained = unreadable ?? (domainScore > domainThreshold ? "out of domain" : uncertain);
+    if (setThreshold === null) return { abstained, domainScore };
+    const ranked = [...ensemble.keys()].sort((a, b) => ensemble[b] - ensemble[a]);
+    const size = Math.max(1, ensemble.filter((probability) => probability >= setThreshold).length);
+    return { abstained, labelSet: ranked.slice(0, size).map((column) => this.labels[column]), domainScore };
   }
 }
 
@@ -194,24 +214,42 @@ export class Tokenizer {
     }
   }
 
-  /** Return the token ids of a text as written, from left to right, given its fields: one string per text column. */
-  ids(fields) {
-    const ids = [this.#controlIds.get("xxbos")];
+  /**
+   * Return the token ids of a text as written, from left to right, and why the model cannot read it, or null.
+   *
+   * @param {string[]} fields One string per text column.
+   */
+  read(fields) {
+    const ids = [this.#controlIds.get("xxbos")], words = [];
     fields.forEach((field, number) => {
       if (number) ids.push(this.#fieldToken);
-      this.#appendField(ids, field);
+      for (const word of this.#words(field)) {
+        ids.push(...word);
+        words.push(word);
+      }
     });
-    return ids;
+    return { ids, unreadable: this.#unreadable(fields, words) };
   }
 
-  #appendField(ids, field) {
+  #unreadable(fields, words) {
+    if (!words.length) return "empty";
+    if (fields.every((field) => WORDLESS.test(field))) return "only digits or punctuation";
+    const isByte = (id) => this.#firstByte !== null && id >= this.#firstByte && id < this.#firstByte + 256;
+    const unknown = words.filter((word) => word.some((id) => id === UNKNOWN || isByte(id)));
+    return unknown.length / words.length > 0.5 ? "mostly unknown" : null;
+  }
+
+  /** Yield the ids of each word of a field: its special tokens and pieces. */
+  *#words(field) {
     const chunks = clean(field).match(CHUNK) ?? [];
     for (let start = 0, end = 0; start < chunks.length; start = end) {
       const word = chunks[start].toLowerCase();
       while (chunks[end]?.toLowerCase() === word) end += 1;
       const count = end - start;
-      if (count >= 3) ids.push(this.#repeatToken("xxwrep", count));
-      for (const chunk of chunks.slice(start, count >= 3 ? start + 1 : end)) ids.push(...this.#chunkIds(chunk, word));
+      const repeat = count >= 3 ? [this.#repeatToken("xxwrep", count)] : [];
+      for (const chunk of chunks.slice(start, count >= 3 ? start + 1 : end)) {
+        yield [...repeat, ...this.#chunkIds(chunk, word)];
+      }
     }
   }
 

@@ -26,6 +26,7 @@ BUNDLE = ROOT / "demo" / "out" / "messages.bundle"
 ROWS = ROOT / "demo" / "held_out.csv"
 RISK = 0.2
 TEXT = "The parcel came on time, but half of it was BROKEN. Can I send it back, and who pays for that?"
+UNCERTAIN = "Put the wrong flat. It's flat 8. Your mail says it goes out tomorrow, so I hope there's still time."
 
 
 def main() -> None:
@@ -42,7 +43,7 @@ def main() -> None:
         careful = Path(folder) / "messages.bundle"
         bothways.fit_abstention(BUNDLE, ROWS, RISK, out=careful)
         with _opened(browser, careful) as page:
-            _classify_text(page)
+            _classify_text(page, UNCERTAIN)
             page.locator("#result > .card").first.screenshot(path=ROOT / "docs" / "page-abstain.png")
         _take_javascript_page(browser, careful)
         browser.close()
@@ -68,8 +69,8 @@ def _opened(browser: Browser, bundle: Path) -> Iterator[Page]:
         server.wait()
 
 
-def _classify_text(page: Page) -> None:
-    page.fill("#text", TEXT)
+def _classify_text(page: Page, text: str = TEXT) -> None:
+    page.fill("#text", text)
     page.click("#classify")
     page.wait_for_selector("#readings ol")
 
@@ -91,7 +92,7 @@ def _take_javascript_page(browser: Browser, bundle: Path) -> None:
         bothways.export_onnx(bundle, out=Path(folder) / "messages.onnx")
         page = browser.new_page(viewport={"width": 860, "height": 600})
         page.goto(f"{url}/?model=messages.onnx")
-        page.fill("#text-0", TEXT)
+        page.fill("#text-0", UNCERTAIN)
         page.click("#predict:enabled")
         page.wait_for_selector("#rows tr")
         page.screenshot(path=ROOT / "docs" / "javascript.png", full_page=True)

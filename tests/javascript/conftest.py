@@ -10,6 +10,7 @@ from playwright.sync_api import Browser
 
 import bothways
 from bothways.runtime.classifier import Classifier
+from tests.bundles import write_with_abstention
 from tests.serve.browsers import started_browser
 
 BUNDLES = {
@@ -22,8 +23,12 @@ BUNDLES = {
     "regression": "regression_bundle_path",
     "targets": "targets_bundle_path",
     "fields": "fields_bundle_path",
+    "abstaining": "abstaining_bundle_path",
+    "abstaining multi-label": "abstaining_topics_bundle_path",
+    "abstaining fields": "abstaining_fields_bundle_path",
 }
-"""Fixtures of tests/conftest.py."""
+"""Fixtures of tests/conftest.py, and of this file."""
+CALIBRATION = [f"the {word} sat on a mat" for word in ("cat", "DOG", "film", "x", "y z", "lovely", "terrible")]
 
 
 class ExportedModels:
@@ -39,6 +44,26 @@ class ExportedModels:
         if not path.exists():
             bothways.export_onnx(bundle, out=path)
         return path, bothways.load(bundle)
+
+
+@pytest.fixture(scope="session")
+def abstaining_bundle_path(linear_bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with a linear member, an abstention and label sets."""
+    return write_with_abstention(linear_bundle_path, tmp_path_factory.mktemp("careful") / "linear.bundle", CALIBRATION)
+
+
+@pytest.fixture(scope="session")
+def abstaining_topics_bundle_path(multi_label_bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A multi-label bundle with an abstention."""
+    path = tmp_path_factory.mktemp("careful") / "topics.bundle"
+    return write_with_abstention(multi_label_bundle_path, path, CALIBRATION)
+
+
+@pytest.fixture(scope="session")
+def abstaining_fields_bundle_path(fields_bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of two text columns with an abstention and label sets."""
+    texts = list(zip(CALIBRATION, reversed(CALIBRATION), strict=True))
+    return write_with_abstention(fields_bundle_path, tmp_path_factory.mktemp("careful") / "fields.bundle", texts)
 
 
 @pytest.fixture(scope="session")

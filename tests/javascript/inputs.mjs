@@ -8,6 +8,6 @@ for await (const line of readline.createInterface({ input: process.stdin })) {
   const document = JSON.parse(line);
   if (document.tokenizer) tokenizer = new Tokenizer(document.tokenizer);
   if (document.linear) ngrams = new Ngrams(document.linear);
-  const inputs = document.texts.map((fields) => ({ ids: tokenizer.ids(fields), ...ngrams?.ofText(fields) }));
+  const inputs = document.texts.map((fields) => ({ ...tokenizer.read(fields), ...ngrams?.ofText(fields) }));
   console.log(JSON.stringify(inputs));
 }

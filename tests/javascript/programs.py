@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from tools.javascript_site import JAVASCRIPT
 
+from bothways.text.coverage import unreadable
 from bothways.text.fields import Text, fields_of
 from bothways.text.subword_tokenizer import SubwordTokenizer
 
@@ -52,19 +53,21 @@ class InputsProgram:
         self.tokenizer = tokenizer
         self.inputs([], tokenizer=tokenizer.to_bytes().decode())
 
-    def inputs(self, texts: Sequence[Text], **metadata: str) -> list[dict[str, list[float]]]:
+    def inputs(self, texts: Sequence[Text], **metadata: str) -> list[dict[str, Any]]:
         """Return the inputs of texts. ``metadata`` replaces the tokenizer or the linear member."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({"texts": [fields_of(text) for text in texts], **metadata}) + "\n")
         self._process.stdin.flush()
-        found: list[dict[str, list[float]]] = json.loads(self._process.stdout.readline())
+        found: list[dict[str, Any]] = json.loads(self._process.stdout.readline())
         return found
 
     def check_ids(self, texts: Sequence[Text]) -> None:
-        """Check that texts have the token ids of the bundle."""
+        """Check that texts have the token ids of the bundle, and that the same ones cannot be read."""
         for text, found in zip(texts, self.inputs(texts), strict=True):
-            assert found["ids"] == self.tokenizer.tokenize(text).ids.tolist(), ascii(text)
+            tokens = self.tokenizer.tokenize(text)
+            assert found["ids"] == tokens.ids.tolist(), ascii(text)
+            assert found["unreadable"] == unreadable(text, tokens, self.tokenizer), ascii(text)
 
     def close(self) -> None:
         """End the program."""

@@ -89,6 +89,17 @@ def test_a_file_is_chosen(browser: Browser, site: Site, exported: ExportedModels
         assert [float(part.split()[-1]) for part in verdict.split(", ")] == pytest.approx(values.tolist(), abs=1e-3)
 
 
+def test_abstention_is_shown(browser: Browser, site: Site, exported: ExportedModels) -> None:
+    path, model = exported["abstaining"]
+    (prediction,) = model.stream(["12 / 7"])
+    with opened(browser, site, f"/?model={site.add(path)}") as page:
+        expect(page.locator("#status")).to_contain_text("is loaded")
+        verdict = predict(page, "12 / 7")
+    answer = f"{prediction.label}, {100 * float(prediction.probability or 0):.1f} %"
+    expected = f"The model abstains: only digits or punctuation. Its answer would be {answer}. Label set: "
+    assert verdict == expected + ", ".join(map(str, prediction.label_set or ()))
+
+
 def test_errors_are_shown(browser: Browser, site: Site, tmp_path: Path, exported: ExportedModels) -> None:
     path, _ = exported["linear"]
     (tmp_path / "other.onnx").write_bytes(b"not a model")

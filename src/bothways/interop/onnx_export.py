@@ -29,6 +29,7 @@ from bothways.bundle.read import Bundle, read_bundle
 from bothways.bundle.weights import CHARACTERS, LINEAR_BIAS, LINEAR_IDF, LINEAR_WEIGHT, WORDS
 from bothways.errors import BundleError
 from bothways.files import open_for_writing, refuse_unusable
+from bothways.interop.onnx_domain import abstention_metadata, add_domain_score
 from bothways.runtime.graph_builder import GraphBuilder
 from bothways.runtime.head import folded_layers
 from bothways.runtime.linear import KnownNgrams
@@ -79,6 +80,9 @@ def export_onnx(bundle: str | os.PathLike[str], *, out: str | os.PathLike[str]) 
     A bundle with a linear member has two more inputs: ``ngrams``, (B, N) int64, the places of a text's n-grams among
     those that the member knows, and ``ngram_values``, (B, N) float32, the TF-IDF value of each, 0 after a text's last
     one. What is needed to compute them is in the metadata, ``linear``.
+
+    A bundle whose abstention was calibrated has one more output, ``domain_score``, (B, 1) float32. The thresholds with
+    which the model abstains are in the metadata, ``abstention``.
 
     Guarantee 1: the file is written only if the graph reproduces the bundle's parity record (≤ 1e-5) on this machine,
     for each text alone and for the short texts in one padded batch.
@@ -136,10 +140,13 @@ class _Texts:
 def _model(bundle: Bundle) -> ModelProto:
     manifest, graph = bundle.manifest, GraphBuilder("bothways")
     texts = _texts(graph)
-    logits = {str(m.direction): _logits(graph, texts, m, bundle) for m in manifest.members}
+    pooled = {str(m.direction): _pooled_states(graph, texts, m, bundle) for m in manifest.members}
+    logits = {str(m.direction): _logits(graph, pooled[m.direction], m, bundle) for m in manifest.members}
     _add_scores(graph, logits, _linear_outputs(graph, bundle), manifest)
     for name in (*manifest.scored_by, ENSEMBLE):
         graph.output(name, ["texts", manifest.outputs])
+    if bundle.abstention is not None:
+        add_domain_score(graph, texts.ids, texts.is_text, list(pooled.values()), bundle.abstention[1])
     if graph.constant_bytes > _MAX_BYTES:
         raise BundleError(
             f"{bundle.name} has {graph.constant_bytes:,} bytes of weights, but an ONNX file cannot exceed 2 GiB"
@@ -153,6 +160,7 @@ def _model(bundle: Bundle) -> ModelProto:
         "tokenizer": bundle.tokenizer.to_bytes().decode(),
         "digest": bundle.digest,
         **_linear_metadata(bundle),
+        **abstention_metadata(bundle),
     }
     model = graph.model(opset=_EXPORT_OPSET, ir_version=_EXPORT_IR_VERSION, metadata=metadata)
     checker.check_model(model)
@@ -173,13 +181,18 @@ def _column(graph: GraphBuilder, values: str) -> str:
     return graph.add("Unsqueeze", values, graph.constant([1]))
 
 
-def _logits(graph: GraphBuilder, texts: _Texts, member: Member, bundle: Bundle) -> str:
-    """Add one member and return the name of its logits, (B, C)."""
+def _pooled_states(graph: GraphBuilder, texts: _Texts, member: Member, bundle: Bundle) -> str:
+    """Add the encoder of one member and return the name of its pooled states, (B, 3E)."""
     weights = bundle.weights[member.direction]
     ids = _ids_in_reading_order(graph, texts, member, bundle)
     columns = graph.add("Transpose", ids, perm=[1, 0])  # (T, B)
     outputs = encoder_of(member.architecture).add(graph, weights, columns, texts.lengths_32).outputs
-    values = _pooled(graph, texts, ids, outputs, member.pooling)
+    return _pooled(graph, texts, ids, outputs, member.pooling)
+
+
+def _logits(graph: GraphBuilder, pooled: str, member: Member, bundle: Bundle) -> str:
+    """Add the head of one member and return the name of its logits, (B, C)."""
+    weights, values = bundle.weights[member.direction], pooled
     for number, (weight, bias) in enumerate(folded_layers(weights, len(member.widths_head or []) + 1)):
         arrays = [graph.constant(array.astype(np.float32)) for array in (weight.T, bias)]
         values = graph.add("Gemm", graph.add("Relu", values) if number else values, *arrays)
@@ -357,7 +370,7 @@ def _differences(content: bytes, bundle: Bundle) -> dict[str, float]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
+    names = [*bundle.manifest.scored_by, ENSEMBLE]
     short = [row for row in bundle.parity_record if len(row.ids) <= _MAX_BATCHED_TOKENS]
     differences, task = dict.fromkeys(names, 0.0), bundle.manifest.decisions
     for rows in [[row] for row in bundle.parity_record] + [short] * bool(short):

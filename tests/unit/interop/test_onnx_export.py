@@ -28,7 +28,7 @@ from bothways.tasks.task import Target
 from bothways.text.reading import Direction, SpecialTokenPlacement, TokenizedText, read
 from bothways.text.subword_tokenizer import SubwordTokenizer
 from bothways.text.tokenizer import PADDING_ID
-from tests.bundles import make_classifiers, write_classifiers
+from tests.bundles import make_classifiers, write_classifiers, write_with_abstention
 from tests.words import make_word_tokenizer
 
 TEXTS = st.lists(
@@ -121,6 +121,28 @@ def test_texts_in_one_padded_batch_get_the_bundles_probabilities(exported: dict[
         assert largest_difference(session, model, texts, filler) <= 1e-5
 
     check()
+
+
+def test_a_bundle_that_abstains_has_the_domain_score_of_each_text(bundle_path: Path, tmp_path: Path) -> None:
+    """For texts of any length in one padded batch. Other bundles have no such output."""
+    texts = ["the cat sat on a mat", "the DOG", "", "漢字 かな", "!!! def f(x): return {x: [y for y in x]} " * 30]
+    careful = write_with_abstention(bundle_path, tmp_path / "careful.bundle", ["the cat", "a DOG sat", "my mat", "x"])
+    bothways.export_onnx(careful, out=tmp_path / "careful.onnx")
+    session, model = Session(tmp_path / "careful.onnx"), bothways.load(careful)
+    assert [output.name for output in session.get_outputs()] == [*model.scored_by, "ensemble", "domain_score"]
+    abstention = model.abstention
+    assert abstention is not None
+    assert abstention.label_sets is not None
+    assert json.loads(session.get_modelmeta().custom_metadata_map["abstention"]) == {
+        "threshold": abstention.threshold,
+        "domain_threshold": abstention.domain.threshold,
+        "label_set_threshold": abstention.label_sets.threshold,
+    }
+    tokenized = [model.tokenizer.tokenize(text) for text in texts]
+    for filler in (PADDING_ID, 3, 20):
+        (found,) = session.run(["domain_score"], padded(tokenized, filler))
+        expected = [prediction.domain_score for prediction in model.stream(texts)]
+        np.testing.assert_allclose(found[:, 0], expected, rtol=1e-4)
 
 
 def test_a_text_of_20_000_tokens_gets_the_bundles_probabilities(exported: dict[str, Exported]) -> None:
