@@ -22,7 +22,7 @@ from tests.serve.test_page_access import check_offline, classify_one, saved
 from tests.serve.test_page_tables import cells_of, choose, classify, csv_text, downloaded
 
 pytestmark = [*NEEDS_CHROMIUM, pytest.mark.server]
-IN_WORDS = {
+IN_WORDS: dict[str, str] = {
     Unreadable.EMPTY: "there is no word in the text.",
     Unreadable.WORDLESS: "there is no letter in the text.",
     Unreadable.UNKNOWN: "most words have a character that it does not know.",
@@ -108,8 +108,8 @@ def test_rows_have_the_reason_and_the_label_set(
     headings = page.locator("#rows th").all_inner_texts()
     sets = ["Label set"] if name == "careful" else []
     assert headings == ["Row", "text", "Prediction", "Probability", "Abstained", *sets]
-    for row, each in zip(page.locator("#rows tbody tr").all(), found, strict=True):
-        cells = row.locator("td").all_inner_texts()[2:]
+    for line, each in zip(page.locator("#rows tbody tr").all(), found, strict=True):
+        cells = line.locator("td").all_inner_texts()[2:]
         expected = [", ".join(map(str, each.chosen)) or "no label", percent(float(each.probability or 0))]
         expected.append(each.abstained or "")
         if each.label_set is not None:

@@ -141,7 +141,7 @@ def test_a_bundle_that_abstains_has_the_domain_score_of_each_text(bundle_path: P
     tokenized = [model.tokenizer.tokenize(text) for text in texts]
     for filler in (PADDING_ID, 3, 20):
         (found,) = session.run(["domain_score"], padded(tokenized, filler))
-        expected = [prediction.domain_score for prediction in model.stream(texts)]
+        expected = [float(prediction.domain_score or 0) for prediction in model.stream(texts)]
         np.testing.assert_allclose(found[:, 0], expected, rtol=1e-4)
 
 
