@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bothways.terminal import OnProgress, ignore_progress, reported
 from bothways.text.fields import Text, fields_of
-from bothways.text.similarity import key_of
 
 _USUAL_SHARE = 0.05
 _RARE_SCRIPT = 0.01
@@ -48,12 +48,20 @@ class Oddity:
     reason: str
 
 
-def unusual_texts(texts: Sequence[Text]) -> list[Oddity]:
-    """Return the texts that differ from the rest, the most unusual first."""
+def unusual_texts(
+    texts: Sequence[Text], keys: Sequence[str], on_progress: OnProgress = ignore_progress
+) -> list[Oddity]:
+    """Return the texts that differ from the rest, the most unusual first.
+
+    Args:
+        texts: Texts.
+        keys: The ``key_of`` of each text.
+        on_progress: Called with a stage, and how much of it is done and in total.
+    """
     whole = ["\n".join(fields_of(text)) for text in texts]
-    keys = list(map(key_of, texts))
     found = [Oddity(place, 1.0, "empty after cleaning") for place, key in enumerate(keys) if not key]
-    for rule in (_without_letters, _broken, _in_rare_script, _of_extreme_length, _code, _without_known_words):
+    rules = (_without_letters, _broken, _in_rare_script, _of_extreme_length, _code, _without_known_words)
+    for rule in reported(rules, "finding unusual texts", len(rules), on_progress):
         of_rule = list(rule(whole, keys))
         if len(of_rule) <= max(1, _USUAL_SHARE * len(texts)):
             found += of_rule
@@ -93,7 +101,10 @@ def _in_rare_script(texts: Sequence[str], keys: Sequence[str]) -> Iterator[Oddit
 
 def _script(key: str) -> str:
     """Return the script of most letters of a text, or an empty string if it has no letters."""
-    counts = Counter(script for character in key if (script := _script_of(character)))
+    counts: Counter[str] = Counter()
+    for character, count in Counter(key).items():
+        if script := _script_of(character):
+            counts[script] += count
     return counts.most_common(1)[0][0] if counts else ""
 
 

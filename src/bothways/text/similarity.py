@@ -9,12 +9,13 @@ Letters: N texts, S shingles of all of them, K hash functions.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bothways.terminal import OnProgress, ignore_progress, reported
 from bothways.text.cleaning import CLEANING_RULES, clean
 from bothways.text.fields import Text, fields_of
 
@@ -25,7 +26,7 @@ _LONGEST = 20_000
 """Number of characters of a text that are compared."""
 _BANDS, _BAND_HASHES = 16, 4
 """Texts are compared if the hashes of one band agree: 99.98 % of those with a similarity of 0.8."""
-_CHARACTERS_AT_ONCE = 2_000_000
+_CHARACTERS_AT_ONCE = 200_000
 _LEAST_ESTIMATE = 0.6
 _SETS_KEPT = 4096
 _SEED = 0
@@ -54,12 +55,15 @@ def key_of(text: Text) -> str:
     return "\n".join(" ".join(clean(field, rules).casefold().split()) for field in fields_of(text)).strip("\n")
 
 
-def near_duplicates(keys: Sequence[str], others: Sequence[str] | None = None) -> list[NearDuplicate]:
+def near_duplicates(
+    keys: Sequence[str], others: Sequence[str] | None = None, on_progress: OnProgress = ignore_progress
+) -> list[NearDuplicate]:
     """Return the keys that have nearly the same shingles of five characters as an earlier one.
 
     Args:
         keys: Distinct keys that are not empty.
         others: Distinct keys to compare each one with. Defaults to the earlier ones of ``keys``.
+        on_progress: Called with a stage, and how much of it is done and in total.
 
     Returns:
         At most one match per key, in the order of ``keys``.
@@ -68,8 +72,9 @@ def near_duplicates(keys: Sequence[str], others: Sequence[str] | None = None) ->
     everything = [key[:_LONGEST] for key in (*(others or ()), *keys)]
     if len(everything) < 2:
         return []
-    signatures = np.concatenate(list(_signatures(everything)))
-    pairs = _candidates(signatures, None if others is None else before)
+    counted = reported(everything, "hashing texts", len(everything), on_progress)
+    signatures = np.concatenate(list(_signatures(counted)))
+    pairs = _candidates(signatures, None if others is None else before, on_progress)
     estimates = np.concatenate(
         [
             (signatures[part[:, 0]] == signatures[part[:, 1]]).mean(axis=1)
@@ -78,7 +83,8 @@ def near_duplicates(keys: Sequence[str], others: Sequence[str] | None = None) ->
     )
     order = np.lexsort((pairs[:, 0], -estimates, pairs[:, 1]))
     found: dict[int, NearDuplicate] = {}
-    for number in order[estimates[order] >= _LEAST_ESTIMATE]:
+    order = order[estimates[order] >= _LEAST_ESTIMATE]
+    for number in reported(order, "comparing similar texts", len(order), on_progress):
         other, place = map(int, pairs[number])
         if place in found:
             continue
@@ -103,7 +109,7 @@ def _padded(key: str) -> str:
     return f" {key} ".ljust(_SHINGLE)
 
 
-def _signatures(keys: Sequence[str]) -> Iterator[NDArray[np.uint32]]:
+def _signatures(keys: Iterable[str]) -> Iterator[NDArray[np.uint32]]:
     """Yield the smallest hash of the shingles of each key by each hash function, (N, K), some keys at a time."""
     waiting, characters = [], 0
     for key in keys:
@@ -137,7 +143,7 @@ def _signatures_of(padded: Sequence[str]) -> NDArray[np.uint32]:
     return np.stack(smallest, axis=1).astype(np.uint32)
 
 
-def _candidates(signatures: NDArray[np.uint32], before: int | None) -> _Pairs:
+def _candidates(signatures: NDArray[np.uint32], before: int | None, on_progress: OnProgress) -> _Pairs:
     """Return pairs of places whose signatures agree in a band, (P, 2), the second one behind the first.
 
     Each place is paired with the first one that has the same band, and with the one before it.
@@ -145,9 +151,10 @@ def _candidates(signatures: NDArray[np.uint32], before: int | None) -> _Pairs:
     Args:
         signatures: Smallest hashes, (N, K).
         before: Number of texts that all others are compared with. Defaults to comparing all texts.
+        on_progress: See ``near_duplicates``.
     """
     found = [np.zeros((0, 2), dtype=np.intp)]
-    for band in range(_BANDS):
+    for band in reported(range(_BANDS), "finding similar texts", _BANDS, on_progress):
         hashes = np.ascontiguousarray(signatures[:, band * _BAND_HASHES : (band + 1) * _BAND_HASHES])
         _, keys = np.unique(hashes, axis=0, return_inverse=True)
         order = np.argsort(keys.ravel(), kind="stable")

@@ -6,6 +6,7 @@ data only. Needs scikit-learn, and no torch.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,17 +14,19 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from bothways.arguments import as_integer, as_names, as_text, checked, optional
+from bothways.arguments import as_flag, as_integer, as_names, as_text, checked, optional
 from bothways.data.dialect import DIALECT_CHECKS, Dialect, Quotes, TableFormat
-from bothways.data.labeled import labeled_source, read_labeled, read_valid_texts
+from bothways.data.labeled import LabeledSource, labeled_source, read_labeled, read_valid_texts
 from bothways.data.tables import TableSource
 from bothways.errors import ConfigError, DataError, DependencyMissing
 from bothways.tasks.label_errors import FEWEST_TEXTS
 from bothways.tasks.registry import new_task
 from bothways.tasks.task import InvalidRow, Label, LabeledTexts, Numbers, Task, TaskName
+from bothways.terminal import OnProgress, SafeConsole, reported
 from bothways.text.fields import Text, TextColumns, fields_of
 from bothways.text.oddities import unusual_texts
 from bothways.text.similarity import key_of, near_duplicates
+from bothways.training.progress import stages
 
 if TYPE_CHECKING:
     import pandas
@@ -160,6 +163,7 @@ class Audit:
     task=optional(as_text),
     label_separator=optional(as_text),
     seed=as_integer,
+    progress=as_flag,
     **DIALECT_CHECKS,
 )
 def audit(
@@ -177,6 +181,7 @@ def audit(
     quotes: Quotes | None = None,
     encoding: str | None = None,
     header: bool = True,
+    progress: bool = True,
 ) -> Audit:
     """Find label errors, duplicates, test leaks, conflicting labels, unusual texts and confused classes.
 
@@ -198,6 +203,7 @@ def audit(
         quotes: ``none`` or ``double``, as for ``train``.
         encoding: Encoding of a text file. Defaults to UTF-8.
         header: Whether a text table begins with column names.
+        progress: Show progress on standard error: a bar in a terminal or a notebook, otherwise a line now and then.
 
     Returns:
         Findings with row numbers. Invalid rows are findings, too.
@@ -209,19 +215,33 @@ def audit(
     """
     if not 0 <= seed < 2**32:
         raise ConfigError(f"seed is {seed}, expected 0 to 4294967295")
-    _require_sklearn()
     source, dialect = labeled_source(data, labels, text, label), Dialect(format, delimiter, quotes, encoding, header)
     empty = new_task(task, label_separator, source.label_columns)
+    with stages(SafeConsole(file=sys.stderr) if progress else None) as on_progress:
+        return _audit(source, test, empty, dialect, seed, on_progress)
+
+
+def _audit(
+    source: LabeledSource,
+    test: TableSource | Sequence[object] | None,
+    empty: Task,
+    dialect: Dialect,
+    seed: int,
+    on_progress: OnProgress,
+) -> Audit:
+    """Return what is probably wrong with labeled rows. The task is not fitted yet."""
+    on_progress("loading scikit-learn", 0, 1)
+    _require_sklearn()
     rows = read_labeled(source.table, source.text, source.label, empty, dialect=dialect, drop_invalid=True)
     notes = empty.check(rows)
-    numbers, keys = _row_numbers(len(rows), rows.invalid), list(map(key_of, rows.texts))
-    found = _Rows(rows, numbers, keys)
+    keys = _keys(rows.texts, "cleaning texts", on_progress)
+    found = _Rows(rows, _row_numbers(len(rows), rows.invalid), keys, on_progress)
     findings = [*found.conflicts(), *found.duplicates(), *found.near_duplicates(), *found.unusual(), *found.invalid()]
     test_rows = None
     if test is not None:
         texts, invalid = read_valid_texts(test, source.text, dialect=dialect, drop_invalid=True)
         test_rows = len(texts)
-        findings += found.leaks(list(map(key_of, texts)), _row_numbers(len(texts), invalid))
+        findings += found.leaks(_keys(texts, "cleaning test texts", on_progress), _row_numbers(len(texts), invalid))
     fitted = empty.fitted(rows)
     confusion = None
     if fitted.no_label_errors:
@@ -251,6 +271,10 @@ def _require_sklearn() -> None:
         raise DependencyMissing("an audit needs scikit-learn: pip install 'bothways[train]'") from None
 
 
+def _keys(texts: Sequence[Text], stage: str, on_progress: OnProgress) -> list[str]:
+    return [key_of(text) for text in reported(texts, stage, len(texts), on_progress)]
+
+
 def _row_numbers(valid: int, invalid: Sequence[InvalidRow]) -> list[int]:
     """Return the number of each valid row among all rows of its source."""
     left_out = {row.number for row in invalid}
@@ -272,11 +296,13 @@ class _Rows:
         rows: Texts and labels.
         numbers: The number of each row in its source.
         keys: What equal texts have in common, per row. Empty for empty texts.
+        on_progress: Called with a stage, and how much of it is done and in total.
     """
 
     rows: LabeledTexts
     numbers: list[int]
     keys: list[str]
+    on_progress: OnProgress
 
     def finding(
         self, kind: Kind, place: int, score: float, *, suggestion: str = "", other: int | None = None, reason: str = ""
@@ -320,7 +346,7 @@ class _Rows:
     def near_duplicates(self) -> Iterator[Finding]:
         """Yield the rows whose text is nearly that of an earlier row."""
         places = list(self.first_places().values())
-        for each in near_duplicates([self.keys[place] for place in places]):
+        for each in near_duplicates([self.keys[place] for place in places], on_progress=self.on_progress):
             place, other = places[each.place], places[each.other]
             labels = [_label_text(self.rows.labels[row]) for row in (place, other)]
             reason = "" if labels[0] == labels[1] else f"the other row has the label {labels[1]}"
@@ -337,7 +363,7 @@ class _Rows:
                 yield self.finding("test-leak", place, 1.0, other=in_test[key], reason="the same text")
         others = [(key, place) for key, place in self.first_places().items() if key not in in_test]
         keys = list(in_test)
-        for each in near_duplicates([key for key, _ in others], keys):
+        for each in near_duplicates([key for key, _ in others], keys, self.on_progress):
             other = in_test[keys[each.other]]
             yield self.finding(
                 "test-leak", others[each.place][1], each.similarity, other=other, reason="nearly the same text"
@@ -345,7 +371,7 @@ class _Rows:
 
     def unusual(self) -> Iterator[Finding]:
         """Yield the rows with unusual texts."""
-        for each in unusual_texts(self.rows.texts):
+        for each in unusual_texts(self.rows.texts, self.keys, self.on_progress):
             yield self.finding("unusual-text", each.place, each.score, reason=each.reason)
 
     def invalid(self) -> Iterator[Finding]:
@@ -365,7 +391,7 @@ def _label_errors(found: _Rows, task: Task, seed: int) -> tuple[list[Finding], l
             f"{found.rows.name} has {len(set(groups))} different texts, expected at least {FOLDS} for an audit"
         )
     targets = task.targets(found.rows)
-    scores = out_of_fold_scores(found.rows.texts, targets, groups, task, FOLDS, seed)
+    scores = out_of_fold_scores(found.rows.texts, targets, groups, task, FOLDS, seed, found.on_progress)
     findings = [
         found.finding("label-error", each.place, each.score, suggestion=each.suggestion)
         for each in task.label_errors(scores, targets)

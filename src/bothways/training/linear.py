@@ -10,7 +10,7 @@ Letters: N texts, F n-grams, C outputs.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +22,9 @@ from bothways.bundle.weights import CHARACTERS, LINEAR_BIAS, LINEAR_IDF, LINEAR_
 from bothways.runtime.linear import KnownNgrams, LinearModel
 from bothways.tasks.metrics import Scores
 from bothways.tasks.task import Targets, Task
+from bothways.terminal import OnProgress, ignore_progress, reported
 from bothways.text.fields import Text
-from bothways.text.ngrams import Hashes, ngrams_of
+from bothways.text.ngrams import Hashes, Ngrams, ngrams_of
 
 _STRENGTHS = (4.0, 16.0, 64.0)
 """Values of C, the inverse of the strength of regularization, from strong to weak."""
@@ -34,6 +35,8 @@ _PRIOR_NATS = 1.0
 """How much a weight of 0 or 1 must reduce the loss of all validation texts together, compared with equal weights."""
 _MANY_TEXTS = 1_000
 """From this number of texts on, n-grams that only one of them has are left out."""
+_TOLERANCE, _TOLERANCE_OUT_OF_FOLD = 1e-4, 1e-2
+"""Of liblinear. The larger one halves the time of a fit, and changes probabilities by less than 0.001."""
 _LEAST_SHARE = 1e-3
 """Smaller probabilities of soft labels, or of their complement, are left out."""
 _MOST_WEIGHTS = 8_000_000
@@ -93,10 +96,11 @@ def fit_linear(
     Returns:
         The member; None if the ensemble is better without it.
     """
-    features, kept = _features(texts, task.outputs, seed)
+    features, read = _features(texts, task.outputs, seed)
     if not len(features.idf):
         return None
-    matrix = _matrix(features, [texts[number] for number in kept])
+    kept = np.array(sorted(read))
+    matrix = _matrix(features, (read.pop(number) for number in kept))
     wanted, importance = task.one_vs_rest_targets(targets)[kept], np.ones((len(kept), task.outputs))
     if class_weights is not None:
         importance *= task.one_vs_rest_weights(targets, class_weights)[kept]
@@ -119,7 +123,13 @@ def fit_linear(
 
 
 def out_of_fold_scores(
-    texts: Sequence[Text], targets: Targets, groups: Sequence[str], task: Task, folds: int, seed: int
+    texts: Sequence[Text],
+    targets: Targets,
+    groups: Sequence[str],
+    task: Task,
+    folds: int,
+    seed: int,
+    on_progress: OnProgress = ignore_progress,
 ) -> Scores:
     """Return scores of each text by a linear member that is fitted to the other folds, (N, C).
 
@@ -130,18 +140,35 @@ def out_of_fold_scores(
         task: The task, fitted to the texts.
         folds: Number of folds, at least 2.
         seed: Random seed of the folds and of the solver.
+        on_progress: Called with a stage, and how much of it is done and in total.
     """
-    features, kept = _features(texts, task.outputs, seed)
+    features, read = _features(texts, task.outputs, seed, on_progress)
     scores = np.zeros((len(texts), task.outputs))
     if not len(features.idf):
         return np.full_like(scores, 1 / task.outputs)
-    matrix, wanted = _matrix(features, texts), task.one_vs_rest_targets(targets)
-    fold, is_kept = _folds(wanted, groups, folds, seed), np.zeros(len(texts), dtype=np.bool_)
-    is_kept[kept] = True
+    is_kept, wanted = np.zeros(len(texts), dtype=np.bool_), task.one_vs_rest_targets(targets)
+    is_kept[[*read]] = True
+    every = (read.pop(number) if is_kept[number] else ngrams_of(text) for number, text in enumerate(texts))
+    matrix = _matrix(features, reported(every, "weighting n-grams", len(texts), on_progress))
+    fold = _folds(wanted, groups, folds, seed)
     for number in range(folds):
         rows, held = np.flatnonzero((fold != number) & is_kept), np.flatnonzero(fold == number)
         equal = np.ones((len(rows), task.outputs))
-        arrays = _fitted(matrix[rows], wanted[rows], equal, features, _STRENGTHS[0], seed, task.learns_probabilities)
+
+        def on_output(done: int, before: int = number * task.outputs) -> None:
+            on_progress("fitting linear models", before + done, folds * task.outputs)
+
+        arrays = _fitted(
+            matrix[rows],
+            wanted[rows],
+            equal,
+            features,
+            _STRENGTHS[0],
+            seed,
+            task.learns_probabilities,
+            _TOLERANCE_OUT_OF_FOLD,
+            on_output,
+        )
         outputs = matrix[held] @ arrays[LINEAR_WEIGHT].astype(np.float64) + arrays[LINEAR_BIAS].astype(np.float64)
         scores[held] = task.activation(task.one_vs_rest_logits(outputs))
     return scores
@@ -168,20 +195,20 @@ def _loss(task: Task, directions: Scores, linear: Scores, weight: float, targets
     return len(targets) * loss + _PRIOR_NATS * ((weight - _EQUAL) / _EQUAL) ** 2
 
 
-def _features(texts: Sequence[Text], outputs: int, seed: int) -> tuple[KnownNgrams, NDArray[np.intp]]:
-    """Return the n-grams to know, and the numbers of the texts to fit to."""
-    order = np.random.default_rng(seed).permutation(len(texts))
-    words, characters, kept, values = [], [], 0, 0
-    for number in order:
-        ngrams = ngrams_of(texts[number])
-        words.append(ngrams.words.hashes)
-        characters.append(ngrams.characters.hashes)
-        kept, values = kept + 1, values + len(words[-1]) + len(characters[-1])
+def _features(
+    texts: Sequence[Text], outputs: int, seed: int, on_progress: OnProgress = ignore_progress
+) -> tuple[KnownNgrams, dict[int, Ngrams]]:
+    """Return the n-grams to know, and the n-grams of the texts to fit to by their numbers."""
+    order = np.random.default_rng(seed).permutation(len(texts)).tolist()
+    read, values = dict[int, Ngrams](), 0
+    for number in reported(order, "reading n-grams", len(order), on_progress):
+        read[number] = ngrams = ngrams_of(texts[number])
+        values += len(ngrams.words.hashes) + len(ngrams.characters.hashes)
         if values > _MOST_VALUES:
             break
-    least = 2 if kept >= _MANY_TEXTS else 1
-    word_hashes, word_counts = _frequent(words, least)
-    character_hashes, character_counts = _frequent(characters, least)
+    kept, least = len(read), 2 if len(read) >= _MANY_TEXTS else 1
+    word_hashes, word_counts = _frequent((ngrams.words.hashes for ngrams in read.values()), least)
+    character_hashes, character_counts = _frequent((ngrams.characters.hashes for ngrams in read.values()), least)
     counts = np.concatenate([word_counts, character_counts])
     most = min(_MOST_NGRAMS, _MOST_WEIGHTS // outputs)
     if len(counts) > most:
@@ -190,7 +217,7 @@ def _features(texts: Sequence[Text], outputs: int, seed: int) -> tuple[KnownNgra
         of_words, of_characters = np.split(is_kept, [len(word_hashes)])
         word_hashes, character_hashes, counts = word_hashes[of_words], character_hashes[of_characters], counts[is_kept]
     idf = (np.log((1 + kept) / (1 + counts)) + 1).astype(np.float16)
-    return KnownNgrams(word_hashes, character_hashes, idf), np.sort(order[:kept])
+    return KnownNgrams(word_hashes, character_hashes, idf), read
 
 
 def _frequent(of_texts: Iterable[Hashes], least: int) -> tuple[Hashes, NDArray[np.int64]]:
@@ -199,13 +226,13 @@ def _frequent(of_texts: Iterable[Hashes], least: int) -> tuple[Hashes, NDArray[n
     return hashes[counts >= least], counts[counts >= least].astype(np.int64)
 
 
-def _matrix(features: KnownNgrams, texts: Iterable[Text]) -> Any:
-    """Return the values of texts as a sparse matrix, (N, F)."""
+def _matrix(features: KnownNgrams, texts: Iterable[Ngrams]) -> Any:
+    """Return the values of texts with these n-grams as a sparse matrix, (N, F)."""
     from scipy import sparse  # noqa: PLC0415  (takes a second to import)
 
     places, values, ends = [np.zeros(0, np.int32)], [np.zeros(0)], [0]
-    for text in texts:
-        at, of_text = features.row(ngrams_of(text))
+    for ngrams in texts:
+        at, of_text = features.row(ngrams)
         places.append(at.astype(np.int32))
         values.append(of_text)
         ends.append(ends[-1] + len(at))
@@ -221,6 +248,8 @@ def _fitted(
     strength: float,
     seed: int,
     learns_probabilities: bool,
+    tolerance: float = _TOLERANCE,
+    on_output: Callable[[int], object] = lambda done: None,
 ) -> LinearWeights:
     """Return the arrays of a member that is fitted to each output on its own, with a weight per text and output."""
     from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415  (takes a second to import)
@@ -228,6 +257,7 @@ def _fitted(
 
     weight, bias = np.zeros((len(features.idf), wanted.shape[1])), np.zeros(wanted.shape[1])
     for output, of_output in enumerate(wanted.T):
+        on_output(output)
         if learns_probabilities and wanted.shape[1] == 2 and output == 1 and np.allclose(wanted.sum(axis=1), 1):
             weight[:, 1], bias[1] = -weight[:, 0], -bias[0]
             continue
@@ -238,7 +268,9 @@ def _fitted(
         if learns_probabilities:
             if wanted.dtype != np.bool_:
                 rows, learned, of_rows = _with_both_answers(matrix, of_output, of_rows)
-            model = LogisticRegression(C=strength, solver="liblinear", dual=True, max_iter=1000, random_state=seed)
+            model = LogisticRegression(
+                C=strength, solver="liblinear", dual=True, tol=tolerance, max_iter=1000, random_state=seed
+            )
         else:
             model = Ridge(alpha=1 / strength, solver="lsqr")
         with warnings.catch_warnings():

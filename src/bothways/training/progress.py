@@ -10,12 +10,13 @@ import collections
 import importlib.util
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from bothways.terminal import SafeConsole
+from bothways.terminal import OnProgress, SafeConsole, ignore_progress
 from bothways.text.reading import Direction
 from bothways.training.checkpoints import CLASSIFIER_STAGE, LANGUAGE_MODEL_STAGE
 from bothways.training.reports import EpochReport, ProgressReport, Report, StageReport, StepReport
@@ -27,6 +28,7 @@ _FIRST_LINE_S = 15.0
 _BETWEEN_LINES_S = 60.0
 _LEAST_TO_KNOW_SPEED_S = 5.0
 _LINES_PER_STAGE = 20
+_BETWEEN_UPDATES_S = 0.1
 
 
 def show(reports: Iterable[Report], console: SafeConsole | None) -> StageReport:
@@ -48,6 +50,32 @@ def show(reports: Iterable[Report], console: SafeConsole | None) -> StageReport:
                 display.show(last)
     assert isinstance(last, StageReport)
     return last
+
+
+@contextmanager
+def stages(console: SafeConsole | None) -> Iterator[OnProgress]:
+    """Yield a function that displays how far a stage is. Another stage ends the one before it.
+
+    Args:
+        console: Where to display them. None displays nothing.
+    """
+    if console is None:
+        yield ignore_progress
+        return
+    with _Display(console) as display:
+        current, next_s = "", 0.0
+
+        def on_progress(stage: str, done: int, total: int) -> None:
+            nonlocal current, next_s
+            now = time.monotonic()
+            if stage != current or now >= next_s:
+                current, next_s = stage, now + _BETWEEN_UPDATES_S
+                display.show(ProgressReport(stage, done, total))
+
+        try:
+            yield on_progress
+        finally:
+            display.end()
 
 
 class _Display:
@@ -77,6 +105,11 @@ class _Display:
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._progress.stop()
 
+    def end(self) -> None:
+        """Remove all bars."""
+        for direction in [*self._stages]:
+            self._end(direction)
+
     def show(self, report: Report) -> None:
         match report:
             case StepReport():
@@ -99,8 +132,7 @@ class _Display:
                 self._print(f"warning: {report.message}")
             case StageReport():
                 if report.stage not in _OF_ONE_DIRECTION:
-                    for direction in [*self._stages]:
-                        self._end(direction)
+                    self.end()
                 self._print(f"{report.stage}{': ' if report.message else ''}{report.message}")
 
     def _stage(self, direction: Direction | None, name: str) -> _Stage:
@@ -108,7 +140,7 @@ class _Display:
         stage = self._stages.get(direction)
         if stage is None or stage.name != name:
             self._end(direction)
-            task = self._progress.add_task("", total=None, status="")
+            task = self._progress.add_task(name, total=None, status="")
             stage = self._stages[direction] = _Stage(name, direction, task)
         return stage
 
@@ -118,7 +150,7 @@ class _Display:
         now = time.monotonic()
         seconds = max(_BETWEEN_LINES_S, max(part.seconds_in_all for part in self._stages.values()) / _LINES_PER_STAGE)
         left = max(part.seconds_left for part in self._stages.values())
-        if not self._has_bars and left and now - self._last_line >= seconds:
+        if not self._has_bars and left >= 1 and now - self._last_line >= seconds:
             self._last_line = now
             parts = ", ".join(f"{part.title} {part.share:.0%}" for part in self._stages.values())
             self._print(f"{parts}: about {_duration(left)} left in this stage")

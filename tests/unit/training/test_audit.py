@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ import bothways
 from bothways.errors import ConfigError, DataError
 from bothways.tasks.single_label import SingleLabel
 from bothways.text.similarity import key_of
+from bothways.training import progress
 from bothways.training.audit_page import audit_csv, audit_html
 from bothways.training.linear import out_of_fold_scores
 
@@ -86,6 +89,20 @@ def test_row_numbers_count_invalid_rows(tmp_path: Path) -> None:
 
 def test_the_same_rows_give_the_same_audit() -> None:
     assert bothways.audit(*planted()).to_dict() == bothways.audit(*planted()).to_dict()
+
+
+@pytest.mark.parametrize("is_shown", [True, False])
+def test_an_audit_that_takes_long_shows_its_progress_unless_progress_is_false(
+    is_shown: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seconds = itertools.count(step=5)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    bothways.audit(TEXTS, LABELS, test=TEXTS[:20], progress=is_shown)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    steps = {re.sub(r" \d+%: about .*$", "", line) for line in captured.err.splitlines()}
+    expected = {"cleaning texts", "hashing texts", "finding similar texts", "reading n-grams", "weighting n-grams"}
+    assert (steps >= expected) if is_shown else captured.err == ""
 
 
 def test_equal_texts_never_help_to_judge_each_other() -> None:

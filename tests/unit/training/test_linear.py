@@ -13,6 +13,7 @@ from bothways.tasks.multi_label import MultiLabel
 from bothways.tasks.regression import Regression
 from bothways.tasks.single_label import SingleLabel
 from bothways.tasks.task import LabeledTexts, Task
+from bothways.text.ngrams import Ngrams, ngrams_of
 from bothways.training import linear
 from bothways.training.linear import TrainedLinear, fit_linear
 
@@ -137,3 +138,26 @@ def test_soft_labels_without_doubt_teach_the_same_and_doubtful_ones_little() -> 
     doubtful = taught(0.2 * certain + np.array([0.4, 0.4, 0.0], dtype=np.float32))
     right = np.arange(50), CLASSES[VALID]
     assert 0.5 < doubtful[right].mean() < 0.7 < hard.validation[right].mean()
+
+
+def test_out_of_fold_each_text_is_read_once_and_the_scores_are_those_of_an_exact_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[str] = []
+
+    def reading(text: str) -> Ngrams:
+        read.append(text)
+        return ngrams_of(text)
+
+    monkeypatch.setattr(linear, "ngrams_of", reading)
+    stages: dict[str, tuple[int, int]] = {}
+
+    def on_progress(stage: str, done: int, total: int) -> None:
+        stages[stage] = done + 1, total
+
+    of_audit = (TEXTS, CLASSES, [*map(str, range(200))], SingleLabel(LABELS), 5, 0)
+    found = linear.out_of_fold_scores(*of_audit, on_progress)
+    assert sorted(read) == sorted(TEXTS)
+    assert stages == {"reading n-grams": (200, 200), "weighting n-grams": (200, 200), "fitting linear models": (10, 10)}
+    monkeypatch.setattr(linear, "_TOLERANCE_OUT_OF_FOLD", 1e-6)
+    assert np.abs(found - linear.out_of_fold_scores(*of_audit)).max() < 1e-3

@@ -14,7 +14,7 @@ import pytest
 from bothways.terminal import SafeConsole
 from bothways.text.reading import Direction
 from bothways.training import progress
-from bothways.training.progress import show
+from bothways.training.progress import show, stages
 from bothways.training.reports import EpochReport, ProgressReport, Report, StageReport, StepReport
 
 STEPS_PER_EPOCH = 10
@@ -134,3 +134,29 @@ def test_a8_a_notebook_has_bars_if_widgets_are_installed(
 def test_nothing_is_shown_without_a_console(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     assert show(a_run(clock), None) == StageReport("done", "m.bundle")
     assert capsys.readouterr() == ("", "")
+
+
+def shown_of_stages(clock: Clock, step_s: float, **options: Any) -> str:
+    file = io.StringIO()
+    with stages(SafeConsole(file=file, width=200, **options)) as on_progress:
+        for stage_name in ("hashing texts", "fitting models"):
+            for done in range(100):
+                on_progress(stage_name, done, 100)
+                clock.seconds += step_s
+    return file.getvalue()
+
+
+def test_stages_that_are_quick_print_nothing_outside_a_terminal_and_long_ones_the_time_left(clock: Clock) -> None:
+    assert shown_of_stages(clock, step_s=0.05) == ""
+    first, *more = shown_of_stages(clock, step_s=3.0).splitlines()
+    assert first == "hashing texts 5%: about 5 min left in this stage"
+    assert 8 <= len(more) <= 10  # one a minute for 10 minutes
+    assert re.fullmatch(r"fitting models \d\d%: about \d+ (?:s|min) left in this stage", more[-1])
+
+
+def test_stages_have_bars_in_a_terminal_which_are_removed_at_the_end(clock: Clock) -> None:
+    text = shown_of_stages(clock, step_s=0.05, force_terminal=True, color_system=None)
+    assert "hashing texts" in text
+    assert "ETA" in text
+    assert "left in this stage" not in text
+    assert text.removesuffix("\x1b[?25h").endswith("\r\x1b[2K")
