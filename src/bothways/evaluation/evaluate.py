@@ -205,8 +205,9 @@ def confidence_intervals(task: Task, scores: Scores, targets: Targets) -> dict[s
         targets: Targets of the rows.
     """
     found: dict[str, list[float]] = defaultdict(list)
+    headline = task.resampled_headline(scores, targets)
     for rows in resamples(len(scores)):
-        for name, value in task.headline_metrics(scores[rows], targets[rows]).items():
+        for name, value in headline(rows).items():
             found[name].append(value)
     return {name: percentiles(values) for name, values in found.items()}
 

@@ -50,11 +50,12 @@ figure { margin: 0; background: var(--card); border: 1px solid var(--line); bord
 figure.wide { grid-column: 1 / -1; }
 figcaption p { font-size: .9rem; margin: .2rem 0 .6rem; }
 .scroll { overflow-x: auto; }
+.scroll + figure { margin-top: 1rem; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--soft); padding: .4rem 0; }
 th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-top: 1px solid var(--line); vertical-align: top; }
 thead th { border-top: 0; color: var(--soft); font-weight: 600; vertical-align: bottom; }
-tbody th { font-weight: 600; min-width: 6.5rem; max-width: 18rem; overflow-wrap: anywhere; unicode-bidi: isolate; }
+tbody th { font-weight: 600; min-width: 6.5rem; max-width: 18rem; overflow-wrap: break-word; unicode-bidi: isolate; }
 td { max-width: 34rem; overflow-wrap: break-word; unicode-bidi: isolate; }
 td:not(.number):last-child { overflow-wrap: anywhere; min-width: 24rem; }
 .number { text-align: right; white-space: nowrap; } tbody th.number { min-width: 0; }
@@ -87,7 +88,11 @@ svg .bar { fill: currentColor; fill-opacity: .3; stroke: currentColor; }
 .style-6 { color: var(--other-2); } .style-6 .line { stroke-dasharray: 2 3; }
 .style-7 { color: var(--other-3); } .style-7 .line { stroke-dasharray: 9 3 2 3; }
 footer { margin-top: 3rem; font-size: .9rem; }
-@media (max-width: 30rem) { svg text { font-size: 13.5px; } figure { padding: .7rem .6rem; } }
+@media (max-width: 30rem) {
+  svg text { font-size: 13.5px; }
+  figure { padding: .7rem .6rem; }
+  td:not(.number):last-child { min-width: 14rem; }
+}
 @media print {
   :root {
     color-scheme: light; --ink: #000; --soft: #444; --paper: #fff; --card: #fff; --line: #ccc; --edge: #777;
@@ -98,11 +103,14 @@ footer { margin-top: 3rem; font-size: .9rem; }
   main { max-width: none; padding: 0; }
   nav, details { display: none; }
   figure, .headline > div, tr { break-inside: avoid; }
-  h2, h3, figcaption { break-after: avoid; }
+  figure.wide:not(:has(.matrix)) { break-inside: auto; -webkit-box-decoration-break: clone; }
+  h2, h2 + p, h3, figcaption { break-after: avoid; }
+  p, figcaption { break-inside: avoid; }
   .figures { grid-template-columns: 1fr 1fr; }
   .scroll { overflow: visible; }
   td:not(.number):last-child { min-width: 10rem; }
   table { font-size: .85em; }
+  th, td { padding-right: .55rem; }
 }
 """
 _SHADES = "\n".join(f".shade-{step} {{ background: rgba(var(--shade), {step * 0.08:.2f}); }}" for step in range(1, 9))

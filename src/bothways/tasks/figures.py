@@ -66,19 +66,6 @@ def reliability(probabilities: Scores, occurred: Flags, what: str) -> Chart:
     )
 
 
-def precision_recall(scores: Scores, true: Flags) -> tuple[Values, Values]:
-    """Return precision and recall at each distinct threshold, from the highest on, as scikit-learn defines them.
-
-    Args:
-        scores: Scores of decisions, (M,).
-        true: Whether each is true, (M,). At least one must be.
-    """
-    order = np.argsort(-scores, kind="stable")
-    hits = np.cumsum(true[order])
-    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
-    return hits[ends] / (ends + 1), hits[ends] / hits[-1]
-
-
 def precision_recall_chart(by_member: Mapping[str, Scores], true: Flags, what: str) -> Chart:
     """Return the precision-recall curve of each member.
 
@@ -91,10 +78,10 @@ def precision_recall_chart(by_member: Mapping[str, Scores], true: Flags, what: s
     for name, scores in by_member.items():
         if not true.any():
             break
-        precision, recall = precision_recall(scores, true)
+        precision, recall = metrics.precision_recall(scores, true)
         kept = np.unique(np.minimum(np.searchsorted(recall, np.linspace(0, 1, _CURVE_POINTS)), len(recall) - 1))
         series.append(Series(name, (0.0, *as_points(recall[kept])), (1.0, *as_points(precision[kept])), "line"))
-        areas.append(f"{name} {metrics.average_precision(scores, true) or 0:.3f}")
+        areas.append(f"{name} {metrics.area_below(precision, recall):.3f}")
     return Chart(
         "precision-recall",
         "Precision and recall",

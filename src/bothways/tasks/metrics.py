@@ -142,9 +142,7 @@ class LabelCounts:
 
 def confusion(true: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> Confusion:
     """Count rows by true and predicted class, (C, C)."""
-    counts = np.zeros((classes, classes), dtype=np.int64)
-    np.add.at(counts, (true, predicted), 1)
-    return counts
+    return np.bincount(true * classes + predicted, minlength=classes * classes).reshape(classes, classes)
 
 
 def class_counts(counts: Confusion) -> LabelCounts:
@@ -250,19 +248,27 @@ def roc_auc(scores: Scores, true: NDArray[np.bool_]) -> float | None:
     return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives)
 
 
-def average_precision(scores: Scores, true: NDArray[np.bool_]) -> float | None:
-    """Return the average precision, 0..1, of scores, (N,); None if no row is true.
+def precision_recall(scores: Scores, true: Flags) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return precision and recall at each distinct threshold, from the highest on, as scikit-learn defines them.
 
-    The mean of the precision at each threshold, weighted by the gain in recall, without interpolation.
+    Args:
+        scores: Scores of decisions, (M,).
+        true: Whether each is true, (M,). At least one must be.
     """
-    positives = int(true.sum())
-    if not positives:
-        return None
-    order = np.argsort(-scores, kind="stable")
-    sorted_scores, hits = scores[order], np.cumsum(true[order])
-    ends = np.append(np.flatnonzero(np.diff(sorted_scores)), len(scores) - 1)  # the last row of each distinct score
-    precision, recall = hits[ends] / (ends + 1), hits[ends] / positives
+    order = np.argsort(-scores)  # rows of equal scores are counted together, so their order does not matter
+    hits = np.cumsum(true[order])
+    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # the last row of each distinct score
+    return hits[ends] / (ends + 1), hits[ends] / hits[-1]
+
+
+def area_below(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> float:
+    """Return the average precision: the mean precision, weighted by the gain in recall, without interpolation."""
     return float((np.diff(recall, prepend=0) * precision).sum())
+
+
+def average_precision(scores: Scores, true: NDArray[np.bool_]) -> float | None:
+    """Return the average precision, 0..1, of scores, (N,); None if no row is true."""
+    return area_below(*precision_recall(scores, true)) if true.any() else None
 
 
 def ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -48,6 +48,7 @@ from bothways.tasks.task import (
     Label,
     LabeledTexts,
     Operation,
+    ResampledMetrics,
     SoftLabel,
     Split,
     Targets,
@@ -462,7 +463,15 @@ class MultiLabel(Task):
 
     def headline_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
         """Return macro F1 over all labels, micro F1, and subset accuracy (all labels of a text correct)."""
+        return self._headline_of(self.chosen(scores), targets > 0.5)
+
+    def resampled_headline(self, scores: Scores, targets: Targets) -> ResampledMetrics:
+        """Return a function from the rows of a resample to their headline metrics. Labels are chosen once."""
         is_true, chosen = targets > 0.5, self.chosen(scores)
+        return lambda rows: self._headline_of(chosen[rows], is_true[rows])
+
+    @staticmethod
+    def _headline_of(chosen: NDArray[np.bool_], is_true: NDArray[np.bool_]) -> dict[str, float]:
         counts = metrics.label_counts(is_true, chosen)
         subset_accuracy = float((chosen == is_true).all(axis=1).mean())
         return {"macro_f1": counts.macro_f1, "micro_f1": counts.micro_f1, "subset_accuracy": subset_accuracy}

@@ -42,6 +42,7 @@ from bothways.tasks.task import (
     LabeledTexts,
     Operation,
     Predictions,
+    ResampledMetrics,
     SoftLabel,
     Split,
     Targets,
@@ -294,7 +295,14 @@ class SingleLabel(Task):
 
     def headline_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
         """Return accuracy and macro F1, over the classes that are true or predicted, as in scikit-learn."""
+        return self._headline_of(scores.argmax(axis=1), targets)
+
+    def resampled_headline(self, scores: Scores, targets: Targets) -> ResampledMetrics:
+        """Return a function from the rows of a resample to their headline metrics. Classes are chosen once."""
         predicted = scores.argmax(axis=1)
+        return lambda rows: self._headline_of(predicted[rows], targets[rows])
+
+    def _headline_of(self, predicted: NDArray[np.int64], targets: Targets) -> dict[str, float]:
         counts = metrics.class_counts(metrics.confusion(targets, predicted, len(self.labels)))
         return {"accuracy": float((predicted == targets).mean()), "macro_f1": counts.present().macro_f1}
 
@@ -357,16 +365,15 @@ class SingleLabel(Task):
     def figures(self, scores: Mapping[str, Scores], targets: Targets) -> list[Figure]:
         """Return confusion, metrics per class, reliability, precision and recall, risk and coverage."""
         *_, ensemble = scores.values()
-        found = self.metrics(ensemble, targets)
-        assert found.confusion is not None
+        counts = metrics.confusion(targets, ensemble.argmax(axis=1), len(self.labels))
         is_true = np.eye(len(self.labels), dtype=np.bool_)[targets]
         columns, what = slice(None), "all labels together, each against the rest (micro-average)"
         if len(self.labels) == 2:
             columns, what = slice(1, 2), f"the label {quoted(label_text(self.label_values[1]), 40)}"
         by_member = {name: (self.confidence(rows), self.row_errors(rows, targets)) for name, rows in scores.items()}
         return [
-            figures.confusion_figure(found.confusion, self.label_values),
-            figures.class_table(found.classes),
+            figures.confusion_figure(counts, self.label_values),
+            figures.class_table(metrics.class_counts(counts).classes(self.label_values)),
             figures.reliability(
                 ensemble.max(axis=1), ensemble.argmax(axis=1) == targets, "the predicted label (ensemble)"
             ),

@@ -9,7 +9,7 @@ Letters: N texts, C outputs (one per label, or a single one for regression).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
@@ -133,6 +133,9 @@ class LabeledTexts:
             if not isinstance(label, tuple | SoftLabel)
         ]
         return np.array(rows, dtype=np.float64)
+
+
+ResampledMetrics = Callable[[NDArray[np.int64]], dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -546,7 +549,14 @@ class Task(ABC):
 
     @abstractmethod
     def headline_metrics(self, scores: Scores, targets: Targets) -> dict[str, float]:
-        """Return the metrics named in ``headline`` for scores, (N, C); fast enough to be bootstrapped."""
+        """Return the metrics named in ``headline`` for scores, (N, C)."""
+
+    def resampled_headline(self, scores: Scores, targets: Targets) -> ResampledMetrics:
+        """Return a function from the rows of a resample, (N,), to ``headline_metrics`` of them.
+
+        What does not depend on the resample is computed once, so that a bootstrap of many rows is fast.
+        """
+        return lambda rows: self.headline_metrics(scores[rows], targets[rows])
 
     def label_errors(self, scores: Scores, targets: Targets) -> list[LabelError]:
         """Return the rows whose label is probably wrong, the most doubtful first.

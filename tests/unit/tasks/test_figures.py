@@ -13,7 +13,7 @@ from sklearn.calibration import calibration_curve
 from bothways.pages.charts import figure
 from bothways.pages.figures import MOST_POINTS, Chart, Figure, Matrix, Table
 from bothways.tasks import figures
-from bothways.tasks.metrics import confusion, wilson_interval
+from bothways.tasks.metrics import confusion, precision_recall, wilson_interval
 from bothways.tasks.multi_label import MultiLabel
 from bothways.tasks.regression import Regression
 from bothways.tasks.single_label import SingleLabel
@@ -51,7 +51,7 @@ def test_precision_and_recall_are_those_of_scikit_learn(rows: list[tuple[float, 
     scores, true = (np.array(column) for column in zip(*rows, strict=True))
     if not true.any():
         return
-    precision, recall = figures.precision_recall(scores, true)
+    precision, recall = precision_recall(scores, true)
     expected_precision, expected_recall, _ = theirs.precision_recall_curve(true, scores)
     assert precision == pytest.approx(expected_precision[-2::-1])
     assert recall == pytest.approx(expected_recall[-2::-1])

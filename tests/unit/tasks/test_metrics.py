@@ -16,6 +16,7 @@ from bothways.tasks.metrics import CALIBRATION_BINS, calibration_error, class_co
 from bothways.tasks.multi_label import MultiLabel
 from bothways.tasks.regression import Regression
 from bothways.tasks.single_label import SingleLabel
+from bothways.tasks.task import Target, Task
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -217,6 +218,28 @@ def test_b2_many_labels_count_all_labels_as_scikit_learn_does(seed: int, count: 
     task = MultiLabel(labels(count), thresholds=(0.5,) * count)
     expected = theirs.f1_score(true, scores >= 0.5, average="macro", zero_division=0)
     assert task.headline_metrics(scores, true.astype(np.float32))["macro_f1"] == pytest.approx(expected)
+
+
+@given(seeds, st.integers(2, 5), st.integers(3, 40))
+def test_the_headline_of_a_resample_is_that_of_its_rows(seed: int, count: int, rows: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores, resample = rng.random((rows, count)), rng.integers(0, rows, rows)
+    for task, targets in (
+        (SingleLabel(labels(count)), rng.integers(0, count, rows)),
+        (MultiLabel(labels(count), thresholds=(0.5,) * count), (rng.random((rows, count)) < 0.4).astype(np.float32)),
+        (Regression(tuple(map(Target, labels(count)))), rng.random((rows, count))),
+    ):
+        expected = task.headline_metrics(scores[resample], targets[resample])
+        assert task.resampled_headline(scores, targets)(resample) == expected
+
+
+@pytest.mark.parametrize("task", [SingleLabel(("a", "b")), MultiLabel(("a", "b"), thresholds=(0.5, 0.5))])
+def test_a_bootstrap_decides_once(task: Task) -> None:
+    scores = np.eye(2)[[0, 1, 1]]
+    targets = np.array([0, 1, 0]) if isinstance(task, SingleLabel) else np.eye(2)[[0, 1, 0]]
+    headline = task.resampled_headline(scores, targets)
+    scores[:] = 0  # is not read again
+    assert headline(np.array([0, 1]))["macro_f1"] == 1
 
 
 def test_b1_the_interval_of_a_share_is_that_of_wilson() -> None:

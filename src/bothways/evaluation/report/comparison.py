@@ -79,15 +79,13 @@ def differences(before: ScoredRows, after: ScoredRows, name: str) -> dict[str, D
         after: The same rows with the scores of the second.
         name: The member of both to compare, such as ``ensemble``.
     """
-
-    def headline(scored: ScoredRows, rows: NDArray[np.int64] | slice) -> dict[str, float]:
-        return scored.task.headline_metrics(scored.scores[name][rows], scored.targets[rows])
-
     assert len(before.rows) == len(after.rows)
-    first, second = headline(before, slice(None)), headline(after, slice(None))
+    both = [(each.task, each.scores[name], each.targets) for each in (before, after)]
+    first, second = (task.headline_metrics(scores, targets) for task, scores, targets in both)
+    of_before, of_after = (task.resampled_headline(scores, targets) for task, scores, targets in both)
     found: dict[str, list[float]] = defaultdict(list)
     for rows in resamples(len(before.rows)):
-        of_first, of_second = headline(before, rows), headline(after, rows)
+        of_first, of_second = of_before(rows), of_after(rows)
         for metric in [metric for metric in second if metric in first]:
             if metric in of_first and metric in of_second:
                 found[metric].append(of_second[metric] - of_first[metric])
