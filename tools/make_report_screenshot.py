@@ -7,6 +7,7 @@ BUNDLE defaults to that of make demo. Needs Debian's chromium.
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -16,13 +17,16 @@ from playwright.sync_api import sync_playwright
 import bothways
 
 ROOT = Path(__file__).parents[1]
-DEMO = ROOT / "demo"
+DEMO = Path("demo")
 HEIGHT = 2620
 
 
 def main() -> None:
     """Write a report and take a picture of its beginning."""
-    bundle, *others = [Path(argument) for argument in sys.argv[1:]] or [DEMO / "out" / "messages.bundle"]
+    bundle, *others = [Path(argument).resolve() for argument in sys.argv[1:]] or [
+        ROOT / DEMO / "out" / "messages.bundle"
+    ]
+    os.chdir(ROOT)  # the page names the file of the rows as it is given
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "report.html"
         old = others[0] if others else None
