@@ -44,12 +44,14 @@ class Doubts:
     Attributes:
         scores: Probability of the most probable other class, where only it and the given one are possible, (N,).
         others: The most probable other class, (N,).
-        order: The rows whose class is probably wrong, the most doubtful first.
+        order: As many rows as are probably wrong, the most doubtful ones, the most doubtful first.
+        wrong: Whether the class of each row is probably wrong, (N,).
     """
 
     scores: NDArray[np.float64]
     others: NDArray[np.intp]
     order: NDArray[np.intp]
+    wrong: NDArray[np.bool_]
 
 
 def doubts(scores: Scores, given: NDArray[np.int64]) -> Doubts:
@@ -75,4 +77,4 @@ def doubts(scores: Scores, given: NDArray[np.int64]) -> Doubts:
     is_judged = counts[given] >= FEWEST_TEXTS
     wrong = is_judged & (confident.max(axis=1) >= 0) & (confident.argmax(axis=1) != given)
     order = np.argsort(-np.where(is_judged, doubtful, 0), kind="stable")[: int(wrong.sum())]
-    return Doubts(doubtful, others, order[doubtful[order] > 0.5])
+    return Doubts(doubtful, others, order[doubtful[order] > 0.5], wrong & (doubtful > 0.5))

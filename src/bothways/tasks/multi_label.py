@@ -547,12 +547,16 @@ class MultiLabel(Task):
         ]
 
     def label_errors(self, scores: Scores, targets: Targets) -> list[LabelError]:
-        """Return the rows with a label to add or to remove, each with its most doubtful one."""
+        """Return the rows with a label to add or to remove, each with its most doubtful one.
+
+        How many labels to add and how many to remove is estimated for each label separately. If both were counted
+        together, rare labels to remove would take the places of the labels to add.
+        """
         found: dict[int, LabelError] = {}
         for column, label in enumerate(self.labels):
             has_label = targets[:, column] > 0.5
             of_label = doubts(np.stack([1 - scores[:, column], scores[:, column]], axis=1), has_label.astype(np.int64))
-            for place in map(int, of_label.order):
+            for place in map(int, np.flatnonzero(of_label.wrong)):
                 score = float(of_label.scores[place])
                 if place not in found or score > found[place].score:
                     found[place] = LabelError(place, score, f"{'remove' if has_label[place] else 'add'} {label}")

@@ -54,6 +54,19 @@ def test_a_label_to_add_and_one_to_remove_are_found() -> None:
     assert [(each.place, each.suggestion) for each in found] == [(2, "remove funny"), (14, "add funny")]
 
 
+def test_labels_to_add_and_to_remove_are_counted_separately() -> None:
+    # The model hardly knows the label "rare", but finds it in 5 rows that do not have it. These 5 are to be listed. The
+    # most doubtful rows of all are some that have it.
+    has_label = np.arange(100) < 10
+    scores = np.where(has_label, 0.3, 0.02)
+    scores[:3] = 0.9
+    scores[50:55] = 0.6
+    scores[60:90] = 0.4
+    targets = np.stack([has_label, ~has_label], axis=1).astype(np.float32)
+    found = MultiLabel(("rare", "usual")).label_errors(np.stack([scores, 1 - scores], axis=1), targets)
+    assert {each.place for each in found} == set(range(50, 55))
+
+
 def test_a_regression_has_none() -> None:
     with pytest.raises(ConfigError, match="a regression model predicts a number"):
         Regression().label_errors(np.zeros((2, 1)), np.zeros((2, 1)))
