@@ -36,10 +36,8 @@ def test_the_trial_with_the_lowest_loss_is_kept(tmp_path: Path) -> None:
     assert model.manifest.training.validation["ensemble"]["loss"] == found.best.loss
     for trial in found.trials[1:]:
         assert set(trial.hyperparameters) == {
-            "language_model.learning_rate",
             "classifier.learning_rate",
             "classifier.dropout_multiplier",
-            "classifier.target_texts",
             "classifier.label_smoothing",
         }
     written = read_toml(found.config)
@@ -118,8 +116,29 @@ def test_a_trial_that_fails_is_recorded_and_what_is_stated_is_not_searched(
     assert [line["error"] for line in lines] == [None, "the loss is not a number", None]
 
 
+@pytest.mark.parametrize(
+    ("config", "missing"),
+    [
+        ({}, set()),
+        ({"classifier": {"epochs": 4}}, {"classifier.target_texts"}),
+        (
+            {"classifier": {"target_texts": 900, "learning_rate": "auto"}},
+            {"classifier.target_texts", "classifier.learning_rate"},
+        ),
+        ({"language_model": {"epochs": 0}}, {"language_model.learning_rate"}),
+        ({"language_model": {"epochs": 2}}, set()),
+    ],
+)
+def test_a_hyperparameter_without_an_effect_is_not_searched(
+    config: dict[str, dict[str, object]], missing: set[str]
+) -> None:
+    """Stated epochs leave the number of texts without an effect, and without epochs a learning rate has none."""
+    searched = {name for name in module._RANGES if module._is_searched(name, config)}
+    assert searched == set(module._RANGES) - missing
+
+
 def test_impossible_options_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="time_budget is '0m', expected a duration such as 90s, 10m or 1h30m"):
+    with pytest.raises(ConfigError, match=r"time_budget is '0m' \(str\), expected a duration such as 90s, 10m or 1h30m"):
         tune(OLD, out=tmp_path / "t", time_budget="0m", **BRIEF)
     with pytest.raises(ConfigError, match="most_trials is 0, expected 1 or more"):
         tune(OLD, out=tmp_path / "t", time_budget="1m", most_trials=0, **BRIEF)

@@ -106,10 +106,10 @@ def _table(found: Tuning) -> Table:
     """Return a table of the best trials."""
     shown = sorted(found.trials, key=lambda trial: trial.loss)[:_MOST_TRIALS]
     names = list(dict.fromkeys(name for trial in shown for name in trial.hyperparameters))
-    metrics = list(dict.fromkeys(name for trial in shown for name in trial.metrics))[:3]
+    metrics = list(dict.fromkeys(name for trial in shown for name in trial.metrics))[:2]
     table = Table(title=f"{len(found.trials)} trials, the lowest validation loss first", title_justify="left")
-    for column in ("trial", *metrics, *(name.split(".")[1] for name in names), "minutes"):
-        table.add_column(column.replace("_", " "), justify="right")
+    for column in ("trial", *metrics, *names, "minutes"):
+        table.add_column(column.replace("_", " ").replace(".", ": "), justify="right", overflow="fold")
     for trial in shown:
         values = (f"{trial.hyperparameters[name]:g}" if name in trial.hyperparameters else "default" for name in names)
         table.add_row(

@@ -170,7 +170,7 @@ class _Search:
         console: SafeConsole | None,
     ) -> None:
         self._folder, self._optuna, self._stated, self._seed, self._console = folder, optuna, stated, seed, console
-        self._ranges = {name: of for name, of in _RANGES.items() if _key(name) not in stated.get(_section(name), {})}
+        self._ranges = {name: of for name, of in _RANGES.items() if _is_searched(name, stated)}
 
     def claim(self, options: Mapping[str, object]) -> None:
         """Create the folder, and record what its trials have in common.
@@ -283,6 +283,14 @@ class _Search:
         for trial in trials:
             for made in (self._bundle(trial.number), run_folder(self._bundle(trial.number))):
                 shutil.rmtree(made, ignore_errors=True)
+
+
+def _is_searched(name: str, stated: Mapping[str, Mapping[str, object]]) -> bool:
+    """Return whether a hyperparameter is not stated, and has an effect beside those that are."""
+    section, key = _section(name), _key(name)
+    epochs = stated.get(section, {}).get("epochs", "auto")
+    has_effect = epochs == "auto" if key == "target_texts" else epochs != 0
+    return has_effect and key not in stated.get(section, {})
 
 
 def _section(name: str) -> str:
