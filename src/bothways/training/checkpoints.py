@@ -21,14 +21,12 @@ from torch import Tensor
 
 from bothways import strict_json
 from bothways.files import replace_file
+from bothways.training.reports import CLASSIFIER_STAGE, LANGUAGE_MODEL_STAGE
 
 CHECKPOINT_SUFFIX = ".checkpoint"
 _KEPT = 2
 _DIGEST_CHARACTERS = 64
 _FIELDS = "checkpoint"
-
-LANGUAGE_MODEL_STAGE: Literal["language model"] = "language model"
-CLASSIFIER_STAGE: Literal["classifier"] = "classifier"
 
 
 class Checkpoint(BaseModel):

@@ -23,12 +23,12 @@ from bothways.nn.language_model import activation_penalty
 from bothways.tasks.metrics import Scores
 from bothways.tasks.task import Targets, Task
 from bothways.text.reading import Ids
-from bothways.training.checkpoints import CLASSIFIER_STAGE, Checkpoints, ClassifierCheckpoint, with_prefix
+from bothways.training.checkpoints import Checkpoints, ClassifierCheckpoint, with_prefix
 from bothways.training.hyperparameters import ClassifierConfig
 from bothways.training.language_model import in_float32
 from bothways.training.objective import Objective
 from bothways.training.optimizer import StageOptimizer
-from bothways.training.reports import EpochReport, Report, StageReport, StepReport
+from bothways.training.reports import CLASSIFIER_STAGE, EpochReport, Report, StageReport, StepReport
 from bothways.training.seeds import derived_seed
 
 _TEXTS_WITHOUT_GRADIENTS = 128

@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 from bothways import strict_json
 from bothways.errors import BothwaysError, ConfigError, DependencyMissing, OutputExists, path_text
 from bothways.files import refuse_unusable, replace_file
-from bothways.training.checkpoints import CLASSIFIER_STAGE, LANGUAGE_MODEL_STAGE
-from bothways.training.reports import Report, StageReport
+from bothways.training.reports import CLASSIFIER_STAGE, LANGUAGE_MODEL_STAGE, Report, StageReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

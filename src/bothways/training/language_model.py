@@ -24,11 +24,11 @@ from bothways.nn.encoder import EncoderNetwork
 from bothways.nn.language_model import LanguageModelNetwork, activation_penalty
 from bothways.nn.next_token import CandidateSampler
 from bothways.nn.state import State, detached
-from bothways.training.checkpoints import LANGUAGE_MODEL_STAGE, Checkpoints, LanguageModelCheckpoint, with_prefix
+from bothways.training.checkpoints import Checkpoints, LanguageModelCheckpoint, with_prefix
 from bothways.training.distributed import gather_rows, mean_over_processes, processes
 from bothways.training.hyperparameters import LanguageModelConfig
 from bothways.training.optimizer import StageOptimizer
-from bothways.training.reports import EpochReport, Report, StageReport, StepReport
+from bothways.training.reports import LANGUAGE_MODEL_STAGE, EpochReport, Report, StageReport, StepReport
 from bothways.training.seeds import derived_seed
 
 _TOKENS_BETWEEN_VALIDATIONS = 5_000_000

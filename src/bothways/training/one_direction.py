@@ -31,8 +31,6 @@ from bothways.nn.language_model import LanguageModelNetwork
 from bothways.runtime.cores import available_cores
 from bothways.text.reading import Direction
 from bothways.training.checkpoints import (
-    CLASSIFIER_STAGE,
-    LANGUAGE_MODEL_STAGE,
     Checkpoints,
     ClassifierCheckpoint,
     FinalCheckpoint,
@@ -60,7 +58,7 @@ from bothways.training.models import (
 )
 from bothways.training.objective import untrained_loss
 from bothways.training.plan import DIRECTION_LOCK, Plan, PlanFolder, SplitName
-from bothways.training.reports import Report, StageReport, dump_report
+from bothways.training.reports import CLASSIFIER_STAGE, LANGUAGE_MODEL_STAGE, Report, StageReport, dump_report
 from bothways.training.seeds import derived_seed
 from bothways.training.sweep import classifier_sweep, language_model_sweep
 

@@ -18,8 +18,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from bothways.terminal import OnProgress, SafeConsole, ignore_progress
 from bothways.text.reading import Direction
-from bothways.training.checkpoints import CLASSIFIER_STAGE, LANGUAGE_MODEL_STAGE
-from bothways.training.reports import EpochReport, ProgressReport, Report, StageReport, StepReport
+from bothways.training.reports import (
+    CLASSIFIER_STAGE,
+    LANGUAGE_MODEL_STAGE,
+    EpochReport,
+    ProgressReport,
+    Report,
+    StageReport,
+    StepReport,
+)
 
 _SMOOTHING = 0.95
 _OF_ONE_DIRECTION = (LANGUAGE_MODEL_STAGE, CLASSIFIER_STAGE, "time")

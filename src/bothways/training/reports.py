@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 from dataclasses import dataclass, field
-from typing import get_args
+from typing import Literal, get_args
 
 from pydantic import TypeAdapter
 
 from bothways import strict_json
 from bothways.text.reading import Direction
+
+LANGUAGE_MODEL_STAGE: Literal["language model"] = "language model"
+CLASSIFIER_STAGE: Literal["classifier"] = "classifier"
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ def test_no_reader_outlives_the_processes_of_a_training_that_failed(
 ) -> None:
     """A reader that is left would find its pipe closed, and Python would print the traceback of a thread."""
 
-    def command(_: str, __: str, direction: str) -> list[str]:
+    def command(_: str, __: str, direction: str, ___: str) -> list[str]:
         code = ENDLESS if direction == "forward" else FAILING
         return [sys.executable, "-c", code, dump_report(StageReport("y"))]
 
