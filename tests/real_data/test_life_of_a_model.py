@@ -64,14 +64,14 @@ def test_an_update_learns_a_class_and_keeps_the_others(tmp_path: Path) -> None:
 
 
 def test_out_of_fold_metrics_are_those_of_other_rows(tmp_path: Path) -> None:
-    """The mean of the folds is an estimate of what 500 other rows show."""
+    """The mean of the folds is not better than what 500 other rows show. Its models have a third of the rows less."""
     rows = questions(1_000)
     found = bothways.cross_validate(rows[:500], folds=3, out=tmp_path / "folds", pretrained="en-small", **BRIEF)
     model = bothways.train(rows[:500], out=tmp_path / "m.bundle", pretrained="en-small", **BRIEF)
     measured = bothways.evaluate(model, rows[500:]).summary["ensemble"]["accuracy"]
     mean, deviation = found.mean["accuracy"], found.standard_deviation["accuracy"]
     print(f"\n3 folds: accuracy {mean:.1%} ± {deviation:.1%}; on 500 other rows {measured:.1%}")
-    assert abs(mean - measured) < 0.08
+    assert measured - 0.25 < mean < measured + 0.08
 
 
 def test_tuning_is_never_worse_than_the_defaults_on_the_validation_rows(tmp_path: Path) -> None:
