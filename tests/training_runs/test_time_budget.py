@@ -18,7 +18,7 @@ from bothways.training.reports import Report, StageReport
 from bothways.training.time_budget import STAGE
 from tests.training_runs.test_training_data import OPTIONS, frame_of_stars
 
-LANGUAGE_MODEL_S, EPOCH_S = 40.0, 10.0
+LANGUAGE_MODEL_S, EPOCH_S = 4000.0, 1000.0
 
 
 def options(**changes: Any) -> dict[str, Any]:
@@ -33,7 +33,10 @@ def options(**changes: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Pretend that the language models take 40 seconds, and an epoch of the classifiers 10; list what is measured."""
+    """Pretend that language models take 4,000 seconds, and an epoch of classifiers 1,000; list what is measured.
+
+    Beside these, the seconds that reading the rows takes do not matter.
+    """
     sizes = []
 
     def measure(folder: Path, plan: Plan) -> Iterator[Report]:
@@ -52,8 +55,8 @@ def epochs(model: bothways.Classifier) -> tuple[object, object]:
 
 
 def test_a_budget_halves_the_epochs_and_is_recorded(tmp_path: Path, measured: list[str]) -> None:
-    """56 seconds, of which a tenth is reserved, are half of the 100 that all epochs take."""
-    model = bothways.train(frame_of_stars(), out=tmp_path / "m.bundle", time_budget="60s", **options())
+    """Of 6,000 seconds a tenth is reserved, and 5,400 are about half of the 10,000 that all epochs take."""
+    model = bothways.train(frame_of_stars(), out=tmp_path / "m.bundle", time_budget="6000s", **options())
     assert len(measured) == 1
     language_model, classifier = epochs(model)
     assert isinstance(language_model, float)
@@ -70,19 +73,19 @@ def test_a_budget_halves_the_epochs_and_is_recorded(tmp_path: Path, measured: li
 
 
 def test_unfreezing_is_left_out_unless_it_is_stated(tmp_path: Path, measured: list[str]) -> None:
-    """All epochs take more than 100 seconds, with and without gradual unfreezing."""
+    """All epochs take more than 9,000 seconds, with and without gradual unfreezing."""
     for name, stated, found in (("a", None, 0), ("b", 1, 1)):
         arguments = options()
         del arguments["config"]["classifier"]["unfreezing_epochs"]
         if stated is not None:
             arguments["config"]["classifier"]["unfreezing_epochs"] = stated
-        model = bothways.train(frame_of_stars(), out=tmp_path / name, time_budget="100s", **arguments)
+        model = bothways.train(frame_of_stars(), out=tmp_path / name, time_budget="10000s", **arguments)
         used: Any = model.manifest.training.hyperparameters
         assert used["classifier"]["unfreezing_epochs"] == found
 
 
 def test_a_long_budget_changes_nothing(tmp_path: Path, measured: list[str]) -> None:
-    model = bothways.train(frame_of_stars(), out=tmp_path / "m.bundle", time_budget="1h", **options())
+    model = bothways.train(frame_of_stars(), out=tmp_path / "m.bundle", time_budget="10h", **options())
     whole = bothways.train(frame_of_stars(), out=tmp_path / "whole.bundle", **options())
     assert model.digest == whole.digest
 
@@ -91,7 +94,7 @@ def test_a_killed_run_keeps_its_epochs_and_needs_the_same_budget(
     tmp_path: Path, measured: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The budget does not begin again, and nothing is measured again."""
-    arguments = {"out": tmp_path / "m.bundle", "time_budget": "60s", **options()}
+    arguments = {"out": tmp_path / "m.bundle", "time_budget": "6000s", **options()}
 
     def killed(folder: Path, plan: Plan) -> Iterator[Report]:
         assert not plan.is_provisional
@@ -103,14 +106,14 @@ def test_a_killed_run_keeps_its_epochs_and_needs_the_same_budget(
             bothways.train(frame_of_stars(), **arguments)
     plan = PlanFolder(tmp_path / "m.bundle.run").read_plan()
     with pytest.raises(ConfigError, match="time_budget"):
-        bothways.train(frame_of_stars(), **{**arguments, "time_budget": "61s"})
+        bothways.train(frame_of_stars(), **{**arguments, "time_budget": "6001s"})
     model = bothways.train(frame_of_stars(), **arguments)
     assert epochs(model) == (plan.hyperparameters.language_model.epochs, plan.hyperparameters.classifier.epochs)
     assert len(measured) == 1
 
 
 def test_a_model_from_scratch_without_a_stated_size_becomes_tiny(tmp_path: Path, measured: list[str]) -> None:
-    model = bothways.train(frame_of_stars(), out=tmp_path / "m.bundle", time_budget="40s", **options(size=None))
+    model = bothways.train(frame_of_stars(), out=tmp_path / "m.bundle", time_budget="4000s", **options(size=None))
     assert measured == ["small", "tiny"]
     assert model.manifest.training.size == "tiny"
     assert epochs(model)[1] == 2  # of 6: the pretended costs are those of the larger size
@@ -119,7 +122,7 @@ def test_a_model_from_scratch_without_a_stated_size_becomes_tiny(tmp_path: Path,
 def test_a_run_that_was_killed_after_it_became_tiny_stays_so(
     tmp_path: Path, measured: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments = {"out": tmp_path / "m.bundle", "time_budget": "40s", **options(size=None)}
+    arguments = {"out": tmp_path / "m.bundle", "time_budget": "4000s", **options(size=None)}
     measure = vars(pipeline)["measure_directions"]
 
     def killed_at_the_second(folder: Path, plan: Plan) -> Iterator[Report]:
@@ -137,10 +140,17 @@ def test_a_run_that_was_killed_after_it_became_tiny_stays_so(
 
 
 def test_a_budget_that_is_too_short_is_refused_with_what_is_needed(tmp_path: Path, measured: list[str]) -> None:
-    """A sixth of 100 seconds is one epoch. The folder of the run is removed, so that another budget can follow."""
-    with pytest.raises(ConfigError, match=r"10 seconds is too short: .* at least 20 seconds on this machine"):
-        bothways.train(frame_of_stars(), out=tmp_path / "m.bundle", time_budget="10s", **options())
-    bothways.train(frame_of_stars(), out=tmp_path / "m.bundle", time_budget="40s", **options())
+    """One epoch takes 1,000 seconds. The folder of the run is removed, so that another budget can follow."""
+    with pytest.raises(ConfigError, match=r"15 minutes is too short: .* at least 19 minutes on this machine"):
+        bothways.train(frame_of_stars(), out=tmp_path / "m.bundle", time_budget="900s", **options())
+    bothways.train(frame_of_stars(), out=tmp_path / "m.bundle", time_budget="4000s", **options())
+
+
+def test_stated_epochs_are_refused_before_rows_are_read(tmp_path: Path) -> None:
+    config = {"language_model": {"epochs": 2}, "classifier": {"epochs": 3}}
+    arguments = {**options(), "config": config, "out": tmp_path / "m.bundle"}
+    with pytest.raises(ConfigError, match=r"language_model.epochs and classifier.epochs are both stated"):
+        bothways.train(tmp_path / "missing.csv", time_budget="10m", **arguments)
 
 
 @pytest.mark.slow

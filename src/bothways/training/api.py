@@ -166,7 +166,10 @@ def train(
     from bothways.training.distributed import processes  # noqa: PLC0415  (needs torch)
     from bothways.training.follow import check_following  # noqa: PLC0415  (needs torch)
     from bothways.training.pipeline import digest_of, train_bundle  # noqa: PLC0415  (needs torch)
+    from bothways.training.time_budget import refuse_stated_epochs  # noqa: PLC0415  (needs torch)
 
+    if time_budget is not None:
+        refuse_stated_epochs(base.hyperparameters)
     following = check_following(progress, plot, log_to)
 
     if processes().count > 1:
@@ -228,15 +231,9 @@ def _with_budget(
     config: str | os.PathLike[str] | Mapping[str, object] | None,
     encoder: EncoderKind | None,
 ) -> RunSettings:
-    """Return the settings with a time budget, and with the smaller size that it may choose.
-
-    Raises:
-        ConfigError: ``config`` leaves nothing to choose.
-    """
+    """Return the settings with a time budget, and with the smaller size that it may choose."""
     from bothways.training.hyperparameters import load_hyperparameters  # noqa: PLC0415  (needs torch)
-    from bothways.training.time_budget import refuse_stated_epochs  # noqa: PLC0415  (needs torch)
 
-    refuse_stated_epochs(settings.hyperparameters)
     may_shrink = settings.pack is None and size is None
     smaller = load_hyperparameters("tiny", config, encoder) if may_shrink else None
     return replace(settings, time_budget=seconds, began=began, smaller=smaller)

@@ -58,12 +58,18 @@ from bothways.training.models import (
 )
 from bothways.training.objective import untrained_loss
 from bothways.training.plan import DIRECTION_LOCK, Plan, PlanFolder, SplitName
-from bothways.training.reports import CLASSIFIER_STAGE, LANGUAGE_MODEL_STAGE, Report, StageReport, dump_report
+from bothways.training.reports import (
+    CLASSIFIER_STAGE,
+    LANGUAGE_MODEL_STAGE,
+    TIME_STAGE,
+    Report,
+    StageReport,
+    dump_report,
+)
 from bothways.training.seeds import derived_seed
 from bothways.training.sweep import classifier_sweep, language_model_sweep
 
 ERROR_KEY = "error"
-TIME_STAGE = "time"
 Work = Callable[[Path, Direction], Iterator[Report]]
 """What is done for a direction: ``train_direction`` or ``measure_direction``."""
 _LONGEST_WAIT_S = 120

@@ -21,6 +21,7 @@ from bothways.text.reading import Direction
 from bothways.training.reports import (
     CLASSIFIER_STAGE,
     LANGUAGE_MODEL_STAGE,
+    TIME_STAGE,
     EpochReport,
     ProgressReport,
     Report,
@@ -29,7 +30,7 @@ from bothways.training.reports import (
 )
 
 _SMOOTHING = 0.95
-_OF_ONE_DIRECTION = (LANGUAGE_MODEL_STAGE, CLASSIFIER_STAGE, "time")
+_OF_ONE_DIRECTION = (LANGUAGE_MODEL_STAGE, CLASSIFIER_STAGE, TIME_STAGE)
 """Stages of messages of one direction, while the other one continues. Other messages end the stages of both."""
 _FIRST_LINE_S = 15.0
 _BETWEEN_LINES_S = 60.0

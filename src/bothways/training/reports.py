@@ -14,6 +14,7 @@ from bothways.text.reading import Direction
 
 LANGUAGE_MODEL_STAGE: Literal["language model"] = "language model"
 CLASSIFIER_STAGE: Literal["classifier"] = "classifier"
+TIME_STAGE = "time"
 
 
 @dataclass(frozen=True)
